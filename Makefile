@@ -1,0 +1,58 @@
+# `make demo` and `make test` set up all they need, in .venv; `make` lists what there is.
+VENV := .venv
+BIN := $(VENV)/bin
+CREATED := $(VENV)/.created
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# mke2fs and its kin are not on every user's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# How many tests run at once, and what else pytest is told: make test ARGS="-k seal -x"
+WORKERS ?= auto
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format qemu clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(RUN) ## Watch cowherd keep a small herd of real disks safe (no root, no QEMU)
+	@$(BIN)/python demo/run.py
+
+test: $(DEV) qemu ## Run all tests (installs QEMU's tools where it may)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+check: $(DEV) ## Lint, check the format, the types and the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV) ## Rewrite the sources as the linter and formatter want them
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+qemu: ## Install QEMU's tools for the tests, if they are missing and this user may
+	@scripts/install-qemu || { test -z "$$CI" && echo "Going on without: the tests that need QEMU are skipped." >&2; }
+
+clean: ## Remove everything that these targets made
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(CREATED): scripts/make-venv
+	@scripts/make-venv $(VENV)
+	@touch $@
+
+$(RUN): $(CREATED) pyproject.toml requirements/run.txt requirements/build.txt
+	@echo "Setting up cowherd in $(VENV)"
+	@$(PIP_INSTALL) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(RUN) requirements/dev.txt
+	@echo "Setting up the development tools in $(VENV)"
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""What a person types and sees: argument parsing, tables, progress, JSON. No logic."""

@@ -1,0 +1,38 @@
+"""A look at the images that a command is going to open, for qemu-img's words about those that can't be."""
+
+from __future__ import annotations
+
+from cowherd.cli.img.errors import CannotOpen
+from cowherd.cli.img.messages import reason
+from cowherd.cli.img.output import err
+from cowherd.cli.img.sources import Source
+from cowherd.errors import CowherdError
+from cowherd.ops.info import ImageInfo, iter_chain
+
+_PROBED_RAW = (
+    "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
+    "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n"
+    "         Specify the 'raw' format explicitly to remove the restrictions.\n"
+)
+
+
+def look(image: Source, exit_code: int = 1) -> list[ImageInfo]:
+    """Returns the facts of the image and of every image under it, the top one first. Takes no locks: the operation will.
+
+    Raises `CannotOpen` for the chain's first image that can't be opened.
+    """
+    found: list[ImageInfo] = []
+    try:
+        for info in iter_chain(image.path, format=image.format, force_share=True):
+            found.append(info)
+    except CowherdError as error:
+        raise CannotOpen(image.text, "Could not open backing file: " * len(found) + reason(error), exit_code) from error
+    return found
+
+
+def look_before_writing(image: Source) -> list[ImageInfo]:
+    """As `look`, with qemu-img's warning about a raw image whose format nobody named."""
+    found = look(image)
+    if image.format is None and found[0].format == "raw":
+        err(_PROBED_RAW.format(image.path))
+    return found

@@ -1,0 +1,38 @@
+"""The errors of the command line itself."""
+
+from __future__ import annotations
+
+from cowherd.errors import CowherdError
+
+
+class CommandFailed(CowherdError):
+    """The command ends here. Attributes: `message` (qemu-img's words), `exit_code`."""
+
+    def __init__(self, message: str, exit_code: int = 1):
+        super().__init__(message)
+        self.message, self.exit_code = message, exit_code
+
+
+class CannotOpen(CommandFailed):
+    """An image can't be opened. Attributes beside those of `CommandFailed`: `problem`, why."""
+
+    def __init__(self, text: str, problem: str, exit_code: int = 1):
+        super().__init__(f"Could not open '{text}': {problem}", exit_code)
+        self.problem = problem
+
+
+class UsageError(CommandFailed):
+    """The arguments make no sense; the reader is sent to --help, with qemu-img's exit code for that, 1.
+
+    `by_getopt`: what getopt itself complains about begins with the command's name too ("qemu-img info: invalid option").
+    """
+
+    def __init__(self, message: str, *, by_getopt: bool = False):
+        super().__init__(message)
+        self.by_getopt = by_getopt
+
+
+class HelpWanted(CowherdError):
+    """--help was given; not a failure."""
+
+    exit_code = 0

@@ -1,0 +1,177 @@
+"""`cowherd-img info`: what an image file, or a whole chain, says about itself."""
+
+from __future__ import annotations
+
+from cowherd.cli.img.common import FILENAME, OUTPUT, one_filename, wants_json
+from cowherd.cli.img.jsonout import Json, dumps
+from cowherd.cli.img.messages import opening
+from cowherd.cli.img.options import Arguments, Example, Option, Syntax
+from cowherd.cli.img.output import out
+from cowherd.cli.img.snapshot_table import snapshot_table
+from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
+from cowherd.cli.sizes import human_size
+from cowherd.formats.qcow2.bitmaps import Bitmap
+from cowherd.formats.qcow2.snapshots import Snapshot
+from cowherd.ops.info import FileInfo, ImageInfo, Qcow2Info
+
+SYNTAX = Syntax(
+    "info",
+    "Display information about image",
+    (Option("backing-chain", "b", help="tell about every image of the chain, the top one first"), *SOURCE_OPTIONS, OUTPUT),
+    (FILENAME,),
+    (
+        Example("info disk.qcow2", "size, format, snapshots and backing file of one image"),
+        Example("info --backing-chain --output=json overlay.qcow2", "the whole chain, for a program to read"),
+    ),
+    notes="Only headers and tables are read. Without -f the format of an image is guessed from its first bytes, which a guest "
+    "can write if the image is raw: name the format of an image that you don't trust.",
+)
+
+
+def run(arguments: Arguments) -> int:
+    """Prints the facts of the image, or of its chain."""
+    chain = arguments.flag("backing-chain")
+    image = source(arguments, one_filename(arguments))
+    infos = _collect(image, chain, arguments.flag("force-share"))
+    if wants_json(arguments):
+        documents = [_document(info) for info in infos]
+        out(dumps(documents if chain else documents[0]) + "\n")
+    else:
+        out("\n".join(map(_text, infos)))
+    return 0
+
+
+def _collect(image: Source, chain: bool, force_share: bool) -> list[ImageInfo]:
+    from cowherd.ops.info import chain_info, image_info
+
+    with opening(image.text, image.path):
+        if chain:
+            return chain_info(image.path, format=image.format, force_share=force_share)
+        return [image_info(image.path, format=image.format, force_share=force_share)]
+
+
+# The orders of keys below are those in which QEMU prints them: the order of the buckets of its hash table of names.
+
+
+def _document(info: ImageInfo) -> Json:
+    document: dict[str, Json] = {"children": [{"name": "file", "info": _file_document(info.file)}]}
+    if info.backing_name is not None and info.backing_format is not None:
+        document["backing-filename-format"] = info.backing_format
+    if info.snapshots:
+        document["snapshots"] = [_snapshot_document(snapshot) for snapshot in info.snapshots]
+    document |= {"virtual-size": info.virtual_size, "filename": info.filename}
+    if info.cluster_size is not None:
+        document["cluster-size"] = info.cluster_size
+    document |= {"format": info.format, "actual-size": info.file.allocated}
+    if info.qcow2 is not None:
+        document["format-specific"] = {"type": "qcow2", "data": _qcow2_document(info.qcow2)}
+    if info.backing_filename is not None:
+        document["full-backing-filename"] = info.backing_filename
+    if info.qcow2 is not None and info.qcow2.encryption:
+        document["encrypted"] = True
+    if info.backing_name is not None:
+        document["backing-filename"] = info.backing_name
+    return document | {"dirty-flag": info.dirty}
+
+
+def _file_document(file: FileInfo) -> Json:
+    protocol = "host_device" if file.is_block_device else "file"
+    return {
+        "children": [],
+        "virtual-size": file.length,
+        "filename": file.filename,
+        "format": protocol,
+        "actual-size": file.allocated,
+        "format-specific": {"type": "file", "data": {}},
+        "dirty-flag": False,
+    }
+
+
+def _snapshot_document(snapshot: Snapshot) -> Json:
+    seconds, nanoseconds = divmod(snapshot.vm_clock_nanoseconds, 10**9)
+    document: dict[str, Json] = {} if snapshot.icount is None else {"icount": snapshot.icount}
+    return document | {
+        "vm-clock-nsec": nanoseconds,
+        "name": snapshot.name,
+        "date-sec": snapshot.date_seconds,
+        "date-nsec": snapshot.date_nanoseconds,
+        "vm-clock-sec": seconds,
+        "id": snapshot.id,
+        "vm-state-size": snapshot.vm_state_size,
+    }
+
+
+def _qcow2_document(facts: Qcow2Info) -> dict[str, Json]:
+    if facts.version == 2:
+        document: dict[str, Json] = {"compat": "0.10", "compression-type": "zlib", "refcount-bits": facts.refcount_bits}
+        return document | ({"encrypt": {"format": facts.encryption}} if facts.encryption else {})
+    document = {"compat": "1.1", "compression-type": facts.compression, "lazy-refcounts": facts.lazy_refcounts}
+    if facts.bitmaps:
+        document["bitmaps"] = [_bitmap_document(bitmap) for bitmap in facts.bitmaps]
+    document["refcount-bits"] = facts.refcount_bits
+    if facts.data_file is not None:
+        document["data-file"] = facts.data_file
+    if facts.encryption:
+        document["encrypt"] = {"format": facts.encryption}
+    if facts.data_file_raw is not None:
+        document["data-file-raw"] = facts.data_file_raw
+    return document | {"corrupt": facts.corrupt, "extended-l2": facts.extended_l2}
+
+
+def _bitmap_document(bitmap: Bitmap) -> Json:
+    flags = ["in-use"] * bitmap.in_use + ["auto"] * bitmap.auto
+    return {"flags": flags, "name": bitmap.name, "granularity": bitmap.granularity}
+
+
+def _text(info: ImageInfo) -> str:
+    size = f"{human_size(info.virtual_size)} ({info.virtual_size} bytes)"
+    lines = [f"image: {info.filename}", f"file format: {info.format}", f"virtual size: {size}"]
+    lines.append(f"disk size: {human_size(info.file.allocated)}")
+    if info.qcow2 is not None and info.qcow2.encryption:
+        lines.append("encrypted: yes")
+    if info.cluster_size is not None:
+        lines.append(f"cluster_size: {info.cluster_size}")
+    if info.dirty:
+        lines.append("cleanly shut down: no")
+    lines += _backing_lines(info)
+    if info.snapshots:
+        lines += ["Snapshot list:", *snapshot_table(info.snapshots)]
+    if info.qcow2 is not None:
+        lines += ["Format specific information:", *_dump(_qcow2_document(info.qcow2), 1)]
+    return "\n".join([*lines, *_file_lines(info.file)]) + "\n"
+
+
+def _backing_lines(info: ImageInfo) -> list[str]:
+    if info.backing_name is None:
+        return []
+    actual = "" if info.backing_filename == info.backing_name else f" (actual path: {info.backing_filename})"
+    lines = [f"backing file: {info.backing_name}{actual}"]
+    return lines + ([f"backing file format: {info.backing_format}"] if info.backing_format is not None else [])
+
+
+def _file_lines(file: FileInfo) -> list[str]:
+    return [
+        "Child node '/file':",
+        f"    filename: {file.filename}",
+        f"    protocol type: {'host_device' if file.is_block_device else 'file'}",
+        f"    file length: {human_size(file.length)} ({file.length} bytes)",
+        f"    disk size: {human_size(file.allocated)}",
+    ]
+
+
+def _dump(value: Json, depth: int) -> list[str]:
+    """Returns the lines of a mapping or a list, as QEMU prints format specific information."""
+    if isinstance(value, dict):
+        items = [(key.replace("-", " "), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(f"[{index}]", item) for index, item in enumerate(value)]
+    else:
+        raise TypeError(f"only mappings and lists have lines of their own, not {value!r}")
+    lines: list[str] = []
+    for label, item in items:
+        if isinstance(item, dict | list):
+            lines += [f"{'    ' * depth}{label}:", *_dump(item, depth + 1)]
+        else:
+            text = str(item).lower() if isinstance(item, bool) else str(item)
+            lines.append(f"{'    ' * depth}{label}: {text}")
+    return lines

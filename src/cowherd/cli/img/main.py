@@ -1,0 +1,155 @@
+"""Entry point of `cowherd-img`: finds the command, imports its module only, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
+from cowherd.cli.img.output import err, out
+from cowherd.errors import CowherdError
+
+if TYPE_CHECKING:
+    from cowherd.cli.img.options import Syntax
+
+COMMANDS = {
+    "check": "Check basic image integrity",
+    "commit": "Commit image to its backing file",
+    "compare": "Check if two images have the same contents",
+    "convert": "Copy one image to another with optional format conversion",
+    "create": "Create and format new image file",
+    "dd": "Copy input to output with optional format conversion",
+    "info": "Display information about image",
+    "map": "Dump image metadata",
+    "measure": "Calculate file size required for a new image",
+    "rebase": "Change backing file of the image",
+    "resize": "Resize the image to the new size",
+    "snapshot": "List snapshots within image",
+}
+"""Each is a module of this package with `SYNTAX` and `run(arguments) -> exit code`."""
+
+ABSENT = ("amend", "bench", "bitmap")
+"""Commands of qemu-img that cowherd-img does not have."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line (sys.argv by default) and returns its exit code. Nothing but SystemExit escapes."""
+    words = list(sys.argv if argv is None else argv)
+    program = _program_name(words[0])
+    try:
+        code = _dispatch(words[1:], program)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _discard_output()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:  # only writing the output itself gets here: the layers below raise their own errors
+        err(f"{program}: {error.strerror or error}\n")
+        return 1
+
+
+def _program_name(path: str) -> str:
+    name = os.path.basename(path)
+    return "cowherd-img" if name in ("", "__main__.py", "main.py") else name
+
+
+def _dispatch(words: list[str], program: str) -> int:
+    if not words:
+        return _complain(UsageError("Not enough arguments"), program, "")
+    command = words[0]
+    if command.startswith("-") and command != "-":
+        return _standard_option(words, program)
+    if command not in COMMANDS:
+        absent = f"'{command}' is a command of qemu-img that cowherd-img does not have"
+        return _complain(UsageError(absent if command in ABSENT else f"Command not found: {command}"), program, "")
+    return _run(command, words[1:], program)
+
+
+def _run(command: str, words: list[str], program: str) -> int:
+    from importlib import import_module
+
+    from cowherd.cli.img.options import parse
+
+    module = import_module(f"cowherd.cli.img.{command}")
+    syntax: Syntax = module.SYNTAX
+    try:
+        code: int = module.run(parse(syntax, words))
+    except HelpWanted:
+        from cowherd.cli.img.help import command_help
+
+        out(command_help(syntax, program))
+        return 0
+    except CowherdError as error:
+        out("")
+        return _complain(error, program, command)
+    return code
+
+
+def _complain(error: CowherdError, program: str, command: str) -> int:
+    sys.stdout.flush()
+    prefix = program
+    if isinstance(error, UsageError) and error.by_getopt and command:
+        prefix = f"{program} {command}"
+    err(f"{prefix}: {_message(error)}\n")
+    if isinstance(error, UsageError):
+        err(f"Try '{program} {command + ' ' if command else ''}--help' for more info\n")
+    # qemu-img has no exit code 2 for a request that makes no sense; where 2 means something, the command says so itself.
+    return error.exit_code if isinstance(error, CommandFailed) or error.exit_code == 3 else 1
+
+
+def _message(error: CowherdError) -> str:
+    from cowherd.cli.img.messages import explain
+
+    return explain(error)
+
+
+def _standard_option(words: list[str], program: str) -> int:
+    """Handles what may stand before the command: --help, --version, --trace."""
+    from cowherd.cli.img.options import Option, Syntax, parse
+
+    syntax = Syntax(program, "", (Option("version", "V"), Option("trace", "T", "TRACE")), (), ())
+    own, rest = words[:1], words[1:]
+    if own[0] in ("-T", "--trace") and rest:
+        own.append(rest.pop(0))
+    try:
+        arguments = parse(syntax, own)
+    except HelpWanted:
+        out(_overview(program))
+        return 0
+    except UsageError as error:
+        return _complain(error, program, "")
+    if arguments.flag("version"):
+        from cowherd.cli.img.version import version_text
+
+        out(version_text(program))
+        return 0
+    err(f"{program}: warning: tracing is not there; --trace is ignored\n")
+    return _dispatch(rest, program) if rest else 0
+
+
+def _overview(program: str) -> str:
+    lines = [f"  {name} - {summary}" for name, summary in COMMANDS.items()]
+    return (
+        "QEMU disk image utility with a guard: a drop-in for qemu-img.  Usage:\n\n"
+        f"  {program} [standard options] COMMAND [--help | command options]\n\n"
+        "Standard options:\n"
+        "  -h, --help\n     display this help and exit\n"
+        "  -V, --version\n     display version info and exit\n"
+        "  -T, --trace TRACE\n     accepted for qemu-img's sake, and ignored\n\n"
+        f"Commands ({program} COMMAND --help tells more, with examples):\n\n" + "\n".join(lines) + "\n\n"
+        "Supported image formats: qcow2 raw\n\n"
+        "A change that dependents of an image would see is refused with exit code 3; --break-dependents makes it all the same.\n"
+    )
+
+
+def _discard_output() -> None:
+    """Whoever read the output has gone: what is still buffered must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""qemu-img's words for the errors of the layers below."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from cowherd.cli.img.errors import CannotOpen, CommandFailed
+from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature
+
+REFUSED = 3
+"""The exit code of a change that dependents would see; its message is cowherd's own, whatever was being done."""
+
+_ABOUT_ONE_FILE = (HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature)
+
+
+def explain(error: CowherdError) -> str:
+    """Returns what to print about `error` after the program's name."""
+    if isinstance(error, CommandFailed):
+        return error.message
+    if isinstance(error, BackingFileError):
+        return f"Could not open '{error.overlay}': {reason(error)}"
+    if isinstance(error, ImageFormatError | ImageInUse) or (isinstance(error, HostFileError) and error.action == "open"):
+        return f"Could not open '{error.path}': {reason(error)}"
+    return reason(error)
+
+
+def reason(error: CowherdError) -> str:
+    """Returns why an image could not be opened or made, without naming it first."""
+    if isinstance(error, CannotOpen):
+        return error.problem
+    if isinstance(error, HostFileError) and error.action == "open" and error.errno == errno.EISDIR:
+        return f"'file' driver requires '{error.path}' to be a regular file"
+    if isinstance(error, ImageFormatError):
+        return error.problem
+    if isinstance(error, BackingFileError):
+        return f"Could not open backing file: {error.problem}"
+    return str(error)
+
+
+@contextlib.contextmanager
+def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
+    """Names the image at `path` as it was typed in whatever is wrong with that file; the command then ends with `exit_code`."""
+    try:
+        yield
+    except _ABOUT_ONE_FILE as error:
+        if os.fspath(error.path) != os.path.normpath(path):
+            raise
+        raise CannotOpen(text, reason(error), exit_code) from error
+
+
+@contextlib.contextmanager
+def prefixed(prefix: str) -> Iterator[None]:
+    """Puts `prefix` before every message, as qemu-img does where it makes an image; the gate's refusals stay as they are."""
+    try:
+        yield
+    except CowherdError as error:
+        if error.exit_code == REFUSED:
+            raise
+        message = error.message if isinstance(error, CommandFailed) else reason(error)
+        raise CommandFailed(prefix + message) from error

@@ -1,0 +1,35 @@
+"""Standard output and standard error, as a drop-in must write them.
+
+File names are bytes to QEMU's tools, and names stored in images are whatever their author wrote. A pipe or a file gets
+exactly those bytes; a terminal gets control characters escaped, because they could drive it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from cowherd.text import printable
+
+
+def out(text: str) -> None:
+    """Writes `text` to standard output."""
+    _write(sys.stdout, text)
+
+
+def err(text: str) -> None:
+    """Writes `text` to standard error."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    if stream.isatty():
+        stream.write("\n".join(map(printable, text.split("\n"))))
+        return
+    stream.flush()
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:  # a stream without bytes under it, as tests and notebooks put in place
+        stream.write(text)
+    else:
+        buffer.write(os.fsencode(text))

@@ -1,0 +1,130 @@
+"""How an image is named on the command line: a file name, file:NAME, json:{...}, or --image-opts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cowherd.cli.img.common import FORCE_SHARE, FORMAT, IMAGE_OPTS, OBJECT
+from cowherd.cli.img.errors import CannotOpen, CommandFailed
+from cowherd.cli.img.options import Arguments
+
+FORMATS = ("raw", "qcow2")
+_FOREIGN = (
+    "blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster "
+    "host_cdrom host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum "
+    "rbd replication snapshot-access ssh throttle vdi vhdx vmdk vpc vvfat"
+)
+FOREIGN_FORMATS = frozenset(_FOREIGN.split())
+"""Drivers of QEMU that cowherd does not have."""
+
+_FILE_DRIVERS = ("file", "host_device")
+_HARMLESS = ("read-only", "cache.direct", "cache.no-flush", "discard", "detect-zeroes", "locking", "aio")
+
+SOURCE_OPTIONS = (FORMAT, IMAGE_OPTS, FORCE_SHARE, OBJECT)
+"""The options of every command that opens one existing image to read it."""
+
+
+class Source(NamedTuple):
+    """An image to open: `text` as it was typed, the file's `path`, the `format` (None: by its first bytes)."""
+
+    text: str
+    path: str
+    format: str | None
+
+
+def source(arguments: Arguments, text: str, format_key: str = "format") -> Source:
+    """Returns the image that the operand `text` names, with the format and --image-opts of `arguments`.
+
+    Raises `CommandFailed` in qemu-img's words for what it would not open either, and for what only QEMU can open.
+    """
+    chosen = arguments.text(format_key)
+    if arguments.flag("image-opts"):
+        if chosen is not None:
+            raise CommandFailed("--image-opts and --format are mutually exclusive")
+        return _described(text, _parse_image_opts(text))
+    return named(text, chosen)
+
+
+def named(text: str, chosen: str | None) -> Source:
+    """Returns the image called `text`, of the format `chosen` if that is not None."""
+    if text.startswith("json:"):
+        found = _described(text, _parse_json(text))
+        return found if chosen is None else Source(text, found.path, chosen)
+    check_driver(text, chosen)
+    return Source(text, _path(text), chosen)
+
+
+def check_driver(text: str, driver: str | None) -> None:
+    """Complains about a format that is not there, for the image `text`."""
+    if driver in FOREIGN_FORMATS:
+        raise CannotOpen(text, f"Driver '{driver}' is not supported; use qemu-img for this image")
+    if driver is not None and driver not in FORMATS:
+        raise CannotOpen(text, f"Unknown driver '{driver}'")
+
+
+def _path(text: str) -> str:
+    if text.startswith("file:"):
+        return text.removeprefix("file:")
+    protocol, colon, _ = text.partition(":")
+    if colon and "/" not in protocol:
+        problem = f"Unknown protocol '{protocol}'"
+        if protocol.split("+")[0] in FOREIGN_FORMATS:
+            problem = f"Protocol '{protocol}' is not supported; use qemu-img for this image"
+        raise CannotOpen(text, problem)
+    if not text:
+        raise CannotOpen(text, "The 'file' block driver requires a file name")
+    return text
+
+
+def _parse_image_opts(text: str) -> dict[str, str]:
+    """Splits driver=qcow2,file.filename=x; a doubled comma stands for one comma. The first word may leave out "file="."""
+    found: dict[str, str] = {}
+    for index, item in enumerate(text.replace(",,", "\0").split(",")):
+        key, equals, value = item.replace("\0", ",").partition("=")
+        if not equals:
+            key, value = ("file", key) if index == 0 else (key, "on")
+        found[key] = value
+    return found
+
+
+def _parse_json(text: str) -> dict[str, str]:
+    import json
+
+    try:
+        document = json.loads(text.removeprefix("json:"))
+    except (ValueError, RecursionError) as error:
+        raise CannotOpen(text, f"Could not parse the JSON options: {error}") from error
+    if not isinstance(document, dict):
+        raise CannotOpen(text, "Invalid JSON object given")
+    return dict(_flattened(document, ""))
+
+
+def _flattened(document: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in document.items():
+        pairs += _flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, str(value))]
+    return pairs
+
+
+def _described(text: str, options: dict[str, str]) -> Source:
+    def fail(problem: str) -> CannotOpen:
+        return CannotOpen(text, problem)
+
+    driver, protocol, path = options.pop("driver", None), options.pop("file.driver", "file"), options.pop("file.filename", None)
+    node = options.pop("file", None)
+    if node is not None:
+        raise fail(f"Cannot find device='{node}' nor node-name='{node}'")
+    if driver in _FILE_DRIVERS and path is None:
+        driver, path = "raw", options.pop("filename", None)
+    if driver is None and path is None:
+        raise fail("Must specify either driver or file")
+    if path is None:
+        raise fail('A block device must be specified for "file"')
+    check_driver(text, driver)
+    if protocol not in _FILE_DRIVERS:
+        raise fail(f"Driver '{protocol}' is not supported; use qemu-img for this image")
+    unknown = [key for key in options if key.removeprefix("file.") not in _HARMLESS]
+    if unknown:
+        raise fail(f"Option '{unknown[0]}' is not supported; use qemu-img for this image")
+    return Source(text, _path(path), driver)

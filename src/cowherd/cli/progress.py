@@ -1,0 +1,50 @@
+"""The one-line progress display of QEMU's tools: `    (12.34/100%)`, rewritten in place on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all)."""
+
+
+class ProgressLine:
+    """Shows how far an operation is, as long as `enabled`; a context manager that ends the line.
+
+    `step` is the change in percent below which nothing is printed, so that fast operations don't drown the terminal.
+    """
+
+    def __init__(self, enabled: bool, step: float = 1.0):
+        self._enabled, self._step = enabled, step
+        self._shown = -1.0
+
+    def __enter__(self) -> ProgressLine:
+        self.show(0.0)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._enabled:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+    @property
+    def callback(self) -> Progress | None:
+        """What an operation calls with (bytes done, bytes in all); None where nothing is to be shown."""
+        return self._update if self._enabled else None
+
+    def finish(self) -> None:
+        """Shows 100 percent."""
+        self.show(100.0)
+
+    def show(self, percent: float) -> None:
+        """Shows `percent` if it is the beginning, the end, or far enough from what is shown."""
+        if self._enabled and (percent in (0.0, 100.0) or percent > self._shown + self._step):
+            self._shown = percent
+            sys.stdout.write(f"    ({percent:3.2f}/100%)\r")
+            sys.stdout.flush()
+
+    def _update(self, done: int, total: int) -> None:
+        percent = 100.0 * done / total if total else 100.0
+        if percent < 100.0:
+            self.show(percent)  # the end is shown by `finish`, once nothing can fail any more

@@ -1,0 +1,168 @@
+"""The errors that several layers share.
+
+Every error cowherd raises on purpose descends from `CowherdError`. Each class has a stable exit code, keeps
+its facts as attributes, and its message says what, where, and what to do next. Names that come from outside
+(paths, names stored in images) are escaped when printed.
+
+Exit codes: 1 the operation failed, 2 wrong usage, 3 refused because dependents would be harmed, 4 drift or
+damage found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+PREVIEWED_NAMES = 3
+
+
+def preview(paths: Sequence[str | PathLike[str]]) -> str:
+    """Names the first few of `paths`, escaped, and counts the rest."""
+    shown = ", ".join(printable(path) for path in paths[:PREVIEWED_NAMES])
+    rest = len(paths) - PREVIEWED_NAMES
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+class CowherdError(Exception):
+    """Root of everything that cowherd raises on purpose."""
+
+    exit_code = 1
+
+
+class InvalidRequest(CowherdError):
+    """The caller asked for something that makes no sense: a bad size, an unknown option, a range past the end."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str):
+        super().__init__(problem)
+        self.problem = problem
+
+
+class HostFileError(CowherdError):
+    """The host refused an operation on a file.
+
+    Attributes: `path`, `action` (what was tried, as in "open"), `reason` (the host's own words), `errno`.
+    """
+
+    def __init__(self, path: str | PathLike[str], action: str, error: OSError):
+        self.path, self.action = Path(path), action
+        self.errno, self.reason = error.errno, error.strerror or str(error)
+
+    def __str__(self) -> str:
+        return f"Could not {self.action} '{printable(self.path)}': {self.reason}"
+
+
+class ImageFormatError(CowherdError):
+    """A file is not a valid image of its format. Attributes: `path`, `problem`."""
+
+    def __init__(self, path: str | PathLike[str], problem: str):
+        self.path, self.problem = Path(path), problem
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.problem}"
+
+
+class UnsupportedFeature(CowherdError):
+    """A valid image needs a feature that cowherd does not have. Attributes: `path`, `feature`."""
+
+    def __init__(self, path: str | PathLike[str], feature: str):
+        self.path, self.feature = Path(path), feature
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.feature} is not supported; use qemu-img for this image"
+
+
+class ImageCorrupt(CowherdError):
+    """An image is marked corrupt, or its tables contradict each other where a write would have to trust them.
+
+    Attributes: `path`, `problem`.
+    """
+
+    def __init__(self, path: str | PathLike[str], problem: str):
+        self.path, self.problem = Path(path), problem
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.problem}; the image can only be read until 'qemu-img check -r all' has repaired it"
+
+
+class BackingFileError(CowherdError):
+    """A backing file can't be followed. Attributes: `overlay`, `backing` (the name as stored), `problem`."""
+
+    def __init__(self, overlay: str | PathLike[str], backing: str, problem: str):
+        self.overlay, self.backing, self.problem = Path(overlay), backing, problem
+
+    def __str__(self) -> str:
+        return f"{printable(self.overlay)}: could not open backing file '{printable(self.backing)}': {self.problem}"
+
+
+class ReadOnlyImage(CowherdError):
+    """A change was asked of an image that was opened read-only. Attribute: `path`."""
+
+    def __init__(self, path: str | PathLike[str]):
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)} is open read-only; open it with writable=True to change it"
+
+
+class ImageInUse(CowherdError):
+    """Another process holds a lock on the image that excludes what was asked.
+
+    Attributes: `path`, `lock` (QEMU's name of the permission, as in "write"), `shared` (the other process already uses
+    the permission that this use can't share, rather than denying it), `holders` (lines that name who has the file
+    open; filled in by those who may look, see `cowherd.live.holders`).
+    """
+
+    def __init__(self, path: str | PathLike[str], lock: str, *, shared: bool = False, holders: Sequence[str] = ()):
+        self.path, self.lock, self.shared, self.holders = Path(path), lock, shared, tuple(holders)
+
+    def __str__(self) -> str:
+        held = f" Open in: {'; '.join(self.holders)}." if self.holders else ""
+        return (
+            f'Failed to get {"shared " if self.shared else ""}"{self.lock}" lock\n'
+            f"Is another process using the image [{printable(self.path)}]?{held}"
+        )
+
+
+class BaseInUse(CowherdError):
+    """A change to a base would be seen by overlays that depend on it.
+
+    Attributes: `base`, `action` (what was refused, as in "commit into"), `dependents`.
+    """
+
+    exit_code = 3
+
+    def __init__(self, base: str | PathLike[str], action: str, dependents: Sequence[str | PathLike[str]]):
+        self.base, self.action = Path(base), action
+        self.dependents = tuple(Path(path) for path in dependents)
+
+    def __str__(self) -> str:
+        return (
+            f"refusing to {self.action} {printable(self.base)}: it is the base of {len(self.dependents)} other "
+            f"overlay(s), {preview(self.dependents)}, which would read other content. "
+            f"Give them a base of their own first (cowherd-img rebase), or give up their content with --break-dependents"
+        )
+
+
+class BaseSealed(CowherdError):
+    """A change to a sealed image was asked. Attributes: `base`, `action`, `dependents` (may be empty)."""
+
+    exit_code = 3
+
+    def __init__(self, base: str | PathLike[str], action: str, dependents: Sequence[str | PathLike[str]] = ()):
+        self.base, self.action = Path(base), action
+        self.dependents = tuple(Path(path) for path in dependents)
+
+    def __str__(self) -> str:
+        hit = f"; {len(self.dependents)} overlay(s) depend on it: {preview(self.dependents)}" if self.dependents else ""
+        return (
+            f"refusing to {self.action} {printable(self.base)}: it is sealed{hit}. "
+            f"'cowherd clone' makes an overlay to write to; 'cowherd unseal' gives up the seal"
+        )

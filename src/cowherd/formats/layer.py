@@ -1,0 +1,77 @@
+"""What every opened format gives to the image layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # `cowherd-img info` reads headers without paying for numpy
+    from cowherd.extents import Extents
+    from cowherd.storage.hostfile import HostFile
+
+Below = Callable[[int, memoryview], None]
+"""Reads guest bytes from what lies under a layer: `below(guest_offset, buffer)` fills the buffer, zeros past the end."""
+
+
+@dataclass(frozen=True)
+class BackingReference:
+    """A backing file as an image names it: the stored name and the recorded format (None where none is recorded)."""
+
+    name: str
+    format: str | None
+
+
+class Layer(Protocol):
+    """One opened image file, without its backing file. All offsets and lengths are guest bytes.
+
+    Reading methods may be called from several threads at once as long as no thread changes the image.
+    """
+
+    format: str
+    file: HostFile
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        ...
+
+    @property
+    def backing(self) -> BackingReference | None: ...
+
+    @property
+    def granularity(self) -> int:
+        """Bytes of the smallest unit that the format allocates (1 for raw)."""
+        ...
+
+    def extents(self, start: int, length: int) -> Extents:
+        """Returns a cover of [start, start+length), which must lie inside `size`; `depth` is 0 throughout."""
+        ...
+
+    def read_compressed(self, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` with guest bytes that lie in extents of kind COMPRESSED."""
+        ...
+
+    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+        """Writes guest bytes; parts of newly allocated clusters that `data` leaves open are filled from `below`."""
+        ...
+
+    def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
+        """Makes a range read as zeros; with `unmap` the space is given back where the format can."""
+        ...
+
+    def discard(self, start: int, length: int, below: Below | None) -> None:
+        """Gives back the space of whole clusters inside the range; they read as zeros from then on."""
+        ...
+
+    def flush(self) -> None:
+        """Makes every completed request durable."""
+        ...
+
+    def resize(self, size: int) -> None:
+        """Changes the virtual size; bytes that are gained read as zeros even where a backing file is larger."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and closes. Closing twice is fine."""
+        ...

@@ -1,0 +1,88 @@
+"""The two codecs of compressed clusters.
+
+zlib clusters are raw deflate streams (RFC 1951) with a window of 4 KiB, because QEMU inflates with that window; zstd clusters are
+one frame. Decompression never produces more than one cluster, whatever the data claims.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+DEFLATE_WINDOW_BITS = -12
+_ISAL_LEVEL = 2
+_ZSTD_LEVEL = 3
+
+
+class CodecError(ValueError):
+    """Compressed data is damaged: it ends early or makes no sense."""
+
+
+class Codec(Protocol):
+    """Compresses and decompresses single clusters; safe to use from several threads, and releases the interpreter lock."""
+
+    def compress(self, cluster: bytes | memoryview) -> bytes: ...
+
+    def decompress(self, data: bytes | memoryview, size: int) -> bytes:
+        """Returns the first `size` bytes that `data` decompresses to; what follows in `data` is ignored.
+
+        Raises `CodecError`.
+        """
+        ...
+
+
+def codec(name: str) -> Codec:
+    """Returns the codec that a header's `compression` names: "zlib" or "zstd"."""
+    return {"zlib": Deflate, "zstd": Zstandard}[name]()
+
+
+class Deflate:
+    """Raw deflate by ISA-L, several times as fast as zlib at a like ratio."""
+
+    def __init__(self) -> None:
+        from isal import isal_zlib
+
+        self._zlib = isal_zlib
+
+    def compress(self, cluster: bytes | memoryview) -> bytes:
+        stream = self._zlib.compressobj(_ISAL_LEVEL, self._zlib.DEFLATED, DEFLATE_WINDOW_BITS)
+        return stream.compress(cluster) + stream.flush()
+
+    def decompress(self, data: bytes | memoryview, size: int) -> bytes:
+        stream = self._zlib.decompressobj(DEFLATE_WINDOW_BITS)
+        try:
+            out = stream.decompress(data, size)
+        except self._zlib.error as error:
+            raise CodecError(str(error)) from error
+        if len(out) != size:
+            raise CodecError(f"the stream ends after {len(out)} of {size} bytes")
+        return bytes(out)
+
+
+class Zstandard:
+    """zstd frames. Contexts are kept, one a thread: making one costs more than a cluster."""
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._zstandard = zstandard
+        self._contexts = threading.local()
+
+    def compress(self, cluster: bytes | memoryview) -> bytes:
+        context: Any = getattr(self._contexts, "compressor", None)
+        if context is None:
+            context = self._contexts.compressor = self._zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=False)
+        return bytes(context.compress(cluster))
+
+    def decompress(self, data: bytes | memoryview, size: int) -> bytes:
+        context: Any = getattr(self._contexts, "decompressor", None)
+        if context is None:
+            context = self._contexts.decompressor = self._zstandard.ZstdDecompressor()
+        try:
+            with context.stream_reader(data, read_across_frames=True) as reader:
+                out = reader.read(size)
+        except self._zstandard.ZstdError as error:
+            raise CodecError(str(error)) from error
+        if len(out) != size:
+            raise CodecError(f"the frame ends after {len(out)} of {size} bytes")
+        return bytes(out)

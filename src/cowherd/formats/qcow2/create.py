@@ -1,0 +1,92 @@
+"""Making a new, empty qcow2 image. The header is written last: an unfinished file is not an image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cowherd.errors import InvalidRequest
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.header import Header, feature_name_table, write_header
+from cowherd.formats.qcow2.options import Qcow2Options
+from cowherd.formats.qcow2.refcounts import pack_counts
+from cowherd.storage.hostfile import HostFile
+
+SECTOR = 512
+_FEATURE_NAMES_MIN_CLUSTER = 4096
+
+
+def new_header(size: int, options: Qcow2Options, backing: BackingReference | None = None) -> Header:
+    """Returns the header of an image with these choices, the places of its tables still open (0).
+
+    Raises `InvalidRequest` for a size that is not whole sectors or that the cluster size can't map.
+    """
+    if size < 0 or size % SECTOR:
+        raise InvalidRequest(f"Image size must be a multiple of {SECTOR} bytes")
+    header = Header(
+        version=options.version,
+        cluster_bits=options.cluster_bits,
+        size=size,
+        l1_size=0,
+        l1_table_offset=0,
+        refcount_table_offset=0,
+        refcount_table_clusters=0,
+        incompatible=options.incompatible,
+        compatible=layout.COMPATIBLE_LAZY_REFCOUNTS if options.lazy_refcounts else 0,
+        refcount_order=options.refcount_bits.bit_length() - 1,
+        compression_type=layout.COMPRESSION_NAMES.index(options.compression),
+    ).with_backing(backing)
+    # QEMU leaves the table of names out where it would leave no room for a backing file name.
+    if options.version >= 3 and options.cluster_size > _FEATURE_NAMES_MIN_CLUSTER:
+        names = feature_name_table()
+        header = header.with_extension(names.type, names.data)
+    return header
+
+
+def l1_entries(header: Header) -> int:
+    """Returns how many L1 entries map the header's virtual size. Raises `InvalidRequest` past the format's limit."""
+    entries = -(-header.size // (header.l2_entries * header.cluster_size))
+    if entries * 8 > layout.MAX_L1_BYTES:
+        raise InvalidRequest("Image size too large for its cluster size: the L1 table would exceed 32 MiB; use larger clusters")
+    return entries
+
+
+def write_empty(file: HostFile, header: Header) -> Header:
+    """Lays out an empty image in an empty file: header, refcount table, refcount blocks, L1 table. Returns its header."""
+    from dataclasses import replace
+
+    size = header.cluster_size
+    entries = l1_entries(header)
+    l1_clusters = -(-entries * 8 // size)
+    per_block = size * 8 // header.refcount_bits
+    table_clusters, blocks = _refcount_clusters(1 + l1_clusters, per_block, size)
+    used = 1 + table_clusters + blocks + l1_clusters
+    header = replace(
+        header,
+        l1_size=entries,
+        l1_table_offset=(1 + table_clusters + blocks) * size,
+        refcount_table_offset=size,
+        refcount_table_clusters=table_clusters,
+    )
+    header.pack()  # refuses what does not fit before anything is written
+    table = np.zeros(table_clusters * size // 8, np.uint64)
+    table[:blocks] = (1 + table_clusters + np.arange(blocks, dtype=np.uint64)) * np.uint64(size)
+    counts = np.zeros(blocks * per_block, np.uint8)
+    counts[:used] = 1
+    file.pwrite(size, table.astype(">u8").tobytes() + pack_counts(counts, header.refcount_order))
+    file.truncate(used * size)
+    file.flush()
+    write_header(file, header)
+    file.flush()
+    return header
+
+
+def _refcount_clusters(others: int, per_block: int, cluster_size: int) -> tuple[int, int]:
+    """Returns the (table clusters, blocks) that count `others` clusters and themselves."""
+    table, blocks = 1, 1
+    while True:
+        needed_blocks = -(-(others + table + blocks) // per_block)
+        needed_table = -(-needed_blocks * 8 // cluster_size)
+        if (needed_table, needed_blocks) == (table, blocks):
+            return table, blocks
+        table, blocks = max(table, needed_table), max(blocks, needed_blocks)

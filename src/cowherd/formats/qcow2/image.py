@@ -1,0 +1,229 @@
+"""An opened qcow2 image: the parts of this package behind the interface of a layer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Self
+
+from cowherd import extents as ext
+from cowherd.errors import ImageCorrupt, ImageFormatError, InvalidRequest, ReadOnlyImage, UnsupportedFeature
+from cowherd.extents import Extents
+from cowherd.formats.layer import BackingReference, Below
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.compression import Codec, CodecError, codec
+from cowherd.formats.qcow2.entries import compressed_place
+from cowherd.formats.qcow2.header import Header, read_header
+from cowherd.formats.qcow2.metadata import Metadata
+from cowherd.formats.qcow2.state import ImageState
+from cowherd.formats.qcow2.tables import Tables
+from cowherd.formats.qcow2.writer import Writer
+from cowherd.storage.hostfile import HostFile
+
+
+class Qcow2:
+    """One qcow2 file, without its backing file; see `cowherd.formats.layer.Layer`."""
+
+    format = "qcow2"
+
+    def __init__(self, file: HostFile):
+        """Takes over `file` (and closes it with the image), which is open for writing if the image is to be.
+
+        Raises `ImageFormatError`, `UnsupportedFeature`, or `ImageCorrupt` for a corrupt image that is to be written.
+        """
+        self.file = file
+        self._state = ImageState(file, read_header(file))
+        self._refuse_unsupported()
+        self._tables = Tables(self._state)
+        self._codec: Codec | None = None
+        self._last_cluster: tuple[int, bytes] | None = None
+        self._writer: Writer | None = None
+        if file.writable:
+            self._prepare_for_writing()
+
+    @property
+    def header(self) -> Header:
+        return self._state.header
+
+    @property
+    def size(self) -> int:
+        return self.header.size
+
+    @property
+    def backing(self) -> BackingReference | None:
+        return self.header.backing
+
+    @property
+    def granularity(self) -> int:
+        """Bytes of a subcluster, or of a cluster without extended L2 entries."""
+        return self.header.subcluster_size
+
+    def extents(self, start: int, length: int) -> Extents:
+        return self._tables.extents(start, length)
+
+    def read_compressed(self, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` with guest bytes of compressed clusters. Raises `ImageFormatError` if they do not decompress."""
+        size, end = self.header.cluster_size, start + len(buffer)
+        for guest in range(start // size * size, end, size):
+            cluster = self._decompressed(guest)
+            lo, hi = max(start, guest), min(end, guest + size)
+            buffer[lo - start : hi - start] = cluster[lo - guest : hi - guest]
+
+    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+        self._changer().write(start, data, below)
+
+    def write_compressed(self, start: int, data: memoryview, below: Below | None) -> None:
+        """Writes whole clusters (the disk's last may be shorter) compressed; those that do not shrink are written plainly."""
+        size = self.header.cluster_size
+        if start % size or (len(data) % size and start + len(data) != self.size):
+            raise InvalidRequest("compressed writes cover whole clusters")
+        for position in range(0, len(data), size):
+            piece = data[position : position + size]
+            compressed = self._compressor().compress(bytes(piece).ljust(size, b"\0"))
+            if not self._changer().write_compressed(start + position, compressed):
+                self._changer().write(start + position, piece, below)
+
+    def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
+        self._changer().zero(start, length, below, unmap=unmap)
+
+    def discard(self, start: int, length: int, below: Below | None) -> None:
+        self._changer().discard(start, length, below)
+
+    def deallocate_all(self) -> None:
+        """Empties the image, so that its backing file shows everywhere."""
+        self._changer().deallocate(0, -(-self.size // self.header.cluster_size) * self.header.cluster_size)
+
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.metadata.flush()
+
+    def resize(self, size: int, below: Below | None = None, below_size: int = 0) -> None:
+        """Changes the virtual size. `below` and its size are the backing file, whose bytes must not show in what is gained.
+
+        Raises `UnsupportedFeature` for a version 2 image with snapshots, whose sizes it could not keep, and for one with
+        persistent bitmaps.
+        """
+        from cowherd.formats.qcow2 import resize
+
+        writer = self._changer()
+        if self.header.extension(layout.EXTENSION_BITMAPS):
+            raise UnsupportedFeature(self.file.path, "resizing an image with persistent bitmaps")
+        if self.header.nb_snapshots and self.header.version < 3:
+            raise UnsupportedFeature(self.file.path, "resizing a version 2 image with snapshots")
+        if size > self.size:
+            resize.grow(self._state, writer, size, below, below_size)
+        elif size < self.size:
+            resize.shrink(self._state, writer, size)
+
+    def set_backing(self, reference: BackingReference | None) -> None:
+        """Names another backing file, or none, in the header; nothing else changes. Durable on return."""
+        self._update_header(self.header.with_backing(reference))
+
+    def set_extension(self, kind: int, data: bytes | None) -> None:
+        """Sets the header extension of type `kind`, or removes it if `data` is None. Durable on return."""
+        self._update_header(self.header.with_extension(kind, data))
+
+    def close(self) -> None:
+        try:
+            if self.file.fd >= 0:
+                self.flush()
+        finally:
+            self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _refuse_unsupported(self) -> None:
+        if self.header.crypt_method:
+            raise UnsupportedFeature(self.file.path, "encryption")
+        if self.header.external_data_file:
+            raise UnsupportedFeature(self.file.path, "an external data file")
+
+    def _prepare_for_writing(self) -> None:
+        """Does what the specification asks of a writer before its first change."""
+        if self.header.corrupt:
+            raise ImageCorrupt(self.file.path, "the image is marked corrupt")
+        self._refuse_enabled_bitmaps()
+        metadata = Metadata(self._state, self._tables)
+        self._writer = Writer(self._state, metadata, self._read_visible)
+        if self.header.dirty:
+            self._repair_refcounts(metadata)
+        unknown = self.header.autoclear & ~layout.AUTOCLEAR_KNOWN
+        if unknown:
+            self._update_header(replace(self.header, autoclear=self.header.autoclear & layout.AUTOCLEAR_KNOWN))
+
+    def _refuse_enabled_bitmaps(self) -> None:
+        if self.header.extension(layout.EXTENSION_BITMAPS) and self.header.autoclear & layout.AUTOCLEAR_BITMAPS:
+            from cowherd.formats.qcow2.bitmaps import read_bitmaps
+
+            enabled = [bitmap for bitmap in read_bitmaps(self.file, self.header) if bitmap.auto]
+            if enabled:
+                raise UnsupportedFeature(self.file.path, "writing to an image with enabled persistent bitmaps")
+
+    def _repair_refcounts(self, metadata: Metadata) -> None:
+        """Counts all references anew: the last writer kept refcounts in memory and did not close the image."""
+        from cowherd.formats.qcow2.references import expected_refcounts
+
+        references = expected_refcounts(self.file, self.header)
+        metadata.refcounts.replace_all(references.counts)
+        metadata.flush()
+        self._update_header(replace(self.header, incompatible=self.header.incompatible & ~layout.INCOMPATIBLE_DIRTY))
+
+    def _update_header(self, header: Header) -> None:
+        self._changer().metadata.flush()
+        self._state.replace_header(header)
+
+    def _changer(self) -> Writer:
+        if self._writer is None:
+            raise ReadOnlyImage(self.file.path)
+        self._last_cluster = None
+        return self._writer
+
+    def _compressor(self) -> Codec:
+        if self._codec is None:
+            self._codec = codec(self.header.compression)
+        return self._codec
+
+    def _decompressed(self, guest: int) -> bytes:
+        remembered = self._last_cluster
+        if remembered is not None and remembered[0] == guest:
+            return remembered[1]
+        index, within = divmod(guest // self.header.cluster_size, self.header.l2_entries)
+        table = self._tables.l2(index)
+        if table is None:
+            raise AssertionError("only mapped clusters are compressed")
+        place = compressed_place(int(table[within, 0]), self.header.cluster_bits)
+        try:
+            cluster = self._compressor().decompress(self.file.pread(place.offset, place.length), self.header.cluster_size)
+        except CodecError as error:
+            problem = f"the compressed cluster of guest offset {guest:#x} is damaged: {error}"
+            raise ImageFormatError(self.file.path, problem) from error
+        self._last_cluster = (guest, cluster)
+        return cluster
+
+    def _read_visible(self, start: int, buffer: memoryview, below: Below | None) -> None:
+        for position, length, host, _, kind in self.extents(start, len(buffer)).tolist():
+            part = buffer[position - start : position - start + length]
+            if kind == ext.DATA:
+                self.file.preadinto(host, part)
+            elif kind == ext.COMPRESSED:
+                self.read_compressed(position, part)
+            elif kind == ext.BACKING and below is not None:
+                below(position, part)
+            else:
+                part[:] = bytes(length)
+
+
+def open_qcow2(path: str | os.PathLike[str], *, writable: bool = False) -> Qcow2:
+    """Opens one qcow2 file, without following its backing file, with the locks that reading or writing it needs."""
+    from cowherd.storage.locks import READ, WRITE
+
+    file = HostFile.open(path, writable=writable, lock=WRITE if writable else READ)
+    try:
+        return Qcow2(file)
+    except BaseException:
+        file.close()
+        raise

@@ -1,0 +1,297 @@
+"""Refcounts: how many tables point to each host cluster, kept in blocks under one table.
+
+Specification: section Host cluster management. Counts are changed in memory and written by the flush steps of `writer`; what goes up is
+durable before anything points to the cluster, what goes down is written after nothing does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd.errors import ImageCorrupt, ImageFormatError
+from cowherd.extents import Ranges, normalised
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.state import ImageState
+from cowherd.storage.hostfile import HostFile
+
+Counts = NDArray[np.unsignedinteger[Any]]
+"""Refcounts in the narrowest unsigned type that holds the width; a TiB in 64 KiB clusters is 32 MiB of them."""
+
+_TABLE_GROWTH = 2
+
+
+def unpack_counts(data: bytes, order: int) -> Counts:
+    """Returns the refcounts that a block (or several) holds, one element each; entries below a byte start at the lowest bit."""
+    if order >= 3:
+        width = 1 << (order - 3)
+        return np.frombuffer(data, f">u{width}").astype(f"u{width}")
+    bits = 1 << order
+    raw = np.frombuffer(data, np.uint8)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    return ((raw[:, None] >> shifts) & np.uint8((1 << bits) - 1)).reshape(-1)
+
+
+def pack_counts(counts: Counts, order: int) -> bytes:
+    """The inverse of `unpack_counts`; the counts fit in the width."""
+    if order >= 3:
+        return counts.astype(f">u{1 << (order - 3)}").tobytes()
+    bits = 1 << order
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    fields = counts.astype(np.uint8).reshape(-1, 8 // bits) << shifts
+    return np.bitwise_or.reduce(fields, axis=1).astype(np.uint8).tobytes()
+
+
+def read_table(file: HostFile, header: Header) -> NDArray[np.int64]:
+    """Returns the file offset of each refcount block, 0 where there is none. Raises `ImageFormatError` for a crooked one."""
+    data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
+    words = np.frombuffer(data, ">u8").astype(np.uint64) & np.uint64(layout.REFCOUNT_OFFSET_MASK)
+    offsets = words.astype(np.int64)
+    crooked = (offsets % header.cluster_size != 0) | (offsets < 0)
+    if crooked.any():
+        index = int(crooked.argmax())
+        raise ImageFormatError(file.path, f"Image is corrupt: refcount table entry {index} points inside a cluster")
+    return offsets
+
+
+class Refcounts:
+    """The refcounts of an image that is open for writing. Cluster numbers count host clusters from the file's start."""
+
+    def __init__(self, state: ImageState):
+        self._state, self.file = state, state.file
+        self.per_block = self.header.cluster_size * 8 // self.header.refcount_bits
+        self.table = read_table(self.file, self.header)
+        self._dtype = np.dtype(f"u{max(1, self.header.refcount_bits // 8)}")
+        self._blocks: dict[int, Counts] = {}
+        self._dirty: set[int] = set()
+        self._new: set[int] = set()
+        self._hint = 0
+
+    @property
+    def header(self) -> Header:
+        return self._state.header
+
+    @property
+    def maximum(self) -> int:
+        """The largest count that the width holds."""
+        return (1 << self.header.refcount_bits) - 1
+
+    @property
+    def dirty_bytes(self) -> int:
+        return len(self._dirty) * self.header.cluster_size
+
+    def count(self, cluster: int) -> int:
+        block, index = divmod(cluster, self.per_block)
+        return int(self._block(block)[index]) if self._covered(block) else 0
+
+    def allocate(self, wanted: int) -> tuple[int, int]:
+        """Takes up to `wanted` adjacent free clusters and sets their count to 1.
+
+        Returns (first cluster, number), the number at least 1: the first free run at or after the place where the search
+        stopped last time.
+        """
+        block, index = divmod(self._hint, self.per_block)
+        while True:
+            self._ensure_block(block)
+            counts = self._block(block)
+            if not counts[index : index + wanted].any():
+                found = index
+            else:
+                free = np.flatnonzero(counts[index:] == 0)
+                found = index + int(free[0]) if len(free) else self.per_block
+            if found < self.per_block:
+                break
+            block, index = block + 1, 0
+        taken = counts[found : found + wanted]
+        used = np.flatnonzero(taken)
+        number = int(used[0]) if len(used) else len(taken)
+        taken[:number] = 1
+        self._dirty.add(block)
+        first = block * self.per_block + found
+        self._hint = first + number
+        return first, number
+
+    def allocate_run(self, number: int) -> int:
+        """Takes exactly `number` adjacent free clusters, as a table needs them; returns the first.
+
+        Long runs, which the block at the start of each region would cut, go behind everything that is counted so far.
+        """
+        if number < self.per_block:
+            return self._allocate_within_region(number)
+        covered = np.flatnonzero(self.table)
+        block = int(covered[-1]) + 1 if len(covered) else 0
+        if block + self._blocks_for(number) > len(self.table):
+            self._grow_table(block + self._blocks_for(number))
+            block = int(np.flatnonzero(self.table)[-1]) + 1
+            if block + self._blocks_for(number) > len(self.table):
+                return self.allocate_run(number)
+        return self._take_fresh_regions(block, number)
+
+    def _allocate_within_region(self, number: int) -> int:
+        passed: list[tuple[int, int]] = []
+        first, got = self.allocate(number)
+        while got < number:
+            start, more = self.allocate(number - got)
+            if start == first + got:
+                got += more
+            else:
+                passed.append((first, got))
+                first, got = start, more
+        for start, count in passed:
+            self.change(start, count, -1)
+        return first
+
+    def change(self, first: int, number: int, delta: int) -> None:
+        """Adds `delta` to the counts of adjacent clusters.
+
+        Raises `ImageCorrupt` where a count would fall below zero or outgrow its width: the tables contradict it.
+        """
+        end = first + number
+        while first < end:
+            block, index = divmod(first, self.per_block)
+            take = min(end - first, self.per_block - index)
+            if not self._covered(block):
+                raise ImageCorrupt(self.file.path, f"host cluster {first} is in use, but has no refcount")
+            counts = self._block(block)[index : index + take]
+            lowest, highest = int(counts.min()) + delta, int(counts.max()) + delta
+            if lowest < 0 or highest > self.maximum:
+                raise ImageCorrupt(self.file.path, f"the refcount of a host cluster near {first} contradicts the tables")
+            if delta >= 0:
+                counts += counts.dtype.type(delta)
+            else:
+                counts -= counts.dtype.type(-delta)
+            self._dirty.add(block)
+            if delta < 0:
+                self._hint = min(self._hint, first)
+            first += take
+
+    def unused_in(self, first: int, number: int) -> Ranges:
+        """Returns the runs of clusters with count 0 among `number` adjacent ones, as cluster numbers."""
+        clusters = np.arange(first, first + number)
+        free = clusters[[not self.count(cluster) for cluster in clusters.tolist()]]
+        return normalised(np.column_stack((free, free + 1)))
+
+    def last_used(self) -> int:
+        """Returns the number of clusters up to and with the last one in use."""
+        for block in np.flatnonzero(self.table)[::-1].tolist():
+            used = np.flatnonzero(self._block(block))
+            if len(used):
+                return int(block * self.per_block + used[-1] + 1)
+        return 0
+
+    def write_blocks(self) -> None:
+        """Writes changed refcount blocks; new ones are not in the table yet."""
+        for block in sorted(self._dirty):
+            self.file.pwrite(int(self.table[block]), pack_counts(self._blocks[block], self.header.refcount_order))
+        self._dirty.clear()
+
+    @property
+    def has_new_blocks(self) -> bool:
+        return bool(self._new)
+
+    def write_table(self) -> None:
+        """Writes the table entries of new blocks; the blocks are durable."""
+        for block in sorted(self._new):
+            self.file.pwrite(self.header.refcount_table_offset + block * 8, int(self.table[block]).to_bytes(8, "big"))
+        self._new.clear()
+
+    def replace_all(self, counts: Counts) -> None:
+        """Sets every count: `counts` has one element a cluster, what lies behind them is free. Repairs an image left dirty.
+
+        Raises `ImageCorrupt` where the table has no room for the blocks that are missing.
+        """
+        missing: list[int] = []
+        while True:
+            needed = -(-(len(counts) + len(missing)) // self.per_block)
+            if needed > len(self.table):
+                raise ImageCorrupt(self.file.path, "the refcount table is too small for the clusters in use")
+            now_missing = [block for block in range(needed) if not self._covered(block)]
+            if now_missing == missing:
+                break
+            missing = now_missing
+        wanted = np.zeros(needed * self.per_block, self._dtype)
+        wanted[: len(counts)] = counts
+        for number, block in enumerate(missing, len(counts)):  # behind all that is in use
+            wanted[number] = 1
+            self._add_block(block, number)
+        for block in np.flatnonzero(self.table).tolist():
+            part = wanted[block * self.per_block : (block + 1) * self.per_block] if block < needed else wanted[:0]
+            full = np.zeros(self.per_block, self._dtype)
+            full[: len(part)] = part
+            if not np.array_equal(full, self._block(block)):
+                self._blocks[block] = full
+                self._dirty.add(block)
+
+    def _covered(self, block: int) -> bool:
+        return bool(block < len(self.table) and self.table[block])
+
+    def _block(self, block: int) -> Counts:
+        counts = self._blocks.get(block)
+        if counts is None:
+            data = self.file.pread(int(self.table[block]), self.header.cluster_size)
+            counts = self._blocks[block] = unpack_counts(data, self.header.refcount_order)
+        return counts
+
+    def _add_block(self, block: int, cluster: int) -> Counts:
+        """Puts an empty block for region `block` into host cluster `cluster`, whose count is the caller's to set."""
+        counts = self._blocks[block] = np.zeros(self.per_block, self._dtype)
+        self.table[block] = cluster * self.header.cluster_size
+        self._dirty.add(block)
+        self._new.add(block)
+        return counts
+
+    def _ensure_block(self, block: int) -> None:
+        """Makes sure that a refcount block covers region `block`: a new one is the first cluster of its own region."""
+        if block >= len(self.table):
+            self._grow_table(block + 1)
+        if not self._covered(block):
+            self._add_block(block, block * self.per_block)[0] = 1
+
+    def _take_fresh_regions(self, block: int, number: int) -> int:
+        """Takes `number` adjacent clusters in regions from `block` on, none of which has a refcount block yet.
+
+        The blocks come first, then the run; returns its first cluster. The table has room.
+        """
+        blocks = self._blocks_for(number)
+        start = block * self.per_block
+        used = blocks + number
+        for index in range(blocks):
+            counts = self._add_block(block + index, start + index)
+            counts[: max(0, min(self.per_block, used - index * self.per_block))] = 1
+        return start + blocks
+
+    def _blocks_for(self, number: int) -> int:
+        """Returns how many blocks count `number` clusters and themselves."""
+        return -(-number // (self.per_block - 1))
+
+    def _grow_table(self, entries: int) -> None:
+        """Moves the table to a larger run of clusters behind everything that the old one could describe.
+
+        The new table and the blocks that count it are durable before the header names them; the old table's clusters are
+        given back after.
+        """
+        size = self.header.cluster_size
+        old_entries = len(self.table)
+        clusters = self._clusters_of_table(max(entries, old_entries * _TABLE_GROWTH))
+        self.table = np.concatenate((self.table, np.zeros(clusters * size // 8 - old_entries, np.int64)))
+        first = self._take_fresh_regions(old_entries, clusters)
+        self.write_blocks()
+        self.file.pwrite(first * size, self.table.astype(">u8").tobytes())
+        self._new.clear()
+        old_first, old_number = self.header.refcount_table_offset // size, self.header.refcount_table_clusters
+        grown = replace(self.header, refcount_table_offset=first * size, refcount_table_clusters=clusters)
+        self._state.replace_header(grown)
+        self.change(old_first, old_number, -1)
+
+    def _clusters_of_table(self, entries: int) -> int:
+        """Returns the clusters of a table with room for `entries` and for the blocks that count the table itself."""
+        clusters = 0
+        while True:
+            wanted = -(-(entries + self._blocks_for(clusters or 1)) * 8 // self.header.cluster_size)
+            if wanted == clusters:
+                return clusters
+            clusters = wanted

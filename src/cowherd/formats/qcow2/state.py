@@ -1,0 +1,23 @@
+"""What the parts of an open qcow2 image share: its file and its header as it is now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cowherd.formats.qcow2.header import Header, write_header
+from cowherd.storage.hostfile import HostFile
+
+
+@dataclass
+class ImageState:
+    """The file and the current header of an open image; every part looks the header up here, because writing changes it."""
+
+    file: HostFile
+    header: Header
+
+    def replace_header(self, header: Header) -> None:
+        """Makes everything written so far durable, then the new header."""
+        self.file.flush()
+        write_header(self.file, header)
+        self.file.flush()
+        self.header = header

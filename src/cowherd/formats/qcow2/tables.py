@@ -1,0 +1,213 @@
+"""The two levels of tables that map guest clusters to the file: the L1 table in memory, L2 tables through a bounded cache.
+
+Specification: section Cluster mapping.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd import extents as ext
+from cowherd.errors import ImageFormatError
+from cowherd.extents import Extents
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.entries import Entries, EntryError, decode
+from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.state import ImageState
+from cowherd.storage.hostfile import HostFile
+
+L1Table = NDArray[np.uint64]
+
+CACHE_BYTES = 32 << 20
+"""Memory for clean L2 tables; dirty ones come on top until the next flush."""
+_GROUP_CLUSTERS = 1 << 18
+"""Clusters decoded at once: enough to keep numpy busy, few enough to keep the arrays in memory small."""
+_GROUP_CLUSTERS_EXTENDED = 1 << 14
+
+
+def read_l1(file: HostFile, offset: int, entries: int) -> L1Table:
+    """Reads an L1 table of `entries` words; the caller has checked the number against the format's limit."""
+    return np.frombuffer(file.pread(offset, entries * 8), ">u8").astype(np.uint64)
+
+
+def l2_offsets(l1: L1Table) -> NDArray[np.int64]:
+    """Returns the file offset of the L2 table of each L1 entry, 0 where there is none."""
+    return (l1 & np.uint64(layout.L1_OFFSET_MASK)).astype(np.int64)
+
+
+class Tables:
+    """The active mapping of an image.
+
+    `extents` may be called from several threads at once; the rest belongs to the one thread that writes.
+    """
+
+    def __init__(self, state: ImageState):
+        self._state, self.file = state, state.file
+        self.l1 = read_l1(self.file, self.header.l1_table_offset, self.header.l1_size)
+        self._check_l1()
+        self._clean: OrderedDict[int, Entries] = OrderedDict()
+        self._dirty: dict[int, Entries] = {}
+        self._dirty_l1: set[int] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def header(self) -> Header:
+        return self._state.header
+
+    @property
+    def reach(self) -> int:
+        """Guest bytes that one L2 table maps."""
+        return self.header.l2_entries * self.header.cluster_size
+
+    def extents(self, start: int, length: int) -> Extents:
+        """Returns a cover of [start, start+length). Raises `ImageFormatError` where a table breaks the specification."""
+        if length <= 0:
+            return ext.single(0, 0, ext.BACKING)
+        end = start + length
+        try:
+            parts = [self._decode_group(*group, start, end) for group in self._groups(start // self.reach, -(-end // self.reach))]
+        except EntryError as error:
+            raise ImageFormatError(self.file.path, f"Image is corrupt: {error}") from error
+        return ext.clip(ext.concat(parts), start, end)
+
+    def l2(self, index: int) -> Entries | None:
+        """Returns the L2 table of L1 entry `index`, not to be changed, or None where there is none."""
+        offset = self.l2_offset(index)
+        return None if not offset else self._load(offset)
+
+    def l2_offset(self, index: int) -> int:
+        return int(self.l1[index]) & layout.L1_OFFSET_MASK
+
+    def owns_l2(self, index: int) -> bool:
+        """Whether this image's active state alone uses the L2 table of `index`, so that it may be changed in place."""
+        return bool(int(self.l1[index]) & layout.COPIED)
+
+    def writable_l2(self, index: int) -> Entries:
+        """Returns the L2 table of `index` to be changed in place; it is written by the next flush. The image must own it."""
+        offset = self.l2_offset(index)
+        with self._lock:
+            if offset not in self._dirty:
+                table = self._clean.pop(offset, None)
+                self._dirty[offset] = self._read(offset) if table is None else table.copy()
+            return self._dirty[offset]
+
+    def place_l2(self, index: int, offset: int, table: Entries) -> None:
+        """Puts a new L2 table at `offset` under L1 entry `index`."""
+        with self._lock:
+            self._clean.pop(offset, None)
+            self._dirty[offset] = table
+        self.set_l1(index, offset | layout.COPIED)
+
+    def set_l1(self, index: int, word: int) -> None:
+        """Changes an L1 entry; it is written by the next flush."""
+        self.l1[index] = word
+        self._dirty_l1.add(index)
+
+    def forget(self, offset: int) -> None:
+        """Drops a table whose cluster is given back, written or not."""
+        with self._lock:
+            self._clean.pop(offset, None)
+            self._dirty.pop(offset, None)
+
+    @property
+    def dirty_bytes(self) -> int:
+        return len(self._dirty) * self.header.cluster_size
+
+    @property
+    def has_dirty_l2(self) -> bool:
+        return bool(self._dirty)
+
+    @property
+    def has_dirty_l1(self) -> bool:
+        return bool(self._dirty_l1)
+
+    def write_l2(self) -> None:
+        """Writes changed L2 tables to the file; the caller has made durable what they point to."""
+        for offset, table in sorted(self._dirty.items(), key=lambda item: item[0]):
+            self.file.pwrite(offset, table.astype(">u8").tobytes())
+        with self._lock:
+            for offset, table in self._dirty.items():
+                self._keep(offset, table)
+            self._dirty.clear()
+
+    def write_l1(self) -> None:
+        """Writes changed L1 entries, in the smallest run that holds them; the L2 tables that they point to are durable."""
+        if self._dirty_l1:
+            first, last = min(self._dirty_l1), max(self._dirty_l1) + 1
+            self.file.pwrite(self.header.l1_table_offset + first * 8, self.l1[first:last].astype(">u8").tobytes())
+            self._dirty_l1.clear()
+
+    def _check_l1(self) -> None:
+        offsets = l2_offsets(self.l1)
+        crooked = (offsets & (self.header.cluster_size - 1)) != 0
+        if crooked.any():
+            index = int(crooked.argmax())
+            problem = f"Image is corrupt: L1 entry {index} points to {int(offsets[index]):#x}, which is not a cluster's start"
+            raise ImageFormatError(self.file.path, problem)
+
+    def _groups(self, first: int, last: int) -> Iterator[tuple[int, int, bool]]:
+        """Yields (first L1 index, end, mapped): runs of entries without a table, and runs with, at most one group long."""
+        mapped = l2_offsets(self.l1[first:last]) != 0
+        borders = np.flatnonzero(np.diff(mapped)) + 1
+        most = _GROUP_CLUSTERS_EXTENDED if self.header.extended_l2 else _GROUP_CLUSTERS
+        step = max(1, most // self.header.l2_entries)
+        for begin, end in zip([0, *borders.tolist()], [*borders.tolist(), len(mapped)], strict=True):
+            if not mapped[begin]:
+                yield first + begin, first + end, False
+                continue
+            for part in range(begin, end, step):
+                yield first + part, first + min(part + step, end), True
+
+    def _decode_group(self, first: int, last: int, mapped: bool, start: int, end: int) -> Extents:
+        if not mapped:
+            return ext.single(first * self.reach, (last - first) * self.reach, ext.BACKING)
+        entries = self._load_many(first, last)
+        base = first * self.reach
+        skip = max(0, start - base) // self.header.cluster_size
+        stop = min(len(entries), -(-(end - base) // self.header.cluster_size))
+        return decode(entries[skip:stop], base + skip * self.header.cluster_size, self.header)
+
+    def _load_many(self, first: int, last: int) -> Entries:
+        if last - first == 1:
+            return self._load(self.l2_offset(first))
+        size = self.header.cluster_size
+        raw = np.empty((last - first, size), np.uint8)
+        offsets = l2_offsets(self.l1[first:last])
+        seams = np.flatnonzero(np.diff(offsets) != size) + 1
+        for begin, end in zip([0, *seams.tolist()], [*seams.tolist(), len(offsets)], strict=True):
+            self.file.preadinto(int(offsets[begin]), memoryview(raw[begin:end].reshape(-1)))
+        entries = raw.view(">u8").astype(np.uint64).reshape(last - first, -1, self._words)
+        with self._lock:
+            for row in np.flatnonzero(np.isin(offsets, list(self._dirty))) if self._dirty else ():
+                entries[row] = self._dirty[int(offsets[row])]
+        return entries.reshape(-1, self._words)
+
+    def _load(self, offset: int) -> Entries:
+        with self._lock:
+            table = self._dirty.get(offset)
+            if table is None and (table := self._clean.get(offset)) is not None:
+                self._clean.move_to_end(offset)
+        if table is None:
+            table = self._read(offset)
+            with self._lock:
+                self._keep(offset, table)
+        return table
+
+    def _keep(self, offset: int, table: Entries) -> None:
+        self._clean[offset] = table
+        self._clean.move_to_end(offset)
+        while len(self._clean) * self.header.cluster_size > max(CACHE_BYTES, self.header.cluster_size):
+            self._clean.popitem(last=False)
+
+    def _read(self, offset: int) -> Entries:
+        data = self.file.pread(offset, self.header.cluster_size)
+        return np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, self._words)
+
+    @property
+    def _words(self) -> int:
+        return self.header.l2_entry_size // 8

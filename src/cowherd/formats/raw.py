@@ -1,0 +1,89 @@
+"""raw: the guest's bytes as they are. Holes of the host file read as zeros."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from cowherd import extents as ext
+from cowherd.extents import Extents
+from cowherd.formats.layer import BackingReference, Below
+from cowherd.storage.hostfile import HostFile
+
+SECTOR = 512
+_ZEROS = memoryview(bytes(1 << 20))
+
+
+class Raw:
+    """A raw image: a regular file or a block device; see `cowherd.formats.layer.Layer`.
+
+    The virtual size is the file's length, rounded up to a sector, as QEMU does; what a file lacks of its last sector reads as zeros.
+    """
+
+    format = "raw"
+    granularity = 1
+
+    def __init__(self, file: HostFile):
+        self.file = file
+        self._length = file.size()
+
+    @property
+    def size(self) -> int:
+        return -(-self._length // SECTOR) * SECTOR
+
+    @property
+    def backing(self) -> BackingReference | None:
+        return None
+
+    def extents(self, start: int, length: int) -> Extents:
+        """Returns data where the host file has data and zeros for its holes; a hole keeps its place as `host`."""
+        end = start + length
+        stored_end = min(end, self._length)
+        rows: list[tuple[int, int, int, int, int]] = []
+        position = start
+        for data, hole in self.file.data_ranges(start, stored_end):
+            if data > position:
+                rows.append((position, data - position, position, 0, ext.ZERO))
+            rows.append((data, hole - data, data, 0, ext.DATA))
+            position = hole
+        if position < end:
+            rows.append((position, end - position, position, 0, ext.ZERO))
+        return ext.merge(np.array(rows, ext.EXTENT))
+
+    def read_compressed(self, start: int, buffer: memoryview) -> None:
+        raise AssertionError("a raw image has no compressed clusters")
+
+    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+        self.file.pwrite(start, data)
+        self._length = max(self._length, start + len(data))
+
+    def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
+        if not self.file.zero_range(start, length, unmap=unmap):
+            for position in range(start, start + length, len(_ZEROS)):
+                self.file.pwrite(position, _ZEROS[: min(len(_ZEROS), start + length - position)])
+
+    def discard(self, start: int, length: int, below: Below | None) -> None:
+        self.file.punch_hole(start, length)
+
+    def flush(self) -> None:
+        if self.file.writable:
+            self.file.flush()
+
+    def resize(self, size: int, below: Below | None = None, below_size: int = 0) -> None:
+        """Sets the file's length. Raises `HostFileError` for a block device of another size."""
+        self.file.truncate(size)
+        self._length = size
+
+    def close(self) -> None:
+        try:
+            if self.file.fd >= 0:
+                self.flush()
+        finally:
+            self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Many images: lineage, seals, bindings, verify, impact, repair and the gate in front of changes."""

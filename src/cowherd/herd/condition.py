@@ -1,0 +1,94 @@
+"""Whether a sealed image is as its seal left it, told from the identities of files alone: nothing is read of their data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowherd.errors import CowherdError, HostFileError
+from cowherd.herd.lineage import Lineage
+from cowherd.herd.scan import Image
+from cowherd.herd.sealfile import ChainFile, SealRecord, read_record
+from cowherd.herd.status import Status
+from cowherd.storage.identity import FileIdentity
+from cowherd.text import printable
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A status and, where it is not plain, the reason in words."""
+
+    status: Status
+    detail: str = ""
+
+
+FINE = Condition(Status.OK)
+
+
+def record_of(image: Image) -> SealRecord | None:
+    """Returns the record of the seal beside `image`, or None where there is no seal.
+
+    Raises `ImageFormatError` where the seal is damaged, `HostFileError` where it can't be read.
+    """
+    return read_record(image.seal) if image.seal else None
+
+
+def condition(lineage: Lineage, image: Image) -> Condition:
+    """Compares the files of a sealed image and of its chain with what its seal recorded."""
+    try:
+        record = record_of(image)
+        if record is None:
+            return Condition(Status.UNSEALED)
+        own = of_file(image.path, record.identity)
+        return own if own.status is not Status.OK else _of_chain(lineage, image, record)
+    except CowherdError as error:
+        return Condition(Status.TOUCHED, str(error))
+
+
+def of_file(path: Path, sealed: FileIdentity) -> Condition:
+    """Compares one file with an identity that a seal recorded.
+
+    A device number alone proves nothing: many change with every boot. A file with the same inode, size and times is the same file.
+    """
+    try:
+        now = FileIdentity.of(path)
+    except HostFileError as error:
+        return Condition(Status.MISSING_BASE, str(error))
+    if (now.inode, now.size, now.mtime_ns, now.ctime_ns) == (sealed.inode, sealed.size, sealed.mtime_ns, sealed.ctime_ns):
+        return FINE
+    if not now.same_file(sealed):
+        return Condition(Status.REPLACED, "another file has taken its name since it was sealed")
+    return Condition(Status.TOUCHED, f"{_what_moved(now, sealed)} since it was sealed")
+
+
+def _what_moved(now: FileIdentity, sealed: FileIdentity) -> str:
+    if now.size != sealed.size:
+        return f"its length went from {sealed.size} to {now.size} bytes"
+    if now.mtime_ns != sealed.mtime_ns:
+        return "it was written to"
+    return "its attributes were changed, or it was written to and its time set back"
+
+
+def _of_chain(lineage: Lineage, image: Image, record: SealRecord) -> Condition:
+    below = lineage.chain(image)[1:]
+    if lineage.in_loop(image):
+        return Condition(Status.MISSING_BASE, "its chain is a loop")
+    broken = lineage.broken(below[-1] if below else image)
+    if broken:
+        return Condition(Status.MISSING_BASE, f"its chain ends at {printable(broken.name)}: {broken.problem}")
+    if len(below) != len(record.chain):
+        return Condition(Status.REPLACED, f"its chain has {len(below)} files below it and had {len(record.chain)}")
+    for file, sealed in zip(below, record.chain, strict=True):
+        if not _vouched_for(lineage, file, sealed):
+            found = of_file(file.path, sealed.identity)
+            if found.status is not Status.OK:
+                return Condition(found.status, f"below it, {printable(file.path)}: {found.detail}")
+    return FINE
+
+
+def _vouched_for(lineage: Lineage, file: Image, sealed: ChainFile) -> bool:
+    """Returns whether a file's own seal, which holds, says that it has the content that was read through it."""
+    record = record_of(file) if sealed.content_digest else None
+    if record is None or record.content_digest != sealed.content_digest:
+        return False
+    return condition(lineage, file).status is Status.OK

@@ -1,0 +1,85 @@
+"""The errors that only the guard raises; those of the gate, `BaseInUse` and `BaseSealed`, are in `cowherd.errors`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cowherd.errors import BaseInUse, CowherdError, preview
+from cowherd.text import printable
+
+
+class NotSealed(CowherdError):
+    """Something was asked that only a seal can answer. Attribute: `image`."""
+
+    def __init__(self, image: str | os.PathLike[str]):
+        self.image = Path(image)
+
+    def __str__(self) -> str:
+        return f"{printable(self.image)} is not sealed, so that nothing says what it held before; 'cowherd seal' seals it as it is now"
+
+
+class DriftFound(CowherdError):
+    """An image is not, or may not be, as its seal says. Attributes: `image`, `status` (as verify prints it), `action` (refused)."""
+
+    exit_code = 4
+
+    def __init__(self, image: str | os.PathLike[str], status: str, action: str):
+        self.image, self.status, self.action = Path(image), status, action
+
+    def __str__(self) -> str:
+        return (
+            f"{printable(self.image)} is {self.status}: refusing to {self.action}. 'cowherd verify --full' says whether its content "
+            f"changed (and with --refresh records that it did not), 'cowherd impact' whom it hits, 'cowherd repair' brings it back"
+        )
+
+
+class ContentChanging(CowherdError):
+    """A file changed while it was read, so that what was read is of no moment. Attribute: `path`."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)} changed while it was read; find out who writes to it and try again"
+
+
+class BindingImpossible(CowherdError):
+    """An overlay can't record a binding. Attributes: `overlay`, `problem`."""
+
+    def __init__(self, overlay: str | os.PathLike[str], problem: str):
+        self.overlay, self.problem = Path(overlay), problem
+
+    def __str__(self) -> str:
+        return f"{printable(self.overlay)} can't record a binding: {self.problem}"
+
+
+class UnsealRefused(BaseInUse):
+    """A seal that dependents rely on was to be given up. Attributes: `base`, `dependents`."""
+
+    def __init__(self, base: str | os.PathLike[str], dependents: Sequence[str | os.PathLike[str]]):
+        super().__init__(base, "unseal", dependents)
+
+    def __str__(self) -> str:
+        return (
+            f"refusing to unseal {printable(self.base)}: {len(self.dependents)} overlay(s) depend on it, "
+            f"{preview(self.dependents)}. 'cowherd unseal --force' gives up what keeps them safe"
+        )
+
+
+class DonorMissing(CowherdError):
+    """Some sealed blocks are found nowhere. Attributes: `base`, `missing_bytes`, `tried` (the donors looked through)."""
+
+    exit_code = 4
+
+    def __init__(self, base: str | os.PathLike[str], missing_bytes: int, tried: Sequence[str | os.PathLike[str]]):
+        self.base, self.missing_bytes = Path(base), missing_bytes
+        self.tried = tuple(Path(path) for path in tried)
+
+    def __str__(self) -> str:
+        looked = f"looked through {preview(self.tried)}" if self.tried else "no donor was found"
+        return (
+            f"{printable(self.base)}: {self.missing_bytes} bytes of sealed content are found nowhere ({looked}); nothing was "
+            f"changed. Name an image that still holds them with --from"
+        )

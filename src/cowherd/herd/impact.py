@@ -1,0 +1,148 @@
+"""Which overlays a changed base hits, and where.
+
+For each dependent the layers above the base are laid over each other; where one of them holds bytes of its own the change is
+shielded, elsewhere it is exposed. Only tables are read. Internal snapshots of an overlay have tables of their own, which are not
+looked at: the answer is about what the overlay shows now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cowherd import extents
+from cowherd.errors import BackingFileError, CowherdError
+from cowherd.extents import Ranges
+from cowherd.herd.digest import BLOCK
+from cowherd.herd.drift import drift_of, pairs
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.scan import Image
+from cowherd.image.disk import Disk
+from cowherd.image.open import open_disk
+from cowherd.live.holders import naming_holders
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+INTACT = "intact"
+SYNCHRONISED = "synchronised"
+TORN = "torn"
+UNREADABLE = "unreadable"
+
+_NOTHING = np.empty((0, 2), np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """What a drift does to one dependent: guest bytes that it sees changed (`exposed`) and that it does not (`shielded`).
+
+    The ranges are whole blocks of 64 KiB (the last may be shorter) and never go beyond what the overlay can see of its base.
+    `problem` says why an overlay is unreadable, None otherwise.
+    """
+
+    path: Path
+    verdict: str
+    exposed: Ranges
+    shielded: Ranges
+    problem: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Impact:
+    """The changed guest bytes of a base, and what they do to each dependent, by path."""
+
+    base: Path
+    changed: Ranges
+    overlays: tuple[Hit, ...]
+
+    @property
+    def changed_bytes(self) -> int:
+        return extents.total(self.changed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values: ranges as [start, length] pairs of bytes."""
+        return {
+            "base": os.fspath(self.base),
+            "changed": pairs(self.changed),
+            "changed_bytes": self.changed_bytes,
+            "overlays": [_hit_to_json(hit) for hit in self.overlays],
+        }
+
+
+def _hit_to_json(hit: Hit) -> dict[str, Any]:
+    facts = {
+        "path": os.fspath(hit.path),
+        "verdict": hit.verdict,
+        "exposed": pairs(hit.exposed),
+        "shielded": pairs(hit.shielded),
+    }
+    return facts | ({"problem": hit.problem} if hit.problem else {})
+
+
+def impact(
+    base: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | None = None,
+    herd: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Impact:
+    """Compares `base` with its seal, or with the image `against`, and judges every dependent in the herd.
+
+    Raises `NotSealed` where there is neither, `ImageInUse` if a process has the base open for writing.
+    """
+    lineage = survey_around(base, herd=herd)
+    image = lineage.find(base)
+    changed = drift_of(lineage, image, against, progress).changed
+    return Impact(image.path, changed, tuple(judge(overlay, image, changed) for overlay in lineage.dependents(image)))
+
+
+def judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
+    """Returns what changed bytes of `base` do to `overlay`; an overlay that can't be opened is unreadable, with the reason."""
+    try:
+        with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
+            return _judged(overlay.path, disk, _depth_of(disk, base), changed)
+    except CowherdError as error:
+        return Hit(overlay.path, UNREADABLE, _NOTHING, _NOTHING, str(error))
+
+
+def _judged(path: Path, disk: Disk, depth: int, changed: Ranges) -> Hit:
+    visible = extents.intersect(changed, extents.ranges([(0, disk.size)]))
+    open_bytes = exposed_bytes(disk, depth, visible)
+    exposed = extents.intersect(extents.aligned(open_bytes, BLOCK, disk.size), visible)
+    shielded = extents.subtract(visible, exposed)
+    if not len(exposed):
+        return Hit(path, INTACT, exposed, shielded)
+    return Hit(path, TORN if has_own_data(disk, depth) else SYNCHRONISED, exposed, shielded)
+
+
+def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
+    """Returns the parts of `ranges` where the bytes below the top `depth` layers of `disk` show through, to the byte.
+
+    Past the end of a layer above nothing shows through: there are zeros.
+    """
+    reach = min(layer.size for layer in disk.layers[:depth])
+    ranges = extents.intersect(ranges, extents.ranges([(0, reach)]))
+    found = [_NOTHING]
+    if len(ranges):
+        start, end = int(ranges[0, 0]), int(ranges[-1, 1])
+        for batch in disk.extents(start, end - start, depth=depth):
+            found.append(extents.ranges_of(extents.restrict(extents.of_kind(batch, extents.BACKING), ranges)))
+    return extents.normalised(np.concatenate(found))
+
+
+def has_own_data(disk: Disk, depth: int) -> bool:
+    """Returns whether the top `depth` layers hold anything of their own: data, or clusters that they have made zeros."""
+    return any(bool((batch["kind"] != extents.BACKING).any()) for batch in disk.extents(depth=depth))
+
+
+def _depth_of(disk: Disk, base: Image) -> int:
+    """Returns how many layers of `disk` lie above `base`."""
+    keys = [(layer.file.device, layer.file.inode) for layer in disk.layers]
+    if base.key not in keys:
+        raise BackingFileError(disk.path, base.path.name, "opened by this name, the overlay does not stand on it")
+    return keys.index(base.key)

@@ -1,0 +1,106 @@
+"""What a repair will do, as a value: it can be printed, summed and checked against free space before anything is written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cowherd import extents
+from cowherd.errors import CowherdError, HostFileError
+from cowherd.extents import Ranges
+from cowherd.herd.donors import Located
+from cowherd.herd.drift import pairs
+from cowherd.herd.scan import Image
+from cowherd.text import printable
+
+
+class NotEnoughSpace(CowherdError):
+    """A plan needs more space than a file system has. Attributes: `path` (a file on it), `needed`, `free` (bytes)."""
+
+    def __init__(self, path: Path, needed: int, free: int):
+        self.path, self.needed, self.free = path, needed, free
+
+    def __str__(self) -> str:
+        return (
+            f"the file system of {printable(self.path)} has {self.free} bytes free, and up to {self.needed} are needed; "
+            f"nothing was changed"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Writes:
+    """Guest ranges that will be written to one image, and the host bytes that may newly be allocated for them."""
+
+    image: Image
+    ranges: Ranges
+    new_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class RepairPlan:
+    """How a base is brought back, or its drift kept from its overlays (`preserve`).
+
+    `changed`: the guest bytes that differ from the seal; `size` and `sealed_size`: the virtual size now and as sealed; `located`: where the
+    sealed blocks come from; `writes`: what is written to which image.
+    """
+
+    base: Image
+    preserve: bool
+    changed: Ranges
+    size: int
+    sealed_size: int
+    located: Located
+    writes: tuple[Writes, ...]
+
+    @property
+    def write_bytes(self) -> int:
+        """Guest bytes to be written, to all images together."""
+        return sum(extents.total(write.ranges) for write in self.writes)
+
+    def check_space(self) -> None:
+        """Raises `NotEnoughSpace` if a file system that will be written to may be too full."""
+        needed: dict[int, int] = {}
+        for write in self.writes:
+            device = write.image.key[0]
+            needed[device] = needed.get(device, 0) + write.new_bytes
+            free = _free(write.image.path)
+            if needed[device] > free:
+                raise NotEnoughSpace(write.image.path, needed[device], free)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values: ranges as [start, length] pairs of bytes."""
+        return {
+            "base": os.fspath(self.base.path),
+            "preserve": self.preserve,
+            "changed": pairs(self.changed),
+            "changed_bytes": extents.total(self.changed),
+            "size": self.size,
+            "sealed_size": self.sealed_size,
+            "donors": [{"path": os.fspath(path), "bytes": count} for path, count in self.located.bytes_by_donor()],
+            "zero_bytes": self.located.zero_bytes,
+            "writes": [_writes_to_json(write) for write in self.writes],
+        }
+
+
+def _writes_to_json(write: Writes) -> dict[str, Any]:
+    return {"path": os.fspath(write.image.path), "bytes": extents.total(write.ranges), "ranges": pairs(write.ranges)}
+
+
+def _free(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path).free
+    except OSError as error:
+        raise HostFileError(path, "find the free space of", error) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """What a repair did: its plan, whether it was carried out, and overlays whose binding or seal could not be brought up to date."""
+
+    plan: RepairPlan
+    done: bool
+    left: Sequence[tuple[Path, str]] = ()

@@ -1,0 +1,140 @@
+"""Undoing drift: a base gets its sealed content back, block by block.
+
+Run again after an interruption it goes on from there: what is to be done is found anew by comparing the base with its seal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cowherd import extents
+from cowherd.errors import CowherdError
+from cowherd.extents import Ranges
+from cowherd.herd.condition import record_of
+from cowherd.herd.digest import BLOCK, BlockDigests, digests_of, equal_rows, expand, to_bytes
+from cowherd.herd.donors import locate
+from cowherd.herd.drift import Drift, held_drift
+from cowherd.herd.faults import ContentChanging, NotSealed
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.plan import Repaired, RepairPlan, Writes
+from cowherd.herd.scan import Image
+from cowherd.herd.seal import Held, refresh, unprotected
+from cowherd.image.open import open_disk
+from cowherd.live.holders import naming_holders
+from cowherd.storage.identity import FileIdentity
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+    from cowherd.herd.donors import BlockReader
+    from cowherd.image.disk import Disk
+
+
+class RepairFailed(CowherdError):
+    """A base was written to, and still does not hold its sealed content. Attribute: `base`."""
+
+    exit_code = 4
+
+    def __init__(self, base: Path):
+        super().__init__(f"{base}: the blocks that were written do not read back as sealed; the disk or the image is damaged")
+        self.base = base
+
+
+def repair(
+    base: str | os.PathLike[str],
+    *,
+    donors: Sequence[str | os.PathLike[str]] = (),
+    preserve: bool = False,
+    dry_run: bool = False,
+    herd: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Repaired:
+    """Brings a sealed base back to its sealed content, or with `preserve` writes the old blocks into the overlays that need them.
+
+    Without `donors` they are found: the base's shadow, and images and raw files of the same size in the herd. Every block is compared with
+    the seal before it is written. `dry_run` only plans. Raises `NotSealed`, `DonorMissing`, `NotEnoughSpace` (nothing is written then),
+    `ImageInUse` if a process has an image open that must be written, `RepairFailed`.
+    """
+    from cowherd.herd import preserve as preserving
+
+    lineage = survey_around(base, herd=herd)
+    image = lineage.find(base)
+    named = [Path(donor) for donor in donors]
+    with naming_holders():
+        if preserve:
+            return preserving.preserve(lineage, image, named, dry_run=dry_run, progress=progress)
+        with held_drift(lineage, image, progress) as drift:
+            plan = _plan(lineage, drift, named)
+        if not dry_run:
+            plan.check_space()
+            _execute(lineage, plan, drift, progress)
+        return Repaired(plan, done=not dry_run)
+
+
+def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
+    located = locate(drift.base, drift.old, expand(drift.runs), lineage, named)
+    ranges = to_bytes(drift.runs, drift.old.size)
+    with open_disk(drift.base.path, format=drift.base.format) as disk:
+        writes = (Writes(drift.base, ranges, _unallocated(disk, ranges)),)
+    return RepairPlan(drift.base, False, drift.changed, drift.new.size, drift.old.size, located, writes)
+
+
+def _unallocated(disk: Disk, ranges: Ranges) -> int:
+    """Returns how many bytes of `ranges` can't be overwritten in place in the file of `disk` itself."""
+    inside = extents.intersect(ranges, extents.ranges([(0, disk.size)]))
+    in_place = 0
+    if len(inside):
+        start, end = int(inside[0, 0]), int(inside[-1, 1])
+        for batch in disk.extents(start, end - start, depth=1):
+            data = extents.restrict(extents.of_kind(batch, extents.DATA), inside)
+            in_place += int(data["length"].sum())
+    return extents.total(ranges) - in_place
+
+
+def _execute(lineage: Lineage, plan: RepairPlan, drift: Drift, progress: Progress | None) -> None:
+    record = record_of(plan.base)
+    if record is None:
+        raise NotSealed(plan.base.path)
+    if len(plan.changed) or plan.size != plan.sealed_size:
+        with unprotected(plan.base, record):
+            require_unchanged(plan.base, drift.held.identity)
+            with open_disk(plan.base.path, format=plan.base.format, writable=True) as disk:
+                if disk.size != plan.sealed_size:
+                    disk.resize(plan.sealed_size)
+                _write(disk, plan, drift.old, progress)
+    else:
+        require_unchanged(plan.base, drift.held.identity)
+    refresh(lineage, plan.base, Held(drift.old, FileIdentity.of(plan.base.path)))
+
+
+def require_unchanged(image: Image, before: FileIdentity) -> None:
+    """Raises `ContentChanging` unless the file of `image` is as it was when it was read, apart from its mode."""
+    now = FileIdentity.of(image.path)
+    if (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
+        raise ContentChanging(image.path)
+
+
+def _write(disk: Disk, plan: RepairPlan, sealed: BlockDigests, progress: Progress | None) -> None:
+    buffer = memoryview(bytearray(BLOCK))
+    blocks = expand(np.column_stack((plan.writes[0].ranges[:, 0] // BLOCK, -(-plan.writes[0].ranges[:, 1] // BLOCK))))
+    with plan.located.opened() as reader:
+        for done, block in enumerate(blocks.tolist(), 1):
+            _write_block(disk, reader, block, buffer)
+            if progress:
+                progress(done * BLOCK, len(blocks) * BLOCK)
+    disk.flush()
+    runs = np.column_stack((blocks, blocks + 1))
+    if not equal_rows(digests_of(disk, runs), sealed.lookup(blocks)).all():
+        raise RepairFailed(plan.base.path)
+
+
+def _write_block(disk: Disk, reader: BlockReader, block: int, buffer: memoryview) -> None:
+    length = min(BLOCK, disk.size - block * BLOCK)
+    if reader.read(block, buffer):
+        disk.write(block * BLOCK, buffer[:length])
+    else:
+        disk.zero(block * BLOCK, length)

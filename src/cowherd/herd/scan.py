@@ -1,0 +1,207 @@
+"""Finding the images of a herd: every qcow2 file under some directories, and raw files that are known to be images.
+
+A raw image has no magic, so a raw file counts only if an overlay names it as its backing file or it has a seal. Only headers are
+read, without locks, so that running machines don't matter. Directories reached through symbolic links and other file systems
+mounted below are not entered; name them to include them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cowherd.errors import CowherdError
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.qcow2.header import read_header
+from cowherd.formats.qcow2.layout import MAGIC
+from cowherd.herd.binding import Binding, binding_in
+from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, is_sealed, read_record, seal_path
+from cowherd.storage.hostfile import HostFile
+
+Key = tuple[int, int]
+"""What makes two names the same file: (device, inode)."""
+
+_SMALLEST_IMAGE = 72  # bytes of a version 2 header
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file of a herd.
+
+    `names` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in bytes, None
+    where it is unknown, `disk_size` what the file occupies on the host. `problem` says why its header can't be trusted.
+    """
+
+    key: Key
+    names: tuple[Path, ...]
+    format: str
+    size: int | None
+    disk_size: int
+    backing: BackingReference | None = None
+    binding: Binding | None = None
+    problem: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.names[0]
+
+    @property
+    def seal(self) -> Path | None:
+        """The seal that lies beside one of the names, or None."""
+        return next((seal_path(name) for name in self.names if is_sealed(name)), None)
+
+
+@dataclass
+class Found:
+    """The result of a scan of `directories`.
+
+    `unreadable` are files that could not be looked at, `orphans` are images that are gone while their seals are there.
+    """
+
+    directories: tuple[str, ...] = ()
+    images: dict[Key, Image] = field(default_factory=dict)
+    unreadable: list[Path] = field(default_factory=list)
+    orphans: list[Path] = field(default_factory=list)
+
+    def add(self, path: Path, recorded_format: str | None = None) -> Image | None:
+        """Looks at one file and adds it, or its new name, if it is an image; returns the image.
+
+        With `recorded_format` the file is an image of that format because an overlay says so.
+        """
+        try:
+            info = os.stat(path)
+            known = self.images.get((info.st_dev, info.st_ino))
+            image = self._with_name(known, path) if known else _look_at(path, info, recorded_format)
+        except OSError:
+            self.unreadable.append(path)
+            return None
+        if image:
+            self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
+            return self.images[image.key]
+        return None
+
+    @staticmethod
+    def _with_name(image: Image, path: Path) -> Image:
+        if path in image.names:
+            return image
+        return replace(image, names=tuple(sorted((*image.names, path), key=lambda name: (name.is_symlink(), name))))
+
+
+def scan(directories: Iterable[str | os.PathLike[str]]) -> Found:
+    """Looks through `directories` and everything under them."""
+    found = Found(tuple(dict.fromkeys(os.path.realpath(directory) for directory in directories)))
+    seals: list[Path] = []
+    for directory in found.directories:
+        for path in files_under(directory, found.unreadable):
+            if path.endswith(SUFFIX):
+                seals.append(Path(path))
+            else:
+                found.add(Path(path))
+    for seal in seals:
+        sealed = seal.with_name(seal.name.removesuffix(SUFFIX))
+        if os.path.lexists(sealed):
+            found.add(sealed, _sealed_format(seal))
+        else:
+            found.orphans.append(sealed)
+    return found
+
+
+def _sealed_format(seal: Path) -> str | None:
+    try:
+        return read_record(seal).format
+    except CowherdError:
+        return None  # verifying the image reports the damaged seal
+
+
+def files_under(directory: str, unreadable: list[Path]) -> Iterator[str]:
+    """Yields the names of regular files and of symbolic links to them, without leaving the directory's file system."""
+    pending = [directory]
+    try:
+        device = os.stat(directory).st_dev
+    except OSError:
+        unreadable.append(Path(directory))
+        return
+    while pending:
+        current = pending.pop()
+        try:
+            with os.scandir(current) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            unreadable.append(Path(current))
+            continue
+        for entry in listed:
+            if entry.is_dir(follow_symlinks=False):
+                if _device_of(entry) == device:
+                    pending.append(entry.path)
+            elif _is_file(entry) and not _is_shadow(entry.path):
+                yield entry.path
+
+
+def _device_of(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat(follow_symlinks=False).st_dev
+    except OSError:
+        return None  # gone since it was listed
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False  # a loop of symbolic links
+
+
+def _is_shadow(path: str) -> bool:
+    return path.endswith(SHADOW_SUFFIX) and os.path.lexists(path.removesuffix(SHADOW_SUFFIX) + SUFFIX)
+
+
+def _look_at(path: Path, info: os.stat_result, recorded_format: str | None) -> Image | None:
+    if not (stat.S_ISREG(info.st_mode) or (recorded_format and stat.S_ISBLK(info.st_mode))):
+        return None
+    key, disk_size = (info.st_dev, info.st_ino), info.st_blocks * 512
+    if info.st_size >= _SMALLEST_IMAGE and _starts_with_magic(path):
+        return _qcow2(path, key, disk_size)
+    if recorded_format in (None, "qcow2") and not is_sealed(path):
+        problem = "it is not a qcow2 image, as its overlay says"
+        return Image(key, (path,), "qcow2", None, disk_size, problem=problem) if recorded_format else None
+    return Image(key, (path,), recorded_format or "raw", _raw_size(path, recorded_format), disk_size)
+
+
+def _starts_with_magic(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.pread(fd, len(MAGIC), 0) == MAGIC
+    finally:
+        os.close(fd)
+
+
+def _qcow2(path: Path, key: Key, disk_size: int) -> Image:
+    try:
+        with HostFile.open(path, lock=None) as file:
+            header = read_header(file)
+        backing = header.backing if header.backing_name else None
+        image = Image(key, (path,), "qcow2", header.size, disk_size, backing)
+    except CowherdError as error:
+        return Image(key, (path,), "qcow2", None, disk_size, problem=str(error))
+    try:
+        return replace(image, binding=binding_in(header, path))
+    except CowherdError as error:
+        return replace(image, problem=str(error))
+
+
+def _raw_size(path: Path, recorded_format: str | None) -> int | None:
+    if recorded_format not in (None, "raw"):
+        return None
+    with HostFile.open(path, lock=None) as file:
+        return -(-file.size() // 512) * 512
+
+
+def _as_recorded(image: Image, recorded: str) -> Image:
+    """The format that the owner recorded counts, not the one that a guest's bytes may have been made to look like."""
+    if recorded == image.format or recorded != "raw":
+        return image
+    problem = "an overlay records it as raw, but it begins like a qcow2 image"
+    return replace(image, format="raw", size=_raw_size(image.path, "raw"), backing=None, binding=None, problem=problem)

@@ -1,0 +1,308 @@
+"""Sealing an image: its guest content is recorded block by block, and its file protected.
+
+The content is the whole guest view, read through the image's own backing files; what changes below it shows as its drift.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import CowherdError, HostFileError
+from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.condition import condition, record_of
+from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.scan import Image
+from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
+from cowherd.herd.status import Status
+from cowherd.live.holders import naming_holders
+from cowherd.storage import copying, protection
+from cowherd.storage.identity import FileIdentity
+from cowherd.storage.protection import Protection
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import BlockDigests, Progress
+
+_LONGEST_TICK_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What sealing did.
+
+    `wanted` is the level asked for, `record.level` the one reached; `shadow_problem` says why a shadow that was asked for is not
+    there; `anew` is False where a seal that holds was there before. `bound` are the overlays that got a binding, `not_bound` those
+    that could not, with the reason.
+    """
+
+    image: Path
+    seal: Path
+    record: SealRecord
+    wanted: Protection
+    anew: bool
+    shadow_problem: str | None = None
+    bound: tuple[Path, ...] = ()
+    not_bound: tuple[tuple[Path, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Held:
+    """Content as it was read, and the identity of the image's file at that time."""
+
+    digests: BlockDigests
+    identity: FileIdentity
+
+
+def seal(
+    image: str | os.PathLike[str],
+    *,
+    level: Protection = Protection.RECORDED,
+    shadow: bool = False,
+    bind: bool = False,
+    herd: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Sealed:
+    """Seals `image` as it is now and brings its file to `level`, or as near to it as the host allows.
+
+    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. Sealing an image
+    again changes its level, and nothing else, if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a
+    process has the image open for writing, `ContentChanging` if it is written to meanwhile.
+    """
+    lineage = survey_around(image, herd=herd)
+    base = lineage.find(image)
+    before = record_of(base)
+    with held_content(lineage, base, progress) as held:
+        if before and before.content_digest != held.digests.content_digest:
+            raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
+        outcome = _record(lineage, base, held, before, level, shadow=shadow)
+    if bind:
+        bound, not_bound = _bind_children(lineage, base, outcome.record)
+        return replace(outcome, bound=bound, not_bound=not_bound)
+    return outcome
+
+
+def reseal(lineage: Lineage, image: Image, held: Held) -> SealRecord:
+    """Makes what was read of `image` what its seal says; protection and shadow stay as they were.
+
+    A new content makes a new generation. Raises `NotSealed`, `ContentChanging` if the file was written to since it was read.
+    """
+    before = record_of(image)
+    if before is None:
+        raise NotSealed(image.path)
+    return _record(lineage, image, held, before, before.level, shadow=before.shadow is not None).record
+
+
+def refresh(lineage: Lineage, image: Image, held: Held) -> None:
+    """Records the files of `image`, whose content was just found to be as sealed, as they are now; protection is put back.
+
+    Raises `DriftFound` if the content is not as sealed, `ContentChanging` if the file was written to since it was read.
+    """
+    path, record = _existing(image)
+    if record.content_digest != held.digests.content_digest:
+        raise DriftFound(image.path, Status.DRIFTED, "record it as unchanged")
+    protection.protect(image.path, record.level)
+    identity = _unwritten_since(image.path, held.identity)
+    write_seal(path, replace(record, identity=identity, chain=_chain_files(lineage, image)), held.digests)
+
+
+def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence[str | os.PathLike[str]] = ()) -> Path:
+    """Gives up the seal of `image`, its shadow and its protection; the file gets its mode from before back.
+
+    Returns where the seal was. Raises `UnsealRefused` while overlays in the herd depend on it, unless `force`; `NotSealed`.
+    An image that is gone can be unsealed too.
+    """
+    if not os.path.lexists(image):
+        return _drop_orphan(Path(image))
+    lineage = survey_around(image, herd=herd)
+    base = lineage.find(image)
+    dependents = lineage.dependents(base)
+    if dependents and not force:
+        raise UnsealRefused(base.path, [dependent.path for dependent in dependents])
+    path = base.seal
+    if path is None:
+        raise NotSealed(base.path)
+    with contextlib.suppress(CowherdError if force else ()):  # a damaged seal can be given up, but only by force
+        record = record_of(base)
+        if record and record.level > Protection.RECORDED:
+            protection.unprotect(base.path, record.mode_before)
+    _remove(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
+    _remove(path)
+    return path
+
+
+@contextlib.contextmanager
+def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
+    """Lets the block write to the file of `image`, sealed or not, in ways that keep its guest content.
+
+    Protection is lifted for the time, and the seal then says what the file has become. Raises `DriftFound` if the image is
+    not as its seal left it before.
+    """
+    if image.seal is None:
+        yield
+        return
+    now = condition(lineage, image)
+    if now.status is not Status.OK:
+        raise DriftFound(image.path, now.status, "write to it")
+    path, record = _existing(image)
+    _, digests = read_digests(path)
+    with unprotected(image, record):
+        yield
+    write_seal(path, replace(record, identity=_settled(image.path), chain=_chain_files(lineage, image)), digests)
+
+
+@contextlib.contextmanager
+def unprotected(image: Image, record: SealRecord) -> Iterator[None]:
+    """Lifts the protection that `record` tells of while the block runs, and puts it back however that ends."""
+    if record.level is Protection.RECORDED:
+        yield
+        return
+    protection.unprotect(image.path, record.mode_before)
+    try:
+        yield
+    finally:
+        protection.protect(image.path, record.level)
+
+
+def _existing(image: Image) -> tuple[Path, SealRecord]:
+    path, record = image.seal, record_of(image)
+    if path is None or record is None:
+        raise NotSealed(image.path)
+    return path, record
+
+
+@contextlib.contextmanager
+def held_content(lineage: Lineage, image: Image, progress: Progress | None = None) -> Iterator[Held]:
+    """Digests the content of `image` and gives it to the block, during which the image's locks keep QEMU from writing.
+
+    Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read.
+    """
+    from cowherd.herd.digest import digest_disk
+    from cowherd.image.open import open_disk
+
+    files = [file.path for file in lineage.chain(image)]
+    with naming_holders(), open_disk(image.path, format=image.format) as disk:
+        before = [_settled(path) for path in files]
+        digests = digest_disk(disk, progress)
+        for path, identity in zip(files, before, strict=True):
+            if FileIdentity.of(path) != identity:
+                raise ContentChanging(path)
+        yield Held(digests, before[0])
+
+
+def _record(
+    lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool
+) -> Sealed:
+    """Writes the seal of content that is held, after protecting the file: that moves its times."""
+    unchanged = before is not None and before.content_digest == held.digests.content_digest
+    mode_before = before.mode_before if before else _mode(image.path)
+    if before and level < before.level:
+        protection.unprotect(image.path, mode_before)
+    shadow_name = before.shadow if before and unchanged else None
+    if shadow and not shadow_name:
+        shadow_name = _make_shadow(image.path)
+    reached = min(protection.protect(image.path, level), level)
+    record = SealRecord(
+        seal_id=before.seal_id if before else uuid.uuid4().bytes,
+        generation=(before.generation + (not unchanged)) if before else 1,
+        content_digest=held.digests.content_digest,
+        size=held.digests.size,
+        format=image.format,
+        identity=_unwritten_since(image.path, held.identity),
+        chain=_chain_files(lineage, image),
+        level=reached,
+        mode_before=mode_before,
+        shadow=shadow_name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        made_by=f"cowherd {version('cowherd')}",
+    )
+    path = image.seal or seal_path(image.path)
+    write_seal(path, record, held.digests)
+    problem = "the file system has no reflinks" if shadow and not shadow_name else None
+    return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
+
+
+def _make_shadow(path: Path) -> str | None:
+    shadow = path.with_name(path.name + SHADOW_SUFFIX)
+    if not copying.clone_file(path, shadow):
+        return None
+    protection.protect(shadow, Protection.READONLY)
+    return shadow.name
+
+
+def _unwritten_since(path: Path, before: FileIdentity) -> FileIdentity:
+    now = _settled(path)
+    if (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
+        raise ContentChanging(path)
+    return now
+
+
+def _settled(path: Path) -> FileIdentity:
+    """Returns a file's identity once the host's clock has ticked since it changed, so that every later change shows in it."""
+    identity = FileIdentity.of(path)
+    waited_until = time.monotonic() + _LONGEST_TICK_SECONDS
+    while identity.ctime_ns >= time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE) and time.monotonic() < waited_until:
+        time.sleep(0.001)
+        identity = FileIdentity.of(path)
+    return identity
+
+
+def _chain_files(lineage: Lineage, image: Image) -> tuple[ChainFile, ...]:
+    return tuple(_chain_file(file) for file in lineage.chain(image)[1:])
+
+
+def _chain_file(file: Image) -> ChainFile:
+    record = record_of(file)
+    return ChainFile(os.fspath(file.path), _settled(file.path), record.content_digest if record else None)
+
+
+def _bind_children(lineage: Lineage, base: Image, record: SealRecord) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
+    bound, not_bound = [], []
+    for child in lineage.children(base):
+        try:
+            bind(lineage, child, record)
+            bound.append(child.path)
+        except CowherdError as error:
+            not_bound.append((child.path, str(error)))
+    return tuple(bound), tuple(not_bound)
+
+
+def bind(lineage: Lineage, overlay: Image, base: SealRecord) -> None:
+    """Records in the header of `overlay` that it stands on the content of a sealed base; one that does already is left alone.
+
+    Raises as `write_binding` and `keeping_content`.
+    """
+    binding = Binding.to(base)
+    if overlay.binding != binding:
+        with naming_holders(), keeping_content(lineage, overlay):
+            write_binding(overlay.path, binding)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def _drop_orphan(image: Path) -> Path:
+    path = seal_path(image)
+    if not os.path.lexists(path):
+        raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    _remove(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
+    _remove(path)
+    return path
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise HostFileError(path, "remove", error) from error

@@ -1,0 +1,22 @@
+"""The seven things that verify can say of an image."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Status(enum.StrEnum):
+    """What is known of an image's content; docs/guard.md defines each. Later ones are worse."""
+
+    OK = "ok"
+    UNSEALED = "unsealed"
+    TOUCHED = "touched"
+    DRIFTED = "drifted"
+    REPLACED = "replaced"
+    BINDING_MISMATCH = "binding-mismatch"
+    MISSING_BASE = "missing-base"
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether verify exits with 0 for it."""
+        return self in (Status.OK, Status.UNSEALED)

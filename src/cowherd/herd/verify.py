@@ -1,0 +1,170 @@
+"""Checking seals and bindings along whole chains: by identity alone, or by reading everything again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import CowherdError, ImageFormatError
+from cowherd.herd.condition import FINE, Condition, condition, record_of
+from cowherd.herd.lineage import Lineage, survey, survey_around
+from cowherd.herd.scan import Image, Key
+from cowherd.herd.sealfile import read_digests
+from cowherd.herd.seal import held_content, refresh
+from cowherd.herd.status import Status
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What verify says of one image: its status, the reason in words where there is one, and how many bytes are known to differ.
+
+    `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` is None where the
+    content was not read.
+    """
+
+    path: Path
+    status: Status
+    detail: str
+    sealed: bool
+    base: Path | None = None
+    changed_bytes: int | None = None
+
+
+def verify(
+    images: Sequence[str | os.PathLike[str]] = (),
+    *,
+    full: bool = False,
+    refresh_seals: bool = False,
+    herd: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> list[Verified]:
+    """Checks `images` and everything in their chains; without any, the whole herd (the current directory, if none is named).
+
+    The quick form compares the identities of files, and reads no data. With `full` the content of every sealed image met is read and
+    compared; with `refresh_seals` too, a seal whose content is found unchanged takes the identity of the file as it is now.
+    Bases come before their overlays. Raises `HostFileError` for an image that is not there.
+    """
+    checker = _Checker(full=full, refresh_seals=refresh_seals, progress=progress)
+    if not images:
+        lineage = survey(herd or ["."])
+        gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
+        return [checker.check(lineage, image) for _, image in lineage.walk()] + gone
+    rows: dict[Key, Verified] = {}
+    lineage = survey_around(*images, herd=herd)
+    for path in images:
+        for image in reversed(lineage.chain(lineage.find(path))):
+            if image.key not in rows:
+                rows[image.key] = checker.check(lineage, image)
+    return list(rows.values())
+
+
+class _Checker:
+    """Checks images, each content read once."""
+
+    def __init__(self, *, full: bool, refresh_seals: bool = False, progress: Progress | None = None):
+        self.full, self.refresh_seals, self.progress = full, refresh_seals, progress
+        self._conditions: dict[Key, Condition] = {}
+        self._changed: dict[Key, int] = {}
+        self._contents: dict[Key, bytes] = {}
+
+    def check(self, lineage: Lineage, image: Image) -> Verified:
+        found = self.of(lineage, image)
+        base = lineage.parent(image)
+        broken = lineage.broken(image)
+        return Verified(
+            path=image.path,
+            status=found.status,
+            detail=found.detail,
+            sealed=image.seal is not None,
+            base=base.path if base else broken.path if broken else None,
+            changed_bytes=self._changed.get(image.key),
+        )
+
+    def of(self, lineage: Lineage, image: Image) -> Condition:
+        if image.key not in self._conditions:
+            self._conditions[image.key] = self._find(lineage, image)
+        return self._conditions[image.key]
+
+    def _find(self, lineage: Lineage, image: Image) -> Condition:
+        broken = lineage.broken(image)
+        if broken:
+            return Condition(Status.MISSING_BASE, f"{printable(broken.path or broken.name)}: {broken.problem}")
+        if lineage.in_loop(image):
+            return Condition(Status.MISSING_BASE, "its chain is a loop")
+        if image.seal is None:
+            return self._of_overlay(lineage, image)
+        quick = condition(lineage, image)
+        found = self._read_again(lineage, image, quick) if self.full and quick.status is not Status.MISSING_BASE else quick
+        return found if self.full else max(found, self._of_binding(lineage, image), key=_severity)
+
+    def _of_overlay(self, lineage: Lineage, image: Image) -> Condition:
+        base = lineage.parent(image)
+        if base is None:
+            return Condition(Status.UNSEALED, image.problem or "")
+        below = self.of(lineage, base)
+        if below.status is Status.OK and image.binding is None:
+            below = Condition(Status.OK, "not bound to its base")
+        elif not below.status.is_fine:
+            below = Condition(below.status, f"its base {printable(base.path)}: {below.detail}")
+        return max(below, self._of_binding(lineage, image), key=_severity)
+
+    def _of_binding(self, lineage: Lineage, image: Image) -> Condition:
+        """Compares the binding of an overlay with the content that its base is sealed with."""
+        base = lineage.parent(image)
+        if base is None or image.binding is None:
+            return FINE
+        digest = self._content_of(lineage, base)
+        if digest is None or digest == image.binding.content_digest:
+            return FINE
+        return Condition(Status.BINDING_MISMATCH, f"it was made on other content than {printable(base.path)} holds")
+
+    def _content_of(self, lineage: Lineage, base: Image) -> bytes | None:
+        """Returns the content digest that the seal of `base` says, or without a seal, if that was asked for, the one it has."""
+        try:
+            record = record_of(base)
+        except CowherdError:
+            return None  # a damaged seal is what the check of the base itself reports
+        if record:
+            return record.content_digest
+        if not self.full:
+            return None
+        if base.key not in self._contents:
+            with held_content(lineage, base, self.progress) as held:
+                self._contents[base.key] = held.digests.content_digest
+        return self._contents[base.key]
+
+    def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
+        from cowherd.herd.drift import changed_bytes
+
+        assert image.seal is not None
+        try:
+            record, sealed = read_digests(image.seal)
+        except ImageFormatError as error:
+            return Condition(Status.TOUCHED, str(error))
+        with held_content(lineage, image, self.progress) as held:
+            self._changed[image.key] = changed_bytes(sealed, held.digests)
+            if held.digests.content_digest != record.content_digest:
+                worse = quick if quick.status is Status.REPLACED else Condition(Status.DRIFTED)
+                return Condition(worse.status, _difference(sealed.size, held.digests.size, self._changed[image.key]))
+            if quick.status is Status.OK:
+                return FINE
+            if self.refresh_seals:
+                refresh(lineage, image, held)
+                return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
+            return Condition(Status.OK, f"its content is as sealed, though {quick.detail}")
+
+
+def _difference(sealed_size: int, size: int, changed: int) -> str:
+    grown = f"its size went from {sealed_size} to {size} bytes; " if size != sealed_size else ""
+    return f"{grown}blocks with {changed} bytes differ from what was sealed"
+
+
+def _severity(found: Condition) -> int:
+    return list(Status).index(found.status)

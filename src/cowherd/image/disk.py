@@ -1,0 +1,224 @@
+"""A disk: what the guest sees of an image and the backing files under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from cowherd import extents as ext
+from cowherd.errors import InvalidRequest, ReadOnlyImage
+from cowherd.extents import Extents
+from cowherd.formats.layer import BackingReference, Below, Layer
+from cowherd.formats.qcow2.image import Qcow2
+
+Buffer = bytes | bytearray | memoryview
+
+WINDOW_BYTES = 64 << 30
+"""Guest bytes that `Disk.extents` looks at in one batch."""
+_WINDOW_UNITS = 1 << 20
+
+
+class Disk:
+    """An open image with its chain. Made by `cowherd.open`; a context manager.
+
+    Offsets and lengths are guest bytes. Several threads may read at once; writing, resizing and closing need the disk to themselves.
+    What was written is durable after `flush` (or `close`).
+    """
+
+    def __init__(self, layers: Sequence[Layer], *, writable: bool):
+        """Takes over `layers`, the image itself first, its backing file next, the root last."""
+        self.layers = tuple(layers)
+        self.writable = writable
+
+    @property
+    def path(self) -> Path:
+        return self.layers[0].file.path
+
+    @property
+    def format(self) -> str:
+        return self.layers[0].format
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        return self.layers[0].size
+
+    @property
+    def backing_size(self) -> int:
+        """Virtual size of the backing file, 0 without one."""
+        return self.layers[1].size if len(self.layers) > 1 else 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Returns `length` bytes. Raises `InvalidRequest` for a range that does not lie inside the disk."""
+        buffer = bytearray(length)
+        self.readinto(offset, buffer)
+        return bytes(buffer)
+
+    def readinto(self, offset: int, buffer: bytearray | memoryview) -> None:
+        """Fills `buffer` from `offset` on. Raises `InvalidRequest` for a range that does not lie inside the disk."""
+        view = memoryview(buffer).cast("B")
+        self._require_inside(offset, len(view))
+        self._read_from(0, offset, view)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Writes `data` at `offset`. Raises `InvalidRequest` past the end, `ReadOnlyImage`, `HostFileError`."""
+        view = memoryview(data).cast("B")
+        self._require_change(offset, len(view))
+        self.layers[0].write(offset, view, self._below)
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Makes a range read as zeros; unless `unmap` is False its space is given back where the format can."""
+        self._require_change(offset, length)
+        self.layers[0].zero(offset, length, self._below, unmap=unmap)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Tells that a range's content is not needed any more.
+
+        Whole clusters inside it are given back and read as zeros; the rest may keep its content.
+        """
+        self._require_change(offset, length)
+        self.layers[0].discard(offset, length, self._below)
+
+    def flush(self) -> None:
+        """Makes everything written so far durable."""
+        self.layers[0].flush()
+
+    def resize(self, size: int) -> None:
+        """Changes the virtual size. Bytes that are gained read as zeros, bytes that are cut off are lost."""
+        if size < 0:
+            raise InvalidRequest(f"a disk can't have {size} bytes")
+        self._require_change(0, 0)
+        layer = self.layers[0]
+        if isinstance(layer, Qcow2):
+            layer.resize(size, self._below, self.backing_size)
+        else:
+            layer.resize(size)
+
+    def extents(self, start: int = 0, length: int | None = None, *, depth: int | None = None) -> Iterator[Extents]:
+        """Yields batches that together cover [start, start+length), in order (to the disk's end by default).
+
+        Each extent says in which layer (`depth`, 0 is the image itself) its bytes lie. `depth` limits how many layers are looked
+        at; what none of those holds is of kind BACKING. Without that limit, BACKING means that no layer holds it: it reads as zeros.
+        Past the end of a backing file that is shorter than its overlay the extent is ZERO, at that backing file's depth.
+        """
+        end = self.size if length is None else start + length
+        self._require_inside(start, end - start)
+        layers = len(self.layers) if depth is None else min(depth, len(self.layers))
+        window = self._window()
+        while start < end:
+            stop = min(end, (start // window + 1) * window)
+            yield self._cover(start, stop, 0, layers)
+            start = stop
+
+    def read_extents(self, batch: Extents, start: int, buffer: memoryview) -> None:
+        """Fills `buffer`, whose first byte is guest byte `start`, with the bytes of `batch`, extents of this disk inside it.
+
+        For callers that have the extents already; bytes of `buffer` between them stay as they are.
+        """
+        for position, length, host, depth, kind in batch.tolist():
+            part = buffer[position - start : position - start + length]
+            if kind == ext.DATA:
+                self.layers[depth].file.preadinto(host, part)
+            elif kind == ext.COMPRESSED:
+                self.layers[depth].read_compressed(position, part)
+            else:
+                part[:] = bytes(length)
+
+    def set_backing(self, reference: BackingReference | None) -> None:
+        """Names another backing file in the header; the disk must be opened again to see it. Changes no data."""
+        self._require_change(0, 0)
+        layer = self.layers[0]
+        if not isinstance(layer, Qcow2):
+            raise InvalidRequest(f"a {layer.format} image has no backing file")
+        layer.set_backing(reference)
+
+    def close(self) -> None:
+        """Makes everything durable and closes the chain. Closing twice is fine."""
+        _close_all(self.layers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def _below(self) -> Below | None:
+        if len(self.layers) == 1:
+            return None
+        return self._read_below
+
+    def _read_below(self, start: int, buffer: memoryview) -> None:
+        self._read_from(1, start, buffer)
+
+    def _read_from(self, first: int, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` with what the layers from `first` down show, zeros past their end."""
+        inside = max(0, min(len(buffer), self.layers[first].size - start))
+        if inside < len(buffer):
+            buffer[inside:] = bytes(len(buffer) - inside)
+        if inside:
+            self.read_extents(self._cover(start, start + inside, first, len(self.layers)), start, buffer[:inside])
+
+    def _cover(self, start: int, end: int, first: int, last: int) -> Extents:
+        """Lays the extents of layers [first, last) over each other for the window [start, end) of guest bytes."""
+        parts: list[Extents] = []
+        wanted = np.array([[start, end]], np.int64)
+        for depth in range(first, last):
+            layer = self.layers[depth]
+            if layer.size < end:
+                inside = ext.intersect(wanted, np.array([[0, layer.size]], np.int64))
+                parts.append(_zeros(ext.subtract(wanted, inside), depth))
+                wanted = inside
+            if not len(wanted):
+                break
+            found = _layer_extents(layer, wanted)
+            found["depth"] = depth
+            if depth == last - 1:
+                parts.append(found)
+                break
+            parts.append(found[found["kind"] != ext.BACKING])
+            wanted = ext.ranges_of(ext.of_kind(found, ext.BACKING))
+        if len(parts) == 1:
+            return parts[0]
+        joined = np.concatenate(parts)
+        return ext.merge(joined[np.argsort(joined["start"], kind="stable")])
+
+    def _window(self) -> int:
+        smallest = min(layer.granularity if layer.granularity > 1 else 65536 for layer in self.layers)
+        return min(WINDOW_BYTES, smallest * _WINDOW_UNITS)
+
+    def _require_change(self, offset: int, length: int) -> None:
+        if not self.writable:
+            raise ReadOnlyImage(self.path)
+        self._require_inside(offset, length)
+
+    def _require_inside(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise InvalidRequest(f"bytes {offset} to {offset + length} do not lie inside the {self.size} bytes of {self.path}")
+
+
+def _layer_extents(layer: Layer, wanted: ext.Ranges) -> Extents:
+    """Returns what a layer says of `wanted`: asked once for the whole span, or range by range where they are few and far apart."""
+    if len(wanted) == 1:
+        return layer.extents(int(wanted[0, 0]), int(wanted[0, 1] - wanted[0, 0])).copy()
+    low, high = int(wanted[0, 0]), int(wanted[-1, 1])
+    return ext.restrict(layer.extents(low, high - low), wanted)
+
+
+def _zeros(ranges: ext.Ranges, depth: int) -> Extents:
+    """Returns what lies past the end of the layer at `depth`: zeros, and no deeper layer is asked."""
+    length = ranges[:, 1] - ranges[:, 0]
+    return ext.build(ranges[:, 0], length, np.full(len(ranges), ext.NOWHERE), np.full(len(ranges), ext.ZERO, np.uint8), depth)
+
+
+def _close_all(layers: Sequence[Layer]) -> None:
+    """Closes every layer, also when closing one of them fails; the first failure is raised."""
+    if layers:
+        try:
+            layers[0].close()
+        finally:
+            _close_all(layers[1:])

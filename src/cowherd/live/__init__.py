@@ -1,0 +1,1 @@
+"""Running programs: which of them has an image open."""

@@ -1,0 +1,173 @@
+"""Which processes have a file open, as /proc shows it: who, for writing or not, holding image locks or not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError, ImageInUse
+from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROC = Path("/proc")
+_COMMAND_LINE_LENGTH = 120
+_KERNEL_NAME_LENGTH = 15
+_LOCK_BYTES = frozenset(base + n for base in (PERMISSION_BASE, SHARED_BASE) for n in range(len(NAMES)))
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a file open.
+
+    `command` is its program's name and `command_line` the beginning of its arguments, both escaped for printing; `writing`: some
+    descriptor can write; `locking`: some descriptor holds locks of QEMU's image lock protocol.
+    """
+
+    pid: int
+    command: str
+    command_line: str
+    writing: bool
+    locking: bool
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether the holder is the process that asks."""
+        return self.pid == os.getpid()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Who has a file open: `holders`, by process id; `unreadable` counts the processes that may not be looked into."""
+
+    holders: tuple[Holder, ...]
+    unreadable: int
+
+
+def holders(path: str | os.PathLike[str]) -> tuple[Holder, ...]:
+    """Returns the processes seen to have the file open; `survey` also counts those not seen. Raises `HostFileError`."""
+    return survey(path).holders
+
+
+def survey(path: str | os.PathLike[str]) -> Survey:
+    """Looks through the descriptors of all processes for the file that `path` leads to (a block device: by its number).
+
+    What has mapped the file and closed it is not seen, nor is the kernel itself, as with a loop device.
+    Raises `HostFileError` where the file or /proc can't be looked at.
+    """
+    try:
+        wanted = _key(os.stat(path))
+        processes = sorted(int(name) for name in os.listdir(_PROC) if name.isdecimal())
+    except OSError as error:
+        raise HostFileError(path, "find who uses", error) from error
+    found, unreadable = [], 0
+    for pid in processes:
+        try:
+            holder = _look_into(pid, wanted)
+        except PermissionError:
+            unreadable += 1
+        else:
+            found += [holder] if holder else []
+    return Survey(tuple(found), unreadable)
+
+
+def describe(holder: Holder) -> str:
+    """Returns one line such as `qemu-system-x86_64 (pid 1234, writing)`."""
+    name = "this process" if holder.is_this_process else holder.command
+    return f"{name} (pid {holder.pid}, {'writing' if holder.writing else 'reading'})"
+
+
+@contextlib.contextmanager
+def naming_holders() -> Iterator[None]:
+    """Fills in `holders` of an `ImageInUse` that passes through, where /proc shows them; the error stays the same object."""
+    try:
+        yield
+    except ImageInUse as error:
+        if not error.holders:
+            error.holders = _lines(error.path)
+        raise
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """Names those that lock the image, or failing that all that have it open; this process only where there is no other."""
+    try:
+        seen = survey(path)
+    except HostFileError:  # nothing to add to the error that is on its way
+        return ()
+    suspects = [holder for holder in seen.holders if holder.locking] or list(seen.holders)
+    others = [holder for holder in suspects if not holder.is_this_process]
+    if not others and seen.unreadable:
+        unseen = f"perhaps one of {seen.unreadable} processes that only their user or root may look into"
+        return (*map(describe, suspects), unseen)
+    return tuple(map(describe, others or suspects))
+
+
+def _key(info: os.stat_result) -> tuple[str, int, int]:
+    if stat.S_ISBLK(info.st_mode):
+        return "block device", info.st_rdev, 0
+    return "file", info.st_dev, info.st_ino
+
+
+def _look_into(pid: int, wanted: tuple[str, int, int]) -> Holder | None:
+    """Returns the process as a holder, or None where it has not got the file open or has ended meanwhile."""
+    process = _PROC / str(pid)
+    try:
+        descriptors = [name for name in os.listdir(process / "fd") if _leads_to(process / "fd" / name, wanted)]
+        if not descriptors:
+            return None
+        facts = [_flags_and_locks(process / "fdinfo" / name) for name in descriptors]
+        arguments = (process / "cmdline").read_bytes()
+        kernel_name = (process / "comm").read_bytes().removesuffix(b"\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return Holder(
+        pid=pid,
+        command=printable(_program(arguments, kernel_name)),
+        command_line=_shortened(printable(arguments.rstrip(b"\0").replace(b"\0", b" "))),
+        writing=any(writing for writing, _ in facts),
+        locking=any(locking for _, locking in facts),
+    )
+
+
+def _leads_to(descriptor: Path, wanted: tuple[str, int, int]) -> bool:
+    try:
+        return _key(os.stat(descriptor)) == wanted
+    except PermissionError:
+        raise
+    except OSError:  # closed meanwhile, or a file system that is gone: not the file that was just looked at
+        return False
+
+
+def _flags_and_locks(fdinfo: Path) -> tuple[bool, bool]:
+    """Returns whether a descriptor can write, and whether it holds image locks (proc_pid_fdinfo(5))."""
+    writing = locking = False
+    for line in fdinfo.read_text().splitlines():
+        field, _, value = line.partition(":")
+        if field == "flags":
+            writing = int(value, 8) & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+        elif field == "lock":
+            locking = locking or _is_image_lock(value)
+    return writing, locking
+
+
+def _is_image_lock(lock: str) -> bool:
+    """Judges a line such as `1: OFDLCK ADVISORY  READ -1 fe:00:2156785 100 101`; it ends in the first and last byte, or EOF."""
+    *_, first, last = lock.split()
+    end = max(_LOCK_BYTES) if last == "EOF" else int(last)
+    return any(int(first) <= byte <= end for byte in _LOCK_BYTES)
+
+
+def _program(arguments: bytes, kernel_name: bytes) -> bytes:
+    """The kernel keeps 15 bytes of a program's name; the rest is taken from the arguments where they begin with the same name."""
+    name = os.path.basename(arguments.split(b"\0", 1)[0])
+    return name if len(kernel_name) == _KERNEL_NAME_LENGTH and name.startswith(kernel_name) else kernel_name
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _COMMAND_LINE_LENGTH else text[: _COMMAND_LINE_LENGTH - 1] + "…"

@@ -1,0 +1,186 @@
+"""Facts about an image file, from its header and tables only: what `qemu-img info` tells, as values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cowherd.errors import BackingFileError, CowherdError, UnsupportedFeature
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.bitmaps import Bitmap, read_bitmaps
+from cowherd.formats.qcow2.header import Header, read_header
+from cowherd.formats.qcow2.snapshots import Snapshot, read_snapshots
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import INSPECT
+
+SECTOR = 512
+_ENCRYPTION_METHODS = ("", "aes", "luks")
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """The host file under an image: `length` in bytes, rounded up to whole 512-byte sectors, and the bytes it occupies."""
+
+    filename: str
+    is_block_device: bool
+    length: int
+    allocated: int
+
+
+@dataclass(frozen=True)
+class Qcow2Info:
+    """What only qcow2 images have. `encryption` is None, "aes" or "luks".
+
+    `data_file` is the external data file's name as stored, `data_file_raw` None in an image that has none.
+    """
+
+    version: int
+    compression: str
+    lazy_refcounts: bool
+    refcount_bits: int
+    corrupt: bool
+    extended_l2: bool
+    bitmaps: tuple[Bitmap, ...]
+    data_file: str | None
+    data_file_raw: bool | None
+    encryption: str | None
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What an image file says about itself. Sizes are bytes; `filename` is as the caller gave it.
+
+    `backing_name` is the name as stored, `backing_filename` the same as seen from where the caller stands. `cluster_size` and
+    `qcow2` are None for raw images, whose `virtual_size` is rounded up to whole 512-byte sectors.
+    """
+
+    filename: str
+    format: str
+    virtual_size: int
+    file: FileInfo
+    cluster_size: int | None = None
+    dirty: bool = False
+    backing_name: str | None = None
+    backing_filename: str | None = None
+    backing_format: str | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    qcow2: Qcow2Info | None = None
+
+
+class BackingLoop(CowherdError):
+    """A chain comes back to an image that is already in it. Attribute: `backing` (the file name)."""
+
+    def __init__(self, backing: str):
+        self.backing = backing
+
+    def __str__(self) -> str:
+        return f"Backing file '{self.backing}' creates an infinite loop."
+
+
+def image_info(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> ImageInfo:
+    """Returns the facts of one image; its backing file is named but not opened.
+
+    `format` None guesses it from the file's first bytes; `force_share` looks at an image that another process may be writing.
+    Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, or `UnsupportedFeature` for a format that is not there.
+    """
+    from cowherd.formats.probe import probe
+
+    filename = os.fspath(path)
+    with HostFile.open(filename, lock=None if force_share else INSPECT) as file:
+        found = format or probe(filename)
+        host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
+        if found == "raw":
+            return ImageInfo(filename, "raw", host.length, host)
+        if found != "qcow2":
+            raise UnsupportedFeature(filename, f"image format '{found}'")
+        return _qcow2_info(filename, file, host)
+
+
+def chain_info(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> list[ImageInfo]:
+    """Returns the facts of an image and of every image under it, the top one first.
+
+    Raises what `image_info` raises, `BackingLoop`, and `BackingFileError` for a backing file that can't be followed.
+    """
+    return list(iter_chain(path, format=format, force_share=force_share))
+
+
+def iter_chain(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> Iterator[ImageInfo]:
+    """Yields what `chain_info` returns, so that a caller knows how far down an error is."""
+    seen: set[tuple[int, int]] = set()
+    name: str | None = os.fspath(path)
+    while name is not None:
+        info = image_info(name, format=format, force_share=force_share)
+        status = os.stat(name)
+        if (status.st_dev, status.st_ino) in seen:
+            raise BackingLoop(name)
+        seen.add((status.st_dev, status.st_ino))
+        yield info
+        name, format = _next(info), info.backing_format
+
+
+def whole_sectors(size: int) -> int:
+    """Returns `size` rounded up to whole 512-byte sectors, as QEMU counts a file that ends inside one."""
+    return -(-size // SECTOR) * SECTOR
+
+
+def has_protocol(name: str) -> bool:
+    """Whether QEMU takes the name's beginning for a protocol: a colon stands before the first slash."""
+    colon = name.find(":")
+    return colon >= 0 and "/" not in name[:colon]
+
+
+def full_backing_name(overlay: str, backing: str) -> str:
+    """Returns the stored name `backing` as seen from where `overlay` is seen, which is beside that file if it is relative."""
+    if os.path.isabs(backing) or has_protocol(backing):
+        return backing
+    return overlay[: overlay.rfind("/") + 1] + backing
+
+
+def _next(info: ImageInfo) -> str | None:
+    if info.backing_name is None or info.backing_filename is None:
+        return None
+    from cowherd.image.backing import resolve
+
+    if not has_protocol(info.backing_filename):
+        return info.backing_filename
+    try:
+        return os.fspath(resolve(info.filename, BackingReference(info.backing_name, info.backing_format)))
+    except CowherdError as error:
+        raise BackingFileError(info.filename, info.backing_name, str(error)) from error
+
+
+def _qcow2_info(filename: str, file: HostFile, host: FileInfo) -> ImageInfo:
+    header = read_header(file)
+    name = header.backing_name or None
+    return ImageInfo(
+        filename=filename,
+        format="qcow2",
+        virtual_size=header.size,
+        file=host,
+        cluster_size=header.cluster_size,
+        dirty=header.dirty,
+        backing_name=name,
+        backing_filename=full_backing_name(filename, name) if name else None,
+        backing_format=header.backing_format if name else None,
+        # QEMU neither lists nor takes snapshots of an image with an external data file.
+        snapshots=() if header.external_data_file else read_snapshots(file, header),
+        qcow2=_qcow2_facts(file, header),
+    )
+
+
+def _qcow2_facts(file: HostFile, header: Header) -> Qcow2Info:
+    data_file = header.extension(layout.EXTENSION_DATA_FILE) if header.external_data_file else None
+    return Qcow2Info(
+        version=header.version,
+        compression=header.compression,
+        lazy_refcounts=header.lazy_refcounts,
+        refcount_bits=header.refcount_bits,
+        corrupt=header.corrupt,
+        extended_l2=header.extended_l2,
+        bitmaps=read_bitmaps(file, header),
+        data_file=None if data_file is None else data_file.decode("utf-8", "surrogateescape"),
+        data_file_raw=bool(header.autoclear & layout.AUTOCLEAR_DATA_FILE_RAW) if header.external_data_file else None,
+        encryption=_ENCRYPTION_METHODS[header.crypt_method] or None,
+    )

@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all: a temporary file in the same directory, made durable, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError
+from cowherd.storage.hostfile import Buffer, HostFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def write_atomically(path: str | os.PathLike[str], data: Buffer | Sequence[Buffer], mode: int | None = None) -> None:
+    """Makes `path` a file with exactly the bytes of `data` (one buffer, or several that are joined), durably.
+
+    Permissions as in `replacement`. Raises `HostFileError`; then `path` is as it was and nothing else is left behind (only where
+    the directory can't be flushed, at the very end, is the new file there without a promise that it survives a power cut).
+    """
+    buffers = [data] if isinstance(data, bytes | bytearray | memoryview) else data
+    with replacement(path, mode) as file:
+        file.pwritev(0, buffers)
+
+
+@contextlib.contextmanager
+def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterator[HostFile]:
+    """Gives an empty file to fill, which takes the name `path` when the block ends, durably, and vanishes if it raises.
+
+    Its permission bits are `mode`; without one, those of the file that it replaces, or else 0644 less the umask.
+    A symbolic link at `path` is replaced, not followed: others may have put it there. Raises `HostFileError`.
+    """
+    path = Path(path)
+    mode = _mode_of(path) if mode is None else mode
+    temporary = path.with_name(f".cowherd-{os.urandom(8).hex()}")
+    file = HostFile.create(temporary, exclusive=True, lock=None, mode=0o644 if mode is None else mode & 0o600)
+    try:
+        with file:
+            if mode is not None:
+                _set_mode(file, mode)
+            yield file
+            file.flush()
+        _rename(file.path, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):  # the rename was done, and only the directory failed to sync
+            os.unlink(file.path)
+        raise
+
+
+def sync_directory(directory: str | os.PathLike[str]) -> None:
+    """Makes the names in a directory durable: files created, renamed and removed. Raises `HostFileError`."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what a file system says that has nothing to sync in a directory
+            raise HostFileError(directory, "flush the directory", error) from error
+
+
+def _mode_of(path: Path) -> int | None:
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
+    return stat.S_IMODE(info.st_mode) if stat.S_ISREG(info.st_mode) else None
+
+
+def _set_mode(file: HostFile, mode: int) -> None:
+    try:
+        os.fchmod(file.fd, mode)
+    except OSError as error:
+        raise HostFileError(file.path, "set the permissions of", error) from error
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        raise HostFileError(path, "replace", error) from error
+    sync_directory(path.parent)

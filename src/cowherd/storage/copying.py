@@ -1,0 +1,111 @@
+"""Moving bytes between host files with the best means that the host offers: shared blocks, in-kernel copies, plain I/O."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError, InvalidRequest, ReadOnlyImage
+from cowherd.storage.atomic import replacement
+from cowherd.storage.hostfile import HostFile
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FICLONE = 0x40049409
+_FICLONERANGE = 0x4020940D
+_FILE_CLONE_RANGE = struct.Struct("=qQQQ")
+_CANT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL)
+
+_KERNEL_CHUNK = 64 << 20  # per system call, so that Ctrl-C is answered soon
+_PLAIN_CHUNK = 4 << 20
+
+
+class _CannotClone(Exception):
+    """Ends the making of a clone that the file system doesn't do."""
+
+
+def clone_range(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> bool:
+    """Makes a range of `target` share the blocks of a range of `source` (reflink): no bytes are moved, later writes part them.
+
+    Returns False, with nothing changed, where the file system can't: it has no reflink, the files lie on different ones, or
+    the range is not made of whole blocks (it may end at the end of `source`). Raises `HostFileError` where it fails, as for
+    a full disk.
+    """
+    if not target.writable:
+        raise ReadOnlyImage(target.path)
+    if length <= 0:  # to the kernel, 0 means everything up to the end
+        return True
+    return _ioctl_clones(target, _FICLONERANGE, _FILE_CLONE_RANGE.pack(source.fd, source_offset, length, target_offset))
+
+
+def clone_file(source: Path, target: Path) -> bool:
+    """Makes `target` a file of its own that shares every block of `source` (reflink), durably and with the same permission bits.
+
+    An existing `target` is replaced at once and whole. Returns False, with nothing left behind, where the file system can't.
+    Raises `HostFileError` where it fails. No locks are taken.
+    """
+    with HostFile.open(source, lock=None) as original:
+        try:
+            with replacement(target, stat.S_IMODE(os.fstat(original.fd).st_mode)) as clone:
+                if not _ioctl_clones(clone, _FICLONE, original.fd):
+                    raise _CannotClone
+        except _CannotClone:
+            return False
+    return True
+
+
+def copy_range(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> None:
+    """Copies `length` bytes; what lies past the end of `source` is zeros. Holes may become allocated blocks.
+
+    Inside one file the ranges must not overlap (`InvalidRequest`). Raises `HostFileError`; part may have been copied then.
+    """
+    if not target.writable:
+        raise ReadOnlyImage(target.path)
+    if (source.device, source.inode) == (target.device, target.inode) and abs(source_offset - target_offset) < length:
+        raise InvalidRequest(f"{printable(source.path)}: can't copy a range over itself")
+    done = _copy_in_kernel(source, source_offset, target, target_offset, length)
+    _copy_plainly(source, source_offset + done, target, target_offset + done, length - done)
+
+
+def _ioctl_clones(target: HostFile, request: int, argument: bytes | int) -> bool:
+    try:
+        fcntl.ioctl(target.fd, request, argument)
+    except OSError as error:
+        if error.errno in _CANT_CLONE:
+            return False
+        raise HostFileError(target.path, "clone blocks into", error) from error
+    return True
+
+
+def _copy_in_kernel(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> int:
+    """Returns how many bytes the kernel copied; it stops early at the end of `source` and at any error.
+
+    An error says not which of both files is at fault; plain reads and writes, which go on from there, do.
+    """
+    done = 0
+    while done < length:
+        chunk = min(length - done, _KERNEL_CHUNK)
+        try:
+            count = os.copy_file_range(source.fd, target.fd, chunk, source_offset + done, target_offset + done)
+        except OSError:
+            break
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _copy_plainly(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> None:
+    buffer = memoryview(bytearray(min(length, _PLAIN_CHUNK)))
+    done = 0
+    while done < length:
+        chunk = buffer[: min(length - done, _PLAIN_CHUNK)]
+        source.preadinto(source_offset + done, chunk)
+        target.pwrite(target_offset + done, chunk)
+        done += len(chunk)

@@ -1,0 +1,301 @@
+"""One open host file: positional I/O that is complete or raises, holes, preallocation, durability."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from cowherd.errors import HostFileError, ReadOnlyImage
+from cowherd.storage import fallocate
+from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Buffer = bytes | bytearray | memoryview
+
+_BLKROGET = 0x125E
+_BLKSSZGET = 0x1268
+_BLKDISCARD = 0x1277
+_IOV_MAX = 1024
+_NOT_FOR_THIS_DEVICE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL)
+
+
+class HostFile:
+    """An open regular file or block device.
+
+    Reads and writes are positional, so threads may share one object. Short reads and writes of the host are continued;
+    reading past the end gives zeros, as QEMU does for image files that end inside a cluster.
+
+    Every method raises `HostFileError` when the host refuses, naming the path and what was tried.
+    """
+
+    def __init__(self, path: Path, fd: int, *, writable: bool) -> None:
+        self.path, self.fd, self.writable = path, fd, writable
+        info = os.fstat(fd)
+        self.is_block_device = stat.S_ISBLK(info.st_mode)
+        self.device, self.inode = info.st_dev, info.st_ino
+        self._lock_mode: LockMode | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, writable: bool = False, lock: LockMode | None = INSPECT) -> Self:
+        """Opens an existing file, taking QEMU's locks for `lock` (None takes and tests none).
+
+        Raises `HostFileError`, or `ImageInUse` where another process excludes this use.
+        """
+        path = Path(path)
+        _refuse_other_than_images(path, "open")
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        with _naming(path, "open"):
+            # O_NONBLOCK so that a pipe put there since can't hang the open; regular files don't care.
+            fd = os.open(path, flags | os.O_NONBLOCK)
+        return cls._adopt(path, fd, "open", writable=writable, lock=lock)
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str], *, exclusive: bool = False, lock: LockMode | None = CREATE, mode: int = 0o644
+    ) -> Self:
+        """Creates an empty file open for writing; an existing one is emptied once its lock is held, unless `exclusive`.
+
+        A new file has the permission bits `mode` less the umask; a block device is opened as it is.
+        Raises `HostFileError`, or `ImageInUse` where another process has the file in use.
+        """
+        path = Path(path)
+        _refuse_other_than_images(path, "create")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if exclusive else 0)
+        with _naming(path, "create"):
+            fd = os.open(path, flags, mode)
+        file = cls._adopt(path, fd, "create", writable=True, lock=lock)
+        try:
+            if not file.is_block_device:
+                file.truncate(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    @classmethod
+    def _adopt(cls, path: Path, fd: int, action: str, *, writable: bool, lock: LockMode | None) -> Self:
+        try:
+            _check_type(path, os.fstat(fd).st_mode, action)
+            file = cls(path, fd, writable=writable)
+            if file.is_block_device:
+                file._settle_block_device(action)
+            if lock is not None:
+                file.lock(lock)
+        except BaseException:
+            os.close(fd)
+            raise
+        return file
+
+    def _settle_block_device(self, action: str) -> None:
+        with _naming(self.path, action):
+            # Drivers of removable media take O_NONBLOCK as leave to go on without a medium.
+            fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+            if self.writable and self._device_number(_BLKROGET):
+                raise OSError(errno.EACCES, "The device is not writable")
+
+    def _device_number(self, request: int) -> int:
+        (number,) = struct.unpack("i", fcntl.ioctl(self.fd, request, b"\0" * 4))
+        return int(number)
+
+    def lock(self, mode: LockMode) -> None:
+        """Takes the locks of `mode` in place of those held; raises `ImageInUse` and keeps the old ones where it can't."""
+        acquire(self.fd, mode, self.path, held=self._lock_mode)
+        self._lock_mode = mode
+
+    def close(self) -> None:
+        """Releases the locks and closes the file. Closing twice is fine."""
+        fd, self.fd = self.fd, -1
+        if fd < 0:
+            return
+        with _naming(self.path, "close"):
+            try:
+                if self._lock_mode is not None:
+                    release(fd)
+            finally:
+                os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def size(self) -> int:
+        """Returns the file's length in bytes (a block device's capacity)."""
+        with _naming(self.path, "get the size of"):
+            if self.is_block_device:
+                return os.lseek(self.fd, 0, os.SEEK_END)
+            return os.fstat(self.fd).st_size
+
+    def allocated_bytes(self) -> int:
+        """Returns the bytes that the file occupies on the host."""
+        with _naming(self.path, "get the size of"):
+            return os.fstat(self.fd).st_blocks * 512
+
+    def sector_size(self) -> int:
+        """Returns a block device's logical sector size, 1 for a regular file."""
+        if not self.is_block_device:
+            return 1
+        with _naming(self.path, "get the sector size of"):
+            return self._device_number(_BLKSSZGET)
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Returns exactly `length` bytes; what lies past the end of the file is zeros."""
+        with _naming(self.path, "read"):
+            data = os.pread(self.fd, length, offset)
+        if len(data) == length:
+            return data
+        buffer = bytearray(length)
+        buffer[: len(data)] = data
+        if data:
+            self.preadinto(offset + len(data), memoryview(buffer)[len(data) :])
+        return bytes(buffer)
+
+    def preadinto(self, offset: int, buffer: memoryview) -> None:
+        """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end of the file is zeros."""
+        view = buffer.cast("B") if buffer.nbytes else buffer[:0]
+        with _naming(self.path, "read"):
+            while len(view):
+                count = os.preadv(self.fd, [view], offset)
+                if not count:
+                    view[:] = bytes(len(view))
+                    return
+                offset, view = offset + count, view[count:]
+
+    def pwrite(self, offset: int, data: Buffer) -> None:
+        """Writes all of `data` (contiguous, of any item type) at `offset`."""
+        self.pwritev(offset, [data])
+
+    def pwritev(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        """Writes the concatenation of `buffers` at `offset`, without joining them in memory."""
+        self._require_writable()
+        pending = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        first = 0
+        with _naming(self.path, "write"):
+            while first < len(pending):
+                count = os.pwritev(self.fd, pending[first : first + _IOV_MAX], offset)
+                if not count:
+                    raise OSError(errno.EIO, "the host took no more bytes")
+                offset += count
+                first = _advance(pending, first, count)
+
+    def flush(self) -> None:
+        """Makes everything written so far durable (fdatasync)."""
+        with _naming(self.path, "flush"):
+            os.fdatasync(self.fd)
+
+    def truncate(self, size: int) -> None:
+        """Sets the length of a regular file."""
+        self._require_writable()
+        with _naming(self.path, "resize"):
+            os.ftruncate(self.fd, size)
+
+    def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yields the (start, end) runs of [start, end) that the host holds data for; the rest are holes that read as zeros.
+
+        A file system without SEEK_DATA, and a block device, count as all data.
+        """
+        position = start
+        while position < end:
+            try:
+                data = os.lseek(self.fd, position, os.SEEK_DATA)
+                if data >= end:
+                    return
+                hole = min(os.lseek(self.fd, data, os.SEEK_HOLE), end)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                    raise HostFileError(self.path, "find the holes of", error) from error
+                yield position, end
+                return
+            if data < hole:  # equal where somebody punched a hole between the two questions
+                yield data, hole
+            position = hole
+
+    def zero_range(self, offset: int, length: int, *, unmap: bool) -> bool:
+        """Makes a range read as zeros without writing it; with `unmap` its space is given back.
+
+        Returns False where the host can't, and the caller must write zeros. The file's length stays as it is.
+        """
+        self._require_writable()
+        with _naming(self.path, "write zeros to"):
+            try:
+                return fallocate.zero_range(self.fd, offset, length, unmap=unmap)
+            except OSError as error:
+                if self.is_block_device and error.errno in _NOT_FOR_THIS_DEVICE:  # as for less than a sector
+                    return False
+                raise
+
+    def punch_hole(self, offset: int, length: int) -> None:
+        """Gives a range's space back to the host where it can; the range's content is then undefined."""
+        self._require_writable()
+        with _naming(self.path, "discard a range of"):
+            if self.is_block_device:
+                self._discard_on_device(offset, length)
+            else:
+                fallocate.zero_range(self.fd, offset, length, unmap=True)
+
+    def _discard_on_device(self, offset: int, length: int) -> None:
+        try:
+            fcntl.ioctl(self.fd, _BLKDISCARD, struct.pack("QQ", offset, length))
+        except OSError as error:
+            if error.errno not in _NOT_FOR_THIS_DEVICE:  # a device need not discard: nothing was promised about the content
+                raise
+
+    def preallocate(self, offset: int, length: int) -> None:
+        """Reserves host space for a range, extending the file if it ends inside it."""
+        self._require_writable()
+        with _naming(self.path, "preallocate"):
+            os.posix_fallocate(self.fd, offset, length)
+
+    def _require_writable(self) -> None:
+        if not self.writable:
+            raise ReadOnlyImage(self.path)
+
+
+def _advance(pending: list[memoryview], first: int, count: int) -> int:
+    """Takes `count` written bytes off the views from index `first` on; returns the index of the first view with bytes left."""
+    while first < len(pending) and count >= len(pending[first]):
+        count -= len(pending[first])
+        first += 1
+    if count:
+        pending[first] = pending[first][count:]
+    return first
+
+
+def _refuse_other_than_images(path: Path, action: str) -> None:
+    """Refuses what is no image before it is opened: opening a pipe or a character device can have effects of its own.
+
+    What the name leads to may change until it is opened, so the open file is checked again.
+    """
+    with contextlib.suppress(OSError):  # open() says better what is wrong with the name
+        _check_type(path, os.stat(path).st_mode, action)
+
+
+def _check_type(path: Path, mode: int, action: str) -> None:
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return
+    if stat.S_ISDIR(mode):
+        # QEMU's words for opening one; creating one fails with the kernel's.
+        name = printable(path)
+        text = os.strerror(errno.EISDIR) if action == "create" else f"'file' driver requires '{name}' to be a regular file"
+        raise HostFileError(path, action, OSError(errno.EISDIR, text))
+    raise HostFileError(path, action, OSError(errno.EINVAL, "not a regular file or block device"))
+
+
+@contextlib.contextmanager
+def _naming(path: Path, action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostFileError(path, action, error) from error

@@ -1,0 +1,60 @@
+"""Which file this is, and whether anybody has touched it: what stat(2) says at no cost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+from cowherd.errors import HostFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """A host file as it was at one moment. Equal identities: the same file, not written to, resized or re-owned since.
+
+    `mtime_ns` can be set by anybody who owns the file, `ctime_ns` cannot; but ctime also moves with chmod, chattr, link and
+    rename. Both are as fine as the host's clock tick (up to 10 ms): two writes within one tick look like one.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, path_or_fd: str | os.PathLike[str] | int) -> Self:
+        """Returns the identity of a file, symbolic links followed, or of an open file descriptor. Raises `HostFileError`."""
+        try:
+            info = os.stat(path_or_fd)
+        except OSError as error:
+            name = f"file descriptor {path_or_fd}" if isinstance(path_or_fd, int) else path_or_fd
+            raise HostFileError(name, "look at", error) from error
+        return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, object]) -> Self:
+        """Reads what `to_dict` gave; other keys are ignored.
+
+        Raises ValueError where a field is missing or no integer; the caller, who knows which file that came from, names it.
+        """
+        return cls(**{field.name: _integer(facts, field.name) for field in fields(cls)})
+
+    def to_dict(self) -> dict[str, int]:
+        """Returns the fields as plain integers, for JSON."""
+        return asdict(self)
+
+    def same_file(self, other: FileIdentity) -> bool:
+        """Returns whether both are one file on the host, whatever was done to it between."""
+        return (self.device, self.inode) == (other.device, other.inode)
+
+
+def _integer(facts: Mapping[str, object], name: str) -> int:
+    value = facts.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"the file identity has no integer '{name}'")
+    return value

@@ -1,0 +1,125 @@
+"""Keeping a file from being changed: by its mode, and by the immutable attribute, which stops root too (chattr(1))."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import enum
+import errno
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError
+from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = (0x80086601, 0x40086602) if array.array("l").itemsize == 8 else (0x80046601, 0x40046602)
+_IMMUTABLE = 0x10
+_WRITE_BITS = 0o222
+_CANT_GIVE = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL)
+
+
+@enum.unique
+class Protection(enum.IntEnum):
+    """How well a file is kept from being changed; a greater level includes the lesser ones.
+
+    RECORDED: not at all. READONLY: nobody has the write bit, which stops everybody but root and the owner's own chmod.
+    IMMUTABLE: also not renamed, removed, linked to or changed by root, until the attribute is taken away again.
+    """
+
+    RECORDED = 0
+    READONLY = 1
+    IMMUTABLE = 2
+
+    @property
+    def label(self) -> str:
+        """The level's name as a person types it, as in "readonly"."""
+        return self.name.lower()
+
+    @classmethod
+    def from_label(cls, label: str) -> Protection:
+        """Returns the level of that name; raises ValueError for another word."""
+        try:
+            return cls[label.upper()]
+        except KeyError as error:
+            raise ValueError(f"'{label}' is no level of protection: {', '.join(level.label for level in cls)}") from error
+
+
+def protect(path: str | os.PathLike[str], level: Protection) -> Protection:
+    """Brings a file to at least `level` and returns the level that it really has then.
+
+    That is less than `level` where the file system or the caller's privileges don't give more, and more where the file
+    was protected better already. The write bits are taken away and nothing else: 0644 becomes 0444, and 0600 becomes 0400.
+    Both steps move the file's ctime; who compares identities records them afterwards.
+    Raises `HostFileError` where the host fails in another way.
+    """
+    with _opened(path, "protect") as file:
+        if level > Protection.RECORDED and _level(file) < Protection.READONLY:
+            _as_far_as_given(lambda: os.fchmod(file.fd, _mode(file) & ~_WRITE_BITS))
+        if level > _level(file) and level is Protection.IMMUTABLE:
+            _as_far_as_given(lambda: _set_flags(file, _flags(file) | _IMMUTABLE))
+        return _level(file)
+
+
+def unprotect(path: str | os.PathLike[str], mode_before: int) -> None:
+    """Takes the immutable attribute away and gives the file the permission bits `mode_before` (as in 0o644) again.
+
+    Moves the file's ctime. Raises `HostFileError` where that is not permitted.
+    """
+    with _opened(path, "unprotect") as file:
+        if _level(file) is Protection.IMMUTABLE:
+            _set_flags(file, _flags(file) & ~_IMMUTABLE)
+        os.fchmod(file.fd, stat.S_IMODE(mode_before))
+
+
+def current(path: str | os.PathLike[str]) -> Protection:
+    """Returns the level of protection that a file has, whoever gave it. Raises `HostFileError`."""
+    with _opened(path, "look at the protection of") as file:
+        return _level(file)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], action: str) -> Iterator[HostFile]:
+    with HostFile.open(path, lock=None) as file:
+        try:
+            yield file
+        except OSError as error:
+            raise HostFileError(path, action, error) from error
+
+
+def _level(file: HostFile) -> Protection:
+    if _flags(file) & _IMMUTABLE:
+        return Protection.IMMUTABLE
+    return Protection.RECORDED if _mode(file) & _WRITE_BITS else Protection.READONLY
+
+
+def _mode(file: HostFile) -> int:
+    return stat.S_IMODE(os.fstat(file.fd).st_mode)
+
+
+def _as_far_as_given(step: Callable[[], None]) -> None:
+    """Takes a step that may not be given; what was reached is looked up afterwards, from the file itself."""
+    try:
+        step()
+    except OSError as error:
+        if error.errno not in _CANT_GIVE:
+            raise
+
+
+def _flags(file: HostFile) -> int:
+    """The file's attribute flags (chattr); 0 where the file system has none."""
+    flags = array.array("i", [0])
+    try:
+        fcntl.ioctl(file.fd, _FS_IOC_GETFLAGS, flags)
+    except OSError as error:
+        if error.errno not in _CANT_GIVE:
+            raise
+    return flags[0]
+
+
+def _set_flags(file: HostFile, flags: int) -> None:
+    fcntl.ioctl(file.fd, _FS_IOC_SETFLAGS, array.array("i", [flags]))

@@ -1,0 +1,188 @@
+"""Holders: which processes have an image open, and how the error names them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cowherd.errors import HostFileError, ImageInUse
+from cowherd.live import holders as module
+from cowherd.live.holders import Holder, Survey, describe, holders, naming_holders, survey
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ, WRITE
+from tests.qemu import Tool
+from tests.storage.hosts import as_nobody, loop_device, running
+
+OPENS = "import sys; file = open(sys.argv[1], sys.argv[2]); print('open', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image"
+    path.write_bytes(b"x" * 4096)
+    return path
+
+
+@pytest.fixture
+def reader(image: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that reads the image and knows nothing of locks."""
+    with running(sys.executable, "-c", OPENS, image, "rb", until="open") as process:
+        yield process
+
+
+@pytest.fixture
+def disk(tmp_path: Path, qemu_img: Tool) -> Path:
+    path = tmp_path / "disk.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+    return path
+
+
+@pytest.mark.qemu("qemu-io")
+@pytest.mark.parametrize(("options", "writing"), [([], True), (["-r"], False)])
+def test_a_qemu_process_is_found_with_what_it_does(disk: Path, options: list[str], writing: bool) -> None:
+    with running("qemu-io", *options, disk, until="qemu-io> ") as qemu:
+        (holder,) = holders(disk)
+    assert (holder.pid, holder.command, holder.writing, holder.locking) == (qemu.pid, "qemu-io", writing, True)
+    assert holder.command_line == " ".join(["qemu-io", *options, str(disk)])[:119] + ("…" if len(str(disk)) > 111 else "")
+
+
+def test_a_file_that_nobody_has_open_has_no_holders(image: Path) -> None:
+    assert holders(image) == ()
+
+
+def test_a_reader_without_locks_is_told_from_a_locking_one(image: Path, reader: subprocess.Popen[bytes]) -> None:
+    (holder,) = holders(image)
+    assert (holder.pid, holder.writing, holder.locking, holder.is_this_process) == (reader.pid, False, False, False)
+
+
+def test_the_file_is_found_under_another_of_its_names(image: Path, reader: subprocess.Popen[bytes]) -> None:
+    link, moved = image.with_name("link"), image.with_name("moved")
+    os.link(image, link)
+    image.rename(moved)
+    assert [holder.pid for holder in holders(link)] == [reader.pid]
+
+
+def test_another_file_of_the_same_name_is_not_confused_with_the_held_one(image: Path, reader: subprocess.Popen[bytes]) -> None:
+    assert [holder.pid for holder in holders(image)] == [reader.pid]
+    image.unlink()
+    image.write_bytes(b"new")
+    assert holders(image) == ()
+
+
+def test_several_descriptors_of_one_process_are_one_holder(image: Path) -> None:
+    with HostFile.open(image, lock=READ), HostFile.open(image, writable=True, lock=None):
+        (holder,) = holders(image)
+    assert (holder.is_this_process, holder.writing, holder.locking) == (True, True, True)
+
+
+def test_a_block_device_is_found_by_its_number(tmp_path: Path) -> None:
+    backing = tmp_path / "device.img"
+    backing.write_bytes(bytes(1 << 20))
+    with loop_device(backing) as device, HostFile.open(device, lock=None):
+        node = tmp_path / "node"
+        os.mknod(node, 0o600 | 0o060000, device.stat().st_rdev)
+        assert [holder.pid for holder in holders(node)] == [os.getpid()]
+
+
+def test_control_characters_in_a_command_line_are_escaped(image: Path) -> None:
+    with running(sys.executable, "-c", OPENS, image, "rb", "\x1b[2J", until="open"):
+        (holder,) = holders(image)
+    assert "\x1b" not in holder.command_line
+    assert len(holder.command_line) <= 120
+
+
+def test_a_long_program_name_is_given_in_full() -> None:
+    assert module._program(b"/usr/bin/qemu-system-x86_64\0-S\0", b"qemu-system-x86") == b"qemu-system-x86_64"
+    assert module._program(b"/usr/bin/env\0", b"qemu-system-x86") == b"qemu-system-x86"
+    assert module._program(b"", b"kworker") == b"kworker"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_image_lock"),
+    [
+        ("1: OFDLCK ADVISORY  READ -1 fe:00:2156785 100 101", True),
+        ("1: OFDLCK ADVISORY  READ -1 fe:00:2156785 203 203", True),
+        ("1: OFDLCK ADVISORY  READ -1 fe:00:2156785 0 EOF", True),
+        ("1: POSIX  ADVISORY  WRITE 12 fe:00:2156785 0 0", False),
+        ("1: OFDLCK ADVISORY  READ -1 fe:00:2156785 1000 EOF", False),
+    ],
+)
+def test_image_locks_are_told_from_other_locks(line: str, is_image_lock: bool) -> None:
+    assert module._is_image_lock(line) is is_image_lock
+
+
+def test_processes_that_may_not_be_looked_into_are_counted(image: Path) -> None:
+    with as_nobody(image.parent):
+        seen = survey(image.name)
+    assert seen.holders == ()
+    assert seen.unreadable >= 1
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HostFileError, match="nosuch"):
+        survey(tmp_path / "nosuch")
+
+
+def test_a_holder_is_described_in_one_line() -> None:
+    assert describe(Holder(2, "qemu-system-x86_64", "", writing=True, locking=True)) == "qemu-system-x86_64 (pid 2, writing)"
+    assert (
+        describe(Holder(os.getpid(), "python3", "", writing=False, locking=True)) == f"this process (pid {os.getpid()}, reading)"
+    )
+
+
+@pytest.mark.qemu("qemu-io")
+def test_the_error_names_the_process_that_holds_the_image(disk: Path) -> None:
+    with running("qemu-io", disk, until="qemu-io> ") as qemu, pytest.raises(ImageInUse) as caught, naming_holders():
+        HostFile.open(disk, lock=READ)
+    assert caught.value.holders == (f"qemu-io (pid {qemu.pid}, writing)",)
+    assert str(caught.value).endswith(f"[{disk}]? Open in: qemu-io (pid {qemu.pid}, writing).")
+
+
+@pytest.mark.qemu("qemu-io")
+def test_the_error_leaves_out_who_only_reads_and_this_process(disk: Path) -> None:
+    with (
+        running(sys.executable, "-c", OPENS, disk, "rb", until="open"),
+        running("qemu-io", "-r", disk, until="qemu-io> ") as qemu,
+        HostFile.open(disk, writable=True, lock=READ) as ours,
+        pytest.raises(ImageInUse) as caught,
+        naming_holders(),
+    ):
+        ours.lock(WRITE)
+    assert caught.value.holders == (f"qemu-io (pid {qemu.pid}, reading)",)
+
+
+def test_a_conflict_inside_this_process_is_named(image: Path) -> None:
+    with HostFile.open(image, writable=True, lock=WRITE), pytest.raises(ImageInUse) as caught, naming_holders():
+        HostFile.open(image, lock=READ)
+    assert caught.value.holders[0] == f"this process (pid {os.getpid()}, writing)"
+
+
+def test_the_same_error_goes_on_and_holders_already_named_stay(image: Path) -> None:
+    error = ImageInUse(image, "write", holders=["known"])
+    with pytest.raises(ImageInUse) as caught, naming_holders():
+        raise error
+    assert caught.value is error
+    assert error.holders == ("known",)
+
+
+def test_an_error_about_a_file_that_is_gone_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ImageInUse) as caught, naming_holders():
+        raise ImageInUse(tmp_path / "gone", "write")
+    assert caught.value.holders == ()
+
+
+def test_processes_out_of_sight_are_mentioned_where_nobody_else_is_seen(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "survey", lambda path: Survey((), 7))
+    with pytest.raises(ImageInUse) as caught, naming_holders():
+        raise ImageInUse(image, "write")
+    assert caught.value.holders == ("perhaps one of 7 processes that only their user or root may look into",)
+
+
+def test_other_errors_pass_untouched() -> None:
+    with pytest.raises(KeyError), naming_holders():
+        raise KeyError("x")
