@@ -49,7 +49,8 @@ def build(
 
 def ends(extents: Extents) -> NDArray[np.int64]:
     """Returns the guest byte after each extent."""
-    return extents["start"] + extents["length"]
+    sums: NDArray[np.int64] = extents["start"] + extents["length"]
+    return sums
 
 
 def concat(parts: Sequence[Extents]) -> Extents:
@@ -132,7 +133,8 @@ def ranges_of(extents: Extents) -> Ranges:
 
 def of_kind(extents: Extents, *kinds: int) -> Extents:
     """Returns the extents whose kind is one of `kinds`."""
-    return extents[np.isin(extents["kind"], kinds)]
+    chosen: Extents = extents[np.isin(extents["kind"], kinds)]
+    return chosen
 
 
 def ranges(pairs: Iterable[tuple[int, int]]) -> Ranges:

@@ -32,9 +32,9 @@ def parse_size(text: str) -> int:
     if not match:
         raise ValueError(f"'{printable(text)}' is not a size")
     whole, fraction, suffix = match.groups()
-    unit = 1024 ** _SUFFIXES.index((suffix or "B").upper())
+    unit_bits = 10 * _SUFFIXES.index((suffix or "B").upper())
     if not fraction:
-        return int(whole, 0) * unit
-    if unit == 1:
+        return int(whole, 0) << unit_bits
+    if not unit_bits:
         raise ValueError(f"'{printable(text)}' is not a whole number of bytes")
-    return int(whole) * unit + int(int(fraction) * unit / 10 ** len(fraction) + 0.5)
+    return (int(whole) << unit_bits) + (int(fraction) << unit_bits) // 10 ** len(fraction)

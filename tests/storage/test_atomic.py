@@ -77,9 +77,12 @@ def test_the_asked_mode_is_given_whatever_the_umask(tmp_path: Path) -> None:
     assert mode_of(tmp_path / "file") == 0o644
 
 
-def test_a_private_file_is_private_from_its_first_moment(tmp_path: Path) -> None:
+def test_a_private_file_is_private_from_its_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    born_with: list[int] = []
+    monkeypatch.setattr(os, "fchmod", lambda fd, mode: born_with.append(stat.S_IMODE(os.fstat(fd).st_mode)))
     with replacement(tmp_path / "file", 0o600) as file:
         assert mode_of(file.path) == 0o600
+    assert born_with == [0o600]
 
 
 def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:

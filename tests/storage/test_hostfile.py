@@ -70,7 +70,7 @@ def test_more_buffers_than_one_call_takes_are_all_written(path: Path) -> None:
 
 def test_buffers_of_wide_items_count_in_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_into = os.preadv
-    monkeypatch.setattr(os, "preadv", lambda fd, views, offset: read_into(fd, [views[0][:5]], offset))
+    monkeypatch.setattr(os, "preadv", lambda fd, views, offset: read_into(fd, [views[0].cast("B")[:5]], offset))
     words = memoryview(bytearray(16)).cast("I")
     with HostFile.open(path, writable=True) as file:
         file.preadinto(4, words)

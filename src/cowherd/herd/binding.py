@@ -25,6 +25,7 @@ from cowherd.herd.faults import BindingImpossible
 if TYPE_CHECKING:
     from cowherd.formats.qcow2.header import Header
     from cowherd.herd.sealfile import SealRecord
+    from cowherd.image.disk import Disk
 
 EXTENSION_TYPE = 0x436F5768
 """The header extension's type: "CoWh" in ASCII."""
@@ -78,16 +79,23 @@ def write_binding(overlay: Path, binding: Binding | None) -> None:
 
     Only the header changes. Raises `BindingImpossible` where it does not fit, `ImageInUse` if a process has the image open.
     """
-    from cowherd.formats.qcow2.image import Qcow2
     from cowherd.image.open import open_disk
 
     with open_disk(overlay, format="qcow2", writable=True, backing=False) as disk:
-        layer = disk.layers[0]
-        assert isinstance(layer, Qcow2)
-        try:
-            layer.set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
-        except InvalidRequest as error:
-            raise BindingImpossible(overlay, error.problem) from error
+        set_binding(disk, binding)
+
+
+def set_binding(overlay: Disk, binding: Binding | None) -> None:
+    """Does the same to an overlay that is open for writing."""
+    from cowherd.formats.qcow2.image import Qcow2
+
+    layer = overlay.layers[0]
+    if not isinstance(layer, Qcow2):
+        raise BindingImpossible(overlay.path, f"a {layer.format} image has no place for it")
+    try:
+        layer.set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
+    except InvalidRequest as error:
+        raise BindingImpossible(overlay.path, error.problem) from error
 
 
 def read_binding(overlay: Path) -> Binding | None:

@@ -48,7 +48,7 @@ def condition(lineage: Lineage, image: Image) -> Condition:
 def of_file(path: Path, sealed: FileIdentity) -> Condition:
     """Compares one file with an identity that a seal recorded.
 
-    A device number alone proves nothing: many change with every boot. A file with the same inode, size and times is the same file.
+    A device number alone proves nothing, many change with every boot: what has the same inode, size and times is the same file.
     """
     try:
         now = FileIdentity.of(path)

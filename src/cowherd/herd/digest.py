@@ -1,7 +1,7 @@
 """Digests of guest content: one BLAKE3 digest for each block of 64 KiB, and one over them all.
 
-The digests depend on the guest-visible bytes only, so a raw image, its qcow2 conversion and a sparse copy have the same. Blocks of
-zeros are recognised by content and not listed; ranges that no layer holds data for are not even read. A last block that
+The digests depend on the guest-visible bytes only, so a raw image, its qcow2 conversion and a sparse copy have the same. Blocks
+of zeros are recognised by content and not listed; ranges that no layer holds data for are not even read. A last block that
 the disk's end cuts short is padded with zeros, so that the same bytes on a disk that was grown still compare as equal.
 """
 
@@ -43,9 +43,9 @@ _CONTENT_TAG = b"cowherd content 1"
 
 @dataclass(frozen=True, eq=False)
 class BlockDigests:
-    """The guest content of a disk of `size` bytes: `runs` of block numbers that are not zeros, and a digest for each block in them.
+    """The guest content of a disk of `size` bytes.
 
-    `runs` is a range array of block numbers, `digests` has as many rows as they cover blocks, in their order.
+    `runs` is a range array of the numbers of blocks that are not zeros; `digests` has a row for each of them, in their order.
     """
 
     size: int
@@ -69,8 +69,7 @@ class BlockDigests:
 
     @cached_property
     def _first_row(self) -> NDArray[np.int64]:
-        lengths = self.runs[:, 1] - self.runs[:, 0]
-        return np.cumsum(lengths) - lengths
+        return starts_within(self.runs[:, 1] - self.runs[:, 0])
 
 
 def digest_disk(disk: Disk, progress: Progress | None = None) -> BlockDigests:
@@ -160,8 +159,15 @@ def to_bytes(runs: Ranges, limit: int) -> Ranges:
 def expand(runs: Ranges) -> Blocks:
     """Returns every block number in `runs`."""
     lengths = runs[:, 1] - runs[:, 0]
-    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.repeat(runs[:, 0], lengths) + within
+    within = np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(starts_within(lengths), lengths)
+    blocks: Blocks = np.repeat(runs[:, 0], lengths) + within
+    return blocks
+
+
+def starts_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns where runs of these lengths start when they are laid end to end."""
+    starts: NDArray[np.int64] = np.cumsum(lengths) - lengths
+    return starts
 
 
 def runs_of(blocks: Blocks) -> Ranges:

@@ -108,8 +108,8 @@ class BlockReader:
 def locate(base: Image, sealed: BlockDigests, blocks: Blocks, lineage: Lineage, named: Sequence[Path] = ()) -> Located:
     """Finds a donor for each of `blocks`, looking through those `named`, or where none is, through all that can be found.
 
-    Reads the blocks from the donors. Raises `DonorMissing` if some are found nowhere, and the donor's own error where one that was
-    named can't be read.
+    Reads the blocks from the donors. Raises `DonorMissing` if some are found nowhere, and the donor's own error where one
+    that was named can't be read.
     """
     wanted = sealed.lookup(blocks)
     owner = np.where(is_zero(wanted), _ZEROS, _NOBODY).astype(np.int64)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drift:
-    """What a base held (`old`) and what it holds (`held`, with the file's identity then); `runs` are the changed block numbers."""
+    """What a base held (`old`), what it holds now (`held`), and the numbers of the blocks that differ (`runs`)."""
 
     base: Image
     old: BlockDigests
@@ -34,6 +34,7 @@ class Drift:
 
     @property
     def new(self) -> BlockDigests:
+        """What the base holds now."""
         return self.held.digests
 
     @property

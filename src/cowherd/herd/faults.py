@@ -17,11 +17,11 @@ class NotSealed(CowherdError):
         self.image = Path(image)
 
     def __str__(self) -> str:
-        return f"{printable(self.image)} is not sealed, so that nothing says what it held before; 'cowherd seal' seals it as it is now"
+        return f"{printable(self.image)} is not sealed: nothing says what it held before. 'cowherd seal' seals it as it is now"
 
 
 class DriftFound(CowherdError):
-    """An image is not, or may not be, as its seal says. Attributes: `image`, `status` (as verify prints it), `action` (refused)."""
+    """An image is not, or may not be, as its seal says. Attributes: `image`, `status` (verify's), `action` (refused)."""
 
     exit_code = 4
 
@@ -30,8 +30,8 @@ class DriftFound(CowherdError):
 
     def __str__(self) -> str:
         return (
-            f"{printable(self.image)} is {self.status}: refusing to {self.action}. 'cowherd verify --full' says whether its content "
-            f"changed (and with --refresh records that it did not), 'cowherd impact' whom it hits, 'cowherd repair' brings it back"
+            f"{printable(self.image)} is {self.status}: refusing to {self.action}. 'cowherd verify --full' says whether its "
+            f"content changed, and with --refresh records that it did not; 'cowherd repair' brings it back"
         )
 
 

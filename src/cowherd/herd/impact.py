@@ -20,7 +20,7 @@ from cowherd.errors import BackingFileError, CowherdError
 from cowherd.extents import Ranges
 from cowherd.herd.digest import BLOCK
 from cowherd.herd.drift import drift_of, pairs
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import survey_around
 from cowherd.herd.scan import Image
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
@@ -62,6 +62,7 @@ class Impact:
 
     @property
     def changed_bytes(self) -> int:
+        """How many bytes `changed` covers."""
         return extents.total(self.changed)
 
     def to_json(self) -> dict[str, Any]:

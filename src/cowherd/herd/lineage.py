@@ -1,7 +1,7 @@
 """The lineage of a herd: which image stands on which.
 
-Images are told apart by (device, inode), never by name: a base reached through a hard link, a symbolic link or another spelling of
-its path is one base.
+Images are told apart by (device, inode), never by name: a base reached through a hard link, a symbolic link or another
+spelling of its path is one base.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cowherd.errors import BackingFileError, CowherdError, HostFileError
 from cowherd.formats.probe import probe
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.image.backing import resolve
+from cowherd.storage.hostfile import HostFile
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Link:
 class Lineage:
     """The images of a herd and the links between them.
 
-    `directories` are those of the herd, `images` maps keys to images; `unreadable` are files that could not be looked at, so that they may be dependents unknown;
-    `orphans` are images whose seal is there but they are not.
+    `directories` are those of the herd, `images` maps keys to images; `unreadable` are files that could not be looked at, and may
+    be overlays too; `orphans` are images that are gone while their seals are there.
     """
 
     def __init__(self, found: Found):
@@ -66,9 +67,11 @@ class Lineage:
             reference = resolve(name, image.backing)
             path = Path(os.path.abspath(reference.name))
             os.stat(path)
-            target = self._found.add(path, reference.format or probe(path))
+            target = self._found.add(path, reference.format or _probed(path))
         except OSError as error:
-            return Link(name, path, None, f"{error.strerror}")
+            return Link(name, path, None, error.strerror or str(error))
+        except ValueError:
+            return Link(name, path, None, "no file can have this name")
         except HostFileError as error:
             return Link(name, path, None, error.reason)
         except BackingFileError as error:
@@ -77,18 +80,21 @@ class Lineage:
             return Link(name, path, None, str(error))
         return Link(name, path, target.key if target else None, None if target else "it is not an image file")
 
-    def find(self, path: str | os.PathLike[str]) -> Image:
-        """Returns the image that `path` names. Raises `HostFileError` if there is none, `BackingFileError` never."""
+    def find(self, path: str | os.PathLike[str], image_format: str | None = None) -> Image:
+        """Returns the image that `path` names; `image_format` is its format if the herd does not record it, None guesses.
+
+        Raises `HostFileError` if there is none.
+        """
         try:
             info = os.stat(path)
         except OSError as error:
             raise HostFileError(path, "open", error) from error
         image = self.images.get((info.st_dev, info.st_ino))
-        return image or self._adopt(Path(os.path.abspath(path)))
+        return image or self._adopt(Path(os.path.abspath(path)), image_format)
 
-    def _adopt(self, path: Path) -> Image:
+    def _adopt(self, path: Path, image_format: str | None) -> Image:
         """Adds a file that the scan could not know to be an image: a raw one that is named for the first time."""
-        image = self._found.add(path, probe(path))
+        image = self._found.add(path, image_format or _probed(path))
         if image is None:
             raise HostFileError(path, "open", OSError(0, "not a regular file or block device that can be read"))
         return image
@@ -150,6 +156,11 @@ class Lineage:
                     seen.add(image.key)
                     yield depth, image
                     pending.extend((depth + 1, child) for child in reversed(self.children(image)))
+
+
+def _probed(path: Path) -> str:
+    with HostFile.open(path, lock=None) as file:
+        return probe(file)
 
 
 def survey(directories: Iterable[str | os.PathLike[str]]) -> Lineage:

@@ -44,8 +44,8 @@ class Writes:
 class RepairPlan:
     """How a base is brought back, or its drift kept from its overlays (`preserve`).
 
-    `changed`: the guest bytes that differ from the seal; `size` and `sealed_size`: the virtual size now and as sealed; `located`: where the
-    sealed blocks come from; `writes`: what is written to which image.
+    `changed`: the guest bytes that differ from the seal; `size` and `sealed_size`: the virtual size now and as sealed;
+    `located`: where the sealed blocks come from; `writes`: what is written to which image.
     """
 
     base: Image
@@ -99,7 +99,7 @@ def _free(path: Path) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """What a repair did: its plan, whether it was carried out, and overlays whose binding or seal could not be brought up to date."""
+    """What a repair did: its plan, whether it was carried out, and overlays whose binding or seal is `left` out of date."""
 
     plan: RepairPlan
     done: bool

@@ -8,6 +8,7 @@ second run finds what is left to do.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,18 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cowherd import extents
-from cowherd.errors import CowherdError
 from cowherd.extents import Ranges
 from cowherd.herd.binding import Binding, set_binding
 from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.digest import BLOCK, expand, to_blocks
 from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
-from cowherd.herd.faults import DriftFound, NotSealed
+from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed
 from cowherd.herd.impact import exposed_bytes
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
-from cowherd.herd.repair import require_unchanged
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import held_content, refresh, reseal, unprotected
 from cowherd.herd.sealfile import SealRecord
@@ -58,11 +57,113 @@ def preserve(
         return Repaired(plan, done=False)
     plan.check_space()
     binding = _next_binding(record, drift)
-    _require_free(lineage, plan)
-    left = _serve_overlays(lineage, plan, drift, binding, progress)
-    with held_drift(lineage, base, None) as again:
-        require_unchanged(base, drift.held.identity)
-        if len(again.runs) or again.old.size != again.new.size:
-            reseal(lineage, base, again.held)
+    _require_free(plan)
+    left = [problem for write in plan.writes for problem in _serve(write, plan, binding, progress)]
+    if len(plan.changed) or plan.size != plan.sealed_size:
+        reseal(lineage, base, drift.held)
     left += _refresh_dependents(survey(lineage.directories), base, progress)
     return Repaired(plan, done=True, left=left)
+
+
+def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
+    writes, needed = [], np.empty((0, 2), np.int64)
+    for child in lineage.children(drift.base):
+        with open_disk(child.path, format=child.format) as disk:
+            exposed, whole_units = _exposed(disk, drift.changed)
+        writes.append(Writes(child, whole_units, extents.total(whole_units)))
+        needed = extents.union(needed, to_blocks(exposed))
+    located = locate(drift.base, drift.old, expand(needed), lineage, named)
+    return RepairPlan(drift.base, True, drift.changed, drift.new.size, drift.old.size, located, tuple(writes))
+
+
+def _exposed(disk: Disk, changed: Ranges) -> tuple[Ranges, Ranges]:
+    """Returns the changed bytes that an overlay sees in its base, and those widened to the units in which it allocates."""
+    exposed = exposed_bytes(disk, 1, changed)
+    return exposed, extents.aligned(exposed, disk.layers[0].granularity, disk.size)
+
+
+def _next_binding(record: SealRecord, drift: Drift) -> Binding:
+    unchanged = record.content_digest == drift.new.content_digest
+    return Binding(drift.new.content_digest, record.seal_id, record.generation + (not unchanged))
+
+
+def _require_free(plan: RepairPlan) -> None:
+    """Raises `ImageInUse` or `DriftFound` if an overlay can't be written to, before any has been."""
+    for write in plan.writes:
+        HostFile.open(write.image.path, lock=WRITE).close()
+        record = record_of(write.image)
+        if record:
+            now = of_file(write.image.path, record.identity)
+            if now.status is not Status.OK:
+                raise DriftFound(write.image.path, now.status, "write to it")
+
+
+def _serve(write: Writes, plan: RepairPlan, binding: Binding, progress: Progress | None) -> list[tuple[Path, str]]:
+    """Gives one overlay the old blocks and its new binding; returns why it could not be bound, if so."""
+    overlay, record = write.image, record_of(write.image)
+    lifted = unprotected(overlay, record) if record else contextlib.nullcontext()
+    with lifted, open_disk(overlay.path, format=overlay.format, writable=True) as disk:
+        _, ranges = _exposed(disk, plan.changed)
+        if len(extents.subtract(ranges, write.ranges)):
+            raise ContentChanging(overlay.path)
+        _write(disk, ranges, plan.located, progress)
+        try:
+            if overlay.binding != binding:
+                set_binding(disk, binding)
+        except BindingImpossible as error:
+            return [(overlay.path, str(error))]
+    return []
+
+
+def _write(disk: Disk, ranges: Ranges, located: Located, progress: Progress | None) -> None:
+    step = max(_CHUNK, disk.layers[0].granularity)
+    buffer = memoryview(bytearray(step))
+    done, total = 0, extents.total(ranges)
+    with located.opened() as reader:
+        for start, end in _steps(ranges, step):
+            part = buffer[: end - start]
+            disk.readinto(start, part)
+            _put_old_blocks(part, start, located, reader)
+            if np.frombuffer(part, np.uint8).any():
+                disk.write(start, part)
+            else:
+                disk.zero(start, len(part))
+            done += len(part)
+            if progress:
+                progress(done, total)
+    disk.flush()
+
+
+def _steps(ranges: Ranges, step: int) -> Iterator[tuple[int, int]]:
+    """Cuts ranges at multiples of `step`, so that no unit of allocation is written in two parts."""
+    for start, end in ranges.tolist():
+        while start < end:
+            stop = min(end, (start // step + 1) * step)
+            yield start, stop
+            start = stop
+
+
+def _put_old_blocks(part: memoryview, start: int, located: Located, reader: BlockReader) -> None:
+    """Replaces the changed blocks in `part`, whose first byte is guest byte `start`, by the sealed ones."""
+    old = memoryview(bytearray(BLOCK))
+    first = int(np.searchsorted(located.blocks, start // BLOCK))
+    last = int(np.searchsorted(located.blocks, -(-(start + len(part)) // BLOCK)))
+    for block in located.blocks[first:last].tolist():
+        reader.read(block, old)
+        low, high = max(start, block * BLOCK), min(start + len(part), (block + 1) * BLOCK)
+        part[low - start : high - start] = old[low - block * BLOCK : high - block * BLOCK]
+
+
+def _refresh_dependents(lineage: Lineage, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
+    """Brings the seals of dependents up to date, nearest first; returns those whose content is not as sealed."""
+    left = []
+    for overlay in sorted(lineage.dependents(base), key=lambda dependent: len(lineage.chain(dependent))):
+        record = record_of(overlay)
+        if record is None or condition(lineage, overlay).status is Status.OK:
+            continue
+        with held_content(lineage, overlay, progress) as held:
+            if held.digests.content_digest == record.content_digest:
+                refresh(lineage, overlay, held)
+            else:
+                left.append((overlay.path, "its content is not as its seal says; it had drifted before"))
+    return left

@@ -55,9 +55,9 @@ def repair(
 ) -> Repaired:
     """Brings a sealed base back to its sealed content, or with `preserve` writes the old blocks into the overlays that need them.
 
-    Without `donors` they are found: the base's shadow, and images and raw files of the same size in the herd. Every block is compared with
-    the seal before it is written. `dry_run` only plans. Raises `NotSealed`, `DonorMissing`, `NotEnoughSpace` (nothing is written then),
-    `ImageInUse` if a process has an image open that must be written, `RepairFailed`.
+    Without `donors` they are found: the base's shadow, and images and raw files of the same size in the herd. Every block is
+    compared with the seal before it is written. `dry_run` only plans. Raises `NotSealed`, `DonorMissing`, `NotEnoughSpace`
+    (nothing is written then), `ImageInUse` if a process has an image open that must be written, `RepairFailed`.
     """
     from cowherd.herd import preserve as preserving
 

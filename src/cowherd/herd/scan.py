@@ -31,8 +31,8 @@ _SMALLEST_IMAGE = 72  # bytes of a version 2 header
 class Image:
     """An image file of a herd.
 
-    `names` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in bytes, None
-    where it is unknown, `disk_size` what the file occupies on the host. `problem` says why its header can't be trusted.
+    `names` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in
+    bytes, None where it is unknown, `disk_size` what the file occupies on the host. `problem`: why its header can't be trusted.
     """
 
     key: Key
@@ -46,6 +46,7 @@ class Image:
 
     @property
     def path(self) -> Path:
+        """The name that it is called by."""
         return self.names[0]
 
     @property

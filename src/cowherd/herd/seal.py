@@ -14,11 +14,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.errors import CowherdError, HostFileError
+from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cowherd.herd.digest import BlockDigests, Progress
 
 _LONGEST_TICK_SECONDS = 0.02
+_COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which file systems stamp times; Python has no name for it
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Sealed:
     """What sealing did.
 
     `wanted` is the level asked for, `record.level` the one reached; `shadow_problem` says why a shadow that was asked for is not
-    there; `anew` is False where a seal that holds was there before. `bound` are the overlays that got a binding, `not_bound` those
-    that could not, with the reason.
+    there; `anew` is False where a seal of the same content was there before. `bound` are the overlays that have a binding now,
+    `not_bound` those that could not get one, with the reason.
     """
 
     image: Path
@@ -68,6 +69,7 @@ def seal(
     image: str | os.PathLike[str],
     *,
     level: Protection = Protection.RECORDED,
+    image_format: str | None = None,
     shadow: bool = False,
     bind: bool = False,
     herd: Sequence[str | os.PathLike[str]] = (),
@@ -80,7 +82,7 @@ def seal(
     process has the image open for writing, `ContentChanging` if it is written to meanwhile.
     """
     lineage = survey_around(image, herd=herd)
-    base = lineage.find(image)
+    base = lineage.find(image, image_format)
     before = record_of(base)
     with held_content(lineage, base, progress) as held:
         if before and before.content_digest != held.digests.content_digest:
@@ -132,10 +134,7 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
     path = base.seal
     if path is None:
         raise NotSealed(base.path)
-    with contextlib.suppress(CowherdError if force else ()):  # a damaged seal can be given up, but only by force
-        record = record_of(base)
-        if record and record.level > Protection.RECORDED:
-            protection.unprotect(base.path, record.mode_before)
+    _restore_mode(base, force=force)
     _remove(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
     _remove(path)
     return path
@@ -174,6 +173,17 @@ def unprotected(image: Image, record: SealRecord) -> Iterator[None]:
         protection.protect(image.path, record.level)
 
 
+def _restore_mode(image: Image, *, force: bool) -> None:
+    try:
+        record = record_of(image)
+    except ImageFormatError:
+        if not force:
+            raise
+        return  # a damaged seal no longer says what the mode was
+    if record and record.level > Protection.RECORDED:
+        protection.unprotect(image.path, record.mode_before)
+
+
 def _existing(image: Image) -> tuple[Path, SealRecord]:
     path, record = image.seal, record_of(image)
     if path is None or record is None:
@@ -200,9 +210,7 @@ def held_content(lineage: Lineage, image: Image, progress: Progress | None = Non
         yield Held(digests, before[0])
 
 
-def _record(
-    lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool
-) -> Sealed:
+def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool) -> Sealed:
     """Writes the seal of content that is held, after protecting the file: that moves its times."""
     unchanged = before is not None and before.content_digest == held.digests.content_digest
     mode_before = before.mode_before if before else _mode(image.path)
@@ -224,12 +232,19 @@ def _record(
         mode_before=mode_before,
         shadow=shadow_name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        made_by=f"cowherd {version('cowherd')}",
+        made_by=_this_version(),
     )
     path = image.seal or seal_path(image.path)
     write_seal(path, record, held.digests)
     problem = "the file system has no reflinks" if shadow and not shadow_name else None
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
+
+
+def _this_version() -> str:
+    try:
+        return f"cowherd {version('cowherd')}"
+    except PackageNotFoundError:
+        return "cowherd, run from its sources"
 
 
 def _make_shadow(path: Path) -> str | None:
@@ -251,7 +266,7 @@ def _settled(path: Path) -> FileIdentity:
     """Returns a file's identity once the host's clock has ticked since it changed, so that every later change shows in it."""
     identity = FileIdentity.of(path)
     waited_until = time.monotonic() + _LONGEST_TICK_SECONDS
-    while identity.ctime_ns >= time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE) and time.monotonic() < waited_until:
+    while identity.ctime_ns >= time.clock_gettime_ns(_COARSE_CLOCK) and time.monotonic() < waited_until:
         time.sleep(0.001)
         identity = FileIdentity.of(path)
     return identity

@@ -12,8 +12,8 @@ from cowherd.errors import CowherdError, ImageFormatError
 from cowherd.herd.condition import FINE, Condition, condition, record_of
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.scan import Image, Key
-from cowherd.herd.sealfile import read_digests
 from cowherd.herd.seal import held_content, refresh
+from cowherd.herd.sealfile import read_digests
 from cowherd.herd.status import Status
 from cowherd.text import printable
 
@@ -47,11 +47,11 @@ def verify(
 ) -> list[Verified]:
     """Checks `images` and everything in their chains; without any, the whole herd (the current directory, if none is named).
 
-    The quick form compares the identities of files, and reads no data. With `full` the content of every sealed image met is read and
-    compared; with `refresh_seals` too, a seal whose content is found unchanged takes the identity of the file as it is now.
+    The quick form compares the identities of files, and reads no data. With `full` the content of every sealed image met is
+    read and compared; with `refresh_seals` too, a seal whose content is found unchanged then knows the file as it is now.
     Bases come before their overlays. Raises `HostFileError` for an image that is not there.
     """
-    checker = _Checker(full=full, refresh_seals=refresh_seals, progress=progress)
+    checker = Checker(full=full, refresh_seals=refresh_seals, progress=progress)
     if not images:
         lineage = survey(herd or ["."])
         gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
@@ -65,8 +65,8 @@ def verify(
     return list(rows.values())
 
 
-class _Checker:
-    """Checks images, each content read once."""
+class Checker:
+    """Checks images of one herd, each only once, and reads the content of each only once."""
 
     def __init__(self, *, full: bool, refresh_seals: bool = False, progress: Progress | None = None):
         self.full, self.refresh_seals, self.progress = full, refresh_seals, progress
@@ -75,7 +75,8 @@ class _Checker:
         self._contents: dict[Key, bytes] = {}
 
     def check(self, lineage: Lineage, image: Image) -> Verified:
-        found = self.of(lineage, image)
+        """Returns what can be said of `image`."""
+        found = self._of(lineage, image)
         base = lineage.parent(image)
         broken = lineage.broken(image)
         return Verified(
@@ -87,7 +88,7 @@ class _Checker:
             changed_bytes=self._changed.get(image.key),
         )
 
-    def of(self, lineage: Lineage, image: Image) -> Condition:
+    def _of(self, lineage: Lineage, image: Image) -> Condition:
         if image.key not in self._conditions:
             self._conditions[image.key] = self._find(lineage, image)
         return self._conditions[image.key]
@@ -108,10 +109,10 @@ class _Checker:
         base = lineage.parent(image)
         if base is None:
             return Condition(Status.UNSEALED, image.problem or "")
-        below = self.of(lineage, base)
+        below = self._of(lineage, base)
         if below.status is Status.OK and image.binding is None:
             below = Condition(Status.OK, "not bound to its base")
-        elif not below.status.is_fine:
+        elif not below.status.is_fine and base.seal:
             below = Condition(below.status, f"its base {printable(base.path)}: {below.detail}")
         return max(below, self._of_binding(lineage, image), key=_severity)
 

@@ -48,4 +48,3 @@ def share_out(
                 future.result()
         finally:
             stopped.set()
-

@@ -4,33 +4,59 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from cowherd.errors import BackingFileError
 from cowherd.formats.layer import BackingReference
 
-_PROTOCOL = re.compile(r"[A-Za-z0-9+.-]+:")
 _FILE_DRIVERS = ("file", "host_device")
+_FORMAT_DRIVERS = ("qcow2", "raw")
+_WITHOUT_EFFECT = frozenset(
+    (
+        "aio",
+        "auto-read-only",
+        "cache.direct",
+        "cache.no-flush",
+        "detect-zeroes",
+        "discard",
+        "drop-cache",
+        "force-share",
+        "locking",
+        "node-name",
+        "read-only",
+    )
+)
+"""Options of QEMU's that change neither which file is read nor what its bytes mean."""
+
+
+def has_protocol(name: str) -> bool:
+    """Whether QEMU takes the name's beginning for a protocol: a colon stands before the first slash."""
+    return ":" in name.split("/", 1)[0]
 
 
 def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> BackingReference:
-    """Returns the backing file's path, relative ones against the overlay's directory, and its format.
+    """Returns the backing file's path and its format.
 
-    Understands plain names, "file:NAME" and "json:{...}" with a file driver (also under a format driver, whose name is then the
-    format). Raises `BackingFileError` for anything else: other protocols are never opened.
+    A plain relative name is relative to the directory in which `overlay` is named, also where that is a symbolic link, as in QEMU;
+    it stays relative if `overlay` is. "file:NAME" and "json:{...}" with a file driver, under a format driver or not, are understood;
+    relative names in those are relative to the working directory, again as in QEMU. The recorded format, if there is one, goes
+    before what the JSON says. Raises `BackingFileError` for anything else: other protocols, and options that would change what is read, are never followed.
     """
     name, recorded = reference.name, reference.format
     if name.startswith("json:"):
         name, recorded = _from_json(overlay, reference)
     elif name.startswith("file:"):
-        name = name.removeprefix("file:").removeprefix("//") if name.startswith("file:///") else name.removeprefix("file:")
-    elif _PROTOCOL.match(name) and "/" not in name.split(":", 1)[0]:
+        name = name.removeprefix("file:")
+    elif has_protocol(name):
         raise BackingFileError(overlay, name, f"the protocol '{name.split(':', 1)[0]}' is not supported")
+    elif name:
+        name = os.path.join(os.path.dirname(overlay), name)
     if not name:
-        raise BackingFileError(overlay, name, "the name is empty")
-    return BackingReference(os.path.join(os.path.dirname(os.path.realpath(overlay)), name), recorded)
+        raise BackingFileError(overlay, reference.name, "the name is empty")
+    if "\0" in name:
+        raise BackingFileError(overlay, reference.name, "the name holds a zero byte")
+    return BackingReference(name, recorded)
 
 
 def path_of(overlay: str | os.PathLike[str], reference: BackingReference) -> Path:
@@ -41,28 +67,39 @@ def path_of(overlay: str | os.PathLike[str], reference: BackingReference) -> Pat
 def _from_json(overlay: str | os.PathLike[str], reference: BackingReference) -> tuple[str, str | None]:
     try:
         options = json.loads(reference.name.removeprefix("json:"))
+        flat = _flattened(options) if isinstance(options, dict) else None
     except (ValueError, RecursionError) as error:
         raise BackingFileError(overlay, reference.name, f"not valid JSON: {error}") from error
-    if not isinstance(options, dict):
+    if flat is None:
         raise BackingFileError(overlay, reference.name, "the JSON is not an object")
-    flat = _flattened(options)
-    driver = flat.get("driver")
-    is_format = driver is not None and driver not in _FILE_DRIVERS
-    prefix = "file." if is_format or "file.filename" in flat else ""
-    if flat.get(f"{prefix}driver", "file") not in _FILE_DRIVERS:
-        raise BackingFileError(overlay, reference.name, f"the driver '{flat[f'{prefix}driver']}' is not supported")
-    filename = flat.get(f"{prefix}filename")
-    if not filename:
+    driver = flat.pop("driver", None)
+    if driver in _FILE_DRIVERS and reference.format is None:  # no format driver: the file's bytes are the disk
+        return _filename(overlay, reference, flat, ""), "raw"
+    if driver is None or driver in _FORMAT_DRIVERS:
+        return _filename(overlay, reference, flat, "file."), reference.format or driver
+    raise BackingFileError(overlay, reference.name, f"the driver '{driver}' is not supported here")
+
+
+def _filename(overlay: str | os.PathLike[str], reference: BackingReference, flat: dict[str, Any], prefix: str) -> str:
+    """Returns the file name among the options `flat`, all of which must be known to leave the content alone."""
+    driver = flat.pop(f"{prefix}driver", _FILE_DRIVERS[0])
+    if driver not in _FILE_DRIVERS:
+        raise BackingFileError(overlay, reference.name, f"the driver '{driver}' is not supported")
+    filename = flat.pop(f"{prefix}filename", None)
+    for option in flat:
+        if option.removeprefix("file.") not in _WITHOUT_EFFECT:
+            raise BackingFileError(overlay, reference.name, f"the option '{option}' is not supported")
+    if not isinstance(filename, str) or not filename:
         raise BackingFileError(overlay, reference.name, "the JSON names no file")
-    return filename, driver if is_format else reference.format
+    return filename
 
 
-def _flattened(options: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def _flattened(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns nested objects as dotted keys, the other form in which QEMU writes them."""
-    flat: dict[str, str] = {}
+    flat: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, dict):
             flat |= _flattened(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = str(value)
+            flat[f"{prefix}{key}"] = value
     return flat

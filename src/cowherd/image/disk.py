@@ -70,6 +70,15 @@ class Disk:
         self._require_change(offset, len(view))
         self.layers[0].write(offset, view, self._below)
 
+    def write_compressed(self, offset: int, data: Buffer) -> None:
+        """Writes whole clusters compressed (the disk's last may be shorter). Raises `InvalidRequest` where the format can't."""
+        view = memoryview(data).cast("B")
+        self._require_change(offset, len(view))
+        layer = self.layers[0]
+        if not isinstance(layer, Qcow2):
+            raise InvalidRequest(f"a {layer.format} image has no compressed clusters")
+        layer.write_compressed(offset, view, self._below)
+
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Makes a range read as zeros; unless `unmap` is False its space is given back where the format can."""
         self._require_change(offset, length)

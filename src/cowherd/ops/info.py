@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cowherd.errors import BackingFileError, CowherdError, UnsupportedFeature
+from cowherd.errors import CowherdError, UnsupportedFeature
 from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.bitmaps import Bitmap, read_bitmaps
@@ -89,7 +89,7 @@ def image_info(path: str | os.PathLike[str], *, format: str | None = None, force
 
     filename = os.fspath(path)
     with HostFile.open(filename, lock=None if force_share else INSPECT) as file:
-        found = format or probe(filename)
+        found = format or probe(file)
         host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
         if found == "raw":
             return ImageInfo(filename, "raw", host.length, host)
@@ -117,7 +117,7 @@ def iter_chain(path: str | os.PathLike[str], *, format: str | None = None, force
             raise BackingLoop(name)
         seen.add((status.st_dev, status.st_ino))
         yield info
-        name, format = _next(info), info.backing_format
+        name, format = _next(info)
 
 
 def whole_sectors(size: int) -> int:
@@ -138,17 +138,24 @@ def full_backing_name(overlay: str, backing: str) -> str:
     return overlay[: overlay.rfind("/") + 1] + backing
 
 
-def _next(info: ImageInfo) -> str | None:
+def _next(info: ImageInfo) -> tuple[str | None, str | None]:
+    """Returns the file name and the format of the backing file, (None, None) for a root."""
     if info.backing_name is None or info.backing_filename is None:
-        return None
+        return None, None
+    if not has_protocol(info.backing_filename):
+        return info.backing_filename, info.backing_format
     from cowherd.image.backing import resolve
 
-    if not has_protocol(info.backing_filename):
-        return info.backing_filename
-    try:
-        return os.fspath(resolve(info.filename, BackingReference(info.backing_name, info.backing_format)))
-    except CowherdError as error:
-        raise BackingFileError(info.filename, info.backing_name, str(error)) from error
+    found = resolve(info.filename, BackingReference(info.backing_name, info.backing_format))
+    return _as_seen_beside(info.filename, found.name), found.format
+
+
+def _as_seen_beside(overlay: str, path: str) -> str:
+    """Returns the absolute `path` as a caller names it who calls the image beside it `overlay`."""
+    directory = os.path.dirname(os.path.realpath(overlay)) + "/"
+    if os.path.isabs(overlay) or not path.startswith(directory):
+        return path
+    return overlay[: overlay.rfind("/") + 1] + path.removeprefix(directory)
 
 
 def _qcow2_info(filename: str, file: HostFile, host: FileInfo) -> ImageInfo:

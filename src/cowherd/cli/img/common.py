@@ -36,8 +36,11 @@ def _output_format(text: str) -> str:
     return text
 
 
-def _option_list(text: str) -> str:
-    """A list is sound if several of them can be joined by commas: doubled commas stand for one inside a value."""
+def option_list(text: str) -> str:
+    """Returns a list of -o as it is.
+
+    It is sound if several can be joined by commas: doubled commas stand for one inside a value.
+    """
     trailing = len(text) - len(text.rstrip(","))
     if not text or text.startswith(",") or trailing % 2:
         raise CommandFailed(f"Invalid option list: {text}")
@@ -55,7 +58,7 @@ OBJECT = Option("object", "", "OBJDEF", "refused: there is no encryption", _no_o
 OUTPUT = Option("output", "", "human|json", "how to print the result (default: human)", _output_format)
 QUIET = Option("quiet", "q", help="print nothing but errors")
 PROGRESS = Option("progress", "p", help="show progress")
-OPTIONS = Option("options", "o", "FMT_OPTS", "format-specific options, as name=value[,...] ('-o help' lists them)", _option_list)
+OPTIONS = Option("options", "o", "FMT_OPTS", "format-specific options, as name=value[,...] ('-o help' lists them)", option_list)
 CACHE = Option("cache", "t", "CACHE", "cache mode of the image; accepted, and checked, for qemu-img's sake")
 RATE = Option("rate", "r", "RATE", "I/O rate limit; accepted for qemu-img's sake, and ignored", number_between("rate limit"))
 BREAK_DEPENDENTS = Option(

@@ -6,11 +6,11 @@ from cowherd.errors import CowherdError
 
 
 class CommandFailed(CowherdError):
-    """The command ends here. Attributes: `message` (qemu-img's words), `exit_code`."""
+    """The command ends here. Attributes: `message` (qemu-img's words), `exit_code`, `further` (more messages)."""
 
-    def __init__(self, message: str, exit_code: int = 1):
+    def __init__(self, message: str, exit_code: int = 1, *, further: str = ""):
         super().__init__(message)
-        self.message, self.exit_code = message, exit_code
+        self.message, self.exit_code, self.further = message, exit_code, further
 
 
 class CannotOpen(CommandFailed):

@@ -77,7 +77,7 @@ def _run(command: str, words: list[str], program: str) -> int:
     module = import_module(f"cowherd.cli.img.{command}")
     syntax: Syntax = module.SYNTAX
     try:
-        code: int = module.run(parse(syntax, words))
+        code: int = module.run(parse(syntax, words, program))
     except HelpWanted:
         from cowherd.cli.img.help import command_help
 
@@ -95,6 +95,8 @@ def _complain(error: CowherdError, program: str, command: str) -> int:
     if isinstance(error, UsageError) and error.by_getopt and command:
         prefix = f"{program} {command}"
     err(f"{prefix}: {_message(error)}\n")
+    if isinstance(error, CommandFailed) and error.further:
+        err(f"{prefix}: {error.further}\n")
     if isinstance(error, UsageError):
         err(f"Try '{program} {command + ' ' if command else ''}--help' for more info\n")
     # qemu-img has no exit code 2 for a request that makes no sense; where 2 means something, the command says so itself.

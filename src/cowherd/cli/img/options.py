@@ -49,10 +49,10 @@ class Syntax(NamedTuple):
 
 
 class Arguments:
-    """What a command was called with. Options are asked for by the key of their declaration."""
+    """What a command was called with, and as which `program`. Options are asked for by the key of their declaration."""
 
-    def __init__(self, syntax: Syntax):
-        self.syntax = syntax
+    def __init__(self, syntax: Syntax, program: str = "cowherd-img"):
+        self.syntax, self.program = syntax, program
         self.operands: list[str] = []
         self._values: dict[str, list[int | str]] = {option.key: [] for option in syntax.options}
 
@@ -79,13 +79,13 @@ class Arguments:
         return int(values[-1]) if values else None
 
 
-def parse(syntax: Syntax, argv: Sequence[str]) -> Arguments:
+def parse(syntax: Syntax, argv: Sequence[str], program: str = "cowherd-img") -> Arguments:
     """Returns the arguments in `argv` (without the command's name).
 
     Raises `UsageError` as getopt_long complains, `HelpWanted` for --help, and whatever an option's `convert` raises, each
     when its turn comes from left to right.
     """
-    arguments = Arguments(syntax)
+    arguments = Arguments(syntax, program)
     options = (Option("help", "h", help="print this help and exit"), *syntax.options)
     pending = iter(argv)
     for word in pending:

@@ -33,13 +33,13 @@ class Source(NamedTuple):
     format: str | None
 
 
-def source(arguments: Arguments, text: str, format_key: str = "format") -> Source:
-    """Returns the image that the operand `text` names, with the format and --image-opts of `arguments`.
+def source(arguments: Arguments, text: str, format_key: str = "format", *, image_opts: bool | None = None) -> Source:
+    """Returns the image that the operand `text` names, with the format and --image-opts (unless given) of `arguments`.
 
     Raises `CommandFailed` in qemu-img's words for what it would not open either, and for what only QEMU can open.
     """
     chosen = arguments.text(format_key)
-    if arguments.flag("image-opts"):
+    if arguments.flag("image-opts") if image_opts is None else image_opts:
         if chosen is not None:
             raise CommandFailed("--image-opts and --format are mutually exclusive")
         return _described(text, _parse_image_opts(text))

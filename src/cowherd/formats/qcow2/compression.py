@@ -33,7 +33,7 @@ class Codec(Protocol):
 
 def codec(name: str) -> Codec:
     """Returns the codec that a header's `compression` names: "zlib" or "zstd"."""
-    return {"zlib": Deflate, "zstd": Zstandard}[name]()
+    return Deflate() if name == "zlib" else Zstandard()
 
 
 class Deflate:
@@ -42,11 +42,11 @@ class Deflate:
     def __init__(self) -> None:
         from isal import isal_zlib
 
-        self._zlib = isal_zlib
+        self._zlib: Any = isal_zlib
 
     def compress(self, cluster: bytes | memoryview) -> bytes:
         stream = self._zlib.compressobj(_ISAL_LEVEL, self._zlib.DEFLATED, DEFLATE_WINDOW_BITS)
-        return stream.compress(cluster) + stream.flush()
+        return bytes(stream.compress(cluster) + stream.flush())
 
     def decompress(self, data: bytes | memoryview, size: int) -> bytes:
         stream = self._zlib.decompressobj(DEFLATE_WINDOW_BITS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cowherd.errors import InvalidRequest
@@ -53,13 +55,11 @@ def l1_entries(header: Header) -> int:
 
 def write_empty(file: HostFile, header: Header) -> Header:
     """Lays out an empty image in an empty file: header, refcount table, refcount blocks, L1 table. Returns its header."""
-    from dataclasses import replace
-
     size = header.cluster_size
     entries = l1_entries(header)
     l1_clusters = -(-entries * 8 // size)
     per_block = size * 8 // header.refcount_bits
-    table_clusters, blocks = _refcount_clusters(1 + l1_clusters, per_block, size)
+    table_clusters, blocks = refcount_clusters(1 + l1_clusters, per_block, size)
     used = 1 + table_clusters + blocks + l1_clusters
     header = replace(
         header,
@@ -81,7 +81,7 @@ def write_empty(file: HostFile, header: Header) -> Header:
     return header
 
 
-def _refcount_clusters(others: int, per_block: int, cluster_size: int) -> tuple[int, int]:
+def refcount_clusters(others: int, per_block: int, cluster_size: int) -> tuple[int, int]:
     """Returns the (table clusters, blocks) that count `others` clusters and themselves."""
     table, blocks = 1, 1
     while True:

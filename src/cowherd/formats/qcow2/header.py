@@ -289,7 +289,7 @@ class _Parser:
         name = self._bytes(offset, offset + length)
         if b"\0" in name:
             raise self._invalid("the backing file name holds a zero byte")
-        return name.decode("utf-8", "surrogateescape")
+        return name.decode("utf-8", "surrogateescape") or None
 
     def _extensions(self, values: dict[str, int]) -> tuple[Extension, ...]:
         position = values["header_length"]

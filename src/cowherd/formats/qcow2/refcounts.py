@@ -43,7 +43,8 @@ def pack_counts(counts: Counts, order: int) -> bytes:
     bits = 1 << order
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     fields = counts.astype(np.uint8).reshape(-1, 8 // bits) << shifts
-    return np.bitwise_or.reduce(fields, axis=1).astype(np.uint8).tobytes()
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(fields, axis=1)
+    return packed.tobytes()
 
 
 def read_table(file: HostFile, header: Header) -> NDArray[np.int64]:

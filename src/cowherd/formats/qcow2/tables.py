@@ -180,7 +180,7 @@ class Tables:
         offsets = l2_offsets(self.l1[first:last])
         seams = np.flatnonzero(np.diff(offsets) != size) + 1
         for begin, end in zip([0, *seams.tolist()], [*seams.tolist(), len(offsets)], strict=True):
-            self.file.preadinto(int(offsets[begin]), memoryview(raw[begin:end].reshape(-1)))
+            self.file.preadinto(int(offsets[begin]), raw[begin:end].reshape(-1).data)
         entries = raw.view(">u8").astype(np.uint64).reshape(last - first, -1, self._words)
         with self._lock:
             for row in np.flatnonzero(np.isin(offsets, list(self._dirty))) if self._dirty else ():

@@ -164,9 +164,11 @@ class Writer:
     def _complete(self, entries: Entries, index: int, first: int, start: int, end: int) -> NDArray[np.bool_]:
         """Whether each cluster already shows data in every unit that [start, end) touches, so that its entry stays as it is."""
         if not self.header.extended_l2:
-            return (entries[:, 0] & l2.ZERO) == 0
+            plain: NDArray[np.bool_] = (entries[:, 0] & l2.ZERO) == 0
+            return plain
         touched = self._touched(index, first, first + len(entries), start, end)
-        return (entries[:, 1] & touched) == touched
+        shown: NDArray[np.bool_] = (entries[:, 1] & touched) == touched
+        return shown
 
     def _touched(self, index: int, first: int, last: int, start: int, end: int) -> NDArray[np.uint64]:
         """Returns the bits of the subclusters that [start, end) touches, for each cluster of [first, last)."""

@@ -1,0 +1,70 @@
+"""What the subcommands' arguments have in common."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from cowherd.cli.sizes import SizeError, parse_size
+from cowherd.errors import CowherdError
+
+
+class UsageError(CowherdError):
+    """The command line makes no sense. Attributes: `problem`, `usage` (how it should look)."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, usage: str):
+        self.problem, self.usage = problem, usage
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.usage.rstrip()}"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are `UsageError`. `command` is the subcommand's name, None for `cowherd` itself.
+
+    Subcommands get --json and --herd.
+    """
+
+    def __init__(self, command: str | None, description: str | None = None, epilog: str | None = None):
+        super().__init__(
+            prog=f"cowherd {command}" if command else "cowherd",
+            usage=None if command else "cowherd COMMAND [ARGUMENT ...]",
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if command:
+            self.add_argument("--json", action="store_true", help="print one JSON document instead of text, errors included")
+
+    def explain(self, description: str, example: str) -> None:
+        """Sets what --help says the command does, and the example under the options."""
+        self.description = description
+        self.epilog = "example:\n" + "\n".join(f"  {line}" for line in example.splitlines())
+
+    def add_herd(self) -> None:
+        """Adds --herd, for commands that look for an image's relatives."""
+        self.add_argument(
+            "--herd",
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="also look for overlays and donors under DIR, beside the image's own directory (may be repeated)",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UsageError`."""
+        raise UsageError(message, self.format_usage())
+
+
+def size_argument(text: str) -> int:
+    """Reads a size as QEMU's tools do, as in "20G"."""
+    try:
+        size = parse_size(text)
+    except SizeError as error:
+        raise argparse.ArgumentTypeError(f"{text!a} is no size; write it as in 512M or 20G") from error
+    if size >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!a} is too large")
+    return size

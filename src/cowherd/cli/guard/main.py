@@ -1,0 +1,82 @@
+"""Entry point of `cowherd`: finds the subcommand, imports only its module, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from cowherd.cli.guard.arguments import Parser, UsageError
+from cowherd.cli.guard.output import Report, error_report, show
+from cowherd.errors import CowherdError
+
+COMMANDS = {
+    "tree": "show the herd: bases, the overlays under them, and how each is",
+    "clone": "make an overlay that knows what it stands on",
+    "seal": "record what a base holds, and protect its file",
+    "unseal": "give up a seal",
+    "verify": "check seals and bindings along whole chains",
+    "impact": "say which overlays a changed base hits, and where",
+    "repair": "bring a changed base back, or keep the change from its overlays",
+}
+
+_EPILOG = """\
+Exit codes: 0 fine, 1 the operation failed, 2 wrong usage, 3 refused because overlays would be harmed, 4 drift or damage found.
+
+'cowherd COMMAND --help' explains a command, with an example. The engine's own commands are in cowherd-img.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        return show(_run(words), as_json=as_json)
+    except CowherdError as error:
+        return show(error_report(error), as_json=as_json)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 1
+
+
+def _run(words: list[str]) -> Report:
+    if not words or words[0].startswith("-"):
+        parser = _parser()
+        if not words:
+            raise UsageError("which command?", parser.format_help())
+        if parser.parse_args(words).version:
+            return Report({"version": _version()}, (_version(),))
+        raise UsageError("a command comes first", parser.format_usage())
+    if words[0] not in COMMANDS:
+        raise UsageError(f"there is no command {words[0]!a}", _parser().format_help())
+    module = importlib.import_module(f"cowherd.cli.guard.{words[0]}")
+    parser = Parser(words[0])
+    module.configure(parser)
+    report = module.run(parser.parse_args(words[1:]))
+    assert isinstance(report, Report)
+    return report
+
+
+def _parser() -> Parser:
+    listed = "\n".join(f"  {name:8} {summary}" for name, summary in COMMANDS.items())
+    description = "Keeps every base image exactly as its overlays expect it."
+    parser = Parser(None, description, f"commands:\n{listed}\n\n{_EPILOG}")
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    return parser
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"cowherd {version('cowherd')}"
+    except PackageNotFoundError:
+        return "cowherd, run from its sources"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""How the guard's commands show what they found: text for people, or one JSON document; progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cowherd.errors import CowherdError
+from cowherd.text import printable
+
+_SLOW_SECONDS = 1.0
+_REDRAW_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command has to say: a JSON document, the same as text, what else is worth a line on standard error, an exit code."""
+
+    document: Mapping[str, Any]
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    exit_code: int = 0
+
+
+def show(report: Report, *, as_json: bool) -> int:
+    """Prints a report and returns its exit code. Notes go to standard error, as text, either way."""
+    for note in report.notes:
+        print(note, file=sys.stderr)
+    if as_json:
+        print(json.dumps(report.document, indent=2))
+    else:
+        for line in report.lines:
+            print(line)
+    sys.stdout.flush()
+    return report.exit_code
+
+
+def error_report(error: CowherdError) -> Report:
+    """Returns an error as a report: its message on standard error, and with --json its class and facts as a document."""
+    facts = {name: plain(value) for name, value in vars(error).items()}
+    document = {"error": {"kind": type(error).__name__, "message": str(error), **facts}, "exit_code": error.exit_code}
+    return Report(document, notes=(f"cowherd: {error}",), exit_code=error.exit_code)
+
+
+def plain(value: object) -> Any:
+    """Returns a value as JSON can hold it: paths as text, bytes as hexadecimal digits, sequences as lists."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Returns a path as text shows it: escaped, and relative to the current directory if it lies under it."""
+    try:
+        return printable(Path(path).relative_to(os.getcwd()))
+    except (ValueError, OSError):  # it lies elsewhere, or there is no current directory any more
+        return printable(path)
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Returns rows of the same length as lines with aligned columns; the last column is as long as it is."""
+    cells = list(rows)
+    if not cells:
+        return []
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]) - 1)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in cells
+    ]
+
+
+def progress(what: str) -> Callable[[int, int], None] | None:
+    """Returns what shows (bytes done, bytes in all) of work that takes longer than a second; None if nobody watches."""
+    if not sys.stderr.isatty():
+        return None
+    began = last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - began > _SLOW_SECONDS and (now - last > _REDRAW_SECONDS or done >= total):
+            last = now
+            end = "\r\x1b[K" if done >= total else ""
+            sys.stderr.write(f"\r{what}: {100 * done // max(total, 1)} %{end}")
+            sys.stderr.flush()
+
+    return update

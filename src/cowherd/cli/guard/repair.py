@@ -1,0 +1,84 @@
+"""`cowherd repair`: undoing drift, or keeping it from the overlays."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress, shown
+from cowherd.cli.sizes import human_size
+
+if TYPE_CHECKING:
+    from cowherd.herd.plan import RepairPlan
+
+FAILED = 1
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Brings BASE back to its sealed content, block by block. Every block that a donor gives is compared with the seal\n"
+        "before it is written. Without --from, donors are found: the shadow, and images and raw files of the same size in the\n"
+        "herd.\n\n"
+        "With --preserve the base stays as it has become, and the old blocks are written into every overlay that would\n"
+        "otherwise see the new ones; then the base is sealed as it is and the overlays are bound to that.\n\n"
+        "Interrupted, it can be run again and goes on from there.",
+        "cowherd repair debian12.qcow2 --from backup/debian12.raw --dry-run",
+    )
+    parser.add_argument("base", metavar="BASE", help="a sealed image that has drifted")
+    parser.add_argument(
+        "--from",
+        dest="donors",
+        action="append",
+        default=[],
+        metavar="DONOR",
+        help="an image that holds old blocks (may be repeated)",
+    )
+    parser.add_argument("--preserve", action="store_true", help="keep the base as it is, and the overlays as they were")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.repair import repair
+
+    done = repair(
+        arguments.base,
+        donors=arguments.donors,
+        preserve=arguments.preserve,
+        dry_run=arguments.dry_run,
+        herd=arguments.herd,
+        progress=progress(f"repairing {shown(arguments.base)}"),
+    )
+    left = [{"path": os.fspath(path), "problem": problem} for path, problem in done.left]
+    notes = tuple(f"cowherd: {shown(path)}: {problem}" for path, problem in done.left)
+    document = done.plan.to_json() | {"done": done.done, "left": left}
+    return Report(document, tuple(_lines(done.plan, done.done)), notes, exit_code=FAILED if left else 0)
+
+
+def _lines(plan: RepairPlan, done: bool) -> Iterator[str]:
+    from cowherd.extents import total
+
+    base = shown(plan.base.path)
+    if not len(plan.changed) and plan.size == plan.sealed_size:
+        yield f"{base}: its content is as sealed; nothing to repair"
+        return
+    if plan.size != plan.sealed_size:
+        yield f"{base}: its size is {human_size(plan.size)} and was {human_size(plan.sealed_size)}"
+    yield f"{base}: {human_size(total(plan.changed))} changed"
+    for donor, amount in plan.located.bytes_by_donor():
+        yield f"  {human_size(amount)} from {shown(donor)}"
+    if plan.located.zero_bytes:
+        yield f"  {human_size(plan.located.zero_bytes)} of zeros"
+    for write in plan.writes:
+        yield f"  {human_size(total(write.ranges))} {'written' if done else 'to be written'} to {shown(write.image.path)}"
+    if not done:
+        yield "nothing was changed (--dry-run)"
+    elif plan.preserve:
+        yield f"{base}: its overlays hold what it lost; it is sealed as it is now"
+    else:
+        yield f"{base}: as sealed again"

@@ -1,0 +1,97 @@
+"""`cowherd seal`: recording what a base holds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress, shown
+from cowherd.cli.sizes import human_size
+
+if TYPE_CHECKING:
+    from cowherd.herd.seal import Sealed
+
+LEVELS = ("recorded", "readonly", "immutable")
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Records the guest content of BASE, block by block, in BASE.seal, and protects the file. A level that the file system\n"
+        "or your privileges can't give is reported, with the weaker one that was reached. Sealing again changes the level.\n\n"
+        "recorded: no protection          readonly: nobody has the write bit\n"
+        "immutable: chattr +i as well, which stops root too",
+        "cowherd seal debian12.qcow2 --level readonly --shadow",
+    )
+    parser.add_argument("base", metavar="BASE", help="the image to seal")
+    parser.add_argument(
+        "--level",
+        choices=LEVELS,
+        default=LEVELS[0],
+        help="how well the file is to be protected (default: recorded)",
+    )
+    parser.add_argument("--shadow", action="store_true", help="keep a reflink copy, which costs no space, to repair from")
+    parser.add_argument("--bind", action="store_true", help="also record the seal in the overlays of BASE that are there already")
+    parser.add_argument("--format", metavar="FMT", help="the format of BASE, where no overlay records it")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.seal import seal
+    from cowherd.storage.protection import Protection
+
+    done = seal(
+        arguments.base,
+        level=Protection.from_label(arguments.level),
+        image_format=arguments.format,
+        shadow=arguments.shadow,
+        bind=arguments.bind,
+        herd=arguments.herd,
+        progress=progress(f"sealing {shown(arguments.base)}"),
+    )
+    return Report(_document(done), (_line(done),), _notes(done))
+
+
+def _document(done: Sealed) -> dict[str, Any]:
+    return {
+        "image": os.fspath(done.image),
+        "seal": os.fspath(done.seal),
+        "content_digest": done.record.content_digest.hex(),
+        "seal_id": done.record.seal_id.hex(),
+        "generation": done.record.generation,
+        "size": done.record.size,
+        "format": done.record.format,
+        "level": done.record.level.label,
+        "wanted_level": done.wanted.label,
+        "shadow": done.record.shadow,
+        "shadow_problem": done.shadow_problem,
+        "anew": done.anew,
+        "bound": [os.fspath(path) for path in done.bound],
+        "not_bound": [{"path": os.fspath(path), "problem": problem} for path, problem in done.not_bound],
+    }
+
+
+def _line(done: Sealed) -> str:
+    record = done.record
+    shadow = f", shadow {record.shadow}" if record.shadow else ""
+    bound = f", {len(done.bound)} overlay(s) bound" if done.bound else ""
+    before = "" if done.anew else " (it was sealed before, and its content is the same)"
+    digest = record.content_digest.hex()[:16]
+    return (
+        f"{shown(done.image)}: sealed, {human_size(record.size)}, content {digest}, {record.level.label}{shadow}{bound}{before}"
+    )
+
+
+def _notes(done: Sealed) -> tuple[str, ...]:
+    notes = []
+    if done.record.level < done.wanted:
+        notes.append(
+            f"cowherd: {shown(done.image)}: {done.wanted.label} can't be had here; the level reached is {done.record.level.label}"
+        )
+    if done.shadow_problem:
+        notes.append(f"cowherd: {shown(done.image)}: no shadow: {done.shadow_problem}")
+    notes += [f"cowherd: not bound: {problem}" for _, problem in done.not_bound]
+    return tuple(notes)

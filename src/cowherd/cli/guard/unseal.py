@@ -1,0 +1,29 @@
+"""`cowherd unseal`: giving up a seal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, shown
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Removes the seal of BASE, its shadow and the protection of its file, whose mode becomes what it was before.\n"
+        "Refused (exit code 3) while overlays depend on it.",
+        "cowherd unseal old-base.qcow2",
+    )
+    parser.add_argument("base", metavar="BASE", help="a sealed image")
+    parser.add_argument("--force", action="store_true", help="even though overlays depend on it, or the seal is damaged")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.seal import unseal
+
+    seal = unseal(arguments.base, force=arguments.force, herd=arguments.herd)
+    return Report({"image": os.path.abspath(arguments.base), "seal": os.fspath(seal)}, (f"{shown(arguments.base)}: unsealed",))

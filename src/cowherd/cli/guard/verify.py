@@ -1,0 +1,66 @@
+"""`cowherd verify`: are bases what their overlays expect?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress, shown, table
+from cowherd.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from cowherd.herd.verify import Verified
+
+FOUND = 4
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Checks the seals and bindings of images and of everything in their chains; without IMAGE, of the whole herd.\n"
+        "The quick form compares what the host says of the files with the seals and reads no data; --full reads and compares\n"
+        "the content. Any status but 'ok' and 'unsealed' makes the exit code 4.\n\n"
+        "touched: the file is not as the seal left it, and only --full can say whether its content is\n"
+        "drifted: the content is not as sealed                replaced: another file has taken the base's name\n"
+        "binding-mismatch: the overlay was made on other content than its base is sealed with\n"
+        "missing-base: a backing file is not there",
+        "cowherd verify web.qcow2\ncowherd verify --full --herd /var/lib/libvirt/images",
+    )
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="what to check (default: the herd)")
+    parser.add_argument("--full", action="store_true", help="read the content of sealed images again and compare it")
+    parser.add_argument(
+        "--refresh", action="store_true", help="with --full: where only the file was touched, record that in the seal"
+    )
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.verify import verify
+
+    if arguments.refresh and not arguments.full:
+        raise InvalidRequest("--refresh needs --full: only the content can say that a touched image is as sealed")
+    found = verify(
+        arguments.images,
+        full=arguments.full,
+        refresh_seals=arguments.refresh,
+        herd=arguments.herd,
+        progress=progress("reading"),
+    )
+    fine = all(row.status.is_fine for row in found)
+    lines = table((row.status.value, shown(row.path), row.detail) for row in found)
+    document = {"images": [_document(row) for row in found], "fine": fine}
+    return Report(document, tuple(lines or ["no images"]), exit_code=0 if fine else FOUND)
+
+
+def _document(row: Verified) -> dict[str, Any]:
+    return {
+        "path": os.fspath(row.path),
+        "status": row.status.value,
+        "detail": row.detail,
+        "sealed": row.sealed,
+        "base": os.fspath(row.base) if row.base else None,
+        "changed_bytes": row.changed_bytes,
+    }

@@ -1,0 +1,107 @@
+"""`cowherd-img map`: which file of the chain holds each part of the disk, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from cowherd.cli.img.chains import look
+from cowherd.cli.img.common import FILENAME, OUTPUT, number_between, one_filename, wants_json
+from cowherd.cli.img.errors import CommandFailed
+from cowherd.cli.img.messages import opening
+from cowherd.cli.img.options import Arguments, Example, Option, Syntax
+from cowherd.cli.img.output import out
+from cowherd.cli.img.sources import SOURCE_OPTIONS, source
+
+if TYPE_CHECKING:
+    from cowherd.ops.map import MapEntry
+
+SYNTAX = Syntax(
+    "map",
+    "Dump image metadata",
+    (
+        *SOURCE_OPTIONS,
+        Option("start-offset", "s", "OFFSET", "begin at this guest byte", number_between("start offset")),
+        Option("max-length", "l", "LENGTH", "tell about this many bytes at most", number_between("max length")),
+        OUTPUT,
+    ),
+    (FILENAME,),
+    (
+        Example("map disk.qcow2", "the parts that hold data, with their place in the file"),
+        Example("map --output=json overlay.qcow2", "every part; depth says which image of the chain holds it"),
+    ),
+)
+
+_LINES_AT_ONCE = 1000
+
+
+def run(arguments: Arguments) -> int:
+    """Prints the map."""
+    image = source(arguments, one_filename(arguments))
+    infos = look(image)
+    from cowherd.image.open import open_disk
+    from cowherd.ops.map import entries
+
+    with opening(image.text, image.path):
+        disk = open_disk(image.path, format=image.format, force_share=arguments.flag("force-share"))
+    with disk:
+        start, most = arguments.number("start-offset") or 0, arguments.number("max-length")
+        end = disk.size if most is None else min(start + most, disk.size)
+        found = entries(disk, start, end - start) if start < end else iter(())
+        if wants_json(arguments):
+            _print_json(found, start)
+        else:
+            _print_human(found, [info.filename for info in infos])
+    return 0
+
+
+def _print_human(found: Iterable[MapEntry], filenames: Sequence[str]) -> None:
+    out(f"{'Offset':<16}{'Length':<16}{'Mapped to':<16}File\n")
+    lines: list[str] = []
+    for entry in found:
+        if entry.data and not entry.zero:
+            if entry.offset is None:
+                out("".join(lines))
+                raise CommandFailed("File contains external, encrypted or compressed clusters.")
+            numbers = "".join(map(_hexadecimal, (entry.start, entry.length, entry.offset)))
+            lines.append(f"{numbers}{filenames[entry.depth]}\n")
+        if len(lines) >= _LINES_AT_ONCE:
+            out("".join(lines))
+            lines.clear()
+    out("".join(lines))
+
+
+def _hexadecimal(value: int) -> str:
+    return f"{value and hex(value):<16}"
+
+
+def _print_json(found: Iterable[MapEntry], start: int) -> None:
+    objects: list[str] = []
+    opening_text, separator = "[", ",\n"
+    for entry in found:
+        objects.append(_object(entry))
+        if len(objects) >= _LINES_AT_ONCE:
+            out(opening_text + separator.join(objects))
+            opening_text = separator
+            objects.clear()
+    if opening_text == "[" and not objects:
+        objects.append(_nothing(start))
+    out((opening_text if objects else "") + separator.join(objects) + "]\n")
+
+
+def _object(entry: MapEntry) -> str:
+    place = "" if entry.offset is None else f', "offset": {entry.offset}'
+    return (
+        f'{{ "start": {entry.start}, "length": {entry.length}, "depth": {entry.depth}, "present": {_boolean(entry.present)}, '
+        f'"zero": {_boolean(entry.zero)}, "data": {_boolean(entry.data)}, "compressed": {_boolean(entry.compressed)}{place}}}'
+    )
+
+
+def _nothing(start: int) -> str:
+    """What qemu-img prints for an empty range."""
+    words = '"depth": 0, "present": false, "zero": false, "data": false, "compressed": false'
+    return f'{{ "start": {start}, "length": 0, {words}}}'
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"

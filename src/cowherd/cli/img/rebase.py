@@ -1,0 +1,108 @@
+"""`cowherd-img rebase`: puts an overlay on another base."""
+
+from __future__ import annotations
+
+from cowherd.cli.img.chains import look, look_before_writing
+from cowherd.cli.img.common import (
+    BREAK_DEPENDENTS,
+    CACHE,
+    FILENAME,
+    FORMAT,
+    IMAGE_OPTS,
+    OBJECT,
+    PROGRESS,
+    QUIET,
+    cache_mode,
+    one_filename,
+)
+from cowherd.cli.img.errors import CannotOpen, CommandFailed, UsageError
+from cowherd.cli.img.messages import opening
+from cowherd.cli.img.options import Arguments, Example, Option, Syntax
+from cowherd.cli.img.sources import FOREIGN_FORMATS, FORMATS, Source, named, source
+from cowherd.cli.progress import ProgressLine
+from cowherd.ops.info import ImageInfo, full_backing_name, image_info
+
+SYNTAX = Syntax(
+    "rebase",
+    "Change backing file of the image",
+    (
+        QUIET,
+        PROGRESS,
+        FORMAT,
+        IMAGE_OPTS,
+        CACHE,
+        Option("backing", "b", "BACKING_FILE", 'the new base; "" for none, so that the image stands alone'),
+        Option("backing-format", "F", "BACKING_FMT", "format of the new base"),
+        Option("backing-cache", "T", "CACHE", "cache mode of the bases; accepted, and checked, for qemu-img's sake"),
+        Option("backing-unsafe", "u", help="only write the new name: the new base must have the old one's content"),
+        Option("compress", "c", help="compress what is copied into the image"),
+        Option("force-share", "U", help="read the bases although other processes may be writing to them"),
+        OBJECT,
+        BREAK_DEPENDENTS,
+    ),
+    (FILENAME,),
+    (
+        Example("rebase -b new.qcow2 -F qcow2 overlay.qcow2", "the overlay keeps its content, and gets what the new base lacks"),
+        Example('rebase -b "" overlay.qcow2', "everything is copied into the overlay, which then stands alone"),
+        Example("rebase -u -b ../base.qcow2 -F qcow2 overlay.qcow2", "the base was moved: only the name changes"),
+    ),
+    notes="With -u nothing is compared: an overlay put on a base of other content is torn.",
+)
+
+
+def run(arguments: Arguments) -> int:
+    """Rebases."""
+    filename = one_filename(arguments)
+    backing, unsafe = arguments.text("backing"), arguments.flag("backing-unsafe")
+    if not unsafe and backing is None:
+        raise UsageError("Must specify backing file (-b) or use unsafe mode (-u)")
+    with ProgressLine(arguments.flag("progress") and not arguments.flag("quiet"), step=2.0) as progress:
+        cache_mode(arguments, "cache", "cache")
+        cache_mode(arguments, "backing-cache", "source cache")
+        image = source(arguments, filename)
+        info = _look_at_overlay(image, unsafe=unsafe)
+        _check(arguments, image, info)
+        _rebase(arguments, image, progress)
+        progress.finish()
+    return 0
+
+
+def _look_at_overlay(image: Source, *, unsafe: bool) -> ImageInfo:
+    """Returns the overlay's facts; its old base need not be there if it is not going to be read."""
+    if not unsafe:
+        return look_before_writing(image)[0]
+    with opening(image.text, image.path):
+        return image_info(image.path, format=image.format, force_share=True)
+
+
+def _check(arguments: Arguments, image: Source, info: ImageInfo) -> None:
+    backing, backing_format = arguments.text("backing"), arguments.text("backing-format")
+    if arguments.flag("compress") and info.format != "qcow2":
+        raise CommandFailed("Compression not supported for this file format")
+    if backing_format is not None and backing_format not in FORMATS and backing_format not in FOREIGN_FORMATS:
+        raise CommandFailed(f"Invalid format name: '{backing_format}'")
+    if info.format != "qcow2":
+        raise CommandFailed(f"Could not change the backing file to '{backing}': Operation not supported")
+    if backing and not arguments.flag("backing-unsafe"):
+        try:
+            look(named(full_backing_name(image.path, backing), backing_format))
+        except CannotOpen as error:
+            raise CommandFailed(f"Could not open new backing file '{backing}': {error.problem}") from error
+    if backing and backing_format is None:
+        raise CommandFailed(f"Could not change the backing file to '{backing}': backing format must be specified")
+
+
+def _rebase(arguments: Arguments, image: Source, progress: ProgressLine) -> None:
+    from cowherd.api import rebase
+
+    with opening(image.text, image.path):
+        rebase(
+            image.path,
+            arguments.text("backing") or None,
+            format=image.format,
+            backing_format=arguments.text("backing-format"),
+            unsafe=arguments.flag("backing-unsafe"),
+            compress=arguments.flag("compress"),
+            progress=progress.callback,
+            break_dependents=arguments.flag("break-dependents"),
+        )

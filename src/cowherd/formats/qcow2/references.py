@@ -1,0 +1,293 @@
+"""How often an image's tables point to each host cluster: what its refcounts should say.
+
+Counts what QEMU's check counts (block/qcow2-refcount.c): header, L1 and L2 tables, data and compressed clusters, snapshots,
+snapshot table, refcount table and blocks, encryption header, bitmaps. An L2 table is read once, however many L1 tables share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd.errors import UnsupportedFeature
+from cowherd.formats.qcow2 import bitmaps, layout
+from cowherd.formats.qcow2.counter import Counter, rank
+from cowherd.formats.qcow2.damage import Messages, overflow, past_end, reaches_past_end, table_messages
+from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.layout import Field, Structure
+from cowherd.formats.qcow2.refcounts import Counts
+from cowherd.formats.qcow2.roots import followable, read_entries, snapshot_table_facts
+from cowherd.formats.qcow2.runs import Facts, Integers, Runs, classify, find_runs, read_clusters
+from cowherd.storage.hostfile import HostFile
+
+ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
+
+MOST_CLUSTERS = (1 << 31) - 1
+"""A file of more host clusters is not checked, as in QEMU."""
+MOST_CROOKED_TABLES = 1024
+"""L2 tables not at a cluster's start that are followed: they overlap, so a small file could hold any number."""
+_GROUP_ENTRIES = 1 << 16
+"""L2 entries looked at together: so few that the arrays stay in the processor's cache."""
+_PENDING_ENTRIES = 1 << 18
+_RESERVED_IN_TABLE = np.uint64(0x1FF)
+_SECTOR = 512
+
+
+class Group(NamedTuple):
+    """L2 tables that were read together. `runs.table` is an index into the other arrays."""
+
+    runs: Runs
+    facts: Facts
+    offsets: Integers
+    """The tables' file offsets."""
+    active: Integers
+    """How many entries of the active L1 table point to each."""
+
+
+@dataclass
+class References:
+    """What `expected_refcounts` found.
+
+    `counts` has one element a host cluster, in the type of the image's refcounts, up to the last cluster in use. It is the truth
+    only if `corruptions` (things that break the specification, or lie outside the file) and `check_errors` (things that could
+    not be looked at) are 0. `clusters` is the number of host clusters in the file.
+    """
+
+    counts: Counts
+    clusters: int
+    corruptions: int = 0
+    check_errors: int = 0
+    messages: Messages = field(default_factory=Messages)
+
+
+def file_length(file: HostFile) -> int:
+    """Returns the file's length as QEMU sees it, in whole sectors."""
+    return -(-file.size() // _SECTOR) * _SECTOR
+
+
+def refcount_table_words(file: HostFile, header: Header) -> NDArray[np.uint64]:
+    """Returns the entries of the refcount table as they are."""
+    data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
+    return np.frombuffer(data, ">u8").astype(np.uint64)
+
+
+def expected_refcounts(file: HostFile, header: Header, watch: Callable[[Group], None] | None = None) -> References:
+    """Counts the references to every host cluster; `watch` is shown every L2 table on the way.
+
+    Needs memory for the counts (32 MiB for a TiB in 64 KiB clusters) and some MiB more, and time in proportion to the file's
+    tables, whatever they claim. Raises `ImageFormatError` for a snapshot table or bitmap directory that can't be read, and
+    `UnsupportedFeature` for an external data file.
+    """
+    if header.external_data_file:
+        raise UnsupportedFeature(file.path, "checking an image with an external data file")
+    clusters = -(-file_length(file) // header.cluster_size)
+    if clusters > MOST_CLUSTERS:
+        references = References(np.zeros(0, np.uint8), 0, check_errors=1)
+        references.messages.add(f"ERROR the file has more than {MOST_CLUSTERS} clusters")
+        return references
+    return _Count(file, header, watch).run()
+
+
+class _L2Tables:
+    """The distinct L2 tables, with how often all L1 tables and the active one point to them."""
+
+    def __init__(self) -> None:
+        self.offsets = np.empty(0, np.int64)
+        self.times = np.empty(0, np.int64)
+        self.active = np.empty(0, np.int64)
+        self._pending: list[tuple[Integers, bool]] = []
+        self._pending_entries = 0
+
+    def add(self, offsets: Integers, *, active: bool) -> None:
+        self._pending.append((offsets, active))
+        self._pending_entries += len(offsets)
+        if self._pending_entries >= _PENDING_ENTRIES:
+            self.merge()
+
+    def merge(self) -> None:
+        """Brings the three columns up to date, sorted by offset."""
+        ones = [np.ones(len(offsets), np.int64) for offsets, _ in self._pending]
+        actives = [np.full(len(offsets), int(active)) for offsets, active in self._pending]
+        every = np.concatenate([self.offsets, *(offsets for offsets, _ in self._pending)])
+        self.offsets, inverse = np.unique(every, return_inverse=True)
+        size = len(self.offsets)
+        self.times = np.bincount(inverse, np.concatenate([self.times, *ones]), size).astype(np.int64)
+        self.active = np.bincount(inverse, np.concatenate([self.active, *actives]), size).astype(np.int64)
+        self._pending, self._pending_entries = [], 0
+
+
+class _Count:
+    """One run over all tables, in QEMU's order."""
+
+    def __init__(self, file: HostFile, header: Header, watch: Callable[[Group], None] | None):
+        self.file, self.header, self.watch = file, header, watch
+        self.file_size = file_length(file)
+        self.counter = Counter(-(-self.file_size // header.cluster_size), header.refcount_bits)
+        self.messages = Messages()
+        self.corruptions = self.check_errors = 0
+
+    def run(self) -> References:
+        table_bytes, incomplete = self._snapshot_table()
+        self._region(0, self.header.cluster_size)
+        self._count_tables()
+        self.corruptions += len(incomplete)
+        self._region(self.header.snapshots_offset, table_bytes)
+        self._region(self.header.refcount_table_offset, self.header.refcount_table_clusters * self.header.cluster_size)
+        encryption = self.header.extension(layout.EXTENSION_ENCRYPTION)
+        if encryption is not None and len(encryption) >= ENCRYPTION.size:
+            place = ENCRYPTION.unpack(encryption)
+            self._region(place["offset"], place["length"])
+        self._count_bitmaps()
+        self._count_refcount_blocks()
+        self.corruptions += self.counter.overflows
+        for cluster in self.counter.overflowed:
+            self.messages.extend(overflow(cluster * self.header.cluster_size))
+        counter = self.counter
+        return References(counter.counts[: counter.used], counter.clusters, self.corruptions, self.check_errors, self.messages)
+
+    def _snapshot_table(self) -> tuple[int, list[int]]:
+        size, incomplete = snapshot_table_facts(self.file, self.header)
+        self.messages.extend(f"ERROR snapshot table entry {index} is incomplete" for index in incomplete)
+        return size, incomplete
+
+    def _region(self, offset: int, size: int) -> bool:
+        """Counts the clusters that a region of the file touches; says so and returns False if it lies past the file's end."""
+        if size <= 0:
+            return True
+        if reaches_past_end(offset, size, self.header, self.file_size):
+            self.corruptions += 1
+            self.messages.add(past_end(offset, size))
+            return False
+        first = offset // self.header.cluster_size
+        self.counter.add_one(first, (offset + size - 1) // self.header.cluster_size - first + 1)
+        return True
+
+    def _count_tables(self) -> None:
+        """Counts everything that L1 and L2 tables point to; if anything is wrong, goes through the tables again to say what."""
+        before = self.corruptions + self.check_errors
+        tables = self._count_roots()
+        followed = self._followed(tables)
+        damaged = self._count_l2(tables.offsets[followed], tables.times[followed], tables.active[followed])
+        if self.corruptions + self.check_errors != before:
+            self.messages.extend(table_messages(self.file, self.header, damaged, self.file_size))
+
+    def _count_roots(self) -> _L2Tables:
+        tables, bits = _L2Tables(), self.header.cluster_bits
+        for root, inside in followable(self.file, self.header):
+            if root.problem is not None:
+                self.corruptions += 1
+                continue
+            if reaches_past_end(root.offset, root.entries * 8, self.header, self.file_size):
+                self.corruptions += 1
+            else:
+                first = root.offset >> bits
+                self.counter.add_one(first, ((root.offset + root.entries * 8 - 1) >> bits) - first + 1)
+            if inside < 0:
+                self.check_errors += 1
+                continue
+            entries = read_entries(self.file, self.header, root, inside, self.file_size)
+            self.corruptions += int(entries.flaws.sum())
+            tables.add(entries.offset[~entries.past_end], active=root.active)
+        tables.merge()
+        first = tables.offsets >> bits
+        crooked = (tables.offsets & (self.header.cluster_size - 1)) != 0
+        self.counter.add(first, np.where(crooked, 2, 1), tables.times)
+        return tables
+
+    def _followed(self, tables: _L2Tables) -> Integers:
+        """Returns the indices of the tables to read."""
+        crooked = (tables.offsets & (self.header.cluster_size - 1)) != 0
+        excess = np.flatnonzero(crooked)[MOST_CROOKED_TABLES:]
+        if not len(excess):
+            return np.arange(len(tables.offsets))
+        self.check_errors += len(excess)
+        self.messages.add(f"ERROR {len(excess)} L2 tables are not checked: they are not cluster aligned")
+        return np.setdiff1d(np.arange(len(tables.offsets)), excess, assume_unique=True)
+
+    def _count_l2(self, offsets: Integers, times: Integers, active: Integers) -> Integers:
+        """Counts what the L2 tables at `offsets` point to; returns the offsets of those in which something is wrong."""
+        damaged = [np.empty(0, np.int64)]
+        step = max(1, _GROUP_ENTRIES // self.header.l2_entries)
+        for begin in range(0, len(offsets), step):
+            part = slice(begin, begin + step)
+            runs = find_runs(read_clusters(self.file, offsets[part], self.header.cluster_size), self.header)
+            facts = classify(runs, self.header, self.file_size)
+            often = times[part][runs.table]
+            self._count_runs(runs, facts, often)
+            wrong = facts.flaws * runs.length + facts.past_end
+            if wrong.any():
+                self.corruptions += int((wrong * often).sum())
+                damaged.append(offsets[part][np.unique(runs.table[wrong > 0])])
+            if self.watch is not None:
+                self.watch(Group(runs, facts, offsets[part], active[part]))
+        return np.concatenate(damaged)
+
+    def _count_runs(self, runs: Runs, facts: Facts, often: Integers) -> None:
+        bits = self.header.cluster_bits
+        first = facts.offset >> bits
+        inside = runs.length - facts.past_end
+        self.counter.add(first, np.where(facts.allocated, inside, 0), often)
+        if facts.crooked.any():  # each touches a second cluster
+            self.counter.add(first + 1, np.where(facts.crooked, inside, 0), often)
+        if facts.compressed.any():
+            touched = ((facts.offset + facts.size - 1) >> bits) - first + 1
+            self.counter.add(first, np.where(facts.compressed & (facts.past_end == 0), touched, 0), often)
+
+    def _count_bitmaps(self) -> None:
+        found = bitmaps.read_bitmaps(self.file, self.header)
+        if not found:
+            return
+        directory = bitmaps.EXTENSION.unpack(self.header.extension(layout.EXTENSION_BITMAPS) or b"")
+        self._region(directory["directory_offset"], directory["directory_size"])
+        budget = self.file_size
+        for bitmap in found:
+            size = bitmap.table_entries * 8
+            budget -= size
+            if not self._region(bitmap.table_offset, size):
+                continue
+            if budget < 0 or not self._count_bitmap(bitmap):
+                self.check_errors += 1
+                self.messages.add(f"ERROR bitmap table at offset {bitmap.table_offset:#x} can't be read")
+
+    def _count_bitmap(self, bitmap: bitmaps.Bitmap) -> bool:
+        """Counts the clusters of a bitmap; returns False if its table breaks the specification."""
+        words = np.frombuffer(self.file.pread(bitmap.table_offset, bitmap.table_entries * 8), ">u8").astype(np.uint64)
+        offsets = (words & np.uint64(layout.L2_OFFSET_MASK)).astype(np.int64)
+        rest = words & ~np.uint64(layout.L2_OFFSET_MASK)
+        if ((rest > 1) | ((offsets != 0) & (rest != 0)) | (offsets % self.header.cluster_size != 0)).any():
+            return False
+        outside = offsets[offsets >= self.file_size]
+        self.corruptions += len(outside)
+        self.messages.extend(past_end(offset, self.header.cluster_size) for offset in outside.tolist())
+        inside = offsets[(offsets != 0) & (offsets < self.file_size)] >> self.header.cluster_bits
+        self.counter.add(inside, np.ones(len(inside), np.int64), np.ones(len(inside), np.int64))
+        return True
+
+    def _count_refcount_blocks(self) -> None:
+        words = refcount_table_words(self.file, self.header)
+        clusters = (words >> np.uint64(self.header.cluster_bits)).astype(np.int64)
+        reserved = (words & _RESERVED_IN_TABLE) != 0
+        crooked = ~reserved & ((words & np.uint64(self.header.cluster_size - 1)) != 0)
+        outside = ~reserved & ~crooked & (clusters >= self.counter.clusters)
+        counted = np.flatnonzero((words != 0) & ~reserved & ~crooked & ~outside)
+        own = clusters[counted]
+        seen = np.minimum(self.counter.counts[own].astype(np.float64) + rank(own) + 1, self.counter.maximum)
+        self.counter.add(own, np.ones(len(own), np.int64), np.ones(len(own), np.int64))
+        refcount = np.ones(len(words))
+        refcount[counted] = seen
+        wrong = np.flatnonzero(reserved | crooked | outside | (refcount != 1))
+        self.corruptions += len(wrong)
+        self.messages.extend(
+            f"ERROR refcount table entry {index} has reserved bits set"
+            if reserved[index]
+            else f"ERROR refcount block {index} is not cluster aligned; refcount table entry corrupted"
+            if crooked[index]
+            else f"ERROR refcount block {index} is outside image"
+            if outside[index]
+            else f"ERROR refcount block {index} refcount={int(refcount[index])}"
+            for index in wrong.tolist()
+        )

@@ -1,0 +1,109 @@
+"""The L1 tables of an image, the active one and the snapshots', as a checker reads them: with whatever is wrong in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.runs import Integers, Mask, Words
+from cowherd.formats.qcow2.snapshots import ENTRY, read_snapshots
+from cowherd.formats.qcow2.tables import read_l1
+from cowherd.storage.hostfile import HostFile
+from cowherd.text import printable
+
+RESERVED = np.uint64(0x7F00_0000_0000_01FF)
+_ENTRY_BYTES = 8
+_LEAST_EXTRA_BYTES = 16
+"""What the extra data of a version 3 snapshot holds at least."""
+
+
+class Root(NamedTuple):
+    """Where an L1 table is. `problem` says why it can't be followed (None if it can)."""
+
+    offset: int
+    entries: int
+    active: bool
+    problem: str | None = None
+
+
+class L1Entries(NamedTuple):
+    """The entries of one L1 table that are not 0, with what is wrong with them; one element each."""
+
+    place: Integers
+    """The entry's index in the table."""
+    word: Words
+    offset: Integers
+    """File offset of the L2 table."""
+    reserved: Mask
+    past_end: Mask
+    crooked: Mask
+    """The L2 table is not at a cluster's start."""
+
+    @property
+    def flaws(self) -> Integers:
+        """How many things are wrong with each entry."""
+        flaws: Integers = np.sum((self.reserved, self.past_end, self.crooked), axis=0, dtype=np.int64)
+        return flaws
+
+
+def roots(file: HostFile, header: Header) -> Iterator[Root]:
+    """Yields the active L1 table, if there is one, then the snapshots' in the snapshot table's order.
+
+    Raises `ImageFormatError` for a snapshot table that can't be read.
+    """
+    if header.l1_size:
+        yield Root(header.l1_table_offset, header.l1_size, True)
+    for snapshot in read_snapshots(file, header):
+        name = f"ERROR snapshot {printable(snapshot.id)} ({printable(snapshot.name)})"
+        problem = None
+        if snapshot.l1_offset % header.cluster_size:
+            problem = f"{name} l1_offset={snapshot.l1_offset:#x}: L1 table is not cluster aligned; snapshot table entry corrupted"
+        elif snapshot.l1_size * _ENTRY_BYTES > layout.MAX_L1_BYTES:
+            problem = f"{name} l1_size={snapshot.l1_size:#x}: L1 table is too large; snapshot table entry corrupted"
+        if snapshot.l1_size:
+            yield Root(snapshot.l1_offset, snapshot.l1_size, False, problem)
+
+
+def followable(file: HostFile, header: Header) -> Iterator[tuple[Root, int]]:
+    """Yields the roots with the number of entries that lie in the file.
+
+    Sound tables do not overlap. Where the entries add up to more than the file can hold, the rest comes with -1 entries and is
+    not to be followed: otherwise a small file could name the same table tens of thousands of times.
+    """
+    size = file.size()
+    budget = (size + layout.MAX_L1_BYTES) // _ENTRY_BYTES
+    for root in roots(file, header):
+        inside = min(root.entries, max(0, -(-(size - root.offset) // _ENTRY_BYTES)))
+        if root.problem is None:
+            budget -= inside
+        yield root, inside if budget >= 0 else -1
+
+
+def read_entries(file: HostFile, header: Header, root: Root, entries: int, file_size: int) -> L1Entries:
+    """Returns the first `entries` entries of `root` that are not 0."""
+    l1 = read_l1(file, root.offset, entries) if entries else np.empty(0, np.uint64)
+    place = np.flatnonzero(l1)
+    word = l1[place]
+    offset = (word & np.uint64(layout.L1_OFFSET_MASK)).astype(np.int64)
+    crooked = (offset & (header.cluster_size - 1)) != 0
+    return L1Entries(place, word, offset, (word & RESERVED) != 0, offset >= file_size, crooked)
+
+
+def snapshot_table_facts(file: HostFile, header: Header) -> tuple[int, list[int]]:
+    """Returns the bytes that the snapshot table occupies, and which of its entries lack what version 3 wants in them.
+
+    Nothing but the fixed part of each entry is read; lengths that make no sense are for `read_snapshots` to refuse.
+    """
+    position = header.snapshots_offset
+    incomplete: list[int] = []
+    for index in range(header.nb_snapshots):
+        position += -position % 8
+        values = ENTRY.unpack(file.pread(position, ENTRY.size))
+        position += ENTRY.size + values["extra_length"] + values["id_length"] + values["name_length"]
+        if header.version >= 3 and values["extra_length"] < _LEAST_EXTRA_BYTES:
+            incomplete.append(index)
+    return position - header.snapshots_offset if header.nb_snapshots else 0, incomplete

@@ -1,0 +1,182 @@
+"""L2 tables as a checker reads them: runs of entries that continue each other, with everything that is wrong with them.
+
+`entries.decode` stops at the first entry that breaks the specification; here all of them are wanted. A fully mapped table is
+often one run, so that what follows costs by runs and not by entries. Specification: Cluster mapping, Extended L2 Entries.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OFFSET_MASK, ZERO
+from cowherd.formats.qcow2.header import Header
+from cowherd.storage.hostfile import HostFile
+
+Integers = NDArray[np.int64]
+Words = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+
+RESERVED = np.uint64(0x3F00_0000_0000_01FE)
+_HALF = np.uint64(layout.SUBCLUSTERS)
+
+
+class Runs(NamedTuple):
+    """Runs of L2 entries, one element a run, in the tables' order; entries that hold nothing are left out.
+
+    Each entry of a run has the flags and the subcluster bitmap of the first, and points one cluster further than the one before.
+    """
+
+    table: Integers
+    """Which of the tables read together the run is in; it never leaves it."""
+    place: Integers
+    """The first entry's place in its table. The others may leave places out that hold nothing."""
+    length: Integers
+    """Entries."""
+    word: Words
+    """The first entry."""
+    bitmap: Words
+    """The subcluster bitmap, 0 without extended L2 entries."""
+
+
+class Facts(NamedTuple):
+    """What the entries of each run are, and what is wrong with all of them; one element a run."""
+
+    allocated: Mask
+    """Standard cluster descriptors with a host cluster."""
+    compressed: Mask
+    """Compressed clusters whose place counts."""
+    offset: Integers
+    """File offset of the first entry's cluster or compressed data."""
+    size: Integers
+    """Bytes from there that belong to one entry."""
+    past_end: Integers
+    """How many of the entries reach a cluster or more past the file's end; they are the last ones."""
+    reserved: Mask
+    crooked: Mask
+    """Allocated, but not at a cluster's start."""
+    contradictory: Mask
+    """Allocated, and a subcluster is both allocated and zero."""
+    homeless: Mask
+    """Not allocated, but subclusters are."""
+    copied_compressed: Mask
+    mapped_compressed: Mask
+    """Compressed, and the subcluster bitmap is not 0."""
+
+    @property
+    def flaws(self) -> Integers:
+        """How many things are wrong with each entry of a run, beside its lying past the file's end."""
+        masks = (self.reserved, self.crooked, self.contradictory, self.homeless, self.copied_compressed, self.mapped_compressed)
+        flaws: Integers = np.sum(masks, axis=0, dtype=np.int64)
+        return flaws
+
+
+def read_clusters(file: HostFile, offsets: Integers, size: int) -> NDArray[np.uint8]:
+    """Returns the `size` bytes at each offset, shape (offsets, size); what lies past the file's end is zeros."""
+    raw = np.zeros((len(offsets), size), np.uint8)
+    inside = np.flatnonzero((offsets >= 0) & (offsets < file.size()))
+    seams = np.flatnonzero((np.diff(offsets[inside]) != size) | (np.diff(inside) != 1)) + 1
+    for rows in np.split(inside, seams) if len(inside) else ():
+        begin, end = int(rows[0]), int(rows[-1]) + 1
+        file.preadinto(int(offsets[begin]), raw[begin:end].reshape(-1).data)
+    return raw
+
+
+def find_runs(raw: NDArray[np.uint8], header: Header, *, joined: bool = True) -> Runs:
+    """Returns the runs in the L2 tables `raw`, shape (tables, bytes of a table); each entry its own run if not `joined`."""
+    words, bitmaps = _entries(raw, header)
+    used = words != 0
+    if bitmaps is not None:
+        used |= (bitmaps & ALLOCATED_BITS) != 0
+    place = None if used.all() else np.flatnonzero(used)
+    if place is not None:
+        words = words[place]
+        bitmaps = None if bitmaps is None else bitmaps[place]
+    first = _first_of_runs(words, bitmaps, place, header) if joined else np.arange(len(words))
+    length = np.diff(first, append=len(words))
+    first, length = _split_uneven(first, length, words, header.cluster_size)
+    where = first if place is None else place[first]
+    bitmap = np.zeros(len(first), np.uint64) if bitmaps is None else bitmaps[first]
+    return Runs(where // header.l2_entries, where % header.l2_entries, length, words[first], bitmap)
+
+
+def _entries(raw: NDArray[np.uint8], header: Header) -> tuple[Words, Words | None]:
+    stored = raw.reshape(-1).view(">u8")
+    if header.extended_l2:
+        return stored[::2].astype(np.uint64), stored[1::2].astype(np.uint64)
+    return stored.astype(np.uint64), None
+
+
+def _first_of_runs(words: Words, bitmaps: Words | None, place: Integers | None, header: Header) -> Integers:
+    if not len(words):
+        return np.empty(0, np.int64)
+    breaks = (words[1:] - words[:-1]) != np.uint64(header.cluster_size)
+    if bitmaps is not None:
+        breaks |= bitmaps[1:] != bitmaps[:-1]
+    if place is None:
+        breaks[header.l2_entries - 1 :: header.l2_entries] = True
+    else:
+        table = place // header.l2_entries
+        breaks |= table[1:] != table[:-1]
+    return np.concatenate(([0], np.flatnonzero(breaks) + 1))
+
+
+def _split_uneven(first: Integers, length: Integers, words: Words, cluster_size: int) -> tuple[Integers, Integers]:
+    """Takes runs apart whose entries only look alike: compressed ones, and those that count from nothing or into other bits."""
+    begin = words[first]
+    last = begin + (length - 1).astype(np.uint64) * np.uint64(cluster_size)
+    uneven = ((begin & COMPRESSED) != 0) | ((begin & OFFSET_MASK) == 0) | (((begin ^ last) & ~OFFSET_MASK) != 0)
+    uneven &= length > 1
+    if not uneven.any():
+        return first, length
+    parts = np.where(uneven, length, 1)
+    owner = np.repeat(np.arange(len(first)), parts)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(parts) - parts, parts)
+    return first[owner] + within, np.where(uneven, 1, length)[owner]
+
+
+def classify(runs: Runs, header: Header, file_size: int) -> Facts:
+    """Returns the facts of `runs` in a file of `file_size` bytes."""
+    size = header.cluster_size
+    compressed = (runs.word & COMPRESSED) != 0
+    host = (runs.word & OFFSET_MASK).astype(np.int64)
+    allocated = ~compressed & (host != 0)
+    mapped = compressed & (runs.bitmap != 0)
+    offset, length = host, np.full(len(host), size)
+    if compressed.any():
+        place, bytes_stored = _compressed_places(runs.word, header.cluster_bits)
+        offset, length = np.where(compressed, place, host), np.where(compressed, bytes_stored, size)
+    whole = np.where(allocated | (compressed & ~mapped), runs.length, 0)
+    # QEMU's rule: a file may end inside its last cluster.
+    first_past = np.maximum(-(-(file_size + size - length - offset) // size), 0)
+    nothing = np.zeros(len(host), np.bool_)
+    return Facts(
+        allocated=allocated,
+        compressed=compressed & ~mapped,
+        offset=offset,
+        size=length,
+        past_end=whole - np.minimum(whole, first_past),
+        reserved=~compressed & ((runs.word & RESERVED) != 0),
+        crooked=allocated & ((host & (size - 1)) != 0),
+        contradictory=allocated & (((runs.bitmap >> _HALF) & runs.bitmap) != 0) if header.extended_l2 else nothing,
+        homeless=~compressed & (host == 0) & ((runs.bitmap & ALLOCATED_BITS) != 0) if header.extended_l2 else nothing,
+        copied_compressed=compressed & ((runs.word & COPIED) != 0),
+        mapped_compressed=mapped,
+    )
+
+
+def _compressed_places(words: Words, cluster_bits: int) -> tuple[Integers, Integers]:
+    """Returns file offset and length in bytes of each Compressed Clusters Descriptor."""
+    offset_bits = 62 - (cluster_bits - 8)
+    offset = (words & np.uint64((1 << offset_bits) - 1)).astype(np.int64)
+    sectors = ((words & np.uint64(layout.COMPRESSED_FLAG - 1)) >> np.uint64(offset_bits)).astype(np.int64)
+    return offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR
+
+
+def contains_data(runs: Runs, header: Header) -> Mask:
+    """Whether the allocated entries of each run hold data, rather than a place kept for later."""
+    data: Mask = (runs.bitmap & ALLOCATED_BITS) != 0 if header.extended_l2 else (runs.word & ZERO) == 0
+    return data

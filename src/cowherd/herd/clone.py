@@ -1,0 +1,122 @@
+"""Making overlays: of a sealed base, with its format recorded and a binding in the new header."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError, InvalidRequest, UnsupportedFeature
+from cowherd.formats.layer import BackingReference
+from cowherd.herd.binding import EXTENSION_TYPE, Binding
+from cowherd.herd.condition import condition, record_of
+from cowherd.herd.faults import DriftFound
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.scan import Image
+from cowherd.herd.seal import Sealed, seal
+from cowherd.herd.status import Status
+from cowherd.storage.atomic import sync_directory
+from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+
+@dataclass(frozen=True)
+class Cloned:
+    """A new overlay: its base, the base's name and format as recorded in it, its virtual size, its binding (None without a seal).
+
+    `sealed` is what sealing the base did, None if it was sealed before or was not to be.
+    """
+
+    overlay: Path
+    base: Path
+    backing: BackingReference
+    size: int
+    binding: Binding | None
+    sealed: Sealed | None = None
+
+
+def clone(
+    base: str | os.PathLike[str],
+    overlay: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    base_format: str | None = None,
+    seal_base: bool = True,
+    herd: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Cloned:
+    """Makes `overlay`, a new qcow2 image on `base`, of `size` bytes (None: that of the base), and seals the base if it is not.
+
+    `base_format` is needed only for a base whose format nothing records and that must not be guessed.
+    Raises `InvalidRequest` for a size smaller than the base's, `DriftFound` for a base that is not as its seal left it,
+    `HostFileError` if `overlay` is there already.
+    """
+    target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
+    if os.path.lexists(target):
+        raise HostFileError(overlay, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+    lineage = survey_around(base, herd=herd)
+    image = lineage.find(base, base_format)
+    size = _checked_size(image, size)
+    sealed = None
+    if image.seal is None and seal_base:
+        sealed = seal(base, image_format=image.format, herd=herd, progress=progress)
+    record = record_of(image)
+    if record:
+        _require_as_sealed(lineage, image)
+    reference = BackingReference(stored_name(image.path, target), image.format)
+    binding = Binding.to(record) if record else None
+    _create(target, size, reference, binding)
+    return Cloned(target, image.path, reference, size, binding, sealed)
+
+
+def stored_name(base: Path, overlay: Path) -> str:
+    """Returns how `overlay` names `base`, both resolved paths: relative where both lie in one tree and so move together.
+
+    That is where one's directory holds the other's, or both directories lie side by side; from elsewhere the path is absolute.
+    """
+    here, there = overlay.parent, base.parent
+    together = here == there or here in there.parents or there in here.parents or here.parent == there.parent
+    root = Path(here.anchor)
+    if not together or (here != there and root in (here, there, here.parent, there.parent)):
+        return os.fspath(base)
+    name = os.path.relpath(base, here)
+    return f"./{name}" if ":" in name.split("/", 1)[0] else name  # QEMU takes "a:b" for a protocol
+
+
+def _checked_size(image: Image, size: int | None) -> int:
+    if image.format not in ("qcow2", "raw"):
+        raise UnsupportedFeature(image.path, f"a base of format {image.format}")
+    if image.size is None:
+        raise InvalidRequest(image.problem or f"the size of {image.path} is unknown")
+    if size is not None and size < image.size:
+        raise InvalidRequest(f"an overlay of {size} bytes would cut off the end of its base, which has {image.size}")
+    return image.size if size is None else -(-size // 512) * 512
+
+
+def _require_as_sealed(lineage: Lineage, image: Image) -> None:
+    now = condition(lineage, image)
+    if now.status is not Status.OK:
+        raise DriftFound(image.path, now.status, "make an overlay of it")
+
+
+def _create(path: Path, size: int, reference: BackingReference, binding: Binding | None) -> None:
+    from cowherd.formats.qcow2.create import new_header, write_empty
+    from cowherd.formats.qcow2.options import Qcow2Options
+
+    header = new_header(size, Qcow2Options(), reference)
+    if binding:
+        header = header.with_extension(EXTENSION_TYPE, binding.pack())
+    with HostFile.create(path, exclusive=True) as file:
+        try:
+            write_empty(file, header)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error says more
+                path.unlink()
+            raise
+    sync_directory(path.parent)

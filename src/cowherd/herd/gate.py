@@ -1,0 +1,82 @@
+"""The gate: everything that changes an image asks here first, and is refused where overlays would read other content.
+
+Each function returns quietly if the change may go on. A sealed image is refused whatever stands on it (`BaseSealed`), an unsealed
+one while others stand on it (`BaseInUse`); both name the dependents. Dependents are looked for in the directory of the image,
+and in the directories in `herd`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cowherd.errors import BaseInUse, BaseSealed
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.scan import Image
+
+PathName = str | os.PathLike[str]
+
+
+def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[PathName] = ()) -> None:
+    """Refuses to change the content of an image that is sealed or has dependents. An image that is not there passes."""
+    if os.path.exists(path):
+        lineage = survey_around(path, herd=herd)
+        _refuse(lineage.find(path), action, lineage.dependents(lineage.find(path)))
+
+
+def guard_replace(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
+    """Refuses to put another image in the place of one that is sealed or has dependents."""
+    guard_write(path, "replace", herd=herd)
+
+
+def guard_resize(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
+    """Refuses to resize an image that is sealed or has dependents."""
+    guard_write(path, "resize", herd=herd)
+
+
+def guard_delete(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
+    """Refuses to delete an image that is sealed or has dependents."""
+    guard_write(path, "delete", herd=herd)
+
+
+def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> None:
+    """Refuses to give a sealed image another base, and, unless the rebase keeps its content, one that has dependents."""
+    lineage = survey_around(path, herd=herd)
+    image = lineage.find(path)
+    _refuse(image, "rebase", [] if keeps_content and not image.seal else lineage.dependents(image))
+
+
+def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
+    """Refuses to commit `overlay` into `base` (its own backing file by default) where others than the overlay would be hit.
+
+    What stands on the overlay keeps its content. Images between the two are used up by the commit and don't count, but what else
+    stands on them does. An overlay that is sealed is refused too, since committing empties it.
+    """
+    lineage = survey_around(overlay, *([base] if base else []), herd=herd)
+    top = lineage.find(overlay)
+    target = lineage.find(base) if base else lineage.parent(top)
+    if target is None:
+        return  # the commit itself says that there is nothing to commit into
+    chain = lineage.chain(top)
+    keys = [image.key for image in chain]
+    used_up = chain[: keys.index(target.key)] if target.key in keys else [top]
+    spared = {image.key for image in (*used_up, *lineage.dependents(top))}
+    _refuse(target, "commit into", [hit for hit in lineage.dependents(target) if hit.key not in spared])
+    for image in used_up:
+        if image.seal:
+            raise BaseSealed(image.path, "commit", [dependent.path for dependent in lineage.dependents(image)])
+
+
+def _refuse(image: Image, action: str, dependents: Iterable[Image]) -> None:
+    paths = [dependent.path for dependent in dependents]
+    if image.seal:
+        raise BaseSealed(image.path, action, paths)
+    if paths:
+        raise BaseInUse(image.path, action, paths)
+
+
+def dependents_of(path: PathName, *, herd: Sequence[PathName] = ()) -> list[Path]:
+    """Returns every overlay in the herd whose chain passes through the image at `path`."""
+    lineage: Lineage = survey_around(path, herd=herd)
+    return [image.path for image in lineage.dependents(lineage.find(path))]

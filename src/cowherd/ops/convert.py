@@ -1,0 +1,161 @@
+"""Copying the content of images into another image, in another format or with other choices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cowherd import extents as ext
+from cowherd.errors import InvalidRequest
+from cowherd.formats.qcow2.create import new_header
+from cowherd.formats.qcow2.options import Qcow2Options
+from cowherd.image.open import open_disk
+from cowherd.ops.copying import CHUNK_BYTES, Progress, WriteJob, pump
+from cowherd.ops.create import FORMATS, SECTOR, create
+from cowherd.ops.plan import Step, plan_copy, steps
+from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
+from cowherd.ops.sources import Concatenation
+from cowherd.storage import locks
+from cowherd.storage.hostfile import HostFile
+from cowherd.text import printable
+
+Path = str | os.PathLike[str]
+DEFAULT_SPARSE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What was asked of the target."""
+
+    path: Path
+    format: str
+    options: Mapping[str, str]
+    backing: str | None
+    backing_format: str | None
+    compress: bool
+    sparse_size: int
+
+
+def convert(
+    sources: Path | Sequence[Path],
+    target: Path,
+    *,
+    source_format: str | None = None,
+    target_format: str = "raw",
+    options: Mapping[str, str] | None = None,
+    backing: str | None = None,
+    backing_format: str | None = None,
+    compress: bool = False,
+    sparse_size: int = DEFAULT_SPARSE_SIZE,
+    create_target: bool = True,
+    target_is_zero: bool = False,
+    force_share: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Makes `target` hold what the guest sees of the sources, one behind the other.
+
+    With `backing` the target is an overlay of that file, and only what the source holds itself is copied: the backing file's content
+    must be that of the source's. `sparse_size` is how many bytes of zeros in a row become a hole; 0 makes a fully allocated
+    target. `create_target=False` writes into an image that exists and is large enough; `target_is_zero` promises that it
+    reads as zeros.
+
+    Raises `InvalidRequest`, `HostFileError`, and what opening the sources raises; sources are never changed. A qcow2 target that
+    could not be finished is not an image; a raw one has holes where data is missing.
+    """
+    if target_format not in FORMATS:
+        raise InvalidRequest(f"Unknown file format '{printable(target_format)}'")
+    if sparse_size % SECTOR:
+        raise InvalidRequest(f"the sparse size must be a multiple of {SECTOR} bytes")
+    wanted = _Target(target, target_format, dict(options or {}), backing, backing_format, compress, sparse_size)
+    paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    with ExitStack() as stack:
+        disks = [stack.enter_context(open_disk(path, format=source_format, force_share=force_share)) for path in paths]
+        source = Concatenation(disks)
+        if create_target:
+            sink = _new_target(stack, source.size, wanted)
+        else:
+            sink = _existing_target(stack, source.size, wanted, is_zero=target_is_zero)
+        _copy(source, sink, wanted, progress)
+
+
+def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
+    """Makes the file and the sink that fills it."""
+    if wanted.format == "raw" and wanted.compress:
+        raise InvalidRequest("Compression not supported for this file format")
+    preallocation = wanted.options.get("preallocation", "off")
+    if wanted.compress and preallocation != "off":
+        raise InvalidRequest("Compression and preallocation not supported at the same time")
+    if wanted.format == "raw":
+        create(wanted.path, size, format="raw", options=wanted.options, backing=wanted.backing)
+        file = HostFile.open(wanted.path, writable=True, lock=locks.WRITE_RAW)
+        return RawFile(stack.enter_context(file), wanted.sparse_size)
+    if wanted.backing is not None or preallocation != "off":
+        return _image_written_through_its_tables(stack, size, wanted)
+    header = new_header(-(-size // SECTOR) * SECTOR, Qcow2Options.from_mapping(wanted.options))
+    header.pack()  # refuses what does not fit while an old file of that name is still whole
+    file = stack.enter_context(HostFile.create(wanted.path))
+    file.lock(locks.WRITE)
+    if wanted.compress:
+        return NewCompressedQcow2(file, header)
+    return NewQcow2(file, header, keep_zeros=not wanted.sparse_size)
+
+
+def _image_written_through_its_tables(stack: ExitStack, size: int, wanted: _Target) -> Sink:
+    """An overlay may need bytes of its backing file to fill a cluster, and a preallocated image has its clusters already."""
+    options = dict(wanted.options)
+    create(wanted.path, size, options=options, backing=wanted.backing, backing_format=wanted.backing_format)
+    disk = stack.enter_context(open_disk(wanted.path, format=wanted.format, writable=True))
+    sparse = wanted.sparse_size
+    return ExistingImage(disk, sparse_size=sparse, compress=wanted.compress, is_zero=True, backing_size=disk.backing_size)
+
+
+def _existing_target(stack: ExitStack, size: int, wanted: _Target, *, is_zero: bool) -> Sink:
+    disk = stack.enter_context(open_disk(wanted.path, format=wanted.format, writable=True))
+    if disk.size < size:
+        raise InvalidRequest("output file is smaller than input file")
+    return ExistingImage(disk, sparse_size=wanted.sparse_size, compress=wanted.compress, is_zero=is_zero)
+
+
+def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress | None) -> None:
+    """Feeds the sink with all that the source shows, in guest order."""
+
+    def load(step: Step) -> Prepared | None:
+        if step.is_zero:
+            return None
+        buffer = memoryview(bytearray(step.end - step.start))
+        source.readinto(step.start, buffer)
+        return sink.prepare(buffer)
+
+    def store(step: Step, chunk: Prepared | None) -> WriteJob | None:
+        if progress:
+            progress(step.end, source.size)
+        if chunk is None:
+            sink.zero(step.start, step.end)
+            return None
+        return sink.put(step.start, chunk)
+
+    pump(_steps(source, sink, wanted), load, store)
+    sink.finish()
+    if progress:
+        progress(source.size, source.size)
+
+
+def _steps(source: Concatenation, sink: Sink, wanted: _Target) -> Iterator[Step]:
+    """Plans one batch of extents at a time, so that memory does not grow with the image.
+
+    A range that was widened to the target's alignment may reach into the next batch, whose plan then leaves it out.
+    """
+    size = max(CHUNK_BYTES, sink.alignment)
+    overlay = wanted.backing is not None
+    done = 0
+    for batch in source.extents(depth=1 if overlay else None):
+        plan = plan_copy(wanted.path, batch, alignment=sink.alignment, limit=source.size, backing_is_zero=not overlay)
+        left = np.array([[done, source.size]], np.int64)
+        plan = replace(plan, copy=ext.intersect(plan.copy, left), zero=ext.intersect(plan.zero, left))
+        for step in steps(plan, size):
+            yield step
+            done = max(done, step.end)

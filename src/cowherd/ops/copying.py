@@ -1,0 +1,82 @@
+"""Moving bytes: loads run ahead on a few threads, results are stored in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK_BYTES = 2 << 20
+"""Bytes moved at once: large enough that a system call costs nothing, small enough to keep several in memory."""
+_AHEAD = 4
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) as a job goes on."""
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+WriteJob = Callable[[], None]
+
+
+def pump(
+    items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]
+) -> None:
+    """Loads items on threads, a few ahead, and stores each in the order given.
+
+    `store(item, loaded)` runs in the calling thread; what it returns, if anything, is run on a thread: the write itself, once its
+    place is decided. The first error ends the job and is raised; everything that was started has ended by then.
+    """
+    loads: deque[tuple[Item, Future[Loaded]]] = deque()
+    writes: deque[Future[None]] = deque()
+
+    def store_one() -> None:
+        item, future = loads.popleft()
+        job = store(item, future.result())
+        if job is not None:
+            writes.append(pool.submit(job))
+        if len(writes) > _AHEAD:
+            writes.popleft().result()
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        try:
+            for item in items:
+                loads.append((item, pool.submit(load, item)))
+                if len(loads) > _AHEAD:
+                    store_one()
+            while loads:
+                store_one()
+            while writes:
+                writes.popleft().result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def nonzero_units(data: bytes | bytearray | memoryview, unit: int) -> NDArray[np.bool_]:
+    """Returns which units of `unit` bytes hold anything but zeros; the last one may be shorter. `unit` is a multiple of 8.
+
+    Most units that hold data show it in their first word, so few are looked at whole.
+    """
+    whole = len(data) // unit
+    words = np.frombuffer(data, np.uint64, whole * unit // 8).reshape(whole, unit // 8)
+    found: NDArray[np.bool_] = words[:, 0] != 0
+    doubtful = np.flatnonzero(~found)
+    for index in doubtful.tolist():
+        found[index] = words[index].any()
+    if len(data) > whole * unit:
+        rest = bool(np.frombuffer(data, np.uint8, -1, whole * unit).any())
+        found = np.append(found, rest)
+    return found
+
+
+def runs_of(mask: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
+    """Returns (first, end, value) for each run of equal values."""
+    if not len(mask):
+        return []
+    borders = [0, *(np.flatnonzero(np.diff(mask)) + 1).tolist(), len(mask)]
+    return [(first, end, bool(mask[first])) for first, end in zip(borders[:-1], borders[1:], strict=True)]

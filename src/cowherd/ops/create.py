@@ -1,0 +1,140 @@
+"""Making a new image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.qcow2.builder import Builder
+from cowherd.formats.qcow2.create import new_header, write_empty
+from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
+from cowherd.image.backing import path_of
+from cowherd.image.open import open_disk
+from cowherd.storage import locks
+from cowherd.storage.hostfile import HostFile
+from cowherd.text import printable
+
+SECTOR = 512
+FORMATS = ("raw", "qcow2")
+
+
+def create(
+    path: str | os.PathLike[str],
+    size: int | None = None,
+    *,
+    format: str = "qcow2",
+    options: Mapping[str, str] | Qcow2Options | None = None,
+    backing: str | None = None,
+    backing_format: str | None = None,
+    unsafe: bool = False,
+) -> int:
+    """Makes an empty image of `size` bytes (rounded up to whole sectors), or of its backing file's size; returns the size.
+
+    `backing` is stored as given, relative to the new image; its format must be named, because guessing the format of a file that a
+    guest wrote is not safe. The backing file must open unless `unsafe`. `options` are those of `qemu-img create -o`.
+    An existing file is replaced. Raises `InvalidRequest`, `BackingFileError`, `HostFileError`, `ImageInUse`.
+    """
+    if format not in FORMATS:
+        raise InvalidRequest(f"Unknown file format '{printable(format)}'")
+    reference = _reference(backing, backing_format)
+    if format == "raw" and reference is not None:
+        raise InvalidRequest("Backing file not supported for file format 'raw'")
+    if reference is not None and (size is None or not unsafe):
+        size = _size_of_backing(path, reference, size)
+    if size is None:
+        raise InvalidRequest("Image creation needs a size parameter")
+    size = -(-size // SECTOR) * SECTOR
+    if format == "raw":
+        _create_raw(path, size, options)
+    else:
+        chosen = options if isinstance(options, Qcow2Options) else Qcow2Options.from_mapping(options or {})
+        _create_qcow2(path, new_header(size, chosen, reference), chosen.preallocation)
+    return size
+
+
+def _reference(backing: str | None, backing_format: str | None) -> BackingReference | None:
+    if backing is None:
+        if backing_format is not None:
+            raise InvalidRequest("a backing format is named, but no backing file")
+        return None
+    if backing_format is None:
+        raise InvalidRequest("backing file specified without its format; name it (-F), guessing it is not safe")
+    if backing_format not in FORMATS:
+        raise InvalidRequest(f"Unknown backing file format '{printable(backing_format)}'")
+    return BackingReference(backing, backing_format)
+
+
+def _size_of_backing(path: str | os.PathLike[str], reference: BackingReference, size: int | None) -> int:
+    """Opens the backing file to see that it can be opened; returns `size`, or the backing file's where that is None."""
+    backing_path = path_of(path, reference)
+    if _same_file(Path(path), backing_path):
+        raise InvalidRequest(f"Error: Trying to create an image with the same filename as the backing file: {printable(path)}")
+    try:
+        with open_disk(backing_path, format=reference.format) as disk:
+            return disk.size if size is None else size
+    except BackingFileError:
+        raise
+    except CowherdError as error:
+        raise BackingFileError(path, reference.name, str(error)) from error
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.exists() and b.exists() and os.path.samefile(a, b)
+
+
+def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, str] | Qcow2Options | None) -> None:
+    if isinstance(options, Qcow2Options):
+        raise InvalidRequest("qcow2 options do not fit a raw image")
+    preallocation = _raw_preallocation(options or {})
+    with HostFile.create(path, lock=locks.CREATE) as file:
+        _set_length(file, size)
+        if preallocation in ("falloc", "full") and size:
+            file.preallocate(0, size)
+        file.flush()
+
+
+def _raw_preallocation(options: Mapping[str, str]) -> str:
+    for name in options:
+        if name != "preallocation":
+            raise InvalidRequest(f"Invalid parameter '{printable(name)}'")
+    chosen = options.get("preallocation", "off")
+    if chosen not in PREALLOCATIONS or chosen == "metadata":
+        raise InvalidRequest(f"Unsupported preallocation mode '{printable(chosen)}'")
+    return chosen
+
+
+def _set_length(file: HostFile, size: int) -> None:
+    if file.is_block_device:
+        if file.size() < size:
+            raise InvalidRequest(f"{printable(file.path)} is a device of {file.size()} bytes, too small for {size}")
+    else:
+        file.truncate(size)
+
+
+def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: str) -> None:
+    header.pack()  # refuses what does not fit while an old file of that name is still whole
+    if header.backing is not None and preallocation != "off" and not header.extended_l2:
+        raise InvalidRequest("Backing file and preallocation can only be used at the same time if extended_l2 is enabled")
+    with HostFile.create(path, lock=locks.CREATE) as file:
+        if preallocation == "off":
+            write_empty(file, header)
+        else:
+            _preallocate(file, header, preallocation)
+
+
+def _preallocate(file: HostFile, header: Header, preallocation: str) -> None:
+    """Maps every guest cluster; with extended L2 entries the subclusters stay unallocated, so that a backing file shows."""
+    import numpy as np
+
+    builder = Builder(file, header)
+    clusters = -(-header.size // header.cluster_size)
+    if clusters:
+        bitmaps = np.zeros(clusters, np.uint64) if header.extended_l2 else None
+        host = builder.place_data(0, clusters, bitmaps)
+        if preallocation in ("falloc", "full"):
+            file.preallocate(host, clusters * header.cluster_size)
+    builder.finish()

@@ -1,0 +1,40 @@
+"""What a conversion reads: one disk, or several one behind the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cowherd.extents import Extents
+from cowherd.image.disk import Disk
+
+
+class Concatenation:
+    """Disks read as one, the first byte of each behind the last of the one before."""
+
+    def __init__(self, disks: Sequence[Disk]):
+        self.disks = tuple(disks)
+        self.starts: list[int] = []
+        self.size = 0
+        for disk in disks:
+            self.starts.append(self.size)
+            self.size += disk.size
+
+    def readinto(self, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` from byte `start` on; what lies behind the last disk reads as zeros."""
+        end = start + len(buffer)
+        for first, disk in zip(self.starts, self.disks, strict=True):
+            lo, hi = max(start, first), min(end, first + disk.size)
+            if lo < hi:
+                disk.readinto(lo - first, buffer[lo - start : hi - start])
+        if end > self.size:
+            inside = max(0, self.size - start)
+            buffer[inside:] = bytes(len(buffer) - inside)
+
+    def extents(self, *, depth: int | None = None) -> Iterator[Extents]:
+        """Yields the extents of all disks as batches; `host` and `depth` are those within each disk."""
+        for first, disk in zip(self.starts, self.disks, strict=True):
+            for batch in disk.extents(depth=depth):
+                if first:
+                    batch = batch.copy()
+                    batch["start"] += first
+                yield batch
