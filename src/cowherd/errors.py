@@ -19,6 +19,20 @@ from cowherd.text import printable
 if TYPE_CHECKING:
     from os import PathLike
 
+__all__ = [
+    "BackingFileError",
+    "BaseInUse",
+    "BaseSealed",
+    "CowherdError",
+    "HostFileError",
+    "ImageCorrupt",
+    "ImageFormatError",
+    "ImageInUse",
+    "InvalidRequest",
+    "ReadOnlyImage",
+    "UnsupportedFeature",
+]
+
 PREVIEWED_NAMES = 3
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 _SUFFIXES = "BKMGTPE"
-_SIZE = re.compile(r"(0x[0-9a-f]+|[0-9]+)(?:\.([0-9]{1,18}))?([bkmgtpe]?)", re.IGNORECASE)
+_SIZE = re.compile(r"(?:0x([0-9a-f]+)|([0-9]+)(?:\.([0-9]{1,18}))?)([bkmgtpe]?)", re.IGNORECASE)
 
 
 def printable(name: str | bytes | os.PathLike[Any]) -> str:
@@ -31,10 +31,12 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise ValueError(f"'{printable(text)}' is not a size")
-    whole, fraction, suffix = match.groups()
+    hexadecimal, whole, fraction, suffix = match.groups()
     unit_bits = 10 * _SUFFIXES.index((suffix or "B").upper())
     if not fraction:
-        return int(whole, 0) << unit_bits
+        number: int = int(hexadecimal, 16) if hexadecimal else int(whole)
+        return number << unit_bits
     if not unit_bits:
         raise ValueError(f"'{printable(text)}' is not a whole number of bytes")
-    return (int(whole) << unit_bits) + (int(fraction) << unit_bits) // 10 ** len(fraction)
+    part: int = (int(fraction) << unit_bits) // 10 ** len(fraction)
+    return (int(whole) << unit_bits) + part

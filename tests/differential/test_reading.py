@@ -30,7 +30,7 @@ pytestmark = pytest.mark.qemu("qemu-io")
 def test_reads_what_qemu_io_wrote(features: Features, tmp_path: Path):
     size = features.odd_size
     image = create_with_qemu(tmp_path / "image.qcow2", features, size)
-    run_in_qemu(image, workload(1, features, size))
+    run_in_qemu(image, workload(1, features, size), features)
     truth = qemu_content(image, tmp_path / "truth.raw")
     with open_disk(image) as disk:
         assert disk.size == size
@@ -42,9 +42,9 @@ def test_reads_what_qemu_io_wrote(features: Features, tmp_path: Path):
 def test_reads_an_overlay_that_qemu_io_wrote_to(features: Features, tmp_path: Path):
     size = features.odd_size
     base = create_with_qemu(tmp_path / "base.qcow2", features, size)
-    run_in_qemu(base, workload(2, features, size))
+    run_in_qemu(base, workload(2, features, size), features)
     overlay = create_with_qemu(tmp_path / "overlay.qcow2", features, size, backing=base)
-    run_in_qemu(overlay, workload(3, features, size))
+    run_in_qemu(overlay, workload(3, features, size), features)
     truth = qemu_content(overlay, tmp_path / "truth.raw")
     with open_disk(overlay) as disk:
         assert_same_windows(disk, truth, features.windows(size))
@@ -69,7 +69,7 @@ def test_reads_preallocated_images(features: Features, preallocation: str, tmp_p
     size = 3 * MIB // features.cluster_size * features.cluster_size + 512
     image = tmp_path / "image.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", "-o", f"{features.options},preallocation={preallocation}", image, size)
-    run_in_qemu(image, workload(5, features, size))
+    run_in_qemu(image, workload(5, features, size, kinds=("write", "zero", "unmap", "discard")), features)
     truth = qemu_content(image, tmp_path / "truth.raw")
     with open_disk(image) as disk:
         assert_same_windows(disk, truth, [(0, size)])
@@ -80,10 +80,10 @@ def test_reads_preallocated_images(features: Features, preallocation: str, tmp_p
 def test_reads_an_image_with_internal_snapshots(features: Features, tmp_path: Path, qemu_img: qemu.Tool):
     size = features.odd_size
     image = create_with_qemu(tmp_path / "image.qcow2", features, size)
-    run_in_qemu(image, workload(6, features, size))
+    run_in_qemu(image, workload(6, features, size), features)
     if features.refcount_bits > 1:
         qemu_img("snapshot", "-c", "before", image)
-    run_in_qemu(image, workload(7, features, size))
+    run_in_qemu(image, workload(7, features, size, kinds=("write", "zero", "unmap", "discard")), features)
     truth = qemu_content(image, tmp_path / "truth.raw")
     with open_disk(image) as disk:
         assert_same_windows(disk, truth, features.windows(size))
@@ -99,7 +99,7 @@ def test_reads_chains_of_layers_of_several_sizes(features: Features, sizes: tupl
         kind = TELLING[(TELLING.index(features) + depth) % len(TELLING)]
         size = factor * MIB + 512 * (depth + 1)
         layers.append(create_with_qemu(tmp_path / f"layer{depth}.qcow2", kind, size, backing=layers[-1] if layers else None))
-        run_in_qemu(layers[-1], workload(8 + depth, kind, size))
+        run_in_qemu(layers[-1], workload(8 + depth, kind, size), kind)
     truth = qemu_content(layers[-1], tmp_path / "truth.raw")
     with open_disk(layers[-1]) as disk:
         assert len(disk.layers) == len(sizes)
@@ -114,7 +114,7 @@ def test_reads_deep_chains(depth: int, tmp_path: Path):
     layers: list[Path] = []
     for number in range(depth + 1):
         layers.append(create_with_qemu(tmp_path / f"layer{number}.qcow2", features, size, backing=layers[-1] if layers else None))
-        run_in_qemu(layers[-1], workload(20 + number, features, size, number=5))
+        run_in_qemu(layers[-1], workload(20 + number, features, size, number=5), features)
     truth = qemu_content(layers[-1], tmp_path / "truth.raw")
     with open_disk(layers[-1]) as disk:
         assert_same_windows(disk, truth, [(0, size)])
@@ -127,7 +127,7 @@ def test_reads_an_overlay_of_a_raw_base(features: Features, tmp_path: Path):
     base = Model(tmp_path / "base.raw", size - 100 * 512)
     base.apply(workload(9, features, base.size, kinds=("write",)))
     overlay = create_with_qemu(tmp_path / "overlay.qcow2", features, size, backing=base.path, backing_format="raw")
-    run_in_qemu(overlay, workload(10, features, size))
+    run_in_qemu(overlay, workload(10, features, size), features)
     truth = qemu_content(overlay, tmp_path / "truth.raw")
     with open_disk(overlay) as disk:
         assert_same_windows(disk, truth, [(0, size)])
@@ -149,7 +149,7 @@ def _names(base: Path) -> dict[str, str]:
 def test_follows_every_form_of_backing_file_name(form: str, tmp_path: Path, qemu_img: qemu.Tool):
     features = Features()
     base = create_with_qemu(tmp_path / "base.qcow2", features, MIB)
-    run_in_qemu(base, [Request("write", 12345, 77777, 1)])
+    run_in_qemu(base, [Request("write", 12345, 77777, 1)], features)
     overlay = tmp_path / "overlay.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", "-b", _names(base)[form], "-F", "qcow2", overlay)
     truth = qemu_content(overlay, tmp_path / "truth.raw")

@@ -19,6 +19,7 @@ from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.status import Status
+from cowherd.image.backing import has_protocol
 from cowherd.storage.atomic import sync_directory
 from cowherd.storage.hostfile import HostFile
 
@@ -80,13 +81,17 @@ def stored_name(base: Path, overlay: Path) -> str:
 
     That is where one's directory holds the other's, or both directories lie side by side; from elsewhere the path is absolute.
     """
-    here, there = overlay.parent, base.parent
-    together = here == there or here in there.parents or there in here.parents or here.parent == there.parent
-    root = Path(here.anchor)
-    if not together or (here != there and root in (here, there, here.parent, there.parent)):
-        return os.fspath(base)
-    name = os.path.relpath(base, here)
-    return f"./{name}" if ":" in name.split("/", 1)[0] else name  # QEMU takes "a:b" for a protocol
+    name = os.path.relpath(base, overlay.parent) if _together(overlay.parent, base.parent) else os.fspath(base)
+    return f"./{name}" if has_protocol(name) else name
+
+
+def _together(here: Path, there: Path) -> bool:
+    if here == there:
+        return True
+    tree = next(
+        (place for place in (here, there, here.parent) if {place} <= {here, *here.parents} & {there, *there.parents}), None
+    )
+    return tree is not None and tree != Path(here.anchor)
 
 
 def _checked_size(image: Image, size: int | None) -> int:

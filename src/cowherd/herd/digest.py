@@ -19,7 +19,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from cowherd import extents
-from cowherd.extents import Ranges
+from cowherd.extents import Extents, Ranges
 from cowherd.herd.workers import share_out
 
 if TYPE_CHECKING:
@@ -96,25 +96,80 @@ def data_runs(disk: Disk) -> Ranges:
 
 def digests_of(disk: Disk, runs: Ranges, progress: Progress | None = None) -> Digests:
     """Returns the digest of every block in `runs`; what lies past the disk's end counts as zeros."""
-    out = np.empty((extents.total(runs), DIGEST_BYTES), np.uint8)
+    out = np.tile(np.frombuffer(ZERO_DIGEST, np.uint8), (extents.total(runs), 1))
     buffers = threading.local()
 
-    def hash_task(task: tuple[int, list[tuple[int, int]]]) -> int:
-        row, pieces = task
+    def hash_task(task: _Task) -> int:
         if not hasattr(buffers, "bytes"):
             buffers.bytes = memoryview(bytearray(_TASK_BLOCKS * BLOCK))
         used = 0
-        for first, count in pieces:
-            part = buffers.bytes[used * BLOCK : (used + count) * BLOCK]
-            read_padded(disk, first * BLOCK, part)
+        for first, count in task.pieces:
+            task.window.read(disk, first * BLOCK, buffers.bytes[used * BLOCK : (used + count) * BLOCK])
             used += count
         views = (buffers.bytes[start : start + BLOCK] for start in range(0, used * BLOCK, BLOCK))
         joined = b"".join(blake3(view).digest() for view in views)
-        out[row : row + used] = np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
+        out[task.row : task.row + used] = np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
         return used * BLOCK
 
-    share_out(_tasks(runs), hash_task, len(out) * BLOCK, progress)
+    share_out(_tasks(disk, runs), hash_task, len(out) * BLOCK, progress)
     return out
+
+
+class _Window:
+    """A stretch of a disk with its extents, so that they are looked up once and not for every read."""
+
+    def __init__(self, cover: Extents):
+        self.cover = cover
+        self.starts = np.ascontiguousarray(cover["start"])
+        self.start, self.end = int(self.starts[0]), int(self.starts[-1] + cover["length"][-1])
+
+    def read(self, disk: Disk, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` with guest bytes from `start` on; what lies past the window is past the disk's end, and zeros."""
+        end = min(start + len(buffer), self.end)
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        last = int(np.searchsorted(self.starts, end, side="left"))
+        disk.read_extents(extents.clip(self.cover[first:last], start, end), start, buffer)
+        if end - start < len(buffer):
+            buffer[end - start :] = bytes(len(buffer) - (end - start))
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Up to 64 blocks of one window: `pieces` of (first block, count); `row` is that of the first one's digest."""
+
+    window: _Window
+    row: int
+    pieces: list[tuple[int, int]]
+
+
+def _tasks(disk: Disk, runs: Ranges) -> Iterator[_Task]:
+    inside = extents.intersect(runs, extents.ranges([(0, -(-disk.size // BLOCK))]))
+    if not len(inside):
+        return
+    start, end = int(inside[0, 0]) * BLOCK, min(int(inside[-1, 1]) * BLOCK, disk.size)
+    row = 0
+    for cover in disk.extents(start, end - start):
+        window = _Window(cover)
+        wanted = extents.intersect(inside, extents.ranges([(window.start // BLOCK, -(-window.end // BLOCK))]))
+        for pieces in _portions(wanted):
+            yield _Task(window, row, pieces)
+            row += sum(count for _, count in pieces)
+
+
+def _portions(runs: Ranges) -> Iterator[list[tuple[int, int]]]:
+    """Cuts `runs` into portions of up to 64 blocks."""
+    pieces: list[tuple[int, int]] = []
+    room = _TASK_BLOCKS
+    for first, end in runs.tolist():
+        while first < end:
+            count = min(end - first, room)
+            pieces.append((first, count))
+            first, room = first + count, room - count
+            if not room:
+                yield pieces
+                pieces, room = [], _TASK_BLOCKS
+    if pieces:
+        yield pieces
 
 
 def read_padded(disk: Disk, start: int, buffer: memoryview) -> None:
@@ -173,18 +228,3 @@ def starts_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 def runs_of(blocks: Blocks) -> Ranges:
     """Returns the runs that ascending block numbers form."""
     return extents.normalised(np.column_stack((blocks, blocks + 1)))
-
-
-def _tasks(runs: Ranges) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Cuts `runs` into tasks of up to 64 blocks: (row of the first block's digest, [(first block, count), ...])."""
-    row, gathered, pieces = 0, 0, list[tuple[int, int]]()
-    for first, end in runs.tolist():
-        while first < end:
-            count = min(end - first, _TASK_BLOCKS - gathered)
-            pieces.append((first, count))
-            first, gathered = first + count, gathered + count
-            if gathered == _TASK_BLOCKS:
-                yield row, pieces
-                row, gathered, pieces = row + gathered, 0, []
-    if pieces:
-        yield row, pieces

@@ -12,17 +12,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cowherd.errors import BaseInUse, BaseSealed
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import survey_around
 from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
 
 
 def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[PathName] = ()) -> None:
-    """Refuses to change the content of an image that is sealed or has dependents. An image that is not there passes."""
+    """Refuses to change the content of an image that is sealed or has dependents. What is not there, or no image, passes."""
     if os.path.exists(path):
         lineage = survey_around(path, herd=herd)
-        _refuse(lineage.find(path), action, lineage.dependents(lineage.find(path)))
+        image = lineage.known(path)
+        if image:
+            _refuse(image, action, lineage.dependents(image))
 
 
 def guard_replace(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
@@ -43,8 +45,9 @@ def guard_delete(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
 def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> None:
     """Refuses to give a sealed image another base, and, unless the rebase keeps its content, one that has dependents."""
     lineage = survey_around(path, herd=herd)
-    image = lineage.find(path)
-    _refuse(image, "rebase", [] if keeps_content and not image.seal else lineage.dependents(image))
+    image = lineage.known(path)
+    if image:
+        _refuse(image, "rebase", [] if keeps_content and not image.seal else lineage.dependents(image))
 
 
 def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
@@ -54,10 +57,10 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
     stands on them does. An overlay that is sealed is refused too, since committing empties it.
     """
     lineage = survey_around(overlay, *([base] if base else []), herd=herd)
-    top = lineage.find(overlay)
-    target = lineage.find(base) if base else lineage.parent(top)
-    if target is None:
-        return  # the commit itself says that there is nothing to commit into
+    top = lineage.known(overlay)
+    target = lineage.known(base) if base else lineage.parent(top) if top else None
+    if top is None or target is None:
+        return  # the commit itself says what is missing
     chain = lineage.chain(top)
     keys = [image.key for image in chain]
     used_up = chain[: keys.index(target.key)] if target.key in keys else [top]
@@ -78,5 +81,5 @@ def _refuse(image: Image, action: str, dependents: Iterable[Image]) -> None:
 
 def dependents_of(path: PathName, *, herd: Sequence[PathName] = ()) -> list[Path]:
     """Returns every overlay in the herd whose chain passes through the image at `path`."""
-    lineage: Lineage = survey_around(path, herd=herd)
+    lineage = survey_around(path, herd=herd)
     return [image.path for image in lineage.dependents(lineage.find(path))]

@@ -80,17 +80,24 @@ class Lineage:
             return Link(name, path, None, str(error))
         return Link(name, path, target.key if target else None, None if target else "it is not an image file")
 
+    def known(self, path: str | os.PathLike[str]) -> Image | None:
+        """Returns the image that `path` names, or None where the scan met no such image."""
+        try:
+            info = os.stat(path)
+        except OSError:
+            return None
+        return self.images.get((info.st_dev, info.st_ino))
+
     def find(self, path: str | os.PathLike[str], image_format: str | None = None) -> Image:
         """Returns the image that `path` names; `image_format` is its format if the herd does not record it, None guesses.
 
         Raises `HostFileError` if there is none.
         """
         try:
-            info = os.stat(path)
+            os.stat(path)
         except OSError as error:
             raise HostFileError(path, "open", error) from error
-        image = self.images.get((info.st_dev, info.st_ino))
-        return image or self._adopt(Path(os.path.abspath(path)), image_format)
+        return self.known(path) or self._adopt(Path(os.path.abspath(path)), image_format)
 
     def _adopt(self, path: Path, image_format: str | None) -> Image:
         """Adds a file that the scan could not know to be an image: a raw one that is named for the first time."""

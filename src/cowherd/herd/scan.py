@@ -67,6 +67,14 @@ class Found:
     unreadable: list[Path] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
 
+    def looks_like_an_image(self, path: str) -> bool:
+        """Returns whether a file begins as qcow2 images do: all that is asked of most files, which are none."""
+        try:
+            return _starts_with_magic(path)
+        except OSError:
+            self.unreadable.append(Path(path))
+            return False
+
     def add(self, path: Path, recorded_format: str | None = None) -> Image | None:
         """Looks at one file and adds it, or its new name, if it is an image; returns the image.
 
@@ -99,7 +107,7 @@ def scan(directories: Iterable[str | os.PathLike[str]]) -> Found:
         for path in files_under(directory, found.unreadable):
             if path.endswith(SUFFIX):
                 seals.append(Path(path))
-            else:
+            elif found.looks_like_an_image(path):
                 found.add(Path(path))
     for seal in seals:
         sealed = seal.with_name(seal.name.removesuffix(SUFFIX))
@@ -165,13 +173,14 @@ def _look_at(path: Path, info: os.stat_result, recorded_format: str | None) -> I
     key, disk_size = (info.st_dev, info.st_ino), info.st_blocks * 512
     if info.st_size >= _SMALLEST_IMAGE and _starts_with_magic(path):
         return _qcow2(path, key, disk_size)
-    if recorded_format in (None, "qcow2") and not is_sealed(path):
-        problem = "it is not a qcow2 image, as its overlay says"
-        return Image(key, (path,), "qcow2", None, disk_size, problem=problem) if recorded_format else None
-    return Image(key, (path,), recorded_format or "raw", _raw_size(path, recorded_format), disk_size)
+    if recorded_format is None:
+        return None
+    if recorded_format == "qcow2":
+        return Image(key, (path,), "qcow2", None, disk_size, problem="it is not a qcow2 image, as it should be")
+    return Image(key, (path,), recorded_format, _raw_size(path, recorded_format), disk_size)
 
 
-def _starts_with_magic(path: Path) -> bool:
+def _starts_with_magic(path: str | Path) -> bool:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         return os.pread(fd, len(MAGIC), 0) == MAGIC
@@ -193,8 +202,8 @@ def _qcow2(path: Path, key: Key, disk_size: int) -> Image:
         return replace(image, problem=str(error))
 
 
-def _raw_size(path: Path, recorded_format: str | None) -> int | None:
-    if recorded_format not in (None, "raw"):
+def _raw_size(path: Path, recorded_format: str) -> int | None:
+    if recorded_format != "raw":
         return None
     with HostFile.open(path, lock=None) as file:
         return -(-file.size() // 512) * 512

@@ -216,7 +216,7 @@ def _from_json(fields: dict[str, Any]) -> SealRecord:
         content_digest=_digest(fields["content_digest"], _DIGEST),
         size=_whole(fields["size"], _MAX_SIZE),
         format=_text(fields["format"]),
-        identity=FileIdentity.from_dict(fields["file"]),
+        identity=FileIdentity.from_dict(_object(fields["file"])),
         chain=tuple(_chain_from_json(file) for file in fields["chain"]),
         level=Protection[_text(fields["level"])],
         mode_before=_whole(fields["mode_before"], 0o7777),
@@ -228,8 +228,14 @@ def _from_json(fields: dict[str, Any]) -> SealRecord:
 
 def _chain_from_json(fields: dict[str, Any]) -> ChainFile:
     digest = fields["content_digest"]
-    identity = FileIdentity.from_dict(fields["file"])
+    identity = FileIdentity.from_dict(_object(fields["file"]))
     return ChainFile(_text(fields["name"]), identity, None if digest is None else _digest(digest, _DIGEST))
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r} is not an object")
+    return value
 
 
 def _whole(value: object, limit: int) -> int:

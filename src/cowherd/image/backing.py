@@ -38,10 +38,12 @@ def has_protocol(name: str) -> bool:
 def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> BackingReference:
     """Returns the backing file's path and its format.
 
-    A plain relative name is relative to the directory in which `overlay` is named, also where that is a symbolic link, as in QEMU;
-    it stays relative if `overlay` is. "file:NAME" and "json:{...}" with a file driver, under a format driver or not, are understood;
-    relative names in those are relative to the working directory, again as in QEMU. The recorded format, if there is one, goes
-    before what the JSON says. Raises `BackingFileError` for anything else: other protocols, and options that would change what is read, are never followed.
+    A plain relative name is relative to the directory in which `overlay` is named, also where that is a symbolic link, as in
+    QEMU; it stays relative if `overlay` is. "file:NAME" and "json:{...}" with a file driver, under a format driver or not, are
+    understood; relative names in those are relative to the working directory, again as in QEMU. The recorded format, if there is
+    one, goes before what the JSON says.
+
+    Raises `BackingFileError` for anything else: other protocols, and options that would change what is read, are never followed.
     """
     name, recorded = reference.name, reference.format
     if name.startswith("json:"):

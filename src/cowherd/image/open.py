@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from cowherd.errors import BackingFileError, HostFileError, UnsupportedFeature
+from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, UnsupportedFeature
 from cowherd.formats import probe
 from cowherd.formats.layer import BackingReference, Layer
 from cowherd.formats.qcow2.image import Qcow2
@@ -75,27 +75,31 @@ def _open_top(path: str | os.PathLike[str], format: str | None, *, writable: boo
 
 
 def _open_backing_files(layers: list[Layer], use: _Use) -> None:
-    visited = {_identity(layers[0])}
+    visited = {(layers[0].file.device, layers[0].file.inode)}
     while (stored := layers[-1].backing) is not None:
         overlay = layers[-1].file.path
-        reference = resolve(overlay, stored)
         if len(layers) >= MAX_CHAIN:
             raise BackingFileError(overlay, stored.name, f"the chain is longer than {MAX_CHAIN} images")
-        layers.append(_open_backing(overlay, stored, reference, use))
-        if _identity(layers[-1]) in visited:
-            raise BackingFileError(overlay, stored.name, "the chain is a loop: this file is an overlay of itself")
-        visited.add(_identity(layers[-1]))
+        layers.append(_open_backing(overlay, stored, use, visited))
 
 
-def _open_backing(overlay: os.PathLike[str], stored: BackingReference, reference: BackingReference, use: _Use) -> Layer:
+def _open_backing(overlay: os.PathLike[str], stored: BackingReference, use: _Use, visited: set[tuple[int, int]]) -> Layer:
+    reference = resolve(overlay, stored)
     try:
         file = HostFile.open(reference.name, lock=None)
     except HostFileError as error:
         raise BackingFileError(overlay, stored.name, str(error)) from error
+    identity = file.device, file.inode
+    if identity in visited:  # asked before the lock, which an image that is being written would not give to itself
+        file.close()
+        raise BackingFileError(overlay, stored.name, "the chain is a loop: this file is an overlay of itself")
+    visited.add(identity)
     try:
         return _as_layer(file, reference.format, use.below, use.below)
     except UnsupportedFeature as error:
         raise BackingFileError(overlay, stored.name, str(error)) from error
+    except ImageFormatError as error:
+        raise BackingFileError(overlay, stored.name, error.problem) from error
 
 
 def _as_layer(file: HostFile, format: str | None, lock: LockMode | None, lock_raw: LockMode | None) -> Layer:
@@ -111,7 +115,3 @@ def _as_layer(file: HostFile, format: str | None, lock: LockMode | None, lock_ra
     except BaseException:
         file.close()
         raise
-
-
-def _identity(layer: Layer) -> tuple[int, int]:
-    return layer.file.device, layer.file.inode

@@ -100,9 +100,10 @@ def _lines(path: Path) -> tuple[str, ...]:
         seen = survey(path)
     except HostFileError:  # nothing to add to the error that is on its way
         return ()
-    suspects = [holder for holder in seen.holders if holder.locking] or list(seen.holders)
+    locking = [holder for holder in seen.holders if holder.locking]
+    suspects = locking or list(seen.holders)
     others = [holder for holder in suspects if not holder.is_this_process]
-    if not others and seen.unreadable:
+    if not others and not locking and seen.unreadable:
         unseen = f"perhaps one of {seen.unreadable} processes that only their user or root may look into"
         return (*map(describe, suspects), unseen)
     return tuple(map(describe, others or suspects))

@@ -13,7 +13,7 @@ from cowherd.image.disk import Disk
 
 SECTOR = 512
 _WINDOW_UNITS = 1 << 18
-_FEW_BYTES = 64 << 10
+_RAW_UNIT = 64 << 10
 
 Mask = NDArray[np.bool_]
 
@@ -29,10 +29,9 @@ class SideBySide:
 
     def windows(self, end: int) -> Iterator[tuple[int, int]]:
         """Yields (start, end) of the guest ranges, small enough for their extents to fit in memory, that cover [0, `end`)."""
-        granularities = [
-            layer.granularity for disk in (self.first, self.second) if disk is not None for layer in disk.layers if layer.granularity > 1
-        ]
-        window = min([_FEW_BYTES, *granularities]) * _WINDOW_UNITS
+        layers = [layer for disk in (self.first, self.second) if disk is not None for layer in disk.layers]
+        smallest = min([_RAW_UNIT, *(layer.granularity for layer in layers if layer.granularity > 1)])
+        window = smallest * _WINDOW_UNITS
         for start in range(0, end, window):
             yield start, min(start + window, end)
 
@@ -54,7 +53,17 @@ class SideBySide:
         numbers = [[files.setdefault(identity, len(files)) for identity in side] or [-1] for side in self._identities]
         same_file = np.array(numbers[0])[a["depth"]] == np.array(numbers[1])[b["depth"]]
         plain = (a["kind"] == ext.DATA) & (a["host"] == b["host"])
-        return same_file & (a["kind"] == b["kind"]) & (plain | (a["kind"] == ext.COMPRESSED))
+        same: Mask = same_file & (a["kind"] == b["kind"]) & (plain | (a["kind"] == ext.COMPRESSED))
+        return same
+
+
+def chunks(ranges: Ranges, size: int) -> Iterator[tuple[int, int]]:
+    """Yields (start, end) pieces of `ranges` in order, cut at multiples of `size`."""
+    for start, end in ranges.tolist():
+        while start < end:
+            stop = min(end, (start // size + 1) * size)
+            yield start, stop
+            start = stop
 
 
 def reads_zero(batch: Extents) -> Mask:
@@ -90,7 +99,7 @@ def read_padded(disk: Disk | None, start: int, length: int) -> NDArray[np.uint8]
     inside = 0 if disk is None else max(0, min(length, disk.size - start))
     buffer = np.empty(length, np.uint8)
     if disk is not None and inside:
-        disk.readinto(start, memoryview(buffer[:inside]))
+        disk.readinto(start, buffer[:inside].data)
     buffer[inside:] = 0
     return buffer
 
@@ -100,9 +109,9 @@ def differing_ranges(start: int, a: NDArray[np.uint8], b: NDArray[np.uint8], uni
 
     The length is whole sectors; the last unit may be shorter.
     """
-    length = len(a)
-    sectors = (a.view(np.uint64) != b.view(np.uint64)).reshape(-1, SECTOR // 8).any(axis=1)
-    positions = np.flatnonzero(sectors) * SECTOR // unit * unit
-    if not len(positions):
+    differs = a.view(np.uint64) != b.view(np.uint64)
+    if not differs.any():
         return np.empty((0, 2), np.int64)
-    return ext.normalised(np.column_stack((positions, np.minimum(positions + unit, length)))) + start
+    sectors = np.flatnonzero(differs.reshape(-1, SECTOR // 8).any(axis=1))
+    positions = sectors * SECTOR // unit * unit
+    return ext.normalised(np.column_stack((positions, np.minimum(positions + unit, len(a))))) + start

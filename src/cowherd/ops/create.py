@@ -118,7 +118,7 @@ def _set_length(file: HostFile, size: int) -> None:
 def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: str) -> None:
     header.pack()  # refuses what does not fit while an old file of that name is still whole
     if header.backing is not None and preallocation != "off" and not header.extended_l2:
-        raise InvalidRequest("Backing file and preallocation can only be used at the same time if extended_l2 is enabled")
+        raise InvalidRequest("Backing file and preallocation can only be used at the same time if extended_l2 is on")
     with HostFile.create(path, lock=locks.CREATE) as file:
         if preallocation == "off":
             write_empty(file, header)

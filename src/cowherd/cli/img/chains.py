@@ -26,13 +26,20 @@ def look(image: Source, exit_code: int = 1) -> list[ImageInfo]:
         for info in iter_chain(image.path, format=image.format, force_share=True):
             found.append(info)
     except CowherdError as error:
-        raise CannotOpen(image.text, "Could not open backing file: " * len(found) + reason(error), exit_code) from error
+        name = found[-1].backing_filename if found else image.path
+        problem = "Could not open backing file: " * len(found) + reason(error, name)
+        raise CannotOpen(image.text, problem, exit_code) from error
     return found
 
 
 def look_before_writing(image: Source) -> list[ImageInfo]:
     """As `look`, with qemu-img's warning about a raw image whose format nobody named."""
     found = look(image)
-    if image.format is None and found[0].format == "raw":
-        err(_PROBED_RAW.format(image.path))
+    warn_about_guess(image, found[0])
     return found
+
+
+def warn_about_guess(image: Source, info: ImageInfo) -> None:
+    """Warns as qemu-img does where an image that is to be written is raw only because its first bytes say nothing else."""
+    if image.format is None and info.format == "raw":
+        err(_PROBED_RAW.format(image.path))

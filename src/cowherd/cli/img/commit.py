@@ -68,7 +68,7 @@ def run(arguments: Arguments) -> int:
                 image.path,
                 format=image.format,
                 base=base,
-                drop=arguments.flag("drop") or arguments.flag("base"),
+                keep_content=arguments.flag("drop") or arguments.flag("base"),
                 progress=progress.callback,
                 break_dependents=arguments.flag("break-dependents"),
             )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from cowherd.cli.img.errors import CommandFailed, UsageError
 from cowherd.cli.img.options import Arguments, Option
 from cowherd.cli.sizes import INT64_MAX, SizeError, SizeRangeError, parse_size
+
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.snapshots import Snapshot
 
 CACHE_MODES = ("none", "off", "writeback", "directsync", "unsafe", "writethrough")
 """qemu-img's cache modes. They are accepted and checked; cowherd writes through the page cache and makes results durable."""
@@ -85,3 +89,13 @@ def one_filename(arguments: Arguments) -> str:
 def wants_json(arguments: Arguments) -> bool:
     """Whether --output=json was given."""
     return arguments.text("output") == "json"
+
+
+def no_snapshot(snapshots: Sequence[Snapshot], wanted: str | None) -> None:
+    """Refuses to read the internal snapshot `wanted`, an id or a name, or snapshot.id=ID,snapshot.name=NAME; None is none."""
+    if wanted is None:
+        return
+    names = [item.partition("=")[2] for item in wanted.split(",")] if wanted.startswith("snapshot.") else [wanted]
+    if not any(name in (snapshot.id, snapshot.name) for name in names for snapshot in snapshots):
+        raise CommandFailed("Failed to load snapshot: Can't find snapshot")
+    raise CommandFailed("Failed to load snapshot: cowherd-img does not read internal snapshots; use qemu-img")

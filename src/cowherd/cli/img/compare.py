@@ -10,7 +10,6 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import Source, source
 from cowherd.cli.progress import ProgressLine
-from cowherd.errors import CowherdError
 
 SYNTAX = Syntax(
     "compare",
@@ -46,12 +45,13 @@ def run(arguments: Arguments) -> int:
     with ProgressLine(arguments.flag("progress") and not quiet, step=2.0) as progress:
         cache_mode(arguments, "cache", "source cache", CANNOT_OPEN)
         first, second = _sources(arguments)
-        sizes = [look(image, CANNOT_OPEN)[0].virtual_size for image in (first, second)]
-        text, code = _compare(arguments, first, second, progress, same_size=sizes[0] == sizes[1])
-        if not quiet:
-            out(text)
+        for image in (first, second):
+            look(image, CANNOT_OPEN)
+        text, code = _compare(arguments, first, second, progress)
         if code == 0:
             progress.finish()
+        if not quiet:
+            out(text)
     return code
 
 
@@ -63,9 +63,9 @@ def _sources(arguments: Arguments) -> tuple[Source, Source]:
         raise CommandFailed(error.message, CANNOT_OPEN) from error
 
 
-def _compare(arguments: Arguments, first: Source, second: Source, progress: ProgressLine, *, same_size: bool) -> tuple[str, int]:
+def _compare(arguments: Arguments, first: Source, second: Source, progress: ProgressLine) -> tuple[str, int]:
     """Returns the verdict's text and the exit code."""
-    from cowherd.ops.compare import compare
+    from cowherd.ops.compare import ReadFailed, compare
 
     strict = arguments.flag("strict")
     try:
@@ -79,17 +79,13 @@ def _compare(arguments: Arguments, first: Source, second: Source, progress: Prog
                 force_share=arguments.flag("force-share"),
                 progress=progress.callback,
             )
-    except CommandFailed:
-        raise
-    except CowherdError as error:
+    except ReadFailed as error:
         raise CommandFailed(explain(error), CANNOT_READ) from error
     if found.reason == "size":
         return "Strict mode: Image size mismatch!\n", DIFFERENT
     if found.reason == "status":
         return f"Strict mode: Offset {found.offset} block status mismatch!\n", DIFFERENT
-    # qemu-img speaks of the sizes once it has come to the end of the smaller image.
-    reached_the_end = found.identical or (found.offset or 0) >= found.common_size
-    warning = "" if same_size or not reached_the_end else "Warning: Image size mismatch!\n"
+    warning = "Warning: Image size mismatch!\n" if found.passed_smaller_end else ""
     if found.identical:
         return f"{warning}Images are identical.\n", 0
     return f"{warning}Content mismatch at offset {found.offset}!\n", DIFFERENT

@@ -16,6 +16,7 @@ from cowherd.cli.img.common import (
     QUIET,
     RATE,
     cache_mode,
+    no_snapshot,
     number_between,
     option_list,
 )
@@ -127,8 +128,7 @@ def _convert(arguments: Arguments, names: Sequence[str], target_name: str, progr
     image_opts = arguments.flag("image-opts") or arguments.flag("source-image-opts")
     sources = [source(arguments, name, "source-format", image_opts=image_opts) for name in names]
     infos = [look(image)[0] for image in sources]
-    if arguments.flag("source-snapshot"):
-        raise CommandFailed("Failed to load snapshot: cowherd-img does not read internal snapshots; use qemu-img")
+    no_snapshot(infos[0].snapshots, arguments.text("source-snapshot"))
     create = not arguments.flag("no-create")
     target = _existing_target(arguments, target_name) if not create else Source(target_name, local_path(target_name), None)
     format = target.format or arguments.text("target-format") or "raw"
@@ -183,10 +183,7 @@ def _check_target(arguments: Arguments, format: str, options: dict[str, str], in
 def _announce_problems(format: str, target_name: str, options: dict[str, str]) -> None:
     """Complains about options with which the target can't be made, before anything is written."""
     with prefixed(f"{target_name}: error while converting {format}: "):
-        if "backing_fmt" in options and "backing_file" not in options:
-            raise CommandFailed("Backing format cannot be used without backing file")
-        format_options.refuse_missing_features(options)
-        format_options.check_choices(format, options)
+        format_options.check(format, options)
         if format == "qcow2":
             from cowherd.formats.qcow2.options import Qcow2Options
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
+
 from cowherd.cli.img import format_options
+from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import BREAK_DEPENDENTS, OBJECT, OPTIONS, QUIET, number_between
 from cowherd.cli.img.errors import CannotOpen, CommandFailed, UsageError
-from cowherd.cli.img.messages import prefixed, reason
+from cowherd.cli.img.messages import prefixed
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err, out
-from cowherd.errors import CowherdError
-from cowherd.ops.info import full_backing_name, image_info, iter_chain
+from cowherd.cli.img.sources import named
+from cowherd.errors import HostFileError
+from cowherd.ops.info import full_backing_name
 
 SYNTAX = Syntax(
     "create",
@@ -68,17 +74,28 @@ def _create(arguments: Arguments, filename: str, format: str, size: int | None) 
         raise CommandFailed("Image creation needs a size parameter")
     if not arguments.flag("quiet"):
         out(f"Formatting '{filename}', fmt={format} {format_options.shown(format, options)}\n")
-    _check(format, options)
-    create(
-        local_path(filename),
-        int(options["size"]),
-        format=format,
-        options=format_options.for_the_format(options),
-        backing=backing,
-        backing_format=backing_format,
-        unsafe=unsafe,
-        break_dependents=arguments.flag("break-dependents"),
-    )
+    _check(format, filename, options)
+    with _naming_what_is_too_large(format):
+        create(
+            local_path(filename),
+            int(options["size"]),
+            format=format,
+            options=format_options.for_the_format(options),
+            backing=backing,
+            backing_format=backing_format,
+            unsafe=unsafe,
+            break_dependents=arguments.flag("break-dependents"),
+        )
+
+
+@contextlib.contextmanager
+def _naming_what_is_too_large(format: str) -> Iterator[None]:
+    try:
+        yield
+    except HostFileError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise CommandFailed(f"The image size is too large for file format '{format}'") from error
 
 
 def _options(arguments: Arguments, filename: str, format: str, size: int | None) -> dict[str, str]:
@@ -127,28 +144,19 @@ def _look_at_base(filename: str, backing: str, backing_format: str | None, *, un
         if backing_format is None:
             raise CommandFailed("Backing file specified without backing format")
         return None
-    from cowherd.cli.img.sources import named
-
-    full = full_backing_name(filename, backing)
-    depth = 0
     try:
-        base = named(full, backing_format)
-        for _ in iter_chain(base.path, format=base.format, force_share=True):
-            depth += 1
-        info = image_info(base.path, format=base.format, force_share=True)
-    except (CannotOpen, CowherdError) as error:
-        nested = "Could not open backing file: " * depth
-        raise CommandFailed(f"{nested}{reason(error)}\nCould not open backing image.") from error
+        info = look(named(full_backing_name(filename, backing), backing_format))[0]
+    except CannotOpen as error:
+        raise CommandFailed(f"{error.problem}\nCould not open backing image.") from error
     if backing_format is None:
         raise CommandFailed(f"Backing file specified without backing format\nDetected format of {info.format}.")
     return info.virtual_size
 
 
-def _check(format: str, options: dict[str, str]) -> None:
+def _check(format: str, filename: str, options: dict[str, str]) -> None:
     """Complains about what QEMU finds wrong only after it has announced the image."""
-    if "backing_fmt" in options and "backing_file" not in options:
-        raise CommandFailed("Backing format cannot be used without backing file")
-    format_options.refuse_missing_features(options)
-    format_options.check_choices(format, options)
+    if not local_path(filename):
+        raise CommandFailed(f"Could not create '{filename}': No such file or directory")
+    format_options.check(format, options)
     for name in format_options.ignored(options):
         err(f"warning: option '{name}' has no effect here\n")

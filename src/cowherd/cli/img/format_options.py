@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cowherd.cli.img.errors import CommandFailed
-from cowherd.cli.img.sources import FOREIGN_FORMATS
+from cowherd.cli.img.sources import FOREIGN_FORMATS, FORMATS
 from cowherd.cli.sizes import SizeError, SizeRangeError, parse_size
 
 _TYPES = {"str": "str", "size": "size", "number": "num", "boolean": "bool (on/off)"}
@@ -60,6 +60,7 @@ _CHOICES = {
     "compat": ("version", ("0.10", "v2", "1.1", "v3")),
     "compression_type": ("compression-type", ("zlib", "zstd")),
     "preallocation": ("preallocation", ("off", "metadata", "falloc", "full")),
+    "backing_fmt": ("backing-fmt", (*FORMATS, *FOREIGN_FORMATS)),
 }
 
 
@@ -170,8 +171,11 @@ def size_value(name: str, value: str) -> int:
         raise CommandFailed(f"Parameter '{name}' expects a non-negative number below 2^64\n{hint[:-1]}") from error
 
 
-def check_choices(format: str, options: Mapping[str, str]) -> None:
-    """Complains about a value that is none of those an option allows, which QEMU does only when it makes the image."""
+def check(format: str, options: Mapping[str, str]) -> None:
+    """Complains about what QEMU finds wrong with options only when it makes the image, and about features that are not there."""
+    if "backing_fmt" in options and "backing_file" not in options:
+        raise CommandFailed("Backing format cannot be used without backing file")
+    _refuse_missing_features(options)
     if format == "raw":
         mode = options.get("preallocation", "off")
         if mode == "metadata":
@@ -183,10 +187,11 @@ def check_choices(format: str, options: Mapping[str, str]) -> None:
         value = options.get(name, choices[0])
         if value not in choices:
             raise CommandFailed(f"Parameter '{shown}' does not accept value '{value}'")
+    if int(options.get("refcount_bits", "16")) < 0:
+        raise CommandFailed("Refcount width must be a power of two and may not exceed 64 bits")
 
 
-def refuse_missing_features(options: Mapping[str, str]) -> None:
-    """Complains about options whose feature is not there: encryption and external data files."""
+def _refuse_missing_features(options: Mapping[str, str]) -> None:
     for name, value in options.items():
         if name.startswith("encrypt.") or (name == "encryption" and value in _BOOLEANS[:4]):
             raise CommandFailed("encryption is not supported; use qemu-img for this image")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.cli.img import format_options
 from cowherd.cli.img.chains import look
-from cowherd.cli.img.common import OPTIONS, OUTPUT, number_between, wants_json
+from cowherd.cli.img.common import OPTIONS, OUTPUT, no_snapshot, number_between, wants_json
 from cowherd.cli.img.errors import CommandFailed
 from cowherd.cli.img.jsonout import Json, dumps
 from cowherd.cli.img.messages import opening
@@ -41,9 +41,7 @@ def run(arguments: Arguments) -> int:
     filename, size = _subject(arguments)
     image = None if filename is None else source(arguments, filename)
     if image is not None:
-        look(image)
-        if arguments.flag("snapshot"):
-            raise CommandFailed("Failed to load snapshot: cowherd-img does not read internal snapshots; use qemu-img")
+        no_snapshot(look(image)[0].snapshots, arguments.text("snapshot"))
     result = _measure(arguments, image, size)
     if wants_json(arguments):
         out(dumps(_document(result)) + "\n")
@@ -75,8 +73,7 @@ def _measure(arguments: Arguments, image: Source | None, size: int | None) -> Me
         options = format_options.parse(arguments.texts("options"), format)
     except CommandFailed as error:
         raise CommandFailed(error.message, further=f"Invalid options for file format '{format}'") from error
-    format_options.refuse_missing_features(options)
-    format_options.check_choices(format, options)
+    format_options.check(format, options)
     from cowherd.ops.measure import measure
 
     chosen = format_options.for_the_format(options)
@@ -88,6 +85,7 @@ def _measure(arguments: Arguments, image: Source | None, size: int | None) -> Me
             source_format=image.format,
             target_format=format,
             options=chosen,
+            backing="backing_file" in options,
             force_share=arguments.flag("force-share"),
         )
 

@@ -27,12 +27,18 @@ def explain(error: CowherdError) -> str:
     return reason(error)
 
 
-def reason(error: CowherdError) -> str:
-    """Returns why an image could not be opened or made, without naming it first."""
+def reason(error: CowherdError, name: str | None = None) -> str:
+    """Returns why an image could not be opened or made, without naming it first.
+
+    `name` is how the file is called to whoever reads it, where an error's own path may be written differently.
+    """
     if isinstance(error, CannotOpen):
         return error.problem
-    if isinstance(error, HostFileError) and error.action == "open" and error.errno == errno.EISDIR:
-        return f"'file' driver requires '{error.path}' to be a regular file"
+    if isinstance(error, HostFileError) and error.action == "open":
+        shown = name or error.path
+        if error.errno == errno.EISDIR:
+            return f"'file' driver requires '{shown}' to be a regular file"
+        return f"Could not open '{shown}': {error.reason}"
     if isinstance(error, ImageFormatError):
         return error.problem
     if isinstance(error, BackingFileError):
@@ -48,7 +54,7 @@ def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
     except _ABOUT_ONE_FILE as error:
         if os.fspath(error.path) != os.path.normpath(path):
             raise
-        raise CannotOpen(text, reason(error), exit_code) from error
+        raise CannotOpen(text, reason(error, path), exit_code) from error
 
 
 @contextlib.contextmanager

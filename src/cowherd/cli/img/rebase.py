@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cowherd.cli.img.chains import look, look_before_writing
+from cowherd.cli.img.chains import look, look_before_writing, warn_about_guess
 from cowherd.cli.img.common import (
     BREAK_DEPENDENTS,
     CACHE,
@@ -72,7 +72,9 @@ def _look_at_overlay(image: Source, *, unsafe: bool) -> ImageInfo:
     if not unsafe:
         return look_before_writing(image)[0]
     with opening(image.text, image.path):
-        return image_info(image.path, format=image.format, force_share=True)
+        info = image_info(image.path, format=image.format, force_share=True)
+    warn_about_guess(image, info)
+    return info
 
 
 def _check(arguments: Arguments, image: Source, info: ImageInfo) -> None:

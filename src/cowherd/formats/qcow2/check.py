@@ -129,6 +129,7 @@ class _Comparison:
     def __init__(self, references: References):
         self.references, self.messages = references, references.messages
         self.corruptions = self.leaks = self.check_errors = self.highest = 0
+        self._signalled = False
 
     def run(self, stored: _Stored) -> None:
         """Compares the count of every cluster."""
@@ -147,10 +148,8 @@ class _Comparison:
                 self._judge(np.zeros(len(part), part.dtype), part, first + begin, np.empty(0, np.int64))
 
     def _compare(self, counts: Counts, wanted: Counts, first: int, unreadable: Integers, stored: _Stored) -> None:
-        if len(unreadable) and not self.check_errors:
-            block = (first + int(unreadable[0])) // stored.per_block
-            place = f"Refblock offset {int(stored.offsets[block]):#x} unaligned (reftable index: {block:#x})"
-            self.messages.add(f"qcow2: Image is corrupt: {place}; further non-fatal corruption events will be suppressed")
+        if len(unreadable) and not self._signalled:
+            self._signal((first + unreadable) // stored.per_block, stored)
         if len(counts) == len(wanted) and not len(unreadable) and np.array_equal(counts, wanted):
             used = len(counts) if counts[-1] else len(counts) - int((counts[::-1] != 0).argmax())
             self.highest = max(self.highest, first + used - 1) if counts.any() else self.highest
@@ -158,6 +157,15 @@ class _Comparison:
         padded = np.zeros(len(counts), wanted.dtype)
         padded[: len(wanted)] = wanted
         self._judge(counts, padded, first, unreadable)
+
+    def _signal(self, blocks: Integers, stored: _Stored) -> None:
+        """Says once that a refcount block is not at a cluster's start."""
+        crooked = blocks[stored.offsets[blocks] & (stored.header.cluster_size - 1) != 0]
+        if len(crooked):
+            self._signalled = True
+            block, host = int(crooked[0]), int(stored.offsets[crooked[0]]) % (1 << 64)
+            place = f"Refblock offset {host:#x} unaligned (reftable index: {hex(block) if block else 0})"
+            self.messages.add(f"qcow2: Image is corrupt: {place}; further non-fatal corruption events will be suppressed")
 
     def _judge(self, counts: Counts, wanted: Counts, first: int, unreadable: Integers) -> None:
         blind = np.zeros(len(counts), np.bool_)
@@ -198,7 +206,7 @@ class _Survey:
         self.fragmented += compressed + self._fragmented(runs, facts, often)
         wrong = self._wrong_flags(runs, facts)
         if wrong.any():
-            wrong[group.offsets[runs.table] == 0] = 0  # an L1 entry without an offset has no table whose flags matter
+            wrong[~self._matters(group.offsets)[runs.table]] = 0
             self.wrong_flags += int((wrong * often).sum())
             self._damaged.append(group.offsets[np.unique(runs.table[(wrong > 0) & (often > 0)])])
 
@@ -238,6 +246,12 @@ class _Survey:
             contradict = self._contradict(clusters, flags).astype(np.int64)
             wrong[short] = np.add.reduceat(contradict, np.cumsum(lengths) - lengths)
         return wrong
+
+    def _matters(self, tables: Integers) -> Mask:
+        """Whether the flags in each table are checked: not if its L1 entry has no offset, or its own refcount can't be read."""
+        clusters = np.minimum(tables >> self.header.cluster_bits, len(self._states) - 1)
+        matters: Mask = (tables != 0) & (self._states[clusters] != _UNREADABLE)
+        return matters
 
     def _wrong_l1_flags(self, entries: L1Entries) -> Integers:
         clusters = entries.offset >> self.header.cluster_bits

@@ -93,7 +93,7 @@ def _entry_messages(entries: L1Entries, row: int, header: Header) -> Iterator[st
     if entries.past_end[row]:
         yield past_end(offset, header.cluster_size)
     if entries.crooked[row]:
-        yield f"ERROR l2_offset={offset}: Table is not cluster aligned; L1 entry corrupted"
+        yield f"ERROR l2_offset={offset:x}: Table is not cluster aligned; L1 entry corrupted"
 
 
 def _l2_messages(file: HostFile, header: Header, table: int, file_size: int) -> Iterator[str]:
@@ -113,10 +113,10 @@ def _l2_messages(file: HostFile, header: Header, table: int, file_size: int) -> 
                 f"entry={word & _UNCOPIED:#x}"
             )
         if facts.contradictory[row]:
-            yield f"ERROR offset={offset}: Allocated cluster has corrupted subcluster allocation bitmap"
+            yield f"ERROR offset={offset:x}: Allocated cluster has corrupted subcluster allocation bitmap"
         if facts.crooked[row]:
             what = "Data" if data[row] else "Preallocated"
-            yield f"ERROR offset={offset}: {what} cluster is not properly aligned; L2 entry corrupted."
+            yield f"ERROR offset={offset:x}: {what} cluster is not properly aligned; L2 entry corrupted."
         if facts.past_end[row]:
             yield past_end(offset, int(facts.size[row]))
         if facts.homeless[row]:

@@ -50,6 +50,14 @@ def compressed_place(word: int, cluster_bits: int) -> CompressedPlace:
     return CompressedPlace(offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR)
 
 
+def compressed_places(words: NDArray[np.uint64], cluster_bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Decodes many Compressed Clusters Descriptors; returns their file offsets and their lengths in bytes."""
+    offset_bits = 62 - (cluster_bits - 8)
+    offset = (words & np.uint64((1 << offset_bits) - 1)).astype(np.int64)
+    sectors = ((words & np.uint64(layout.COMPRESSED_FLAG - 1)) >> np.uint64(offset_bits)).astype(np.int64)
+    return offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR
+
+
 def compressed_word(offset: int, length: int, cluster_bits: int) -> int:
     """Encodes a Compressed Clusters Descriptor for `length` bytes of data at file offset `offset`."""
     last_sector = (offset + length - 1) // layout.COMPRESSED_SECTOR

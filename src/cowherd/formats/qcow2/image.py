@@ -47,7 +47,8 @@ class Qcow2:
 
     @property
     def size(self) -> int:
-        return self.header.size
+        """Virtual size in bytes: QEMU counts whole sectors only."""
+        return self.header.size // layout.SECTOR * layout.SECTOR
 
     @property
     def backing(self) -> BackingReference | None:
@@ -114,6 +115,13 @@ class Qcow2:
             resize.grow(self._state, writer, size, below, below_size)
         elif size < self.size:
             resize.shrink(self._state, writer, size)
+
+    def preallocate(self, start: int, length: int, *, reserve: bool) -> None:
+        """Gives every whole cluster of the range that holds nothing a place of its own in the file; it reads as zeros.
+
+        With `reserve` the host's space for it is taken too. Only for ranges that read as zeros.
+        """
+        self._changer().preallocate(start, length, reserve=reserve)
 
     def set_backing(self, reference: BackingReference | None) -> None:
         """Names another backing file, or none, in the header; nothing else changes. Durable on return."""

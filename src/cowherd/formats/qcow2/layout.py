@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 MAGIC = b"QFI\xfb"
+SECTOR = 512
+"""The unit of virtual sizes in QEMU."""
 
 
 class Field(NamedTuple):

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cowherd.errors import ImageCorrupt
-from cowherd.formats.qcow2.entries import COMPRESSED, OFFSET_MASK, Entries, compressed_place
+from cowherd.extents import Ranges
+from cowherd.formats.qcow2.entries import COMPRESSED, OFFSET_MASK, Entries, compressed_places
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.refcounts import Refcounts
 from cowherd.formats.qcow2.state import ImageState
@@ -27,8 +28,9 @@ class Metadata:
     def __init__(self, state: ImageState, tables: Tables):
         self._state, self.tables = state, tables
         self.refcounts = Refcounts(state)
-        self._freed: list[tuple[int, int]] = []
-        self._table_clusters: NDArray[np.int64] | None = None
+        self._freed: list[Ranges] = []
+        """Runs of host clusters that nothing points to any more; one run for each reference that is gone."""
+        self._l2_clusters: set[int] | None = None
         self._compressed_end = 0
 
     @property
@@ -43,9 +45,9 @@ class Metadata:
         table = self.tables.l2(index)
         words = self.header.l2_entry_size // 8
         fresh = np.zeros((self.header.l2_entries, words), np.uint64) if table is None else table.copy()
-        cluster, _ = self.refcounts.allocate(1)
-        self.tables.place_l2(index, cluster * self.header.cluster_size, fresh)
-        self._table_clusters = None
+        host, _ = self.allocate(1)
+        self.tables.place_l2(index, host, fresh)
+        self._note_l2(shared, host)
         if shared:
             self.free(shared, 1)
         return fresh
@@ -56,12 +58,17 @@ class Metadata:
         self.tables.set_l1(index, 0)
         self.tables.forget(offset)
         self.free(offset, 1)
-        self._table_clusters = None
+        self._note_l2(offset, 0)
 
     def allocate(self, wanted: int) -> tuple[int, int]:
-        """Takes up to `wanted` adjacent clusters; returns (file offset, number). They are leaked if nothing points to them."""
+        """Takes up to `wanted` adjacent clusters; returns (file offset, number). They are leaked if nothing points to them.
+
+        Raises `ImageCorrupt` if clusters of the image's own tables count as free.
+        """
+        size = self.header.cluster_size
         first, number = self.refcounts.allocate(wanted)
-        return first * self.header.cluster_size, number
+        self.refuse_overlap(first * size, number * size)
+        return first * size, number
 
     def allocate_bytes(self, length: int) -> int:
         """Returns a place for compressed data: behind the last one if it fits in that cluster, else in a new cluster."""
@@ -82,36 +89,29 @@ class Metadata:
 
     def free(self, host: int, number: int) -> None:
         """Gives back `number` clusters at file offset `host`, once the flush has made durable that nothing points to them."""
-        self._freed.append((host // self.header.cluster_size, number))
+        first = host // self.header.cluster_size
+        self._freed.append(np.array([[first, first + number]], np.int64))
 
     def free_words(self, words: NDArray[np.uint64]) -> None:
         """Gives back what L2 entries pointed to (their first words)."""
+        size = self.header.cluster_size
         compressed = (words & COMPRESSED) != 0
-        for word in words[compressed].tolist():
-            place = compressed_place(word, self.header.cluster_bits)
-            first = place.offset // self.header.cluster_size
-            last = (place.offset + place.length - 1) // self.header.cluster_size
-            self._freed.append((first, last - first + 1))
+        if compressed.any():
+            offset, length = compressed_places(words[compressed], self.header.cluster_bits)
+            self._freed.append(np.column_stack((offset // size, (offset + length - 1) // size + 1)))
         hosts = (words[~compressed] & OFFSET_MASK).astype(np.int64)
-        clusters = np.sort(hosts[hosts != 0]) // self.header.cluster_size
-        seams = np.flatnonzero(np.diff(clusters) != 1) + 1
+        clusters = np.sort(hosts[hosts != 0]) // size
         if len(clusters):
-            for run in np.split(clusters, seams):
-                self._freed.append((int(run[0]), len(run)))
+            seams = np.flatnonzero(np.diff(clusters) != 1)
+            first = np.concatenate((clusters[:1], clusters[seams + 1]))
+            last = np.concatenate((clusters[seams], clusters[-1:]))
+            self._freed.append(np.column_stack((first, last + 1)))
 
     def refuse_overlap(self, host: int, length: int) -> None:
-        """Raises `ImageCorrupt` where a guest write to [host, host+length) would hit the image's own tables."""
+        """Raises `ImageCorrupt` where a write to [host, host+length) would hit the image's own tables."""
         size = self.header.cluster_size
-        if self._table_clusters is None:
-            self._table_clusters = self._find_table_clusters()
-        first, last = host // size, (host + length - 1) // size
-        found = np.searchsorted(self._table_clusters, [first, last + 1])
-        if found[0] != found[1]:
-            raise ImageCorrupt(self._state.file.path, f"a guest cluster at file offset {host:#x} overlaps the image's tables")
-
-    def tables_moved(self) -> None:
-        """Must be called after a table has got other clusters without this object's doing."""
-        self._table_clusters = None
+        if self._holds_tables(host // size, -(-(host + length) // size)):
+            raise ImageCorrupt(self._state.file.path, f"a cluster at file offset {host:#x} overlaps the image's tables")
 
     def flush_if_large(self) -> None:
         """Flushes if the changes in memory have grown past the limit."""
@@ -135,24 +135,36 @@ class Metadata:
         self._release_freed()
 
     def _release_freed(self) -> None:
-        while self._freed:
-            first, number = self._freed[-1]
-            self.refcounts.change(first, number, -1)
-            self._freed.pop()
-            if first <= self._compressed_end // self.header.cluster_size < first + number:
+        if not self._freed:
+            return
+        freed = np.concatenate(self._freed)
+        self._freed.clear()
+        size = self.header.cluster_size
+        for start, end in self.refcounts.decrease(freed).tolist():
+            if start <= self._compressed_end // size < end:
                 self._compressed_end = 0  # the cluster may be used for something else from now on
-            for start, end in self.refcounts.unused_in(first, number).tolist():
-                self._state.file.punch_hole(start * self.header.cluster_size, (end - start) * self.header.cluster_size)
+            self._state.file.punch_hole(start * size, (end - start) * size)
         self.refcounts.write_blocks()
 
-    def _find_table_clusters(self) -> NDArray[np.int64]:
+    def _holds_tables(self, first: int, end: int) -> bool:
+        """Whether any host cluster of [first, end) belongs to the header, the active tables or the refcounts."""
         header, size = self.header, self.header.cluster_size
-        l1_clusters = -(-header.l1_size * 8 // size)
-        runs = [
-            np.zeros(1, np.int64),
-            header.l1_table_offset // size + np.arange(l1_clusters),
-            header.refcount_table_offset // size + np.arange(header.refcount_table_clusters),
-            self.refcounts.table[self.refcounts.table != 0] // size,
-            (offsets := l2_offsets(self.tables.l1))[offsets != 0] // size,
-        ]
-        return np.unique(np.concatenate(runs).astype(np.int64))
+        l1 = header.l1_table_offset // size
+        table = header.refcount_table_offset // size
+        if first < 1 or (first < l1 - (-header.l1_size * 8 // size) and l1 < end):
+            return True
+        if first < table + header.refcount_table_clusters and table < end:
+            return True
+        if self._l2_clusters is None:
+            self._l2_clusters = set((l2_offsets(self.tables.l1) // size).tolist()) - {0}
+        blocks = self.refcounts.table
+        return not self._l2_clusters.isdisjoint(range(first, end)) or bool(
+            ((blocks >= first * size) & (blocks < end * size)).any()
+        )
+
+    def _note_l2(self, old: int, new: int) -> None:
+        """Keeps in mind that the L2 table at file offset `old` is at `new` now; 0 stands for none."""
+        if self._l2_clusters is not None:
+            self._l2_clusters.discard(old // self.header.cluster_size)
+            if new:
+                self._l2_clusters.add(new // self.header.cluster_size)

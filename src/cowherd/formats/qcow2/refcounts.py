@@ -6,13 +6,14 @@ durable before anything points to the cluster, what goes down is written after n
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cowherd.errors import ImageCorrupt, ImageFormatError
+from cowherd.errors import HostFileError, ImageCorrupt, ImageFormatError
 from cowherd.extents import Ranges, normalised
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
@@ -57,6 +58,16 @@ def read_table(file: HostFile, header: Header) -> NDArray[np.int64]:
         index = int(crooked.argmax())
         raise ImageFormatError(file.path, f"Image is corrupt: refcount table entry {index} points inside a cluster")
     return offsets
+
+
+def _cut(runs: Ranges, unit: int) -> Ranges:
+    """Cuts each run [first, end) at the multiples of `unit`; returns the pieces sorted by their first."""
+    begin = runs[:, 0] // unit
+    number = (runs[:, 1] - 1) // unit - begin + 1
+    owner = np.repeat(np.arange(len(runs)), number)
+    place = (begin[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)) * unit
+    pieces = np.column_stack((np.maximum(runs[owner, 0], place), np.minimum(runs[owner, 1], place + unit)))
+    return pieces[np.argsort(pieces[:, 0], kind="stable")]
 
 
 class Refcounts:
@@ -170,11 +181,34 @@ class Refcounts:
                 self._hint = min(self._hint, first)
             first += take
 
-    def unused_in(self, first: int, number: int) -> Ranges:
-        """Returns the runs of clusters with count 0 among `number` adjacent ones, as cluster numbers."""
-        clusters = np.arange(first, first + number)
-        free = clusters[[not self.count(cluster) for cluster in clusters.tolist()]]
-        return normalised(np.column_stack((free, free + 1)))
+    def decrease(self, runs: Ranges) -> Ranges:
+        """Takes one off the count of each cluster for every run [first, end) that it is in; runs may overlap, in any order.
+
+        Returns the clusters whose count has become 0. Raises `ImageCorrupt` as `change` does.
+        """
+        pieces = _cut(runs, self.per_block)
+        blocks = pieces[:, 0] // self.per_block
+        by_block = np.split(pieces, np.flatnonzero(np.diff(blocks)) + 1)
+        return normalised(np.concatenate([self._decrease_block(part) for part in by_block]))
+
+    def _decrease_block(self, runs: Ranges) -> Ranges:
+        """Does `decrease` for runs of one block."""
+        low, high = int(runs[:, 0].min()), int(runs[:, 1].max())
+        block, index = divmod(low, self.per_block)
+        if not self._covered(block):
+            raise ImageCorrupt(self.file.path, f"host cluster {low} is in use, but has no refcount")
+        gone = np.zeros(high - low + 1, np.int64)
+        np.add.at(gone, runs[:, 0] - low, 1)
+        np.subtract.at(gone, runs[:, 1] - low, 1)
+        gone = np.cumsum(gone)[:-1]
+        counts = self._block(block)[index : index + high - low]
+        if int(gone.max()) > self.maximum or (counts < gone.astype(counts.dtype)).any():
+            raise ImageCorrupt(self.file.path, f"the refcount of a host cluster near {low} contradicts the tables")
+        counts -= gone.astype(counts.dtype)
+        self._dirty.add(block)
+        self._hint = min(self._hint, low)
+        unused = low + np.flatnonzero((counts == 0) & (gone > 0))
+        return normalised(np.column_stack((unused, unused + 1)))
 
     def last_used(self) -> int:
         """Returns the number of clusters up to and with the last one in use."""
@@ -278,6 +312,11 @@ class Refcounts:
         size = self.header.cluster_size
         old_entries = len(self.table)
         clusters = self._clusters_of_table(max(entries, old_entries * _TABLE_GROWTH))
+        if clusters * size > layout.MAX_REFCOUNT_TABLE_BYTES:
+            clusters = self._clusters_of_table(entries)
+        if clusters * size > layout.MAX_REFCOUNT_TABLE_BYTES:
+            too_large = OSError(errno.EFBIG, "the format allows no larger file with this cluster size and refcount width")
+            raise HostFileError(self.file.path, "grow", too_large)
         self.table = np.concatenate((self.table, np.zeros(clusters * size // 8 - old_entries, np.int64)))
         first = self._take_fresh_regions(old_entries, clusters)
         self.write_blocks()

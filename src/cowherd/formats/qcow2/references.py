@@ -134,6 +134,7 @@ class _Count:
         table_bytes, incomplete = self._snapshot_table()
         self._region(0, self.header.cluster_size)
         self._count_tables()
+        self._report_overflows()
         self.corruptions += len(incomplete)
         self._region(self.header.snapshots_offset, table_bytes)
         self._region(self.header.refcount_table_offset, self.header.refcount_table_clusters * self.header.cluster_size)
@@ -143,10 +144,9 @@ class _Count:
             self._region(place["offset"], place["length"])
         self._count_bitmaps()
         self._count_refcount_blocks()
-        self.corruptions += self.counter.overflows
-        for cluster in self.counter.overflowed:
-            self.messages.extend(overflow(cluster * self.header.cluster_size))
+        self._report_overflows()
         counter = self.counter
+        self.corruptions += counter.overflows
         return References(counter.counts[: counter.used], counter.clusters, self.corruptions, self.check_errors, self.messages)
 
     def _snapshot_table(self) -> tuple[int, list[int]]:
@@ -162,9 +162,17 @@ class _Count:
             self.corruptions += 1
             self.messages.add(past_end(offset, size))
             return False
-        first = offset // self.header.cluster_size
-        self.counter.add_one(first, (offset + size - 1) // self.header.cluster_size - first + 1)
+        self._touch(offset, size)
         return True
+
+    def _report_overflows(self) -> None:
+        for cluster in self.counter.overflowed:
+            self.messages.extend(overflow(cluster * self.header.cluster_size))
+        self.counter.overflowed.clear()
+
+    def _touch(self, offset: int, size: int) -> None:
+        first = offset >> self.header.cluster_bits
+        self.counter.add_one(first, ((offset + size - 1) >> self.header.cluster_bits) - first + 1)
 
     def _count_tables(self) -> None:
         """Counts everything that L1 and L2 tables point to; if anything is wrong, goes through the tables again to say what."""
@@ -176,7 +184,7 @@ class _Count:
             self.messages.extend(table_messages(self.file, self.header, damaged, self.file_size))
 
     def _count_roots(self) -> _L2Tables:
-        tables, bits = _L2Tables(), self.header.cluster_bits
+        tables = _L2Tables()
         for root, inside in followable(self.file, self.header):
             if root.problem is not None:
                 self.corruptions += 1
@@ -184,8 +192,7 @@ class _Count:
             if reaches_past_end(root.offset, root.entries * 8, self.header, self.file_size):
                 self.corruptions += 1
             else:
-                first = root.offset >> bits
-                self.counter.add_one(first, ((root.offset + root.entries * 8 - 1) >> bits) - first + 1)
+                self._touch(root.offset, root.entries * 8)
             if inside < 0:
                 self.check_errors += 1
                 continue
@@ -193,7 +200,7 @@ class _Count:
             self.corruptions += int(entries.flaws.sum())
             tables.add(entries.offset[~entries.past_end], active=root.active)
         tables.merge()
-        first = tables.offsets >> bits
+        first = tables.offsets >> self.header.cluster_bits
         crooked = (tables.offsets & (self.header.cluster_size - 1)) != 0
         self.counter.add(first, np.where(crooked, 2, 1), tables.times)
         return tables

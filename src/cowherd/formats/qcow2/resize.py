@@ -23,10 +23,11 @@ def grow(state: ImageState, writer: Writer, size: int, below: Below | None, belo
     entries = -(-size // metadata.tables.reach)
     if entries * 8 > layout.MAX_L1_BYTES:
         raise InvalidRequest("Image size too large for its cluster size: the L1 table would exceed 32 MiB")
-    if entries > state.header.l1_size:
-        _move_l1(state, writer, entries)
     cluster_size = state.header.cluster_size
     stale_end = -(-old_size // cluster_size) * cluster_size
+    writer.deallocate(stale_end, len(metadata.tables.l1) * metadata.tables.reach)  # left there by a shrink that was cut short
+    if entries > state.header.l1_size:
+        _move_l1(state, writer, entries)
     hidden_end = -(-min(size, below_size) // cluster_size) * cluster_size
     _clear(writer, old_size, min(max(stale_end, hidden_end), max(size, stale_end)), below)
     metadata.flush()
@@ -69,5 +70,3 @@ def _move_l1(state: ImageState, writer: Writer, entries: int) -> None:
     old_clusters = -(-header.l1_size * 8 // header.cluster_size)
     if old_clusters:
         metadata.free(header.l1_table_offset, old_clusters)
-    metadata.tables_moved()
-

@@ -57,7 +57,7 @@ def roots(file: HostFile, header: Header) -> Iterator[Root]:
     """
     if header.l1_size:
         yield Root(header.l1_table_offset, header.l1_size, True)
-    for snapshot in read_snapshots(file, header):
+    for snapshot in read_snapshots(file, header, cut=True):
         name = f"ERROR snapshot {printable(snapshot.id)} ({printable(snapshot.name)})"
         problem = None
         if snapshot.l1_offset % header.cluster_size:

@@ -20,6 +20,7 @@ from cowherd.formats.qcow2.entries import Entries, compressed_word
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
+from cowherd.formats.qcow2.tables import l2_offsets
 
 ReadVisible = Callable[[int, memoryview, Below | None], None]
 """Reads what the guest sees through this image: `read(guest_offset, buffer, below)`."""
@@ -107,17 +108,27 @@ class Writer:
 
     def deallocate(self, start: int, end: int) -> None:
         """Gives back all clusters of [start, end), whole ones, so that the backing file shows; used to empty and to shrink."""
-        size = self.header.cluster_size
-        for index, position, part in self._by_table(start, end - start):
-            if not self.metadata.tables.l2_offset(index):
+        size, tables = self.header.cluster_size, self.metadata.tables
+        low, high = start // tables.reach, -(-end // tables.reach)
+        for index in (low + np.flatnonzero(l2_offsets(tables.l1[low:high]))).tolist():
+            base = index * tables.reach
+            first, last = max(0, start - base) // size, -(-(min(end, base + tables.reach) - base) // size)
+            if (present := tables.l2(index)) is None or not present[first:last].any():
                 continue
-            first = position // size % self.header.l2_entries
-            last = first + -(-part // size)
             table = self.metadata.owned_l2(index)
             self.metadata.free_words(table[first:last, 0])
             table[first:last] = 0
             if not table.any():
                 self.metadata.drop_l2(index)
+            self.metadata.flush_if_large()
+
+    def preallocate(self, start: int, length: int, *, reserve: bool) -> None:
+        """Gives whole clusters of the range that have no place one, as clusters that read as zeros."""
+        size, end = self.header.cluster_size, start + length
+        first = -(-start // size) * size
+        for index, position, part in self._by_table(first, max(0, -(-end // size) * size - first)):
+            within = position // size % self.header.l2_entries
+            self._place_zeros(index, within, within + part // size, reserve=reserve)
             self.metadata.flush_if_large()
 
     def _by_table(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
@@ -327,6 +338,33 @@ class Writer:
             return
         touched = self._touched(index, cluster, cluster + 1, start, end)[0]
         table[cluster, 1] = (table[cluster, 1] & ~touched) | (touched << np.uint64(layout.SUBCLUSTERS))
+
+    def _place_zeros(self, index: int, first: int, last: int, *, reserve: bool) -> None:
+        table = self.metadata.owned_l2(index)
+        placed = table[first:last, 0] & (l2.OFFSET_MASK | l2.COMPRESSED) != 0
+        borders = [0, *(np.flatnonzero(np.diff(placed)) + 1).tolist(), len(placed)]
+        for begin, end in zip(borders[:-1], borders[1:], strict=True):
+            position = first + begin
+            while position < first + end and not placed[begin]:
+                host, number = self.metadata.allocate(first + end - position)
+                self._make_room(host, number * self.header.cluster_size, reserve=reserve)
+                self._point_to(index, _Run(position, position + number, in_place=False, complete=False), host)
+                if self.header.extended_l2:
+                    table[position : position + number, 1] = l2.ZERO_BITS
+                elif self.header.version >= 3:
+                    table[position : position + number, 0] |= l2.ZERO
+                position += number
+
+    def _make_room(self, host: int, length: int, *, reserve: bool) -> None:
+        """Makes the file reach behind new clusters, whose bytes only version 2, which shows them at once, needs as zeros."""
+        file = self._state.file
+        if reserve:
+            file.preallocate(host, length)
+        elif file.size() < host + length:
+            file.truncate(host + length)
+        if self.header.version < 3 and not file.zero_range(host, length, unmap=not reserve):
+            for position in range(host, host + length, len(_ZEROS)):
+                file.pwrite(position, _ZEROS[: min(len(_ZEROS), host + length - position)])
 
     def _discard_in_table(self, index: int, start: int, length: int, *, keep_unallocated: bool) -> None:
         if length <= 0 or (keep_unallocated and not self.metadata.tables.l2_offset(index)):

@@ -1,0 +1,27 @@
+"""Keeping an overlay's binding true after cowherd itself has given it another base, or changed its base on request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.condition import condition, record_of
+from cowherd.herd.lineage import survey_around
+from cowherd.herd.status import Status
+
+PathName = str | os.PathLike[str]
+
+
+def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
+    """Binds an overlay to the seal of the base that it stands on now; it loses its binding if there is no seal that holds.
+
+    For an overlay whose content was right on that base a moment ago. Raises as `cowherd.herd.binding.write_binding`.
+    """
+    lineage = survey_around(overlay, herd=herd)
+    image = lineage.find(overlay)
+    base = lineage.parent(image)
+    record = record_of(base) if base and condition(lineage, base).status is Status.OK else None
+    binding = Binding.to(record) if record else None
+    if image.format == "qcow2" and image.binding != binding:
+        write_binding(image.path, binding)

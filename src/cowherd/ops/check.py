@@ -1,0 +1,43 @@
+"""Checking an image's tables for contradictions, as `qemu-img check` does without -r."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cowherd.errors import CowherdError
+from cowherd.formats import probe
+from cowherd.formats.qcow2 import check as qcow2_check
+from cowherd.formats.qcow2.check import CheckReport
+from cowherd.formats.qcow2.header import read_header
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ, READ_SHARED
+from cowherd.text import printable
+
+__all__ = ["CheckNotSupported", "CheckReport", "check"]
+
+
+class CheckNotSupported(CowherdError):
+    """An image's format has no tables to check. Attributes: `path`, `format`."""
+
+    def __init__(self, path: str | os.PathLike[str], format: str):
+        self.path, self.format = Path(path), format
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: This image format does not support checks ({printable(self.format)})"
+
+
+def check(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> CheckReport:
+    """Checks one image, without the backing files under it; see `cowherd.formats.qcow2.check.check` for what that costs.
+
+    `format` None guesses it by the first bytes. `force_share` checks an image that another process may be writing: what is found
+    wrong may then only be a change half done.
+    Raises `CheckNotSupported`, `HostFileError`, `ImageInUse`, `ImageFormatError` where not even the header, the snapshot table or
+    the bitmap directory can be read, and `UnsupportedFeature`.
+    """
+    with HostFile.open(path, lock=None) as file:
+        name = probe.probe(file) if format is None else format
+        if name != "qcow2":
+            raise CheckNotSupported(path, name)
+        file.lock(READ_SHARED if force_share else READ)
+        return qcow2_check.check(file, read_header(file))

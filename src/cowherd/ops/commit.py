@@ -1,0 +1,137 @@
+"""Merging an overlay down: what it and the layers above a base hold is written into that base.
+
+The base is complete and durable before the overlay is emptied, so whoever is interrupted starts again: until then the overlay
+still holds everything that it held.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cowherd import extents as ext
+from cowherd.errors import InvalidRequest
+from cowherd.formats.layer import Layer
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.image.backing import has_protocol, resolve
+from cowherd.image.disk import Disk
+from cowherd.image.open import open_disk
+from cowherd.ops.copying import CHUNK_BYTES, Progress, pump
+from cowherd.ops.plan import Plan, Step, steps
+from cowherd.text import printable
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit did: into which file, how many bytes it copied and zeroed there, and whether the overlay was emptied."""
+
+    base: Path
+    plan: Plan
+    emptied: bool
+
+
+def commit(
+    overlay: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    base: str | None = None,
+    keep_content: bool = False,
+    progress: Progress | None = None,
+) -> Committed:
+    """Writes the content of `overlay` into its backing file, or into `base`, a deeper image of its chain, as qemu-img does.
+
+    `base` is a name as one of the chain's images stores it, or a path; a relative one is looked for beside each image first. The base
+    grows if it is smaller than the overlay. Then the overlay is emptied, unless `keep_content` or a `base` is given. Images
+    between the overlay and `base` are useless afterwards. `progress` is called with (bytes done, bytes in all).
+
+    Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; what opening raises; `HostFileError`.
+    """
+    empties = not keep_content and base is None
+    with open_disk(overlay, format=format, writable=True) as chain:
+        depth = find_base(chain.layers, base)
+        target_path, target_format = chain.layers[depth].file.path, chain.layers[depth].format
+        above = Disk(chain.layers[:depth], writable=True)
+        for layer in chain.layers[depth:]:
+            layer.close()  # it is opened again with the right to write; the locks of one file exclude each other
+        with open_disk(target_path, format=target_format, writable=True) as target:
+            if target.size < above.size:
+                target.resize(above.size)
+            plan = plan_commit(above, target)
+            _execute(plan, above, target, progress)
+            target.flush()
+            if empties:
+                _empty(above.layers[0])
+    return Committed(target_path, plan, empties)
+
+
+def find_base(layers: tuple[Layer, ...], base: str | None) -> int:
+    """Returns the depth of the layer that `base` names, below the first; None names the immediate backing file.
+
+    Raises `InvalidRequest` if there is none.
+    """
+    if base is None:
+        if len(layers) < 2:
+            raise InvalidRequest("Image does not have a backing file")
+        return 1
+    for depth in range(1, len(layers)):
+        if _names(layers[depth - 1], layers[depth], base):
+            return depth
+    for depth in range(1, len(layers)):
+        if os.path.realpath(base) == os.path.realpath(layers[depth].file.path):
+            return depth
+    top = layers[0].file.path
+    raise InvalidRequest(f"Did not find '{printable(base)}' in the backing chain of '{printable(top)}'")
+
+
+def plan_commit(above: Disk, target: Disk) -> Plan:
+    """Plans to make `target` hold everything that the layers of `above` hold; what they leave to it stays. Reads tables only."""
+    copy, zero = [np.empty((0, 2), np.int64)], [np.empty((0, 2), np.int64)]
+    for batch in above.extents():
+        copy.append(ext.ranges_of(ext.of_kind(batch, ext.DATA, ext.COMPRESSED)))
+        zero.append(ext.ranges_of(ext.of_kind(batch, ext.ZERO)))
+    return Plan(target.path, ext.normalised(np.concatenate(copy)), ext.normalised(np.concatenate(zero)))
+
+
+def _names(overlay: Layer, below: Layer, base: str) -> bool:
+    """Whether `base` names `below` as seen from `overlay`, by QEMU's rules ("bdrv_find_backing_image")."""
+    stored = overlay.backing
+    if stored is None:
+        return False
+    if has_protocol(base) or has_protocol(stored.name):
+        return base in (stored.name, resolve(overlay.file.path, stored).name)
+    candidate = os.path.join(os.path.dirname(overlay.file.path), base)
+    return bool(os.path.realpath(candidate) == os.path.realpath(below.file.path))
+
+
+def _execute(plan: Plan, above: Disk, target: Disk, progress: Progress | None) -> None:
+    total, done = plan.bytes_to_copy, 0
+
+    def load(step: Step) -> memoryview | None:
+        if step.is_zero:
+            return None
+        buffer = np.empty(step.end - step.start, np.uint8).data
+        above.readinto(step.start, buffer)
+        return buffer
+
+    def store(step: Step, data: memoryview | None) -> None:
+        nonlocal done
+        if data is None:
+            target.zero(step.start, step.end - step.start)
+            return
+        target.write(step.start, data)
+        done += len(data)
+        if progress is not None:
+            progress(done, total)
+
+    pump(steps(plan, CHUNK_BYTES), load, store)
+    if progress is not None:
+        progress(total, total)
+
+
+def _empty(overlay: Layer) -> None:
+    if isinstance(overlay, Qcow2):
+        overlay.deallocate_all()
+        overlay.flush()

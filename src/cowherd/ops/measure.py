@@ -1,0 +1,147 @@
+"""How large a new image file becomes: for an empty image of some size, or for a copy of another image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from cowherd import extents as ext
+from cowherd.errors import InvalidRequest
+from cowherd.extents import Ranges
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.bitmaps import ENTRY, read_bitmaps
+from cowherd.formats.qcow2.create import refcount_clusters
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.qcow2.options import Qcow2Options
+from cowherd.image.disk import Disk
+from cowherd.image.open import open_disk
+from cowherd.ops.map import entries, metadata_preallocated
+from cowherd.text import printable
+
+_SECTOR = 512
+_WORD = 8
+_ENTRIES_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Bytes of a new image file: `required` as it is made, `fully_allocated` once every cluster is in use.
+
+    `bitmaps` is what its source's persistent bitmaps need on top; None where source or target could not have any.
+    """
+
+    required: int
+    fully_allocated: int
+    bitmaps: int | None = None
+
+
+def measure(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    size: int | None = None,
+    source_format: str | None = None,
+    target_format: str = "raw",
+    options: Mapping[str, str] | Qcow2Options | None = None,
+    backing: bool = False,
+    force_share: bool = False,
+) -> Measurement:
+    """Measures for a copy of the image at `path`, with its chain, or for an empty image of `size` bytes.
+
+    `options` are those of `qemu-img create -o`, as far as they concern the format. With `backing` the new image has a backing
+    file, of which it is not known what it shares with the source: all of the source counts.
+    The numbers are those of `qemu-img measure`; what is required is an upper bound, with the tables of a full image.
+    Raises `InvalidRequest`, and what opening the source raises.
+    """
+    if target_format not in ("raw", "qcow2"):
+        raise InvalidRequest(f"the size of images of format '{printable(target_format)}' can't be measured")
+    if (path is None) == (size is None):
+        raise InvalidRequest("either a size or an image must be given to measure")
+    chosen = options if isinstance(options, Qcow2Options) else Qcow2Options.from_mapping(options or {})
+    if path is None:
+        return _measure_empty(size or 0, target_format, chosen)
+    with open_disk(path, format=source_format, force_share=force_share) as disk:
+        if target_format == "raw":
+            return Measurement(disk.size, disk.size)
+        return _measure_copy(disk, chosen, backing=backing)
+
+
+def _measure_empty(size: int, target_format: str, options: Qcow2Options) -> Measurement:
+    if size < 0:
+        raise InvalidRequest(f"an image can't have {size} bytes")
+    if target_format == "raw":
+        whole = -(-size // _SECTOR) * _SECTOR
+        return Measurement(whole, whole)
+    reach = options.cluster_size * options.cluster_size // (16 if options.extended_l2 else 8)
+    if -(-size // reach) * _WORD > layout.MAX_L1_BYTES:
+        raise InvalidRequest("The image size is too large (try using a larger cluster size)")
+    return _sum_up(size, 0, options)
+
+
+def _measure_copy(disk: Disk, options: Qcow2Options, *, backing: bool) -> Measurement:
+    data = disk.size if backing else _clusters_with_data(disk, options.cluster_size) * options.cluster_size
+    measured = _sum_up(disk.size, data, options)
+    source = disk.layers[0]
+    if options.version < 3 or not isinstance(source, Qcow2) or source.header.version < 3:
+        return measured
+    return replace(measured, bitmaps=_bytes_for_bitmaps(source, options.cluster_size))
+
+
+def _sum_up(size: int, data: int, options: Qcow2Options) -> Measurement:
+    """Returns the measurement for a disk of `size` bytes of which `data` bytes, in whole clusters, are copied."""
+    disk = _round_up(size, options.cluster_size)
+    metadata = metadata_bytes(disk, options)
+    if options.preallocation in ("falloc", "full"):
+        data = disk
+    return Measurement(metadata + _round_up(data, options.cluster_size), metadata + disk)
+
+
+def metadata_bytes(size: int, options: Qcow2Options) -> int:
+    """Returns the bytes of header, tables and refcounts of an image whose `size` bytes (whole clusters) are all allocated."""
+    cluster, entry = options.cluster_size, 16 if options.extended_l2 else 8
+    l2_tables = -(-(size // cluster) // (cluster // entry))
+    clusters = 1 + l2_tables + -(-l2_tables * _WORD // cluster)
+    table, blocks = refcount_clusters(clusters + size // cluster, cluster * 8 // options.refcount_bits, cluster)
+    return (clusters + table + blocks) * cluster
+
+
+def _clusters_with_data(disk: Disk, cluster_size: int) -> int:
+    """Returns how many clusters of a copy hold any data."""
+    count, done = 0, -1
+    for batch in _data(disk):
+        first, last = batch[:, 0] // cluster_size, (batch[:, 1] - 1) // cluster_size
+        before = np.concatenate(([done], last[:-1]))
+        count += int(np.maximum(last - np.maximum(first, before + 1) + 1, 0).sum())
+        done = int(last[-1])
+    return count
+
+
+def _data(disk: Disk) -> Iterator[Ranges]:
+    """Yields the ranges that hold data, in order, as QEMU sees it: without holes where metadata was preallocated."""
+    if any(isinstance(layer, Qcow2) and metadata_preallocated(layer) for layer in disk.layers):
+        runs = ((entry.start, entry.start + entry.length) for entry in entries(disk) if entry.data and not entry.zero)
+        while some := list(islice(runs, _ENTRIES_AT_ONCE)):
+            yield np.array(some, np.int64)
+        return
+    for batch in disk.extents():
+        found = ext.of_kind(batch, ext.DATA, ext.COMPRESSED)
+        if len(found):
+            yield np.column_stack((found["start"], ext.ends(found)))
+
+
+def _bytes_for_bitmaps(source: Qcow2, cluster_size: int) -> int:
+    """Returns the bytes that all persistent bitmaps of `source` need when every bit of them is stored."""
+    total = directory = 0
+    for bitmap in read_bitmaps(source.file, source.header):
+        content = -(-source.size // (bitmap.granularity * 8))
+        clusters = -(-content // cluster_size)
+        total += (clusters + -(-clusters * _WORD // cluster_size)) * cluster_size
+        directory += _round_up(ENTRY.size + len(bitmap.name.encode("utf-8", "surrogateescape")), 8)
+    return total + _round_up(directory, cluster_size)
+
+
+def _round_up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit

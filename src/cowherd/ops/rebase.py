@@ -1,0 +1,196 @@
+"""Giving an overlay another backing file.
+
+Safe mode keeps what the overlay shows: where it leaves bytes to its backing file and the new one would show others, they are
+written into it first. The header names the new backing file last, after a flush. Until then the overlay shows the same with
+either, so an interrupted rebase has changed nothing that can be seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd import extents as ext
+from cowherd.errors import CowherdError, InvalidRequest
+from cowherd.extents import Ranges
+from cowherd.formats import probe
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.image.backing import resolve
+from cowherd.image.disk import Disk
+from cowherd.image.open import open_disk
+from cowherd.ops.contents import SideBySide, chunks, differing_ranges, read_padded
+from cowherd.ops.copying import CHUNK_BYTES, Progress, pump
+from cowherd.text import printable
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """What a rebase did: how many bytes of old and new backing file it compared, and how many it wrote into the overlay."""
+
+    bytes_compared: int = 0
+    bytes_written: int = 0
+
+
+class NewBackingFileError(CowherdError):
+    """The new backing file can't be opened. Attributes: `backing` (the name as given), `error`, the reason."""
+
+    def __init__(self, backing: str, error: CowherdError):
+        self.backing, self.error = backing, error
+
+    def __str__(self) -> str:
+        return f"Could not open new backing file '{printable(self.backing)}': {self.error}"
+
+
+def rebase(
+    overlay: str | os.PathLike[str],
+    backing: str | None,
+    *,
+    format: str | None = None,
+    backing_format: str | None = None,
+    unsafe: bool = False,
+    compress: bool = False,
+    force_share: bool = False,
+    progress: Progress | None = None,
+) -> Rebased:
+    """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
+
+    Unless `unsafe`, the overlay shows the same content afterwards; with `unsafe` only the name is changed, and no backing file is
+    opened. `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use.
+    `progress` is called with (bytes looked at, bytes in all).
+
+    Raises `InvalidRequest`, `NewBackingFileError`, and what opening the overlay's chain raises.
+    """
+    reference = BackingReference(backing, backing_format) if backing else None
+    if backing_format is not None and backing_format not in probe.KNOWN:
+        raise InvalidRequest(f"Invalid format name: '{printable(backing_format)}'")
+    with open_disk(overlay, format=format, writable=True, backing=not unsafe) as disk:
+        top = _checked(disk, reference, compress=compress)
+        done = Rebased()
+        if not unsafe:
+            new = None if reference is None else _open_new(disk, reference, force_share=force_share)
+            try:
+                done = _Shielding(disk, top, new, compress=compress).run(progress)
+            finally:
+                if new is not None:
+                    new.close()
+        top.set_backing(reference)
+    return done
+
+
+def _checked(disk: Disk, reference: BackingReference | None, *, compress: bool) -> Qcow2:
+    """Refuses what the header could not record, before anything is copied for it."""
+    top = disk.layers[0]
+    if not isinstance(top, Qcow2):
+        if compress:
+            raise InvalidRequest("Compression not supported for this file format")
+        raise _cannot_change(reference, "Operation not supported")
+    if reference is not None and reference.format is None:
+        raise _cannot_change(reference, "backing format must be specified")
+    try:
+        top.header.with_backing(reference).pack()
+    except InvalidRequest as error:
+        raise _cannot_change(reference, "No space left in the file header") from error
+    return top
+
+
+def _cannot_change(reference: BackingReference | None, problem: str) -> InvalidRequest:
+    name = printable(reference.name) if reference else ""
+    return InvalidRequest(f"Could not change the backing file to '{name}': {problem}")
+
+
+def _open_new(disk: Disk, reference: BackingReference, *, force_share: bool) -> Disk:
+    try:
+        found = resolve(disk.path, reference)
+        return open_disk(found.name, format=found.format, force_share=force_share)
+    except CowherdError as error:
+        raise NewBackingFileError(reference.name, error) from error
+
+
+class _Piece(NamedTuple):
+    """Guest bytes to compare, in whole units of the overlay; `compress` says how they are written where they differ."""
+
+    start: int
+    end: int
+    compress: bool
+
+
+class _Change(NamedTuple):
+    """Bytes to be written at a guest offset."""
+
+    start: int
+    data: NDArray[np.uint8]
+
+
+class _Shielding:
+    """Writes into an overlay what its old backing file shows and its new one would not."""
+
+    def __init__(self, disk: Disk, top: Qcow2, new: Disk | None, *, compress: bool):
+        self.disk, self.header, self.new, self.compress = disk, top.header, new, compress
+        # The overlay's own tables change meanwhile; what lies under it does not, and may be read by several threads.
+        self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
+
+    def run(self, progress: Progress | None) -> Rebased:
+        """Does all of it; the overlay is durable on return."""
+        size, compared, written = self.disk.size, 0, 0
+
+        def store(piece: _Piece, changes: list[_Change]) -> None:
+            nonlocal compared, written
+            compared += piece.end - piece.start
+            for change in changes:
+                self._write(change, compress=piece.compress)
+                written += len(change.data)
+            if progress is not None:
+                progress(piece.end, size)
+
+        pump(self._pieces(size), self._differences, store)
+        self.disk.flush()
+        if progress is not None:
+            progress(size, size)
+        return Rebased(compared, written)
+
+    def _pieces(self, size: int) -> Iterator[_Piece]:
+        both = SideBySide(self.old, self.new)
+        for start, end in both.windows(size):
+            old, new = both.covers(start, end)
+            doubtful = ext.ranges_of(old[~both.known_equal(old, new)])
+            for ranges, compress in self._whole_units(doubtful, self._owned(start, end)):
+                yield from (_Piece(first, last, compress) for first, last in chunks(ranges, CHUNK_BYTES))
+
+    def _owned(self, start: int, end: int) -> Ranges:
+        """Returns what the overlay holds itself."""
+        found = [ext.ranges_of(part[part["kind"] != ext.BACKING]) for part in self.disk.extents(start, end - start, depth=1)]
+        return ext.normalised(np.concatenate(found))
+
+    def _whole_units(self, doubtful: Ranges, owned: Ranges) -> Iterator[tuple[Ranges, bool]]:
+        """Yields what of `doubtful` the overlay leaves to its backing file, widened to whole units, and whether to compress it.
+
+        A cluster of which the overlay holds some subclusters can't be replaced by a compressed one.
+        """
+        left = ext.subtract(doubtful, owned)
+        plain = ext.aligned(left, self.header.subcluster_size, self.disk.size)
+        if self.compress:
+            partly = ext.aligned(owned, self.header.cluster_size, self.disk.size)
+            yield ext.subtract(ext.aligned(left, self.header.cluster_size, self.disk.size), partly), True
+            plain = ext.intersect(plain, partly)
+        yield plain, False
+
+    def _differences(self, piece: _Piece) -> list[_Change]:
+        start, length = piece.start, piece.end - piece.start
+        old, new = read_padded(self.old, start, length), read_padded(self.new, start, length)
+        unit = self.header.cluster_size if piece.compress else self.header.subcluster_size
+        changed = differing_ranges(start, old, new, unit)
+        return [_Change(first, old[first - start : last - start]) for first, last in changed.tolist()]
+
+    def _write(self, change: _Change, *, compress: bool) -> None:
+        if not change.data.any():
+            self.disk.zero(change.start, len(change.data))
+        elif compress:
+            self.disk.write_compressed(change.start, change.data.data)
+        else:
+            self.disk.write(change.start, change.data.data)

@@ -1,0 +1,84 @@
+"""Changing an image's virtual size, with space reserved for what is gained."""
+
+from __future__ import annotations
+
+import os
+
+from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.qcow2.options import PREALLOCATIONS
+from cowherd.formats.raw import Raw
+from cowherd.image.disk import Disk
+from cowherd.image.open import open_disk
+from cowherd.text import printable
+
+SECTOR = 512
+_MAX_SIZE = (1 << 63) - 1
+
+
+def resize(
+    path: str | os.PathLike[str],
+    size: int,
+    *,
+    format: str | None = None,
+    shrink: bool = False,
+    preallocation: str = "off",
+) -> None:
+    """Makes the disk `size` bytes large, by the rules of qemu-img resize; what is gained reads as zeros.
+
+    A smaller size needs `shrink`, and loses what lies behind it. `preallocation` reserves host space for what is gained: "off"
+    reserves none, "falloc" and "full" reserve it all, "metadata" (qcow2 only) reserves places in the file, no space.
+
+    Raises `InvalidRequest` for a size or a mode that makes no sense here, what opening raises, and `HostFileError`.
+    """
+    with open_disk(path, format=format, writable=True) as disk:
+        _check(disk, size, preallocation, shrink=shrink)
+        top, old_size = disk.layers[0], disk.size
+        if isinstance(top, Raw):
+            _resize_raw(top, size, reserve=preallocation != "off")
+        else:
+            disk.resize(size)
+        if isinstance(top, Qcow2) and preallocation != "off":
+            top.preallocate(old_size, size - old_size, reserve=preallocation != "metadata")
+        disk.flush()
+
+
+def _check(disk: Disk, size: int, preallocation: str, *, shrink: bool) -> None:
+    if size <= 0:
+        raise InvalidRequest("New image size must be positive")
+    if size > _MAX_SIZE:
+        raise InvalidRequest(f"New image size must not be larger than {_MAX_SIZE} bytes")
+    if preallocation not in PREALLOCATIONS:
+        raise InvalidRequest(f"Invalid preallocation mode '{printable(preallocation)}'")
+    if size <= disk.size and preallocation != "off":
+        raise InvalidRequest("Preallocation can only be used for growing images")
+    if size < disk.size and not shrink:
+        raise InvalidRequest("Use the --shrink option to perform a shrink operation.")
+    if isinstance(disk.layers[0], Raw):
+        _check_raw(disk.layers[0], size, preallocation)
+    elif size % SECTOR:
+        raise InvalidRequest(f"The new size must be a multiple of {SECTOR}")
+
+
+def _check_raw(layer: Raw, size: int, preallocation: str) -> None:
+    if layer.file.is_block_device:
+        if preallocation != "off":
+            raise InvalidRequest(f"Preallocation mode '{preallocation}' unsupported for this non-regular file")
+        if size != layer.size:
+            raise InvalidRequest("Cannot resize device files")
+    if preallocation == "metadata":
+        raise InvalidRequest("Unsupported preallocation mode: metadata")
+
+
+def _resize_raw(layer: Raw, size: int, *, reserve: bool) -> None:
+    """Sets a raw file's length; if the space that is to be reserved is not there, the file keeps its old one."""
+    old_length = layer.file.size()
+    if layer.file.is_block_device:
+        return
+    layer.resize(size)
+    if reserve:
+        try:
+            layer.file.preallocate(old_length, size - old_length)
+        except HostFileError:
+            layer.resize(old_length)
+            raise
