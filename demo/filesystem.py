@@ -104,23 +104,24 @@ def _hashes(top: Path) -> Iterator[tuple[str, str]]:
                 yield f"/{file.relative_to(top)}", hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def collect(roots: tuple[str, ...], target: Path, total: int, *, least: int) -> list[str]:
-    """Copies real files of the host from under `roots` into `target`, up to `total` bytes; returns their paths, sorted.
+def collect(roots: tuple[str, ...], target: Path, total: int, count: range) -> list[str]:
+    """Copies real files of the host from under `roots` into `target`; returns their paths, sorted.
 
-    Only files that everybody may read, not large, and not too many of a folder. Raises `StoryBroken` if there are fewer than `least`.
+    Up to `total` bytes of files that this user may read, not large ones, and not too many of a folder; `count` is how many
+    there may be. Raises `StoryBroken` if there are fewer.
     """
     taken, size = [], 0
     for path in _readable(roots):
         content = Path(path).read_bytes()
-        if size + len(content) > total:
+        if size + len(content) > total or len(taken) + 1 == count.stop:
             break
         copy = target / path.lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(content)
         taken.append(path)
         size += len(content)
-    if len(taken) < least:
-        raise StoryBroken(f"only {len(taken)} readable files under {' and '.join(roots)}; the story needs {least}")
+    if len(taken) < count.start:
+        raise StoryBroken(f"only {len(taken)} readable files under {' and '.join(roots)}; the story needs {count.start}")
     return sorted(taken)
 
 

@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cowherd.formats.layer import BackingReference
-from cowherd.formats.qcow2.create import new_header, write_empty
-from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.storage.hostfile import HostFile
+from cowherd.ops.create import create
 from tests.qemu import Tool
 
 KIB, MIB = 1 << 10, 1 << 20
 SECTOR = 512
-# Lengths that share no factor with any cluster size: a byte that is read from the wrong place differs. Deflate finds no repetition
-# within its window of 4 KiB in the last two, so that some clusters do not compress.
+# Lengths that share no factor with any cluster size: a byte that is read from the wrong place differs. Deflate finds
+# no repetition within its window of 4 KiB in the last two, so that some clusters do not compress.
 PATTERN_LENGTHS = (61, 251, 1021, 9973, 65521)
 
 
@@ -59,6 +56,11 @@ class Features:
         return ",".join(chosen)
 
     @property
+    def chosen(self) -> Qcow2Options:
+        """These features as cowherd takes them."""
+        return Qcow2Options(**vars(self))
+
+    @property
     def reach(self) -> int:
         """Guest bytes that one L2 table maps."""
         return self.cluster_size // (16 if self.extended_l2 else 8) * self.cluster_size
@@ -70,7 +72,8 @@ class Features:
 
     @property
     def odd_size(self) -> int:
-        """A disk size that needs two L2 tables and ends inside a cluster (a sector short of its end for the smallest clusters)."""
+        """A disk size that needs two L2 tables and ends inside a cluster (a sector short of its end for the smallest
+        clusters)."""
         return self.reach + self.window + min(5 * SECTOR, self.cluster_size - SECTOR)
 
     def windows(self, size: int) -> list[tuple[int, int]]:
@@ -115,7 +118,8 @@ TELLING = (
 
 @dataclass(frozen=True)
 class Request:
-    """One guest request: `kind` is "write", "compressed", "zero", "unmap" (zero that may give space back), "discard" or "flush"."""
+    """One guest request: `kind` is "write", "compressed", "zero", "unmap" (zero that may give space back), "discard" or
+    "flush"."""
 
     kind: str
     offset: int = 0
@@ -253,17 +257,8 @@ def create_with_cowherd(
     path: Path, features: Features, size: int, *, backing: Path | None = None, backing_format: str = "qcow2"
 ) -> Path:
     """Makes an empty image with cowherd."""
-    options = Qcow2Options(
-        version=features.version,
-        cluster_size=features.cluster_size,
-        extended_l2=features.extended_l2,
-        refcount_bits=features.refcount_bits,
-        lazy_refcounts=features.lazy_refcounts,
-        compression=features.compression,
-    )
-    reference = BackingReference(str(backing), backing_format) if backing else None
-    with HostFile.create(path) as file:
-        write_empty(file, new_header(size, options, reference))
+    recorded = backing_format if backing else None
+    create(path, size, options=features.chosen, backing=str(backing) if backing else None, backing_format=recorded)
     return path
 
 
@@ -298,20 +293,13 @@ def run_in_cowherd(disk: Disk, requests: Iterable[Request]) -> None:
         if request.kind == "write":
             disk.write(request.offset, request.data)
         elif request.kind == "compressed":
-            write_compressed(disk, request.offset, request.data)
+            disk.write_compressed(request.offset, request.data)
         elif request.kind in ("zero", "unmap"):
             disk.zero(request.offset, request.length, unmap=request.kind == "unmap")
         elif request.kind == "discard":
             disk.discard(request.offset, request.length)
         else:
             disk.flush()
-
-
-def write_compressed(disk: Disk, offset: int, data: bytes) -> None:
-    """Writes whole clusters compressed, which the public API leaves to conversions."""
-    layer = disk.layers[0]
-    assert isinstance(layer, Qcow2)
-    layer.write_compressed(offset, memoryview(data), disk._below)
 
 
 def changed_by_cowherd(path: Path, requests: Iterable[Request]) -> None:

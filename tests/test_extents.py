@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +58,7 @@ def test_merge_keeps_every_byte_and_leaves_no_neighbours_that_continue_each_othe
     assert bytes_of(merged) == bytes_of(extents)
     assert (ext.merge(merged) == merged).all()
     rows = merged.tolist()
-    for (start, length, host, depth, kind), (after, _, next_host, next_depth, next_kind) in zip(rows, rows[1:], strict=False):
+    for (start, length, host, depth, kind), (after, _, next_host, next_depth, next_kind) in pairwise(rows):
         same_place = host == next_host == ext.NOWHERE or (ext.NOWHERE not in (host, next_host) and host + length == next_host)
         assert not (start + length == after and same_place and (depth, kind) == (next_depth, next_kind))
 

@@ -18,7 +18,13 @@ def test_plain_names_are_printed_as_they_are():
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("a\x1b[31m", "a\\x1b[31m"), ("a\nb", "a\\x0ab"), (b"\xff.img", "\\xff.img"), ("\u202egnp", "\\u202egnp"), ("\x7f", "\\x7f")],
+    [
+        ("a\x1b[31m", "a\\x1b[31m"),
+        ("a\nb", "a\\x0ab"),
+        (b"\xff.img", "\\xff.img"),
+        ("\u202egnp", "\\u202egnp"),
+        ("\x7f", "\\x7f"),
+    ],
 )
 def test_what_a_terminal_would_act_upon_is_escaped(name: str | bytes, shown: str):
     assert printable(name) == shown

@@ -1,8 +1,8 @@
 """The public API: jobs on images with the gate in front, and the guard.
 
-Everything that changes an image asks the gate first (`cowherd.herd.gate`): a sealed image, or one that other overlays depend on, is
-refused with `BaseSealed` or `BaseInUse`. `break_dependents=True` is the one way past it. Errors about an image in use name who has it
-open. Dependents are looked for in the directory of the image and in `herd`.
+Everything that changes an image asks the gate first (`cowherd.herd.gate`): a sealed image, or one that other overlays depend
+on, is refused with `BaseSealed` or `BaseInUse`. `break_dependents=True` is the one way past it. Errors about an image in use
+name who has it open. Dependents are looked for in the directory of the image and in `herd`.
 """
 
 from __future__ import annotations

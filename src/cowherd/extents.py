@@ -117,7 +117,7 @@ def restrict(extents: Extents, ranges: Ranges) -> Extents:
     owner = np.repeat(np.arange(len(ranges)), counts)
     within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     index = first[owner] + within
-    out = extents[index]
+    out: Extents = extents[index]
     start = np.maximum(out["start"], ranges[owner, 0])
     end = np.minimum(extent_ends[index], ranges[owner, 1])
     skipped = start - out["start"]

@@ -1,6 +1,8 @@
-"""A crash at any moment leaves an image that `qemu-img check` finds no error in, and each byte as it was before or after a request.
+"""A crash at any moment leaves an image that `qemu-img check` finds no error in, and each byte as it was before or after a
+request.
 
-Short sessions are recorded and replayed in part (see `recording`). Each image that a crash could leave must also be fit for more writes.
+Short sessions are recorded and replayed in part (see `recording`). Each image that a crash could leave must also be fit for
+more writes.
 """
 
 from __future__ import annotations

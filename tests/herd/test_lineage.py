@@ -47,10 +47,13 @@ def test_walking_goes_from_each_base_to_its_overlays(herd):
     assert walked == [(0, "root"), (1, "lone"), (1, "middle"), (2, "leaf"), (2, "other")]
 
 
-def test_overlays_in_directories_below_are_found(herd):
-    (herd / "deep" / "er").mkdir(parents=True)
-    make_overlay(herd / "deep" / "er" / "o", "../../root")
-    assert "o" in names(survey_around(herd / "root").dependents(survey([herd]).find(herd / "root")))
+def test_of_a_named_directory_everything_below_counts_and_of_an_images_own_one_level(herd):
+    (herd / "one" / "two").mkdir(parents=True)
+    make_overlay(herd / "one" / "near", "../root")
+    make_overlay(herd / "one" / "two" / "far", "../../root")
+    around, named = survey_around(herd / "root"), survey([herd])
+    assert {"near", "far"} & set(names(around.dependents(around.find(herd / "root")))) == {"near"}
+    assert {"near", "far"} <= set(names(named.dependents(named.find(herd / "root"))))
 
 
 def test_a_base_outside_of_the_directories_is_found_through_its_overlay(herd, tmp_path_factory):

@@ -37,7 +37,9 @@ class Layer(Protocol):
         ...
 
     @property
-    def backing(self) -> BackingReference | None: ...
+    def backing(self) -> BackingReference | None:
+        """The backing file that the image names, or None."""
+        ...
 
     @property
     def granularity(self) -> int:

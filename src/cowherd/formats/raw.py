@@ -18,7 +18,8 @@ _ZEROS = memoryview(bytes(1 << 20))
 class Raw:
     """A raw image: a regular file or a block device; see `cowherd.formats.layer.Layer`.
 
-    The virtual size is the file's length, rounded up to a sector, as QEMU does; what a file lacks of its last sector reads as zeros.
+    The virtual size is the file's length, rounded up to a sector, as QEMU does; what a file lacks of its last sector reads as
+    zeros.
     """
 
     format = "raw"
@@ -30,10 +31,12 @@ class Raw:
 
     @property
     def size(self) -> int:
+        """Virtual size in bytes."""
         return -(-self._length // SECTOR) * SECTOR
 
     @property
     def backing(self) -> BackingReference | None:
+        """None: raw images have no backing file."""
         return None
 
     def extents(self, start: int, length: int) -> Extents:
@@ -52,21 +55,26 @@ class Raw:
         return ext.merge(np.array(rows, ext.EXTENT))
 
     def read_compressed(self, start: int, buffer: memoryview) -> None:
+        """Never called: a raw image has no compressed clusters."""
         raise AssertionError("a raw image has no compressed clusters")
 
     def write(self, start: int, data: memoryview, below: Below | None) -> None:
+        """Writes guest bytes; see `Layer.write`."""
         self.file.pwrite(start, data)
         self._length = max(self._length, start + len(data))
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
+        """Makes a range read as zeros; see `Layer.zero`."""
         if not self.file.zero_range(start, length, unmap=unmap):
             for position in range(start, start + length, len(_ZEROS)):
                 self.file.pwrite(position, _ZEROS[: min(len(_ZEROS), start + length - position)])
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
+        """Gives the space of a range back to the host where it can; see `Layer.discard`."""
         self.file.punch_hole(start, length)
 
     def flush(self) -> None:
+        """Makes every completed request durable."""
         if self.file.writable:
             self.file.flush()
 
@@ -76,6 +84,7 @@ class Raw:
         self._length = size
 
     def close(self) -> None:
+        """Flushes and closes. Closing twice is fine."""
         try:
             if self.file.fd >= 0:
                 self.flush()

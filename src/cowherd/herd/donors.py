@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,9 +162,9 @@ def _sealed_alike(image: Image, content_digest: bytes | None) -> bool:
     return record is not None and record.content_digest == content_digest
 
 
-def _files_of_size(directories: Sequence[str], size: int) -> Iterator[Path]:
-    for directory in directories:
-        for name in files_under(directory, []):
+def _files_of_size(directories: Mapping[str, int | None], size: int) -> Iterator[Path]:
+    for directory, levels in directories.items():
+        for name in files_under(directory, levels, []):
             with contextlib.suppress(OSError):  # it is gone since it was listed
                 if os.stat(name).st_size == size:
                     yield Path(name)

@@ -1,8 +1,8 @@
 """The gate: everything that changes an image asks here first, and is refused where overlays would read other content.
 
 Each function returns quietly if the change may go on. A sealed image is refused whatever stands on it (`BaseSealed`), an unsealed
-one while others stand on it (`BaseInUse`); both name the dependents. Dependents are looked for in the directory of the image,
-and in the directories in `herd`.
+one while others stand on it (`BaseInUse`); both name the dependents. Dependents are looked for in the directory of the image
+and the directories right in it, and everywhere under those in `herd`.
 """
 
 from __future__ import annotations

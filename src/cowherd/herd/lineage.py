@@ -31,8 +31,8 @@ class Link:
 class Lineage:
     """The images of a herd and the links between them.
 
-    `directories` are those of the herd, `images` maps keys to images; `unreadable` are files that could not be looked at, and may
-    be overlays too; `orphans` are images that are gone while their seals are there.
+    `directories` are those of the herd (see `Found`), `images` maps keys to images; `unreadable` are files that could not be
+    looked at, and may be overlays too; `orphans` are images that are gone while their seals are there.
     """
 
     def __init__(self, found: Found):
@@ -165,20 +165,27 @@ class Lineage:
                     pending.extend((depth + 1, child) for child in reversed(self.children(image)))
 
 
+def survey_again(lineage: Lineage) -> Lineage:
+    """Returns the lineage of the same herd as it is now."""
+    homes = [directory for directory, levels in lineage.directories.items() if levels is not None]
+    return survey([directory for directory, levels in lineage.directories.items() if levels is None], homes)
+
+
 def _probed(path: Path) -> str:
     with HostFile.open(path, lock=None) as file:
         return probe(file)
 
 
-def survey(directories: Iterable[str | os.PathLike[str]]) -> Lineage:
+def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Lineage:
     """Returns the lineage of the herd in `directories`."""
-    return Lineage(scan(directories))
+    return Lineage(scan(directories, homes))
 
 
 def survey_around(*paths: str | os.PathLike[str], herd: Sequence[str | os.PathLike[str]] = ()) -> Lineage:
-    """Returns the lineage of the herd of `paths`: the directories of these images, and the directories in `herd`.
+    """Returns the lineage of the herd of `paths`: the directories of these images, and those in `herd`.
 
+    Of an image's own directory the directories right in it count, of those in `herd` everything under them.
     Where a path is a symbolic link, the directory it lies in and the one it leads to both count.
     """
     spellings = [spelling for path in paths for spelling in (os.path.abspath(path), os.path.realpath(path))]
-    return survey((*map(os.path.dirname, spellings), *herd))
+    return survey(herd, map(os.path.dirname, spellings))

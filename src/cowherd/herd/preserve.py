@@ -24,7 +24,7 @@ from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed
 from cowherd.herd.impact import exposed_bytes
-from cowherd.herd.lineage import Lineage, survey
+from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import held_content, refresh, reseal, unprotected
@@ -61,7 +61,7 @@ def preserve(
     left = [problem for write in plan.writes for problem in _serve(write, plan, binding, progress)]
     if len(plan.changed) or plan.size != plan.sealed_size:
         reseal(lineage, base, drift.held)
-    left += _refresh_dependents(survey(lineage.directories), base, progress)
+    left += _refresh_dependents(survey_again(lineage), base, progress)
     return Repaired(plan, done=True, left=left)
 
 

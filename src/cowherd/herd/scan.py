@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cowherd.storage.hostfile import HostFile
 Key = tuple[int, int]
 """What makes two names the same file: (device, inode)."""
 
+LEVELS_BELOW_HOME = 1
 _SMALLEST_IMAGE = 72  # bytes of a version 2 header
 
 
@@ -59,10 +60,11 @@ class Image:
 class Found:
     """The result of a scan of `directories`.
 
-    `unreadable` are files that could not be looked at, `orphans` are images that are gone while their seals are there.
+    `directories` says of each how many levels below it belong to it, None for all. `unreadable` are files that could not be
+    looked at, `orphans` are images that are gone while their seals are there.
     """
 
-    directories: tuple[str, ...] = ()
+    directories: Mapping[str, int | None] = field(default_factory=dict)
     images: dict[Key, Image] = field(default_factory=dict)
     unreadable: list[Path] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
@@ -99,12 +101,17 @@ class Found:
         return replace(image, names=tuple(sorted((*image.names, path), key=lambda name: (name.is_symlink(), name))))
 
 
-def scan(directories: Iterable[str | os.PathLike[str]]) -> Found:
-    """Looks through `directories` and everything under them."""
-    found = Found(tuple(dict.fromkeys(os.path.realpath(directory) for directory in directories)))
+def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Found:
+    """Looks through `directories` with everything under them, and `homes` with the directories right in them and no others.
+
+    Nobody named the homes: they are where some image happens to lie, which may be a directory with millions of files below it.
+    """
+    places: dict[str, int | None] = {os.path.realpath(home): LEVELS_BELOW_HOME for home in homes}
+    places |= {os.path.realpath(directory): None for directory in directories}
+    found = Found(places)
     seals: list[Path] = []
-    for directory in found.directories:
-        for path in files_under(directory, found.unreadable):
+    for directory, levels in places.items():
+        for path in files_under(directory, levels, found.unreadable):
             if path.endswith(SUFFIX):
                 seals.append(Path(path))
             elif found.looks_like_an_image(path):
@@ -125,16 +132,19 @@ def _sealed_format(seal: Path) -> str | None:
         return None  # verifying the image reports the damaged seal
 
 
-def files_under(directory: str, unreadable: list[Path]) -> Iterator[str]:
-    """Yields the names of regular files and of symbolic links to them, without leaving the directory's file system."""
-    pending = [directory]
+def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[str]:
+    """Yields the names of regular files and of symbolic links to them, without leaving the directory's file system.
+
+    Directories more than `levels` below are not entered, where that is a number. What can't be read is added to `unreadable`.
+    """
+    pending = [(directory, 0)]
     try:
         device = os.stat(directory).st_dev
     except OSError:
         unreadable.append(Path(directory))
         return
     while pending:
-        current = pending.pop()
+        current, level = pending.pop()
         try:
             with os.scandir(current) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
@@ -143,8 +153,8 @@ def files_under(directory: str, unreadable: list[Path]) -> Iterator[str]:
             continue
         for entry in listed:
             if entry.is_dir(follow_symlinks=False):
-                if _device_of(entry) == device:
-                    pending.append(entry.path)
+                if (levels is None or level < levels) and _device_of(entry) == device:
+                    pending.append((entry.path, level + 1))
             elif _is_file(entry) and not _is_shadow(entry.path):
                 yield entry.path
 

@@ -113,7 +113,7 @@ class Checker:
         if below.status is Status.OK and image.binding is None:
             below = Condition(Status.OK, "not bound to its base")
         elif not below.status.is_fine and base.seal:
-            below = Condition(below.status, f"its base {printable(base.path)}: {below.detail}")
+            below = Condition(below.status, f"its base {printable(base.path.name)}: {below.detail}")
         return max(below, self._of_binding(lineage, image), key=_severity)
 
     def _of_binding(self, lineage: Lineage, image: Image) -> Condition:
@@ -124,7 +124,7 @@ class Checker:
         digest = self._content_of(lineage, base)
         if digest is None or digest == image.binding.content_digest:
             return FINE
-        return Condition(Status.BINDING_MISMATCH, f"it was made on other content than {printable(base.path)} holds")
+        return Condition(Status.BINDING_MISMATCH, f"it was made on other content than {printable(base.path.name)} holds")
 
     def _content_of(self, lineage: Lineage, base: Image) -> bytes | None:
         """Returns the content digest that the seal of `base` says, or without a seal, if that was asked for, the one it has."""

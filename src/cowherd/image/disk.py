@@ -14,6 +14,7 @@ from cowherd.errors import InvalidRequest, ReadOnlyImage
 from cowherd.extents import Extents
 from cowherd.formats.layer import BackingReference, Below, Layer
 from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.raw import Raw
 
 Buffer = bytes | bytearray | memoryview
 
@@ -25,8 +26,8 @@ _WINDOW_UNITS = 1 << 20
 class Disk:
     """An open image with its chain. Made by `cowherd.open`; a context manager.
 
-    Offsets and lengths are guest bytes. Several threads may read at once; writing, resizing and closing need the disk to themselves.
-    What was written is durable after `flush` (or `close`).
+    Offsets and lengths are guest bytes. Several threads may read at once; writing, resizing and closing need the disk to
+    themselves. What was written is durable after `flush` (or `close`).
     """
 
     def __init__(self, layers: Sequence[Layer], *, writable: bool):
@@ -36,10 +37,12 @@ class Disk:
 
     @property
     def path(self) -> Path:
+        """The path that the image was opened by."""
         return self.layers[0].file.path
 
     @property
     def format(self) -> str:
+        """The image's format."""
         return self.layers[0].format
 
     @property
@@ -54,6 +57,7 @@ class Disk:
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns `length` bytes. Raises `InvalidRequest` for a range that does not lie inside the disk."""
+        self._require_inside(offset, length)  # before any memory is taken for it
         buffer = bytearray(length)
         self.readinto(offset, buffer)
         return bytes(buffer)
@@ -111,8 +115,8 @@ class Disk:
         """Yields batches that together cover [start, start+length), in order (to the disk's end by default).
 
         Each extent says in which layer (`depth`, 0 is the image itself) its bytes lie. `depth` limits how many layers are looked
-        at; what none of those holds is of kind BACKING. Without that limit, BACKING means that no layer holds it: it reads as zeros.
-        Past the end of a backing file that is shorter than its overlay the extent is ZERO, at that backing file's depth.
+        at; what none of those holds is of kind BACKING. Without that limit, BACKING means that no layer holds it: it reads as
+        zeros. Past the end of a backing file that is shorter than its overlay the extent is ZERO, at that backing file's depth.
         """
         end = self.size if length is None else start + length
         self._require_inside(start, end - start)
@@ -135,7 +139,7 @@ class Disk:
             elif kind == ext.COMPRESSED:
                 self.layers[depth].read_compressed(position, part)
             else:
-                part[:] = bytes(length)
+                _clear(part)
 
     def set_backing(self, reference: BackingReference | None) -> None:
         """Names another backing file in the header; the disk must be opened again to see it. Changes no data."""
@@ -168,12 +172,17 @@ class Disk:
         """Fills `buffer` with what the layers from `first` down show, zeros past their end."""
         inside = max(0, min(len(buffer), self.layers[first].size - start))
         if inside < len(buffer):
-            buffer[inside:] = bytes(len(buffer) - inside)
+            _clear(buffer[inside:])
         if inside:
-            self.read_extents(self._cover(start, start + inside, first, len(self.layers)), start, buffer[:inside])
+            cover = self._cover(start, start + inside, first, len(self.layers), to_read=True)
+            self.read_extents(cover, start, buffer[:inside])
 
-    def _cover(self, start: int, end: int, first: int, last: int) -> Extents:
-        """Lays the extents of layers [first, last) over each other for the window [start, end) of guest bytes."""
+    def _cover(self, start: int, end: int, first: int, last: int, *, to_read: bool = False) -> Extents:
+        """Lays the extents of layers [first, last) over each other for the window [start, end) of guest bytes.
+
+        For a cover that is only read from, the holes of a raw file are not looked for: they read as the zeros that they are, and
+        on some file systems the search takes longer than the reading.
+        """
         parts: list[Extents] = []
         wanted = np.array([[start, end]], np.int64)
         for depth in range(first, last):
@@ -184,7 +193,7 @@ class Disk:
                 wanted = inside
             if not len(wanted):
                 break
-            found = _layer_extents(layer, wanted)
+            found = _as_stored(wanted) if to_read and isinstance(layer, Raw) else _layer_extents(layer, wanted)
             found["depth"] = depth
             if depth == last - 1:
                 parts.append(found)
@@ -211,11 +220,24 @@ class Disk:
 
 
 def _layer_extents(layer: Layer, wanted: ext.Ranges) -> Extents:
-    """Returns what a layer says of `wanted`: asked once for the whole span, or range by range where they are few and far apart."""
+    """Returns what a layer says of `wanted`: asked once for the whole span, or range by range where they are few and far
+    apart."""
     if len(wanted) == 1:
         return layer.extents(int(wanted[0, 0]), int(wanted[0, 1] - wanted[0, 0])).copy()
     low, high = int(wanted[0, 0]), int(wanted[-1, 1])
     return ext.restrict(layer.extents(low, high - low), wanted)
+
+
+def _clear(buffer: memoryview) -> None:
+    """Fills a buffer with zeros, without making as many of them elsewhere first."""
+    if len(buffer):
+        np.frombuffer(buffer, np.uint8)[:] = 0
+
+
+def _as_stored(wanted: ext.Ranges) -> Extents:
+    """Returns what a raw file holds of `wanted`, all of it taken for data."""
+    start = wanted[:, 0]
+    return ext.build(start, wanted[:, 1] - start, start, np.full(len(wanted), ext.DATA, np.uint8))
 
 
 def _zeros(ranges: ext.Ranges, depth: int) -> Extents:

@@ -44,9 +44,9 @@ def open_disk(
 ) -> Disk:
     """Opens an image and, if `backing`, the chain under it.
 
-    `format` is "raw" or "qcow2"; None guesses by the first bytes, which is only safe if no guest ever wrote this file as raw. A backing
-    file without a recorded format is guessed likewise. The image is opened for writing if `writable`, backing files never.
-    Locks are QEMU's; `force_share` reads an image that is in use, whose content may then change while it is read.
+    `format` is "raw" or "qcow2"; None guesses by the first bytes, which is only safe if no guest ever wrote this file as raw.
+    A backing file without a recorded format is guessed likewise. The image is opened for writing if `writable`, backing files
+    never. Locks are QEMU's; `force_share` reads an image that is in use, whose content may then change while it is read.
 
     Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, `UnsupportedFeature`, `ImageCorrupt`, or `BackingFileError` for a
     backing file that can't be followed, a loop, or a chain longer than `MAX_CHAIN`.

@@ -43,9 +43,9 @@ def commit(
 ) -> Committed:
     """Writes the content of `overlay` into its backing file, or into `base`, a deeper image of its chain, as qemu-img does.
 
-    `base` is a name as one of the chain's images stores it, or a path; a relative one is looked for beside each image first. The base
-    grows if it is smaller than the overlay. Then the overlay is emptied, unless `keep_content` or a `base` is given. Images
-    between the overlay and `base` are useless afterwards. `progress` is called with (bytes done, bytes in all).
+    `base` is a name as one of the chain's images stores it, or a path; a relative one is looked for beside each image first.
+    The base grows if it is smaller than the overlay. Then the overlay is emptied, unless `keep_content` or a `base` is given.
+    Images between the overlay and `base` are useless afterwards. `progress` is called with (bytes done, bytes in all).
 
     Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; what opening raises; `HostFileError`.
     """

@@ -58,10 +58,10 @@ def convert(
 ) -> None:
     """Makes `target` hold what the guest sees of the sources, one behind the other.
 
-    With `backing` the target is an overlay of that file, and only what the source holds itself is copied: the backing file's content
-    must be that of the source's. `sparse_size` is how many bytes of zeros in a row become a hole; 0 makes a fully allocated
-    target. `create_target=False` writes into an image that exists and is large enough; `target_is_zero` promises that it
-    reads as zeros.
+    With `backing` the target is an overlay of that file, and only what the source holds itself is copied: the backing file's
+    content must be that of the source's. `sparse_size` is how many bytes of zeros in a row become a hole; 0 makes a fully
+    allocated target. `create_target=False` writes into an image that exists and is large enough; `target_is_zero` promises
+    that it reads as zeros.
 
     Raises `InvalidRequest`, `HostFileError`, and what opening the sources raises; sources are never changed. A qcow2 target that
     could not be finished is not an image; a raw one has holes where data is missing.
@@ -74,6 +74,9 @@ def convert(
     paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     with ExitStack() as stack:
         disks = [stack.enter_context(open_disk(path, format=source_format, force_share=force_share)) for path in paths]
+        if not force_share:
+            for disk in disks:  # of raw images, too: QEMU lets others write to one that it reads, but not while it converts it
+                disk.layers[0].file.lock(locks.READ)
         source = Concatenation(disks)
         if create_target:
             sink = _new_target(stack, source.size, wanted)

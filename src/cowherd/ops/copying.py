@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -79,4 +80,4 @@ def runs_of(mask: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
     if not len(mask):
         return []
     borders = [0, *(np.flatnonzero(np.diff(mask)) + 1).tolist(), len(mask)]
-    return [(first, end, bool(mask[first])) for first, end in zip(borders[:-1], borders[1:], strict=True)]
+    return [(first, end, bool(mask[first])) for first, end in itertools.pairwise(borders)]

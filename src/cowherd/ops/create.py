@@ -34,8 +34,8 @@ def create(
 ) -> int:
     """Makes an empty image of `size` bytes (rounded up to whole sectors), or of its backing file's size; returns the size.
 
-    `backing` is stored as given, relative to the new image; its format must be named, because guessing the format of a file that a
-    guest wrote is not safe. The backing file must open unless `unsafe`. `options` are those of `qemu-img create -o`.
+    `backing` is stored as given, relative to the new image; its format must be named, because guessing the format of a file
+    that a guest wrote is not safe. The backing file must open unless `unsafe`. `options` are those of `qemu-img create -o`.
     An existing file is replaced. Raises `InvalidRequest`, `BackingFileError`, `HostFileError`, `ImageInUse`.
     """
     if format not in FORMATS:
@@ -74,7 +74,7 @@ def _size_of_backing(path: str | os.PathLike[str], reference: BackingReference, 
     if _same_file(Path(path), backing_path):
         raise InvalidRequest(f"Error: Trying to create an image with the same filename as the backing file: {printable(path)}")
     try:
-        with open_disk(backing_path, format=reference.format) as disk:
+        with open_disk(backing_path, format=reference.format, force_share=True) as disk:  # as QEMU: only its size is of interest
             return disk.size if size is None else size
     except BackingFileError:
         raise

@@ -88,8 +88,10 @@ def image_info(path: str | os.PathLike[str], *, format: str | None = None, force
     from cowherd.formats.probe import probe
 
     filename = os.fspath(path)
-    with HostFile.open(filename, lock=None if force_share else INSPECT) as file:
+    with HostFile.open(filename, lock=None) as file:
         found = format or probe(file)
+        if found != "raw" and not force_share:  # QEMU looks at a raw image without minding its writers
+            file.lock(INSPECT)
         host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
         if found == "raw":
             return ImageInfo(filename, "raw", host.length, host)

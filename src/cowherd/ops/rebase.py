@@ -188,7 +188,7 @@ class _Shielding:
         return [_Change(first, old[first - start : last - start]) for first, last in changed.tolist()]
 
     def _write(self, change: _Change, *, compress: bool) -> None:
-        if not change.data.any():
+        if not change.data.view(np.uint64).any():
             self.disk.zero(change.start, len(change.data))
         elif compress:
             self.disk.write_compressed(change.start, change.data.data)

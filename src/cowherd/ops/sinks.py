@@ -1,7 +1,8 @@
 """Where a conversion puts guest bytes: a new raw file, a new qcow2 image, or an image that exists already.
 
-A sink is given chunks in guest order, aligned to its `alignment`. `prepare` runs on a loading thread and finds out all that needs only the
-chunk's bytes; `put` decides the places and returns the writing itself as a job for a thread; `finish` completes the target.
+A sink is given chunks in guest order, aligned to its `alignment`. `prepare` runs on a loading thread and finds out all that
+needs only the chunk's bytes; `put` decides the places and returns the writing itself as a job for a thread; `finish` completes
+the target.
 """
 
 from __future__ import annotations

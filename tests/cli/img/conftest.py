@@ -9,6 +9,8 @@ import pytest
 from tests import qemu
 from tests.cli.img import gallery
 
+pytest.register_assert_rewrite("tests.cli.img.both")
+
 
 @pytest.fixture(scope="session")
 def shared_gallery(tmp_path_factory):

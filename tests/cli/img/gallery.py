@@ -25,7 +25,16 @@ QCOW2 = (
     "empty.qcow2",
     "data-file.qcow2",
 )
-OVERLAYS = ("overlay.qcow2", "top.qcow2", "larger.qcow2", "smaller.qcow2", "on-raw.qcow2", "in/overlay.qcow2", "json.qcow2", "file.qcow2")
+OVERLAYS = (
+    "overlay.qcow2",
+    "top.qcow2",
+    "larger.qcow2",
+    "smaller.qcow2",
+    "on-raw.qcow2",
+    "in/overlay.qcow2",
+    "json.qcow2",
+    "file.qcow2",
+)
 RAW = ("plain.raw", "odd.raw", "holes.raw", "nothing.raw")
 READABLE = tuple(name for name in QCOW2 if name != "data-file.qcow2") + OVERLAYS + RAW
 
@@ -43,7 +52,14 @@ _CREATED_WITH = {
     "metadata.qcow2": "preallocation=metadata",
     "reserved.qcow2": "preallocation=falloc",
 }
-_WRITES = ("write -P 1 0 5k", "write -P 2 1M 300k", "write -z 2M 200k", "write -z -u 1100k 64k", "write -P 3 3M 1k", "discard 1200k 64k")
+_WRITES = (
+    "write -P 1 0 5k",
+    "write -P 2 1M 300k",
+    "write -z 2M 200k",
+    "write -z -u 1100k 64k",
+    "write -P 3 3M 1k",
+    "discard 1200k 64k",
+)
 
 
 def build(folder: Path, qemu_img: Tool, qemu_io: Tool) -> None:

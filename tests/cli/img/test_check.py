@@ -45,7 +45,9 @@ def _overwrite_first_data_entry(name, entry):
         file.write(entry)
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothere"], ["-T", "foo", "plain.qcow2"], ["-r", "foo", "plain.qcow2"], ["-q", "plain.raw"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothere"], ["-T", "foo", "plain.qcow2"], ["-r", "foo", "plain.qcow2"], ["-q", "plain.raw"]]
+)
 def test_what_can_not_be_checked_is_told_alike(in_gallery, arguments):
     same("check", *arguments)
 

@@ -19,7 +19,8 @@ def lone_chain(own_gallery):
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["-d"], ["-q", "-p"], ["-f", "qcow2", "-t", "none"], ["-r", "10M"], ["-b", "overlay.qcow2"], ["-b", "plain.qcow2"]]
+    "options",
+    [[], ["-d"], ["-q", "-p"], ["-f", "qcow2", "-t", "none"], ["-r", "10M"], ["-b", "overlay.qcow2"], ["-b", "plain.qcow2"]],
 )
 def test_the_images_end_up_as_qemu_img_leaves_them(lone_chain, options):
     changed = ["top.qcow2", "overlay.qcow2", "plain.qcow2"]
@@ -43,8 +44,8 @@ def test_the_images_end_up_as_qemu_img_leaves_them(lone_chain, options):
     ],
     ids=" ".join,
 )
-def test_what_can_not_be_committed_is_complained_about_as_by_qemu_img(own_gallery, arguments):
-    assert same_change(own_gallery, "commit", *arguments).code == 1
+def test_what_can_not_be_committed_is_complained_about_as_by_qemu_img(shared_gallery, arguments):
+    assert same_change(shared_gallery, "commit", *arguments).code == 1
 
 
 def test_a_commit_into_a_base_with_other_dependents_is_refused(own_gallery, monkeypatch):

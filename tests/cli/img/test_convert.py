@@ -11,13 +11,13 @@ pytestmark = pytest.mark.qemu("qemu-io")
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_every_image_becomes_the_raw_image_that_qemu_img_makes(own_gallery, name):
-    assert same_change(own_gallery, "convert", name, "new", changed=["new"]).code == 0
+def test_every_image_becomes_the_raw_image_that_qemu_img_makes(shared_gallery, name):
+    assert same_change(shared_gallery, "convert", name, "new", changed=["new"]).code == 0
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_every_image_becomes_a_qcow2_image_of_its_content(own_gallery, name):
-    assert same_change(own_gallery, "convert", "-O", "qcow2", name, "new", changed=["new"]).code == 0
+def test_every_image_becomes_a_qcow2_image_of_its_content(shared_gallery, name):
+    assert same_change(shared_gallery, "convert", "-O", "qcow2", name, "new", changed=["new"]).code == 0
 
 
 @pytest.mark.parametrize(
@@ -41,22 +41,22 @@ def test_every_image_becomes_a_qcow2_image_of_its_content(own_gallery, name):
     ],
     ids=" ".join,
 )
-def test_options_give_the_same_content(own_gallery, arguments):
-    assert same_change(own_gallery, "convert", *arguments, "overlay.qcow2", "new", changed=["new"]).code == 0
+def test_options_give_the_same_content(shared_gallery, arguments):
+    assert same_change(shared_gallery, "convert", *arguments, "overlay.qcow2", "new", changed=["new"]).code == 0
 
 
-def test_several_sources_are_joined(own_gallery):
-    assert same_change(own_gallery, "convert", "plain.qcow2", "odd.raw", "plain.raw", "new", changed=["new"]).code == 0
+def test_several_sources_are_joined(shared_gallery):
+    assert same_change(shared_gallery, "convert", "plain.qcow2", "odd.raw", "plain.raw", "new", changed=["new"]).code == 0
 
 
-def test_an_existing_image_is_written_over(own_gallery):
-    same_change(own_gallery, "convert", "-n", "plain.raw", "-O", "qcow2", "wide.qcow2", changed=["wide.qcow2"])
-    same_change(own_gallery, "convert", "-n", "plain.raw", "-O", "raw", "holes.raw", changed=["holes.raw"])
-    same_change(own_gallery, "convert", "-n", "--target-image-opts", "plain.raw", "driver=qcow2,file.filename=wide.qcow2")
+def test_an_existing_image_is_written_over(shared_gallery):
+    same_change(shared_gallery, "convert", "-n", "plain.raw", "-O", "qcow2", "wide.qcow2", changed=["wide.qcow2"])
+    same_change(shared_gallery, "convert", "-n", "odd.raw", "-O", "raw", "plain.raw", changed=["plain.raw"])
+    same_change(shared_gallery, "convert", "-n", "--target-image-opts", "plain.raw", "driver=qcow2,file.filename=wide.qcow2")
 
 
-def test_image_opts_describe_the_sources(own_gallery):
-    same_change(own_gallery, "convert", "--image-opts", "driver=qcow2,file.filename=plain.qcow2", "new", changed=["new"])
+def test_image_opts_describe_the_sources(shared_gallery):
+    same_change(shared_gallery, "convert", "--image-opts", "driver=qcow2,file.filename=plain.qcow2", "new", changed=["new"])
 
 
 def test_options_are_listed_as_by_qemu_img(empty):
@@ -108,8 +108,8 @@ def test_options_are_listed_as_by_qemu_img(empty):
     ],
     ids=" ".join,
 )
-def test_what_can_not_be_converted_is_complained_about_as_by_qemu_img(own_gallery, arguments):
-    assert same_change(own_gallery, "convert", *arguments).code == 1
+def test_what_can_not_be_converted_is_complained_about_as_by_qemu_img(shared_gallery, arguments):
+    assert same_change(shared_gallery, "convert", *arguments).code == 1
 
 
 @pytest.mark.parametrize(

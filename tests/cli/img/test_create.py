@@ -23,15 +23,15 @@ OPTIONS = (
 )
 
 
-@pytest.mark.parametrize("size", ["1M", "1.5M", "1000", "0", "0x1000", " 5", "+5", "1.00001k", "1e", ".5k", "1.k"])
-def test_sizes_are_read_as_by_qemu_img(own_gallery, size):
-    assert same_change(own_gallery, "create", "-f", "qcow2", "new", size, changed=["new"] if size != "1e" else []).code == 0
+@pytest.mark.parametrize("size", ["1M", "1.5M", "1000", "0", "0x1000", " 5", "+5", "1.00001k", ".5k", "1.k"])
+def test_sizes_are_read_as_by_qemu_img(shared_gallery, size):
+    assert same_change(shared_gallery, "create", "-f", "qcow2", "new", size, changed=["new"]).code == 0
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_options_are_announced_and_kept_as_by_qemu_img(own_gallery, options):
-    same_change(own_gallery, "create", "-f", "qcow2", "-o", options, "new", "2M", changed=["new"])
-    _same_facts(own_gallery, "new")
+def test_options_are_announced_and_kept_as_by_qemu_img(shared_gallery, options):
+    same_change(shared_gallery, "create", "-f", "qcow2", "-o", options, "new", "2M", changed=["new"])
+    _same_facts(shared_gallery, "new")
 
 
 def _same_facts(folder, name):
@@ -40,7 +40,10 @@ def _same_facts(folder, name):
 
     from tests.cli.img.both import reference
 
-    facts = [json.loads(reference("info", "--output=json", folder.parent / f"{folder.name}-{who}" / name).out) for who in ("theirs", "ours")]
+    facts = [
+        json.loads(reference("info", "--output=json", folder.parent / f"{folder.name}-{who}" / name).out)
+        for who in ("theirs", "ours")
+    ]
     for document in facts:
         for key in ("actual-size", "children", "filename", "full-backing-filename"):
             document.pop(key, None)
@@ -48,9 +51,9 @@ def _same_facts(folder, name):
 
 
 @pytest.mark.parametrize("options", [[], ["-o", "preallocation=full"], ["-o", "size=3M"]])
-def test_a_raw_image_is_announced_as_by_qemu_img(own_gallery, options):
+def test_a_raw_image_is_announced_as_by_qemu_img(shared_gallery, options):
     size = [] if "size=3M" in options else ["1000"]
-    same_change(own_gallery, "create", *options, "new", *size, changed=["new"])
+    same_change(shared_gallery, "create", *options, "new", *size, changed=["new"])
 
 
 @pytest.mark.parametrize(
@@ -70,8 +73,8 @@ def test_a_raw_image_is_announced_as_by_qemu_img(own_gallery, options):
         ["-o", "extended_l2=on,preallocation=metadata", "-b", "plain.qcow2", "-F", "qcow2", "new"],
     ],
 )
-def test_an_overlay_is_announced_as_by_qemu_img(own_gallery, arguments):
-    same_change(own_gallery, "create", "-f", "qcow2", *arguments)
+def test_an_overlay_is_announced_as_by_qemu_img(shared_gallery, arguments):
+    same_change(shared_gallery, "create", "-f", "qcow2", *arguments)
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
@@ -136,8 +139,8 @@ def test_options_are_listed_as_by_qemu_img(empty, format):
     ],
     ids=" ".join,
 )
-def test_what_can_not_be_made_is_complained_about_as_by_qemu_img(own_gallery, arguments):
-    assert same_change(own_gallery, "create", *arguments).code == 1
+def test_what_can_not_be_made_is_complained_about_as_by_qemu_img(shared_gallery, arguments):
+    assert same_change(shared_gallery, "create", *arguments).code == 1
 
 
 @pytest.mark.parametrize("option", ["encryption=on", "encrypt.format=luks", "data_file=x", "data_file_raw=on"])

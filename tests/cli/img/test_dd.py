@@ -23,8 +23,8 @@ pytestmark = pytest.mark.qemu("qemu-io")
     ],
     ids=" ".join,
 )
-def test_the_output_is_that_of_qemu_img(own_gallery, arguments):
-    assert same_change(own_gallery, "dd", *arguments, changed=["new"]).code == 0
+def test_the_output_is_that_of_qemu_img(shared_gallery, arguments):
+    assert same_change(shared_gallery, "dd", *arguments, changed=["new"]).code == 0
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_the_output_is_that_of_qemu_img(own_gallery, arguments):
     ],
     ids=" ".join,
 )
-def test_what_can_not_be_copied_is_complained_about_as_by_qemu_img(own_gallery, arguments):
-    assert same_change(own_gallery, "dd", *arguments).code == 1
+def test_what_can_not_be_copied_is_complained_about_as_by_qemu_img(shared_gallery, arguments):
+    assert same_change(shared_gallery, "dd", *arguments).code == 1
 
 
 def test_what_others_stand_on_is_not_overwritten(own_gallery, monkeypatch):

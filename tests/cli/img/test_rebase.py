@@ -25,12 +25,12 @@ pytestmark = pytest.mark.qemu("qemu-io")
     ],
     ids=" ".join,
 )
-def test_the_overlay_ends_up_as_qemu_img_leaves_it(own_gallery, arguments):
-    assert same_change(own_gallery, "rebase", *arguments, "smaller.qcow2", changed=["smaller.qcow2"]).code == 0
+def test_the_overlay_ends_up_as_qemu_img_leaves_it(shared_gallery, arguments):
+    assert same_change(shared_gallery, "rebase", *arguments, "smaller.qcow2", changed=["smaller.qcow2"]).code == 0
 
 
-def test_a_base_that_is_not_there_is_recorded_in_unsafe_mode(own_gallery):
-    same_change(own_gallery, "rebase", "-u", "-b", "nothere", "-F", "qcow2", "smaller.qcow2")
+def test_a_base_that_is_not_there_is_recorded_in_unsafe_mode(shared_gallery):
+    same_change(shared_gallery, "rebase", "-u", "-b", "nothere", "-F", "qcow2", "smaller.qcow2")
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_a_base_that_is_not_there_is_recorded_in_unsafe_mode(own_gallery):
     ],
     ids=" ".join,
 )
-def test_what_can_not_be_rebased_is_complained_about_as_by_qemu_img(own_gallery, arguments):
-    assert same_change(own_gallery, "rebase", *arguments).code == 1
+def test_what_can_not_be_rebased_is_complained_about_as_by_qemu_img(shared_gallery, arguments):
+    assert same_change(shared_gallery, "rebase", *arguments).code == 1
 
 
 def test_progress_is_shown(own_gallery, monkeypatch):

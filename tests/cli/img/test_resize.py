@@ -28,8 +28,8 @@ pytestmark = pytest.mark.qemu("qemu-io")
         (["--image-opts", "driver=raw,file.filename=plain.raw", "2M"], "plain.raw"),
     ],
 )
-def test_the_image_ends_up_as_qemu_img_leaves_it(own_gallery, arguments, name):
-    assert same_change(own_gallery, "resize", *arguments, changed=[name]).code == 0
+def test_the_image_ends_up_as_qemu_img_leaves_it(shared_gallery, arguments, name):
+    assert same_change(shared_gallery, "resize", *arguments, changed=[name]).code == 0
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_the_image_ends_up_as_qemu_img_leaves_it(own_gallery, arguments, name):
     ],
     ids=" ".join,
 )
-def test_what_can_not_be_resized_is_complained_about_as_by_qemu_img(own_gallery, arguments):
-    assert same_change(own_gallery, "resize", *arguments).code == 1
+def test_what_can_not_be_resized_is_complained_about_as_by_qemu_img(shared_gallery, arguments):
+    assert same_change(shared_gallery, "resize", *arguments).code == 1
 
 
 def test_what_others_stand_on_is_not_resized(own_gallery, monkeypatch):

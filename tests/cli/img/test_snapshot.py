@@ -27,7 +27,9 @@ def test_dates_are_local_time(in_gallery, monkeypatch):
         time.tzset()
 
 
-@pytest.mark.parametrize("arguments", [[], ["-l", "-a", "x", "plain.qcow2"], ["-l", "nothere"], ["plain.qcow2"], ["-q", "-U", "-l", "plain.raw"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["-l", "-a", "x", "plain.qcow2"], ["-l", "nothere"], ["plain.qcow2"], ["-q", "-U", "-l", "plain.raw"]]
+)
 def test_other_arguments_are_taken_alike(in_gallery, arguments):
     same("snapshot", *arguments)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cowherd.formats.qcow2 import damage, layout, references
 from cowherd.formats.qcow2.check import CheckReport
+from cowherd.formats.qcow2.snapshots import ENTRY
 from tests.formats.qcow2.damaging import COMPRESSED, COPIED, Damager, assert_same_check, checked
 from tests.images import MATRIX, TELLING, Features, create_with_cowherd, create_with_qemu, run_in_qemu, workload
 from tests.qemu import Tool
@@ -107,9 +108,26 @@ def test_fragments_are_counted(tmp_path: Path, qemu_img: Tool, qemu_io: Tool):
 
 # Damaged images
 
+
+def grow_with_a_leak(image: Damager) -> None:
+    os.truncate(image.path, os.path.getsize(image.path) + 65536)
+    image.set_refcount(image.clusters - 1, 1)
+
+
+def put_run(image: Damager, entry: int, word: int, number: int) -> None:
+    """Writes entries each of which is a cluster more than the one before."""
+    for index in range(number):
+        image.put(image.l2(entry + index), word + 65536 * index)
+
+
+def put_both(image: Damager, entry: int, word: int, bitmap: int) -> None:
+    image.put(image.l2(entry), word)
+    image.put(image.l2(entry) + 8, bitmap)
+
+
 DAMAGES: dict[str, Callable[[Damager], None]] = {
     "leak": lambda d: d.set_refcount(d.clusters - 1, 7),
-    "leak behind the last cluster in use": lambda d: (os.truncate(d.path, os.path.getsize(d.path) + 65536), d.set_refcount(d.clusters - 1, 1))[1],
+    "leak behind the last cluster in use": grow_with_a_leak,
     "refcount 0 of a cluster in use": lambda d: d.set_refcount(d.cluster_of(d.l2(1)), 0),
     "refcount too low": lambda d: d.put(d.l2(2), d.word(d.l2(3))),
     "refcount too high": lambda d: d.set_refcount(d.cluster_of(d.l2(1)), 9),
@@ -129,6 +147,10 @@ DAMAGES: dict[str, Callable[[Damager], None]] = {
     "compressed, all bits set": lambda d: d.put(d.l2(8), (1 << 64) - 1),
     "reserved bits of an L2 entry": lambda d: d.put(d.l2(1), d.word(d.l2(1)) | 1 << 60 | 4),
     "reserved bits of an empty L2 entry": lambda d: d.put(d.l2(60), 1 << 57),
+    "an empty entry that looks like the start of a run": lambda d: put_run(d, 60, COPIED, 4),
+    "a zero cluster that looks like the start of a run": lambda d: put_run(d, 60, COPIED | 1, 4),
+    "a run that counts into the reserved bits": lambda d: put_run(d, 60, 0x00FF_FFFF_FFFF_0000 | COPIED, 2),
+    "compressed clusters that look like a run": lambda d: put_run(d, 40, COMPRESSED | 0x50000, 6),
     "reserved bits of an L1 entry": lambda d: d.put(d.l1(), d.word(d.l1()) | 1 << 58 | 1),
     "L1 entry with flags only": lambda d: d.put(d.l1(), COPIED),
     "L2 table inside a cluster": lambda d: d.put(d.l1(), d.word(d.l1()) + 1024),
@@ -159,11 +181,11 @@ def test_damage_is_reported_as_qemu_img_does(image: Damager, name: str):
 EXTENDED_DAMAGES: dict[str, Callable[[Damager], None]] = {
     "allocated and zero": lambda d: d.put(d.l2(0) + 8, 0x0000_0001_0000_0001),
     "allocated without a cluster": lambda d: d.put(d.l2(40) + 8, 0x0000_0000_0000_0010),
-    "allocated, flags only": lambda d: (d.put(d.l2(40), COPIED), d.put(d.l2(40) + 8, 3))[1],
+    "allocated, flags only": lambda d: put_both(d, 40, COPIED, 3),
     "compressed with a bitmap": lambda d: d.put(d.l2(8) + 8, 0x0000_0000_0000_0001),
-    "compressed and copied with a bitmap": lambda d: (d.put(d.l2(8), d.word(d.l2(8)) | COPIED), d.put(d.l2(8) + 8, 1))[1],
+    "compressed and copied with a bitmap": lambda d: put_both(d, 8, d.word(d.l2(8)) | COPIED, 1),
     "data inside a cluster": lambda d: d.put(d.l2(0), d.word(d.l2(0)) + 2048),
-    "zeros inside a cluster": lambda d: (d.put(d.l2(0), d.word(d.l2(0)) + 2048), d.put(d.l2(0) + 8, 0xFF << 32))[1],
+    "zeros inside a cluster": lambda d: put_both(d, 0, d.word(d.l2(0)) + 2048, 0xFF << 32),
     "zero flag of a standard entry": lambda d: d.put(d.l2(0), d.word(d.l2(0)) | 1),
 }  # fmt: skip
 
@@ -307,6 +329,19 @@ def test_overlapping_l2_tables_are_not_followed_without_end(image: Damager):
     image.put_bytes(1 << 24, b"".join((512 * (index + 1)).to_bytes(8, "big") for index in range(4096)))
     report = checked(image.path)
     assert report.check_errors == 4096 * 127 // 128 - references.MOST_CROOKED_TABLES
+
+
+def test_overlapping_l1_tables_are_not_followed_without_end(image: Damager):
+    snapshots, entries = 1000, layout.MAX_L1_BYTES // 8
+    os.truncate(image.path, 8 << 20)
+    row = ENTRY.pack(dict.fromkeys(ENTRY.names, 0) | {"l1_offset": 8 << 20, "l1_size": entries, "extra_length": 16})
+    image.put_bytes(4 << 20, (row + bytes(16)) * snapshots)
+    image.put_bytes(60, snapshots.to_bytes(4, "big") + (4 << 20).to_bytes(8, "big"))
+    os.truncate(image.path, 40 << 20)
+    report = checked(image.path)
+    # The file and one table more could hold two of them beside the active one.
+    assert report.check_errors == snapshots - 2
+    assert "the L1 tables overlap" in "".join(report.messages)
 
 
 def test_a_file_of_too_many_clusters_is_not_checked(tmp_path: Path):

@@ -65,7 +65,7 @@ def test_an_image_whose_refcounts_are_replaced_by_the_counts_is_sound(tmp_path: 
     qemu_img("create", "-q", "-f", "qcow2", "-o", f"lazy_refcounts=on,refcount_bits={width}", path, "64M")
     # A writer that is killed leaves the dirty bit, and refcounts that it never wrote.
     qemu_io("-f", "qcow2", "-c", "write 0 1M", "-c", "write 32M 64k", "-c", "flush", "-c", "abort", path, codes=(-6,))
-    assert read_header(HostFile.open(path, lock=None)).dirty
+    assert Damager(path).header.dirty
     assert checked(path).corruptions
     with HostFile.open(path, writable=True) as file:
         header = read_header(file)

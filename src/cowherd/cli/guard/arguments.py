@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
             action="append",
             default=[],
             metavar="DIR",
-            help="also look for overlays and donors under DIR, beside the image's own directory (may be repeated)",
+            help="also look for relatives under DIR, and not just in the image's own directory (may be repeated)",
         )
 
     def error(self, message: str) -> NoReturn:

@@ -30,8 +30,8 @@ SYNTAX = Syntax(
         Example("compare disk.raw disk.qcow2", "the same content, whatever the formats"),
         Example("compare -s -q a.qcow2 b.qcow2", "only an exit code"),
     ),
-    notes="Exit codes: 0 the images are identical, 1 they differ, 2 one could not be opened, 3 its tables and 4 its data could "
-    "not be read. Without --strict an image may be larger if it ends in zeros.",
+    notes="Exit codes: 0 the images are identical, 1 they differ, 2 one could not be opened, 4 one could not be "
+    "read. Without --strict an image may be larger if it ends in zeros.",
 )
 
 DIFFERENT, CANNOT_OPEN, CANNOT_READ = 1, 2, 4

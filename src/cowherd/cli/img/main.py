@@ -37,6 +37,8 @@ ABSENT = ("amend", "bench", "bitmap")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (sys.argv by default) and returns its exit code. Nothing but SystemExit escapes."""
     words = list(sys.argv if argv is None else argv)
+    if getattr(sys, "stdout", None) is None:  # closed by whoever started the program
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the program
     program = _program_name(words[0])
     try:
         code = _dispatch(words[1:], program)
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:  # only writing the output itself gets here: the layers below raise their own errors
+        _discard_output()
         err(f"{program}: {error.strerror or error}\n")
         return 1
 

@@ -41,6 +41,8 @@ def reason(error: CowherdError, name: str | None = None) -> str:
         return f"Could not open '{shown}': {error.reason}"
     if isinstance(error, ImageFormatError):
         return error.problem
+    if isinstance(error, ImageInUse):
+        return _with_holders(error)
     if isinstance(error, BackingFileError):
         return f"Could not open backing file: {error.problem}"
     return str(error)
@@ -67,3 +69,12 @@ def prefixed(prefix: str) -> Iterator[None]:
             raise
         message = error.message if isinstance(error, CommandFailed) else reason(error)
         raise CommandFailed(prefix + message) from error
+
+
+def _with_holders(error: ImageInUse) -> str:
+    """Returns the message with the names of the processes that have the image open, as far as they can be seen."""
+    from cowherd.live.holders import naming_holders
+
+    with contextlib.suppress(ImageInUse), naming_holders():
+        raise error
+    return str(error)

@@ -105,6 +105,7 @@ def _rebase(arguments: Arguments, image: Source, progress: ProgressLine) -> None
             backing_format=arguments.text("backing-format"),
             unsafe=arguments.flag("backing-unsafe"),
             compress=arguments.flag("compress"),
+            force_share=arguments.flag("force-share"),
             progress=progress.callback,
             break_dependents=arguments.flag("break-dependents"),
         )

@@ -1,4 +1,5 @@
-"""Building a new qcow2 image front to back, without ever going back: data in guest order, each L2 table behind its data, the rest last.
+"""Building a new qcow2 image front to back, without ever going back: data in guest order, each L2 table behind its data, the
+rest last.
 
 Nothing points anywhere until the header is written at the very end, so no step needs a flush of its own, and a file that was left
 unfinished is not an image.

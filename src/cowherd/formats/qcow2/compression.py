@@ -21,7 +21,9 @@ class CodecError(ValueError):
 class Codec(Protocol):
     """Compresses and decompresses single clusters; safe to use from several threads, and releases the interpreter lock."""
 
-    def compress(self, cluster: bytes | memoryview) -> bytes: ...
+    def compress(self, cluster: bytes | memoryview) -> bytes:
+        """Returns `cluster` compressed; it may come out longer."""
+        ...
 
     def decompress(self, data: bytes | memoryview, size: int) -> bytes:
         """Returns the first `size` bytes that `data` decompresses to; what follows in `data` is ignored.
@@ -45,10 +47,12 @@ class Deflate:
         self._zlib: Any = isal_zlib
 
     def compress(self, cluster: bytes | memoryview) -> bytes:
+        """Returns `cluster` compressed; it may come out longer."""
         stream = self._zlib.compressobj(_ISAL_LEVEL, self._zlib.DEFLATED, DEFLATE_WINDOW_BITS)
         return bytes(stream.compress(cluster) + stream.flush())
 
     def decompress(self, data: bytes | memoryview, size: int) -> bytes:
+        """See `Codec.decompress`."""
         stream = self._zlib.decompressobj(DEFLATE_WINDOW_BITS)
         try:
             out = stream.decompress(data, size)
@@ -69,12 +73,14 @@ class Zstandard:
         self._contexts = threading.local()
 
     def compress(self, cluster: bytes | memoryview) -> bytes:
+        """Returns `cluster` compressed; it may come out longer."""
         context: Any = getattr(self._contexts, "compressor", None)
         if context is None:
             context = self._contexts.compressor = self._zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=False)
         return bytes(context.compress(cluster))
 
     def decompress(self, data: bytes | memoryview, size: int) -> bytes:
+        """See `Codec.decompress`."""
         context: Any = getattr(self._contexts, "decompressor", None)
         if context is None:
             context = self._contexts.decompressor = self._zstandard.ZstdDecompressor()

@@ -1,7 +1,7 @@
 """L2 entries: arrays of them decoded into extents, and the bits of one.
 
-Entries are uint64 arrays of shape (clusters, words): one word a cluster, or two with extended L2 entries (the second is the subcluster
-bitmap). Specification: sections Cluster mapping, Extended L2 Entries.
+Entries are uint64 arrays of shape (clusters, words): one word a cluster, or two with extended L2 entries (the second is the
+subcluster bitmap). Specification: sections Cluster mapping, Extended L2 Entries.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _decode_extended(
     place = np.where(host == 0, ext.NOWHERE, host)
     whole = np.isin(bitmap, (np.uint64(0), ALLOCATED_BITS, ZERO_BITS))
     if whole.all():
-        kind = np.where(compressed, ext.COMPRESSED, np.where(allocated != 0, ext.DATA, np.where(zero != 0, ext.ZERO, ext.BACKING)))
+        shown = np.where(allocated != 0, ext.DATA, np.where(zero != 0, ext.ZERO, ext.BACKING))
+        kind = np.where(compressed, ext.COMPRESSED, shown)
         return _runs(kind.astype(np.uint8), place, guest, header.cluster_size)
     bits = np.arange(layout.SUBCLUSTERS, dtype=np.uint64)
     has_data = (allocated[:, None] >> bits) & np.uint64(1) != 0

@@ -54,6 +54,7 @@ class Header:
 
     @property
     def cluster_size(self) -> int:
+        """Bytes of a cluster."""
         return 1 << self.cluster_bits
 
     @property
@@ -63,26 +64,32 @@ class Header:
 
     @property
     def corrupt(self) -> bool:
+        """Whoever used the image last found its tables broken: it must not be written to."""
         return bool(self.incompatible & layout.INCOMPATIBLE_CORRUPT)
 
     @property
     def external_data_file(self) -> bool:
+        """Guest data lies in another file."""
         return bool(self.incompatible & layout.INCOMPATIBLE_DATA_FILE)
 
     @property
     def extended_l2(self) -> bool:
+        """L2 entries have a subcluster bitmap."""
         return bool(self.incompatible & layout.INCOMPATIBLE_EXTENDED_L2)
 
     @property
     def lazy_refcounts(self) -> bool:
+        """Writers may postpone refcount updates, with the dirty bit set meanwhile."""
         return bool(self.compatible & layout.COMPATIBLE_LAZY_REFCOUNTS)
 
     @property
     def refcount_bits(self) -> int:
+        """Width of a refcount in bits."""
         return 1 << self.refcount_order
 
     @property
     def compression(self) -> str:
+        """The codec of compressed clusters, "zlib" or "zstd"."""
         return layout.COMPRESSION_NAMES[self.compression_type]
 
     @property
@@ -102,11 +109,13 @@ class Header:
 
     @property
     def backing_format(self) -> str | None:
+        """The recorded format of the backing file, or None."""
         data = self.extension(layout.EXTENSION_BACKING_FORMAT)
         return None if data is None else data.decode("utf-8", "surrogateescape")
 
     @property
     def backing(self) -> BackingReference | None:
+        """The backing file as the image names it, or None."""
         return None if self.backing_name is None else BackingReference(self.backing_name, self.backing_format)
 
     def extension(self, kind: int) -> bytes | None:

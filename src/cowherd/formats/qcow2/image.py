@@ -43,6 +43,7 @@ class Qcow2:
 
     @property
     def header(self) -> Header:
+        """The header as it is now."""
         return self._state.header
 
     @property
@@ -52,6 +53,7 @@ class Qcow2:
 
     @property
     def backing(self) -> BackingReference | None:
+        """The backing file as the image names it, or None."""
         return self.header.backing
 
     @property
@@ -60,6 +62,7 @@ class Qcow2:
         return self.header.subcluster_size
 
     def extents(self, start: int, length: int) -> Extents:
+        """Returns a cover of [start, start+length); see `Layer.extents`."""
         return self._tables.extents(start, length)
 
     def read_compressed(self, start: int, buffer: memoryview) -> None:
@@ -71,6 +74,7 @@ class Qcow2:
             buffer[lo - start : hi - start] = cluster[lo - guest : hi - guest]
 
     def write(self, start: int, data: memoryview, below: Below | None) -> None:
+        """Writes guest bytes; see `Layer.write`."""
         self._changer().write(start, data, below)
 
     def write_compressed(self, start: int, data: memoryview, below: Below | None) -> None:
@@ -85,9 +89,11 @@ class Qcow2:
                 self._changer().write(start + position, piece, below)
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
+        """Makes a range read as zeros; see `Layer.zero`."""
         self._changer().zero(start, length, below, unmap=unmap)
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
+        """Gives back whole clusters of a range; see `Layer.discard`."""
         self._changer().discard(start, length, below)
 
     def deallocate_all(self) -> None:
@@ -95,6 +101,7 @@ class Qcow2:
         self._changer().deallocate(0, -(-self.size // self.header.cluster_size) * self.header.cluster_size)
 
     def flush(self) -> None:
+        """Makes every completed request durable, in the order that survives a crash."""
         if self._writer is not None:
             self._writer.metadata.flush()
 
@@ -132,6 +139,7 @@ class Qcow2:
         self._update_header(self.header.with_extension(kind, data))
 
     def close(self) -> None:
+        """Flushes and closes. Closing twice is fine."""
         try:
             if self.file.fd >= 0:
                 self.flush()

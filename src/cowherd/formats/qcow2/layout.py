@@ -1,6 +1,7 @@
 """qcow2's fixed on-disk structures, declared once (QEMU docs/interop/qcow2, sections in brackets).
 
-Each structure is a table of fields with offset, width and meaning; reading and writing both come from it. All numbers are big-endian.
+Each structure is a table of fields with offset, width and meaning; reading and writing both come from it. All numbers are
+big-endian.
 """
 
 from __future__ import annotations

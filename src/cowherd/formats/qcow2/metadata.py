@@ -1,7 +1,7 @@
 """Changing an image's tables so that a crash between any two writes leaves leaked clusters at worst.
 
-Changes are made in memory; `flush` writes them in steps, each durable before the next relies on it: guest data and refcounts that went
-up, new refcount table entries, L2 tables, L1 entries, refcounts that went down. A cluster that is given back counts as
+Changes are made in memory; `flush` writes them in steps, each durable before the next relies on it: guest data and refcounts
+that went up, new refcount table entries, L2 tables, L1 entries, refcounts that went down. A cluster that is given back counts as
 used until the last step, so nothing overwrites what a durable table still shows.
 """
 
@@ -35,6 +35,7 @@ class Metadata:
 
     @property
     def header(self) -> Header:
+        """The header as it is now."""
         return self._state.header
 
     def owned_l2(self, index: int) -> Entries:

@@ -64,6 +64,7 @@ class Qcow2Options:
 
     @property
     def cluster_bits(self) -> int:
+        """log2 of the cluster size."""
         return self.cluster_size.bit_length() - 1
 
     @property

@@ -1,7 +1,7 @@
 """Refcounts: how many tables point to each host cluster, kept in blocks under one table.
 
-Specification: section Host cluster management. Counts are changed in memory and written by the flush steps of `writer`; what goes up is
-durable before anything points to the cluster, what goes down is written after nothing does.
+Specification: section Host cluster management. Counts are changed in memory and written by the flush steps of `writer`; what
+goes up is durable before anything points to the cluster, what goes down is written after nothing does.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class Refcounts:
 
     @property
     def header(self) -> Header:
+        """The header as it is now."""
         return self._state.header
 
     @property
@@ -94,9 +95,11 @@ class Refcounts:
 
     @property
     def dirty_bytes(self) -> int:
+        """Memory of the blocks that the next flush writes."""
         return len(self._dirty) * self.header.cluster_size
 
     def count(self, cluster: int) -> int:
+        """Returns the refcount of a host cluster, 0 where no block covers it."""
         block, index = divmod(cluster, self.per_block)
         return int(self._block(block)[index]) if self._covered(block) else 0
 
@@ -226,6 +229,7 @@ class Refcounts:
 
     @property
     def has_new_blocks(self) -> bool:
+        """Whether there are blocks that the table on disk does not point to yet."""
         return bool(self._new)
 
     def write_table(self) -> None:

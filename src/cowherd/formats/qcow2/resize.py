@@ -1,4 +1,5 @@
-"""Changing the virtual size of a qcow2 image: a larger L1 table where needed, the header last when growing and first when shrinking."""
+"""Changing the virtual size of a qcow2 image: a larger L1 table where needed, the header last when growing and first when
+shrinking."""
 
 from __future__ import annotations
 

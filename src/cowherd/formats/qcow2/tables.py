@@ -57,6 +57,7 @@ class Tables:
 
     @property
     def header(self) -> Header:
+        """The header as it is now."""
         return self._state.header
 
     @property
@@ -81,6 +82,7 @@ class Tables:
         return None if not offset else self._load(offset)
 
     def l2_offset(self, index: int) -> int:
+        """Returns the file offset of the L2 table of L1 entry `index`, 0 where there is none."""
         return int(self.l1[index]) & layout.L1_OFFSET_MASK
 
     def owns_l2(self, index: int) -> bool:
@@ -116,14 +118,17 @@ class Tables:
 
     @property
     def dirty_bytes(self) -> int:
+        """Memory of the L2 tables that the next flush writes."""
         return len(self._dirty) * self.header.cluster_size
 
     @property
     def has_dirty_l2(self) -> bool:
+        """Whether L2 tables have changed since the last flush."""
         return bool(self._dirty)
 
     @property
     def has_dirty_l1(self) -> bool:
+        """Whether L1 entries have changed since the last flush."""
         return bool(self._dirty_l1)
 
     def write_l2(self) -> None:

@@ -1,11 +1,12 @@
 """Guest requests that change an image: write, write compressed, zero, discard.
 
-Guest data goes straight to its clusters, the tables that show it are changed in memory (see `metadata`). A cluster is written in place
-only if this image alone uses it; otherwise a new one takes its place.
+Guest data goes straight to its clusters, the tables that show it are changed in memory (see `metadata`). A cluster is written
+in place only if this image alone uses it; otherwise a new one takes its place.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class Writer:
 
     @property
     def header(self) -> Header:
+        """The header as it is now."""
         return self._state.header
 
     @property
@@ -169,7 +171,7 @@ class Writer:
         adjacent = ~in_place[1:] | (np.diff(host) == self.header.cluster_size)
         same = (in_place[1:] == in_place[:-1]) & (complete[1:] == complete[:-1]) & adjacent
         borders = [0, *(np.flatnonzero(~same) + 1).tolist(), len(entries)]
-        for begin, stop in zip(borders[:-1], borders[1:], strict=True):
+        for begin, stop in itertools.pairwise(borders):
             yield _Run(first + begin, first + stop, bool(in_place[begin]), bool(complete[begin]))
 
     def _complete(self, entries: Entries, index: int, first: int, start: int, end: int) -> NDArray[np.bool_]:
@@ -343,7 +345,7 @@ class Writer:
         table = self.metadata.owned_l2(index)
         placed = table[first:last, 0] & (l2.OFFSET_MASK | l2.COMPRESSED) != 0
         borders = [0, *(np.flatnonzero(np.diff(placed)) + 1).tolist(), len(placed)]
-        for begin, end in zip(borders[:-1], borders[1:], strict=True):
+        for begin, end in itertools.pairwise(borders):
             position = first + begin
             while position < first + end and not placed[begin]:
                 host, number = self.metadata.allocate(first + end - position)

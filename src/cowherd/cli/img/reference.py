@@ -1,0 +1,62 @@
+"""Makes docs/cowherd-img.md from the declarations: `python -m cowherd.cli.img.reference > docs/cowherd-img.md`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from cowherd.cli.img.help import command_help
+from cowherd.cli.img.main import COMMANDS
+
+_INTRODUCTION = """\
+# cowherd-img
+
+A drop-in for qemu-img: the same arguments, the same text and JSON on standard output, the same exit codes as qemu-img 10.
+Called through a symbolic link named `qemu-img`, its messages begin with that name, and `--version` begins with
+`qemu-img version 10`, for scripts that look for it. Where cowherd says more, it says it on standard error.
+
+This page is made from the commands' own `--help`; a test keeps it so.
+
+## What is different, on purpose
+
+- **The gate.** What would change the content that dependents of an image read is refused with exit code 3: writing over,
+  resizing or committing into a base, and changing a sealed image at all. The message names the dependents. `--break-dependents`
+  makes the change all the same.
+- An image in use: the message is QEMU's, and says after it which process has the image open.
+- Arguments are checked before a file that is there is touched; qemu-img empties it first.
+- `convert -n --target-is-zero -B` ends with exit code 1 after its complaint; qemu-img says the same, copies nothing,
+  and ends with 0.
+- Progress (`-p`) looks the same; the percentages between 0 and 100 are not qemu-img's, for the work is cut differently.
+- Backing files named `file:NAME` or `json:{...}` with a relative name are looked for beside the overlay, as plain names are, and
+  not in the current directory.
+- On a terminal, control characters in file names and in names stored in images are shown escaped. Pipes and files get them as
+  they are.
+- `-t`, `-T`, `-m`, `-W`, `-C` and `-r` are accepted and checked, and change nothing: results are always made durable, and the
+  best means to copy is always used. `nocow` and `extent_size_hint` are accepted with a warning.
+
+## What is refused by name
+
+Formats other than raw and qcow2, protocols other than files, encryption and `--object`, external data files (`info` shows
+both, but not what a LUKS header says),
+reading or changing internal snapshots (they are listed, and kept), copying persistent bitmaps, `check -r`, `convert --salvage`,
+and the commands amend, bench and bitmap. qemu-img has them.
+
+## Exit codes
+
+0 done, 1 failed or wrong usage, 3 refused because dependents would be harmed. `check`: 0 good, 1 not checked, 2 corrupt, 3 leaks,
+63 no check for this format. `compare`: 0 identical, 1 different, 2 not opened, 4 not read. 130 interrupted.
+
+## Commands
+"""
+
+
+def reference() -> str:
+    """Returns the page."""
+    parts = [_INTRODUCTION]
+    for name in COMMANDS:
+        syntax = import_module(f"cowherd.cli.img.{name}").SYNTAX
+        parts.append(f"\n### {name}\n\n```text\n{command_help(syntax, 'cowherd-img')}```\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

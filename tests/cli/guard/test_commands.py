@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cowherd.cli.guard.main import COMMANDS, main
+from cowherd.herd.sealfile import is_sealed
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import WRITE
+from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
+
+pytestmark = pytest.mark.qemu("qemu-io")
+
+MIB = 1 << 20
+CONTENT = noise(MIB)
+
+
+@pytest.fixture
+def herd(tmp_path, monkeypatch):
+    """A directory, which is also the current one, with an unsealed base."""
+    make_base(tmp_path / "base.qcow2", CONTENT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cowherd(capsys):
+    """Runs the command and returns (exit code, standard output, standard error)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def as_json(cowherd):
+    def run(*words: object) -> tuple[int, dict]:
+        code, out, _ = cowherd(*words, "--json")
+        return code, json.loads(out)
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert f"example:\n  cowherd {command} " in printed
+    assert "--json" in printed
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"\n  {name} " in printed for name in COMMANDS)
+
+
+def test_the_version_is_told(cowherd):
+    code, out, _ = cowherd("--version")
+    assert (code, out.split()[0].rstrip(",")) == (0, "cowherd")
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["nonsense"], ["--nonsense"], ["seal"], ["clone", "a", "b", "--size", "much"], ["verify", "--refresh"]]
+)
+def test_wrong_usage_exits_with_2_and_says_so_on_standard_error(cowherd, words):
+    code, out, err = cowherd(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("cowherd: ")
+
+
+def test_wrong_usage_is_a_document_too(as_json):
+    code, document = as_json("seal")
+    assert (code, document["exit_code"], document["error"]["kind"]) == (2, 2, "UsageError")
+
+
+def test_a_failure_is_a_document_too(as_json, herd):
+    code, document = as_json("impact", "base.qcow2")
+    assert code == document["exit_code"] == 1
+    assert document["error"]["kind"] == "NotSealed"
+    assert document["error"]["image"] == str(herd / "base.qcow2")
+
+
+@pytest.mark.parametrize("command", ["seal", "unseal", "impact", "repair", "verify"])
+def test_an_image_that_is_not_there_exits_with_1(cowherd, herd, command):
+    code, out, err = cowherd(command, "none.qcow2")
+    assert (code, out) == (1, "")
+    assert "No such file or directory" in err
+
+
+def test_clone_makes_a_bound_overlay_and_says_so(cowherd, herd):
+    code, out, _ = cowherd("clone", "base.qcow2", "o.qcow2", "--size", "2M")
+    assert code == 0
+    assert out == "base.qcow2: sealed\no.qcow2: an overlay of 2 MiB on base.qcow2, bound to its seal\n"
+    assert content(herd / "o.qcow2") == CONTENT + bytes(MIB)
+
+
+def test_clone_as_a_document(as_json, herd):
+    code, document = as_json("clone", "base.qcow2", "o.qcow2")
+    digest = document.pop("content_digest")
+    assert (code, len(digest)) == (0, 64)
+    assert document == {
+        "overlay": str(herd / "o.qcow2"),
+        "base": str(herd / "base.qcow2"),
+        "backing_file": "base.qcow2",
+        "backing_format": "qcow2",
+        "size": MIB,
+        "bound": True,
+        "sealed_now": True,
+    }
+
+
+def test_clone_without_sealing(cowherd, herd):
+    code, out, _ = cowherd("clone", "base.qcow2", "o.qcow2", "--no-seal")
+    assert code == 0
+    assert "not bound" in out
+    assert not is_sealed(herd / "base.qcow2")
+
+
+def test_seal_tells_digest_and_level(cowherd, herd):
+    code, out, _ = cowherd("seal", "base.qcow2", "--level", "readonly")
+    assert code == 0
+    assert out.startswith("base.qcow2: sealed, 1 MiB, content ")
+    assert "readonly" in out
+    assert (herd / "base.qcow2").stat().st_mode & 0o222 == 0
+
+
+def test_seal_as_a_document(as_json, herd):
+    make_overlay(herd / "o.qcow2", "base.qcow2")
+    code, document = as_json("seal", "base.qcow2", "--bind")
+    assert code == 0
+    assert document["bound"] == [str(herd / "o.qcow2")]
+    assert (document["level"], document["wanted_level"], document["generation"], document["anew"]) == (
+        "recorded",
+        "recorded",
+        1,
+        True,
+    )
+    assert document["seal"] == str(herd / "base.qcow2.seal")
+
+
+def test_unseal_is_refused_with_3_while_overlays_depend_on_it(cowherd, as_json, herd):
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    code, _, err = cowherd("unseal", "base.qcow2")
+    assert code == 3
+    assert str(herd / "o.qcow2") in err
+    code, document = as_json("unseal", "base.qcow2")
+    assert (code, document["error"]["dependents"]) == (3, [str(herd / "o.qcow2")])
+    code, out, _ = cowherd("unseal", "--force", "base.qcow2")
+    assert (code, out) == (0, "base.qcow2: unsealed\n")
+
+
+def test_unseal_as_a_document(cowherd, as_json, herd):
+    cowherd("seal", "base.qcow2")
+    code, document = as_json("unseal", "base.qcow2")
+    assert (code, document) == (0, {"image": str(herd / "base.qcow2"), "seal": str(herd / "base.qcow2.seal")})
+
+
+def test_verify_exits_with_0_while_all_is_fine_and_4_when_not(cowherd, as_json, herd):
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    assert cowherd("verify")[:2] == (0, "ok  base.qcow2\nok  o.qcow2\n")
+    write(herd / "base.qcow2", "write -P 1 0 64k")
+    code, out, _ = cowherd("verify", "o.qcow2")
+    assert code == 4
+    assert [line.split()[:2] for line in out.splitlines()] == [["touched", "base.qcow2"], ["touched", "o.qcow2"]]
+    code, document = as_json("verify", "--full")
+    assert (code, document["fine"]) == (4, False)
+    assert document["images"][0] == {
+        "path": str(herd / "base.qcow2"),
+        "status": "drifted",
+        "detail": "blocks with 65536 bytes differ from what was sealed",
+        "sealed": True,
+        "base": None,
+        "changed_bytes": 65536,
+    }
+
+
+def test_verify_refreshes_only_when_asked(cowherd, herd):
+    cowherd("seal", "base.qcow2")
+    os.utime("base.qcow2")
+    assert cowherd("verify", "--full")[0] == 0
+    assert cowherd("verify")[0] == 4
+    assert cowherd("verify", "--full", "--refresh")[0] == 0
+    assert cowherd("verify")[0] == 0
+
+
+def test_impact_as_a_document_has_exactly_the_promised_keys(cowherd, as_json, herd):
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    write(herd / "o.qcow2", "write -P 1 0 64k")
+    write(herd / "base.qcow2", "write -P 2 0 128k")
+    code, document = as_json("impact", "base.qcow2")
+    assert code == 4
+    assert document == {
+        "base": str(herd / "base.qcow2"),
+        "changed": [[0, 131072]],
+        "changed_bytes": 131072,
+        "overlays": [{"path": str(herd / "o.qcow2"), "verdict": "torn", "exposed": [[65536, 65536]], "shielded": [[0, 65536]]}],
+    }
+
+
+def test_impact_as_text(cowherd, herd):
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    assert cowherd("impact", "base.qcow2")[:2] == (0, "base.qcow2: its content is as it was\n")
+    write(herd / "base.qcow2", "write -P 2 0 128k")
+    code, out, _ = cowherd("impact", "base.qcow2")
+    assert code == 4
+    assert out.splitlines() == [
+        "base.qcow2: 128 KiB changed, in 1 range(s)",
+        "  0x0 to 0x20000 (128 KiB)",
+        "synchronised  o.qcow2  128 KiB exposed, 0 B shielded",
+    ]
+
+
+def test_impact_against_an_older_copy(cowherd, herd, tmp_path_factory):
+    old = make_base(tmp_path_factory.mktemp("old") / "old.qcow2", noise(MIB, 3))
+    assert cowherd("impact", "base.qcow2", "--against", old)[0] == 4
+
+
+def test_repair_says_what_it_would_do_and_does_it(cowherd, as_json, herd, tmp_path_factory):
+    donor = make_base(tmp_path_factory.mktemp("donor") / "copy.raw", CONTENT, format="raw")
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    write(herd / "base.qcow2", "write -P 2 0 128k")
+    code, out, _ = cowherd("repair", "base.qcow2", "--from", donor, "--dry-run")
+    assert (code, out.splitlines()[-1]) == (0, "nothing was changed (--dry-run)")
+    code, out, err = cowherd("repair", "base.qcow2")
+    assert (code, "--from" in err) == (4, True)
+    code, document = as_json("repair", "base.qcow2", "--from", donor)
+    assert code == 0
+    assert sorted(document) == sorted(
+        ["base", "changed", "changed_bytes", "done", "donors", "left", "preserve", "sealed_size", "size", "writes", "zero_bytes"]
+    )
+    assert document["donors"] == [{"path": str(donor), "bytes": 131072}]
+    assert cowherd("repair", "base.qcow2")[:2] == (0, "base.qcow2: its content is as sealed; nothing to repair\n")
+    assert content(herd / "base.qcow2") == CONTENT
+
+
+def test_repair_can_preserve_the_overlays(cowherd, herd, tmp_path_factory):
+    donor = make_base(tmp_path_factory.mktemp("donor") / "copy.raw", CONTENT, format="raw")
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    write(herd / "base.qcow2", "write -P 2 0 128k")
+    code, out, _ = cowherd("repair", "base.qcow2", "--preserve", "--from", donor)
+    assert code == 0
+    assert "128 KiB written to o.qcow2" in out
+    assert content(herd / "o.qcow2") == CONTENT
+    assert cowherd("verify", "--full")[0] == 0
+
+
+def test_tree_draws_the_lineage(cowherd, herd):
+    for base, overlay in (("base.qcow2", "a.qcow2"), ("a.qcow2", "b.qcow2"), ("base.qcow2", "c.qcow2")):
+        cowherd("clone", base, overlay)
+    code, out, _ = cowherd("tree")
+    assert code == 0
+    assert [line.split("  ")[0].rstrip() for line in out.splitlines()][1:] == ["base.qcow2", "├─ a.qcow2", "│", "└─ c.qcow2"]
+    assert "│  └─ b.qcow2" in out
+
+
+def test_tree_as_a_document(cowherd, as_json, herd):
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    code, document = as_json("tree", herd)
+    assert code == 0
+    assert sorted(document) == ["directories", "gone", "images", "unreadable"]
+    assert [(image["path"], image["base"], image["depth"], image["seal"], image["status"]) for image in document["images"]] == [
+        (str(herd / "base.qcow2"), None, 0, "recorded", "ok"),
+        (str(herd / "o.qcow2"), str(herd / "base.qcow2"), 1, None, "ok"),
+    ]
+
+
+def test_tree_of_nothing(cowherd, tmp_path):
+    assert cowherd("tree", tmp_path)[:2] == (0, "no images\n")
+
+
+def test_names_are_escaped(cowherd, herd):
+    (herd / "base.qcow2").rename(herd / "a\n\x1b[31mb")
+    _, out, _ = cowherd("tree")
+    assert "a\\x0a\\x1b[31mb" in out
+    assert "\x1b" not in out
+
+
+def test_an_image_in_use_is_an_error_that_names_who_has_it(cowherd, herd):
+    with HostFile.open(herd / "base.qcow2", writable=True, lock=WRITE):
+        code, _, err = cowherd("seal", "base.qcow2")
+    assert code == 1
+    assert "this process" in err
+
+
+def test_another_directory_can_be_named(cowherd, as_json, herd, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    cowherd("clone", "base.qcow2", elsewhere / "o.qcow2")
+    assert cowherd("unseal", "base.qcow2", "--herd", elsewhere)[0] == 3
+    _, document = as_json("verify", "--herd", elsewhere)
+    assert [image["path"] for image in document["images"]] == [str(herd / "base.qcow2"), str(elsewhere / "o.qcow2")]
+
+
+@pytest.mark.parametrize("command", ["tree", "verify"])
+def test_the_quick_commands_load_no_numpy(tmp_path, command):
+    make_base(tmp_path / "base.qcow2", CONTENT)
+    code = "import sys; from cowherd.cli.guard.main import main; main(sys.argv[1:]); sys.exit('numpy' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.path.abspath("src")}
+    words = [tmp_path] if command == "tree" else ["--herd", tmp_path]
+    assert subprocess.run([sys.executable, "-c", code, command, *words], env=environment, check=False, capture_output=True).returncode == 0
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path):
+    make_base(tmp_path / "base.qcow2", CONTENT)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from cowherd.cli.guard.main import main; sys.exit(main())",
+        "tree",
+        str(tmp_path),
+    ]
+    environment = os.environ | {"PYTHONPATH": os.path.abspath("src")}
+    done = subprocess.run(command, env=environment, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write_end)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr

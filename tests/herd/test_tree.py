@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from cowherd.herd.clone import clone
+from cowherd.herd.tree import tree
+from tests.herd.qemu_herd import make_base, make_overlay, noise, write
+
+pytestmark = pytest.mark.qemu("qemu-io")
+
+
+def test_every_image_is_told_with_depth_seal_and_status(tmp_path):
+    base = make_base(tmp_path / "base", noise(65536))
+    clone(base, tmp_path / "a")
+    make_overlay(tmp_path / "b", "a")
+    write(base, "write -P 1 0 1k")
+    nodes = tree([tmp_path]).nodes
+    told = [(node.path.name, node.depth, node.level, node.status.value, node.dependents, node.bound) for node in nodes]
+    assert told == [
+        ("base", 0, "recorded", "touched", 2, False),
+        ("a", 1, None, "touched", 1, True),
+        ("b", 2, None, "touched", 0, False),
+    ]
+    assert [node.virtual_size for node in nodes] == [65536] * 3
+    assert nodes[0].disk_size == base.stat().st_blocks * 512
+
+
+def test_a_missing_base_is_named(tmp_path):
+    base = make_base(tmp_path / "base", noise(65536))
+    make_overlay(tmp_path / "o", "base")
+    base.unlink()
+    node = tree([tmp_path]).nodes[0]
+    assert (node.base, node.status.value) == (base, "missing-base")
+    assert "No such file" in node.detail
+
+
+def test_what_only_a_seal_is_left_of_and_what_cannot_be_read_are_told(tmp_path):
+    clone(make_base(tmp_path / "base", noise(65536)), tmp_path / "o")
+    (tmp_path / "base").unlink()
+    found = tree([tmp_path, tmp_path / "none"])
+    assert found.gone == (tmp_path / "base",)
+    assert found.unreadable == (tmp_path / "none",)
+
+
+def test_a_damaged_seal_is_told(tmp_path):
+    clone(make_base(tmp_path / "base", noise(65536)), tmp_path / "o")
+    seal = tmp_path / "base.seal"
+    seal.chmod(0o644)
+    seal.write_bytes(b"nonsense" * 10)
+    assert tree([tmp_path]).nodes[0].level == "damaged"
