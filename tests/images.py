@@ -26,6 +26,11 @@ SECTOR = 512
 PATTERN_LENGTHS = (61, 251, 1021, 9973, 65521)
 
 
+def examples(number: int) -> int:
+    """How many examples a property test tries: `number`, or what COWHERD_EXAMPLES says, to search for longer."""
+    return int(os.environ.get("COWHERD_EXAMPLES", number))
+
+
 @dataclass(frozen=True)
 class Features:
     """One choice of the format's features."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
+import pytest
+
 from cowherd.cli.progress import ProgressLine
 
 
@@ -22,6 +26,16 @@ def test_it_does_not_reach_100_before_the_end(capsys):
 
 def test_it_is_silent_unless_enabled(capsys):
     with ProgressLine(False) as progress:
-        assert progress.callback is None
+        progress.callback(1, 2)
         progress.finish()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_sigusr1_has_it_told_on_standard_error(capsys, enabled):
+    before = signal.getsignal(signal.SIGUSR1)
+    with ProgressLine(enabled) as progress:
+        progress.callback(1, 8)
+        signal.raise_signal(signal.SIGUSR1)
+    assert capsys.readouterr().err == "    (12.50/100%)\n"
+    assert signal.getsignal(signal.SIGUSR1) == before

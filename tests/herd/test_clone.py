@@ -82,6 +82,13 @@ def test_an_overlay_that_is_there_is_never_overwritten(base):
     assert overlay.read_bytes() == before
 
 
+def test_a_name_that_an_old_seal_holds_is_refused(base):
+    seal(base)
+    base.with_name("o.qcow2.seal").hardlink_to(base.with_name("base.qcow2.seal"))
+    with pytest.raises(InvalidRequest, match="unseal"):
+        clone(base, base.with_name("o.qcow2"))
+
+
 def test_a_base_that_may_have_drifted_is_not_cloned(base):
     seal(base)
     write(base, "write -P 1 0 64k")

@@ -74,6 +74,16 @@ def test_a_seal_counts_for_every_name_of_the_file_in_the_herd(herd):
         gate.guard_write(herd / "hard")
 
 
+def test_a_damaged_seal_still_refuses(tmp_path):
+    for name, format in (("base.raw", "raw"), ("base.qcow2", "qcow2")):
+        base = make_base(tmp_path / name, noise(65536), format=format)
+        path = seal(base).seal
+        path.chmod(0o644)
+        path.write_bytes(b"nonsense")
+        with pytest.raises(BaseSealed):
+            gate.guard_write(base)
+
+
 def test_dependents_elsewhere_count_when_their_directory_is_named(herd, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     make_overlay(elsewhere / "o", herd / "b")

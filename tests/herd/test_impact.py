@@ -165,6 +165,15 @@ def test_a_short_middle_layer_hides_what_lies_past_its_end(sealed, scratch):
     assert (blocks_of(hit["exposed"]), blocks_of(hit["shielded"])) == (exposed, shielded) == ({15}, {16})
 
 
+def test_layers_of_rising_sizes_that_wrote_nothing_are_synchronised(sealed):
+    """The zeros between the end of a small layer and that of a large one on it are nobody's writes."""
+    middle = make_overlay(sealed.with_name("middle.qcow2"), sealed.name, size=MIB)
+    leaf = make_overlay(sealed.with_name("leaf.qcow2"), middle.name, size=4 * MIB)
+    write(sealed, "write -P 7 0 2M")
+    _, hit = judged(sealed, leaf)
+    assert (hit["verdict"], hit["exposed"], hit["shielded"]) == ("synchronised", [[0, MIB]], [[MIB, MIB]])
+
+
 def test_a_raw_base_is_compared_like_any_other(tmp_path):
     base = make_base(tmp_path / "base.raw", noise(MIB), format="raw")
     overlay = make_overlay(tmp_path / "o.qcow2", base.name, base_format="raw")

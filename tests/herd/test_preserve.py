@@ -16,7 +16,7 @@ from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
 from cowherd.image.disk import Disk
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import WRITE
+from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.protection import Protection, current
 from tests.herd.qemu_herd import content, killed_after, make_base, make_overlay, noise, qemu_img, write
 from tests.herd.test_impact import CLUSTERS, DISK_BYTES, commands
@@ -112,10 +112,11 @@ def test_no_donor_is_needed_for_what_every_overlay_shields(tmp_path):
     assert problems({"base": base}) == {}
 
 
-def test_an_overlay_in_use_is_found_out_before_any_is_written(herd, donor):
+@pytest.mark.parametrize("lock", [READ, WRITE])
+def test_an_overlay_in_use_is_found_out_before_any_is_written(herd, donor, lock):
     write(herd["base"], *TAMPERING)
     before = {name: path.read_bytes() for name, path in herd.items()}
-    with HostFile.open(herd["nothing"], writable=True, lock=WRITE), pytest.raises(ImageInUse):
+    with HostFile.open(herd["nothing"], writable=True, lock=lock), pytest.raises(ImageInUse):
         repair(herd["base"], preserve=True, donors=[donor])
     assert {name: path.read_bytes() for name, path in herd.items()} == before
 

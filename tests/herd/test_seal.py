@@ -122,6 +122,13 @@ def test_content_that_changes_while_it_is_read_is_not_sealed(base):
     assert not is_sealed(base)
 
 
+def test_a_backing_file_that_changes_while_it_is_read_is_noticed(base):
+    middle = make_overlay(base.with_name("middle.qcow2"), base.name)
+    with pytest.raises(ContentChanging, match="changed while it was read"):
+        seal(middle, progress=lambda done, total: os.utime(base))
+    assert not is_sealed(middle)
+
+
 def test_a_file_written_to_between_reading_and_protecting_is_not_sealed(base, monkeypatch):
     def meddle(path, level):
         os.utime(path)

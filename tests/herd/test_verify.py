@@ -7,12 +7,14 @@ import pytest
 
 from cowherd.errors import HostFileError
 from cowherd.herd import condition as conditions
+from cowherd.herd.binding import EXTENSION_TYPE
 from cowherd.herd.clone import clone
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import seal_path
 from cowherd.herd.status import Status
 from cowherd.herd.verify import verify
 from cowherd.image import open as opening
+from cowherd.image.open import open_disk
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
 
 pytestmark = pytest.mark.qemu("qemu-io")
@@ -159,6 +161,25 @@ def test_drift_of_the_root_shows_through_a_sealed_middle_layer_unless_it_is_shie
     assert statuses(leaf, full=True) == {"base.qcow2": "drifted", "o.qcow2": "ok", "leaf.qcow2": "ok"}
     write(herd / "base.qcow2", "write -P 9 64k 64k")
     assert statuses(leaf, full=True) == {"base.qcow2": "drifted", "o.qcow2": "drifted", "leaf.qcow2": "drifted"}
+
+
+def test_a_base_that_is_no_image_any_more_is_drifted(herd):
+    os.truncate(herd / "base.qcow2", 0)
+    assert both(herd) == ("touched", "touched")
+    assert both(herd, full=True) == ("drifted", "drifted")
+
+
+def test_a_base_that_something_else_took_the_name_of_is_replaced_in_full_too(herd):
+    (herd / "new").write_bytes(noise(MIB))
+    (herd / "new").rename(herd / "base.qcow2")
+    assert both(herd, full=True) == ("replaced", "replaced")
+
+
+def test_a_damaged_binding_is_a_mismatch(herd):
+    with open_disk(herd / "o.qcow2", writable=True, backing=False) as disk:
+        disk.layers[0].set_extension(EXTENSION_TYPE, b"nonsense")
+    row = verify([herd / "o.qcow2"])[-1]
+    assert (row.status, "binding" in row.detail) == (Status.BINDING_MISMATCH, True)
 
 
 def test_a_damaged_seal_is_touched_because_nothing_can_be_said(herd):

@@ -207,3 +207,15 @@ def test_a_name_of_no_length_is_no_backing_file_as_in_qemu(tmp_path: Path, qemu_
     with open_disk(tmp_path / "over", format="qcow2") as disk:
         assert len(disk.layers) == 1
         assert disk.read(0, 64 * KIB) == bytes(64 * KIB)
+
+
+def test_a_size_that_is_not_whole_sectors_counts_the_whole_ones_as_in_qemu(tmp_path: Path, qemu_img: Tool):
+    image(tmp_path / "image")
+    with (tmp_path / "image").open("r+b") as file:
+        file.seek(24)
+        file.write((MIB - 3).to_bytes(8, "big"))
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", tmp_path / "image", tmp_path / "raw")
+    with open_disk(tmp_path / "image", format="qcow2", writable=True) as disk:
+        assert disk.size == (tmp_path / "raw").stat().st_size == MIB - 512
+        disk.write(disk.size - 512, b"x" * 512)
+    qemu_img("check", "-f", "qcow2", tmp_path / "image")

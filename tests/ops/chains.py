@@ -11,6 +11,8 @@ from cowherd.image.open import open_disk
 from tests.images import Features, Model, create_with_qemu, qemu_content, run_in_qemu, workload
 from tests.qemu import Tool
 
+DEFAULT = Features()
+
 
 @dataclass(frozen=True)
 class Member:
@@ -18,7 +20,7 @@ class Member:
 
     name: str
     size: int
-    features: Features | None = Features()
+    features: Features | None = DEFAULT
     backing: str | None = None
     seed: int = 0
 

@@ -141,7 +141,7 @@ def test_an_image_that_can_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
         original(file, offset, buffer)
 
     monkeypatch.setattr(HostFile, "preadinto", failing)
-    with pytest.raises(ReadFailed, match="Error while reading offset 65536 of .*b: .*Input/output error") as caught:
+    with pytest.raises(ReadFailed, match=r"Error while reading offset 65536 of .*b: .*Input/output error") as caught:
         compare(a.path, b.path, format_a="raw", format_b="raw")
     assert (Path(caught.value.path), caught.value.offset) == (b.path, 64 * KIB)
 

@@ -154,7 +154,7 @@ def test_refusals_are_in_qemus_words_and_change_nothing(
     monkeypatch.chdir(chain.directory)
     before = chain.top.read_bytes()
     with pytest.raises((InvalidRequest, NewBackingFileError)) as caught:
-        rebase("top", format="qcow2", **options)  # type: ignore[arg-type]  # mypy doesn't see which option is which
+        rebase("top", format="qcow2", **options)
     assert chain.top.read_bytes() == before
     expected = qemu_img.run("rebase", "-f", "qcow2", *arguments, "top").stderr
     if "x" * 1024 in arguments:  # QEMU calls it an invalid argument

@@ -7,7 +7,6 @@ A run tries 30 sequences of up to 40 steps. To search for longer, say how many:
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -25,9 +24,8 @@ from cowherd.ops.convert import convert
 from cowherd.ops.create import create
 from cowherd.ops.rebase import rebase
 from tests import qemu
-from tests.images import KIB, Features, patterned
+from tests.images import KIB, Features, examples, patterned
 
-EXAMPLES = int(os.environ.get("COWHERD_EXAMPLES", "30"))
 STEPS = 40
 SECTOR = 512
 MOST_IMAGES = 6
@@ -289,5 +287,7 @@ class Disks(RuleBasedStateMachine):
 
 TestDisks = pytest.mark.qemu(Disks.TestCase)
 TestDisks.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=examples(30),
+    stateful_step_count=STEPS,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
@@ -13,25 +15,31 @@ class ProgressLine:
     """Shows how far an operation is, as long as `enabled`; a context manager that ends the line.
 
     `step` is the change in percent below which nothing is printed, so that fast operations don't drown the terminal.
+    Shown or not, SIGUSR1 has it told on standard error, as QEMU's tools do.
     """
 
     def __init__(self, enabled: bool, step: float = 1.0):
         self._enabled, self._step = enabled, step
-        self._shown = -1.0
+        self._percent, self._shown = 0.0, -1.0
+        self._in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere Python sets no handlers
 
     def __enter__(self) -> ProgressLine:
+        if self._in_main_thread:
+            self._handler_before = signal.signal(signal.SIGUSR1, self._tell)
         self.show(0.0)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._in_main_thread:
+            signal.signal(signal.SIGUSR1, self._handler_before)
         if self._enabled:
             sys.stdout.write("\n")
             sys.stdout.flush()
 
     @property
-    def callback(self) -> Progress | None:
-        """What an operation calls with (bytes done, bytes in all); None where nothing is to be shown."""
-        return self._update if self._enabled else None
+    def callback(self) -> Progress:
+        """What an operation calls with (bytes done, bytes in all), in any thread."""
+        return self._update
 
     def finish(self) -> None:
         """Shows 100 percent."""
@@ -39,6 +47,7 @@ class ProgressLine:
 
     def show(self, percent: float) -> None:
         """Shows `percent` if it is the beginning, the end, or far enough from what is shown."""
+        self._percent = percent
         if self._enabled and (percent in (0.0, 100.0) or percent > self._shown + self._step):
             self._shown = percent
             sys.stdout.write(f"    ({percent:3.2f}/100%)\r")
@@ -48,3 +57,6 @@ class ProgressLine:
         percent = 100.0 * done / total if total else 100.0
         if percent < 100.0:
             self.show(percent)  # the end is shown by `finish`, once nothing can fail any more
+
+    def _tell(self, *_: object) -> None:
+        sys.stderr.write(f"    ({self._percent:3.2f}/100%)\n")

@@ -18,10 +18,12 @@ from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, seal
+from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status
 from cowherd.image.backing import has_protocol
 from cowherd.storage.atomic import sync_directory
 from cowherd.storage.hostfile import HostFile
+from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
@@ -61,6 +63,10 @@ def clone(
     target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
     if os.path.lexists(target):
         raise HostFileError(overlay, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+    if is_sealed(target):
+        raise InvalidRequest(
+            f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
+        )
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base, base_format)
     size = _checked_size(image, size)
@@ -98,7 +104,7 @@ def _checked_size(image: Image, size: int | None) -> int:
     if image.format not in ("qcow2", "raw"):
         raise UnsupportedFeature(image.path, f"a base of format {image.format}")
     if image.size is None:
-        raise InvalidRequest(image.problem or f"the size of {image.path} is unknown")
+        raise InvalidRequest(image.problem or f"the size of {printable(image.path)} is unknown")
     if size is not None and size < image.size:
         raise InvalidRequest(f"an overlay of {size} bytes would cut off the end of its base, which has {image.size}")
     return image.size if size is None else -(-size // 512) * 512

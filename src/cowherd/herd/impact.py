@@ -126,8 +126,7 @@ def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
 
     Past the end of a layer above nothing shows through: there are zeros.
     """
-    reach = min(layer.size for layer in disk.layers[:depth])
-    ranges = extents.intersect(ranges, extents.ranges([(0, reach)]))
+    ranges = extents.intersect(ranges, extents.ranges([(0, disk.size)]))
     found = [_NOTHING]
     if len(ranges):
         start, end = int(ranges[0, 0]), int(ranges[-1, 1])
@@ -137,8 +136,15 @@ def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
 
 
 def has_own_data(disk: Disk, depth: int) -> bool:
-    """Returns whether the top `depth` layers hold anything of their own: data, or clusters that they have made zeros."""
-    return any(bool((batch["kind"] != extents.BACKING).any()) for batch in disk.extents(depth=depth))
+    """Returns whether the top `depth` layers hold anything of their own: data, or clusters that they have made zeros.
+
+    The zeros past the end of a layer that is smaller than the one on it are nobody's.
+    """
+    sizes = np.array([layer.size for layer in disk.layers[:depth]], np.int64)
+    return any(
+        bool(((batch["kind"] != extents.BACKING) & (batch["start"] < sizes[batch["depth"]])).any())
+        for batch in disk.extents(depth=depth)
+    )
 
 
 def _depth_of(disk: Disk, base: Image) -> int:

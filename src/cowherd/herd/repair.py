@@ -27,6 +27,7 @@ from cowherd.herd.seal import Held, refresh, unprotected
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 from cowherd.storage.identity import FileIdentity
+from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
@@ -40,7 +41,9 @@ class RepairFailed(CowherdError):
     exit_code = 4
 
     def __init__(self, base: Path):
-        super().__init__(f"{base}: the blocks that were written do not read back as sealed; the disk or the image is damaged")
+        super().__init__(
+            f"{printable(base)}: the blocks that were written do not read back as sealed; the disk or the image is damaged"
+        )
         self.base = base
 
 

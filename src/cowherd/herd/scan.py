@@ -119,7 +119,8 @@ def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os
     for seal in seals:
         sealed = seal.with_name(seal.name.removesuffix(SUFFIX))
         if os.path.lexists(sealed):
-            found.add(sealed, _sealed_format(seal))
+            if found.add(sealed, _sealed_format(seal)) is None:
+                found.add(sealed, "raw")
         else:
             found.orphans.append(sealed)
     return found
@@ -129,7 +130,7 @@ def _sealed_format(seal: Path) -> str | None:
     try:
         return read_record(seal).format
     except CowherdError:
-        return None  # verifying the image reports the damaged seal
+        return None  # verifying the image reports the damaged seal; without it a file that is not qcow2 can only be raw
 
 
 def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.errors import CowherdError, ImageFormatError
+from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.condition import FINE, Condition, condition, record_of
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.scan import Image, Key
@@ -18,7 +18,8 @@ from cowherd.herd.status import Status
 from cowherd.text import printable
 
 if TYPE_CHECKING:
-    from cowherd.herd.digest import Progress
+    from cowherd.herd.digest import BlockDigests, Progress
+    from cowherd.herd.sealfile import SealRecord
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class Checker:
     def _of_binding(self, lineage: Lineage, image: Image) -> Condition:
         """Compares the binding of an overlay with the content that its base is sealed with."""
         base = lineage.parent(image)
+        if base is not None and image.binding is None and image.problem:
+            return Condition(Status.BINDING_MISMATCH, image.problem)
         if base is None or image.binding is None:
             return FINE
         digest = self._content_of(lineage, base)
@@ -142,13 +145,19 @@ class Checker:
         return self._contents[base.key]
 
     def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
-        from cowherd.herd.drift import changed_bytes
-
         assert image.seal is not None
         try:
             record, sealed = read_digests(image.seal)
         except ImageFormatError as error:
             return Condition(Status.TOUCHED, str(error))
+        try:
+            return self._compared(lineage, image, quick, record, sealed)
+        except (ImageFormatError, UnsupportedFeature, BackingFileError) as error:
+            return Condition(max(quick.status, Status.DRIFTED, key=list(Status).index), f"it can't be read any more: {error}")
+
+    def _compared(self, lineage: Lineage, image: Image, quick: Condition, record: SealRecord, sealed: BlockDigests) -> Condition:
+        from cowherd.herd.drift import changed_bytes
+
         with held_content(lineage, image, self.progress) as held:
             self._changed[image.key] = changed_bytes(sealed, held.digests)
             if held.digests.content_digest != record.content_digest:

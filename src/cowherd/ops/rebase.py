@@ -188,7 +188,8 @@ class _Shielding:
         return [_Change(first, old[first - start : last - start]) for first, last in changed.tolist()]
 
     def _write(self, change: _Change, *, compress: bool) -> None:
-        if not change.data.view(np.uint64).any():
+        # Version 2 has no zero clusters: without an old backing file it would leave them to the new one.
+        if self.header.version >= 3 and not change.data.view(np.uint64).any():
             self.disk.zero(change.start, len(change.data))
         elif compress:
             self.disk.write_compressed(change.start, change.data.data)

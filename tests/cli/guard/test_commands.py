@@ -307,7 +307,8 @@ def test_the_quick_commands_load_no_numpy(tmp_path, command):
     code = "import sys; from cowherd.cli.guard.main import main; main(sys.argv[1:]); sys.exit('numpy' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.path.abspath("src")}
     words = [tmp_path] if command == "tree" else ["--herd", tmp_path]
-    assert subprocess.run([sys.executable, "-c", code, command, *words], env=environment, check=False, capture_output=True).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code, command, *words], env=environment, check=False, capture_output=True)
+    assert done.returncode == 0
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path):

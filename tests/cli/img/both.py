@@ -94,10 +94,3 @@ def _old_usage_message(theirs: Outcome) -> bool:
     have)."""
     old_hint = "Try 'qemu-img --help' for more information"
     return old_hint in theirs.err
-
-
-def run_installed(*command: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program to its end with a changed environment."""
-    return subprocess.run(
-        [*map(str, command)], input=stdin, capture_output=True, text=True, env=os.environ | environment, check=False, timeout=60
-    )

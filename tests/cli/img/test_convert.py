@@ -138,3 +138,12 @@ def test_progress_ends_at_100_percent(own_gallery, monkeypatch):
     outcome = cowherd_img("convert", "-p", "plain.qcow2", "new")
     assert outcome.out.startswith("    (0.00/100%)\r")
     assert outcome.out.endswith("    (100.00/100%)\r\n")
+
+
+@pytest.mark.parametrize("more", [[], ["-n", "-O", "qcow2"]])
+def test_what_others_stand_on_is_not_written_over(own_gallery, monkeypatch, more):
+    monkeypatch.chdir(own_gallery)
+    before = (own_gallery / "plain.qcow2").read_bytes()
+    assert cowherd_img("convert", *more, "odd.raw", "plain.qcow2").code == 3
+    assert (own_gallery / "plain.qcow2").read_bytes() == before
+    assert cowherd_img("convert", *more, "--break-dependents", "odd.raw", "plain.qcow2").code == 0

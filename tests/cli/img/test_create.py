@@ -160,3 +160,13 @@ def test_a_hint_without_effect_is_told(empty):
     outcome = cowherd_img("create", "-q", "-f", "qcow2", "-o", "nocow=on", "new", "1M")
     assert (outcome.code, outcome.out) == (0, "")
     assert "'nocow' has no effect" in outcome.err
+
+
+def test_what_others_stand_on_is_not_made_anew(own_gallery, monkeypatch):
+    monkeypatch.chdir(own_gallery)
+    before = (own_gallery / "plain.qcow2").read_bytes()
+    outcome = cowherd_img("create", "-f", "qcow2", "plain.qcow2", "1M")
+    assert outcome.code == 3
+    assert "overlay.qcow2" in outcome.err
+    assert (own_gallery / "plain.qcow2").read_bytes() == before
+    assert cowherd_img("create", "-f", "qcow2", "--break-dependents", "plain.qcow2", "1M").code == 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from cowherd.cli.sizes import SizeError, parse_size
 from cowherd.errors import CowherdError
+from cowherd.sizes import SizeError, parse_size
 
 
 class UsageError(CowherdError):

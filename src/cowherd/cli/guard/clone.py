@@ -7,7 +7,7 @@ import os
 
 from cowherd.cli.guard.arguments import Parser, size_argument
 from cowherd.cli.guard.output import Report, progress, shown
-from cowherd.cli.sizes import human_size
+from cowherd.sizes import human_size
 
 
 def configure(parser: Parser) -> None:

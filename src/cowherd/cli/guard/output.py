@@ -14,6 +14,7 @@ from typing import Any
 from cowherd.errors import CowherdError
 from cowherd.text import printable
 
+_CLEAR = "\r\x1b[K"
 _SLOW_SECONDS = 1.0
 _REDRAW_SECONDS = 0.2
 
@@ -30,6 +31,8 @@ class Report:
 
 def show(report: Report, *, as_json: bool) -> int:
     """Prints a report and returns its exit code. Notes go to standard error, as text, either way."""
+    if report.notes and sys.stderr.isatty():
+        sys.stderr.write(_CLEAR)  # progress that an error ended
     for note in report.notes:
         print(note, file=sys.stderr)
     if as_json:
@@ -89,7 +92,7 @@ def progress(what: str) -> Callable[[int, int], None] | None:
         now = time.monotonic()
         if now - began > _SLOW_SECONDS and (now - last > _REDRAW_SECONDS or done >= total):
             last = now
-            end = "\r\x1b[K" if done >= total else ""
+            end = _CLEAR if done >= total else ""
             sys.stderr.write(f"\r{what}: {100 * done // max(total, 1)} %{end}")
             sys.stderr.flush()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, progress, shown
-from cowherd.cli.sizes import human_size
+from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
     from cowherd.herd.plan import RepairPlan

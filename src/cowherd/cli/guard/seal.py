@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, progress, shown
-from cowherd.cli.sizes import human_size
+from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
     from cowherd.herd.seal import Sealed

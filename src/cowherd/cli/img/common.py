@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.cli.img.errors import CommandFailed, UsageError
 from cowherd.cli.img.options import Arguments, Option
-from cowherd.cli.sizes import INT64_MAX, SizeError, SizeRangeError, parse_size
+from cowherd.sizes import INT64_MAX, SizeError, SizeRangeError, parse_size
 
 if TYPE_CHECKING:
     from cowherd.formats.qcow2.snapshots import Snapshot

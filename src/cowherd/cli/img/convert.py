@@ -27,8 +27,8 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import Source, named, source
 from cowherd.cli.progress import ProgressLine
-from cowherd.cli.sizes import INT64_MAX
 from cowherd.ops.info import ImageInfo, full_backing_name
+from cowherd.sizes import INT64_MAX
 
 _SECTOR, _LARGEST_SPARSE = 512, 16 << 20
 

@@ -13,7 +13,7 @@ from cowherd.cli.img.messages import opening, prefixed
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err
 from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
-from cowherd.cli.sizes import INT64_MAX
+from cowherd.sizes import INT64_MAX
 
 SYNTAX = Syntax(
     "dd",

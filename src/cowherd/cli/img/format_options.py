@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cowherd.cli.img.errors import CommandFailed
 from cowherd.cli.img.sources import FOREIGN_FORMATS, FORMATS
-from cowherd.cli.sizes import SizeError, SizeRangeError, parse_size
+from cowherd.sizes import SizeError, SizeRangeError, parse_size
 
 _TYPES = {"str": "str", "size": "size", "number": "num", "boolean": "bool (on/off)"}
 _BOOLEANS = ("on", "yes", "true", "y", "off", "no", "false", "n")

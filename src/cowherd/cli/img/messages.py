@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
 from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature
@@ -54,7 +54,7 @@ def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
     try:
         yield
     except _ABOUT_ONE_FILE as error:
-        if os.fspath(error.path) != os.path.normpath(path):
+        if error.path != Path(path):
             raise
         raise CannotOpen(text, reason(error, path), exit_code) from error
 

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Iterable
 
-from cowherd.cli.sizes import human_size
 from cowherd.formats.qcow2.snapshots import Snapshot
+from cowherd.sizes import human_size
 
 _COLUMNS = (-7, -16, 8, 19, 15, 10)
 """Widths in bytes, negative where the text stands on the left."""

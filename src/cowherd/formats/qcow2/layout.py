@@ -28,6 +28,7 @@ class Structure:
     """A run of adjacent fields. `size` is its length in bytes."""
 
     def __init__(self, *fields: Field):
+        self.fields = fields
         self.names = tuple(field.name for field in fields)
         self._struct = struct.Struct(">" + "".join(field.code for field in fields))
         self.size = self._struct.size

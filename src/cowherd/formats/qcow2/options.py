@@ -8,7 +8,8 @@ from typing import Any
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats.qcow2 import layout
-from cowherd.text import parse_size, printable
+from cowherd.sizes import SizeError, parse_size
+from cowherd.text import printable
 
 PREALLOCATIONS = ("off", "metadata", "falloc", "full")
 _VERSIONS = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}
@@ -100,7 +101,7 @@ def _version(name: str, text: str) -> int:
 def _size(name: str, text: str) -> int:
     try:
         return parse_size(text)
-    except ValueError as error:
+    except SizeError as error:
         raise InvalidRequest(f"Parameter '{name}' expects a non-negative number below 2^64") from error
 
 

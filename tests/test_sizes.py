@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowherd.cli.sizes import SizeError, SizeRangeError, human_size, parse_size
+from cowherd.sizes import SizeError, SizeRangeError, human_size, parse_size
 
 
 @pytest.mark.parametrize(
