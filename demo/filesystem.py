@@ -110,7 +110,8 @@ def collect(roots: tuple[str, ...], target: Path, total: int, count: range) -> l
     Up to `total` bytes of files that this user may read, not large ones, and not too many of a folder; `count` is how many
     there may be. Raises `StoryBroken` if there are fewer.
     """
-    taken, size = [], 0
+    taken: list[str] = []
+    size = 0
     for path in _readable(roots):
         content = Path(path).read_bytes()
         if size + len(content) > total or len(taken) + 1 == count.stop:

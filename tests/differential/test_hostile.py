@@ -62,7 +62,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, dict[st
     found = []
     for number, features in enumerate(SEEDS):
         path = create_with_cowherd(tmp_path_factory.mktemp("seeds") / f"{number}.qcow2", features, SIZE)
-        with open_disk(path, writable=True) as disk:
+        with open_disk(path, format="qcow2", writable=True) as disk:
             run_in_cowherd(disk, workload(70, features, SIZE))
             header = disk.layers[0].header
             places = {
@@ -78,7 +78,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, dict[st
 def _try_everything(content: bytes, path: Path) -> None:
     """Opens and reads the image, then opens and changes it; only errors of the project may come out."""
     path.write_bytes(content)
-    with contextlib.suppress(CowherdError), open_disk(path) as disk:
+    with contextlib.suppress(CowherdError), open_disk(path, format="qcow2") as disk:
         end = min(disk.size, 2 * SIZE)
         with contextlib.suppress(CowherdError):
             disk.read(0, end)
@@ -86,7 +86,7 @@ def _try_everything(content: bytes, path: Path) -> None:
             disk.read(max(0, disk.size - KIB), min(disk.size, KIB))
         with contextlib.suppress(CowherdError):
             list(disk.extents(0, end))
-    with contextlib.suppress(CowherdError), open_disk(path, writable=True) as disk:
+    with contextlib.suppress(CowherdError), open_disk(path, format="qcow2", writable=True) as disk:
         end = min(disk.size, SIZE)
         for request in (
             Request("write", 0, 5000, 1),

@@ -195,6 +195,17 @@ def test_a_shadow_is_kept_where_the_file_system_has_reflinks(tmp_path):
         assert not shadow.exists()
 
 
+def test_a_shadow_that_was_lost_is_made_again(tmp_path):
+    with reflink_file_system(tmp_path) as directory:
+        base = make_base(directory / "base.qcow2", noise(1 << 20))
+        seal(base, shadow=True)
+        shadow = directory / "base.qcow2.shadow"
+        shadow.unlink()
+        assert seal(base).record.shadow is None
+        assert seal(base, shadow=True).record.shadow == shadow.name
+        assert content(shadow) == content(base)
+
+
 def test_a_shadow_that_cannot_be_had_is_reported(base, monkeypatch):
     monkeypatch.setattr(sealing.copying, "clone_file", lambda source, target: False)
     done = seal(base, shadow=True)

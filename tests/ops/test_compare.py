@@ -159,3 +159,10 @@ def test_disks_with_holes_of_tebibytes_take_no_time(tmp_path: Path):
         with open_disk(path, format="qcow2", writable=True) as disk:
             disk.write((1 << 45) - 512, b"x" * 512)
     assert compare(a, b, format_a="qcow2", format_b="qcow2").identical
+
+
+def test_one_file_as_two_formats_is_not_taken_for_equal(tmp_path: Path, qemu_img: Tool):
+    path = create_with_qemu(tmp_path / "image", Features(), MIB)
+    with open_disk(path, format="qcow2", writable=True) as disk:
+        disk.write(0, b"QFI\xfb" + b"x" * (512 * KIB))
+    assert assert_as_qemu(path, path, "qcow2", "raw").offset == 0

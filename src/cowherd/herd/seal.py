@@ -216,7 +216,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     mode_before = before.mode_before if before else _mode(image.path)
     if before and level < before.level:
         protection.unprotect(image.path, mode_before)
-    shadow_name = before.shadow if before and unchanged else None
+    shadow_name = _kept_shadow(image.path, before) if before and unchanged else None
     if shadow and not shadow_name:
         shadow_name = _make_shadow(image.path)
     reached = min(protection.protect(image.path, level), level)
@@ -245,6 +245,10 @@ def _this_version() -> str:
         return f"cowherd {version('cowherd')}"
     except PackageNotFoundError:
         return "cowherd, run from its sources"
+
+
+def _kept_shadow(path: Path, before: SealRecord) -> str | None:
+    return before.shadow if before.shadow and path.with_name(before.shadow).exists() else None
 
 
 def _make_shadow(path: Path) -> str | None:
