@@ -14,11 +14,12 @@ from pathlib import Path
 from cowherd.errors import HostFileError
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.herd.clone import Cloned, clone
+from cowherd.herd.faults import BindingImpossible, ContentChanging, DonorMissing, DriftFound, NotSealed, UnsealRefused
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.herd.impact import Impact, impact
-from cowherd.herd.plan import Repaired
+from cowherd.herd.plan import NotEnoughSpace, Repaired
 from cowherd.herd.rebind import rebind
-from cowherd.herd.repair import repair
+from cowherd.herd.repair import RepairFailed, repair
 from cowherd.herd.seal import Sealed, seal, unseal
 from cowherd.herd.tree import Tree, tree
 from cowherd.herd.verify import Verified, verify
@@ -30,28 +31,42 @@ from cowherd.ops import convert as convert_job
 from cowherd.ops import create as create_job
 from cowherd.ops import rebase as rebase_job
 from cowherd.ops import resize as resize_job
-from cowherd.ops.check import CheckReport, check
-from cowherd.ops.compare import Comparison, compare
+from cowherd.ops.check import CheckNotSupported, CheckReport, check
+from cowherd.ops.compare import Comparison, ReadFailed, compare
 from cowherd.ops.copying import Progress
-from cowherd.ops.info import ImageInfo, chain_info, image_info
+from cowherd.ops.info import BackingLoop, ImageInfo, chain_info, image_info
 from cowherd.ops.measure import Measurement, measure
 from cowherd.storage.protection import Protection
+
+NewBackingFileError = rebase_job.NewBackingFileError
 
 PathName = str | os.PathLike[str]
 
 __all__ = [
+    "BackingLoop",
+    "BindingImpossible",
+    "CheckNotSupported",
     "CheckReport",
     "Cloned",
     "Comparison",
+    "ContentChanging",
     "Disk",
+    "DonorMissing",
+    "DriftFound",
     "ImageInfo",
     "Impact",
     "Measurement",
+    "NewBackingFileError",
+    "NotEnoughSpace",
+    "NotSealed",
     "Protection",
     "Qcow2Options",
+    "ReadFailed",
+    "RepairFailed",
     "Repaired",
     "Sealed",
     "Tree",
+    "UnsealRefused",
     "Verified",
     "chain_info",
     "check",

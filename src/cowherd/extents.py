@@ -23,9 +23,7 @@ COMPRESSED = 3
 NOWHERE = -1
 """The `host` of an extent that has no plain bytes."""
 
-EXTENT = np.dtype(
-    [("start", np.int64), ("length", np.int64), ("host", np.int64), ("depth", np.int32), ("kind", np.uint8)]
-)
+EXTENT = np.dtype([("start", np.int64), ("length", np.int64), ("host", np.int64), ("depth", np.int32), ("kind", np.uint8)])
 
 Extents = NDArray[np.void]
 Ranges = NDArray[np.int64]

@@ -66,7 +66,7 @@ class Recording:
         self.begun = self.durable = 0
         self.epochs = [Epoch(0, 0)]
         self._watch(monkeypatch, "pwritev", lambda offset, buffers: Change(offset, b"".join(bytes(part) for part in buffers)))
-        self._watch(monkeypatch, "truncate", lambda size: Change(size))
+        self._watch(monkeypatch, "truncate", Change)
         self._watch(monkeypatch, "punch_hole", lambda offset, length: Change(offset, length=length))
         self._watch(monkeypatch, "zero_range", lambda offset, length, *, unmap: Change(offset, length=length))
         self._watch(monkeypatch, "flush", lambda: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -152,6 +153,12 @@ class Disk:
     def close(self) -> None:
         """Makes everything durable and closes the chain. Closing twice is fine."""
         _close_all(self.layers)
+
+    def __del__(self) -> None:
+        # A disk that was dropped without being closed: what was written must not be lost with it.
+        if self.writable and self.layers[0].file.fd >= 0:
+            warnings.warn(f"unclosed disk {self.path}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -24,9 +24,7 @@ Loaded = TypeVar("Loaded")
 WriteJob = Callable[[], None]
 
 
-def pump(
-    items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]
-) -> None:
+def pump(items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]) -> None:
     """Loads items on threads, a few ahead, and stores each in the order given.
 
     `store(item, loaded)` runs in the calling thread; what it returns, if anything, is run on a thread: the write itself, once its
