@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.text import printable
+from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -38,9 +38,9 @@ PREVIEWED_NAMES = 3
 
 def preview(paths: Sequence[str | PathLike[str]]) -> str:
     """Names the first few of `paths`, escaped, and counts the rest."""
-    shown = ", ".join(printable(path) for path in paths[:PREVIEWED_NAMES])
+    first = ", ".join(shown(path) for path in paths[:PREVIEWED_NAMES])
     rest = len(paths) - PREVIEWED_NAMES
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return f"{first} and {rest} more" if rest > 0 else first
 
 
 class CowherdError(Exception):
@@ -159,7 +159,7 @@ class BaseInUse(CowherdError):
 
     def __str__(self) -> str:
         return (
-            f"refusing to {self.action} {printable(self.base)}: it is the base of {len(self.dependents)} other "
+            f"refusing to {self.action} {shown(self.base)}: it is the base of {len(self.dependents)} other "
             f"overlay(s), {preview(self.dependents)}, which would read other content. "
             f"Give them a base of their own first (cowherd-img rebase), or give up their content with --break-dependents"
         )
@@ -177,6 +177,6 @@ class BaseSealed(CowherdError):
     def __str__(self) -> str:
         hit = f"; {len(self.dependents)} overlay(s) depend on it: {preview(self.dependents)}" if self.dependents else ""
         return (
-            f"refusing to {self.action} {printable(self.base)}: it is sealed{hit}. "
+            f"refusing to {self.action} {shown(self.base)}: it is sealed{hit}. "
             f"'cowherd clone' makes an overlay to write to; 'cowherd unseal' gives up the seal"
         )

@@ -80,6 +80,8 @@ def merge(extents: Extents) -> Extents:
 
 def clip(extents: Extents, start: int, end: int) -> Extents:
     """Returns the part of `extents` inside [start, end), with cut extents' hosts moved along."""
+    if end <= start:
+        return extents[:0]
     lo = int(np.searchsorted(ends(extents), start, side="right"))
     hi = int(np.searchsorted(extents["start"], end, side="left"))
     out = extents[lo:hi]

@@ -1,4 +1,4 @@
-"""Images whose bytes were changed: opening, reading and writing one succeeds or raises a `CowherdError`, in little time and memory."""
+"""Images whose bytes were changed: opening, reading and writing one succeeds or raises a `CowherdError`, at little cost."""
 
 from __future__ import annotations
 

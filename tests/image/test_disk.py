@@ -97,7 +97,7 @@ def test_batches_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = chain_of(tmp_path, [(Features(4 * KIB), MIB, 1), (Features(), MIB + 512, 2)])
     with open_disk(path, format="qcow2") as disk:
         whole = ext.concat(list(disk.extents()))
-        monkeypatch.setattr(disk_module, "WINDOW_BYTES", window)
+        monkeypatch.setattr(disk_module, "_WINDOW_UNITS", window // (4 * KIB))
         batches = list(disk.extents(1000))
         assert len(batches) > 3
         assert ext.concat(batches).tolist() == ext.clip(whole, 1000, disk.size).tolist()

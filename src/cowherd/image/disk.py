@@ -19,9 +19,8 @@ from cowherd.formats.raw import Raw
 
 Buffer = bytes | bytearray | memoryview
 
-WINDOW_BYTES = 64 << 30
-"""Guest bytes that `Disk.extents` looks at in one batch."""
 _WINDOW_UNITS = 1 << 20
+"""How many of its smallest layer's units `Disk.extents` looks at in one batch: an extent each at worst."""
 
 
 class Disk:
@@ -214,7 +213,7 @@ class Disk:
 
     def _window(self) -> int:
         smallest = min(layer.granularity if layer.granularity > 1 else 65536 for layer in self.layers)
-        return min(WINDOW_BYTES, smallest * _WINDOW_UNITS)
+        return smallest * _WINDOW_UNITS
 
     def _require_change(self, offset: int, length: int) -> None:
         if not self.writable:

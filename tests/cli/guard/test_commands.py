@@ -153,7 +153,7 @@ def test_unseal_is_refused_with_3_while_overlays_depend_on_it(cowherd, as_json, 
     cowherd("clone", "base.qcow2", "o.qcow2")
     code, _, err = cowherd("unseal", "base.qcow2")
     assert code == 3
-    assert str(herd / "o.qcow2") in err
+    assert "o.qcow2" in err
     code, document = as_json("unseal", "base.qcow2")
     assert (code, document["error"]["dependents"]) == (3, [str(herd / "o.qcow2")])
     code, out, _ = cowherd("unseal", "--force", "base.qcow2")

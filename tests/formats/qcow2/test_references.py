@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowherd.errors import ImageFormatError, UnsupportedFeature
+from cowherd.errors import ImageCorrupt, ImageFormatError, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.counter import Counter, expand, rank
 from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.refcounts import Refcounts, unpack_counts
 from cowherd.formats.qcow2.references import References, expected_refcounts
 from cowherd.formats.qcow2.state import ImageState
+from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
 from tests.formats.qcow2.damaging import Damager, assert_same_check, checked
 from tests.images import TELLING, Features, changed_by_cowherd, create_with_cowherd, workload
@@ -75,6 +76,22 @@ def test_an_image_whose_refcounts_are_replaced_by_the_counts_is_sound(tmp_path: 
         refcounts.write_table()
     report = assert_same_check(path)
     assert (report.corruptions, report.leaks) == (0, 0)
+
+
+def test_an_image_left_dirty_whose_tables_are_damaged_is_not_opened_for_writing(tmp_path: Path):
+    features = Features(lazy_refcounts=True)
+    path = create_with_cowherd(tmp_path / "image.qcow2", features, 1 << 20)
+    changed_by_cowherd(path, workload(1, features, 1 << 20, 4, ("write",)))
+    image = Damager(path)
+    image.put(72, layout.INCOMPATIBLE_DIRTY)
+    image.put(image.l2(15), 1 << 40)
+    before = path.read_bytes()
+    with pytest.raises(ImageCorrupt, match="exceeding the end of the file"):
+        open_disk(path, format="qcow2", writable=True)
+    assert path.read_bytes() == before
+    image.put(image.l2(15), 0)
+    open_disk(path, format="qcow2", writable=True).close()
+    assert not image.header.dirty
 
 
 def test_what_lies_past_the_end_is_reported_and_costs_no_memory(tmp_path: Path):

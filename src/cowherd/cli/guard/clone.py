@@ -6,8 +6,9 @@ import argparse
 import os
 
 from cowherd.cli.guard.arguments import Parser, size_argument
-from cowherd.cli.guard.output import Report, progress, shown
+from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
+from cowherd.text import shown
 
 
 def configure(parser: Parser) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, progress, shown, table
+from cowherd.cli.guard.output import Report, progress, table
 from cowherd.sizes import human_size
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.extents import Ranges

@@ -8,11 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cowherd.errors import CowherdError
-from cowherd.text import printable
 
 _CLEAR = "\r\x1b[K"
 _SLOW_SECONDS = 1.0
@@ -60,14 +58,6 @@ def plain(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Returns a path as text shows it: escaped, and relative to the current directory if it lies under it."""
-    try:
-        return printable(Path(path).relative_to(os.getcwd()))
-    except (ValueError, OSError):  # it lies elsewhere, or there is no current directory any more
-        return printable(path)
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, progress, shown
+from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.seal import Sealed

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, shown, table
+from cowherd.cli.guard.output import Report, table
 from cowherd.sizes import human_size
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.tree import Node
@@ -75,7 +76,14 @@ def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
         if node.depth:
             open_depths.append(follows)
         size = "?" if node.virtual_size is None else human_size(node.virtual_size)
-        yield stem + branch + shown(node.path), node.format, size, human_size(node.disk_size), node.level or "-", _status(node)
+        yield (
+            stem + branch + shown(node.path),
+            node.format,
+            size,
+            human_size(node.disk_size),
+            node.level or "-",
+            _status(node),
+        )
 
 
 def _has_later_sibling(nodes: Sequence[Node], index: int) -> bool:

@@ -6,7 +6,8 @@ import argparse
 import os
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, shown
+from cowherd.cli.guard.output import Report
+from cowherd.text import shown
 
 
 def configure(parser: Parser) -> None:

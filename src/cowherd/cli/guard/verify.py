@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, progress, shown, table
+from cowherd.cli.guard.output import Report, progress, table
 from cowherd.errors import InvalidRequest
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.verify import Verified

@@ -122,6 +122,8 @@ def _decode_extended(
 
 def _runs(kind: NDArray[np.uint8], host: NDArray[np.int64], guest: int, unit: int) -> Extents:
     """Joins equal neighbours before any extent is built: a fully mapped table is often a single run."""
+    if len(kind) == 1:
+        return ext.single(guest, unit, int(kind[0]), int(host[0]))
     nowhere = host == ext.NOWHERE
     continues = (kind[1:] == kind[:-1]) & np.where(nowhere[1:] | nowhere[:-1], nowhere[1:] & nowhere[:-1], np.diff(host) == unit)
     first = np.concatenate(([0], np.flatnonzero(~continues) + 1))

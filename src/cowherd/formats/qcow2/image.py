@@ -108,12 +108,14 @@ class Qcow2:
     def resize(self, size: int, below: Below | None = None, below_size: int = 0) -> None:
         """Changes the virtual size. `below` and its size are the backing file, whose bytes must not show in what is gained.
 
-        Raises `UnsupportedFeature` for a version 2 image with snapshots, whose sizes it could not keep, and for one with
-        persistent bitmaps.
+        Raises `InvalidRequest` for a size that is not whole sectors, `UnsupportedFeature` for a version 2 image with
+        snapshots, whose sizes it could not keep, and for one with persistent bitmaps.
         """
         from cowherd.formats.qcow2 import resize
 
         writer = self._changer()
+        if size % layout.SECTOR:
+            raise InvalidRequest(f"The new size must be a multiple of {layout.SECTOR}")
         if self.header.extension(layout.EXTENSION_BITMAPS):
             raise UnsupportedFeature(self.file.path, "resizing an image with persistent bitmaps")
         if self.header.nb_snapshots and self.header.version < 3:
@@ -184,6 +186,8 @@ class Qcow2:
         from cowherd.formats.qcow2.references import expected_refcounts
 
         references = expected_refcounts(self.file, self.header)
+        if references.corruptions or references.check_errors:
+            raise ImageCorrupt(self.file.path, f"its last writer did not close it, and: {references.messages.lines[0]}")
         metadata.refcounts.replace_all(references.counts)
         metadata.flush()
         self._update_header(replace(self.header, incompatible=self.header.incompatible & ~layout.INCOMPATIBLE_DIRTY))

@@ -1,0 +1,176 @@
+"""An opened image: what it refuses, what it does before the first change, and what it keeps of a header."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cowherd.errors import ImageCorrupt, ImageFormatError, ReadOnlyImage, UnsupportedFeature
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.header import Extension, Header, read_header, write_header
+from cowherd.formats.qcow2.image import open_qcow2
+from cowherd.storage.hostfile import HostFile
+from tests import qemu
+from tests.images import KIB, MIB, Features, assert_sound, create_with_cowherd, create_with_qemu
+
+CLUSTER = 64 * KIB
+UNKNOWN_TYPE = 0x12345678
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image of a MiB that holds one cluster of x's, the second one compressed."""
+    path = create_with_cowherd(tmp_path / "image.qcow2", Features(), MIB)
+    with open_qcow2(path, writable=True) as opened:
+        opened.write(0, memoryview(b"x" * CLUSTER), None)
+        opened.write_compressed(CLUSTER, memoryview(b"c" * CLUSTER), None)
+    return path
+
+
+def header_of(path: Path) -> Header:
+    with HostFile.open(path, lock=None) as file:
+        return read_header(file)
+
+
+def change_header(path: Path, **changes: object) -> None:
+    with HostFile.open(path, writable=True) as file:
+        write_header(file, replace(read_header(file), **changes))
+
+
+def test_a_corrupt_image_is_only_read(image: Path):
+    change_header(image, incompatible=layout.INCOMPATIBLE_CORRUPT)
+    with open_qcow2(image) as opened:
+        assert opened.size == MIB
+    with pytest.raises(ImageCorrupt, match="marked corrupt"):
+        open_qcow2(image, writable=True)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_encryption_is_refused_by_name(image: Path, version: int):
+    change_header(image, version=version, crypt_method=1)
+    with pytest.raises(UnsupportedFeature, match="encryption"):
+        open_qcow2(image)
+
+
+def test_an_external_data_file_is_refused_by_name(tmp_path: Path, qemu_img: qemu.Tool):
+    path = tmp_path / "image.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path / 'data.raw'}", path, "1M")
+    with pytest.raises(UnsupportedFeature, match="external data file"):
+        open_qcow2(path)
+
+
+def test_an_image_with_an_enabled_bitmap_is_only_read(image: Path, qemu_img: qemu.Tool):
+    qemu_img("bitmap", "--add", "--enable", image, "changes")
+    with open_qcow2(image) as opened:
+        assert opened.size == MIB
+    with pytest.raises(UnsupportedFeature, match="bitmaps"):
+        open_qcow2(image, writable=True)
+
+
+def test_disabled_bitmaps_are_kept(image: Path, qemu_img: qemu.Tool):
+    qemu_img("bitmap", "--add", "--disable", image, "changes")
+    with open_qcow2(image, writable=True) as opened:
+        opened.write(0, memoryview(b"y" * CLUSTER), None)
+    assert '"changes"' in qemu_img("info", "--output=json", image)
+    assert_sound(image)
+
+
+def test_a_writer_clears_autoclear_bits_that_it_does_not_know(image: Path):
+    change_header(image, autoclear=1 << 40)
+    with open_qcow2(image):
+        assert header_of(image).autoclear == 1 << 40
+    with open_qcow2(image, writable=True):
+        pass
+    assert header_of(image).autoclear == 0
+
+
+def test_refcounts_of_an_image_left_dirty_are_counted_anew(tmp_path: Path, qemu_io: qemu.Tool):
+    path = create_with_qemu(tmp_path / "image.qcow2", Features(lazy_refcounts=True), MIB)
+    qemu_io.run("-f", "qcow2", "-c", "write -P 1 0 300k", "-c", "flush", "-c", "abort", path)
+    assert header_of(path).dirty
+    with open_qcow2(path, writable=True) as opened:
+        assert not header_of(path).dirty
+        opened.write(0, memoryview(b"y" * 500 * KIB), None)
+    assert_sound(path)
+
+
+def test_a_dirty_image_is_read_as_it_is(tmp_path: Path, qemu_io: qemu.Tool):
+    path = create_with_qemu(tmp_path / "image.qcow2", Features(lazy_refcounts=True), MIB)
+    qemu_io.run("-f", "qcow2", "-c", "write -P 1 0 300k", "-c", "flush", "-c", "abort", path)
+    before = path.read_bytes()
+    with open_qcow2(path) as opened:
+        buffer = bytearray(300 * KIB)
+        opened._read_visible(0, memoryview(buffer), None)
+        assert buffer == b"\1" * 300 * KIB
+    assert path.read_bytes() == before
+
+
+def test_extensions_that_nobody_knows_are_kept(image: Path):
+    with open_qcow2(image, writable=True) as opened:
+        opened.set_extension(UNKNOWN_TYPE, b"seventeen bytes!!")
+        opened.set_backing(BackingReference("base", "raw"))
+        opened.resize(2 * MIB)
+    assert Extension(UNKNOWN_TYPE, b"seventeen bytes!!") in header_of(image).extensions
+
+
+def test_an_extension_can_be_taken_out(image: Path):
+    with open_qcow2(image, writable=True) as opened:
+        opened.set_extension(UNKNOWN_TYPE, b"data")
+        opened.set_extension(UNKNOWN_TYPE, None)
+    assert header_of(image).extension(UNKNOWN_TYPE) is None
+
+
+def test_another_backing_file_changes_nothing_but_the_header(image: Path):
+    before = image.read_bytes()
+    with open_qcow2(image, writable=True) as opened:
+        opened.set_backing(BackingReference("elsewhere/base.qcow2", "qcow2"))
+    assert header_of(image).backing == BackingReference("elsewhere/base.qcow2", "qcow2")
+    assert image.read_bytes()[CLUSTER:] == before[CLUSTER:]
+
+
+def test_an_image_opened_to_be_read_refuses_changes(image: Path):
+    with open_qcow2(image) as opened:
+        for change in (
+            lambda: opened.write(0, memoryview(b"y"), None),
+            lambda: opened.zero(0, 512, None, unmap=True),
+            lambda: opened.discard(0, CLUSTER, None),
+            lambda: opened.resize(2 * MIB),
+            lambda: opened.set_backing(None),
+        ):
+            with pytest.raises(ReadOnlyImage):
+                change()
+
+
+def test_any_part_of_a_compressed_cluster_can_be_read(image: Path):
+    with open_qcow2(image) as opened:
+        buffer = bytearray(100)
+        opened.read_compressed(CLUSTER + 1234, memoryview(buffer))
+        assert buffer == b"c" * 100
+
+
+def test_a_compressed_cluster_that_changed_is_not_read_from_memory(image: Path):
+    with open_qcow2(image, writable=True) as opened:
+        buffer = bytearray(100)
+        opened.read_compressed(CLUSTER, memoryview(buffer))
+        opened.write_compressed(CLUSTER, memoryview(b"d" * CLUSTER), None)
+        opened.read_compressed(CLUSTER, memoryview(buffer))
+        assert buffer == b"d" * 100
+
+
+def test_compressed_data_that_is_damaged_is_an_error_that_says_where(image: Path):
+    with open_qcow2(image, writable=True) as opened:
+        table = opened._tables.l2(0)
+        assert table is not None
+        place = int(table[1, 0]) & ((1 << 54) - 1)
+        opened.file.pwrite(place, b"\xff" * 64)
+        with pytest.raises(ImageFormatError, match="guest offset 0x10000 is damaged"):
+            opened.read_compressed(CLUSTER, memoryview(bytearray(100)))
+
+
+def test_closing_twice_is_fine(image: Path):
+    opened = open_qcow2(image, writable=True)
+    opened.close()
+    opened.close()

@@ -1,0 +1,122 @@
+"""Another virtual size: what is gained reads as zeros, what is lost is given back, and the tables move as they must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cowherd.errors import InvalidRequest
+from cowherd.formats.qcow2.header import read_header, write_header
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.image.disk import Disk
+from cowherd.image.open import open_disk
+from cowherd.storage.hostfile import HostFile
+from tests.images import KIB, MIB, Features, assert_sound, create_with_cowherd
+
+CLUSTER = 64 * KIB
+SMALL = Features(512)
+
+
+def qcow2(disk: Disk) -> Qcow2:
+    layer = disk.layers[0]
+    assert isinstance(layer, Qcow2)
+    return layer
+
+
+def reopened(path: Path) -> Disk:
+    return open_disk(path, format="qcow2", writable=True)
+
+
+def test_the_new_size_is_in_the_file_on_return(tmp_path: Path):
+    path = create_with_cowherd(tmp_path / "image.qcow2", SMALL, MIB)
+    with reopened(path) as disk:
+        disk.resize(5 * MIB)
+        with HostFile.open(path, lock=None) as file:
+            assert read_header(file).size == 5 * MIB
+
+
+def test_a_larger_l1_table_maps_what_the_smaller_one_did(tmp_path: Path, qemu_img):
+    path = create_with_cowherd(tmp_path / "image.qcow2", SMALL, MIB)
+    with reopened(path) as disk:
+        disk.write(0, b"x" * MIB)
+        before = qcow2(disk).header
+        disk.resize(20 * MIB)
+        after = qcow2(disk).header
+        assert after.l1_size > before.l1_size
+        assert after.l1_table_offset != before.l1_table_offset
+        assert disk.read(0, 2 * MIB) == b"x" * MIB + bytes(MIB)
+    assert_sound(path)
+
+
+def test_growing_within_the_l1_table_leaves_it_where_it_is(tmp_path: Path):
+    with reopened(create_with_cowherd(tmp_path / "image.qcow2", Features(), MIB)) as disk:
+        before = qcow2(disk).header
+        disk.resize(100 * MIB)
+        assert (qcow2(disk).header.l1_table_offset, qcow2(disk).header.l1_size) == (before.l1_table_offset, before.l1_size)
+
+
+def test_an_empty_disk_grows(tmp_path: Path, qemu_img):
+    path = create_with_cowherd(tmp_path / "image.qcow2", Features(), 0)
+    with reopened(path) as disk:
+        disk.resize(MIB)
+        disk.write(0, b"x" * MIB)
+    assert_sound(path)
+
+
+def test_shrinking_gives_clusters_and_tables_back(tmp_path: Path, qemu_img):
+    path = create_with_cowherd(tmp_path / "image.qcow2", SMALL, 2 * MIB)
+    with reopened(path) as disk:
+        disk.write(0, b"x" * 2 * MIB)
+        disk.flush()
+        before = qcow2(disk).file.allocated_bytes()
+        disk.resize(100 * KIB)
+        assert qcow2(disk).file.allocated_bytes() < before - MIB
+    assert_sound(path)
+
+
+def test_what_was_cut_off_does_not_come_back(tmp_path: Path):
+    with reopened(create_with_cowherd(tmp_path / "image.qcow2", Features(), MIB)) as disk:
+        disk.write(0, b"x" * MIB)
+        disk.resize(CLUSTER + 512)
+        disk.resize(MIB)
+        assert disk.read(0, MIB) == b"x" * (CLUSTER + 512) + bytes(MIB - CLUSTER - 512)
+
+
+def test_what_an_interrupted_shrink_left_behind_does_not_come_back(tmp_path: Path, qemu_img):
+    # The header has the smaller size, but nothing was given back yet.
+    path = create_with_cowherd(tmp_path / "image.qcow2", SMALL, MIB)
+    with reopened(path) as disk:
+        disk.write(0, b"x" * MIB)
+    with HostFile.open(path, writable=True) as file:
+        header = read_header(file)
+        write_header(file, type(header)(**(vars(header) | {"size": 100 * KIB})))
+    with reopened(path) as disk:
+        disk.resize(MIB)
+        assert disk.read(0, MIB) == b"x" * 100 * KIB + bytes(MIB - 100 * KIB)
+    assert_sound(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_larger_base_does_not_show_in_what_is_gained(version: int, tmp_path: Path):
+    base = create_with_cowherd(tmp_path / "base.qcow2", Features(), MIB)
+    with reopened(base) as disk:
+        disk.write(0, b"b" * MIB)
+    overlay = create_with_cowherd(tmp_path / "overlay.qcow2", Features(version=version), 100 * KIB, backing=base)
+    with reopened(overlay) as disk:
+        disk.resize(2 * MIB)
+        assert disk.read(0, 2 * MIB) == b"b" * 100 * KIB + bytes(2 * MIB - 100 * KIB)
+
+
+def test_what_the_l1_table_may_not_map_is_refused(tmp_path: Path):
+    with reopened(create_with_cowherd(tmp_path / "image.qcow2", SMALL, MIB)) as disk:
+        with pytest.raises(InvalidRequest, match="L1 table would exceed 32 MiB"):
+            disk.resize(1 << 40)
+        assert disk.size == MIB
+
+
+def test_half_a_sector_is_refused(tmp_path: Path):
+    with reopened(create_with_cowherd(tmp_path / "image.qcow2", Features(), MIB)) as disk:
+        with pytest.raises(InvalidRequest, match="multiple of 512"):
+            disk.resize(MIB + 100)
+        assert disk.size == MIB
