@@ -24,6 +24,7 @@ from tests.images import (
     MIB,
     Features,
     Request,
+    assert_sound,
     create_with_cowherd,
     run_in_cowherd,
     workload,
@@ -235,6 +236,7 @@ def test_a_growing_refcount_table_survives_a_crash(tmp_path: Path, monkeypatch: 
     assert _assert_survives(*_record(image, steps, monkeypatch, cluster_size=512)) > 10
     with open_disk(image) as disk:
         assert disk.layers[0].header.refcount_table_offset != before
+    assert_sound(image)
 
 
 @pytest.mark.parametrize("features", [Features(512), Features(4096, version=2), Features(16 * KIB, extended_l2=True)], ids=str)

@@ -12,6 +12,7 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.bitmaps import Bitmap, read_bitmaps
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.snapshots import Snapshot, read_snapshots
+from cowherd.image.backing import has_protocol
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import INSPECT
 
@@ -125,12 +126,6 @@ def iter_chain(path: str | os.PathLike[str], *, format: str | None = None, force
 def whole_sectors(size: int) -> int:
     """Returns `size` rounded up to whole 512-byte sectors, as QEMU counts a file that ends inside one."""
     return -(-size // SECTOR) * SECTOR
-
-
-def has_protocol(name: str) -> bool:
-    """Whether QEMU takes the name's beginning for a protocol: a colon stands before the first slash."""
-    colon = name.find(":")
-    return colon >= 0 and "/" not in name[:colon]
 
 
 def full_backing_name(overlay: str, backing: str) -> str:

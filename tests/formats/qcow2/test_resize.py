@@ -120,3 +120,25 @@ def test_half_a_sector_is_refused(tmp_path: Path):
         with pytest.raises(InvalidRequest, match="multiple of 512"):
             disk.resize(MIB + 100)
         assert disk.size == MIB
+
+
+def test_shrinking_makes_the_file_shorter(tmp_path: Path, qemu_img):
+    path = create_with_cowherd(tmp_path / "image.qcow2", Features(), 8 * MIB)
+    with reopened(path) as disk:
+        disk.write(0, b"x" * 8 * MIB)
+        disk.flush()
+        before = path.stat().st_size
+        disk.resize(MIB)
+    assert path.stat().st_size <= before - 6 * MIB
+    assert_sound(path)
+
+
+def test_emptying_an_image_makes_the_file_shorter(tmp_path: Path, qemu_img):
+    path = create_with_cowherd(tmp_path / "image.qcow2", Features(), 8 * MIB)
+    with reopened(path) as disk:
+        empty = path.stat().st_size
+        disk.write(0, b"x" * 8 * MIB)
+        qcow2(disk).deallocate_all()
+        assert disk.read(0, 8 * MIB) == bytes(8 * MIB)
+    assert path.stat().st_size <= empty + CLUSTER
+    assert_sound(path)

@@ -129,7 +129,7 @@ def backing_options(format: str, backing: str | None, backing_format: str | None
 
 def local_path(filename: str) -> str:
     """Returns the host file that a new image's name means; only files can be made."""
-    from cowherd.ops.info import has_protocol
+    from cowherd.image.backing import has_protocol
 
     if filename.startswith("file:"):
         return filename.removeprefix("file:")

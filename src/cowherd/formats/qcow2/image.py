@@ -97,8 +97,10 @@ class Qcow2:
         self._changer().discard(start, length, below)
 
     def deallocate_all(self) -> None:
-        """Empties the image, so that its backing file shows everywhere."""
-        self._changer().deallocate(0, -(-self.size // self.header.cluster_size) * self.header.cluster_size)
+        """Empties the image, so that its backing file shows everywhere, and the file with it. Durable on return."""
+        writer = self._changer()
+        writer.deallocate(0, -(-self.size // self.header.cluster_size) * self.header.cluster_size)
+        writer.metadata.trim()
 
     def flush(self) -> None:
         """Makes every completed request durable, in the order that survives a crash."""

@@ -135,6 +135,16 @@ class Metadata:
             file.flush()
         self._release_freed()
 
+    def trim(self) -> None:
+        """Flushes, and cuts off what the file holds behind the last cluster in use.
+
+        A crash in between leaves refcounts of clusters that are not there any more: leaks.
+        """
+        self.flush()
+        end = self.refcounts.last_used() * self.header.cluster_size
+        if not self._state.file.is_block_device and self._state.file.size() > end:
+            self._state.file.truncate(end)
+
     def _release_freed(self) -> None:
         if not self._freed:
             return

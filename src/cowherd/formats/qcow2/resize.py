@@ -43,7 +43,7 @@ def shrink(state: ImageState, writer: Writer, size: int) -> None:
     first = -(-size // state.header.cluster_size) * state.header.cluster_size
     end = -(-old_size // state.header.cluster_size) * state.header.cluster_size
     writer.deallocate(first, max(first, end))
-    writer.metadata.flush()
+    writer.metadata.trim()
 
 
 def _clear(writer: Writer, start: int, end: int, below: Below | None) -> None:

@@ -220,6 +220,7 @@ class Writer:
         size = self.header.cluster_size
         first, end = run.first, start + len(data)
         base = index * self.metadata.tables.reach
+        self.metadata.owned_l2(index)  # a new table lies before what it maps, so that the file can be cut behind it
         while first < run.last:
             host, number = self.metadata.allocate(run.last - first)
             part = _Run(first, first + number, in_place=False, complete=False)
