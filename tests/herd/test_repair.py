@@ -10,7 +10,7 @@ from cowherd.herd import repair as repairing
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DonorMissing, NotSealed
 from cowherd.herd.plan import NotEnoughSpace
-from cowherd.herd.repair import repair
+from cowherd.herd.repair import RepairFailed, repair
 from cowherd.herd.seal import seal
 from cowherd.herd.verify import verify
 from cowherd.image.disk import Disk
@@ -288,3 +288,12 @@ def test_a_full_disk_is_found_out_before_anything_is_written(base, donor, monkey
 def test_a_base_without_a_seal_is_an_error(base):
     with pytest.raises(NotSealed):
         repair(base)
+
+
+def test_a_disk_that_does_not_keep_what_is_written_to_it_fails_the_repair(base, donor, monkeypatch):
+    seal(base)
+    tamper(base)
+    monkeypatch.setattr(Disk, "write", lambda self, offset, data: None)
+    with pytest.raises(RepairFailed) as failed:
+        repair(base, donors=[donor])
+    assert (failed.value.exit_code, failed.value.base.name) == (4, base.name)
