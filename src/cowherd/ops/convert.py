@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest
+from cowherd.extents import Extents
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.open import open_disk
-from cowherd.ops.copying import CHUNK_BYTES, Progress, WriteJob, pump
+from cowherd.ops.copying import CHUNK_BYTES, Buffers, Progress, WriteJob, pump
 from cowherd.ops.create import FORMATS, SECTOR, create
-from cowherd.ops.plan import Step, plan_copy, steps
+from cowherd.ops.plan import Share, Step, plan_copy, shares, steps
 from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
 from cowherd.ops.sources import Concatenation
 from cowherd.storage import locks
+from cowherd.storage.copying import can_clone, clone_alignment, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
@@ -125,21 +130,30 @@ def _existing_target(stack: ExitStack, size: int, wanted: _Target, *, is_zero: b
 
 def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress | None) -> None:
     """Feeds the sink with all that the source shows, in guest order."""
+    buffers = Buffers(_chunk_bytes(sink))
 
-    def load(step: Step) -> Prepared | None:
-        if step.is_zero:
+    def load(step: Step | Share) -> Prepared | None:
+        if isinstance(step, Share) or step.is_zero:
             return None
-        buffer = memoryview(bytearray(step.end - step.start))
+        buffer = buffers.take(step.end - step.start)
         source.readinto(step.start, buffer)
         return sink.prepare(buffer)
 
-    def store(step: Step, chunk: Prepared | None) -> WriteJob | None:
+    def store(step: Step | Share, chunk: Prepared | None) -> WriteJob | None:
         if progress:
             progress(step.end, source.size)
-        if chunk is None:
+        if isinstance(step, Share):
+            _share(source, sink, step)
+        elif chunk is None:
             sink.zero(step.start, step.end)
-            return None
-        return sink.put(step.start, chunk)
+        else:
+            return partial(write, sink.put(step.start, chunk), chunk.data)
+        return None
+
+    def write(job: WriteJob | None, data: memoryview) -> None:
+        if job is not None:
+            job()
+        buffers.give(data)
 
     pump(_steps(source, sink, wanted), load, store)
     sink.finish()
@@ -147,18 +161,54 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
         progress(source.size, source.size)
 
 
-def _steps(source: Concatenation, sink: Sink, wanted: _Target) -> Iterator[Step]:
+def _chunk_bytes(sink: Sink) -> int:
+    return max(CHUNK_BYTES, sink.alignment)
+
+
+def _share(source: Concatenation, sink: Sink, share: Share) -> None:
+    """Makes the target share the source's blocks, or copies them where the file system has changed its mind."""
+    target = sink.sharing()
+    if target is None:
+        raise AssertionError("shares are planned only for targets that can share")
+    held_by, place, length = source.file_at(share.start, share.depth), sink.place(share.start, share.end), share.end - share.start
+    if not clone_range(held_by, share.host, target, place, length):
+        copy_range(held_by, share.host, target, place, length)
+
+
+def _steps(source: Concatenation, sink: Sink, wanted: _Target) -> Iterator[Step | Share]:
     """Plans one batch of extents at a time, so that memory does not grow with the image.
 
     A range that was widened to the target's alignment may reach into the next batch, whose plan then leaves it out.
     """
-    size = max(CHUNK_BYTES, sink.alignment)
     overlay = wanted.backing is not None
+    sharable = _sharable_depths(source, sink)
     done = 0
     for batch in source.extents(depth=1 if overlay else None):
         plan = plan_copy(wanted.path, batch, alignment=sink.alignment, limit=source.size, backing_is_zero=not overlay)
-        left = np.array([[done, source.size]], np.int64)
-        plan = replace(plan, copy=ext.intersect(plan.copy, left), zero=ext.intersect(plan.zero, left))
-        for step in steps(plan, size):
+        shared = _shares(batch, sink, sharable, done)
+        taken = ext.union(np.array([[0, done]], np.int64), ext.ranges((share.start, share.end) for share in shared))
+        plan = replace(plan, copy=ext.subtract(plan.copy, taken), zero=ext.subtract(plan.zero, taken))
+        todo: Iterator[Step | Share] = heapq.merge(steps(plan, _chunk_bytes(sink)), shared, key=attrgetter("start"))
+        for step in todo:
             yield step
             done = max(done, step.end)
+
+
+def _sharable_depths(source: Concatenation, sink: Sink) -> frozenset[int]:
+    """Returns the depths at which every source's layer can share blocks with the target: none without reflink."""
+    target = sink.sharing()
+    if target is None:
+        return frozenset()
+    chains = source.layer_files()
+    common = range(min(map(len, chains)))
+    return frozenset(depth for depth in common if all(can_clone(files[depth], target) for files in chains))
+
+
+def _shares(batch: Extents, sink: Sink, depths: frozenset[int], done: int) -> list[Share]:
+    target = sink.sharing()
+    if target is None or not depths:
+        return []
+    block = clone_alignment(target)
+    if sink.alignment % block:
+        return []
+    return [share for share in shares(batch, alignment=sink.alignment, block=block, depths=depths) if share.start >= done]

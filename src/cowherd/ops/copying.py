@@ -56,6 +56,30 @@ def pump(items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[
             raise
 
 
+class Buffers:
+    """Buffers of up to `size` bytes to be used again and again: fresh memory costs as much as reading into it.
+
+    May be used from several threads.
+    """
+
+    def __init__(self, size: int):
+        self._size = size
+        self._free: deque[bytearray] = deque()
+
+    def take(self, length: int) -> memoryview:
+        """Returns a buffer of `length` bytes with any content."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = bytearray(self._size)
+        return memoryview(buffer)[:length]
+
+    def give(self, view: memoryview) -> None:
+        """Takes back what `take` returned; nobody uses it any more."""
+        if isinstance(view.obj, bytearray):
+            self._free.append(view.obj)
+
+
 def nonzero_units(data: bytes | bytearray | memoryview, unit: int) -> NDArray[np.bool_]:
     """Returns which units of `unit` bytes hold anything but zeros; the last one may be shorter. `unit` is a multiple of 8.
 

@@ -60,6 +60,30 @@ class Step:
     is_zero: bool
 
 
+@dataclass(frozen=True)
+class Share:
+    """Guest bytes [start, end) that the target can share with the file that holds them, at `host` in the layer at `depth`."""
+
+    start: int
+    end: int
+    host: int
+    depth: int
+
+
+def shares(batch: Extents, *, alignment: int, block: int, depths: frozenset[int]) -> list[Share]:
+    """Returns what of `batch` can be had by sharing blocks of `block` bytes: plain data in layers at `depths`.
+
+    Each is made of whole units of `alignment` bytes, at least one, whose place in the file begins with a block.
+    """
+    found: list[Share] = []
+    for start, length, host, depth, _ in ext.of_kind(batch, ext.DATA).tolist():
+        first = -(-start // alignment) * alignment
+        end = (start + length) // alignment * alignment
+        if first < end and depth in depths and not (host + first - start) % block:
+            found.append(Share(first, end, host + first - start, depth))
+    return found
+
+
 def steps(plan: Plan, size: int) -> Iterator[Step]:
     """Yields the steps of a plan in guest order; copies are cut at multiples of `size` bytes, zeros are left whole."""
     ranges = np.concatenate((plan.copy, plan.zero))

@@ -54,6 +54,14 @@ class Sink(Protocol):
         """Makes [start, end) read as zeros; called in guest order, too."""
         ...
 
+    def sharing(self) -> HostFile | None:
+        """Returns the file whose blocks may be shared with a source's (see `place`), or None where bytes must be moved."""
+        ...
+
+    def place(self, start: int, end: int) -> int:
+        """Decides where the whole units [start, end) go in one piece; returns the file offset. Called in guest order, too."""
+        ...
+
     def finish(self) -> None:
         """Completes the target and makes it durable."""
         ...
@@ -83,6 +91,14 @@ class RawFile:
         """Makes a range read as zeros; see `Sink.zero`."""
         if not self.unit:  # a fully allocated target was asked for
             self.file.preallocate(start, end - start)
+
+    def sharing(self) -> HostFile | None:
+        """The file itself, unless it is to be fully allocated; see `Sink.sharing`."""
+        return self.file if self.unit else None
+
+    def place(self, start: int, end: int) -> int:
+        """A raw file's bytes lie where the guest sees them; see `Sink.place`."""
+        return start
 
     def finish(self) -> None:
         """Completes the target and makes it durable."""
@@ -133,6 +149,14 @@ class NewQcow2:
                 host = self.builder.place_data(first, last - first)
                 self.file.preallocate(host, (last - first) * self.cluster_size)
 
+    def sharing(self) -> HostFile | None:
+        """The file itself, unless it is to be fully allocated; see `Sink.sharing`."""
+        return self.file if self.unit else None
+
+    def place(self, start: int, end: int) -> int:
+        """Takes clusters for a range of data; see `Sink.place`."""
+        return self.builder.place_data(start // self.cluster_size, -(-(end - start) // self.cluster_size))
+
     def finish(self) -> None:
         """Completes the target and makes it durable."""
         self.builder.finish()
@@ -179,6 +203,14 @@ class NewCompressedQcow2:
 
     def zero(self, start: int, end: int) -> None:
         """Nothing is to be done: what is not mapped reads as zeros."""
+
+    def sharing(self) -> HostFile | None:
+        """None: what is compressed has bytes of its own."""
+        return None
+
+    def place(self, start: int, end: int) -> int:
+        """Never called, since nothing is shared."""
+        raise AssertionError("nothing is shared with this target")
 
     def finish(self) -> None:
         """Completes the target and makes it durable."""
@@ -239,6 +271,14 @@ class ExistingImage:
             end = min(end, self.backing_size)
         if start < end:
             self.disk.zero(start, end - start)
+
+    def sharing(self) -> HostFile | None:
+        """None: its tables decide where bytes go."""
+        return None
+
+    def place(self, start: int, end: int) -> int:
+        """Never called, since nothing is shared."""
+        raise AssertionError("nothing is shared with this target")
 
     def finish(self) -> None:
         """Completes the target and makes it durable."""

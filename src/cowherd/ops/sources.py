@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 
 from cowherd.extents import Extents
 from cowherd.image.disk import Disk
+from cowherd.storage.hostfile import HostFile
 
 
 class Concatenation:
@@ -38,3 +40,12 @@ class Concatenation:
                     batch = batch.copy()
                     batch["start"] += first
                 yield batch
+
+    def file_at(self, start: int, depth: int) -> HostFile:
+        """Returns the host file of the layer at `depth` of the disk that holds byte `start`."""
+        index = bisect.bisect_right(self.starts, start) - 1
+        return self.disks[index].layers[depth].file
+
+    def layer_files(self) -> list[list[HostFile]]:
+        """Returns the host files of each disk's layers."""
+        return [[layer.file for layer in disk.layers] for disk in self.disks]

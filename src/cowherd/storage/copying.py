@@ -44,6 +44,27 @@ def clone_range(source: HostFile, source_offset: int, target: HostFile, target_o
     return _ioctl_clones(target, _FICLONERANGE, _FILE_CLONE_RANGE.pack(source.fd, source_offset, length, target_offset))
 
 
+def can_clone(source: HostFile, target: HostFile) -> bool:
+    """Tells whether `clone_range` works from `source` into files beside `target`, by cloning one block into a nameless file."""
+    block = clone_alignment(target)
+    if source.device != target.device or source.is_block_device or target.is_block_device or source.size() < block:
+        return False
+    directory = os.path.dirname(target.path) or "."
+    try:
+        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (*_CANT_CLONE, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS):
+            return False
+        raise HostFileError(directory, "make a nameless file in", error) from error
+    with HostFile(target.path, fd, writable=True) as nameless:
+        return clone_range(source, 0, nameless, 0, block)
+
+
+def clone_alignment(target: HostFile) -> int:
+    """Returns the bytes of the blocks that ranges to be cloned are made of."""
+    return os.fstat(target.fd).st_blksize
+
+
 def clone_file(source: Path, target: Path) -> bool:
     """Makes `target` a file of its own that shares every block of `source` (reflink), durably and with the same permission bits.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OFFSET_MASK, ZERO
+from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OFFSET_MASK, ZERO, compressed_places
 from cowherd.formats.qcow2.header import Header
 from cowherd.storage.hostfile import HostFile
 
@@ -147,7 +147,7 @@ def classify(runs: Runs, header: Header, file_size: int) -> Facts:
     mapped = compressed & (runs.bitmap != 0)
     offset, length = host, np.full(len(host), size)
     if compressed.any():
-        place, bytes_stored = _compressed_places(runs.word, header.cluster_bits)
+        place, bytes_stored = compressed_places(runs.word, header.cluster_bits)
         offset, length = np.where(compressed, place, host), np.where(compressed, bytes_stored, size)
     whole = np.where(allocated | (compressed & ~mapped), runs.length, 0)
     # QEMU's rule: a file may end inside its last cluster.
@@ -166,14 +166,6 @@ def classify(runs: Runs, header: Header, file_size: int) -> Facts:
         copied_compressed=compressed & ((runs.word & COPIED) != 0),
         mapped_compressed=mapped,
     )
-
-
-def _compressed_places(words: Words, cluster_bits: int) -> tuple[Integers, Integers]:
-    """Returns file offset and length in bytes of each Compressed Clusters Descriptor."""
-    offset_bits = 62 - (cluster_bits - 8)
-    offset = (words & np.uint64((1 << offset_bits) - 1)).astype(np.int64)
-    sectors = ((words & np.uint64(layout.COMPRESSED_FLAG - 1)) >> np.uint64(offset_bits)).astype(np.int64)
-    return offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR
 
 
 def contains_data(runs: Runs, header: Header) -> Mask:
