@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cowherd.errors import BaseInUse, CowherdError, preview
-from cowherd.text import printable
+from cowherd.text import printable, shown
 
 
 class NotSealed(CowherdError):
@@ -63,7 +63,7 @@ class UnsealRefused(BaseInUse):
 
     def __str__(self) -> str:
         return (
-            f"refusing to unseal {printable(self.base)}: {len(self.dependents)} overlay(s) depend on it, "
+            f"refusing to unseal {shown(self.base)}: {len(self.dependents)} overlay(s) depend on it, "
             f"{preview(self.dependents)}. 'cowherd unseal --force' gives up what keeps them safe"
         )
 
