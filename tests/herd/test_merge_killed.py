@@ -1,0 +1,120 @@
+"""A merge that is killed at any moment, and then recovered, changes nothing in any other disk.
+
+By default a few moments are tried, spread over the whole merge; COWHERD_MERGE_KILLS=100 tries that many for
+each case.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cowherd.herd.merge import merge
+from cowherd.herd.merge_recover import FINISHED, TAKEN_BACK, recover
+from cowherd.herd.seal import seal
+from cowherd.herd.status import Status
+from cowherd.herd.verify import verify
+from cowherd.storage.protection import Protection
+from tests.herd.merging import assert_sound, contents, killed_at, large_herd, moments_of
+
+pytestmark = [pytest.mark.qemu("qemu-io"), pytest.mark.slow]
+
+KILLS = int(os.environ.get("COWHERD_MERGE_KILLS", "3"))
+CASES = {
+    "preserve": {"overlay": "o00", "strategy": "preserve"},
+    "preserve, emptied": {"overlay": "o01", "strategy": "preserve", "keep": "empty"},
+    "preserve, kept": {"overlay": "o01", "strategy": "preserve", "keep": "content"},
+    "preserve, deep": {"overlay": "deep", "into": "base", "strategy": "preserve"},
+    "preserve, deep, emptied": {"overlay": "deep", "into": "base", "strategy": "preserve", "keep": "empty"},
+    "fork": {"overlay": "o00", "strategy": "fork"},
+    "fork, deep, emptied": {"overlay": "deep", "into": "base", "strategy": "fork", "keep": "empty"},
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A herd of 20 overlays with a sealed base, and what each disk holds."""
+    directory = tmp_path_factory.mktemp("original")
+    herd = large_herd(directory)
+    seal(herd["base"], level=Protection.READONLY, bind=True)
+    seal(herd["o02"])
+    return directory, contents(herd)
+
+
+def deepest(directory: Path) -> str:
+    """The name of an overlay that stands on an overlay."""
+    rows = {row.path.name: row.base.name if row.base else None for row in verify(herd=[directory])}
+    return next(name for name, base in sorted(rows.items(), reverse=True) if base and base != "base")
+
+
+def named(case: dict[str, str], directory: Path) -> dict[str, object]:
+    """The arguments of a merge in a copy of the herd."""
+    paths = {key: directory / case[key] for key in ("overlay", "into") if key in case}
+    if case["overlay"] == "deep":
+        paths["overlay"] = directory / deepest(directory)
+    return {**case, **paths}
+
+
+def copied(original: Path, directory: Path) -> Path:
+    """A copy of the herd whose seals know the copied files."""
+    shutil.copytree(original, directory)
+    verify(herd=[directory], full=True, refresh_seals=True)
+    return directory
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_merge_killed_anywhere_and_recovered_harms_no_other_disk(original, tmp_path, case):
+    source, before = original
+    directory = copied(source, tmp_path / "counted")
+    moments = moments_of(lambda: merge(**named(CASES[case], directory)))
+    generator = random.Random(case)
+    outcomes = set()
+    for moment in spread(moments, generator):
+        directory = copied(source, tmp_path / f"killed-{moment}")
+        arguments = named(CASES[case], directory)
+        killed = killed_at(moment, lambda arguments=arguments: merge(**arguments))
+        check_interrupted(directory, before)
+        outcomes |= {one.outcome for one in check_recovered(directory, before, arguments)} if killed else set()
+        shutil.rmtree(directory)
+    assert outcomes <= {FINISHED, TAKEN_BACK}
+
+
+def spread(moments: int, generator: random.Random) -> list[int]:
+    """Moments from 1 to `moments`, one at random from each of as many equal parts."""
+    borders = [moments * part // KILLS for part in range(KILLS + 1)]
+    return [generator.randint(first + 1, max(first + 1, last)) for first, last in itertools.pairwise(borders)]
+
+
+def check_interrupted(directory: Path, before: dict[str, str]) -> None:
+    """Between a kill and the recovery every disk but the base, of which overlays keep what they need, reads as before."""
+    now = contents({name: directory / name for name in before if name != "base"})
+    assert now == {name: before[name] for name in now}
+
+
+def check_recovered(directory: Path, before: dict[str, str], arguments: dict[str, object]):
+    interrupted = list(directory.glob("*.merge"))
+    if interrupted:
+        statuses = {row.path.name: row.status for row in verify(herd=[directory])}
+        assert statuses["base"] is Status.MERGE_INTERRUPTED
+    ended = recover([directory])
+    assert len(ended) == len(interrupted)
+    assert [one.left for one in ended if one.left] == []
+    assert [str(one.error) for one in ended if one.error] == []
+    now = contents({path.name: path for path in directory.iterdir() if path.name in {*before, "base-merged"}})
+    overlay = arguments["overlay"].name
+    merged = not ended or ended[0].outcome == FINISHED
+    for name, digest in now.items():
+        if name == "base" and merged and arguments["strategy"] == "preserve":
+            continue
+        assert digest == before[overlay if name == "base-merged" else name], name
+    assert set(before) - set(now) <= {overlay}
+    assert [row for row in verify(herd=[directory]) + verify(herd=[directory], full=True) if not row.status.is_fine] == []
+    assert_sound({name: directory / name for name in now}, codes=(0, 3))
+    assert list(directory.glob("*.merge")) == []
+    assert [path for path in directory.glob(".cowherd-*") if path.read_bytes()[:4] == b"QFI\xfb"] == []
+    return ended
