@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from cowherd.herd.lineage import survey
 from cowherd.herd.merge import merge
 from cowherd.herd.merge_recover import FINISHED, TAKEN_BACK, recover
 from cowherd.herd.seal import seal
 from cowherd.herd.status import Status
 from cowherd.herd.verify import verify
 from cowherd.storage.protection import Protection
-from tests.herd.merging import assert_sound, contents, killed_at, large_herd, moments_of
+from tests.herd.merging import SIZE, assert_sound, contents, killed_at, large_herd, moments_of
 
 pytestmark = [pytest.mark.qemu("qemu-io"), pytest.mark.slow]
 
@@ -47,9 +48,10 @@ def original(tmp_path_factory):
 
 
 def deepest(directory: Path) -> str:
-    """The name of an overlay that stands on an overlay."""
-    rows = {row.path.name: row.base.name if row.base else None for row in verify(herd=[directory])}
-    return next(name for name, base in sorted(rows.items(), reverse=True) if base and base != "base")
+    """The name of an overlay as large as the base, that stands on an overlay."""
+    lineage = survey([directory])
+    last_first = sorted(lineage.images.values(), key=lambda image: image.path, reverse=True)
+    return next(image.path.name for image in last_first if image.size == SIZE and len(lineage.chain(image)) > 2)
 
 
 def named(case: dict[str, str], directory: Path) -> dict[str, object]:
@@ -107,11 +109,11 @@ def check_recovered(directory: Path, before: dict[str, str], arguments: dict[str
     assert [str(one.error) for one in ended if one.error] == []
     now = contents({path.name: path for path in directory.iterdir() if path.name in {*before, "base-merged"}})
     overlay = arguments["overlay"].name
-    merged = not ended or ended[0].outcome == FINISHED
+    merged = bool(ended) and ended[0].outcome == FINISHED
     for name, digest in now.items():
-        if name == "base" and merged and arguments["strategy"] == "preserve":
-            continue
-        assert digest == before[overlay if name == "base-merged" else name], name
+        if name == "base-merged" or (name == "base" and merged and arguments["strategy"] == "preserve"):
+            name = overlay
+        assert digest == before[name], name
     assert set(before) - set(now) <= {overlay}
     assert [row for row in verify(herd=[directory]) + verify(herd=[directory], full=True) if not row.status.is_fine] == []
     assert_sound({name: directory / name for name in now}, codes=(0, 3))
