@@ -6,10 +6,10 @@ each case.
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,27 +69,29 @@ def copied(original: Path, directory: Path) -> Path:
     return directory
 
 
+@cache
+def moments(source: Path, case: str) -> int:
+    """How many moments there are to be killed at in a merge of the herd in `source`."""
+    directory = copied(source, source.with_name(f"{source.name}, {case}"))
+    found = moments_of(lambda: merge(**named(CASES[case], directory)))
+    shutil.rmtree(directory)
+    return found
+
+
+@pytest.mark.parametrize("part", range(KILLS))
 @pytest.mark.parametrize("case", CASES)
-def test_a_merge_killed_anywhere_and_recovered_harms_no_other_disk(original, tmp_path, case):
+def test_a_merge_killed_anywhere_and_recovered_harms_no_other_disk(original, tmp_path, case, part):
+    """Killed at a random moment of each of KILLS equal parts of the whole merge."""
     source, before = original
-    directory = copied(source, tmp_path / "counted")
-    moments = moments_of(lambda: merge(**named(CASES[case], directory)))
-    generator = random.Random(case)
-    outcomes = set()
-    for moment in spread(moments, generator):
-        directory = copied(source, tmp_path / f"killed-{moment}")
-        arguments = named(CASES[case], directory)
-        killed = killed_at(moment, lambda arguments=arguments: merge(**arguments))
-        check_interrupted(directory, before)
-        outcomes |= {one.outcome for one in check_recovered(directory, before, arguments)} if killed else set()
-        shutil.rmtree(directory)
-    assert outcomes <= {FINISHED, TAKEN_BACK}
-
-
-def spread(moments: int, generator: random.Random) -> list[int]:
-    """Moments from 1 to `moments`, one at random from each of as many equal parts."""
-    borders = [moments * part // KILLS for part in range(KILLS + 1)]
-    return [generator.randint(first + 1, max(first + 1, last)) for first, last in itertools.pairwise(borders)]
+    whole = moments(source, case)
+    first, last = 1 + whole * part // KILLS, whole * (part + 1) // KILLS
+    moment = random.Random(f"{case} {part}").randint(first, max(first, last))
+    directory = copied(source, tmp_path / "herd")
+    arguments = named(CASES[case], directory)
+    assert killed_at(min(moment, whole), lambda: merge(**arguments))
+    check_interrupted(directory, before)
+    check_recovered(directory, before, arguments)
+    shutil.rmtree(directory)
 
 
 def check_interrupted(directory: Path, before: dict[str, str]) -> None:
@@ -98,12 +100,13 @@ def check_interrupted(directory: Path, before: dict[str, str]) -> None:
     assert now == {name: before[name] for name in now}
 
 
-def check_recovered(directory: Path, before: dict[str, str], arguments: dict[str, object]):
+def check_recovered(directory: Path, before: dict[str, str], arguments: dict[str, object]) -> None:
     interrupted = list(directory.glob("*.merge"))
     if interrupted:
         statuses = {row.path.name: row.status for row in verify(herd=[directory])}
         assert statuses["base"] is Status.MERGE_INTERRUPTED
     ended = recover([directory])
+    assert {one.outcome for one in ended} <= {FINISHED, TAKEN_BACK}
     assert len(ended) == len(interrupted)
     assert [one.left for one in ended if one.left] == []
     assert [str(one.error) for one in ended if one.error] == []
@@ -119,4 +122,3 @@ def check_recovered(directory: Path, before: dict[str, str], arguments: dict[str
     assert_sound({name: directory / name for name in now}, codes=(0, 3))
     assert list(directory.glob("*.merge")) == []
     assert [path for path in directory.glob(".cowherd-*") if path.read_bytes()[:4] == b"QFI\xfb"] == []
-    return ended
