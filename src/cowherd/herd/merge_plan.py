@@ -113,7 +113,7 @@ class MergePlan:
     `above`: the overlay and the images between it and the base, topmost first. `down`: the guest bytes of the base that are
     written; `changed`: those whose 64 KiB block really changes. `new_size`: the base's virtual size afterwards. `predicted`: the
     content that the base will have. `hits`: every dependent, and what a plain commit would show it. `served`: what `preserve`
-    writes to the direct overlays. `fork`: the file that `fork` makes.
+    writes to the direct overlays. `fork`: the file that `fork` makes. `unreadable`: files that may be overlays nobody knows of.
     """
 
     overlay: Image
@@ -131,6 +131,7 @@ class MergePlan:
     fork: Path
     preserve_cost: Cost
     fork_cost: Cost
+    unreadable: tuple[Path, ...]
 
     @property
     def cost(self) -> Cost:
@@ -164,6 +165,7 @@ class MergePlan:
             "new_base": os.fspath(self.fork) if self.strategy == FORK else None,
             "dependents": [hit_to_json(hit) for hit in self.hits],
             "writes": [_writes_to_json(one.writes) for one in self.served if one.is_written and self.strategy == PRESERVE],
+            "unreadable": [os.fspath(path) for path in self.unreadable],
             "costs": {PRESERVE: self.preserve_cost.to_json(), FORK: self.fork_cost.to_json()},
         }
 
@@ -218,6 +220,7 @@ def plan_merge(
         fork=fork,
         preserve_cost=preserve_cost,
         fork_cost=fork_cost,
+        unreadable=lineage.unreadable,
     )
 
 

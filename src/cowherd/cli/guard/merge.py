@@ -63,6 +63,9 @@ def run(arguments: argparse.Namespace) -> Report:
     )
     left = [{"path": os.fspath(path), "problem": problem} for path, problem in done.left]
     notes = tuple(f"cowherd: {shown(path)}: {problem}" for path, problem in done.left)
+    if done.plan.unreadable:
+        more = f" and {len(done.plan.unreadable) - 1} more" if len(done.plan.unreadable) > 1 else ""
+        notes += (f"cowherd: could not look at {shown(done.plan.unreadable[0])}{more}: there may be overlays among them",)
     document = done.plan.to_json() | {"done": done.done, "left": left}
     return Report(document, tuple(_lines(done.plan, done.done)), notes, exit_code=FAILED if left else 0)
 
