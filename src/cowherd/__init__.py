@@ -1,8 +1,9 @@
 """cowherd: tend a herd of QEMU copy-on-write disks.
 
 `cowherd.open` gives a disk to read and write; `create`, `convert`, `commit`, `rebase`, `compare`, `check`, `measure` and
-`resize` are jobs on whole images; `clone`, `seal`, `unseal`, `verify`, `impact`, `repair` and `tree` are the guard. Names are
-looked up in `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs nothing.
+`resize` are jobs on whole images; `clone`, `seal`, `unseal`, `verify`, `impact`, `repair`, `merge`, `recover` and `tree` are the
+guard. Names are looked up in `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs
+nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ _HOMES = {
         "ImageInfo",
         "Impact",
         "Measurement",
+        "MergeFailed",
+        "MergeInterrupted",
+        "MergePending",
+        "Merged",
         "NewBackingFileError",
         "NotEnoughSpace",
         "NotSealed",
         "Protection",
         "Qcow2Options",
         "ReadFailed",
+        "Recovered",
         "RepairFailed",
         "Repaired",
         "Sealed",
@@ -51,8 +57,10 @@ _HOMES = {
         "image_info",
         "impact",
         "measure",
+        "merge",
         "open",
         "rebase",
+        "recover",
         "repair",
         "resize",
         "seal",

@@ -17,6 +17,10 @@ from cowherd.herd.clone import Cloned, clone
 from cowherd.herd.faults import BindingImpossible, ContentChanging, DonorMissing, DriftFound, NotSealed, UnsealRefused
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.herd.impact import Impact, impact
+from cowherd.herd.merge import Merged, MergeInterrupted, merge
+from cowherd.herd.merge_recover import Recovered, recover
+from cowherd.herd.merge_steps import MergeFailed
+from cowherd.herd.pending import MergePending
 from cowherd.herd.plan import NotEnoughSpace, Repaired
 from cowherd.herd.rebind import rebind
 from cowherd.herd.repair import RepairFailed, repair
@@ -56,12 +60,17 @@ __all__ = [
     "ImageInfo",
     "Impact",
     "Measurement",
+    "MergeFailed",
+    "MergeInterrupted",
+    "MergePending",
+    "Merged",
     "NewBackingFileError",
     "NotEnoughSpace",
     "NotSealed",
     "Protection",
     "Qcow2Options",
     "ReadFailed",
+    "Recovered",
     "RepairFailed",
     "Repaired",
     "Sealed",
@@ -79,8 +88,10 @@ __all__ = [
     "image_info",
     "impact",
     "measure",
+    "merge",
     "open",
     "rebase",
+    "recover",
     "repair",
     "resize",
     "seal",

@@ -16,6 +16,7 @@ from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
@@ -69,6 +70,7 @@ def clone(
         )
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base, base_format)
+    require_none(lineage, [image], "make an overlay of")
     size = _checked_size(image, size)
     sealed = None
     if image.seal is None and seal_base:

@@ -1,7 +1,8 @@
 """The gate: everything that changes an image asks here first, and is refused where overlays would read other content.
 
 Each function returns quietly if the change may go on. A sealed image is refused whatever stands on it (`BaseSealed`), an unsealed
-one while others stand on it (`BaseInUse`); both name the dependents. Dependents are looked for in the directory of the image
+one while others stand on it (`BaseInUse`); both name the dependents. While a merge that concerns the image runs or was
+interrupted, every change is refused (`MergePending`). Dependents are looked for in the directory of the image
 and the directories right in it, and everywhere under those in `herd`.
 """
 
@@ -12,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cowherd.errors import BaseInUse, BaseSealed
-from cowherd.herd.lineage import survey_around
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
@@ -24,7 +26,7 @@ def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[Path
         lineage = survey_around(path, herd=herd)
         image = lineage.known(path)
         if image:
-            _refuse(image, action, lineage.dependents(image))
+            _refuse(lineage, image, action, lineage.dependents(image))
 
 
 def guard_replace(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
@@ -47,7 +49,7 @@ def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName
     lineage = survey_around(path, herd=herd)
     image = lineage.known(path)
     if image:
-        _refuse(image, "rebase", [] if keeps_content and not image.seal else lineage.dependents(image))
+        _refuse(lineage, image, "rebase", [] if keeps_content and not image.seal else lineage.dependents(image))
 
 
 def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
@@ -65,14 +67,16 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
     keys = [image.key for image in chain]
     used_up = chain[: keys.index(target.key)] if target.key in keys else [top]
     spared = {image.key for image in (*used_up, *lineage.dependents(top))}
-    _refuse(target, "commit into", [hit for hit in lineage.dependents(target) if hit.key not in spared])
+    _refuse(lineage, target, "commit into", [hit for hit in lineage.dependents(target) if hit.key not in spared])
+    require_none(lineage, used_up, "commit")
     for image in used_up:
         if image.seal:
             raise BaseSealed(image.path, "commit", [dependent.path for dependent in lineage.dependents(image)])
 
 
-def _refuse(image: Image, action: str, dependents: Iterable[Image]) -> None:
+def _refuse(lineage: Lineage, image: Image, action: str, dependents: Iterable[Image]) -> None:
     paths = [dependent.path for dependent in dependents]
+    require_none(lineage, [image], action)
     if image.seal:
         raise BaseSealed(image.path, action, paths)
     if paths:

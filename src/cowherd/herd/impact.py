@@ -21,6 +21,7 @@ from cowherd.extents import Ranges
 from cowherd.herd.digest import BLOCK
 from cowherd.herd.drift import drift_of, pairs
 from cowherd.herd.lineage import survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
@@ -71,11 +72,12 @@ class Impact:
             "base": os.fspath(self.base),
             "changed": pairs(self.changed),
             "changed_bytes": self.changed_bytes,
-            "overlays": [_hit_to_json(hit) for hit in self.overlays],
+            "overlays": [hit_to_json(hit) for hit in self.overlays],
         }
 
 
-def _hit_to_json(hit: Hit) -> dict[str, Any]:
+def hit_to_json(hit: Hit) -> dict[str, Any]:
+    """Returns plain values: ranges as [start, length] pairs of bytes."""
     facts = {
         "path": os.fspath(hit.path),
         "verdict": hit.verdict,
@@ -98,6 +100,7 @@ def impact(
     """
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base)
+    require_none(lineage, [image], "judge the changes of")
     changed = drift_of(lineage, image, against, progress).changed
     return Impact(image.path, changed, tuple(judge(overlay, image, changed) for overlay in lineage.dependents(image)))
 
@@ -106,12 +109,13 @@ def judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
     """Returns what changed bytes of `base` do to `overlay`; an overlay that can't be opened is unreadable, with the reason."""
     try:
         with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
-            return _judged(overlay.path, disk, _depth_of(disk, base), changed)
+            return judged(overlay.path, disk, _depth_of(disk, base), changed)
     except CowherdError as error:
         return Hit(overlay.path, UNREADABLE, _NOTHING, _NOTHING, str(error))
 
 
-def _judged(path: Path, disk: Disk, depth: int, changed: Ranges) -> Hit:
+def judged(path: Path, disk: Disk, depth: int, changed: Ranges) -> Hit:
+    """Returns what changed bytes of the layer at `depth` of an open disk do to it."""
     visible = extents.intersect(changed, extents.ranges([(0, disk.size)]))
     open_bytes = exposed_bytes(disk, depth, visible)
     exposed = extents.intersect(extents.aligned(open_bytes, BLOCK, disk.size), visible)

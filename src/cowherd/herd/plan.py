@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from cowherd.extents import Ranges
 from cowherd.herd.donors import Located
 from cowherd.herd.drift import pairs
 from cowherd.herd.scan import Image
+from cowherd.storage.identity import FileIdentity
 from cowherd.text import printable
 
 
@@ -63,13 +64,7 @@ class RepairPlan:
 
     def check_space(self) -> None:
         """Raises `NotEnoughSpace` if a file system that will be written to may be too full."""
-        needed: dict[int, int] = {}
-        for write in self.writes:
-            device = write.image.key[0]
-            needed[device] = needed.get(device, 0) + write.new_bytes
-            free = _free(write.image.path)
-            if needed[device] > free:
-                raise NotEnoughSpace(write.image.path, needed[device], free)
+        check_space((write.image.path, write.new_bytes) for write in self.writes)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values: ranges as [start, length] pairs of bytes."""
@@ -88,6 +83,17 @@ class RepairPlan:
 
 def _writes_to_json(write: Writes) -> dict[str, Any]:
     return {"path": os.fspath(write.image.path), "bytes": extents.total(write.ranges), "ranges": pairs(write.ranges)}
+
+
+def check_space(growth: Iterable[tuple[Path, int]]) -> None:
+    """Raises `NotEnoughSpace` if a file system may not hold what is to be added to files on it: (a path on it, bytes) pairs."""
+    needed: dict[int, int] = {}
+    for path, new_bytes in growth:
+        device = FileIdentity.of(path).device
+        needed[device] = needed.get(device, 0) + new_bytes
+        free = _free(path)
+        if needed[device] > free:
+            raise NotEnoughSpace(path, needed[device], free)
 
 
 def _free(path: Path) -> int:

@@ -61,7 +61,7 @@ def preserve(
     left = [problem for write in plan.writes for problem in _serve(write, plan, binding, progress)]
     if len(plan.changed) or plan.size != plan.sealed_size:
         reseal(lineage, base, drift.held)
-    left += _refresh_dependents(survey_again(lineage), base, progress)
+    left += refresh_dependents(survey_again(lineage), base, progress)
     return Repaired(plan, done=True, left=left)
 
 
@@ -120,7 +120,7 @@ def _write(disk: Disk, ranges: Ranges, located: Located, progress: Progress | No
     buffer = memoryview(bytearray(step))
     done, total = 0, extents.total(ranges)
     with located.opened() as reader:
-        for start, end in _steps(ranges, step):
+        for start, end in whole_steps(ranges, step):
             part = buffer[: end - start]
             disk.readinto(start, part)
             _put_old_blocks(part, start, located, reader)
@@ -134,7 +134,7 @@ def _write(disk: Disk, ranges: Ranges, located: Located, progress: Progress | No
     disk.flush()
 
 
-def _steps(ranges: Ranges, step: int) -> Iterator[tuple[int, int]]:
+def whole_steps(ranges: Ranges, step: int) -> Iterator[tuple[int, int]]:
     """Cuts ranges at multiples of `step`, so that no unit of allocation is written in two parts."""
     for start, end in ranges.tolist():
         while start < end:
@@ -154,7 +154,7 @@ def _put_old_blocks(part: memoryview, start: int, located: Located, reader: Bloc
         part[low - start : high - start] = old[low - block * BLOCK : high - block * BLOCK]
 
 
-def _refresh_dependents(lineage: Lineage, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
+def refresh_dependents(lineage: Lineage, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
     """Brings the seals of dependents up to date, nearest first; returns those whose content is not as sealed."""
     left = []
     for overlay in sorted(lineage.dependents(base), key=lambda dependent: len(lineage.chain(dependent))):

@@ -21,6 +21,7 @@ from cowherd.herd.donors import locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import ContentChanging, NotSealed
 from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, refresh, unprotected
@@ -66,6 +67,7 @@ def repair(
 
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base)
+    require_none(lineage, [image, *lineage.chain(image)], "repair")
     named = [Path(donor) for donor in donors]
     with naming_holders():
         if preserve:
@@ -82,11 +84,11 @@ def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
     located = locate(drift.base, drift.old, expand(drift.runs), lineage, named)
     ranges = to_bytes(drift.runs, drift.old.size)
     with open_disk(drift.base.path, format=drift.base.format) as disk:
-        writes = (Writes(drift.base, ranges, _unallocated(disk, ranges)),)
+        writes = (Writes(drift.base, ranges, unallocated_bytes(disk, ranges)),)
     return RepairPlan(drift.base, False, drift.changed, drift.new.size, drift.old.size, located, writes)
 
 
-def _unallocated(disk: Disk, ranges: Ranges) -> int:
+def unallocated_bytes(disk: Disk, ranges: Ranges) -> int:
     """Returns how many bytes of `ranges` can't be overwritten in place in the file of `disk` itself."""
     inside = extents.intersect(ranges, extents.ranges([(0, disk.size)]))
     in_place = 0

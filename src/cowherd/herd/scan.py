@@ -19,6 +19,7 @@ from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.layout import MAGIC
 from cowherd.herd.binding import Binding, binding_in
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, is_sealed, read_record, seal_path
+from cowherd.storage.atomic import TEMPORARY_PREFIX
 from cowherd.storage.hostfile import HostFile
 
 Key = tuple[int, int]
@@ -156,7 +157,7 @@ def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> I
             if entry.is_dir(follow_symlinks=False):
                 if (levels is None or level < levels) and _device_of(entry) == device:
                     pending.append((entry.path, level + 1))
-            elif _is_file(entry) and not _is_shadow(entry.path):
+            elif _is_file(entry) and not _is_no_image(entry):
                 yield entry.path
 
 
@@ -172,6 +173,10 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False  # a loop of symbolic links
+
+
+def _is_no_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.startswith(TEMPORARY_PREFIX) or _is_shadow(entry.path)
 
 
 def _is_shadow(path: str) -> bool:

@@ -23,6 +23,7 @@ from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
 from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
 from cowherd.herd.status import Status
@@ -83,6 +84,14 @@ def seal(
     """
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
+    require_none(lineage, [base], "seal")
+    return seal_found(lineage, base, level, shadow=shadow, bind=bind, progress=progress)
+
+
+def seal_found(
+    lineage: Lineage, base: Image, level: Protection, *, shadow: bool, bind: bool = False, progress: Progress | None = None
+) -> Sealed:
+    """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`."""
     before = record_of(base)
     with held_content(lineage, base, progress) as held:
         if before and before.content_digest != held.digests.content_digest:
@@ -128,6 +137,7 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
         return _drop_orphan(Path(image))
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image)
+    require_none(lineage, [base], "unseal")
     dependents = lineage.dependents(base)
     if dependents and not force:
         raise UnsealRefused(base.path, [dependent.path for dependent in dependents])
@@ -157,7 +167,7 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
     _, digests = read_digests(path)
     with unprotected(image, record):
         yield
-    write_seal(path, replace(record, identity=_settled(image.path), chain=_chain_files(lineage, image)), digests)
+    write_seal(path, replace(record, identity=settled(image.path), chain=_chain_files(lineage, image)), digests)
 
 
 @contextlib.contextmanager
@@ -202,7 +212,7 @@ def held_content(lineage: Lineage, image: Image, progress: Progress | None = Non
 
     files = [file.path for file in lineage.chain(image)]
     with naming_holders(), open_disk(image.path, format=image.format) as disk:
-        before = [_settled(path) for path in files]
+        before = [settled(path) for path in files]
         digests = digest_disk(disk, progress)
         for path, identity in zip(files, before, strict=True):
             if FileIdentity.of(path) != identity:
@@ -232,7 +242,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         mode_before=mode_before,
         shadow=shadow_name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        made_by=_this_version(),
+        made_by=made_by(),
     )
     path = image.seal or seal_path(image.path)
     write_seal(path, record, held.digests)
@@ -240,7 +250,8 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
 
 
-def _this_version() -> str:
+def made_by() -> str:
+    """Returns what records say they were written by."""
     try:
         return f"cowherd {version('cowherd')}"
     except PackageNotFoundError:
@@ -260,13 +271,13 @@ def _make_shadow(path: Path) -> str | None:
 
 
 def _unwritten_since(path: Path, before: FileIdentity) -> FileIdentity:
-    now = _settled(path)
+    now = settled(path)
     if (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
         raise ContentChanging(path)
     return now
 
 
-def _settled(path: Path) -> FileIdentity:
+def settled(path: Path) -> FileIdentity:
     """Returns a file's identity once the host's clock has ticked since it changed, so that every later change shows in it."""
     identity = FileIdentity.of(path)
     waited_until = time.monotonic() + _LONGEST_TICK_SECONDS
@@ -282,7 +293,7 @@ def _chain_files(lineage: Lineage, image: Image) -> tuple[ChainFile, ...]:
 
 def _chain_file(file: Image) -> ChainFile:
     record = record_of(file)
-    return ChainFile(os.fspath(file.path), _settled(file.path), record.content_digest if record else None)
+    return ChainFile(os.fspath(file.path), settled(file.path), record.content_digest if record else None)
 
 
 def _bind_children(lineage: Lineage, base: Image, record: SealRecord) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:

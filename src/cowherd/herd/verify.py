@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.condition import FINE, Condition, condition, record_of
 from cowherd.herd.lineage import Lineage, survey, survey_around
+from cowherd.herd.pending import Pending, describe
 from cowherd.herd.scan import Image, Key
 from cowherd.herd.seal import held_content, refresh
 from cowherd.herd.sealfile import read_digests
@@ -74,6 +75,7 @@ class Checker:
         self._conditions: dict[Key, Condition] = {}
         self._changed: dict[Key, int] = {}
         self._contents: dict[Key, bytes] = {}
+        self._pending: Pending | None = None
 
     def check(self, lineage: Lineage, image: Image) -> Verified:
         """Returns what can be said of `image`."""
@@ -89,6 +91,11 @@ class Checker:
             changed_bytes=self._changed.get(image.key),
         )
 
+    def _merges(self, lineage: Lineage) -> Pending:
+        if self._pending is None:
+            self._pending = Pending(lineage)
+        return self._pending
+
     def _of(self, lineage: Lineage, image: Image) -> Condition:
         if image.key not in self._conditions:
             self._conditions[image.key] = self._find(lineage, image)
@@ -100,6 +107,9 @@ class Checker:
             return Condition(Status.MISSING_BASE, f"{printable(broken.path or broken.name)}: {broken.problem}")
         if lineage.in_loop(image):
             return Condition(Status.MISSING_BASE, "its chain is a loop")
+        seen = self._merges(lineage).concerning(image)
+        if seen:
+            return Condition(Status.TOUCHED if seen.running else Status.MERGE_INTERRUPTED, describe(seen))
         if image.seal is None:
             return self._of_overlay(lineage, image)
         quick = condition(lineage, image)

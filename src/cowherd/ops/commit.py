@@ -60,7 +60,7 @@ def commit(
             if target.size < above.size:
                 target.resize(above.size)
             plan = plan_commit(above, target)
-            _execute(plan, above, target, progress)
+            copy_down(plan, above, target, progress)
             target.flush()
             if empties:
                 _empty(above.layers[0])
@@ -106,7 +106,8 @@ def _names(overlay: Layer, below: Layer, base: str) -> bool:
     return bool(os.path.realpath(candidate) == os.path.realpath(below.file.path))
 
 
-def _execute(plan: Plan, above: Disk, target: Disk, progress: Progress | None) -> None:
+def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None = None) -> None:
+    """Carries out a plan of `plan_commit`, or a part of one; doing it again does no harm. `target` is not flushed."""
     total, done = plan.bytes_to_copy, 0
 
     def load(step: Step) -> memoryview | None:

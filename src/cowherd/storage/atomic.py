@@ -15,6 +15,9 @@ from cowherd.storage.hostfile import Buffer, HostFile
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+TEMPORARY_PREFIX = ".cowherd-"
+"""How the names of files begin that are not finished yet; they are nobody's images."""
+
 
 def write_atomically(path: str | os.PathLike[str], data: Buffer | Sequence[Buffer], mode: int | None = None) -> None:
     """Makes `path` a file with exactly the bytes of `data` (one buffer, or several that are joined), durably.
@@ -36,7 +39,7 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
     """
     path = Path(path)
     mode = _mode_of(path) if mode is None else mode
-    temporary = path.with_name(f".cowherd-{os.urandom(8).hex()}")
+    temporary = temporary_name(path)
     file = HostFile.create(temporary, exclusive=True, lock=None, mode=0o644 if mode is None else mode & 0o600)
     try:
         with file:
@@ -49,6 +52,11 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
         with contextlib.suppress(FileNotFoundError):  # the rename was done, and only the directory failed to sync
             os.unlink(file.path)
         raise
+
+
+def temporary_name(path: Path) -> Path:
+    """Returns a new name for an unfinished file beside `path`."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}")
 
 
 def sync_directory(directory: str | os.PathLike[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
 from cowherd.errors import CowherdError
+from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.cli.img.options import Syntax
@@ -79,6 +80,7 @@ def _run(command: str, words: list[str], program: str) -> int:
 
     module = import_module(f"cowherd.cli.img.{command}")
     syntax: Syntax = module.SYNTAX
+    _warn_of_merges(words, program)
     try:
         code: int = module.run(parse(syntax, words, program))
     except HelpWanted:
@@ -90,6 +92,14 @@ def _run(command: str, words: list[str], program: str) -> int:
         out("")
         return _complain(error, program, command)
     return code
+
+
+def _warn_of_merges(words: list[str], program: str) -> None:
+    """The content of a base is of no moment while a merge into it is not at its end: its journal lies beside it."""
+    for word in words:
+        if os.path.lexists(f"{word}.merge"):
+            problem = f"a merge into '{printable(word)}' runs or was interrupted, and only a part of it may be there"
+            err(f"{program}: warning: {problem}; 'cowherd recover' ends an interrupted one\n")
 
 
 def _complain(error: CowherdError, program: str, command: str) -> int:

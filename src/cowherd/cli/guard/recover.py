@@ -1,0 +1,56 @@
+"""`cowherd recover`: ending merges that were interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress, shown
+
+if TYPE_CHECKING:
+    from cowherd.herd.merge_recover import Recovered
+
+FAILED = 1
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Ends every merge under DIR that was interrupted. One that has not begun to change its base is taken back; every other\n"
+        "one is finished, and verified. What can't be ended now, because a machine has an image open or the disk is full, stays\n"
+        "as it is and can be tried again.",
+        "cowherd recover /var/lib/libvirt/images",
+    )
+    parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.merge_recover import recover
+
+    ended = recover(arguments.directories, progress=progress("recovering"))
+    errors = [one.error for one in ended if one.error]
+    left = [problem for one in ended for problem in one.left]
+    notes = [f"cowherd: {error}" for error in errors] + [f"cowherd: {shown(path)}: {problem}" for path, problem in left]
+    code = errors[0].exit_code if errors else FAILED if left else 0
+    lines = tuple(map(_line, ended)) or ("no merge was interrupted",)
+    return Report({"merges": [_document(one) for one in ended]}, lines, tuple(notes), exit_code=code)
+
+
+def _line(one: Recovered) -> str:
+    if one.overlay is None or one.base is None:
+        return f"{shown(one.journal)}: {one.outcome}"
+    return f"the merge of {shown(one.overlay)} into {shown(one.base)}: {one.outcome}"
+
+
+def _document(one: Recovered) -> dict[str, Any]:
+    return {
+        "journal": os.fspath(one.journal),
+        "overlay": os.fspath(one.overlay) if one.overlay else None,
+        "base": os.fspath(one.base) if one.base else None,
+        "outcome": one.outcome,
+        "left": [{"path": os.fspath(path), "problem": problem} for path, problem in one.left],
+        "error": str(one.error) if one.error else None,
+    }

@@ -1,0 +1,311 @@
+"""The journal of a merge: a file beside the base, `NAME.merge`, that is there from before the first change until after the last.
+
+All numbers are little-endian:
+
+    offset  bytes  what
+    0       8      magic "cowmerge"
+    8       4      version, 1
+    12      4      length of the record in bytes
+    16      4      CRC-32 of the record
+    20      4      zero
+    24             the record, a JSON object (see `Entry`); paths in it are relative to the journal's directory
+                   for each phase that was reached: its number and the CRC-32 of that number with the record's (4 bytes each)
+
+The file appears whole or not at all, phases are appended, and each is durable before what it announces is begun. A phase that
+was cut short by a crash does not count. Who carries the merge out holds QEMU's image locks on the journal, so that a merge that
+runs is told apart from one that was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import json
+import os
+import struct
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
+from cowherd.storage.atomic import sync_directory, temporary_name
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ, WRITE
+
+SUFFIX = ".merge"
+
+_MAGIC = b"cowmerge"
+_VERSION = 1
+_PREFIX = struct.Struct("<8sIII4x")
+_PHASE = struct.Struct("<II")
+_MAX_RECORD = 256 << 20
+_MAX_PHASES = 64
+_TRIES, _PAUSE_SECONDS = 5, 0.02
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class Phase(enum.IntEnum):
+    """How far a merge has come.
+
+    PREPARING: nothing that any disk shows has changed, and dropping the journal takes the merge back. APPLYING: the base (or the
+    rest of the herd, when the new base of a fork is ready) is being changed, and the merge can only be finished.
+    """
+
+    PREPARING = 0
+    APPLYING = 1
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A child of the base as it was before: `digest` stands for the bytes of it that the merge may touch.
+
+    `whole`: those that the child holds itself count too.
+    """
+
+    path: Path
+    digest: str
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a journal records, with absolute paths.
+
+    `strategy` and `keep` as in `cowherd.herd.merge`; `images`: every file that is concerned, for those who ask whether theirs
+    is; `changed`: the guest bytes of the base that change, as [start, length] pairs; `temporary` and `fork`: the names of the new
+    base before and after it is complete, None where none is made.
+    """
+
+    strategy: str
+    keep: str
+    overlay: Path
+    base: Path
+    base_format: str
+    images: tuple[Path, ...]
+    changed: tuple[tuple[int, int], ...]
+    witnesses: tuple[Witness, ...]
+    temporary: Path | None
+    fork: Path | None
+    begun: str
+    made_by: str
+
+
+def journal_path(base: Path) -> Path:
+    """Returns where the journal of a merge into `base` lies."""
+    return base.with_name(base.name + SUFFIX)
+
+
+class Journal:
+    """An open journal, locked by this process until it is closed or removed."""
+
+    def __init__(self, file: HostFile, entry: Entry, phase: Phase, end: int, crc: int):
+        self._file, self.entry, self.phase = file, entry, phase
+        self._end, self._crc = end, crc
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._file.path
+
+    @classmethod
+    def create(cls, path: Path, entry: Entry) -> Self:
+        """Writes a new journal, durably, in phase PREPARING. Raises `HostFileError`, also where there is one already."""
+        text = json.dumps(_to_json(entry, path.parent), sort_keys=True, separators=(",", ":")).encode("ascii")
+        crc = zlib.crc32(text)
+        temporary = temporary_name(path)
+        file = HostFile.create(temporary, exclusive=True, lock=WRITE)
+        try:
+            file.pwritev(0, [_PREFIX.pack(_MAGIC, _VERSION, len(text), crc), text])
+            file.flush()
+            _name(file, path)
+        except BaseException:
+            file.close()
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+            raise
+        return cls(file, entry, Phase.PREPARING, _PREFIX.size + len(text), crc)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens an interrupted merge's journal in order to end it.
+
+        Raises `ImageInUse` while the merge runs, `ImageFormatError` if the journal is damaged, `HostFileError`.
+        """
+        file = _opened_alone(path)
+        try:
+            entry, phase, end, crc = _read(file)
+        except BaseException:
+            file.close()
+            raise
+        return cls(file, entry, phase, end, crc)
+
+    def advance(self, phase: Phase) -> None:
+        """Records that `phase` begins, durably."""
+        self._file.pwrite(self._end, _packed_phase(phase, self._crc))
+        self._file.flush()
+        self._end += _PHASE.size
+        self.phase = phase
+
+    def remove(self) -> None:
+        """Ends the merge: the journal is gone, durably."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostFileError(self.path, "remove", error) from error
+        sync_directory(self.path.parent)
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the journal where it is, for `recover`, and unlocks it. Closing twice is fine."""
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A journal as others see it: `entry` is None where it is damaged, as `problem` says; `running`: somebody is at work."""
+
+    path: Path
+    entry: Entry | None
+    phase: Phase
+    running: bool
+    problem: str | None = None
+
+
+def look_at(path: Path) -> Seen | None:
+    """Reads a journal without disturbing who works on it; None if it is gone by now. Raises `HostFileError`."""
+    try:
+        with HostFile.open(path, lock=None) as file:
+            running = _is_locked(file)
+            try:
+                entry, phase, _, _ = _read(file)
+            except ImageFormatError as error:
+                return Seen(path, None, Phase.APPLYING, running, str(error))
+            return Seen(path, entry, phase, running)
+    except HostFileError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+
+
+def _opened_alone(path: Path) -> HostFile:
+    """Opens and locks a journal, past those that only look at it: they are gone in a moment."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(ImageInUse):
+            return HostFile.open(path, writable=True, lock=WRITE)
+        time.sleep(_PAUSE_SECONDS)
+    return HostFile.open(path, writable=True, lock=WRITE)
+
+
+def _is_locked(file: HostFile) -> bool:
+    try:
+        file.lock(READ)
+    except ImageInUse:
+        return True
+    return False
+
+
+def _name(file: HostFile, path: Path) -> None:
+    """Gives the finished file its name, which nobody else may have."""
+    try:
+        try:
+            os.link(file.path, path)
+            os.unlink(file.path)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS or os.path.lexists(path):
+                raise
+            os.rename(file.path, path)
+    except OSError as error:
+        raise HostFileError(path, "create", error) from error
+    file.path = path
+    sync_directory(path.parent)
+
+
+def _packed_phase(phase: int, crc: int) -> bytes:
+    return _PHASE.pack(phase, zlib.crc32(phase.to_bytes(4, "little"), crc))
+
+
+def _read(file: HostFile) -> tuple[Entry, Phase, int, int]:
+    """Returns the record, the last phase that was reached, where the next one goes, and the record's checksum."""
+    size = file.size()
+    if size < _PREFIX.size:
+        raise _damaged(file, "it is too short to be a journal")
+    magic, version, length, crc = _PREFIX.unpack(file.pread(0, _PREFIX.size))
+    if magic != _MAGIC:
+        raise _damaged(file, "it is not a journal of a merge")
+    if version != _VERSION:
+        raise _damaged(file, f"it has version {version}; this cowherd knows version {_VERSION}")
+    if length > min(_MAX_RECORD, size - _PREFIX.size):
+        raise _damaged(file, "it is cut short")
+    text = file.pread(_PREFIX.size, length)
+    if zlib.crc32(text) != crc:
+        raise _damaged(file, "the checksum of its record is wrong")
+    try:
+        entry = _from_json(json.loads(text), file.path.parent)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(file, f"its record makes no sense ({type(error).__name__}: {error})") from error
+    phase, end = _last_phase(file, _PREFIX.size + length, crc)
+    return entry, phase, end, crc
+
+
+def _last_phase(file: HostFile, start: int, crc: int) -> tuple[Phase, int]:
+    phase = Phase.PREPARING
+    for end in range(start, min(file.size() - _PHASE.size, start + _MAX_PHASES * _PHASE.size) + 1, _PHASE.size):
+        data = file.pread(end, _PHASE.size)
+        number = _PHASE.unpack(data)[0]
+        if number not in list(Phase) or data != _packed_phase(number, crc):
+            break
+        phase, start = Phase(number), end + _PHASE.size
+    return phase, start
+
+
+def _damaged(file: HostFile, problem: str) -> ImageFormatError:
+    return ImageFormatError(file.path, f"the journal of a merge is damaged: {problem}")
+
+
+def _to_json(entry: Entry, directory: Path) -> dict[str, Any]:
+    def stored(path: Path | None) -> str | None:
+        if path is None:
+            return None
+        return os.path.relpath(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(directory))
+
+    return {
+        "strategy": entry.strategy,
+        "keep": entry.keep,
+        "overlay": stored(entry.overlay),
+        "base": stored(entry.base),
+        "base_format": entry.base_format,
+        "images": [stored(path) for path in entry.images],
+        "changed": [list(pair) for pair in entry.changed],
+        "witnesses": [[stored(one.path), one.digest, one.whole] for one in entry.witnesses],
+        "temporary": stored(entry.temporary),
+        "fork": stored(entry.fork),
+        "begun": entry.begun,
+        "made_by": entry.made_by,
+    }
+
+
+def _from_json(facts: dict[str, Any], directory: Path) -> Entry:
+    home = os.path.realpath(directory)
+
+    def path(name: str) -> Path:
+        if "\0" in name:
+            raise ValueError("a name holds a zero byte")
+        return Path(os.path.normpath(os.path.join(home, name)))
+
+    return Entry(
+        strategy=str(facts["strategy"]),
+        keep=str(facts["keep"]),
+        overlay=path(facts["overlay"]),
+        base=path(facts["base"]),
+        base_format=str(facts["base_format"]),
+        images=tuple(path(name) for name in facts["images"]),
+        changed=tuple((int(start), int(length)) for start, length in facts["changed"]),
+        witnesses=tuple(Witness(path(name), str(digest), bool(whole)) for name, digest, whole in facts["witnesses"]),
+        temporary=path(facts["temporary"]) if facts["temporary"] is not None else None,
+        fork=path(facts["fork"]) if facts["fork"] is not None else None,
+        begun=str(facts["begun"]),
+        made_by=str(facts["made_by"]),
+    )

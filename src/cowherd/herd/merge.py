@@ -1,0 +1,334 @@
+"""Merging an overlay into its base, or into any image that it stands on, with every other disk of the herd left as it reads.
+
+docs/merge.md says in which order what is done, and why it can be interrupted anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import BaseSealed, CowherdError, InvalidRequest, UnsupportedFeature
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.herd.condition import condition
+from cowherd.herd.drift import pairs
+from cowherd.herd.faults import DriftFound
+from cowherd.herd.holding import Holding, stacked
+from cowherd.herd.journal import Entry, Journal, Phase, Witness, journal_path
+from cowherd.herd.lineage import Lineage, survey_again, survey_around
+from cowherd.herd.merge_fork import build_fork, can_reflink, free_name, named_fork, promoted
+from cowherd.herd.merge_plan import AUTO, CONTENT, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan, plan_merge
+from cowherd.herd.merge_steps import (
+    apply_down,
+    bind_to,
+    copy_up,
+    emptied,
+    put_on,
+    reference_to,
+    removed,
+    require_room_for_name,
+    sealed_again,
+    verify_content,
+    verify_served,
+)
+from cowherd.herd.pending import require_none
+from cowherd.herd.preserve import refresh_dependents
+from cowherd.herd.seal import made_by
+from cowherd.herd.status import Status
+from cowherd.live.holders import naming_holders
+from cowherd.storage.atomic import temporary_name
+from cowherd.storage.locks import READ, WRITE
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image
+    from cowherd.herd.sealfile import SealRecord
+
+PathName = str | os.PathLike[str]
+
+
+class MergeInterrupted(CowherdError):
+    """A merge stopped after it had begun to change the base. Attributes: `base`, `overlay`, `journal`, `reason`."""
+
+    def __init__(self, base: Path, overlay: Path, journal: Path, reason: BaseException):
+        self.base, self.overlay, self.journal = base, overlay, journal
+        self.reason = str(reason) or type(reason).__name__
+        self.exit_code = getattr(reason, "exit_code", CowherdError.exit_code)
+
+    def __str__(self) -> str:
+        return (
+            f"the merge of {printable(self.overlay)} into {printable(self.base)} was interrupted: {self.reason}. All other disks "
+            f"read as before; 'cowherd recover {printable(self.journal.parent)}' finishes it"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """What a merge did: its plan, whether it was carried out, and images whose binding or seal is `left` out of date, and why."""
+
+    plan: MergePlan
+    done: bool
+    left: Sequence[tuple[Path, str]] = ()
+
+
+def merge(
+    overlay: PathName,
+    *,
+    into: PathName | None = None,
+    strategy: str = AUTO,
+    keep: str = NOTHING,
+    new_base: PathName | None = None,
+    dry_run: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> Merged:
+    """Merges `overlay` into its base, or into the image `into` of its chain; every other disk keeps its content.
+
+    `strategy`: "preserve" writes what other overlays would lose into them; "fork" leaves the base alone and makes a new one
+    beside it, named `new_base` (a free name by default), for the overlay's own overlays; "auto" takes the one that writes less.
+    `keep`: the overlay is removed ("nothing"), emptied ("empty"), or left as it is ("content") when all has been verified.
+    `dry_run` only plans.
+
+    Raises, with nothing changed: `InvalidRequest`, `BaseSealed` for a sealed overlay that would not be kept, `DriftFound` for a
+    base or overlay that is not as its seal says, `ImageInUse`, `NotEnoughSpace`, `MergePending`, `UnsupportedFeature`. Raises
+    `MergeInterrupted` if it fails later: then `recover` finishes it.
+    """
+    _check_choices(strategy, keep)
+    lineage = survey_around(overlay, *([into] if into else []), herd=herd)
+    top = lineage.find(overlay)
+    base = _target(lineage, top, into)
+    with naming_holders(), Holding() as held:
+        lock_for_planning(held, lineage, top, base, strategy, keep)
+        lineage = survey_again(lineage)
+        top, base = lineage.find(top.path), lineage.find(base.path)
+        above = images_above(lineage, top, base)
+        require_none(lineage, [*lineage.chain(top), *lineage.dependents(base)], "merge")
+        fork = named_fork(base, new_base) if new_base else free_name(base)
+        plan = plan_merge(lineage, above, base, strategy, keep, fork, reflink=can_reflink(base), progress=progress)
+        _require_possible(lineage, plan)
+        if dry_run:
+            return Merged(plan, done=False)
+        plan.check_space()
+        lock_for_writing(held, lineage, plan)
+        return Merged(plan, True, _carry_out(held, lineage, plan, progress))
+
+
+def _check_choices(strategy: str, keep: str) -> None:
+    if strategy not in STRATEGIES:
+        raise InvalidRequest(f"there is no strategy {printable(strategy)}: {', '.join(STRATEGIES)}")
+    if keep not in KEEPS:
+        raise InvalidRequest(f"an overlay can't be kept as {printable(keep)}: {', '.join(KEEPS)}")
+
+
+def _target(lineage: Lineage, top: Image, into: PathName | None) -> Image:
+    """Returns the image to merge into. Raises `InvalidRequest` if it is not below the overlay, or the chain is not whole."""
+    chain = lineage.chain(top)
+    broken = lineage.broken(chain[-1])
+    if lineage.in_loop(top) or broken:
+        problem = f"{printable(broken.name)}: {broken.problem}" if broken else "it is a loop"
+        raise InvalidRequest(f"the chain of {printable(top.path)} can't be followed: {problem}")
+    if into is None:
+        if len(chain) < 2:
+            raise InvalidRequest(f"{printable(top.path)} has no backing file to merge into")
+        return chain[1]
+    target = lineage.find(into)
+    if target.key not in [image.key for image in chain[1:]]:
+        raise InvalidRequest(f"{printable(top.path)} does not stand on {printable(into)}")
+    return target
+
+
+def images_above(lineage: Lineage, top: Image, base: Image) -> list[Image]:
+    """Returns `top` and what lies between it and `base`."""
+    chain = lineage.chain(top)
+    return chain[: [image.key for image in chain].index(base.key)]
+
+
+def lock_for_planning(held: Holding, lineage: Lineage, top: Image, base: Image, strategy: str, keep: str) -> None:
+    """Keeps QEMU from writing to whatever is looked at. Raises `ImageInUse` where a machine writes already."""
+    held.lock(lineage.chain(top), READ)
+    if strategy != FORK:
+        held.lock(lineage.children(base), READ)
+    if keep == NOTHING:
+        held.lock(lineage.children(top), READ)
+
+
+def lock_for_writing(held: Holding, lineage: Lineage, plan: MergePlan) -> None:
+    """Takes the rights to change what the plan changes. Raises `ImageInUse` where a machine only reads, too."""
+    if plan.strategy == PRESERVE:
+        held.lock([plan.base, *lineage.children(plan.base)], WRITE)
+    held.lock([plan.overlay], WRITE)
+    if plan.keep == NOTHING:
+        held.lock(lineage.children(plan.overlay), WRITE)
+
+
+def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
+    """Raises for everything that would stop the merge half way and can be known beforehand."""
+    written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
+    for image in (plan.overlay, plan.base, *written):
+        _require_sound(lineage, image)
+    if plan.overlay.seal and plan.keep != CONTENT:
+        hit = [dependent.path for dependent in lineage.dependents(plan.overlay)]
+        raise BaseSealed(plan.overlay.path, "merge away", hit)
+    if plan.new_size > plan.old_size:
+        _require_growth(plan.base)
+    if plan.strategy == FORK and os.path.lexists(plan.fork):
+        raise InvalidRequest(f"the new base {printable(plan.fork)} is there already")
+    _require_repointing(lineage, plan)
+
+
+def _require_sound(lineage: Lineage, image: Image) -> None:
+    now = condition(lineage, image)
+    if image.seal and now.status is not Status.OK:
+        raise DriftFound(image.path, now.status, "merge")
+    with stacked([image]) as disk:
+        layer = disk.layers[0]
+        if not isinstance(layer, Qcow2):
+            return
+        if layer.header.corrupt:
+            raise UnsupportedFeature(image.path, "merging with an image that is marked corrupt")
+        if layer.header.nb_snapshots:  # their own tables may show the base where the image itself does not
+            raise UnsupportedFeature(image.path, "merging below or into an image with internal snapshots")
+        if layer.header.extension(layout.EXTENSION_BITMAPS) and layer.header.autoclear & layout.AUTOCLEAR_BITMAPS:
+            raise UnsupportedFeature(image.path, "merging with an image that has persistent bitmaps")
+
+
+def _require_growth(base: Image) -> None:
+    if base.path.is_block_device():
+        raise InvalidRequest(f"{printable(base.path)} is a block device smaller than the overlay")
+
+
+def _require_repointing(lineage: Lineage, plan: MergePlan) -> None:
+    """An overlay that goes needs its own overlays to stand on the base instead, and to see the same there."""
+    target = _new_base_of(plan)
+    if plan.keep == NOTHING:
+        for child in lineage.children(plan.overlay):
+            require_room_for_name(child, reference_to(target, child))
+            if plan.new_size > (plan.overlay.size or 0) < (child.size or 0):
+                raise InvalidRequest(
+                    f"{printable(child.path)} is larger than the overlay that it stands on, and so is the base: it would see the "
+                    f"base's end. Keep the overlay (--keep empty)"
+                )
+    if plan.keep == EMPTY and not _stands_on(lineage, plan.overlay, target):
+        require_room_for_name(plan.overlay, reference_to(target, plan.overlay))
+
+
+def _new_base_of(plan: MergePlan) -> Image:
+    if plan.strategy == PRESERVE:
+        return plan.base
+    return replace(plan.base, key=(-1, -1), names=(plan.fork,))
+
+
+def _stands_on(lineage: Lineage, overlay: Image, base: Image) -> bool:
+    parent = lineage.parent(overlay)
+    return parent is not None and parent.key == base.key
+
+
+def _carry_out(held: Holding, lineage: Lineage, plan: MergePlan, progress: Progress | None) -> list[tuple[Path, str]]:
+    journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
+    try:
+        if plan.strategy == FORK:
+            build_fork(lineage, plan, journal.entry, progress)
+        else:
+            serve(lineage, plan, progress)
+        journal.advance(Phase.APPLYING)
+    except BaseException as error:
+        _taken_back_after(error, held, lineage, journal, plan)
+        raise
+    try:
+        if plan.strategy == FORK:
+            target, record = promoted(lineage, plan.base, journal.entry, progress)
+            left = give_up(lineage, plan, target, record)
+        else:
+            left = apply(lineage, plan, progress)
+        return left + conclude(held, lineage, journal, plan.base, progress)
+    except (CowherdError, KeyboardInterrupt) as error:
+        raise MergeInterrupted(plan.base.path, plan.overlay.path, journal.path, error) from error
+    finally:
+        journal.close()
+
+
+def _taken_back_after(error: BaseException, held: Holding, lineage: Lineage, journal: Journal, plan: MergePlan) -> None:
+    try:
+        take_back(held, lineage, journal, plan.base)
+    except CowherdError as another:
+        raise MergeInterrupted(plan.base.path, plan.overlay.path, journal.path, another) from error
+    finally:
+        journal.close()
+
+
+def take_back(
+    held: Holding, lineage: Lineage, journal: Journal, base: Image, progress: Progress | None = None
+) -> list[tuple[Path, str]]:
+    """Ends a merge that has changed nothing that any disk shows. Overlays may hold more of what they showed before."""
+    if journal.entry.temporary is not None:
+        journal.entry.temporary.unlink(missing_ok=True)
+    return conclude(held, lineage, journal, base, progress)
+
+
+def serve(lineage: Lineage, plan: MergePlan, progress: Progress | None) -> None:
+    """Gives the direct overlays of the base what they would lose."""
+    for one in plan.served:
+        if one.is_written:
+            copy_up(lineage, one.writes, progress)
+
+
+def apply(lineage: Lineage, plan: MergePlan, progress: Progress | None) -> list[tuple[Path, str]]:
+    """Does what follows once the direct overlays of the base are served, up to giving up the overlay."""
+    apply_down(lineage, plan, plan.base, progress)
+    content = verify_content(lineage.chain(plan.base), plan.predicted, progress)
+    verify_served(lineage, plan.served, plan.changed)
+    record = sealed_again(lineage, plan.base, content)
+    left = [problem for one in plan.served for problem in bind_to(one.image, record)]
+    return left + give_up(lineage, plan, plan.base, record)
+
+
+def conclude(held: Holding, lineage: Lineage, journal: Journal, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
+    """Brings the seals of dependents up to date, whose files have changed, and removes the journal."""
+    held.close()
+    now = survey_again(lineage)
+    left: list[tuple[Path, str]] = []
+    for image in filter(None, map(now.known, {base.path, journal.entry.fork or base.path})):
+        left += refresh_dependents(now, image, progress)
+    journal.remove()
+    return left
+
+
+def give_up(lineage: Lineage, plan: MergePlan, target: Image, record: SealRecord | None) -> list[tuple[Path, str]]:
+    """Removes or empties the overlay, whose content `target` holds by now; what stands on one that goes is put on `target`."""
+    overlay, left = plan.overlay, []
+    if plan.keep == NOTHING:
+        for child in lineage.children(overlay):
+            left += put_on(child, target, record)
+        removed(overlay)
+    elif plan.keep == EMPTY:
+        left += bind_to(overlay, record) if _stands_on(lineage, overlay, target) else put_on(overlay, target, record)
+        emptied(overlay)
+    elif _stands_on(lineage, overlay, target):
+        left += bind_to(overlay, record)
+    return left
+
+
+def _entry(lineage: Lineage, plan: MergePlan) -> Entry:
+    fork = plan.strategy == FORK
+    followers = lineage.dependents(plan.overlay if fork else plan.base)
+    concerned = {image.path for image in (*plan.above, plan.base, *followers)}
+    return Entry(
+        strategy=plan.strategy,
+        keep=plan.keep,
+        overlay=plan.overlay.path,
+        base=plan.base.path,
+        base_format=plan.base.format,
+        images=tuple(sorted(concerned)),
+        changed=tuple((start, length) for start, length in pairs(plan.changed)),
+        witnesses=() if fork else tuple(Witness(one.image.path, one.witness, one.is_written) for one in plan.served),
+        temporary=temporary_name(plan.fork) if fork else None,
+        fork=plan.fork if fork else None,
+        begun=datetime.now(UTC).isoformat(timespec="seconds"),
+        made_by=made_by(),
+    )

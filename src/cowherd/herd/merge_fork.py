@@ -1,0 +1,112 @@
+"""The new base that a merge by forking makes: a copy of the old one, sharing its blocks where the file system can.
+
+It has a temporary name, which no scan takes for an image, until it is complete and verified.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.herd.condition import record_of
+from cowherd.herd.lineage import survey_around
+from cowherd.herd.merge_steps import MergeFailed, apply_down, verify_content
+from cowherd.herd.seal import seal_found
+from cowherd.storage.atomic import sync_directory
+from cowherd.storage.copying import clone_range, copy_range
+from cowherd.storage.hostfile import HostFile
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+    from cowherd.herd.journal import Entry
+    from cowherd.herd.lineage import Lineage
+    from cowherd.herd.merge_plan import MergePlan
+    from cowherd.herd.scan import Image
+    from cowherd.herd.sealfile import SealRecord
+
+_PROBED_BYTES = 4096
+
+
+def can_reflink(base: Image) -> bool:
+    """Returns whether a copy of `base` beside it costs nothing: tried with a file without a name, which leaves no trace."""
+    try:
+        fd = os.open(base.path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    with HostFile(base.path.parent, fd, writable=True) as probe, HostFile.open(base.path, lock=None) as file:
+        return file.size() >= _PROBED_BYTES and clone_range(file, 0, probe, 0, _PROBED_BYTES)
+
+
+def free_name(base: Image) -> Path:
+    """Returns a name beside `base` that is not taken, such as `debian-merged.qcow2`."""
+    path = base.path
+    names = (f"{path.stem}-merged{number if number > 1 else ''}{path.suffix}" for number in count(1))
+    return next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+
+
+def named_fork(base: Image, name: str | os.PathLike[str]) -> Path:
+    """Returns where a new base of that name goes. Raises `InvalidRequest` unless it lies beside the old one.
+
+    There its own backing file, if it has one, has the same name.
+    """
+    path = Path(os.path.realpath(os.path.dirname(os.path.abspath(name)))) / Path(name).name
+    if path.parent != Path(os.path.realpath(base.path.parent)):
+        raise InvalidRequest(f"the new base {printable(name)} must lie beside the old one, in {printable(base.path.parent)}")
+    return path
+
+
+def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, progress: Progress | None) -> None:
+    """Makes the copy of the base under its temporary name, merges into it and verifies it. The base is only read."""
+    assert entry.temporary is not None
+    copy_file(plan.base.path, entry.temporary)
+    target = replace(plan.base, names=(entry.temporary,))
+    apply_down(lineage, plan, target, progress)
+    verify_content([target, *lineage.chain(plan.base)[1:]], plan.predicted, progress)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Makes `target`, which must not be there, a copy of a file, holes included, durably; blocks are shared where they can be.
+
+    Only its owner may use it until it is complete.
+    """
+    with HostFile.open(source, lock=None) as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
+        size = original.size()
+        if not clone_range(original, 0, copy, 0, size):
+            copy.truncate(size)
+            for start, end in original.data_ranges(0, size):
+                copy_range(original, start, copy, start, end - start)
+        copy.flush()
+
+
+def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | None) -> tuple[Image, SealRecord | None]:
+    """Gives the finished copy its name, and a seal if the old base has one. Done again, it goes on from where it was."""
+    assert entry.temporary is not None
+    assert entry.fork is not None
+    record = record_of(base)
+    if os.path.lexists(entry.temporary):
+        _rename(entry.temporary, entry.fork, record.mode_before if record else stat.S_IMODE(base.path.stat().st_mode))
+    target = lineage.find(entry.fork, entry.base_format)
+    if record is None or target.seal:
+        return target, record_of(target)
+    around = survey_around(entry.fork)
+    done = seal_found(
+        around, around.find(entry.fork, entry.base_format), record.level, shadow=record.shadow is not None, progress=progress
+    )
+    return target, done.record
+
+
+def _rename(temporary: Path, path: Path, mode: int) -> None:
+    if os.path.lexists(path):
+        raise MergeFailed(path, "another file has taken the name of the new base; move it away")
+    try:
+        os.chmod(temporary, mode)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise HostFileError(path, "create", error) from error
+    sync_directory(path.parent)

@@ -1,0 +1,158 @@
+"""Ending merges that were interrupted: what has changed nothing yet is taken back, everything else is finished.
+
+Finishing is doing it again. Until it is given up the overlay reads as it did, so the same plan is made anew from what is there
+now: blocks that were merged already are equal and drop out; what a machine has written to the overlay since counts as its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd import extents
+from cowherd.errors import CowherdError
+from cowherd.herd.digest import digest_disk
+from cowherd.herd.holding import Holding, stacked
+from cowherd.herd.journal import Entry, Journal, Phase
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.merge import apply, conclude, serve, take_back
+from cowherd.herd.merge_fork import promoted
+from cowherd.herd.merge_plan import FORK, PRESERVE, MergePlan, plan_merge
+from cowherd.herd.merge_steps import MergeFailed, bind_to, sealed_again
+from cowherd.herd.pending import journals_in
+from cowherd.herd.plan import check_space
+from cowherd.herd.scan import Image
+from cowherd.herd.seal import Held, settled
+from cowherd.herd.witness import bears_witness
+from cowherd.live.holders import naming_holders
+from cowherd.storage.locks import WRITE
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+FINISHED, TAKEN_BACK, FAILED = "finished", "taken back", "failed"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What became of one interrupted merge.
+
+    `outcome`: FINISHED, TAKEN_BACK, or FAILED for the reason in `error`. `left`: images whose binding or seal is out of date, or
+    whose content is not what it was when the merge began, and why.
+    """
+
+    journal: Path
+    overlay: Path | None
+    base: Path | None
+    outcome: str
+    left: Sequence[tuple[Path, str]] = ()
+    error: CowherdError | None = None
+
+
+def recover(directories: Sequence[str | os.PathLike[str]] = (), *, progress: Progress | None = None) -> list[Recovered]:
+    """Ends every interrupted merge whose journal lies under `directories` (the current one by default), each by itself.
+
+    A merge that runs, or one that can't be ended now (a machine has an image open, the disk is full), is FAILED and can be
+    tried again.
+    """
+    found = sorted({path for directory in directories or ["."] for path in _journals_under(directory)})
+    with naming_holders():
+        return [_recovered(path, progress) for path in found]
+
+
+def _journals_under(directory: str | os.PathLike[str]) -> list[Path]:
+    places = [os.path.realpath(directory)]
+    if not os.path.isdir(places[0]):
+        return journals_in([os.path.dirname(places[0])])
+    for current, names, _ in os.walk(places[0]):
+        places += [os.path.join(current, name) for name in names]
+    return journals_in([place for place in places if not os.path.islink(place)])
+
+
+def _recovered(path: Path, progress: Progress | None) -> Recovered:
+    entry = None
+    try:
+        with naming_holders():
+            journal = Journal.open(path)
+        entry = journal.entry
+        try:
+            left = _end(journal, progress)
+        finally:
+            journal.close()
+    except CowherdError as error:
+        return Recovered(path, entry.overlay if entry else None, entry.base if entry else None, FAILED, (), error)
+    outcome = TAKEN_BACK if journal.phase is Phase.PREPARING else FINISHED
+    return Recovered(path, entry.overlay, entry.base, outcome, left)
+
+
+def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
+    entry = journal.entry
+    lineage = survey_around(entry.base, *(path for path in entry.images if os.path.lexists(path)))
+    base = lineage.find(entry.base, entry.base_format)
+    with naming_holders(), Holding() as held:
+        if journal.phase is Phase.PREPARING:
+            return take_back(held, lineage, journal, base, progress)
+        target = base
+        if entry.strategy == FORK:
+            target, _ = promoted(lineage, base, entry, progress)
+            lineage = survey_around(entry.fork or entry.base, *(path for path in entry.images if os.path.lexists(path)))
+            target = lineage.find(target.path, entry.base_format)
+        overlay = lineage.known(entry.overlay)
+        held.lock([target, *lineage.children(target)], WRITE)
+        if overlay:
+            held.lock([overlay, *lineage.children(overlay)], WRITE)
+        changed = _no_longer_as_before(lineage, entry)
+        rest = _again(lineage, overlay, target, entry, progress) if overlay else _without_overlay(lineage, target, progress)
+        return [*changed, *rest, *conclude(held, lineage, journal, target, progress)]
+
+
+def _again(lineage: Lineage, overlay: Image, target: Image, entry: Entry, progress: Progress | None) -> list[tuple[Path, str]]:
+    """Plans and does everything once more. The new base of a fork is complete, and merged into as any other: little is left."""
+    above = _images_above(lineage, overlay, target, entry)
+    plan = plan_merge(lineage, above, target, PRESERVE, entry.keep, target.path, reflink=False, progress=progress)
+    _check_space(plan)
+    serve(lineage, plan, progress)
+    return apply(lineage, plan, progress)
+
+
+def _images_above(lineage: Lineage, overlay: Image, target: Image, entry: Entry) -> list[Image]:
+    base = lineage.find(entry.base, entry.base_format)
+    above: list[Image] = []
+    for image in lineage.chain(overlay):
+        if image.key in (target.key, base.key):
+            return above
+        above.append(image)
+    raise MergeFailed(overlay.path, f"it does not stand on {printable(entry.base)} any more")
+
+
+def _check_space(plan: MergePlan) -> None:
+    check_space([(plan.base.path, plan.down_growth), *((one.image.path, one.writes.new_bytes) for one in plan.served)])
+
+
+def _without_overlay(lineage: Lineage, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
+    """The overlay is gone, so the base was complete and verified: its seal and its overlays' bindings are brought up to date."""
+    identity = settled(base.path)
+    with stacked(lineage.chain(base)) as disk:
+        digests = digest_disk(disk, progress)
+    record = sealed_again(lineage, base, Held(digests, identity))
+    return [problem for child in lineage.children(base) for problem in bind_to(child, record)]
+
+
+def _no_longer_as_before(lineage: Lineage, entry: Entry) -> list[tuple[Path, str]]:
+    """Names the direct overlays of the base that do not show what they did when the merge began."""
+    changed = extents.ranges([(start, start + length) for start, length in entry.changed])
+    found = []
+    for witness in entry.witnesses:
+        image = lineage.known(witness.path)
+        if image is None:
+            found.append((witness.path, "it is gone"))
+            continue
+        with stacked(lineage.chain(image)) as disk:
+            now = bears_witness(disk, changed, whole=witness.whole)
+        if now != witness.digest:
+            found.append((image.path, "it does not show what it did when the merge began; has a machine run on it meanwhile?"))
+    return found

@@ -1,0 +1,172 @@
+"""The steps of a merge. Each leaves every disk of the herd but the base as it reads, and each can be done again.
+
+Why nothing is lost, whenever a step is cut short: until the overlay is given up, which is last, it holds all that it held, and so
+reads the same whatever the base shows underneath; and before the base changes, its other overlays hold what they would lose.
+Images are opened without locks of their own; the caller holds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cowherd.errors import CowherdError, HostFileError, InvalidRequest
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.herd.binding import Binding, set_binding
+from cowherd.herd.clone import stored_name
+from cowherd.herd.condition import record_of
+from cowherd.herd.digest import digest_disk
+from cowherd.herd.faults import BindingImpossible
+from cowherd.herd.holding import stacked
+from cowherd.herd.preserve import whole_steps
+from cowherd.herd.seal import Held, reseal, settled, unprotected
+from cowherd.herd.witness import bears_witness
+from cowherd.ops.commit import copy_down
+from cowherd.storage.atomic import sync_directory
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.extents import Ranges
+    from cowherd.herd.digest import BlockDigests, Progress
+    from cowherd.herd.lineage import Lineage
+    from cowherd.herd.merge_plan import MergePlan, Served
+    from cowherd.herd.plan import Writes
+    from cowherd.herd.scan import Image
+    from cowherd.herd.sealfile import SealRecord
+
+_CHUNK = 1 << 20
+
+
+class MergeFailed(CowherdError):
+    """What was written does not read back as planned, or the herd is not as the journal says. Attributes: `image`, `problem`."""
+
+    exit_code = 4
+
+    def __init__(self, image: Path, problem: str):
+        self.image, self.problem = image, problem
+
+    def __str__(self) -> str:
+        return f"{printable(self.image)}: {self.problem}; the overlay is kept, and so is the journal of the merge"
+
+
+@contextlib.contextmanager
+def lifted(image: Image) -> Iterator[None]:
+    """Lifts the protection of a sealed image while the block runs."""
+    record = record_of(image)
+    with unprotected(image, record) if record else contextlib.nullcontext():
+        yield
+
+
+def copy_up(lineage: Lineage, writes: Writes, progress: Progress | None) -> None:
+    """Writes what an overlay shows of its base in some ranges into the overlay itself, durably; it goes on showing that."""
+    with lifted(writes.image), stacked(lineage.chain(writes.image), writable=True) as disk:
+        step = max(_CHUNK, disk.layers[0].granularity)
+        buffer = memoryview(bytearray(step))
+        version_2 = isinstance(disk.layers[0], Qcow2) and disk.layers[0].header.version < 3
+        for start, end in whole_steps(writes.ranges, step):
+            part = buffer[: end - start]
+            disk.readinto(start, part)
+            if version_2 or np.frombuffer(part, np.uint8).any():
+                disk.write(start, part)
+            else:
+                disk.zero(start, len(part))
+            if progress:
+                progress(end, disk.size)
+        disk.flush()
+
+
+def apply_down(lineage: Lineage, plan: MergePlan, target: Image, progress: Progress | None) -> None:
+    """Writes what the images above hold into `target`, which is the base or its copy, durably."""
+    with lifted(target), stacked([target, *lineage.chain(plan.base)[1:]], writable=True) as under:
+        if under.size < plan.new_size:
+            under.resize(plan.new_size)
+        with stacked(plan.above) as over:
+            copy_down(plan.down, over, under, progress)
+        under.flush()
+
+
+def verify_content(below: Sequence[Image], predicted: BlockDigests, progress: Progress | None) -> Held:
+    """Reads an image with its chain again, as it is on the disk now, and compares it. Raises `MergeFailed` where it differs."""
+    identity = settled(below[0].path)
+    with stacked(below) as disk:
+        digests = digest_disk(disk, progress)
+    if digests.content_digest != predicted.content_digest:
+        raise MergeFailed(below[0].path, "it does not hold what was merged into it")
+    return Held(digests, identity)
+
+
+def verify_served(lineage: Lineage, served: Sequence[Served], changed: Ranges) -> None:
+    """Raises `MergeFailed` if a direct overlay of the base shows other bytes than it did when the merge was planned."""
+    for one in served:
+        with stacked(lineage.chain(one.image)) as disk:
+            if bears_witness(disk, changed, whole=one.is_written) != one.witness:
+                raise MergeFailed(one.image.path, "it does not show what it did before the merge")
+
+
+def sealed_again(lineage: Lineage, base: Image, held: Held) -> SealRecord | None:
+    """Makes the seal of the base, if it has one, say what it holds now; returns its record."""
+    return reseal(lineage, base, held) if base.seal else None
+
+
+def bind_to(overlay: Image, record: SealRecord | None) -> list[tuple[Path, str]]:
+    """Binds an overlay of a sealed base to its content; returns why that could not be, if so."""
+    binding = Binding.to(record) if record else None
+    if binding is None or overlay.binding == binding:
+        return []
+    try:
+        with lifted(overlay), stacked([overlay], writable=True) as disk:
+            set_binding(disk, binding)
+    except BindingImpossible as error:
+        return [(overlay.path, str(error))]
+    return []
+
+
+def put_on(overlay: Image, base: Image, record: SealRecord | None) -> list[tuple[Path, str]]:
+    """Gives an overlay another base, whose content must be what the overlay shows below its own, and binds it to that."""
+    left = []
+    with lifted(overlay), stacked([overlay], writable=True) as disk:
+        try:  # before the name: cut short between the two, the overlay is still met where it stood, and put on its base again
+            set_binding(disk, Binding.to(record) if record else None)
+        except BindingImpossible as error:
+            left.append((overlay.path, str(error)))
+        disk.set_backing(reference_to(base, overlay))
+    return left
+
+
+def reference_to(base: Image, overlay: Image) -> BackingReference:
+    """Returns how `overlay` is to name `base`."""
+    return BackingReference(stored_name(base.path, Path(os.path.realpath(overlay.path))), base.format)
+
+
+def require_room_for_name(overlay: Image, reference: BackingReference) -> None:
+    """Raises `InvalidRequest` if the header of an overlay can't hold another backing file's name."""
+    with stacked([overlay]) as disk:
+        layer = disk.layers[0]
+        if not isinstance(layer, Qcow2):
+            raise InvalidRequest(f"{printable(overlay.path)} is {layer.format} and can't name a backing file")
+        layer.header.with_backing(reference).pack()
+
+
+def emptied(overlay: Image) -> None:
+    """Makes an overlay hold nothing, so that its base shows everywhere."""
+    with lifted(overlay), stacked([overlay], writable=True) as disk:
+        layer = disk.layers[0]
+        if isinstance(layer, Qcow2):
+            layer.deallocate_all()
+        disk.flush()
+
+
+def removed(image: Image) -> None:
+    """Deletes the file of an image under all its names, durably."""
+    for name in image.names:
+        try:
+            name.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostFileError(name, "delete", error) from error
+        sync_directory(name.parent)

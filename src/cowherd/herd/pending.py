@@ -1,0 +1,98 @@
+"""Merges that were interrupted, as everybody else meets them: whom they concern, and that nothing may change before `recover`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cowherd.errors import CowherdError, HostFileError
+from cowherd.herd.journal import SUFFIX, Seen, look_at
+from cowherd.herd.lineage import Lineage
+from cowherd.herd.scan import Image, Key
+from cowherd.text import printable
+
+
+class MergePending(CowherdError):
+    """Something was asked of an image while a merge that concerns it runs, or was interrupted.
+
+    Attributes: `image`, `action` (what was refused), `journal`, `running`.
+    """
+
+    exit_code = 3
+
+    def __init__(self, image: Path, action: str, journal: Path, *, running: bool):
+        self.image, self.action, self.journal, self.running = image, action, journal, running
+
+    def __str__(self) -> str:
+        merge = f"a merge that concerns it {'is running' if self.running else 'was interrupted'}"
+        return f"refusing to {self.action} {printable(self.image)}: {merge}; {_advice(self.journal, self.running)}"
+
+
+class Pending:
+    """The journals that lie beside the images of a herd, and which image each concerns."""
+
+    def __init__(self, lineage: Lineage):
+        self.journals = tuple(seen for path in _journals_near(lineage) if (seen := look_at(path)))
+        self._concerned: dict[Key, Seen] = {}
+        for seen in self.journals:
+            for path in _named_in(seen):
+                image = lineage.known(path)
+                if image:
+                    self._concerned.setdefault(image.key, seen)
+
+    def concerning(self, image: Image) -> Seen | None:
+        """Returns the journal of a merge that `image` takes part in or depends on, or None."""
+        return self._concerned.get(image.key)
+
+    def notes(self) -> tuple[str, ...]:
+        """Returns a sentence on each merge, for people."""
+        return tuple(describe(seen) for seen in self.journals)
+
+
+def describe(seen: Seen) -> str:
+    """Returns what there is to say of a journal: which merge, in what state, and what to do."""
+    advice = _advice(seen.path, seen.running)
+    if seen.entry is None:
+        return f"{seen.problem}"
+    merge = f"the merge of {printable(seen.entry.overlay)} into {printable(seen.entry.base)}"
+    return f"{merge} {'is running' if seen.running else 'was interrupted'}; {advice}"
+
+
+def require_none(lineage: Lineage, images: Iterable[Image], action: str) -> None:
+    """Raises `MergePending` if a merge that runs or was interrupted concerns one of `images`."""
+    pending = Pending(lineage)
+    for image in images if pending.journals else ():
+        seen = pending.concerning(image)
+        if seen:
+            raise MergePending(image.path, action, seen.path, running=seen.running)
+
+
+def journals_in(directories: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Returns the journals that lie right in some directories. Raises `HostFileError` for one that can't be read."""
+    found: list[Path] = []
+    for directory in directories:
+        try:
+            with os.scandir(directory) as entries:
+                found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file()]
+        except OSError as error:
+            raise HostFileError(directory, "look through", error) from error
+    return sorted(found)
+
+
+def _journals_near(lineage: Lineage) -> list[Path]:
+    """Looks in every directory in which an image lies, also where a link led there from outside of the herd."""
+    return journals_in(sorted({os.path.realpath(image.path.parent) for image in lineage.images.values()}))
+
+
+def _named_in(seen: Seen) -> tuple[Path, ...]:
+    if seen.entry is None:
+        return (seen.path.with_name(seen.path.name.removesuffix(SUFFIX)),)
+    made = (seen.entry.fork,) if seen.entry.fork else ()
+    return (*seen.entry.images, *made)
+
+
+def _advice(journal: Path, running: bool) -> str:
+    if running:
+        return "wait for it"
+    return f"'cowherd recover {printable(journal.parent)}' finishes it or takes it back"
