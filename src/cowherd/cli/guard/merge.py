@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, progress, shown
+from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.merge_plan import Cost, MergePlan

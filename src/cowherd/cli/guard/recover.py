@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, progress, shown
+from cowherd.cli.guard.output import Report, progress
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.merge_recover import Recovered
