@@ -29,7 +29,7 @@ from cowherd.herd.seal import Held, settled
 from cowherd.herd.witness import bears_witness
 from cowherd.live.holders import naming_holders
 from cowherd.storage.locks import WRITE
-from cowherd.text import printable
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
@@ -126,7 +126,7 @@ def _images_above(lineage: Lineage, overlay: Image, target: Image, entry: Entry)
         if image.key in (target.key, base.key):
             return above
         above.append(image)
-    raise MergeFailed(overlay.path, f"it does not stand on {printable(entry.base)} any more")
+    raise MergeFailed(overlay.path, f"it does not stand on {shown(entry.base)} any more")
 
 
 def _check_space(plan: MergePlan) -> None:

@@ -10,7 +10,7 @@ from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.journal import SUFFIX, Seen, look_at
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image, Key
-from cowherd.text import printable
+from cowherd.text import shown
 
 
 class MergePending(CowherdError):
@@ -26,7 +26,7 @@ class MergePending(CowherdError):
 
     def __str__(self) -> str:
         merge = f"a merge that concerns it {'is running' if self.running else 'was interrupted'}"
-        return f"refusing to {self.action} {printable(self.image)}: {merge}; {_advice(self.journal, self.running)}"
+        return f"refusing to {self.action} {shown(self.image)}: {merge}; {_advice(self.journal, self.running)}"
 
 
 class Pending:
@@ -55,7 +55,7 @@ def describe(seen: Seen) -> str:
     advice = _advice(seen.path, seen.running)
     if seen.entry is None:
         return f"{seen.problem}"
-    merge = f"the merge of {printable(seen.entry.overlay)} into {printable(seen.entry.base)}"
+    merge = f"the merge of {shown(seen.entry.overlay)} into {shown(seen.entry.base)}"
     return f"{merge} {'is running' if seen.running else 'was interrupted'}; {advice}"
 
 
@@ -95,4 +95,4 @@ def _named_in(seen: Seen) -> tuple[Path, ...]:
 def _advice(journal: Path, running: bool) -> str:
     if running:
         return "wait for it"
-    return f"'cowherd recover {printable(journal.parent)}' finishes it or takes it back"
+    return f"'cowherd recover {shown(journal.parent)}' finishes it or takes it back"
