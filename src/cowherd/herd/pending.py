@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.herd.journal import SUFFIX, Seen, look_at
+from cowherd.herd.journal import SUFFIX, Seen, is_journal, journal_path, look_at
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image, Key
 from cowherd.text import shown
@@ -68,21 +69,33 @@ def require_none(lineage: Lineage, images: Iterable[Image], action: str) -> None
             raise MergePending(image.path, action, seen.path, running=seen.running)
 
 
-def journals_in(directories: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Returns the journals that lie right in some directories. Raises `HostFileError` for one that can't be read."""
-    found: list[Path] = []
-    for directory in directories:
-        try:
-            with os.scandir(directory) as entries:
-                found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file()]
-        except OSError as error:
-            raise HostFileError(directory, "look through", error) from error
-    return sorted(found)
+def journals_in(directory: str | os.PathLike[str]) -> list[Path]:
+    """Returns the journals that lie right in a directory. Raises `HostFileError` if it can't be read."""
+    try:
+        with os.scandir(directory) as entries:
+            named = sorted(Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file())
+    except OSError as error:
+        raise HostFileError(directory, "look through", error) from error
+    return [path for path in named if is_journal(path)]
 
 
 def _journals_near(lineage: Lineage) -> list[Path]:
-    """Looks in every directory in which an image lies, also where a link led there from outside of the herd."""
-    return journals_in(sorted({os.path.realpath(image.path.parent) for image in lineage.images.values()}))
+    """Looks in every directory in which an image lies, also where a link led there from outside of the herd.
+
+    In a directory that may be entered and not be listed, journals of merges into the images that are known are found by name.
+    """
+    images: dict[str, list[Image]] = {}
+    for image in lineage.images.values():
+        images.setdefault(os.path.realpath(image.path.parent), []).append(image)
+    found: list[Path] = []
+    for directory, there in sorted(images.items()):
+        try:
+            found += journals_in(directory)
+        except HostFileError as error:
+            if error.errno != errno.EACCES:
+                raise
+            found += [path for path in map(journal_path, (image.path for image in there)) if path.exists()]
+    return found
 
 
 def _named_in(seen: Seen) -> tuple[Path, ...]:
