@@ -99,7 +99,7 @@ def journal_path(base: Path) -> Path:
 
 
 def is_journal(path: Path) -> bool:
-    """Returns whether a file with a journal's name is to be taken for one: it begins like one, or the base that it names is there.
+    """Returns whether a file with a journal's name is one: it begins like one, or the base that it names is there.
 
     Others may have files of such names that have nothing to do with images. Raises `HostFileError`.
     """
