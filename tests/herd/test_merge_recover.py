@@ -264,5 +264,20 @@ def test_there_is_one_journal_for_a_base(herd):
     assert list(herd.glob(".cowherd-*")) == []
 
 
+def test_somebody_elses_file_with_such_a_name_is_left_alone(herd):
+    (herd / "notes.merge").write_text("which branch to merge next")
+    assert recover([herd]) == []
+    assert fine(herd)
+    merge(herd / "overlay")
+    assert (herd / "notes.merge").exists()
+
+
+def test_a_directory_that_is_not_there_is_an_error(herd):
+    interrupted(herd, Phase.PREPARING, strategy="preserve")
+    with pytest.raises(HostFileError, match="No such file"):
+        recover([herd / "typo"])
+    assert journal_path(herd / "base").exists()
+
+
 def test_where_nothing_was_interrupted_nothing_is_done(herd):
     assert recover([herd]) == []

@@ -98,6 +98,17 @@ def journal_path(base: Path) -> Path:
     return base.with_name(base.name + SUFFIX)
 
 
+def is_journal(path: Path) -> bool:
+    """Returns whether a file with a journal's name is one: it begins like one, or the base that it names is there.
+
+    Others may have files of such names that have nothing to do with images. Raises `HostFileError`.
+    """
+    if os.path.lexists(path.with_name(path.name.removesuffix(SUFFIX))):
+        return True
+    with HostFile.open(path, lock=None) as file:
+        return file.pread(0, len(_MAGIC)) == _MAGIC
+
+
 class Journal:
     """An open journal, locked by this process until it is closed or removed."""
 

@@ -43,7 +43,7 @@ from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.locks import READ, WRITE
-from cowherd.text import printable
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
@@ -63,8 +63,8 @@ class MergeInterrupted(CowherdError):
 
     def __str__(self) -> str:
         return (
-            f"the merge of {printable(self.overlay)} into {printable(self.base)} was interrupted: {self.reason}. All other disks "
-            f"read as before; 'cowherd recover {printable(self.journal.parent)}' finishes it"
+            f"the merge of {shown(self.overlay)} into {shown(self.base)} was interrupted: {self.reason}. All other disks "
+            f"read as before; 'cowherd recover {shown(self.journal.parent)}' finishes it"
         )
 
 
@@ -121,9 +121,9 @@ def merge(
 
 def _check_choices(strategy: str, keep: str) -> None:
     if strategy not in STRATEGIES:
-        raise InvalidRequest(f"there is no strategy {printable(strategy)}: {', '.join(STRATEGIES)}")
+        raise InvalidRequest(f"there is no strategy {strategy!a}: {', '.join(STRATEGIES)}")
     if keep not in KEEPS:
-        raise InvalidRequest(f"an overlay can't be kept as {printable(keep)}: {', '.join(KEEPS)}")
+        raise InvalidRequest(f"an overlay can't be kept as {keep!a}: {', '.join(KEEPS)}")
 
 
 def _target(lineage: Lineage, top: Image, into: PathName | None) -> Image:
@@ -131,15 +131,15 @@ def _target(lineage: Lineage, top: Image, into: PathName | None) -> Image:
     chain = lineage.chain(top)
     broken = lineage.broken(chain[-1])
     if lineage.in_loop(top) or broken:
-        problem = f"{printable(broken.name)}: {broken.problem}" if broken else "it is a loop"
-        raise InvalidRequest(f"the chain of {printable(top.path)} can't be followed: {problem}")
+        problem = f"{shown(broken.name)}: {broken.problem}" if broken else "it is a loop"
+        raise InvalidRequest(f"the chain of {shown(top.path)} can't be followed: {problem}")
     if into is None:
         if len(chain) < 2:
-            raise InvalidRequest(f"{printable(top.path)} has no backing file to merge into")
+            raise InvalidRequest(f"{shown(top.path)} has no backing file to merge into")
         return chain[1]
     target = lineage.find(into)
     if target.key not in [image.key for image in chain[1:]]:
-        raise InvalidRequest(f"{printable(top.path)} does not stand on {printable(into)}")
+        raise InvalidRequest(f"{shown(top.path)} does not stand on {shown(into)}")
     return target
 
 
@@ -178,7 +178,7 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     if plan.new_size > plan.old_size:
         _require_growth(plan.base)
     if plan.strategy == FORK and os.path.lexists(plan.fork):
-        raise InvalidRequest(f"the new base {printable(plan.fork)} is there already")
+        raise InvalidRequest(f"the new base {shown(plan.fork)} is there already")
     _require_repointing(lineage, plan)
 
 
@@ -200,7 +200,7 @@ def _require_sound(lineage: Lineage, image: Image) -> None:
 
 def _require_growth(base: Image) -> None:
     if base.path.is_block_device():
-        raise InvalidRequest(f"{printable(base.path)} is a block device smaller than the overlay")
+        raise InvalidRequest(f"{shown(base.path)} is a block device smaller than the overlay")
 
 
 def _require_repointing(lineage: Lineage, plan: MergePlan) -> None:
@@ -211,7 +211,7 @@ def _require_repointing(lineage: Lineage, plan: MergePlan) -> None:
             require_room_for_name(child, reference_to(target, child))
             if plan.new_size > (plan.overlay.size or 0) < (child.size or 0):
                 raise InvalidRequest(
-                    f"{printable(child.path)} is larger than the overlay that it stands on, and so is the base: it would see the "
+                    f"{shown(child.path)} is larger than the overlay that it stands on, and so is the base: it would see the "
                     f"base's end. Keep the overlay (--keep empty)"
                 )
     if plan.keep == EMPTY and not _stands_on(lineage, plan.overlay, target):

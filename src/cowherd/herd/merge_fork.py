@@ -18,9 +18,9 @@ from cowherd.herd.lineage import survey_around
 from cowherd.herd.merge_steps import MergeFailed, apply_down, verify_content
 from cowherd.herd.seal import seal_found
 from cowherd.storage.atomic import sync_directory
-from cowherd.storage.copying import clone_range, copy_range
+from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
-from cowherd.text import printable
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
@@ -30,17 +30,11 @@ if TYPE_CHECKING:
     from cowherd.herd.scan import Image
     from cowherd.herd.sealfile import SealRecord
 
-_PROBED_BYTES = 4096
-
 
 def can_reflink(base: Image) -> bool:
     """Returns whether a copy of `base` beside it costs nothing: tried with a file without a name, which leaves no trace."""
-    try:
-        fd = os.open(base.path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return False
-    with HostFile(base.path.parent, fd, writable=True) as probe, HostFile.open(base.path, lock=None) as file:
-        return file.size() >= _PROBED_BYTES and clone_range(file, 0, probe, 0, _PROBED_BYTES)
+    with HostFile.open(base.path, lock=None) as file:
+        return can_clone(file, file)
 
 
 def free_name(base: Image) -> Path:
@@ -57,7 +51,7 @@ def named_fork(base: Image, name: str | os.PathLike[str]) -> Path:
     """
     path = Path(os.path.realpath(os.path.dirname(os.path.abspath(name)))) / Path(name).name
     if path.parent != Path(os.path.realpath(base.path.parent)):
-        raise InvalidRequest(f"the new base {printable(name)} must lie beside the old one, in {printable(base.path.parent)}")
+        raise InvalidRequest(f"the new base {shown(name)} must lie beside the old one, in {shown(base.path.parent)}")
     return path
 
 

@@ -16,7 +16,7 @@ from cowherd import extents
 from cowherd.errors import CowherdError
 from cowherd.herd.digest import digest_disk
 from cowherd.herd.holding import Holding, stacked
-from cowherd.herd.journal import Entry, Journal, Phase
+from cowherd.herd.journal import SUFFIX, Entry, Journal, Phase, is_journal
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merge import apply, conclude, serve, take_back
 from cowherd.herd.merge_fork import promoted
@@ -29,7 +29,7 @@ from cowherd.herd.seal import Held, settled
 from cowherd.herd.witness import bears_witness
 from cowherd.live.holders import naming_holders
 from cowherd.storage.locks import WRITE
-from cowherd.text import printable
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
@@ -57,7 +57,8 @@ def recover(directories: Sequence[str | os.PathLike[str]] = (), *, progress: Pro
     """Ends every interrupted merge whose journal lies under `directories` (the current one by default), each by itself.
 
     A merge that runs, or one that can't be ended now (a machine has an image open, the disk is full), is FAILED and can be
-    tried again.
+    tried again. Directories below that may not be looked through are passed over.
+    Raises `HostFileError` for what is no directory.
     """
     found = sorted({path for directory in directories or ["."] for path in _journals_under(directory)})
     with naming_holders():
@@ -65,12 +66,11 @@ def recover(directories: Sequence[str | os.PathLike[str]] = (), *, progress: Pro
 
 
 def _journals_under(directory: str | os.PathLike[str]) -> list[Path]:
-    places = [os.path.realpath(directory)]
-    if not os.path.isdir(places[0]):
-        return journals_in([os.path.dirname(places[0])])
-    for current, names, _ in os.walk(places[0]):
-        places += [os.path.join(current, name) for name in names]
-    return journals_in([place for place in places if not os.path.islink(place)])
+    top = os.path.realpath(directory)
+    found = journals_in(top)
+    for current, _, files in os.walk(top):
+        found += [Path(current, name) for name in files if name.endswith(SUFFIX) and is_journal(Path(current, name))]
+    return found
 
 
 def _recovered(path: Path, progress: Progress | None) -> Recovered:
@@ -126,7 +126,7 @@ def _images_above(lineage: Lineage, overlay: Image, target: Image, entry: Entry)
         if image.key in (target.key, base.key):
             return above
         above.append(image)
-    raise MergeFailed(overlay.path, f"it does not stand on {printable(entry.base)} any more")
+    raise MergeFailed(overlay.path, f"it does not stand on {shown(entry.base)} any more")
 
 
 def _check_space(plan: MergePlan) -> None:

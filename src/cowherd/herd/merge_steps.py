@@ -29,7 +29,7 @@ from cowherd.herd.seal import Held, reseal, settled, unprotected
 from cowherd.herd.witness import bears_witness
 from cowherd.ops.commit import copy_down
 from cowherd.storage.atomic import sync_directory
-from cowherd.text import printable
+from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
@@ -52,7 +52,7 @@ class MergeFailed(CowherdError):
         self.image, self.problem = image, problem
 
     def __str__(self) -> str:
-        return f"{printable(self.image)}: {self.problem}; the overlay is kept, and so is the journal of the merge"
+        return f"{shown(self.image)}: {self.problem}; the overlay is kept, and so is the journal of the merge"
 
 
 @contextlib.contextmanager
@@ -149,7 +149,7 @@ def require_room_for_name(overlay: Image, reference: BackingReference) -> None:
     with stacked([overlay]) as disk:
         layer = disk.layers[0]
         if not isinstance(layer, Qcow2):
-            raise InvalidRequest(f"{printable(overlay.path)} is {layer.format} and can't name a backing file")
+            raise InvalidRequest(f"{shown(overlay.path)} is {layer.format} and can't name a backing file")
         layer.header.with_backing(reference).pack()
 
 

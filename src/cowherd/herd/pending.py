@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.herd.journal import SUFFIX, Seen, look_at
+from cowherd.herd.journal import SUFFIX, Seen, is_journal, journal_path, look_at
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image, Key
-from cowherd.text import printable
+from cowherd.text import shown
 
 
 class MergePending(CowherdError):
@@ -26,7 +27,7 @@ class MergePending(CowherdError):
 
     def __str__(self) -> str:
         merge = f"a merge that concerns it {'is running' if self.running else 'was interrupted'}"
-        return f"refusing to {self.action} {printable(self.image)}: {merge}; {_advice(self.journal, self.running)}"
+        return f"refusing to {self.action} {shown(self.image)}: {merge}; {_advice(self.journal, self.running)}"
 
 
 class Pending:
@@ -55,7 +56,7 @@ def describe(seen: Seen) -> str:
     advice = _advice(seen.path, seen.running)
     if seen.entry is None:
         return f"{seen.problem}"
-    merge = f"the merge of {printable(seen.entry.overlay)} into {printable(seen.entry.base)}"
+    merge = f"the merge of {shown(seen.entry.overlay)} into {shown(seen.entry.base)}"
     return f"{merge} {'is running' if seen.running else 'was interrupted'}; {advice}"
 
 
@@ -68,21 +69,33 @@ def require_none(lineage: Lineage, images: Iterable[Image], action: str) -> None
             raise MergePending(image.path, action, seen.path, running=seen.running)
 
 
-def journals_in(directories: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Returns the journals that lie right in some directories. Raises `HostFileError` for one that can't be read."""
-    found: list[Path] = []
-    for directory in directories:
-        try:
-            with os.scandir(directory) as entries:
-                found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file()]
-        except OSError as error:
-            raise HostFileError(directory, "look through", error) from error
-    return sorted(found)
+def journals_in(directory: str | os.PathLike[str]) -> list[Path]:
+    """Returns the journals that lie right in a directory. Raises `HostFileError` if it can't be read."""
+    try:
+        with os.scandir(directory) as entries:
+            named = sorted(Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file())
+    except OSError as error:
+        raise HostFileError(directory, "look through", error) from error
+    return [path for path in named if is_journal(path)]
 
 
 def _journals_near(lineage: Lineage) -> list[Path]:
-    """Looks in every directory in which an image lies, also where a link led there from outside of the herd."""
-    return journals_in(sorted({os.path.realpath(image.path.parent) for image in lineage.images.values()}))
+    """Looks in every directory in which an image lies, also where a link led there from outside of the herd.
+
+    In a directory that may be entered and not be listed, journals of merges into the images that are known are found by name.
+    """
+    images: dict[str, list[Image]] = {}
+    for image in lineage.images.values():
+        images.setdefault(os.path.realpath(image.path.parent), []).append(image)
+    found: list[Path] = []
+    for directory, there in sorted(images.items()):
+        try:
+            found += journals_in(directory)
+        except HostFileError as error:
+            if error.errno != errno.EACCES:
+                raise
+            found += [path for path in map(journal_path, (image.path for image in there)) if path.exists()]
+    return found
 
 
 def _named_in(seen: Seen) -> tuple[Path, ...]:
@@ -95,4 +108,4 @@ def _named_in(seen: Seen) -> tuple[Path, ...]:
 def _advice(journal: Path, running: bool) -> str:
     if running:
         return "wait for it"
-    return f"'cowherd recover {printable(journal.parent)}' finishes it or takes it back"
+    return f"'cowherd recover {shown(journal.parent)}' finishes it or takes it back"

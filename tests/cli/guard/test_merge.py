@@ -116,7 +116,7 @@ def test_an_interrupted_merge_is_told_and_refuses_changes_with_3(cowherd, interr
     code, out, _ = cowherd("verify")
     assert code == 4
     assert out.count("merge-interrupted") == 3
-    assert f"'cowherd recover {interrupted}'" in out
+    assert "'cowherd recover .'" in out
     code, _, err = cowherd("clone", "base.qcow2", "new.qcow2")
     assert (code, "cowherd recover" in err) == (3, True)
     code, out, _ = cowherd("clone", "base.qcow2", "new.qcow2", "--json")
