@@ -4,6 +4,9 @@
 `resize` are jobs on whole images; `clone`, `seal`, `unseal`, `verify`, `impact`, `repair`, `merge`, `recover` and `tree` are the
 guard. Names are looked up in `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs
 nothing.
+`resize` are jobs on whole images; `clone`, `seal`, `unseal`, `bind`, `verify`, `impact`, `repair` and `tree` are the guard;
+`doctor`, `move`, `relink`, `flatten` and `retarget` are daily work. Names are looked up in `cowherd.api` and `cowherd.errors`
+when they are first used, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +19,21 @@ if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds 
 
 _HOMES = {
     "cowherd.api": (
+        "Adopted",
         "BackingLoop",
+        "BaseNotFound",
+        "BindingContradicted",
         "BindingImpossible",
         "CheckNotSupported",
         "CheckReport",
         "Cloned",
         "Comparison",
         "ContentChanging",
+        "Diagnosis",
         "Disk",
         "DonorMissing",
         "DriftFound",
+        "Finding",
         "ImageInfo",
         "Impact",
         "Measurement",
@@ -33,6 +41,7 @@ _HOMES = {
         "MergeInterrupted",
         "MergePending",
         "Merged",
+        "Move",
         "NewBackingFileError",
         "NotEnoughSpace",
         "NotSealed",
@@ -40,12 +49,15 @@ _HOMES = {
         "Qcow2Options",
         "ReadFailed",
         "Recovered",
+        "Relinked",
         "RepairFailed",
         "Repaired",
         "Sealed",
+        "Settled",
         "Tree",
         "UnsealRefused",
         "Verified",
+        "bind",
         "chain_info",
         "check",
         "clone",
@@ -54,6 +66,8 @@ _HOMES = {
         "convert",
         "create",
         "delete",
+        "doctor",
+        "flatten",
         "image_info",
         "impact",
         "measure",
@@ -61,8 +75,13 @@ _HOMES = {
         "open",
         "rebase",
         "recover",
+        "move",
+        "open",
+        "rebase",
+        "relink",
         "repair",
         "resize",
+        "retarget",
         "seal",
         "tree",
         "unseal",

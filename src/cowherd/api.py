@@ -13,18 +13,35 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError
 from cowherd.formats.qcow2.options import Qcow2Options
+from cowherd.herd.bind import Adopted
+from cowherd.herd.bind import adopt as bind
 from cowherd.herd.clone import Cloned, clone
-from cowherd.herd.faults import BindingImpossible, ContentChanging, DonorMissing, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.doctor.doctor import Diagnosis, doctor
+from cowherd.herd.doctor.finding import Finding
+from cowherd.herd.faults import (
+    BindingContradicted,
+    BindingImpossible,
+    ContentChanging,
+    DonorMissing,
+    DriftFound,
+    NotSealed,
+    UnsealRefused,
+)
+from cowherd.herd.flatten import flatten
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.herd.impact import Impact, impact
 from cowherd.herd.merge import Merged, MergeInterrupted, merge
 from cowherd.herd.merge_recover import Recovered, recover
 from cowherd.herd.merge_steps import MergeFailed
 from cowherd.herd.pending import MergePending
+from cowherd.herd.move import Move, move
 from cowherd.herd.plan import NotEnoughSpace, Repaired
 from cowherd.herd.rebind import rebind
+from cowherd.herd.relink import BaseNotFound, Relinked, relink
 from cowherd.herd.repair import RepairFailed, repair
+from cowherd.herd.retarget import retarget
 from cowherd.herd.seal import Sealed, seal, unseal
+from cowherd.herd.standing import Settled
 from cowherd.herd.tree import Tree, tree
 from cowherd.herd.verify import Verified, verify
 from cowherd.image.disk import Disk
@@ -47,16 +64,21 @@ NewBackingFileError = rebase_job.NewBackingFileError
 PathName = str | os.PathLike[str]
 
 __all__ = [
+    "Adopted",
     "BackingLoop",
+    "BaseNotFound",
+    "BindingContradicted",
     "BindingImpossible",
     "CheckNotSupported",
     "CheckReport",
     "Cloned",
     "Comparison",
     "ContentChanging",
+    "Diagnosis",
     "Disk",
     "DonorMissing",
     "DriftFound",
+    "Finding",
     "ImageInfo",
     "Impact",
     "Measurement",
@@ -64,6 +86,7 @@ __all__ = [
     "MergeInterrupted",
     "MergePending",
     "Merged",
+    "Move",
     "NewBackingFileError",
     "NotEnoughSpace",
     "NotSealed",
@@ -71,12 +94,15 @@ __all__ = [
     "Qcow2Options",
     "ReadFailed",
     "Recovered",
+    "Relinked",
     "RepairFailed",
     "Repaired",
     "Sealed",
+    "Settled",
     "Tree",
     "UnsealRefused",
     "Verified",
+    "bind",
     "chain_info",
     "check",
     "clone",
@@ -85,6 +111,8 @@ __all__ = [
     "convert",
     "create",
     "delete",
+    "doctor",
+    "flatten",
     "image_info",
     "impact",
     "measure",
@@ -92,8 +120,13 @@ __all__ = [
     "open",
     "rebase",
     "recover",
+    "move",
+    "open",
+    "rebase",
+    "relink",
     "repair",
     "resize",
+    "retarget",
     "seal",
     "tree",
     "unseal",

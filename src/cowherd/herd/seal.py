@@ -167,7 +167,13 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
     _, digests = read_digests(path)
     with unprotected(image, record):
         yield
-    write_seal(path, replace(record, identity=settled(image.path), chain=_chain_files(lineage, image)), digests)
+    record_files(lineage, image, record, digests)
+
+
+def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
+    """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
+    record = replace(record, identity=settled(image.path), chain=_chain_files(lineage, image))
+    write_seal(image.seal or seal_path(image.path), record, digests)
 
 
 @contextlib.contextmanager
@@ -228,7 +234,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         protection.unprotect(image.path, mode_before)
     shadow_name = _kept_shadow(image.path, before) if before and unchanged else None
     if shadow and not shadow_name:
-        shadow_name = _make_shadow(image.path)
+        shadow_name = make_shadow(image.path)
     reached = min(protection.protect(image.path, level), level)
     record = SealRecord(
         seal_id=before.seal_id if before else uuid.uuid4().bytes,
@@ -262,7 +268,8 @@ def _kept_shadow(path: Path, before: SealRecord) -> str | None:
     return before.shadow if before.shadow and path.with_name(before.shadow).exists() else None
 
 
-def _make_shadow(path: Path) -> str | None:
+def make_shadow(path: Path) -> str | None:
+    """Keeps a reflink copy of an image beside it and returns its name, None where the file system can't. Not yet recorded."""
     shadow = path.with_name(path.name + SHADOW_SUFFIX)
     if not copying.clone_file(path, shadow):
         return None

@@ -20,7 +20,13 @@ COMMANDS = {
     "impact": "say which overlays a changed base hits, and where",
     "merge": "put an overlay's content into its base, and keep it from the other overlays",
     "recover": "finish or take back merges that were interrupted",
+    "doctor": "say everything that is wrong in a herd, worst first, each with its remedy",
+    "bind": "make overlays that others made know what they stand on",
     "repair": "bring a changed base back, or keep the change from its overlays",
+    "move": "move an image with all that names it; find bases that were moved by hand",
+    "rename": "give an image another name",
+    "flatten": "make an overlay stand alone",
+    "retarget": "make overlays stand on another base, with their content kept",
 }
 
 _EPILOG = """\
