@@ -5,8 +5,8 @@
 guard. Names are looked up in `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs
 nothing.
 `resize` are jobs on whole images; `clone`, `seal`, `unseal`, `bind`, `verify`, `impact`, `repair` and `tree` are the guard;
-`doctor`, `move`, `relink`, `flatten` and `retarget` are daily work. Names are looked up in `cowherd.api` and `cowherd.errors`
-when they are first used, so that importing this package costs nothing.
+`doctor`, `move`, `relink`, `flatten`, `retarget`, `trash`, `restore`, `gc` and others are daily work. Names are looked up in
+`cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _HOMES = {
         "DonorMissing",
         "DriftFound",
         "Finding",
+        "Garbage",
         "ImageInfo",
         "Impact",
         "Measurement",
@@ -52,8 +53,10 @@ _HOMES = {
         "Relinked",
         "RepairFailed",
         "Repaired",
+        "Restored",
         "Sealed",
         "Settled",
+        "TrashEntry",
         "Tree",
         "UnsealRefused",
         "Verified",
@@ -67,7 +70,9 @@ _HOMES = {
         "create",
         "delete",
         "doctor",
+        "empty_trash",
         "flatten",
+        "gc",
         "image_info",
         "impact",
         "measure",
@@ -81,8 +86,11 @@ _HOMES = {
         "relink",
         "repair",
         "resize",
+        "restore",
         "retarget",
         "seal",
+        "trash",
+        "trashed",
         "tree",
         "unseal",
         "verify",

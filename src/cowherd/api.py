@@ -29,6 +29,7 @@ from cowherd.herd.faults import (
 )
 from cowherd.herd.flatten import flatten
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
+from cowherd.herd.gc import Garbage, gc
 from cowherd.herd.impact import Impact, impact
 from cowherd.herd.merge import Merged, MergeInterrupted, merge
 from cowherd.herd.merge_recover import Recovered, recover
@@ -42,6 +43,8 @@ from cowherd.herd.repair import RepairFailed, repair
 from cowherd.herd.retarget import retarget
 from cowherd.herd.seal import Sealed, seal, unseal
 from cowherd.herd.standing import Settled
+from cowherd.herd.trash import Restored, empty_trash, restore, trash, trashed
+from cowherd.herd.trashbox import Entry as TrashEntry
 from cowherd.herd.tree import Tree, tree
 from cowherd.herd.verify import Verified, verify
 from cowherd.image.disk import Disk
@@ -79,6 +82,7 @@ __all__ = [
     "DonorMissing",
     "DriftFound",
     "Finding",
+    "Garbage",
     "ImageInfo",
     "Impact",
     "Measurement",
@@ -97,8 +101,10 @@ __all__ = [
     "Relinked",
     "RepairFailed",
     "Repaired",
+    "Restored",
     "Sealed",
     "Settled",
+    "TrashEntry",
     "Tree",
     "UnsealRefused",
     "Verified",
@@ -112,7 +118,9 @@ __all__ = [
     "create",
     "delete",
     "doctor",
+    "empty_trash",
     "flatten",
+    "gc",
     "image_info",
     "impact",
     "measure",
@@ -126,8 +134,11 @@ __all__ = [
     "relink",
     "repair",
     "resize",
+    "restore",
     "retarget",
     "seal",
+    "trash",
+    "trashed",
     "tree",
     "unseal",
     "verify",

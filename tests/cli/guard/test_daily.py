@@ -145,3 +145,54 @@ def test_retarget_says_what_it_wrote(cowherd, as_json, herd):
     assert content(herd / "o.qcow2") == CONTENT
     code, document = as_json("retarget", "o.qcow2", "--onto", "base.qcow2", "--dry-run")
     assert (code, document["overlays"][0]["done"]) == (0, False)
+
+
+def test_delete_and_trash_go_there_and_back(cowherd, as_json, herd):
+    code, out, err = cowherd("delete", "base.qcow2")
+    assert (code, out) == (3, "")
+    assert str(herd / "o.qcow2") in err
+    code, out, _ = cowherd("delete", "o.qcow2")
+    assert (code, out) == (0, "o.qcow2: in the trash; 'cowherd trash restore o.qcow2' brings it back\n")
+    code, out, _ = cowherd("trash", "list")
+    assert (code, out.split()[-1]) == (0, "o.qcow2")
+    code, document = as_json("trash", "list", herd)
+    assert (code, document["images"][0]["path"]) == (0, str(herd / "o.qcow2"))
+    assert cowherd("trash", "restore", "o.qcow2")[:2] == (0, "o.qcow2: restored\n")
+    assert cowherd("trash", "list")[1] == "the trash is empty\n"
+    assert content(herd / "o.qcow2") == CONTENT
+
+
+def test_restoring_tells_of_a_base_that_is_missing(cowherd, herd):
+    cowherd("delete", "o.qcow2", "base.qcow2")
+    code, _, err = cowherd("trash", "restore", "o.qcow2")
+    assert (code, "base.qcow2" in err) == (0, True)
+
+
+def test_trash_empty_is_refused_with_3_while_an_overlay_waits(cowherd, as_json, herd):
+    code, document = as_json("delete", "--force", "base.qcow2")
+    assert (code, document["deleted"][0]["freed_bytes"]) == (0, 0)
+    assert cowherd("trash", "empty")[0] == 3
+    code, document = as_json("trash", "empty", "--force", "--dry-run")
+    assert (code, document["done"], len(document["images"])) == (0, False, 1)
+    assert cowherd("trash", "empty", "--force")[1].startswith("base.qcow2: removed, ")
+
+
+@pytest.mark.parametrize("words", [("trash",), ("trash", "burn"), ("trash", "restore")])
+def test_trash_without_a_sensible_action_is_wrong_usage(cowherd, herd, words):
+    assert cowherd(*words)[0] == 2
+
+
+def test_delete_purges_when_asked(cowherd, herd):
+    code, out, _ = cowherd("delete", "--purge", "o.qcow2")
+    assert (code, out.startswith("o.qcow2: deleted, ")) == (0, True)
+    assert not (herd / ".cowherd-trash").exists()
+
+
+def test_gc_lists_and_cleans(cowherd, as_json, herd):
+    assert cowherd("gc")[:2] == (0, "nothing to remove\n")
+    cowherd("delete", "o.qcow2")
+    (herd / "x.shadow").write_bytes(b"x")
+    code, out, _ = cowherd("gc", "--clean")
+    assert (code, out.splitlines()[:2]) == (0, ["leftover: x.shadow: 4 KiB, the shadow of a seal that is gone", "    removed"])
+    code, document = as_json("gc", ".")
+    assert (code, [one["kind"] for one in document["garbage"]]) == (0, ["trashed"])

@@ -16,6 +16,7 @@ from cowherd.herd.clone import clone
 from cowherd.herd.doctor.doctor import CHECKS, doctor
 from cowherd.herd.doctor.finding import Kind
 from cowherd.herd.seal import seal
+from cowherd.herd.trash import trash
 from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection
@@ -120,6 +121,12 @@ def test_a_base_moved_by_hand_is_found_again(sealed):
     cure(sealed, Kind.MISSING_BASE)
     assert kinds(sealed) == []
     assert content(sealed / "o.qcow2") == before
+
+
+def test_a_base_that_was_deleted_comes_back_from_the_trash(sealed):
+    trash([sealed / "base.qcow2"], force=True)
+    cure(sealed, Kind.MISSING_BASE)
+    assert kinds(sealed) == []
 
 
 def test_a_base_that_is_gone_for_good_has_no_remedy(tmp_path):

@@ -25,6 +25,9 @@ COMMANDS = {
     "repair": "bring a changed base back, or keep the change from its overlays",
     "move": "move an image with all that names it; find bases that were moved by hand",
     "rename": "give an image another name",
+    "delete": "move images that nothing needs to the trash",
+    "trash": "show what was deleted, bring it back, or remove it for good",
+    "gc": "list what a herd could do without, and what each would free",
     "flatten": "make an overlay stand alone",
     "retarget": "make overlays stand on another base, with their content kept",
 }

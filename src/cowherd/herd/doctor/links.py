@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from cowherd.errors import BackingFileError
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.naming import breaks_when_moved
-from cowherd.herd.scan import Image
+from cowherd.herd.scan import TRASH, Image
+from cowherd.herd.trashbox import entries
 from cowherd.image.backing import resolve
 from cowherd.sizes import human_size
 from cowherd.text import printable
@@ -20,13 +23,25 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
         broken = exam.lineage.broken(image)
         if broken:
             where = printable(broken.path or broken.name)
+            deleted = _in_trash(broken.path)
             known = image.binding or (broken.path and broken.path in exam.lineage.orphans)
-            if known:
+            if deleted:
+                detail = f"its base {where} was deleted, and lies in the trash"
+                yield Finding(Kind.MISSING_BASE, image.path, detail, ("cowherd", "trash", "restore", os.fspath(deleted)))
+            elif known:
                 detail = f"its base {where} can't be followed: {broken.problem}. Moved by hand, it is found by its content"
                 yield Finding(Kind.MISSING_BASE, image.path, detail, exam.command("cowherd", "move", "--repair", image.path))
             else:
                 detail = f"its base {where} can't be followed: {broken.problem}. Nothing says what it held: put it back there"
                 yield Finding(Kind.MISSING_BASE, image.path, detail)
+
+
+def _in_trash(path: Path | None) -> Path | None:
+    """Returns `path`, resolved, if an image that was deleted from there can come back."""
+    if path is None or not (path.parent / TRASH).is_dir():
+        return None
+    real = Path(os.path.realpath(path))
+    return real if any(entry.path == real for entry in entries(path.parent / TRASH)[0]) else None
 
 
 def loops(exam: Examination) -> Iterator[Finding]:
