@@ -37,6 +37,7 @@ from cowherd.herd.merge_steps import MergeFailed
 from cowherd.herd.pending import MergePending
 from cowherd.herd.move import Move, move
 from cowherd.herd.plan import NotEnoughSpace, Repaired
+from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.rebind import rebind
 from cowherd.herd.relink import BaseNotFound, Relinked, relink
 from cowherd.herd.repair import RepairFailed, repair
@@ -94,6 +95,7 @@ __all__ = [
     "NewBackingFileError",
     "NotEnoughSpace",
     "NotSealed",
+    "Promoted",
     "Protection",
     "Qcow2Options",
     "ReadFailed",
@@ -130,6 +132,7 @@ __all__ = [
     "recover",
     "move",
     "open",
+    "promote",
     "rebase",
     "relink",
     "repair",

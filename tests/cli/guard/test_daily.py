@@ -196,3 +196,13 @@ def test_gc_lists_and_cleans(cowherd, as_json, herd):
     assert (code, out.splitlines()[:2]) == (0, ["leftover: x.shadow: 4 KiB, the shadow of a seal that is gone", "    removed"])
     code, document = as_json("gc", ".")
     assert (code, [one["kind"] for one in document["garbage"]]) == (0, ["trashed"])
+
+
+def test_promote_copies_or_chains(cowherd, as_json, herd):
+    code, out, _ = cowherd("promote", "o.qcow2", "golden.qcow2")
+    assert (code, out) == (0, "golden.qcow2: a base of 1 MiB, sealed, readonly\n")
+    code, document = as_json("promote", "o.qcow2", "chained.qcow2", "--chained", "--level", "recorded")
+    assert (code, document["overlay"], document["level"]) == (0, str(herd / "o.qcow2"), "recorded")
+    assert content(herd / "o.qcow2") == content(herd / "golden.qcow2") == CONTENT
+    assert cowherd("promote", "o.qcow2", "x", "--chained", "--compress")[0] == 2
+    assert cowherd("promote", "o.qcow2", "golden.qcow2")[0] == 1
