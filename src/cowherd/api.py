@@ -43,6 +43,7 @@ from cowherd.herd.relink import BaseNotFound, Relinked, relink
 from cowherd.herd.repair import RepairFailed, repair
 from cowherd.herd.retarget import retarget
 from cowherd.herd.seal import Sealed, seal, unseal
+from cowherd.herd.signing import KeyUnusable, SigningUnavailable, public_key
 from cowherd.herd.standing import Settled
 from cowherd.herd.trash import Restored, empty_trash, restore, trash, trashed
 from cowherd.herd.trashbox import Entry as TrashEntry
@@ -86,6 +87,7 @@ __all__ = [
     "Garbage",
     "ImageInfo",
     "Impact",
+    "KeyUnusable",
     "Measurement",
     "MergeFailed",
     "MergeInterrupted",
@@ -106,6 +108,7 @@ __all__ = [
     "Restored",
     "Sealed",
     "Settled",
+    "SigningUnavailable",
     "TrashEntry",
     "Tree",
     "UnsealRefused",
@@ -133,6 +136,7 @@ __all__ = [
     "move",
     "open",
     "promote",
+    "public_key",
     "rebase",
     "relink",
     "repair",

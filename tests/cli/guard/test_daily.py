@@ -150,7 +150,7 @@ def test_retarget_says_what_it_wrote(cowherd, as_json, herd):
 def test_delete_and_trash_go_there_and_back(cowherd, as_json, herd):
     code, out, err = cowherd("delete", "base.qcow2")
     assert (code, out) == (3, "")
-    assert str(herd / "o.qcow2") in err
+    assert "o.qcow2" in err
     code, out, _ = cowherd("delete", "o.qcow2")
     assert (code, out) == (0, "o.qcow2: in the trash; 'cowherd trash restore o.qcow2' brings it back\n")
     code, out, _ = cowherd("trash", "list")
