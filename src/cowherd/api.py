@@ -36,6 +36,7 @@ from cowherd.herd.merge_recover import Recovered, recover
 from cowherd.herd.merge_steps import MergeFailed
 from cowherd.herd.pending import MergePending
 from cowherd.herd.move import Move, move
+from cowherd.herd.overview import Overview, overview
 from cowherd.herd.plan import NotEnoughSpace, Repaired
 from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.rebind import rebind
@@ -97,6 +98,7 @@ __all__ = [
     "NewBackingFileError",
     "NotEnoughSpace",
     "NotSealed",
+    "Overview",
     "Promoted",
     "Protection",
     "Qcow2Options",
@@ -135,6 +137,7 @@ __all__ = [
     "recover",
     "move",
     "open",
+    "overview",
     "promote",
     "public_key",
     "rebase",
