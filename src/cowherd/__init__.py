@@ -1,12 +1,9 @@
 """cowherd: tend a herd of QEMU copy-on-write disks.
 
 `cowherd.open` gives a disk to read and write; `create`, `convert`, `commit`, `rebase`, `compare`, `check`, `measure` and
-`resize` are jobs on whole images; `clone`, `seal`, `unseal`, `verify`, `impact`, `repair`, `merge`, `recover` and `tree` are the
-guard. Names are looked up in `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs
-nothing.
-`resize` are jobs on whole images; `clone`, `seal`, `unseal`, `bind`, `verify`, `impact`, `repair` and `tree` are the guard;
-`doctor`, `move`, `relink`, `flatten`, `retarget`, `trash`, `restore`, `gc` and others are daily work. Names are looked up in
-`cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs nothing.
+`resize` are jobs on whole images; `clone`, `seal`, `unseal`, `bind`, `verify`, `impact`, `repair`, `merge`, `recover` and `tree`
+are the guard; `doctor`, `move`, `relink`, `flatten`, `retarget`, `trash`, `restore`, `gc` and others are daily work. Names are
+looked up in `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -81,15 +78,13 @@ _HOMES = {
         "impact",
         "measure",
         "merge",
-        "open",
-        "rebase",
-        "recover",
         "move",
         "open",
         "overview",
         "promote",
         "public_key",
         "rebase",
+        "recover",
         "relink",
         "repair",
         "resize",

@@ -34,9 +34,9 @@ from cowherd.herd.impact import Impact, impact
 from cowherd.herd.merge import Merged, MergeInterrupted, merge
 from cowherd.herd.merge_recover import Recovered, recover
 from cowherd.herd.merge_steps import MergeFailed
-from cowherd.herd.pending import MergePending
 from cowherd.herd.move import Move, move
 from cowherd.herd.overview import Overview, overview
+from cowherd.herd.pending import MergePending
 from cowherd.herd.plan import NotEnoughSpace, Repaired
 from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.rebind import rebind
@@ -132,15 +132,13 @@ __all__ = [
     "impact",
     "measure",
     "merge",
-    "open",
-    "rebase",
-    "recover",
     "move",
     "open",
     "overview",
     "promote",
     "public_key",
     "rebase",
+    "recover",
     "relink",
     "repair",
     "resize",

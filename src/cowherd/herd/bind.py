@@ -14,6 +14,7 @@ from cowherd.herd.binding import Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import bind, keeping_content, seal
 from cowherd.herd.status import Status
@@ -108,6 +109,7 @@ class _Adoption:
     def run(self, *, seal_bases: bool) -> Adopted:
         try:
             self.done = replace(self.done, base=self.base.path)
+            require_none(self.lineage, [self.overlay, self.base], "bind")
             self._record_format()
             if self.base.seal is None and seal_bases:
                 sealed = seal(self.base.path, image_format=self.base.format, herd=self._herd(), progress=self.progress)

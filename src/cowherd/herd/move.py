@@ -27,6 +27,7 @@ from cowherd.formats.layer import BackingReference
 from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.naming import name_for, write_reference
+from cowherd.herd.pending import require_none
 from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import make_shadow, record_files
@@ -90,6 +91,7 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
         raise InvalidRequest(f"{printable(real)} is there already")
     lineage = survey_around(real, wanted, herd=herd)
     image = lineage.find(real)
+    require_none(lineage, [image, *lineage.children(image)], "move")
     if not os.path.lexists(wanted) and is_sealed(wanted):
         raise InvalidRequest(
             f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"

@@ -22,7 +22,8 @@ from cowherd.herd.condition import condition
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.naming import name_for, write_reference
-from cowherd.herd.plan import require_space
+from cowherd.herd.pending import require_none
+from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
@@ -76,6 +77,7 @@ def promote(
     )
     lineage = survey_around(source, target, herd=herd)
     image = lineage.find(source)
+    require_none(lineage, lineage.chain(image), "make a base of")
     _require_sound_chain(lineage, image)
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if os.path.lexists(target) and not resumed:
@@ -108,7 +110,7 @@ def _copy(
     from cowherd.ops.convert import convert
 
     size = sum(file.disk_size for file in lineage.chain(image))
-    require_space(target.parent, size)
+    check_space([(target.parent, size)])
     unfinished = target.with_name(f".cowherd-{os.urandom(8).hex()}")
     try:
         with naming_holders():

@@ -19,6 +19,7 @@ from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.lineage import Lineage, Link, survey_again, survey_around
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import Image, Key, files_under
 from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
@@ -95,6 +96,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
     if overlay.backing is None:
         return None
     try:
+        require_none(lineage, [overlay], "rewrite the base of")
         base = _base_by_name(lineage, overlay)
         by_content = base is None
         base = base or search.base_of(lineage, overlay)

@@ -13,6 +13,7 @@ from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.sealfile import read_digests
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand
@@ -46,6 +47,7 @@ def retarget(
     lineage = survey_around(*overlays, onto, herd=herd)
     base = lineage.find(onto, base_format)
     images = [lineage.find(overlay) for overlay in overlays]
+    require_none(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
     if base.seal and condition(lineage, base).status is not Status.OK:
         raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")

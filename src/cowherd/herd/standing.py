@@ -13,6 +13,7 @@ from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, survey_again
+from cowherd.herd.pending import require_none
 from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
@@ -62,6 +63,7 @@ def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, 
     broken = lineage.broken(overlay)
     if broken:
         raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
+    require_none(lineage, [overlay], "give another base to")
     _refuse_snapshots(overlay)
     name, recorded = (base.name, base.format) if base else (None, None)
     with naming_holders():

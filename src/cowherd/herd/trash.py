@@ -17,6 +17,7 @@ from pathlib import Path
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.condition import condition
 from cowherd.herd.lineage import Lineage, survey, survey_around
+from cowherd.herd.pending import require_none
 from cowherd.herd.scan import TRASH, Image
 from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
@@ -85,7 +86,8 @@ def in_order(lineage: Lineage, paths: Sequence[PathName]) -> list[Image]:
 
 
 def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = False) -> None:
-    """Raises `BaseSealed` or `BaseInUse` if one of `doomed` is needed by an image that is not among them."""
+    """Raises `BaseSealed` or `BaseInUse` if one of `doomed` is needed by an image that is not among them, and `MergePending`."""
+    require_none(lineage, doomed, "delete")
     keys = {image.key for image in doomed}
     for image in doomed if not force else ():
         needing = [dependent.path for dependent in lineage.dependents(image) if dependent.key not in keys]

@@ -9,6 +9,7 @@ from cowherd.herd.condition import record_of
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.faults import ContentChanging
+from cowherd.herd.pending import describe as describe_merge
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
 from cowherd.herd.verify import Verified
@@ -32,9 +33,19 @@ def lost_images(exam: Examination) -> Iterator[Finding]:
         yield Finding(Kind.LOST_IMAGE, path, detail, exam.command("cowherd", "unseal", path))
 
 
+def interrupted_merges(exam: Examination) -> Iterator[Finding]:
+    """Merges that were interrupted, each once."""
+    for seen in exam.merges.journals:
+        if not seen.running:
+            remedy = exam.command("cowherd", "recover", seen.path.parent, herd=False)
+            yield Finding(Kind.MERGE_INTERRUPTED, seen.path, describe_merge(seen), remedy)
+
+
 def drift(exam: Examination) -> Iterator[Finding]:
     """Sealed images that are not as sealed, and overlays made on other content; not what merely stands on such an image."""
     for image in exam.images:
+        if exam.merges.concerning(image):
+            continue
         try:
             found = exam.checker.check(exam.lineage, image)
         except (ImageInUse, ContentChanging) as error:

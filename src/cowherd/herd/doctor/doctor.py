@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
     links.names,
     links.deep_chains,
     links.smaller_bases,
+    content.interrupted_merges,
     content.lost_images,
     content.drift,
     content.written_now,

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cowherd.herd.lineage import Lineage
+from cowherd.herd.pending import Pending
 from cowherd.herd.scan import Image
 from cowherd.herd.verify import Checker
 from cowherd.live.holders import Holder, writers
@@ -37,6 +38,11 @@ class Examination:
     def written(self) -> Mapping[Path, tuple[Holder, ...]]:
         """Which images of the herd other processes have open for writing right now."""
         return writers(image.path for image in self.images)
+
+    @cached_property
+    def merges(self) -> Pending:
+        """The merges that run or were interrupted."""
+        return Pending(self.lineage)
 
     def command(self, *words: str | os.PathLike[str], herd: bool = True) -> tuple[str, ...]:
         """Returns a command as words; with `herd` it looks for relatives where this examination did."""

@@ -12,6 +12,7 @@ class Kind(enum.StrEnum):
 
     MISSING_BASE = "missing-base"
     LOOP = "loop"
+    MERGE_INTERRUPTED = "merge-interrupted"
     LOST_IMAGE = "lost-image"
     UNREADABLE = "unreadable"
     CORRUPT = "corrupt"
