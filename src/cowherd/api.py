@@ -13,18 +13,41 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError
 from cowherd.formats.qcow2.options import Qcow2Options
+from cowherd.herd.bind import Adopted
+from cowherd.herd.bind import adopt as bind
 from cowherd.herd.clone import Cloned, clone
-from cowherd.herd.faults import BindingImpossible, ContentChanging, DonorMissing, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.doctor.doctor import Diagnosis, doctor
+from cowherd.herd.doctor.finding import Finding
+from cowherd.herd.faults import (
+    BindingContradicted,
+    BindingImpossible,
+    ContentChanging,
+    DonorMissing,
+    DriftFound,
+    NotSealed,
+    UnsealRefused,
+)
+from cowherd.herd.flatten import flatten
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
+from cowherd.herd.gc import Garbage, gc
 from cowherd.herd.impact import Impact, impact
 from cowherd.herd.merge import Merged, MergeInterrupted, merge
 from cowherd.herd.merge_recover import Recovered, recover
 from cowherd.herd.merge_steps import MergeFailed
+from cowherd.herd.move import Move, move
+from cowherd.herd.overview import Overview, overview
 from cowherd.herd.pending import MergePending
 from cowherd.herd.plan import NotEnoughSpace, Repaired
+from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.rebind import rebind
+from cowherd.herd.relink import BaseNotFound, Relinked, relink
 from cowherd.herd.repair import RepairFailed, repair
+from cowherd.herd.retarget import retarget
 from cowherd.herd.seal import Sealed, seal, unseal
+from cowherd.herd.signing import KeyUnusable, SigningUnavailable, public_key
+from cowherd.herd.standing import Settled
+from cowherd.herd.trash import Restored, empty_trash, restore, trash, trashed
+from cowherd.herd.trashbox import Entry as TrashEntry
 from cowherd.herd.tree import Tree, tree
 from cowherd.herd.verify import Verified, verify
 from cowherd.image.disk import Disk
@@ -47,36 +70,52 @@ NewBackingFileError = rebase_job.NewBackingFileError
 PathName = str | os.PathLike[str]
 
 __all__ = [
+    "Adopted",
     "BackingLoop",
+    "BaseNotFound",
+    "BindingContradicted",
     "BindingImpossible",
     "CheckNotSupported",
     "CheckReport",
     "Cloned",
     "Comparison",
     "ContentChanging",
+    "Diagnosis",
     "Disk",
     "DonorMissing",
     "DriftFound",
+    "Finding",
+    "Garbage",
     "ImageInfo",
     "Impact",
+    "KeyUnusable",
     "Measurement",
     "MergeFailed",
     "MergeInterrupted",
     "MergePending",
     "Merged",
+    "Move",
     "NewBackingFileError",
     "NotEnoughSpace",
     "NotSealed",
+    "Overview",
+    "Promoted",
     "Protection",
     "Qcow2Options",
     "ReadFailed",
     "Recovered",
+    "Relinked",
     "RepairFailed",
     "Repaired",
+    "Restored",
     "Sealed",
+    "Settled",
+    "SigningUnavailable",
+    "TrashEntry",
     "Tree",
     "UnsealRefused",
     "Verified",
+    "bind",
     "chain_info",
     "check",
     "clone",
@@ -85,16 +124,29 @@ __all__ = [
     "convert",
     "create",
     "delete",
+    "doctor",
+    "empty_trash",
+    "flatten",
+    "gc",
     "image_info",
     "impact",
     "measure",
     "merge",
+    "move",
     "open",
+    "overview",
+    "promote",
+    "public_key",
     "rebase",
     "recover",
+    "relink",
     "repair",
     "resize",
+    "restore",
+    "retarget",
     "seal",
+    "trash",
+    "trashed",
     "tree",
     "unseal",
     "verify",

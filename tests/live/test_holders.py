@@ -12,7 +12,7 @@ import pytest
 
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.live import holders as module
-from cowherd.live.holders import Holder, Survey, describe, holders, naming_holders, survey
+from cowherd.live.holders import Holder, Survey, describe, holders, naming_holders, survey, writers
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
 from tests.qemu import Tool
@@ -186,3 +186,22 @@ def test_processes_out_of_sight_are_mentioned_where_nobody_else_is_seen(image: P
 def test_other_errors_pass_untouched() -> None:
     with pytest.raises(KeyError), naming_holders():
         raise KeyError("x")
+
+
+def test_writers_are_told_for_each_path_and_readers_are_not(tmp_path):
+    written, read, idle = (tmp_path / name for name in ("written", "read", "idle"))
+    for path in (written, read, idle):
+        path.write_bytes(b"x")
+    code = "import sys; w = open(sys.argv[1], 'r+b'); r = open(sys.argv[2], 'rb'); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(written), str(read)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        found = writers([written, read, idle, tmp_path / "gone"])
+        process.communicate()
+    assert {path: [holder.pid for holder in those] for path, those in found.items()} == {written: [process.pid]}
+
+
+def test_this_process_is_none_of_the_writers(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with open(tmp_path / "file", "r+b"):
+        assert writers([tmp_path / "file"]) == {}

@@ -55,6 +55,21 @@ class BindingImpossible(CowherdError):
         return f"{printable(self.overlay)} can't record a binding: {self.problem}"
 
 
+class BindingContradicted(CowherdError):
+    """An overlay is bound to other content than its base holds. Attributes: `overlay`, `base`."""
+
+    exit_code = 4
+
+    def __init__(self, overlay: str | os.PathLike[str], base: str | os.PathLike[str]):
+        self.overlay, self.base = Path(overlay), Path(base)
+
+    def __str__(self) -> str:
+        return (
+            f"{printable(self.overlay)} was made on other content than {printable(self.base)} holds: refusing to bind it. "
+            f"'cowherd move --repair' looks for the base it was made on; --force binds it to the one that is there"
+        )
+
+
 class UnsealRefused(BaseInUse):
     """A seal that dependents rely on was to be given up. Attributes: `base`, `dependents`."""
 

@@ -2,7 +2,7 @@
 
 A raw image has no magic, so a raw file counts only if an overlay names it as its backing file or it has a seal. Only headers are
 read, without locks, so that running machines don't matter. Directories reached through symbolic links and other file systems
-mounted below are not entered; name them to include them.
+mounted below are not entered; name them to include them. Nor are trash directories.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from cowherd.storage.hostfile import HostFile
 Key = tuple[int, int]
 """What makes two names the same file: (device, inode)."""
 
+TRASH = ".cowherd-trash"
+"""The directory that deleted images wait in; what lies there is no part of a herd."""
 LEVELS_BELOW_HOME = 1
 _SMALLEST_IMAGE = 72  # bytes of a version 2 header
 
@@ -35,6 +37,7 @@ class Image:
 
     `names` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in
     bytes, None where it is unknown, `disk_size` what the file occupies on the host. `problem`: why its header can't be trusted.
+    `dirty`: its last writer did not close it; `corrupt`: whoever used it last found its tables broken.
     """
 
     key: Key
@@ -45,6 +48,8 @@ class Image:
     backing: BackingReference | None = None
     binding: Binding | None = None
     problem: str | None = None
+    dirty: bool = False
+    corrupt: bool = False
 
     @property
     def path(self) -> Path:
@@ -155,7 +160,7 @@ def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> I
             continue
         for entry in listed:
             if entry.is_dir(follow_symlinks=False):
-                if (levels is None or level < levels) and _device_of(entry) == device:
+                if entry.name != TRASH and (levels is None or level < levels) and _device_of(entry) == device:
                     pending.append((entry.path, level + 1))
             elif _is_file(entry) and not _is_no_image(entry):
                 yield entry.path
@@ -209,7 +214,7 @@ def _qcow2(path: Path, key: Key, disk_size: int) -> Image:
         with HostFile.open(path, lock=None) as file:
             header = read_header(file)
         backing = header.backing if header.backing_name else None
-        image = Image(key, (path,), "qcow2", header.size, disk_size, backing)
+        image = Image(key, (path,), "qcow2", header.size, disk_size, backing, dirty=header.dirty, corrupt=header.corrupt)
     except CowherdError as error:
         return Image(key, (path,), "qcow2", None, disk_size, problem=str(error))
     try:

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -73,23 +73,33 @@ def seal(
     image_format: str | None = None,
     shadow: bool = False,
     bind: bool = False,
+    sign_with: str | os.PathLike[str] | None = None,
     herd: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> Sealed:
     """Seals `image` as it is now and brings its file to `level`, or as near to it as the host allows.
 
-    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. Sealing an image
-    again changes its level, and nothing else, if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a
-    process has the image open for writing, `ContentChanging` if it is written to meanwhile.
+    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. `sign_with` is the
+    file of an Ed25519 key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level,
+    and nothing else, if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open
+    for writing, `ContentChanging` if it is written to meanwhile.
     """
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
     require_none(lineage, [base], "seal")
-    return seal_found(lineage, base, level, shadow=shadow, bind=bind, progress=progress)
+    sign = _signer(sign_with) if sign_with is not None else None
+    return seal_found(lineage, base, level, shadow=shadow, bind=bind, sign=sign, progress=progress)
 
 
 def seal_found(
-    lineage: Lineage, base: Image, level: Protection, *, shadow: bool, bind: bool = False, progress: Progress | None = None
+    lineage: Lineage,
+    base: Image,
+    level: Protection,
+    *,
+    shadow: bool,
+    bind: bool = False,
+    sign: Callable[[SealRecord], SealRecord] | None = None,
+    progress: Progress | None = None,
 ) -> Sealed:
     """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`."""
     before = record_of(base)
@@ -97,10 +107,19 @@ def seal_found(
         if before and before.content_digest != held.digests.content_digest:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
         outcome = _record(lineage, base, held, before, level, shadow=shadow)
+        if sign:
+            outcome = replace(outcome, record=sign(outcome.record))
+            write_seal(outcome.seal, outcome.record, held.digests)
     if bind:
         bound, not_bound = _bind_children(lineage, base, outcome.record)
         return replace(outcome, bound=bound, not_bound=not_bound)
     return outcome
+
+
+def _signer(key: str | os.PathLike[str]) -> Callable[[SealRecord], SealRecord]:
+    from cowherd.herd.signing import signer
+
+    return signer(key)
 
 
 def reseal(lineage: Lineage, image: Image, held: Held) -> SealRecord:
@@ -167,7 +186,13 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
     _, digests = read_digests(path)
     with unprotected(image, record):
         yield
-    write_seal(path, replace(record, identity=settled(image.path), chain=_chain_files(lineage, image)), digests)
+    record_files(lineage, image, record, digests)
+
+
+def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
+    """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
+    record = replace(record, identity=settled(image.path), chain=_chain_files(lineage, image))
+    write_seal(image.seal or seal_path(image.path), record, digests)
 
 
 @contextlib.contextmanager
@@ -228,7 +253,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         protection.unprotect(image.path, mode_before)
     shadow_name = _kept_shadow(image.path, before) if before and unchanged else None
     if shadow and not shadow_name:
-        shadow_name = _make_shadow(image.path)
+        shadow_name = make_shadow(image.path)
     reached = min(protection.protect(image.path, level), level)
     record = SealRecord(
         seal_id=before.seal_id if before else uuid.uuid4().bytes,
@@ -243,6 +268,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         shadow=shadow_name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         made_by=made_by(),
+        signature=before.signature if before and unchanged else None,
     )
     path = image.seal or seal_path(image.path)
     write_seal(path, record, held.digests)
@@ -262,7 +288,8 @@ def _kept_shadow(path: Path, before: SealRecord) -> str | None:
     return before.shadow if before.shadow and path.with_name(before.shadow).exists() else None
 
 
-def _make_shadow(path: Path) -> str | None:
+def make_shadow(path: Path) -> str | None:
+    """Keeps a reflink copy of an image beside it and returns its name, None where the file system can't. Not yet recorded."""
     shadow = path.with_name(path.name + SHADOW_SUFFIX)
     if not copying.clone_file(path, shadow):
         return None

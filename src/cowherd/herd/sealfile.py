@@ -62,6 +62,14 @@ class ChainFile:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """Who vouches for a seal: an Ed25519 public key (32 bytes) and its signature (64 bytes); see `cowherd.herd.signing`."""
+
+    public_key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True)
 class SealRecord:
     """What a seal says apart from the digests of the blocks.
 
@@ -81,6 +89,7 @@ class SealRecord:
     shadow: str | None
     created: str
     made_by: str
+    signature: Signature | None = None
 
 
 def seal_path(image: str | os.PathLike[str]) -> Path:
@@ -194,7 +203,16 @@ def _to_json(record: SealRecord) -> dict[str, Any]:
         "shadow": record.shadow,
         "created": record.created,
         "made_by": record.made_by,
+        **_signature_to_json(record.signature),
     }
+
+
+def _signature_to_json(signature: Signature | None) -> dict[str, Any]:
+    return {"signature": {"key": signature.public_key.hex(), "value": signature.value.hex()}} if signature else {}
+
+
+def _signature_from_json(fields: dict[str, object] | None) -> Signature | None:
+    return None if fields is None else Signature(_digest(fields["key"], 32), _digest(fields["value"], 64))
 
 
 def _chain_to_json(file: ChainFile) -> dict[str, Any]:
@@ -223,6 +241,7 @@ def _from_json(fields: dict[str, Any]) -> SealRecord:
         shadow=shadow,
         created=_text(fields["created"]),
         made_by=_text(fields["made_by"]),
+        signature=_signature_from_json(_object(fields["signature"]) if "signature" in fields else None),
     )
 
 

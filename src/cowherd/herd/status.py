@@ -1,4 +1,4 @@
-"""The eight things that verify can say of an image."""
+"""The nine things that verify can say of an image."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Status(enum.StrEnum):
     DRIFTED = "drifted"
     REPLACED = "replaced"
     BINDING_MISMATCH = "binding-mismatch"
+    UNTRUSTED = "untrusted"
     MERGE_INTERRUPTED = "merge-interrupted"
     MISSING_BASE = "missing-base"
 

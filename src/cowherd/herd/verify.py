@@ -44,6 +44,7 @@ def verify(
     *,
     full: bool = False,
     refresh_seals: bool = False,
+    trusted: Sequence[bytes] = (),
     herd: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> list[Verified]:
@@ -51,9 +52,10 @@ def verify(
 
     The quick form compares the identities of files, and reads no data. With `full` the content of every sealed image met is
     read and compared; with `refresh_seals` too, a seal whose content is found unchanged then knows the file as it is now.
+    With `trusted`, Ed25519 public keys of 32 bytes, every base must have a seal that is signed by one of them.
     Bases come before their overlays. Raises `HostFileError` for an image that is not there.
     """
-    checker = Checker(full=full, refresh_seals=refresh_seals, progress=progress)
+    checker = Checker(full=full, refresh_seals=refresh_seals, trusted=tuple(trusted), progress=progress)
     if not images:
         lineage = survey(herd or ["."])
         gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
@@ -70,8 +72,10 @@ def verify(
 class Checker:
     """Checks images of one herd, each only once, and reads the content of each only once."""
 
-    def __init__(self, *, full: bool, refresh_seals: bool = False, progress: Progress | None = None):
-        self.full, self.refresh_seals, self.progress = full, refresh_seals, progress
+    def __init__(
+        self, *, full: bool, refresh_seals: bool = False, trusted: tuple[bytes, ...] = (), progress: Progress | None = None
+    ):
+        self.full, self.refresh_seals, self.trusted, self.progress = full, refresh_seals, trusted, progress
         self._conditions: dict[Key, Condition] = {}
         self._changed: dict[Key, int] = {}
         self._contents: dict[Key, bytes] = {}
@@ -110,11 +114,26 @@ class Checker:
         seen = self._merges(lineage).concerning(image)
         if seen:
             return Condition(Status.TOUCHED if seen.running else Status.MERGE_INTERRUPTED, describe(seen))
+        untrusted = self._of_signature(lineage, image) if self.trusted else None
+        if untrusted:
+            return Condition(Status.UNTRUSTED, untrusted)
         if image.seal is None:
             return self._of_overlay(lineage, image)
         quick = condition(lineage, image)
         found = self._read_again(lineage, image, quick) if self.full and quick.status is not Status.MISSING_BASE else quick
         return found if self.full else max(found, self._of_binding(lineage, image), key=_severity)
+
+    def _of_signature(self, lineage: Lineage, image: Image) -> str | None:
+        """Returns why nobody who is trusted vouches for an image that is sealed or that others stand on."""
+        from cowherd.herd.signing import problem_of
+
+        try:
+            record = record_of(image)
+        except CowherdError as error:
+            return str(error)
+        if record:
+            return problem_of(record, self.trusted)
+        return "others stand on it, and it is not sealed" if lineage.children(image) else None
 
     def _of_overlay(self, lineage: Lineage, image: Image) -> Condition:
         base = lineage.parent(image)

@@ -14,7 +14,7 @@ from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
 from cowherd.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _PROC = Path("/proc")
 _COMMAND_LINE_LENGTH = 120
@@ -75,6 +75,45 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         else:
             found += [holder] if holder else []
     return Survey(tuple(found), unreadable)
+
+
+def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder, ...]]:
+    """Returns, for those of `paths` that another process has open for writing, who does; /proc is looked through only once.
+
+    A path that leads nowhere has no writers. Raises `HostFileError` where /proc can't be looked at.
+    """
+    wanted: dict[tuple[str, int, int], list[Path]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            wanted.setdefault(_key(os.stat(path)), []).append(Path(path))
+    found: dict[Path, tuple[Holder, ...]] = {}
+    for pid in _processes() if wanted else ():
+        for key in _open_in(pid) & set(wanted) if pid != os.getpid() else ():
+            with contextlib.suppress(PermissionError):  # it changed its user since its descriptors were listed
+                holder = _look_into(pid, key)
+                if holder and holder.writing:
+                    found |= {path: (*found.get(path, ()), holder) for path in wanted[key]}
+    return found
+
+
+def _processes() -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(_PROC) if name.isdecimal())
+    except OSError as error:
+        raise HostFileError(_PROC, "look through", error) from error
+
+
+def _open_in(pid: int) -> set[tuple[str, int, int]]:
+    """Returns the files that a process has open, none if it may not be looked into or has ended."""
+    keys = set()
+    try:
+        descriptors = os.listdir(_PROC / str(pid) / "fd")
+    except OSError:
+        return set()
+    for name in descriptors:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            keys.add(_key(os.stat(_PROC / str(pid) / "fd" / name)))
+    return keys
 
 
 def describe(holder: Holder) -> str:

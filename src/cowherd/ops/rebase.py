@@ -56,12 +56,14 @@ def rebase(
     unsafe: bool = False,
     compress: bool = False,
     force_share: bool = False,
+    differs: Ranges | None = None,
     progress: Progress | None = None,
 ) -> Rebased:
     """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
 
     Unless `unsafe`, the overlay shows the same content afterwards; with `unsafe` only the name is changed, and no backing file is
-    opened. `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use.
+    opened. `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of
+    the guest ranges `differs` both backing files are known to show the same, and nothing is read.
     `progress` is called with (bytes looked at, bytes in all).
 
     Raises `InvalidRequest`, `NewBackingFileError`, and what opening the overlay's chain raises.
@@ -75,12 +77,32 @@ def rebase(
         if not unsafe:
             new = None if reference is None else _open_new(disk, reference, force_share=force_share)
             try:
-                done = _Shielding(disk, top, new, compress=compress).run(progress)
+                done = _Shielding(disk, top, new, compress=compress, differs=differs).run(progress)
             finally:
                 if new is not None:
                     new.close()
         top.set_backing(reference)
     return done
+
+
+def doubtful_bytes(
+    overlay: str | os.PathLike[str],
+    backing: str | None,
+    *,
+    format: str | None = None,
+    backing_format: str | None = None,
+    differs: Ranges | None = None,
+) -> int:
+    """Returns how many bytes a safe rebase with these arguments would compare, and at most write. Reads tables only."""
+    reference = BackingReference(backing, backing_format) if backing else None
+    with open_disk(overlay, format=format) as disk:
+        top = _checked(disk, reference, compress=False)
+        new = None if reference is None else _open_new(disk, reference, force_share=False)
+        try:
+            return _Shielding(disk, top, new, compress=False, differs=differs).doubtful()
+        finally:
+            if new is not None:
+                new.close()
 
 
 def _checked(disk: Disk, reference: BackingReference | None, *, compress: bool) -> Qcow2:
@@ -130,10 +152,15 @@ class _Change(NamedTuple):
 class _Shielding:
     """Writes into an overlay what its old backing file shows and its new one would not."""
 
-    def __init__(self, disk: Disk, top: Qcow2, new: Disk | None, *, compress: bool):
+    def __init__(self, disk: Disk, top: Qcow2, new: Disk | None, *, compress: bool, differs: Ranges | None = None):
         self.disk, self.header, self.new, self.compress = disk, top.header, new, compress
         # The overlay's own tables change meanwhile; what lies under it does not, and may be read by several threads.
         self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
+        self.differs = differs
+
+    def doubtful(self) -> int:
+        """Returns the bytes of all pieces."""
+        return sum(piece.end - piece.start for piece in self._pieces(self.disk.size))
 
     def run(self, progress: Progress | None) -> Rebased:
         """Does all of it; the overlay is durable on return."""
@@ -159,6 +186,8 @@ class _Shielding:
         for start, end in both.windows(size):
             old, new = both.covers(start, end)
             doubtful = ext.ranges_of(old[~both.known_equal(old, new)])
+            if self.differs is not None:
+                doubtful = ext.intersect(doubtful, self.differs)
             for ranges, compress in self._whole_units(doubtful, self._owned(start, end)):
                 yield from (_Piece(first, last, compress) for first, last in chunks(ranges, CHUNK_BYTES))
 

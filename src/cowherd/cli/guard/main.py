@@ -18,9 +18,20 @@ COMMANDS = {
     "unseal": "give up a seal",
     "verify": "check seals and bindings along whole chains",
     "impact": "say which overlays a changed base hits, and where",
+    "repair": "bring a changed base back, or keep the change from its overlays",
     "merge": "put an overlay's content into its base, and keep it from the other overlays",
     "recover": "finish or take back merges that were interrupted",
-    "repair": "bring a changed base back, or keep the change from its overlays",
+    "doctor": "say everything that is wrong in a herd, worst first, each with its remedy",
+    "bind": "make overlays that others made know what they stand on",
+    "move": "move an image with all that names it; find bases that were moved by hand",
+    "rename": "give an image another name",
+    "delete": "move images that nothing needs to the trash",
+    "trash": "show what was deleted, bring it back, or remove it for good",
+    "gc": "list what a herd could do without, and what each would free",
+    "report": "write one HTML page about a herd",
+    "promote": "freeze a machine's disk as a sealed base",
+    "flatten": "make an overlay stand alone",
+    "retarget": "make overlays stand on another base, with their content kept",
 }
 
 _EPILOG = """\

@@ -35,6 +35,7 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("--shadow", action="store_true", help="keep a reflink copy, which costs no space, to repair from")
     parser.add_argument("--bind", action="store_true", help="also record the seal in the overlays of BASE that are there already")
+    parser.add_argument("--sign", metavar="KEY", help="sign the seal with the Ed25519 private key in this file (PEM or OpenSSH)")
     parser.add_argument("--format", metavar="FMT", help="the format of BASE, where no overlay records it")
     parser.add_herd()
 
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> Report:
         image_format=arguments.format,
         shadow=arguments.shadow,
         bind=arguments.bind,
+        sign_with=arguments.sign,
         herd=arguments.herd,
         progress=progress(f"sealing {shown(arguments.base)}"),
     )
@@ -70,6 +72,7 @@ def _document(done: Sealed) -> dict[str, Any]:
         "shadow": done.record.shadow,
         "shadow_problem": done.shadow_problem,
         "anew": done.anew,
+        "signed_by": done.record.signature.public_key.hex() if done.record.signature else None,
         "bound": [os.fspath(path) for path in done.bound],
         "not_bound": [{"path": os.fspath(path), "problem": problem} for path, problem in done.not_bound],
     }
@@ -80,10 +83,10 @@ def _line(done: Sealed) -> str:
     shadow = f", shadow {record.shadow}" if record.shadow else ""
     bound = f", {len(done.bound)} overlay(s) bound" if done.bound else ""
     before = "" if done.anew else " (it was sealed before, and its content is the same)"
+    signed = f", signed by {record.signature.public_key.hex()[:16]}" if record.signature else ""
     digest = record.content_digest.hex()[:16]
-    return (
-        f"{shown(done.image)}: sealed, {human_size(record.size)}, content {digest}, {record.level.label}{shadow}{bound}{before}"
-    )
+    more = f"{shadow}{signed}{bound}{before}"
+    return f"{shown(done.image)}: sealed, {human_size(record.size)}, content {digest}, {record.level.label}{more}"
 
 
 def _notes(done: Sealed) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def configure(parser: Parser) -> None:
         "touched: the file is not as the seal left it, and only --full can say whether its content is\n"
         "drifted: the content is not as sealed                replaced: another file has taken the base's name\n"
         "binding-mismatch: the overlay was made on other content than its base is sealed with\n"
-        "missing-base: a backing file is not there",
+        "missing-base: a backing file is not there             untrusted: no key given with --trusted vouches for a base",
         "cowherd verify web.qcow2\ncowherd verify --full --herd /var/lib/libvirt/images",
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="what to check (default: the herd)")
@@ -34,11 +34,19 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--refresh", action="store_true", help="with --full: where only the file was touched, record that in the seal"
     )
+    parser.add_argument(
+        "--trusted",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="the file of an Ed25519 public key; every base must have a seal signed by one of them (may be repeated)",
+    )
     parser.add_herd()
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
+    from cowherd.herd.signing import public_key
     from cowherd.herd.verify import verify
 
     if arguments.refresh and not arguments.full:
@@ -47,6 +55,7 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.images,
         full=arguments.full,
         refresh_seals=arguments.refresh,
+        trusted=[public_key(path) for path in arguments.trusted],
         herd=arguments.herd,
         progress=progress("reading"),
     )

@@ -1,0 +1,71 @@
+"""`cowherd bind`: adopting overlays that others made."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress
+from cowherd.text import shown
+
+if TYPE_CHECKING:
+    from cowherd.herd.bind import Adopted
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Makes overlays that others made know what they stand on: the base's format is recorded where it is not, the base is\n"
+        "sealed if it is not, and the overlay gets a binding, its own record of what its base held. A directory stands for\n"
+        "every overlay in it that has no binding. The content of the base now counts as right: look at the machines first.",
+        "cowherd bind /var/lib/libvirt/images\ncowherd bind web.qcow2 --format raw",
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="an overlay, or a directory")
+    parser.add_argument("--format", metavar="FMT", help="the base's format, for overlays that record none")
+    parser.add_argument("--no-seal", action="store_true", help="leave unsealed bases, and so their overlays, alone")
+    parser.add_argument("--force", action="store_true", help="also bind overlays that were made on other content")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.bind import adopt
+
+    done = adopt(
+        arguments.images,
+        base_format=arguments.format,
+        seal_bases=not arguments.no_seal,
+        force=arguments.force,
+        herd=arguments.herd,
+        progress=progress("sealing"),
+    )
+    failed = [one.problem for one in done if one.problem]
+    lines = [_line(one) for one in done if not one.problem] or ([] if failed else ["nothing to bind"])
+    return Report(
+        {"overlays": [_document(one) for one in done]},
+        tuple(lines),
+        tuple(f"cowherd: {problem}" for problem in failed),
+        exit_code=max((problem.exit_code for problem in failed), default=0),
+    )
+
+
+def _line(one: Adopted) -> str:
+    assert one.base is not None
+    did = [f"bound to {shown(one.base)}"]
+    did += ["which was sealed"] if one.sealed_now else []
+    did += [f"its format recorded as {one.format_recorded}"] if one.format_recorded else []
+    return f"{shown(one.overlay)}: {', '.join(did)}"
+
+
+def _document(one: Adopted) -> dict[str, Any]:
+    return {
+        "overlay": os.fspath(one.overlay),
+        "base": os.fspath(one.base) if one.base else None,
+        "bound": one.binding is not None,
+        "content_digest": one.binding.content_digest.hex() if one.binding else None,
+        "sealed_now": one.sealed_now,
+        "format_recorded": one.format_recorded,
+        "problem": str(one.problem) if one.problem else None,
+    }

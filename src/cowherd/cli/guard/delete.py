@@ -1,0 +1,41 @@
+"""`cowherd delete`: images that nothing needs go to the trash."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report
+from cowherd.sizes import human_size
+from cowherd.text import shown
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Moves images, with their seals, into the trash beside them (.cowherd-trash), from where 'cowherd trash restore' brings\n"
+        "them back as they were. Refused (exit code 3) while an overlay that is not deleted with them stands on one, and while\n"
+        "a machine has one open.",
+        "cowherd delete old-web.qcow2 --herd /srv/vms",
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to delete")
+    parser.add_argument("--force", action="store_true", help="even though overlays stand on it, which can't be read then")
+    parser.add_argument("--purge", action="store_true", help="for good, and not into the trash; sealed images only with --force")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.trash import purge, trash
+
+    if arguments.purge:
+        gone = purge(arguments.images, force=arguments.force, herd=arguments.herd)
+        lines = tuple(f"{shown(path)}: deleted, {human_size(size)} freed" for path, size in gone)
+        document = [{"path": os.fspath(path), "id": None, "freed_bytes": size} for path, size in gone]
+        return Report({"deleted": document}, lines)
+    entries = trash(arguments.images, force=arguments.force, herd=arguments.herd)
+    lines = tuple(
+        f"{shown(entry.path)}: in the trash; 'cowherd trash restore {shown(entry.path)}' brings it back" for entry in entries
+    )
+    return Report({"deleted": [{"path": os.fspath(entry.path), "id": entry.id, "freed_bytes": 0} for entry in entries]}, lines)

@@ -1,0 +1,87 @@
+"""`cowherd doctor`: everything that is wrong in a herd, worst first, each with its remedy."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress
+from cowherd.text import printable, shown
+
+if TYPE_CHECKING:
+    from cowherd.herd.doctor.doctor import Diagnosis
+    from cowherd.herd.doctor.finding import Finding
+
+FOUND = 4
+_LONGEST_CHAIN = 16
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Examines the images under some directories and says everything that is wrong with them, worst first, each with the\n"
+        "command that puts it right. Nothing is changed. Headers and the records of seals are read, so it is quick; --full also\n"
+        "reads the content of sealed images and every table.\n\n"
+        "The exit code is 4 if something is wrong; notes, which are marked so, leave it 0.",
+        "cowherd doctor /var/lib/libvirt/images",
+    )
+    parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_argument("--full", action="store_true", help="also read the content of sealed images, and all tables")
+    parser.add_argument(
+        "--longest-chain",
+        type=int,
+        default=_LONGEST_CHAIN,
+        metavar="N",
+        help=f"how many images a chain may have (default: {_LONGEST_CHAIN})",
+    )
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.doctor.doctor import doctor
+
+    found = doctor(
+        [*arguments.directories, *arguments.herd],
+        full=arguments.full,
+        longest_chain=arguments.longest_chain,
+        progress=progress("reading"),
+    )
+    return Report(_document(found), tuple(_lines(found)), exit_code=0 if found.healthy else FOUND)
+
+
+def _lines(found: Diagnosis) -> Iterator[str]:
+    for finding in found.findings:
+        note = "note: " if finding.kind.is_note else ""
+        yield f"{note}{finding.kind.value}: {shown(finding.path)}: {finding.detail}"
+        if finding.remedy:
+            yield f"    {printable(shlex.join(finding.remedy))}"
+    wrong = sum(not finding.kind.is_note for finding in found.findings)
+    notes = len(found.findings) - wrong
+    yield f"{found.images} image(s): {wrong or 'nothing'} wrong" + (f", {notes} note(s)" if notes else "")
+    if not found.full:
+        yield "neither content nor all tables were read; --full does"
+
+
+def _document(found: Diagnosis) -> dict[str, Any]:
+    return {
+        "directories": [os.fspath(directory) for directory in found.directories],
+        "images": found.images,
+        "healthy": found.healthy,
+        "full": found.full,
+        "findings": [_finding(finding) for finding in found.findings],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind.value,
+        "note": finding.kind.is_note,
+        "path": os.fspath(finding.path),
+        "detail": finding.detail,
+        "remedy": list(finding.remedy),
+    }

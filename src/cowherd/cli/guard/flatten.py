@@ -1,0 +1,35 @@
+"""`cowherd flatten`: making an overlay stand alone."""
+
+from __future__ import annotations
+
+import argparse
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.settled import settled_document, settled_line
+from cowherd.text import shown
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Copies into OVERLAY everything that it shows through its base, and makes it stand alone. What it shows, and what\n"
+        "stands on it, stays the same. Free space is checked first; interrupted, it can be run again.",
+        "cowherd flatten web.qcow2 --dry-run",
+    )
+    parser.add_argument("overlay", metavar="OVERLAY", help="an overlay that no running machine has open")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be copied at most, and change nothing")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.flatten import flatten
+
+    done = flatten(
+        arguments.overlay,
+        dry_run=arguments.dry_run,
+        herd=arguments.herd,
+        progress=progress(f"flattening {shown(arguments.overlay)}"),
+    )
+    return Report(settled_document(done), (settled_line(done),))

@@ -1,0 +1,52 @@
+"""`cowherd gc`: what a herd could do without."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report
+from cowherd.sizes import human_size
+from cowherd.text import printable, shown
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Lists what the herd in some directories could do without, the bytes that each would free, and the command for it:\n\n"
+        "leftover: files of interrupted work, seals of images that are gone     trashed: what lies in the trash\n"
+        "orphan: overlays whose base is gone     unused-base: sealed images that no overlay here stands on\n\n"
+        "Nothing is removed, except leftovers with --clean. Overlays elsewhere are not known of: name their directories too.",
+        "cowherd gc /srv/vms /srv/bases",
+    )
+    parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_argument("--clean", action="store_true", help="remove the leftovers, and nothing else")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.herd.gc import clean, gc
+
+    found = gc([*arguments.directories, *arguments.herd])
+    removed = clean(found) if arguments.clean else []
+    lines = []
+    for one in found:
+        lines.append(f"{one.sort.value}: {shown(one.path)}: {human_size(one.frees)}, {one.detail}")
+        lines.append("    removed" if one in removed else f"    {printable(shlex.join(one.remedy))}")
+    document = [
+        {
+            "kind": one.sort.value,
+            "path": os.fspath(one.path),
+            "detail": one.detail,
+            "frees": one.frees,
+            "remedy": list(one.remedy),
+            "removed": one in removed,
+        }
+        for one in found
+    ]
+    total = sum(one.frees for one in found)
+    lines.append(f"{len(found)} thing(s), {human_size(total)}" if found else "nothing to remove")
+    return Report({"garbage": document, "frees": total}, tuple(lines))

@@ -1,0 +1,35 @@
+"""How `move` and `rename` show what they did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cowherd.cli.guard.output import Report
+from cowherd.sizes import human_size
+from cowherd.text import shown
+
+if TYPE_CHECKING:
+    from cowherd.herd.move import Move
+
+
+def move_report(plan: Move, *, done: bool) -> Report:
+    """Returns a move, done or only planned, as a report."""
+    document = {
+        "source": os.fspath(plan.source),
+        "target": os.fspath(plan.target),
+        "overlays": [os.fspath(overlay.path) for overlay in plan.overlays],
+        "copied_bytes": plan.copied_bytes,
+        "done": done,
+    }
+    return Report(document, tuple(_lines(plan, done)))
+
+
+def _lines(plan: Move, done: bool) -> Iterator[str]:
+    copied = f", {human_size(plan.copied_bytes)} to be copied" if plan.copied_bytes else ""
+    yield f"{shown(plan.source)} {'is now' if done else 'would become'} {shown(plan.target)}{'' if done else copied}"
+    for overlay in plan.overlays:
+        yield f"  {shown(overlay.path)} {'names it there' if done else 'would be rewritten'}"
+    if not done:
+        yield "nothing was changed (--dry-run)"

@@ -1,0 +1,63 @@
+"""`cowherd promote`: freezing a machine's disk as a sealed base."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress
+from cowherd.sizes import human_size
+from cowherd.text import shown
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Makes NEWBASE, a sealed image that nobody writes to, from what OVERLAY holds now. By default it is a copy that stands\n"
+        "alone, and OVERLAY stays as it is. With --chained nothing is copied: the file itself becomes NEWBASE, with the chain\n"
+        "that it has, and an empty overlay of it takes the name OVERLAY, so that the machine goes on from there.",
+        "cowherd promote web.qcow2 web-golden.qcow2\ncowherd promote web.qcow2 web-2026-11.qcow2 --chained",
+    )
+    parser.add_argument("overlay", metavar="OVERLAY", help="a machine's disk, which no running machine has open")
+    parser.add_argument("base", metavar="NEWBASE", help="the base to make; it must not be there yet")
+    parser.add_argument("--chained", action="store_true", help="keep the chain, copy nothing, and put a new overlay in its place")
+    parser.add_argument("--compress", action="store_true", help="compress the copy")
+    parser.add_argument(
+        "--level",
+        choices=("recorded", "readonly", "immutable"),
+        default="readonly",
+        help="how well the base is to be protected (default: readonly)",
+    )
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.errors import InvalidRequest
+    from cowherd.herd.promote import promote
+    from cowherd.storage.protection import Protection
+
+    if arguments.chained and arguments.compress:
+        raise InvalidRequest("--compress is for a copy; with --chained nothing is copied")
+    done = promote(
+        arguments.overlay,
+        arguments.base,
+        chained=arguments.chained,
+        level=Protection.from_label(arguments.level),
+        compress=arguments.compress,
+        herd=arguments.herd,
+        progress=progress(f"making {shown(arguments.base)}"),
+    )
+    record = done.sealed.record
+    lines = [f"{shown(done.base)}: a base of {human_size(record.size)}, sealed, {record.level.label}"]
+    if done.overlay:
+        lines.append(f"{shown(done.overlay)}: a new overlay of it, in the place of the disk")
+    document = {
+        "base": os.fspath(done.base),
+        "content_digest": record.content_digest.hex(),
+        "level": record.level.label,
+        "overlay": os.fspath(done.overlay) if done.overlay else None,
+        "copied_bytes": done.copied_bytes,
+    }
+    return Report(document, tuple(lines))

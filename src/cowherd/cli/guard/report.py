@@ -1,0 +1,41 @@
+"""`cowherd report`: a herd as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress
+from cowherd.text import shown
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Writes one HTML page about the herd in some directories: lineage, disk use, health with remedies, and where bases have\n"
+        "drifted. It needs no other file, loads nothing and runs no script. The exit code is 0 whatever it shows.",
+        "cowherd report -o herd.html /srv/vms",
+    )
+    parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the page to write; one that is there is replaced")
+    parser.add_argument("--full", action="store_true", help="read the content of all sealed images, and all tables")
+    parser.add_herd()
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    from cowherd.cli.guard.page import page
+    from cowherd.herd.overview import overview
+    from cowherd.storage.atomic import write_atomically
+
+    seen = overview([*arguments.directories, *arguments.herd], full=arguments.full, progress=progress("reading"))
+    write_atomically(arguments.output, page(seen).encode("utf-8"))
+    document = {
+        "page": os.path.abspath(arguments.output),
+        "images": len(seen.tree.nodes),
+        "findings": len(seen.diagnosis.findings),
+        "healthy": seen.diagnosis.healthy,
+        "drifts": len(seen.drifts),
+    }
+    return Report(document, (f"{shown(arguments.output)}: {len(seen.tree.nodes)} image(s)",))

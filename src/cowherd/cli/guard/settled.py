@@ -1,0 +1,31 @@
+"""How `flatten` and `retarget` show what they did."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from cowherd.sizes import human_size
+from cowherd.text import shown
+
+if TYPE_CHECKING:
+    from cowherd.herd.standing import Settled
+
+
+def settled_document(done: Settled) -> dict[str, Any]:
+    """Returns it as plain values."""
+    return {
+        "overlay": os.fspath(done.overlay),
+        "base": os.fspath(done.base) if done.base else None,
+        "read_bytes": done.read_bytes,
+        "written_bytes": done.written_bytes,
+        "done": done.done,
+    }
+
+
+def settled_line(done: Settled) -> str:
+    """Returns it as a line for people."""
+    if not done.done:
+        return f"{shown(done.overlay)}: up to {human_size(done.written_bytes)} to be copied; nothing was changed (--dry-run)"
+    where = f"stands on {shown(done.base)}" if done.base else "stands alone"
+    return f"{shown(done.overlay)}: {where}; {human_size(done.written_bytes)} written"

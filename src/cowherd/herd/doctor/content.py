@@ -1,0 +1,109 @@
+"""Checks of what images hold: seals, bindings, and whether anybody is writing to a base right now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cowherd.errors import CowherdError, ImageInUse
+from cowherd.herd.condition import record_of
+from cowherd.herd.doctor.examination import Examination
+from cowherd.herd.doctor.finding import Finding, Kind
+from cowherd.herd.faults import ContentChanging
+from cowherd.herd.pending import describe as describe_merge
+from cowherd.herd.scan import Image
+from cowherd.herd.status import Status
+from cowherd.herd.verify import Verified
+from cowherd.live.holders import describe
+from cowherd.storage import protection
+from cowherd.storage.protection import Protection
+from cowherd.text import printable
+
+_KINDS = {
+    Status.DRIFTED: Kind.DRIFTED,
+    Status.REPLACED: Kind.REPLACED,
+    Status.TOUCHED: Kind.TOUCHED,
+    Status.BINDING_MISMATCH: Kind.BINDING_MISMATCH,
+}
+
+
+def lost_images(exam: Examination) -> Iterator[Finding]:
+    """Images of which only the seal is left."""
+    for path in exam.lineage.orphans:
+        detail = "its seal is there, but it is not"
+        yield Finding(Kind.LOST_IMAGE, path, detail, exam.command("cowherd", "unseal", path))
+
+
+def interrupted_merges(exam: Examination) -> Iterator[Finding]:
+    """Merges that were interrupted, each once."""
+    for seen in exam.merges.journals:
+        if not seen.running:
+            remedy = exam.command("cowherd", "recover", seen.path.parent, herd=False)
+            yield Finding(Kind.MERGE_INTERRUPTED, seen.path, describe_merge(seen), remedy)
+
+
+def drift(exam: Examination) -> Iterator[Finding]:
+    """Sealed images that are not as sealed, and overlays made on other content; not what merely stands on such an image."""
+    for image in exam.images:
+        if exam.merges.concerning(image):
+            continue
+        try:
+            found = exam.checker.check(exam.lineage, image)
+        except (ImageInUse, ContentChanging) as error:
+            yield Finding(Kind.NOT_READ, image.path, f"its content can't be read now: {error}")
+            continue
+        own = image.seal is not None or found.status is Status.BINDING_MISMATCH
+        if own and found.status in _KINDS:
+            yield _drifted(exam, image, found)
+
+
+def _drifted(exam: Examination, image: Image, found: Verified) -> Finding:
+    kind, remedy = _KINDS[found.status], exam.command("cowherd", "verify", "--full", "--refresh", image.path)
+    if _seal_is_damaged(image):
+        remedy = exam.command("cowherd", "unseal", "--force", image.path)
+    elif kind is Kind.DRIFTED or (kind is Kind.REPLACED and exam.full):
+        remedy = exam.command("cowherd", "repair", image.path)
+    elif kind is Kind.BINDING_MISMATCH and image.binding:
+        remedy = exam.command("cowherd", "move", "--repair", image.path)
+    return Finding(kind, image.path, found.detail, remedy)
+
+
+def _seal_is_damaged(image: Image) -> bool:
+    try:
+        record_of(image)
+    except CowherdError:
+        return True
+    return False
+
+
+def written_now(exam: Examination) -> Iterator[Finding]:
+    """Bases that a process has open for writing while overlays stand on them."""
+    for base in exam.bases:
+        for holder in exam.written.get(base.path, ()):
+            detail = (
+                f"{describe(holder)} has it open for writing, and {len(exam.lineage.dependents(base))} overlay(s) stand on it"
+            )
+            yield Finding(Kind.WRITTEN_NOW, base.path, f"{detail}; stop that process")
+
+
+def unprotected_bases(exam: Examination) -> Iterator[Finding]:
+    """Bases that nothing keeps from being changed: without a seal, or sealed and writable."""
+    for base in exam.bases:
+        if base.problem or exam.lineage.broken(base) or exam.lineage.in_loop(base):
+            continue
+        remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.path)
+        hit = len(exam.lineage.dependents(base))
+        if base.seal is None:
+            detail = f"{hit} overlay(s) stand on it, and nothing records what it holds"
+            yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
+        elif protection.current(base.path) is Protection.RECORDED:
+            detail = f"{hit} overlay(s) stand on it, and everybody who may write to its file can"
+            yield Finding(Kind.WRITABLE_BASE, base.path, detail, remedy)
+
+
+def unbound(exam: Examination) -> Iterator[Finding]:
+    """Overlays of sealed bases that don't know what they stand on."""
+    for image in exam.images:
+        base = exam.lineage.parent(image)
+        if base and base.seal and image.binding is None and image.problem is None and image.format == "qcow2":
+            detail = f"it has no binding to its sealed base {printable(base.path)}"
+            yield Finding(Kind.UNBOUND, image.path, detail, exam.command("cowherd", "bind", image.path))

@@ -1,0 +1,72 @@
+"""Examining a herd: every check in turn, what they find sorted worst first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.herd.doctor import content, files, links
+from cowherd.herd.doctor.examination import Examination
+from cowherd.herd.doctor.finding import Finding
+from cowherd.herd.lineage import survey
+from cowherd.herd.verify import Checker
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+LONGEST_CHAIN = 16
+
+CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
+    links.missing_bases,
+    links.loops,
+    links.unrecorded_formats,
+    links.names,
+    links.deep_chains,
+    links.smaller_bases,
+    content.interrupted_merges,
+    content.lost_images,
+    content.drift,
+    content.written_now,
+    content.unprotected_bases,
+    content.unbound,
+    files.unreadable,
+    files.marks,
+    files.tables,
+    files.copied_bases,
+)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found in the herd of `directories`, worst first; `images` counts what was looked at."""
+
+    directories: tuple[Path, ...]
+    images: int
+    findings: tuple[Finding, ...]
+    full: bool
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there are notes at most."""
+        return all(finding.kind.is_note for finding in self.findings)
+
+
+def doctor(
+    directories: Sequence[str | os.PathLike[str]] = (),
+    *,
+    full: bool = False,
+    longest_chain: int = LONGEST_CHAIN,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Examines the herd in `directories` (the current one by default); changes nothing.
+
+    The quick form reads headers and the records of seals, and the tables of a few overlays; `full` also reads the content of
+    sealed images and the tables of all. Raises `HostFileError` where /proc can't be looked at.
+    """
+    lineage = survey(directories or ["."])
+    exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain)
+    found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
+    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.images), tuple(found), full)

@@ -1,0 +1,106 @@
+"""Checks of image files themselves: headers, the marks that QEMU leaves, tables, and overlays that have copied their base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cowherd.errors import CowherdError
+from cowherd.herd.doctor.examination import Examination
+from cowherd.herd.doctor.finding import Finding, Kind
+from cowherd.herd.scan import Image
+from cowherd.sizes import human_size
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.image.disk import Disk
+
+_MOST = 0.9
+_SMALL = 1 << 20  # sharing less than this is not worth a word
+
+
+def unreadable(exam: Examination) -> Iterator[Finding]:
+    """Images whose header can't be trusted, and files that can't be looked at."""
+    for image in exam.images:
+        if image.problem:
+            yield Finding(Kind.UNREADABLE, image.path, f"{image.problem}; a copy of it may be all that helps")
+    for path in exam.lineage.unreadable:
+        yield Finding(Kind.UNREADABLE, path, "it could not be looked at: it may be an overlay; run as somebody who may read it")
+
+
+def marks(exam: Examination) -> Iterator[Finding]:
+    """Images that are marked corrupt, or that were not closed by their last writer, who is gone."""
+    for image in exam.images:
+        remedy = exam.command("qemu-img", "check", "-r", "all", image.path, herd=False)
+        if image.corrupt:
+            yield Finding(Kind.CORRUPT, image.path, "it is marked corrupt: nobody may write to it", remedy)
+        elif image.dirty and image.path not in exam.written:
+            yield Finding(Kind.DIRTY, image.path, "its last writer did not close it; its refcounts may be wrong", remedy)
+
+
+def tables(exam: Examination) -> Iterator[Finding]:
+    """Images whose tables contradict each other, or that hold clusters which nothing uses. Only in a full examination."""
+    if not exam.full:
+        return
+    for image in exam.images:
+        if image.format == "qcow2" and not image.problem and not image.corrupt and image.path not in exam.written:
+            yield from _of_tables(exam, image)
+
+
+def _of_tables(exam: Examination, image: Image) -> Iterator[Finding]:
+    from cowherd.ops.check import check
+
+    try:
+        report = check(image.path, format="qcow2")
+    except CowherdError as error:
+        yield Finding(Kind.UNREADABLE, image.path, f"its tables can't be checked: {error}")
+        return
+    if report.corruptions:
+        remedy = exam.command("qemu-img", "check", "-r", "all", image.path, herd=False)
+        yield Finding(Kind.DAMAGED_TABLES, image.path, f"{report.corruptions} contradictions in its tables", remedy)
+    elif report.leaks:
+        remedy = exam.command("qemu-img", "check", "-r", "leaks", image.path, herd=False)
+        yield Finding(Kind.LEAKED, image.path, f"{report.leaks} of its clusters are used by nothing", remedy)
+
+
+def copied_bases(exam: Examination) -> Iterator[Finding]:
+    """Overlays that hold their own copy of most of what their base holds, so that sharing it hardly saves anything."""
+    for image in exam.images:
+        base = exam.lineage.parent(image)
+        if (
+            base
+            and not exam.lineage.in_loop(image)
+            and min(base.disk_size, image.disk_size / _MOST) >= max(base.disk_size, _SMALL)
+        ):
+            yield from _copied(exam, image, base)
+
+
+def _copied(exam: Examination, image: Image, base: Image) -> Iterator[Finding]:
+    from cowherd.image.open import open_disk
+
+    try:
+        with open_disk(image.path, format=image.format, force_share=True) as disk:
+            copied, held = _shadowed(disk)
+    except CowherdError:
+        return  # other checks say why it can't be opened
+    if held and copied >= _MOST * held:
+        detail = f"it holds its own copy of {human_size(copied)} of the {human_size(held)} in its base {printable(base.path)}"
+        yield Finding(Kind.COPIED_BASE, image.path, detail, exam.command("cowherd", "flatten", image.path))
+
+
+def _shadowed(disk: Disk) -> tuple[int, int]:
+    """Returns how many bytes the layers below the first hold, and how many of those the first layer covers."""
+    import numpy as np
+
+    from cowherd import extents
+    from cowherd.image.disk import Disk
+
+    parts = [np.empty((0, 2), np.int64)]
+    below = Disk(disk.layers[1:], writable=False)
+    for batch in below.extents(0, min(below.size, disk.size)):
+        parts.append(extents.ranges_of(extents.of_kind(batch, extents.DATA, extents.COMPRESSED)))
+    held, copied = extents.normalised(np.concatenate(parts)), 0
+    for batch in disk.extents(depth=1):
+        own = extents.ranges_of(batch[batch["kind"] != extents.BACKING])
+        copied += extents.total(extents.intersect(held, own))
+    return copied, extents.total(held)

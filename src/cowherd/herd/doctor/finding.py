@@ -1,0 +1,63 @@
+"""What the doctor can find, from worst to best."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class Kind(enum.StrEnum):
+    """The named findings; docs/daily.md explains each. Earlier ones are worse; those from `UNSEALED_BASE` on are notes."""
+
+    MISSING_BASE = "missing-base"
+    LOOP = "loop"
+    MERGE_INTERRUPTED = "merge-interrupted"
+    LOST_IMAGE = "lost-image"
+    UNREADABLE = "unreadable"
+    CORRUPT = "corrupt"
+    DAMAGED_TABLES = "damaged-tables"
+    DRIFTED = "drifted"
+    REPLACED = "replaced"
+    BINDING_MISMATCH = "binding-mismatch"
+    WRITTEN_NOW = "written-now"
+    TOUCHED = "touched"
+    NO_FORMAT = "no-format"
+    BROKEN_NAME = "broken-name"
+    DIRTY = "dirty"
+    UNSEALED_BASE = "unsealed-base"
+    WRITABLE_BASE = "writable-base"
+    UNBOUND = "unbound"
+    SMALLER_BASE = "smaller-base"
+    FRAGILE_NAME = "fragile-name"
+    DEEP_CHAIN = "deep-chain"
+    LEAKED = "leaked-clusters"
+    COPIED_BASE = "copied-base"
+    NOT_READ = "not-read"
+
+    @property
+    def is_note(self) -> bool:
+        """Whether a herd in which only this was found is in order all the same."""
+        return _ORDER[self] >= _ORDER[Kind.UNSEALED_BASE]
+
+
+_ORDER = {kind: number for number, kind in enumerate(Kind)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: what, with which image, in words, and what to do about it.
+
+    `remedy` is a command, as words, after which the finding is gone; where no command is one, it is empty and `detail` says
+    what a person has to do.
+    """
+
+    kind: Kind
+    path: Path
+    detail: str
+    remedy: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> tuple[int, Path]:
+        """By this findings are sorted, the worst first."""
+        return _ORDER[self.kind], self.path

@@ -1,0 +1,107 @@
+"""Checks of what overlays say of their bases: is it there, is its name sound, is its format recorded, is the chain bearable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cowherd.errors import BackingFileError
+from cowherd.herd.doctor.examination import Examination
+from cowherd.herd.doctor.finding import Finding, Kind
+from cowherd.herd.naming import breaks_when_moved
+from cowherd.herd.scan import TRASH, Image
+from cowherd.herd.trashbox import entries
+from cowherd.image.backing import resolve
+from cowherd.sizes import human_size
+from cowherd.text import printable
+
+
+def missing_bases(exam: Examination) -> Iterator[Finding]:
+    """Overlays whose base is not there, under any of their names."""
+    for image in exam.images:
+        broken = exam.lineage.broken(image)
+        if broken:
+            where = printable(broken.path or broken.name)
+            deleted = _in_trash(broken.path)
+            known = image.binding or (broken.path and broken.path in exam.lineage.orphans)
+            if deleted:
+                detail = f"its base {where} was deleted, and lies in the trash"
+                yield Finding(Kind.MISSING_BASE, image.path, detail, ("cowherd", "trash", "restore", os.fspath(deleted)))
+            elif known:
+                detail = f"its base {where} can't be followed: {broken.problem}. Moved by hand, it is found by its content"
+                yield Finding(Kind.MISSING_BASE, image.path, detail, exam.command("cowherd", "move", "--repair", image.path))
+            else:
+                detail = f"its base {where} can't be followed: {broken.problem}. Nothing says what it held: put it back there"
+                yield Finding(Kind.MISSING_BASE, image.path, detail)
+
+
+def _in_trash(path: Path | None) -> Path | None:
+    """Returns `path`, resolved, if an image that was deleted from there can come back."""
+    if path is None or not (path.parent / TRASH).is_dir():
+        return None
+    real = Path(os.path.realpath(path))
+    return real if any(entry.path == real for entry in entries(path.parent / TRASH)[0]) else None
+
+
+def loops(exam: Examination) -> Iterator[Finding]:
+    """Images that stand on themselves."""
+    for image in exam.images:
+        if exam.lineage.in_loop(image):
+            detail = "its chain comes back to itself; name its real base with cowherd-img rebase -u"
+            yield Finding(Kind.LOOP, image.path, detail)
+
+
+def unrecorded_formats(exam: Examination) -> Iterator[Finding]:
+    """Overlays that leave the format of their base to be guessed from bytes that a guest may have written."""
+    for image in exam.images:
+        base = exam.lineage.parent(image)
+        if base and image.backing and not _records_format(image):
+            detail = f"it does not record the format of its base {printable(base.path)}, which looks like {base.format}"
+            remedy = exam.command("cowherd", "bind", image.path, "--format", base.format)
+            yield Finding(Kind.NO_FORMAT, image.path, detail, remedy)
+
+
+def _records_format(image: Image) -> bool:
+    assert image.backing is not None
+    try:
+        return resolve(image.path, image.backing).format is not None
+    except BackingFileError:
+        return True  # a name that can't be followed is what missing_bases reports
+
+
+def names(exam: Examination) -> Iterator[Finding]:
+    """Backing names that lead to the base only from one place."""
+    for image in exam.images:
+        base = exam.lineage.parent(image)
+        if base is None or image.backing is None:
+            continue
+        lost = [link for link in exam.lineage.links[image.key] if link.target != base.key]
+        remedy = exam.command("cowherd", "move", "--repair", image.path)
+        if lost:
+            detail = (
+                f"opened as {printable(lost[0].name)} it does not find its base, since that name is relative to where it lies"
+            )
+            yield Finding(Kind.BROKEN_NAME, image.path, detail, remedy)
+        elif breaks_when_moved(image, base):
+            detail = f"it names its base as {printable(image.backing.name)}, which leads elsewhere from another directory"
+            yield Finding(Kind.FRAGILE_NAME, image.path, detail, remedy)
+
+
+def deep_chains(exam: Examination) -> Iterator[Finding]:
+    """Overlays at the end of a chain that is too long; each read asks every layer, and each layer is a file kept open."""
+    for image in exam.images:
+        length = len(exam.lineage.chain(image))
+        if length > exam.longest_chain and not exam.lineage.children(image):
+            detail = f"its chain has {length} images, more than {exam.longest_chain}"
+            yield Finding(Kind.DEEP_CHAIN, image.path, detail, exam.command("cowherd", "flatten", image.path))
+
+
+def smaller_bases(exam: Examination) -> Iterator[Finding]:
+    """Unsealed bases that are smaller than an overlay: it may have been made larger, or the base cut off since."""
+    for base in exam.bases:
+        larger = [child for child in exam.lineage.children(base) if (child.size or 0) > (base.size or 0)]
+        if larger and base.size is not None and base.seal is None:
+            sizes = f"it has {human_size(base.size)}, its overlay {printable(larger[0].path)} {human_size(larger[0].size or 0)}"
+            detail = f"{sizes}: nothing says whether it was cut off since"
+            yield Finding(Kind.SMALLER_BASE, base.path, detail, exam.command("cowherd", "seal", "--bind", base.path))

@@ -1,0 +1,46 @@
+"""The name by which an overlay is to know its base, and rewriting it in the overlay's header."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from cowherd.formats.layer import BackingReference
+from cowherd.herd.clone import stored_name
+from cowherd.herd.condition import record_of
+from cowherd.herd.scan import Image
+from cowherd.herd.seal import unprotected
+from cowherd.image.backing import has_protocol, resolve
+from cowherd.live.holders import naming_holders
+
+
+def name_for(overlay: Image, base: Path) -> str:
+    """Returns how `overlay` is to name `base`: as `clone` would, absolute if the overlay has names in several directories."""
+    real = Path(os.path.realpath(base))
+    directories = {name.parent for name in overlay.names}
+    return stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real)
+
+
+def breaks_when_moved(image: Image, base: Image) -> bool:
+    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base."""
+    assert image.backing is not None
+    name = image.backing.name
+    if has_protocol(name):
+        return not os.path.isabs(resolve(image.path, image.backing).name)
+    return not os.path.isabs(name) and os.path.isabs(stored_name(Path(os.path.realpath(base.path)), image.path))
+
+
+def write_reference(overlay: Image, reference: BackingReference) -> None:
+    """Makes an overlay name its base as `reference` says, through its protection, which is put back; seals are not touched.
+
+    Raises `InvalidRequest` where the name does not fit into the header, `ImageInUse`, `HostFileError`.
+    """
+    from cowherd.image.open import open_disk
+
+    if overlay.backing == reference:
+        return
+    record = record_of(overlay)
+    lifted = unprotected(overlay, record) if record else contextlib.nullcontext()
+    with naming_holders(), lifted, open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk:
+        disk.set_backing(reference)

@@ -1,0 +1,72 @@
+"""All that there is to say of a herd at one moment: its tree, its health, and where its bases have drifted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import CowherdError
+from cowherd.herd.doctor.doctor import Diagnosis, doctor
+from cowherd.herd.lineage import survey
+from cowherd.herd.status import Status
+from cowherd.herd.tree import Tree, tree
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+PathName = str | os.PathLike[str]
+
+_MAY_HAVE_DRIFTED = (Status.TOUCHED, Status.DRIFTED, Status.REPLACED)
+
+
+@dataclass(frozen=True)
+class DriftPicture:
+    """Where a base differs from its seal: [start, end) of guest bytes in a disk of `size`; `problem` if it can't be read."""
+
+    path: Path
+    size: int
+    changed: tuple[tuple[int, int], ...]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A herd as it was at `made` (ISO 8601, UTC)."""
+
+    made: str
+    tree: Tree
+    diagnosis: Diagnosis
+    drifts: tuple[DriftPicture, ...]
+
+
+def overview(directories: Sequence[PathName] = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
+    """Looks at the herd in `directories` (the current one by default); changes nothing.
+
+    Bases whose files are not as their seals left them are read to see where they differ; with `full` all sealed images are.
+    """
+    found = tree(directories)
+    diagnosis = doctor(directories, full=full, progress=progress)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return Overview(made, found, diagnosis, tuple(_drifts(found, diagnosis, directories, progress)))
+
+
+def _drifts(found: Tree, diagnosis: Diagnosis, directories: Sequence[PathName], progress: Progress | None) -> list[DriftPicture]:
+    from cowherd.herd.drift import drift_of
+
+    suspects = {node.path for node in found.nodes if node.level is not None and node.status in _MAY_HAVE_DRIFTED}
+    suspects |= {finding.path for finding in diagnosis.findings if finding.kind.value == Status.DRIFTED.value}
+    lineage = survey(directories or ["."])
+    pictures = []
+    for path in sorted(suspects):
+        try:
+            drift = drift_of(lineage, lineage.find(path), None, progress)
+        except CowherdError as error:
+            pictures.append(DriftPicture(path, 0, (), str(error)))
+            continue
+        changed = tuple((start, end) for start, end in drift.changed.tolist())
+        pictures.append(DriftPicture(path, max(drift.old.size, drift.new.size), changed))
+    return pictures

@@ -1,0 +1,229 @@
+"""Repairing links after somebody moved files by hand: a lost base is found again by its content, whatever it is called now.
+
+What an overlay stood on is known from its binding, or from the seal that was left where the base lay. Candidates are read and
+their content digests compared, the likeliest first, unless a seal that holds says it already. Only names are rewritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import CowherdError, ImageInUse, preview
+from cowherd.formats.layer import BackingReference
+from cowherd.herd.bind import recorded_format
+from cowherd.herd.condition import condition, of_file, record_of
+from cowherd.herd.lineage import Lineage, Link, survey_again, survey_around
+from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
+from cowherd.herd.pending import require_none
+from cowherd.herd.scan import Image, Key, files_under
+from cowherd.herd.seal import Held, held_content, record_files, refresh
+from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
+from cowherd.herd.status import Status
+from cowherd.storage.transfer import take_name
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+PathName = str | os.PathLike[str]
+
+
+class BaseNotFound(CowherdError):
+    """The base of an overlay is found nowhere. Attributes: `overlay`, `wanted` (digest, None if unknown), `tried`."""
+
+    exit_code = 4
+
+    def __init__(self, overlay: Path, wanted: bytes | None, tried: Sequence[Path] = ()):
+        self.overlay, self.wanted, self.tried = overlay, wanted, tuple(tried)
+
+    def __str__(self) -> str:
+        if self.wanted is None:
+            return f"{printable(self.overlay)}: nothing says what its base held, so that it can't be found by its content"
+        looked = f" (read {preview(self.tried)})" if self.tried else ""
+        return (
+            f"{printable(self.overlay)}: no image here holds what it was made on, content {self.wanted.hex()[:16]}{looked}; "
+            f"name more directories with --herd"
+        )
+
+
+@dataclass(frozen=True)
+class Relinked:
+    """One overlay whose base's name was looked into: `base` is where it leads now, `name` how that is written.
+
+    `by_content`: the base was lost and found by what it holds. `problem`: why nothing was done.
+    """
+
+    overlay: Path
+    base: Path | None = None
+    name: str | None = None
+    by_content: bool = False
+    problem: CowherdError | None = None
+
+
+def relink(
+    images: Sequence[PathName],
+    *,
+    dry_run: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> list[Relinked]:
+    """Repairs the backing names of overlays, those in a directory if that is named: lost bases are found by their content, and
+    names that lead to the base only from one place are written as `clone` would.
+
+    Returns the overlays for which something was to be done. What goes wrong with one is told in its `problem`.
+    """
+    directories = [path for path in images if os.path.isdir(path)]
+    named = [path for path in images if not os.path.isdir(path)]
+    lineage = survey_around(*named, herd=[*herd, *directories])
+    meant = {lineage.find(path).key for path in named}
+    roots = [Path(os.path.realpath(directory)) for directory in directories]
+    meant |= {key for key, image in lineage.images.items() if any(image.path.is_relative_to(root) for root in roots)}
+    search, done = _Search(progress), []
+    for key in [image.key for _, image in lineage.walk() if image.key in meant]:
+        one = _repair(lineage, lineage.images[key], search, dry_run=dry_run)
+        done += [one] if one else []
+        if one and one.base and not dry_run:
+            lineage = survey_again(lineage)
+    return done
+
+
+def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool) -> Relinked | None:
+    if overlay.backing is None:
+        return None
+    try:
+        require_none(lineage, [overlay], "rewrite the base of")
+        base = _base_by_name(lineage, overlay)
+        by_content = base is None
+        base = base or search.base_of(lineage, overlay)
+        base_format = base.format if by_content else recorded_format(overlay)
+        reference = BackingReference(name_for(overlay, base.path), base_format)
+        if not by_content and not _changes(lineage, overlay, base, reference):
+            return None
+        if not dry_run:
+            _write(lineage, overlay, reference)
+            if by_content:
+                _bring_seal(survey_again(lineage), lineage.links[overlay.key][0], base, search)
+        return Relinked(overlay.path, base.path, reference.name, by_content)
+    except CowherdError as error:
+        return Relinked(overlay.path, problem=error)
+
+
+def _changes(lineage: Lineage, overlay: Image, base: Image, reference: BackingReference) -> bool:
+    """Whether a sound link is to be rewritten: it leads to the base only from one place."""
+    lost = any(link.target != base.key for link in lineage.links[overlay.key])
+    return overlay.backing != reference and (lost or breaks_when_moved(overlay, base))
+
+
+def _base_by_name(lineage: Lineage, overlay: Image) -> Image | None:
+    """Returns the base that the overlay's name leads to, None if that is not there or is known to be another."""
+    base = lineage.parent(overlay)
+    if base is None or lineage.in_loop(overlay):
+        return None
+    with contextlib.suppress(CowherdError):  # a damaged seal says nothing against its image
+        record = record_of(base)
+        if record and overlay.binding and record.content_digest != overlay.binding.content_digest:
+            return None
+    return base
+
+
+def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
+    """Rewrites the name; a seal of the overlay goes on to hold if its own file was as it says, for what is below is too."""
+    record = record_of(overlay)
+    held = record is not None and of_file(overlay.path, record.identity).status is Status.OK
+    write_reference(overlay, reference)
+    if held and overlay.seal:
+        after = survey_again(lineage)
+        record_files(after, after.images[overlay.key], *read_digests(overlay.seal))
+
+
+def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> None:
+    """Gives a base that was found by content its seal again: the one left where it lay, or its own, to know the moved file."""
+    image = lineage.find(base.path)
+    left = seal_path(link.path) if link.path else None
+    held = search.held.get(image.key)
+    if image.seal is None and left is not None and os.path.lexists(left) and not os.path.lexists(link.path or left):
+        record, digests = read_digests(left)
+        record_files(lineage, image, replace(record, shadow=None), digests)
+        take_name(left)
+    elif image.seal and held and condition(lineage, image).status is not Status.OK:
+        refresh(lineage, image, held)
+
+
+class _Search:
+    """Looks for content among the images and files of a herd, and remembers what it has read."""
+
+    def __init__(self, progress: Progress | None):
+        self.progress = progress
+        self.held: dict[Key, Held] = {}
+
+    def base_of(self, lineage: Lineage, overlay: Image) -> Image:
+        """Returns the image that `overlay` was made on. Raises `BaseNotFound`."""
+        link = lineage.links[overlay.key][0]
+        left = _seal_left(link)
+        wanted = overlay.binding.content_digest if overlay.binding else left.content_digest if left else None
+        if wanted is None:
+            raise BaseNotFound(overlay.path, None)
+        tried = []
+        for candidate in _candidates(lineage, overlay, link, left, wanted):
+            if self._holds(lineage, candidate, wanted):
+                return candidate
+            tried.append(candidate.path)
+        raise BaseNotFound(overlay.path, wanted, tried)
+
+    def _holds(self, lineage: Lineage, image: Image, wanted: bytes) -> bool:
+        with contextlib.suppress(CowherdError):  # a damaged seal: its content is read
+            record = record_of(image)
+            if record and condition(lineage, image).status is Status.OK:
+                return record.content_digest == wanted
+        if image.key not in self.held:
+            try:
+                with held_content(lineage, image, self.progress) as held:
+                    self.held[image.key] = held
+            except ImageInUse:
+                raise
+            except CowherdError:
+                return False  # what can't be read is not what was lost
+        return self.held[image.key].digests.content_digest == wanted
+
+
+def _seal_left(link: Link) -> SealRecord | None:
+    """Returns the record of the seal that lies where a lost base lay."""
+    with contextlib.suppress(CowherdError):  # none is there, or it is damaged
+        return read_record(seal_path(link.path)) if link.path and not os.path.lexists(link.path) else None
+    return None
+
+
+def _candidates(lineage: Lineage, overlay: Image, link: Link, left: SealRecord | None, wanted: bytes) -> Iterator[Image]:
+    """Yields what may be the lost base, the likeliest first: sealed with that content, the same file, the same file name."""
+    above = {image.key for image in (overlay, *lineage.dependents(overlay))}
+    size = left.size if left else None
+    images = [image for image in lineage.images.values() if image.key not in above and size in (None, image.size)]
+    yield from sorted(images, key=lambda image: (*_unlikeliness(image, link, left, wanted), image.path))
+    chosen = recorded_format(overlay) or (left.format if left else None)
+    if chosen == "raw":  # raw files are known as images only by what names them, and what named this one is wrong
+        yield from _raw_files(lineage, link, size)
+
+
+def _unlikeliness(image: Image, link: Link, left: SealRecord | None, wanted: bytes) -> tuple[bool, bool, bool]:
+    sealed = None
+    with contextlib.suppress(CowherdError):  # a damaged seal does not recommend its image
+        sealed = record_of(image)
+    return (
+        sealed is None or sealed.content_digest != wanted,
+        left is None or image.key[1] != left.identity.inode,
+        link.path is None or image.path.name != link.path.name,
+    )
+
+
+def _raw_files(lineage: Lineage, link: Link, size: int | None) -> Iterator[Image]:
+    known = {name for image in lineage.images.values() for name in image.names}
+    for directory, levels in lineage.directories.items():
+        for name in map(Path, files_under(directory, levels, [])):
+            fits = name.stat().st_size == size if size is not None else link.path is not None and name.name == link.path.name
+            if fits and name not in known:
+                yield lineage.find(name, "raw")

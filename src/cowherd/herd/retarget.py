@@ -1,0 +1,86 @@
+"""Moving overlays to another base: what they show stays the same, and only blocks in which the bases differ are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import InvalidRequest
+from cowherd.formats.layer import BackingReference
+from cowherd.herd.clone import stored_name
+from cowherd.herd.condition import condition, record_of
+from cowherd.herd.faults import DriftFound
+from cowherd.herd.lineage import Lineage, survey_again, survey_around
+from cowherd.herd.pending import require_none
+from cowherd.herd.scan import Image
+from cowherd.herd.sealfile import read_digests
+from cowherd.herd.standing import Settled, Stand, execute, plan_stand
+from cowherd.herd.status import Status
+from cowherd.text import printable
+
+if TYPE_CHECKING:
+    from cowherd.extents import Ranges
+    from cowherd.herd.digest import BlockDigests
+    from cowherd.ops.copying import Progress
+
+PathName = str | os.PathLike[str]
+
+
+def retarget(
+    overlays: Sequence[PathName],
+    onto: PathName,
+    *,
+    base_format: str | None = None,
+    dry_run: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> list[Settled]:
+    """Makes each of `overlays` stand on the image `onto`, one after the other; what they show stays the same.
+
+    Where the old base and the new one are both sealed and unchanged, their seals say which blocks differ, and nothing else is
+    read. `base_format` is the format of `onto` where nothing records it. `dry_run` only plans.
+    Raises `InvalidRequest` if `onto` stands on one of the overlays, `DriftFound` if it is not as its seal left it, and as
+    `plan_stand` and `execute` in `cowherd.herd.standing`. Overlays before the one that fails are done then.
+    """
+    lineage = survey_around(*overlays, onto, herd=herd)
+    base = lineage.find(onto, base_format)
+    images = [lineage.find(overlay) for overlay in overlays]
+    require_none(lineage, [base], "put overlays on")
+    _refuse_loops(lineage, images, base)
+    if base.seal and condition(lineage, base).status is not Status.OK:
+        raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")
+    stands = [_plan(lineage, image, base) for image in images]
+    if dry_run:
+        return [Settled(one.overlay.path, base.path, one.doubtful_bytes, one.doubtful_bytes, done=False) for one in stands]
+    return [execute(survey_again(lineage) if index else lineage, stand, progress) for index, stand in enumerate(stands)]
+
+
+def _refuse_loops(lineage: Lineage, overlays: Sequence[Image], base: Image) -> None:
+    below = {image.key for image in lineage.chain(base)}
+    for overlay in overlays:
+        if overlay.key in below:
+            raise InvalidRequest(f"{printable(base.path)} is, or stands on, {printable(overlay.path)}")
+
+
+def _plan(lineage: Lineage, overlay: Image, base: Image) -> Stand:
+    name = stored_name(Path(os.path.realpath(base.path)), Path(os.path.realpath(overlay.path)))
+    return plan_stand(lineage, overlay, BackingReference(name, base.format), _differing(lineage, overlay, base))
+
+
+def _differing(lineage: Lineage, overlay: Image, base: Image) -> Ranges | None:
+    """Returns the guest bytes in which the old base and the new one differ, as their seals say; None where those don't."""
+    from cowherd.herd.digest import differing, to_bytes
+
+    old_base = lineage.parent(overlay)
+    old = _sealed_content(lineage, old_base) if old_base else None
+    new = _sealed_content(lineage, base)
+    return to_bytes(differing(old, new), max(old.size, new.size)) if old and new else None
+
+
+def _sealed_content(lineage: Lineage, image: Image) -> BlockDigests | None:
+    """Returns what an image holds, if it has a seal that holds too."""
+    if image.seal is None or record_of(image) is None or condition(lineage, image).status is not Status.OK:
+        return None
+    return read_digests(image.seal)[1]

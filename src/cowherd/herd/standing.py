@@ -1,0 +1,109 @@
+"""Giving overlays another base, or none, with what they show kept: one plan and one execution for `flatten` and `retarget`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import BackingFileError, UnsupportedFeature
+from cowherd.formats.layer import BackingReference
+from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.condition import condition, record_of
+from cowherd.herd.keeping import keeping_seals
+from cowherd.herd.lineage import Lineage, survey_again
+from cowherd.herd.pending import require_none
+from cowherd.herd.plan import check_space
+from cowherd.herd.scan import Image
+from cowherd.herd.status import Status
+from cowherd.live.holders import naming_holders
+
+if TYPE_CHECKING:
+    from cowherd.extents import Ranges
+    from cowherd.ops.copying import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """What an overlay is to stand on: `base` as it will name it, None for nothing.
+
+    `differs`: the guest bytes in which the old base and the new one may differ, None for all. `doubtful_bytes` is what
+    has to be read of both, and may have to be written to the overlay.
+    """
+
+    overlay: Image
+    base: BackingReference | None
+    differs: Ranges | None
+    doubtful_bytes: int
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was done, or with `done` False what would be: bytes that are read of both bases, and bytes written to the overlay.
+
+    `base` is the file that the overlay stands on now, None for nothing. `written_bytes` is an upper bound unless `done`.
+    """
+
+    overlay: Path
+    base: Path | None
+    read_bytes: int
+    written_bytes: int
+    done: bool
+
+
+def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, differs: Ranges | None = None) -> Stand:
+    """Plans to make `overlay` stand on `base`. Reads tables only.
+
+    Raises `UnsupportedFeature` for an overlay with internal snapshots, which would lose what they show, and what opening the
+    overlay's chain raises.
+    """
+    from cowherd.ops.rebase import doubtful_bytes
+
+    broken = lineage.broken(overlay)
+    if broken:
+        raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
+    require_none(lineage, [overlay], "give another base to")
+    _refuse_snapshots(overlay)
+    name, recorded = (base.name, base.format) if base else (None, None)
+    with naming_holders():
+        bytes_ = doubtful_bytes(overlay.path, name, format=overlay.format, backing_format=recorded, differs=differs)
+    return Stand(overlay, base, differs, bytes_)
+
+
+def _refuse_snapshots(overlay: Image) -> None:
+    from cowherd.formats.qcow2.header import read_header
+    from cowherd.storage.hostfile import HostFile
+
+    if overlay.format != "qcow2":
+        raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
+    with HostFile.open(overlay.path, lock=None) as file:
+        if read_header(file).nb_snapshots:
+            raise UnsupportedFeature(overlay.path, "another base for an image with internal snapshots, which need the old one,")
+
+
+def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) -> Settled:
+    """Carries a plan out and binds the overlay to its new base's seal. Interrupted, it can simply be planned and run again.
+
+    Raises `NotEnoughSpace` before anything is written, `ImageInUse`, `DriftFound` for a sealed overlay that had drifted.
+    """
+    from cowherd.ops.rebase import rebase
+
+    overlay = stand.overlay
+    check_space([(overlay.path, stand.doubtful_bytes)])
+    name, recorded = (stand.base.name, stand.base.format) if stand.base else (None, None)
+    with naming_holders(), keeping_seals(lineage, overlay):
+        done = rebase(
+            overlay.path, name, format=overlay.format, backing_format=recorded, differs=stand.differs, progress=progress
+        )
+        after = survey_again(lineage)
+        base = after.parent(after.images[overlay.key])
+        _bind(after, after.images[overlay.key], base)
+    return Settled(overlay.path, base.path if base else None, done.bytes_compared, done.bytes_written, done=True)
+
+
+def _bind(lineage: Lineage, overlay: Image, base: Image | None) -> None:
+    record = record_of(base) if base and condition(lineage, base).status is Status.OK else None
+    binding = Binding.to(record) if record else None
+    if overlay.binding != binding:
+        write_binding(overlay.path, binding)

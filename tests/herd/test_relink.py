@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from cowherd.herd.clone import clone
+from cowherd.herd.relink import BaseNotFound, relink
+from cowherd.herd.seal import seal, unseal
+from cowherd.herd.verify import verify
+from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
+
+pytestmark = pytest.mark.qemu("qemu-io")
+
+CONTENT = noise(1 << 20)
+
+
+@pytest.fixture
+def herd(tmp_path):
+    """A sealed base with bound overlays `a` and `b`, and a decoy of the same size."""
+    make_base(tmp_path / "base", CONTENT)
+    make_base(tmp_path / "decoy", noise(1 << 20, 1))
+    for name in ("a", "b"):
+        clone(tmp_path / "base", tmp_path / name)
+        write(tmp_path / name, "write -P 1 0 64k")
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path
+
+
+def test_a_base_moved_with_its_seal_is_found_for_every_overlay(herd):
+    before = content(herd / "a")
+    for name in ("base", "base.seal"):
+        os.rename(herd / name, herd / "elsewhere" / name.replace("base", "renamed"))
+    done = relink([herd])
+    assert [(one.overlay.name, one.base, one.by_content) for one in done] == [
+        ("a", herd / "elsewhere" / "renamed", True),
+        ("b", herd / "elsewhere" / "renamed", True),
+    ]
+    assert content(herd / "a") == content(herd / "b") == before
+    assert {row.status.value for row in verify([herd / "a", herd / "b"])} == {"ok"}
+
+
+def test_a_base_moved_without_its_seal_gets_it_again(herd):
+    before = content(herd / "a")
+    os.rename(herd / "base", herd / "elsewhere" / "renamed")
+    relink([herd / "a", herd / "b"])
+    assert content(herd / "a") == content(herd / "b") == before
+    assert (herd / "elsewhere" / "renamed.seal").exists()
+    assert not (herd / "base.seal").exists()
+    assert {row.status.value for row in verify([herd / "a", herd / "b"])} == {"ok"}
+
+
+def test_a_copy_in_another_format_is_the_base_too(herd):
+    before = content(herd / "a")
+    qemu_img("convert", "-O", "raw", herd / "base", herd / "elsewhere" / "copy.raw")
+    seal(herd / "elsewhere" / "copy.raw")
+    (herd / "base").unlink()
+    unseal(herd / "base")
+    qemu_img("rebase", "-u", "-b", "gone", "-F", "raw", herd / "a")
+    (done,) = relink([herd / "a"])
+    assert (done.base, content(herd / "a")) == (herd / "elsewhere" / "copy.raw", before)
+
+
+def test_a_raw_base_without_any_seal_is_found_by_its_name_and_content(herd):
+    make_base(herd / "disk.raw", noise(1 << 20, 2), format="raw")
+    clone(herd / "disk.raw", herd / "r", base_format="raw")
+    unseal(herd / "disk.raw", force=True)
+    os.rename(herd / "disk.raw", herd / "elsewhere" / "disk.raw")
+    (done,) = relink([herd / "r"])
+    assert (done.base, content(herd / "r")) == (herd / "elsewhere" / "disk.raw", noise(1 << 20, 2))
+
+
+def test_the_format_in_which_the_base_was_found_is_recorded(herd):
+    make_base(herd / "disk.raw", CONTENT, format="raw")
+    clone(herd / "disk.raw", herd / "r", base_format="raw")
+    (herd / "disk.raw").unlink()
+    (done,) = relink([herd / "r"])
+    assert (done.base, content(herd / "r")) == (herd / "base", CONTENT)
+
+
+def test_an_unbound_overlay_is_helped_by_the_seal_that_was_left(herd):
+    make_overlay(herd / "u", "base")
+    os.rename(herd / "base", herd / "elsewhere" / "renamed")
+    (done,) = relink([herd / "u"])
+    assert (done.base, content(herd / "u")) == (herd / "elsewhere" / "renamed", CONTENT)
+
+
+def test_where_nothing_says_what_the_base_held_nothing_is_guessed(herd):
+    make_overlay(herd / "u", "decoy")
+    os.rename(herd / "decoy", herd / "elsewhere" / "decoy")
+    before = (herd / "u").read_bytes()
+    (done,) = relink([herd / "u"])
+    assert isinstance(done.problem, BaseNotFound)
+    assert (herd / "u").read_bytes() == before
+
+
+def test_a_base_that_changed_on_its_way_is_not_the_base(herd):
+    os.rename(herd / "base", herd / "elsewhere" / "base")
+    write(herd / "elsewhere" / "base", "write -P 7 0 64k")
+    (done,) = relink([herd / "a"])
+    assert isinstance(done.problem, BaseNotFound)
+    assert herd / "elsewhere" / "base" in done.problem.tried
+
+
+def test_the_base_of_a_moved_overlay_is_found_in_the_herd_named(herd, tmp_path_factory):
+    away = tmp_path_factory.mktemp("away")
+    before = content(herd / "a")
+    shutil.move(herd / "a", away / "a")
+    (done,) = relink([away / "a"], herd=[herd])
+    assert (done.base, content(away / "a")) == (herd / "base", before)
+
+
+def test_a_loop_is_broken_where_the_base_is_known(herd):
+    before = content(herd / "b")
+    clone(herd / "a", herd / "top")
+    qemu_img("rebase", "-u", "-b", "top", "-F", "qcow2", herd / "a")
+    relink([herd / "a"])
+    assert content(herd / "a") == before
+
+
+def test_a_deep_chain_is_repaired_from_its_root(herd):
+    clone(herd / "a", herd / "top")
+    before = content(herd / "top")
+    for name in ("base", "base.seal"):
+        os.rename(herd / name, herd / "elsewhere" / name)
+    (herd / "further").mkdir()
+    for name in ("a", "a.seal"):
+        os.rename(herd / name, herd / "further" / name)
+    done = relink([herd])
+    assert [one.problem for one in done] == [None, None, None]
+    assert content(herd / "top") == before
+
+
+def test_a_sealed_overlay_keeps_its_seal(herd):
+    seal(herd / "a")
+    os.rename(herd / "base", herd / "elsewhere" / "base")
+    relink([herd / "a", herd / "b"])
+    assert {row.status.value for row in verify([herd / "a"])} == {"ok"}
+
+
+def test_sound_links_are_left_alone(herd):
+    before = (herd / "a").read_bytes()
+    assert relink([herd]) == []
+    assert (herd / "a").read_bytes() == before
+
+
+def test_a_dry_run_changes_nothing(herd):
+    os.rename(herd / "base", herd / "elsewhere" / "base")
+    before = (herd / "a").read_bytes()
+    (done,) = relink([herd / "a"], dry_run=True)
+    assert done.base == herd / "elsewhere" / "base"
+    assert (herd / "a").read_bytes() == before
+    assert (herd / "base.seal").exists()
