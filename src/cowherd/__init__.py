@@ -56,6 +56,7 @@ _HOMES = {
         "delete",
         "image_info",
         "impact",
+        "impact_on_files",
         "measure",
         "merge",
         "open",

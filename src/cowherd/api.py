@@ -15,6 +15,7 @@ from cowherd.errors import HostFileError
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.herd.clone import Cloned, clone
 from cowherd.herd.faults import BindingImpossible, ContentChanging, DonorMissing, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.files import impact_on_files
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.herd.impact import Impact, impact
 from cowherd.herd.merge import Merged, MergeInterrupted, merge
@@ -87,6 +88,7 @@ __all__ = [
     "delete",
     "image_info",
     "impact",
+    "impact_on_files",
     "measure",
     "merge",
     "open",
