@@ -76,6 +76,7 @@ _HOMES = {
         "gc",
         "image_info",
         "impact",
+        "impact_on_files",
         "measure",
         "merge",
         "move",

@@ -27,6 +27,7 @@ from cowherd.herd.faults import (
     NotSealed,
     UnsealRefused,
 )
+from cowherd.herd.files import impact_on_files
 from cowherd.herd.flatten import flatten
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.herd.gc import Garbage, gc
@@ -130,6 +131,7 @@ __all__ = [
     "gc",
     "image_info",
     "impact",
+    "impact_on_files",
     "measure",
     "merge",
     "move",

@@ -29,6 +29,7 @@ from cowherd.live.holders import naming_holders
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
+    from cowherd.herd.inside import Inside
 
 INTACT = "intact"
 SYNCHRONISED = "synchronised"
@@ -43,7 +44,8 @@ class Hit:
     """What a drift does to one dependent: guest bytes that it sees changed (`exposed`) and that it does not (`shielded`).
 
     The ranges are whole blocks of 64 KiB (the last may be shorter) and never go beyond what the overlay can see of its base.
-    `problem` says why an overlay is unreadable, None otherwise.
+    `problem` says why an overlay is unreadable, None otherwise. `inside` is what a look into its file systems found, if there
+    was one.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Hit:
     exposed: Ranges
     shielded: Ranges
     problem: str | None = None
+    inside: Inside | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +81,13 @@ class Impact:
 
 def hit_to_json(hit: Hit) -> dict[str, Any]:
     """Returns plain values: ranges as [start, length] pairs of bytes."""
-    facts = {
+    facts: dict[str, Any] = {
         "path": os.fspath(hit.path),
         "verdict": hit.verdict,
         "exposed": pairs(hit.exposed),
         "shielded": pairs(hit.shielded),
     }
+    facts |= hit.inside.to_json() if hit.inside else {}
     return facts | ({"problem": hit.problem} if hit.problem else {})
 
 
@@ -109,7 +113,7 @@ def judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
     """Returns what changed bytes of `base` do to `overlay`; an overlay that can't be opened is unreadable, with the reason."""
     try:
         with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
-            return judged(overlay.path, disk, _depth_of(disk, base), changed)
+            return judged(overlay.path, disk, depth_of(disk, base), changed)
     except CowherdError as error:
         return Hit(overlay.path, UNREADABLE, _NOTHING, _NOTHING, str(error))
 
@@ -151,7 +155,7 @@ def has_own_data(disk: Disk, depth: int) -> bool:
     )
 
 
-def _depth_of(disk: Disk, base: Image) -> int:
+def depth_of(disk: Disk, base: Image) -> int:
     """Returns how many layers of `disk` lie above `base`."""
     keys = [(layer.file.device, layer.file.inode) for layer in disk.layers]
     if base.key not in keys:

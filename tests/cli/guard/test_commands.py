@@ -327,3 +327,21 @@ def test_a_closed_pipe_is_no_traceback(tmp_path):
     os.close(write_end)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def test_impact_on_files_names_what_it_can_and_says_what_it_cant(herd, cowherd, as_json):
+    cowherd("clone", "base.qcow2", "overlay.qcow2")
+    os.chmod("base.qcow2", 0o644)
+    write(herd / "base.qcow2", "write -P 7 0 64k")
+    code, found = as_json("impact", "base.qcow2", "--files")
+    (overlay,) = found["overlays"]
+    assert code == 4
+    assert overlay["verdict"] == "synchronised"
+    assert overlay["files"] == {"changed": [], "lost": [], "new": []}
+    assert [entry["place"] for entry in overlay["unknown"]] == ["the whole disk"]
+    code, out, _ = cowherd("impact", "base.qcow2", "--files")
+    assert "unknown the whole disk: it holds no file system that is known here" in out
+
+
+def test_a_donor_goes_with_a_look_at_files(cowherd, herd):
+    assert cowherd("impact", "base.qcow2", "--from", "base.qcow2")[0] == 2

@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.arguments import Parser, UsageError
+from cowherd.cli.guard.listing import listing
 from cowherd.cli.guard.output import Report, progress, table
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
-    from cowherd.herd.impact import Hit
+    from cowherd.herd.impact import Hit, Impact
 
 FOUND = 4
 _LISTED_RANGES = 4
@@ -27,33 +28,58 @@ def configure(parser: Parser) -> None:
         "intact: nothing is exposed\n"
         "synchronised: exposed, but the overlay has written nothing: it just shows the new content\n"
         "torn: exposed, and the overlay holds writes of its own, made on the old content\n\n"
+        "--files looks at what is inside: which files of each overlay hold other bytes, appeared or vanished, which structures\n"
+        "of its file systems are hit, and a verdict by that. It may then also be\n\n"
+        "harmless: exposed only where the overlay's file systems hold nothing\n"
+        "synchronised: what it sees is the base's own file system, whole\n"
+        "altered: the file systems are whole, and files in them hold other bytes\n\n"
         "The exit code is 4 if the base has changed. What the internal snapshots of an overlay see is not looked at.",
-        "cowherd impact debian12.qcow2 --herd /srv/vms\ncowherd impact debian12.qcow2 --against backup/debian12.qcow2",
+        "cowherd impact debian12.qcow2 --herd /srv/vms\n"
+        "cowherd impact debian12.qcow2 --against backup/debian12.qcow2\n"
+        "cowherd impact debian12.qcow2 --files --from backup/debian12.qcow2",
     )
     parser.add_argument("base", metavar="BASE", help="the image that changed")
     parser.add_argument("--against", metavar="OLD", help="an older copy to compare with, instead of the seal")
+    parser.add_argument("--files", action="store_true", help="look inside: which files and file systems the change hits")
+    parser.add_argument(
+        "--from",
+        dest="donors",
+        metavar="DONOR",
+        action="append",
+        default=[],
+        help="with --files: an image that holds the old content",
+    )
     parser.add_herd()
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.impact import impact
-
-    found = impact(
-        arguments.base,
-        against=arguments.against,
-        herd=arguments.herd,
-        progress=progress(f"reading {shown(arguments.base)}"),
-    )
+    found = _found(arguments)
     if not found.changed_bytes:
         return Report(found.to_json(), (f"{shown(found.base)}: its content is as it was",))
     lines = [
         f"{shown(found.base)}: {human_size(found.changed_bytes)} changed, in {len(found.changed)} range(s)",
         *(f"  {line}" for line in _ranges(found.changed)),
         *table((hit.verdict, shown(hit.path), _amounts(hit)) for hit in found.overlays),
+        *(line for hit in found.overlays for line in listing(hit)),
     ]
     notes = tuple(f"cowherd: {shown(hit.path)}: {hit.problem}" for hit in found.overlays if hit.problem)
     return Report(found.to_json(), tuple(lines), notes, exit_code=FOUND)
+
+
+def _found(arguments: argparse.Namespace) -> Impact:
+    watched = progress(f"reading {shown(arguments.base)}")
+    if arguments.files:
+        from cowherd.herd.files import impact_on_files
+
+        return impact_on_files(
+            arguments.base, against=arguments.against, donors=arguments.donors, herd=arguments.herd, progress=watched
+        )
+    if arguments.donors:
+        raise UsageError("--from says where --files finds the old content", "cowherd impact BASE --files --from DONOR")
+    from cowherd.herd.impact import impact
+
+    return impact(arguments.base, against=arguments.against, herd=arguments.herd, progress=watched)
 
 
 def _amounts(hit: Hit) -> str:

@@ -1,0 +1,40 @@
+"""How the look inside of an overlay is shown: its files and structures that a changed base hits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cowherd.sizes import human_size
+from cowherd.text import printable, shown
+
+if TYPE_CHECKING:
+    from cowherd.herd.impact import Hit
+
+_LISTED = 12
+
+
+def listing(hit: Hit) -> Iterator[str]:
+    """Yields the lines about one overlay, none if nothing of it was looked into."""
+    inside = hit.inside
+    if inside is None or not (inside.files or inside.metadata or inside.unknown or inside.contradictions):
+        return
+    yield ""
+    yield f"{shown(hit.path)}: {hit.verdict}"
+    for place, found in inside.files.items():
+        for what, paths in (("changed", found.changed), ("lost", found.lost), ("new", found.new)):
+            yield from _capped([f"  {what:8}{printable(place)}: {printable(path)}" for path in paths])
+    structures = [f"{printable(place)}: {name} ({human_size(size)})" for (place, name), size in inside.metadata.items()]
+    yield from _capped([f"  hit     {structure}" for structure in structures])
+    yield from _capped([f"  torn    {printable(place)}: {printable(problem)}" for place, problem in inside.contradictions])
+    yield from _capped([f"  unknown {printable(place)}: {_about(path, reason)}" for place, path, reason in inside.unknown])
+
+
+def _about(path: str | None, reason: str) -> str:
+    return printable(reason) if path is None else f"{printable(path)}: {printable(reason)}"
+
+
+def _capped(lines: list[str]) -> Iterator[str]:
+    yield from lines[:_LISTED]
+    if len(lines) > _LISTED:
+        yield f"          and {len(lines) - _LISTED} more; --json lists them all"

@@ -1,0 +1,104 @@
+"""ext2, ext3 and ext4, read by code of our own.
+
+The libraries that list such a file system's files don't tell its bitmaps, inode tables and checksums; with those read, the
+directories are a page more, and what is read can be checked against itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+
+import numpy as np
+
+from cowherd import extents
+from cowherd.extents import Ranges
+from cowherd.guest.blocks import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem
+from cowherd.guest.ext.check import contradictions
+from cowherd.guest.ext.inodes import Inode, Table, read_inodes
+from cowherd.guest.ext.layout import HAS_JOURNAL, JOURNAL_INODE, Layout
+from cowherd.guest.ext.tree import read_tree
+from cowherd.guest.source import Volume
+
+_KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
+
+
+def read_ext(volume: Volume) -> FileSystem:
+    """Reads the file system in a volume. Raises `Malformed` where its superblock or group descriptors can't be used."""
+    layout = Layout(volume)
+    table = read_inodes(layout)
+    tree = read_tree(layout, table)
+    files = {path: _entry(layout, inode) for path, inode in tree.paths.items()}
+    files |= {path: FileEntry(OTHER, 0, NO_RUNS, problem=problem) for path, problem in tree.dangling.items()}
+    idle, areas = _areas(layout, table)
+
+    def on_disk(blocks: Ranges) -> Ranges:
+        return volume.on_disk(blocks * layout.block)
+
+    outside = extents.ranges([(layout.blocks * layout.block, max(volume.size, layout.blocks * layout.block))])
+    free = extents.subtract(extents.ranges([(layout.first_block, layout.blocks)]), layout.used_blocks())
+    notes = ("its log was not replayed: it holds changes that the rest does not show yet",) if layout.needs_recovery else ()
+    return FileSystem(
+        volume.place,
+        layout.name,
+        volume.span,
+        files,
+        free=extents.union(on_disk(free), volume.on_disk(outside)),
+        idle=extents.union(on_disk(idle), extents.subtract(_tails(layout, table), NO_RANGES)),
+        areas=tuple((name, on_disk(blocks)) for name, blocks in areas.items()),
+        contradictions=() if layout.needs_recovery else tuple(contradictions(layout, table, tree)),
+        checked=not layout.needs_recovery,
+        notes=notes,
+    )
+
+
+def _entry(layout: Layout, inode: Inode) -> FileEntry:
+    kind = _KINDS.get(stat.S_IFMT(inode.mode), OTHER)
+    size = inode.size if kind != OTHER else 0
+    if inode.problem:
+        return FileEntry(kind, size, NO_RUNS, problem=inode.problem)
+    inline = inode.inline
+    if inline is not None:
+        return FileEntry(kind, size, NO_RUNS, hashlib.sha256(bytes([stat.S_IFMT(inode.mode) >> 12]) + inline).hexdigest())
+    block = layout.block
+    runs = [(first * block, start * block, count * block) for first, start, count, written in inode.mapped if written]
+    return FileEntry(kind, size, np.array(layout.volume.runs_on_disk(runs, size), np.int64).reshape(-1, 3))
+
+
+def _areas(layout: Layout, table: Table) -> tuple[Ranges, dict[str, Ranges]]:
+    """Returns the idle block numbers, and the structures by name."""
+    areas: dict[str, list[Ranges]] = {name: [blocks] for name, blocks in layout.areas()}
+    pairs: dict[str, list[tuple[int, int]]] = {"directory": [], "extent tree": [], "extended attributes": [], "journal": []}
+    idle: list[tuple[int, int]] = []
+    for inode in table.inodes.values():
+        blocks = [(block, block + count) for _, block, count, _ in inode.mapped]
+        pairs["extent tree"] += [(block, block + 1) for block in inode.own]
+        if inode.attributes:
+            pairs["extended attributes"].append((inode.attributes, inode.attributes + 1))
+        if inode.is_directory:
+            pairs["directory"] += blocks
+        elif inode.number == JOURNAL_INODE and layout.compat & HAS_JOURNAL:
+            head = blocks[0][0] if blocks else 0
+            pairs["journal"] += blocks if layout.needs_recovery else [(head, head + 1)]
+            idle += [] if layout.needs_recovery else blocks
+        else:
+            idle += [(block, block + count) for _, block, count, written in inode.mapped if not written]
+    for name, found in pairs.items():
+        areas.setdefault(name, []).append(extents.ranges(found))
+    joined = {name: extents.normalised(np.concatenate(parts)) for name, parts in areas.items()}
+    return extents.subtract(extents.ranges(idle), joined["journal"]), {
+        name: blocks for name, blocks in joined.items() if len(blocks)
+    }
+
+
+def _tails(layout: Layout, table: Table) -> Ranges:
+    """Returns the guest bytes of files' blocks that lie past the files' ends."""
+    found = []
+    for inode in table.inodes.values():
+        if stat.S_IFMT(inode.mode) in (stat.S_IFREG, stat.S_IFLNK) and inode.mapped:
+            for first, block, count, _ in inode.mapped[-2:]:
+                rest = (first + count) * layout.block - max(inode.size, first * layout.block)
+                if rest > 0:
+                    end = (block + count) * layout.block
+                    found.append((end - rest, end))
+    return layout.volume.on_disk(extents.ranges(found)) if found else NO_RANGES

@@ -1,0 +1,241 @@
+"""ext2, ext3 and ext4: the superblock and the group descriptors, and what follows from them.
+
+Source: the kernel's Documentation/filesystems/ext4 (ondisk), e2fsprogs' lib/ext2fs/ext2_fs.h. All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd import extents
+from cowherd.extents import Ranges
+from cowherd.guest.crc import crc32c
+from cowherd.guest.source import Malformed, Volume
+
+SUPERBLOCK, SUPERBLOCK_BYTES, MAGIC = 1024, 1024, 0xEF53
+ROOT_INODE, RESIZE_INODE, JOURNAL_INODE = 2, 7, 8
+
+HAS_JOURNAL, SPARSE_SUPER2, ORPHAN_FILE = 0x4, 0x200, 0x1000
+FILETYPE, RECOVER, EXTENTS, BITS64, CSUM_SEED = 0x2, 0x4, 0x40, 0x80, 0x2000
+_READABLE = FILETYPE | RECOVER | EXTENTS | BITS64 | 0x100 | 0x200 | CSUM_SEED | 0x4000 | 0x10000 | 0x20000
+_UNREADABLE_NAMES = {0x8: "journal device", 0x10: "meta_bg", 0x400: "ea_inode", 0x8000: "inline_data", 0x1: "compression"}
+SPARSE_SUPER, BIGALLOC, METADATA_CSUM = 0x1, 0x200, 0x400
+
+INODE_UNINIT, BLOCK_UNINIT = 1, 2
+
+_FIELDS = {  # name: (offset in the superblock, struct code)
+    "inodes": (0, "I"),
+    "blocks_lo": (4, "I"),
+    "free_blocks_lo": (12, "I"),
+    "free_inodes": (16, "I"),
+    "first_block": (20, "I"),
+    "log_block": (24, "I"),
+    "group_blocks": (32, "I"),
+    "group_inodes": (40, "I"),
+    "magic": (56, "H"),
+    "revision": (76, "I"),
+    "first_inode": (84, "I"),
+    "inode_bytes": (88, "H"),
+    "compat": (92, "I"),
+    "incompat": (96, "I"),
+    "ro_compat": (100, "I"),
+    "reserved_gdt": (206, "H"),
+    "journal": (224, "I"),
+    "descriptor_bytes": (254, "H"),
+    "blocks_hi": (336, "I"),
+    "free_blocks_hi": (344, "I"),
+    "backup_1": (588, "I"),
+    "backup_2": (592, "I"),
+    "checksum_seed": (624, "I"),
+    "orphan_file": (640, "I"),
+    "checksum": (1020, "I"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The group descriptors, an array of each field."""
+
+    raw: NDArray[np.uint8]
+    block_bitmap: NDArray[np.int64]
+    inode_bitmap: NDArray[np.int64]
+    inode_table: NDArray[np.int64]
+    free_blocks: NDArray[np.int64]
+    free_inodes: NDArray[np.int64]
+    directories: NDArray[np.int64]
+    unused_inodes: NDArray[np.int64]
+    flags: NDArray[np.int64]
+
+
+class Layout:
+    """The numbers of one file system, each checked before anything is read or allocated by it."""
+
+    def __init__(self, volume: Volume):
+        """Raises `Malformed` where there is no such file system, or one with features that are not known here."""
+        self.volume = volume
+        self.superblock = volume.read(SUPERBLOCK, SUPERBLOCK_BYTES)
+        values: dict[str, int] = {
+            name: struct.unpack_from("<" + code, self.superblock, at)[0] for name, (at, code) in _FIELDS.items()
+        }
+        if values["magic"] != MAGIC:
+            raise Malformed("no ext file system")
+        self.values = values
+        self.compat, self.incompat, self.ro_compat = values["compat"], values["incompat"], values["ro_compat"]
+        if values["revision"] == 0:
+            self.compat = self.incompat = self.ro_compat = 0
+        self._take_sizes()
+        self.groups = self._read_groups()
+
+    def _take_sizes(self) -> None:
+        values = self.values
+        unreadable = self.incompat & ~_READABLE
+        if unreadable or self.ro_compat & BIGALLOC:
+            names = [name for bit, name in _UNREADABLE_NAMES.items() if unreadable & bit]
+            raise Malformed(f"it has features that are not read here: {', '.join(names) or 'bigalloc or newer ones'}")
+        self.block = 1024 << min(values["log_block"], 7)
+        self.wide = bool(self.incompat & BITS64)
+        self.blocks = values["blocks_lo"] | (values["blocks_hi"] << 32 if self.wide else 0)
+        self.free_blocks = values["free_blocks_lo"] | (values["free_blocks_hi"] << 32 if self.wide else 0)
+        self.inode_bytes: int = values["inode_bytes"] if values["revision"] else 128
+        self.first_inode = values["first_inode"] if values["revision"] else 11
+        self.descriptor = max(values["descriptor_bytes"], 32) if self.wide else 32
+        self.first_block: int = values["first_block"]
+        self.group_blocks: int = values["group_blocks"]
+        self.group_inodes: int = values["group_inodes"]
+        sane = (
+            values["log_block"] <= 6
+            and self.first_block == (1 if self.block == 1024 else 0)
+            and 8 <= self.group_blocks <= self.block * 8
+            and 8 <= self.group_inodes <= self.block * 8
+            and 128 <= self.inode_bytes <= self.block
+            and self.inode_bytes & (self.inode_bytes - 1) == 0
+            and self.descriptor in (32, 64, 128, 256, 512, 1024)
+            and self.first_block < self.blocks <= self.volume.size // self.block
+        )
+        if not sane:
+            raise Malformed("its superblock's numbers contradict each other or the size of the volume")
+        self.count = -(-(self.blocks - self.first_block) // self.group_blocks)
+        if values["inodes"] != self.count * self.group_inodes:
+            raise Malformed("its superblock's numbers of inodes and groups contradict each other")
+
+    @property
+    def name(self) -> str:
+        """ext2, ext3 or ext4."""
+        if self.incompat & (EXTENTS | BITS64) or self.ro_compat & METADATA_CSUM:
+            return "ext4"
+        return "ext3" if self.compat & HAS_JOURNAL else "ext2"
+
+    @property
+    def needs_recovery(self) -> bool:
+        """Whether its log holds what must be replayed before the rest is true."""
+        return bool(self.incompat & RECOVER)
+
+    @property
+    def seed(self) -> int | None:
+        """What its checksums start with, None if it has none."""
+        if not self.ro_compat & METADATA_CSUM:
+            return None
+        if self.incompat & CSUM_SEED:
+            return int(self.values["checksum_seed"])
+        return crc32c(self.superblock[104:120])
+
+    def _read_groups(self) -> Groups:
+        start = (self.first_block + 1) * self.block
+        data = self.volume.read(start, self.count * self.descriptor)
+        raw = np.frombuffer(data, np.uint8).reshape(self.count, self.descriptor)
+
+        def field(low: int, high: int, width: int) -> NDArray[np.int64]:
+            value = raw[:, low : low + width].copy().view(f"<u{width}")[:, 0].astype(np.int64)
+            if self.descriptor >= 64 and high:
+                value |= raw[:, high : high + width].copy().view(f"<u{width}")[:, 0].astype(np.int64) << (8 * width)
+            return value
+
+        places = [field(low, low + 32, 4) for low in (0, 4, 8)]
+        if any(((place < 0) | (place >= self.blocks)).any() for place in places):
+            raise Malformed("a group descriptor refers to blocks past the end")
+        counts = [field(low, high, 2) for low, high in ((12, 44), (14, 46), (16, 48), (28, 50), (18, 0))]
+        return Groups(raw, places[0], places[1], places[2], counts[0], counts[1], counts[2], counts[3], counts[4])
+
+    def group_start(self, group: int) -> int:
+        """Returns the first block of a group."""
+        return self.first_block + group * self.group_blocks
+
+    def group_length(self, group: int) -> int:
+        """Returns how many blocks a group has; the last may have fewer."""
+        return min(self.group_blocks, self.blocks - self.group_start(group))
+
+    @property
+    def table_blocks(self) -> int:
+        """Blocks of one group's inode table."""
+        return -(-self.group_inodes * self.inode_bytes // self.block)
+
+    def has_backup(self, group: int) -> bool:
+        """Returns whether a group holds a copy of the superblock (group 0: the superblock)."""
+        if self.compat & SPARSE_SUPER2:
+            return group in (0, self.values["backup_1"], self.values["backup_2"])
+        if not self.ro_compat & SPARSE_SUPER or group < 2:
+            return True
+        return any(_is_power(group, base) for base in (3, 5, 7))
+
+    def areas(self) -> Iterator[tuple[str, Ranges]]:
+        """Yields the fixed structures as ranges of block numbers, by name."""
+        descriptor_blocks = -(-self.count * self.descriptor // self.block)
+        reserved = self.values["reserved_gdt"] if self.compat & 0x10 else 0
+        starts = np.array([self.group_start(group) for group in range(self.count) if self.has_backup(group)], np.int64)
+        yield "superblock", _blocks(starts[:1], 1)
+        if self.first_block == 1:
+            yield "boot block", _blocks(np.zeros(1, np.int64), 1)
+        yield "group descriptors", _blocks(starts[:1] + 1, descriptor_blocks)
+        if reserved:
+            yield "reserved descriptors", _blocks(starts + 1 + descriptor_blocks, reserved)
+        if len(starts) > 1:
+            yield "backup superblocks", _blocks(starts[1:], 1 + descriptor_blocks)
+        yield "block bitmap", _blocks(self.groups.block_bitmap, 1)
+        yield "inode bitmap", _blocks(self.groups.inode_bitmap, 1)
+        yield "inode table", _blocks(self.groups.inode_table, self.table_blocks)
+
+    def bitmap(self, group: int, block: int, bits: int) -> NDArray[np.bool_]:
+        """Returns the first `bits` bits of a group's bitmap at `block`."""
+        data = np.frombuffer(self.volume.read(int(block) * self.block, -(-bits // 8)), np.uint8)
+        return np.unpackbits(data, bitorder="little")[:bits].astype(np.bool_)
+
+    def used_blocks(self) -> Ranges:
+        """Returns the block numbers in use by the bitmaps; of groups without a bitmap, those of the fixed structures."""
+        parts = [np.empty((0, 2), np.int64)]
+        for group in range(self.count):
+            if not self.groups.flags[group] & BLOCK_UNINIT:
+                used = self.bitmap(group, int(self.groups.block_bitmap[group]), self.group_length(group))
+                parts.append(set_bits(used) + self.group_start(group))
+            else:
+                parts.append(extents.intersect(self.fixed, extents.ranges([self._bounds(group)])))
+        return extents.normalised(np.concatenate(parts))
+
+    @property
+    def fixed(self) -> Ranges:
+        """The block numbers of all fixed structures."""
+        return extents.normalised(np.concatenate([area for _, area in self.areas()]))
+
+    def _bounds(self, group: int) -> tuple[int, int]:
+        start = self.group_start(group)
+        return start, start + self.group_length(group)
+
+
+def set_bits(bits: NDArray[np.bool_]) -> Ranges:
+    """Returns the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], bits, [False])).astype(np.int8)))
+    return edges.reshape(-1, 2).astype(np.int64)
+
+
+def _blocks(starts: NDArray[np.int64], count: int) -> Ranges:
+    return extents.normalised(np.column_stack((starts, starts + count)))
+
+
+def _is_power(number: int, base: int) -> bool:
+    while number % base == 0:
+        number //= base
+    return number == 1

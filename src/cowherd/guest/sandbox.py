@@ -1,0 +1,91 @@
+"""Reading a guest's file systems in a process of its own, which guest data can mislead, crash or exhaust without harm.
+
+The process gets the bytes of the disk through a pipe and gives a chart back; it has a limit of memory and time, writes no
+files, and its end, however it comes, is a reason why nothing is known and not an error of the caller's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import IO
+
+from cowherd.extents import ranges
+from cowherd.guest.blocks import NO_RANGES, Chart, Uncharted
+from cowherd.guest.source import Malformed
+from cowherd.guest.wire import decoded
+from cowherd.guest.worker import REQUEST, SIZE
+from cowherd.text import printable
+
+MEMORY = 4 << 30
+"""Bytes of address space that reading one disk may take."""
+SECONDS = 600
+"""Seconds of processor time that reading one disk may take."""
+MOST_ANSWER = 1 << 30
+_MOST_REQUEST = 256 << 20
+
+ReadInto = Callable[[int, memoryview], None]
+
+
+def chart_of(readinto: ReadInto, size: int, *, memory: int = MEMORY, seconds: int = SECONDS) -> Chart:
+    """Returns the chart of a disk of `size` bytes; `readinto(offset, buffer)` fills a buffer with its bytes.
+
+    Where the reading process failed, the whole disk is uncharted, with the reason. Errors of `readinto` are raised.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-m", "cowherd.guest.worker", str(memory), str(seconds)]
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment) as process:
+            try:
+                answer = _serve(process, readinto, size)
+            except BaseException:
+                process.kill()
+                raise
+        problem = None if answer is not None and process.returncode == 0 else _why(process.returncode, said)
+    if answer is not None and problem is None:
+        try:
+            return decoded(answer, size)
+        except Malformed as error:
+            problem = str(error)
+    whole = ranges([(0, size)]) if size else NO_RANGES
+    return Chart((), NO_RANGES, (Uncharted("the whole disk", whole, f"its file systems could not be read: {problem}"),))
+
+
+def _serve(process: subprocess.Popen[bytes], readinto: ReadInto, size: int) -> bytes | None:
+    """Answers the requests of the reading process; returns what it found, or None if it ended before."""
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(SIZE.pack(size))
+        process.stdin.flush()
+        while len(request := process.stdout.read(REQUEST.size)) == REQUEST.size:
+            offset, length = REQUEST.unpack(request)
+            if not length:
+                answer = process.stdout.read(offset) if offset <= MOST_ANSWER else b""
+                return answer if len(answer) == offset else None
+            if length > _MOST_REQUEST or offset + length > size:
+                process.kill()
+                return None
+            buffer = memoryview(bytearray(length))
+            readinto(offset, buffer)
+            process.stdin.write(buffer)
+            process.stdin.flush()
+    except BrokenPipeError:
+        return None  # its exit code says why
+    return None
+
+
+def _why(code: int, said: IO[bytes]) -> str:
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "it took too long"
+    if code < 0:
+        return f"the process that read it crashed ({signal.Signals(-code).name})"
+    said.seek(0)
+    lines = said.read(1 << 20).decode(errors="replace").strip().splitlines()
+    if lines and lines[-1].startswith("MemoryError"):
+        return "it took too much memory"
+    return printable(lines[-1])[:200] if lines else "the process that read it gave no answer"

@@ -1,0 +1,111 @@
+"""Bytes of a disk, or of a volume on it, for those who read what is inside."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cowherd import extents
+from cowherd.extents import Ranges
+from cowherd.guest.blocks import NO_RANGES
+
+CACHED_BLOCK = 65536
+CACHED_BLOCKS = 256
+
+Fetch = Callable[[int, int], bytes]
+"""Returns `length` bytes from `offset` on; both lie inside the disk."""
+
+
+class Malformed(Exception):
+    """What is read is not what it says it is, or refers to what is not there. The message says what and where."""
+
+
+class Cached:
+    """A disk read in blocks of 64 KiB, of which the last 256 used are kept."""
+
+    def __init__(self, fetch: Fetch, size: int):
+        self.size = size
+        self._fetch = fetch
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Returns `length` bytes. Raises `Malformed` for a range that does not lie inside the disk."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise Malformed(f"something is said to lie at bytes {offset} to {offset + length}, past the end")
+        if length > CACHED_BLOCK:
+            return self._fetch(offset, length)
+        first, last = offset // CACHED_BLOCK, (offset + length - 1) // CACHED_BLOCK
+        joined = b"".join(self._block(number) for number in range(first, last + 1))
+        return joined[offset - first * CACHED_BLOCK :][:length]
+
+    def _block(self, number: int) -> bytes:
+        if number in self._blocks:
+            self._blocks.move_to_end(number)
+            return self._blocks[number]
+        start = number * CACHED_BLOCK
+        data = self._blocks[number] = self._fetch(start, min(CACHED_BLOCK, self.size - start))
+        if len(self._blocks) > CACHED_BLOCKS:
+            self._blocks.popitem(last=False)
+        return data
+
+
+class Volume:
+    """A stretch of address space made of pieces of a disk, in order: a partition (one piece) or a logical volume."""
+
+    def __init__(self, disk: Cached, place: str, pieces: Sequence[tuple[int, int]]):
+        """`pieces` are (guest byte of the disk, length) pairs; they must lie inside the disk."""
+        self.disk, self.place = disk, place
+        self._at = np.array(pieces, np.int64).reshape(-1, 2)
+        ends = np.cumsum(self._at[:, 1])
+        self._starts = ends - self._at[:, 1]
+        self.size = int(ends[-1]) if len(ends) else 0
+
+    @property
+    def span(self) -> Ranges:
+        """The bytes of the disk that it is made of."""
+        return extents.normalised(np.column_stack((self._at[:, 0], self._at.sum(axis=1))))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Returns `length` bytes. Raises `Malformed` for a range that does not lie inside the volume."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise Malformed(f"something is said to lie at bytes {offset} to {offset + length}, past the end of {self.place}")
+        return b"".join(self.disk.read(start, size) for _, start, size in self._cut(offset, length))
+
+    def on_disk(self, ranges: Ranges) -> Ranges:
+        """Returns where ranges of the volume lie on the disk; what is past its end is left out."""
+        if len(self._at) == 1:
+            inside = extents.intersect(extents.normalised(ranges), extents.ranges([(0, self.size)]))
+            moved: Ranges = inside + self._at[0, 0]
+            return moved
+        pieces = [(start, start + size) for low, high in ranges.tolist() for _, start, size in self._cut(low, high - low)]
+        return extents.ranges(pieces) if pieces else NO_RANGES
+
+    def runs_on_disk(self, runs: Sequence[tuple[int, int, int]], size: int) -> list[tuple[int, int, int]]:
+        """Returns (offset in a file, byte of the volume, length) runs as runs of the disk, cut at the file's `size`.
+
+        Raises `Malformed` for a run that does not lie inside the volume.
+        """
+        found = []
+        for file_offset, start, length in runs:
+            length = min(length, size - file_offset)
+            if length <= 0:
+                continue
+            if start < 0 or start + length > self.size:
+                raise Malformed(f"a file is said to have blocks at byte {start}, past the end of {self.place}")
+            found += [(file_offset + done, host, part) for done, host, part in self._cut(start, length)]
+        return found
+
+    def _cut(self, offset: int, length: int) -> list[tuple[int, int, int]]:
+        """Returns (bytes before it, byte of the disk, length) for each piece that a range of the volume lies in."""
+        parts, done = [], 0
+        piece = int(np.searchsorted(self._starts, offset, side="right")) - 1
+        while done < length and piece < len(self._at):
+            within = offset + done - int(self._starts[piece])
+            part = min(length - done, int(self._at[piece, 1]) - within)
+            if part > 0:
+                parts.append((done, int(self._at[piece, 0]) + within, part))
+                done += part
+            piece += 1
+        return parts

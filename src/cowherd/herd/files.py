@@ -1,0 +1,87 @@
+"""`impact` with a look inside: for each dependent of a changed base, the files and structures that the change hits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cowherd import extents
+from cowherd.errors import CowherdError
+from cowherd.extents import Ranges
+from cowherd.herd.digest import expand, to_blocks
+from cowherd.herd.donors import BlockReader, locate
+from cowherd.herd.drift import Drift, drift_of
+from cowherd.herd.faults import DonorMissing
+from cowherd.herd.impact import UNREADABLE, Hit, Impact, depth_of, exposed_bytes, judge
+from cowherd.herd.inside import look_inside
+from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.past import Past
+from cowherd.herd.scan import Image
+from cowherd.image.open import open_disk
+from cowherd.live.holders import naming_holders
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
+
+
+def impact_on_files(
+    base: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | None = None,
+    donors: Sequence[str | os.PathLike[str]] = (),
+    herd: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress | None = None,
+) -> Impact:
+    """Judges every dependent of `base` as `impact` does, by what is inside of it: each hit has `inside` and a verdict after it.
+
+    The old content comes from `donors`, from `against`, or from what `repair` would use; without any, what needs it is unknown.
+    Raises as `impact` does, and a named donor's own error where it can't be read.
+    """
+    lineage = survey_around(base, *donors, herd=herd)
+    image = lineage.find(base)
+    drift = drift_of(lineage, image, against, progress)
+    overlays = lineage.dependents(image)
+    hits = [judge(overlay, image, drift.changed) for overlay in overlays]
+    if not any(len(hit.exposed) for hit in hits):
+        return Impact(image.path, drift.changed, tuple(hits))
+    named = [Path(donor) for donor in (*donors, *([against] if against is not None else []))]
+    with _old_blocks(lineage, drift, hits, named) as (reader, problem):
+        looked = [
+            _looked(overlay, image, hit, drift.changed, reader, problem) for overlay, hit in zip(overlays, hits, strict=True)
+        ]
+    return Impact(image.path, drift.changed, tuple(looked))
+
+
+@contextlib.contextmanager
+def _old_blocks(
+    lineage: Lineage, drift: Drift, hits: Sequence[Hit], named: Sequence[Path]
+) -> Iterator[tuple[BlockReader | None, str]]:
+    """Gives the block a reader of the old content of all that is exposed, or None and why there is none."""
+    needed = extents.normalised(np.concatenate([to_blocks(hit.exposed) for hit in hits]))
+    try:
+        located = locate(drift.base, drift.old, expand(needed), lineage, named)
+    except DonorMissing as error:
+        yield None, f"no copy of {error.missing_bytes} bytes of the old content was found"
+        return
+    with located.opened() as reader:
+        yield reader, ""
+
+
+def _looked(overlay: Image, base: Image, hit: Hit, changed: Ranges, reader: BlockReader | None, problem: str) -> Hit:
+    if hit.problem or not len(hit.exposed):
+        return hit
+    try:
+        with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
+            depth = depth_of(disk, base)
+            exposed = exposed_bytes(disk, depth, changed)
+            past = Past(disk, exposed, reader) if reader else None
+            inside = look_inside(disk, depth, exposed, past, problem)
+    except CowherdError as error:
+        return dataclasses.replace(hit, verdict=UNREADABLE, problem=str(error))
+    return dataclasses.replace(hit, verdict=inside.verdict, inside=inside)

@@ -1,0 +1,202 @@
+"""Ground truth about what is inside of a disk: the kernel's own file systems, mounted, and the file systems' own checkers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.herd.qemu_herd import qemu_img, write
+from tests.storage.hosts import require_root, run
+
+PAGE = 4096
+
+
+def require(*programs: str) -> None:
+    """Skips the running test where a program is missing; in CI, where it must be there, fails it."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"{' and '.join(missing)} not installed")
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A file system, the commands that make, mount and check it, and how large it is made."""
+
+    name: str
+    make: Sequence[str]
+    check: Sequence[str]
+    options: str = ""
+    """Mount options for reading a file system that may be damaged, as it stands."""
+    size: int = 48 << 20
+    mount: Sequence[str] = ("mount",)
+    writing: str = ""
+
+
+EXT4 = Kind("ext4", ["mke2fs", "-q", "-t", "ext4"], ["e2fsck", "-fn"], "ro,noload")
+EXT3 = Kind("ext3", ["mke2fs", "-q", "-t", "ext3"], ["e2fsck", "-fn"], "ro,noload")
+EXT2 = Kind("ext2", ["mke2fs", "-q", "-t", "ext2", "-b", "4096"], ["e2fsck", "-fn"], "ro")
+
+
+@contextlib.contextmanager
+def mounted(raw: Path, kind: Kind, options: str = "", offset: int = 0) -> Iterator[Path]:
+    """Mounts a file system that lies in a file; skips where that is not permitted."""
+    require_root()
+    folder = raw.with_name(raw.name + ".mounted")
+    folder.mkdir(exist_ok=True)
+    words = ",".join(filter(None, ["loop", options, f"offset={offset},sizelimit={kind.size}" if offset else ""]))
+    done = subprocess.run([*kind.mount, "-o", words, str(raw), str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(done.stderr)
+    try:
+        yield folder
+    finally:
+        run("umount", folder)
+
+
+def require_mounts(tmp_path: Path, kind: Kind) -> None:
+    """Skips the running test where such a file system can't be made and mounted."""
+    require(kind.make[0], kind.check[0])
+    require_root()
+    raw = tmp_path / "probe"
+    with raw.open("wb") as file:
+        file.truncate(kind.size)
+    run(*kind.make, raw)
+    try:
+        with mounted(raw, kind, kind.writing):
+            pass
+    except OSError as error:
+        pytest.skip(f"can't mount: {error}")
+    finally:
+        raw.unlink()
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Every readable path below a folder with a digest of what it holds; directories end with a slash."""
+    found: dict[str, str] = {}
+    pending = [folder]
+    while pending:
+        try:
+            entries = list(os.scandir(pending.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            path = "/" + os.path.relpath(entry.path, folder)
+            try:
+                is_directory = stat.S_ISDIR(os.lstat(entry.path).st_mode)  # the entry itself may say otherwise
+                found |= {f"{path}/" if is_directory else path: _digest(Path(entry.path))}
+            except OSError:
+                continue
+            if is_directory:
+                pending.append(Path(entry.path))
+    return found
+
+
+def _digest(path: Path) -> str:
+    info = path.lstat()
+    if stat.S_ISLNK(info.st_mode):
+        return "link to " + os.readlink(path)
+    if stat.S_ISREG(info.st_mode):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{stat.S_IFMT(info.st_mode):o} {info.st_rdev if not stat.S_ISDIR(info.st_mode) else ''}"
+
+
+def raw_of(image: Path, scratch: Path) -> Path:
+    """What an image shows, as a raw file."""
+    raw = scratch / f"{image.name}.raw"
+    qemu_img("convert", "-O", "raw", image, raw)
+    return raw
+
+
+def listing_of(image: Path, scratch: Path, kind: Kind, offset: int = 0) -> dict[str, str] | None:
+    """What is in the file system that an image shows, as the kernel reads it; None if it can't be mounted."""
+    raw = raw_of(image, scratch)
+    try:
+        with mounted(raw, kind, kind.options, offset) as folder:
+            return listing(folder)
+    except OSError:
+        return None
+    finally:
+        raw.unlink()
+
+
+def is_clean(image: Path, scratch: Path, kind: Kind, offset: int = 0, size: int | None = None) -> bool:
+    """What the file system's own checker says of it."""
+    raw = raw_of(image, scratch)
+    part = scratch / "checked"
+    with raw.open("rb") as file, part.open("wb") as out:
+        file.seek(offset)
+        out.write(file.read(-1 if size is None else size))
+    code = subprocess.run([*kind.check, str(part)], capture_output=True, check=False).returncode
+    raw.unlink()
+    part.unlink()
+    return code == 0
+
+
+def guest_writes(image: Path, scratch: Path, kind: Kind, work: Callable[[Path], None], *, format: str, offset: int = 0) -> None:
+    """Lets `work` change the mounted file system of what an image shows, and writes the changed pages back as a guest does."""
+    raw = scratch / "guest.raw"
+    qemu_img("convert", "-f", format, "-O", "raw", image, raw)
+    before = raw.read_bytes()
+    with mounted(raw, kind, kind.writing, offset) as folder:
+        work(folder)
+        os.sync()
+    after = raw.read_bytes()
+    writes = []
+    pieces = scratch / "pieces"
+    pieces.mkdir()
+    for start in range(0, len(before), PAGE):
+        if before[start : start + PAGE] != after[start : start + PAGE]:
+            piece = pieces / str(start)
+            piece.write_bytes(after[start : start + PAGE])
+            writes.append(f"write -s {piece} {start} {len(after[start : start + PAGE])}")
+    for first in range(0, len(writes), 500):
+        write(image, *writes[first : first + 500], format=format)
+    shutil.rmtree(pieces)
+    raw.unlink()
+
+
+def fill(folder: Path, seed: int, count: int = 60) -> None:
+    """Puts a tree of directories, files, links and holes into a folder."""
+    chance = random.Random(seed)
+    for number in range(count):
+        directory = folder / f"dir{number % 7}"
+        directory.mkdir(exist_ok=True)
+        (directory / f"file{number}").write_bytes(chance.randbytes(chance.choice([10, 300, 5000, 70000, 200000])))
+    with (folder / "sparse").open("wb") as file:
+        file.seek(900000)
+        file.write(b"end")
+
+
+def churn(folder: Path, seed: int, changes: int) -> None:
+    """Changes some files of a folder: overwrites, appends, deletes, makes, renames."""
+    chance = random.Random(seed)
+    for number in range(changes):
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.name != "sparse")
+        path = chance.choice(files)
+        action = chance.choice(["overwrite", "append", "delete", "make", "rename"])
+        if action == "overwrite":
+            with path.open("r+b") as file:
+                file.seek(chance.randrange(max(path.stat().st_size, 1)))
+                file.write(chance.randbytes(chance.randrange(1, 9000)))
+        elif action == "append":
+            with path.open("ab") as file:
+                file.write(chance.randbytes(chance.randrange(1, 90000)))
+        elif action == "delete":
+            path.unlink()
+        elif action == "make":
+            (folder / f"made{seed}-{number}").mkdir()
+            (folder / f"made{seed}-{number}" / "file").write_bytes(chance.randbytes(chance.randrange(1, 90000)))
+        else:
+            path.rename(path.with_name(f"renamed{seed}-{number}"))
