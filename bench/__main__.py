@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,9 +32,17 @@ def main(words: Sequence[str] | None = None) -> int:
     pairs = arguments.pairs or (1 if arguments.quick else _PAIRS)
     as_installed()
     under = report.circumstances(words, size, pairs)
-    rows = list(_rows(_chosen(arguments.job), arguments, size, pairs))
+    rows: list[run.Row] = []
+    ended = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, it unmounts and removes what it made, too
+    try:
+        for row in _rows(_chosen(arguments.job), arguments, size, pairs):
+            rows.append(row)  # one by one: those before an interrupt are kept
+    except KeyboardInterrupt:
+        _say("interrupted: only the rows before are shown")
+        arguments.page, ended = None, True
     _write(arguments, under, rows)
-    return 1 if any(row.missing and row.missing.startswith("failed") for row in rows) else 0
+    return 1 if ended or any(row.missing and row.missing.startswith("failed") for row in rows) else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -21,7 +22,8 @@ def main() -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     redirect = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, output, flags, 0o644)]
     began = time.perf_counter()
-    child = os.posix_spawnp(command[0], command, os.environ, file_actions=redirect)
+    child = os.posix_spawnp(command[0], command, os.environ, file_actions=redirect, setpgroup=0)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(child, signal.SIGTERM))  # ends all that the command started
     _, status, usage = os.wait4(child, 0)
     wall = time.perf_counter() - began
     cost = {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024}

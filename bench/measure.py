@@ -50,13 +50,25 @@ def measure(command: Command, output: Path) -> Run:
     """Runs `command` with its standard output in the file `output`. Raises `BenchmarkFailed` if it fails."""
     launch = [sys.executable, "-I", "-S", str(_LAUNCHER), str(output), *command.words]
     subprocess.run(["sync", "--file-system", str(output.parent)], check=True)  # nobody pays for what earlier runs left unwritten
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=_environment())
-    if done.returncode != 0:
-        raise BenchmarkFailed(f"could not start {command.words[0]}: {done.stderr.strip()}")
-    cost = json.loads(done.stdout)
+    printed, errors, code = _launched(launch)
+    if code != 0:
+        raise BenchmarkFailed(f"could not start {command.words[0]}: {errors.strip()}")
+    cost = json.loads(printed)
     if cost["code"] not in command.codes:
-        raise BenchmarkFailed(f"{' '.join(command.words)[:400]}: exit code {cost['code']}: {done.stderr.strip()[-400:]}")
+        raise BenchmarkFailed(f"{' '.join(command.words)[:400]}: exit code {cost['code']}: {errors.strip()[-400:]}")
     return Run(cost["wall"], cost["cpu"], cost["peak"], cost["code"], output)
+
+
+def _launched(words: list[str]) -> tuple[str, str, int]:
+    """Runs the launcher; returns its output, errors and exit code. An interrupt ends all that it runs."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=_environment()) as process:
+        try:
+            return *process.communicate(), process.returncode
+        except KeyboardInterrupt:
+            process.terminate()
+            process.communicate()
+            raise
 
 
 def _environment() -> dict[str, str]:

@@ -72,7 +72,7 @@ def _cells(row: Row) -> list[str]:
     return [
         row.title,
         row.place,
-        row.peer if row.configuration == "plain" else f"{row.peer} ({row.configuration})",
+        row.peer if row.configuration in (None, "plain") else f"{row.peer} ({row.configuration})",
         f"{row.theirs.wall:.3f} / {row.ours.wall:.3f}",
         f"{row.theirs.cpu:.3f} / {row.ours.cpu:.3f}",
         f"{_mebibytes(row.theirs)} / {_mebibytes(row.ours)}{' (over 150)' if row.ours.peak > MEMORY_LIMIT else ''}",

@@ -23,7 +23,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Row:
-    """A job's figures at one place. Where the job could not run, `missing` says why and the rest is None."""
+    """A job's figures at one place. `configuration` is the peer's best, if it has several. Where the job could not run, `missing`
+    says why and the rest is None.
+    """
 
     name: str
     title: str
@@ -72,7 +74,7 @@ def figures(job: Job, space: Workspace, place: str, theirs: dict[str, list[Run]]
     ratio, extra = ratios(*walls), differences(*walls)
     return replace(
         row(job, space, place),
-        configuration=configuration,
+        configuration=configuration if len(theirs) > 1 else None,
         ratio=ratio,
         extra=extra,
         theirs=_cost(theirs[configuration]),

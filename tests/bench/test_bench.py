@@ -119,6 +119,31 @@ def test_a_quick_run_of_two_cheap_jobs_prints_and_writes_their_figures(tmp_path)
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.qemu
+def test_a_run_told_to_end_leaves_nothing_behind(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--quick",
+        "--pairs",
+        "100000",
+        "--job",
+        "create-metadata",
+        "--folder",
+        str(tmp_path),
+    ]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stderr.readline() == "create-metadata on tmpfs: pair 1 of 100000\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_job_that_is_not_there_is_wrong_usage():
     done = bench("--job", "nothing")
     assert done.returncode == 2
