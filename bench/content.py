@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -21,16 +22,20 @@ _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 @cache
 def corpus() -> np.ndarray:
-    """64 MiB of sources and shared libraries, always in the same order, as bytes."""
-    files: list[Path] = []
-    for folder in (sysconfig.get_path("stdlib"), sysconfig.get_path("platlib")):
-        files += sorted(file for kind in ("*.py", "*.so") for file in Path(folder).rglob(kind) if file.is_file())
+    """64 MiB of sources and shared libraries, on one machine always the same, as bytes."""
     gathered = bytearray()
-    for file in dict.fromkeys(files):
+    for file in _sources(sysconfig.get_path("stdlib"), sysconfig.get_path("platlib")):
         gathered += file.read_bytes()
         if len(gathered) >= _CORPUS:
             break
     return np.resize(np.frombuffer(bytes(gathered), np.uint8), _CORPUS)
+
+
+def _sources(*roots: str) -> Iterator[Path]:
+    for root in roots:
+        for folder, folders, names in os.walk(root):
+            folders.sort()
+            yield from (Path(folder, name) for name in sorted(names) if name.endswith((".py", ".so")))
 
 
 def piece(random: np.random.Generator, length: int) -> bytes:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
+from bench.jobs import JOBS
 from bench.measure import BenchmarkFailed
 from bench.page import BEGIN, END, write_table
 from bench.picture import picture
@@ -92,3 +94,9 @@ def test_a_page_without_marks_is_left_alone(tmp_path):
     with pytest.raises(BenchmarkFailed, match="does not have the lines"):
         write_table(page, under(), [row()])
     assert page.read_text() == "nothing\n"
+
+
+def test_the_page_names_only_jobs_that_exist():
+    named = set(re.findall(r"--job ([\w-]+)", (ROOT / "docs/benchmarks.md").read_text()))
+    assert named
+    assert named <= {job.name for job in JOBS}
