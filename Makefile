@@ -9,12 +9,12 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # mke2fs and its kin are not on every user's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-# How many tests run at once, and what else pytest is told: make test ARGS="-k seal -x"
+# How many tests run at once, and what else pytest (or the benchmark) is told: make test ARGS="-k seal -x"
 WORKERS ?= auto
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format qemu clean
+.PHONY: help demo test bench check format qemu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(RUN) ## Watch cowherd keep a small herd of real disks safe (no root, no 
 
 test: $(DEV) qemu ## Run all tests (installs QEMU's tools where it may)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+bench: $(RUN) qemu ## Measure cowherd and qemu-img side by side (make bench ARGS="--quick"; see docs/benchmarks.md)
+	@$(BIN)/python -m bench $(ARGS)
 
 check: $(DEV) ## Lint, check the format, the types and the layers
 	$(BIN)/ruff check

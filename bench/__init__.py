@@ -1,0 +1,1 @@
+"""The benchmark: cowherd and its peers side by side (`make bench`; docs/benchmarks.md)."""

@@ -1,0 +1,113 @@
+"""Runs the benchmark: `make bench`, or `python -m bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import page, picture, places, report, run
+from bench.inputs import Workspace, clear
+from bench.job import TMPFS, XFS, Job
+from bench.jobs import JOBS
+from bench.measure import BenchmarkFailed, as_installed
+from bench.scale import FULL, QUICK, Scale, scale
+
+_PAIRS = 5
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the jobs that the command line asks for; returns 0, or 1 if one failed or gave another result than its peer."""
+    words = sys.argv[1:] if words is None else list(words)
+    arguments = _parser().parse_args(words)
+    if shutil.which("qemu-img") is None:
+        print("qemu-img is not installed: there is nothing to compare with ('make qemu' installs it)", file=sys.stderr)
+        return 1
+    size = _scale(arguments)
+    pairs = arguments.pairs or (1 if arguments.quick else _PAIRS)
+    as_installed()
+    under = report.circumstances(words, size, pairs)
+    rows: list[run.Row] = []
+    ended = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, it unmounts and removes what it made, too
+    try:
+        for row in _rows(_chosen(arguments.job), arguments, size, pairs):
+            rows.append(row)  # one by one: those before an interrupt are kept
+    except KeyboardInterrupt:
+        _say("interrupted: only the rows before are shown")
+        arguments.page, ended = None, True
+    _write(arguments, under, rows)
+    return 1 if ended or any(row.missing and row.missing.startswith("failed") for row in rows) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    folder = places.default_folder()
+    names = [job.name for job in JOBS]
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Runs cowherd and its peers side by side.")
+    parser.add_argument("--quick", action="store_true", help="small images, and one pair")
+    parser.add_argument("--job", action="append", metavar="NAME", choices=names, help="only this one (repeatable)")
+    parser.add_argument("--place", choices=[TMPFS, XFS], help="only there")
+    parser.add_argument("--pairs", type=int, metavar="N", help=f"pairs a row (default: {_PAIRS}, or 1 with --quick)")
+    parser.add_argument("--scale", type=float, metavar="F", help="images of F times the full size")
+    parser.add_argument("--folder", type=Path, default=folder, metavar="DIR", help="where to work (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write the ratios there, as SVG")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
+    parser.add_argument("--list", action="version", version="\n".join(job.name for job in JOBS), help="list the jobs")
+    return parser
+
+
+def _scale(arguments: argparse.Namespace) -> Scale:
+    if arguments.scale:
+        return scale(arguments.scale)
+    return QUICK if arguments.quick else FULL
+
+
+def _chosen(names: Sequence[str] | None) -> list[Job]:
+    return [job for job in JOBS if names is None or job.name in names]
+
+
+def _rows(jobs: Sequence[Job], arguments: argparse.Namespace, size: Scale, pairs: int) -> Iterator[run.Row]:
+    for name in (TMPFS, XFS):
+        there = [job for job in jobs if name in job.places and arguments.place in (None, name)]
+        if not there:
+            continue
+        try:
+            with places.place(name, arguments.folder) as folder:
+                for job in there:
+                    yield _row(job, Workspace(folder / "shared", clear(folder / "own"), size), name, pairs)
+        except places.PlaceMissing as missing:
+            nowhere = Workspace(Path(), Path(), size)
+            yield from (run.row(job, nowhere, name, missing=str(missing)) for job in there)
+
+
+def _row(job: Job, space: Workspace, place: str, pairs: int) -> run.Row:
+    space.shared.mkdir(exist_ok=True)
+    try:
+        return run.run_job(job, space, place, pairs, lambda text: _say(f"{job.name} on {place}: {text}"))
+    except (BenchmarkFailed, subprocess.CalledProcessError) as error:
+        _say(f"{job.name} on {place}: {error}")
+        return run.row(job, space, place, missing=f"failed: {str(error).splitlines()[0][:200]}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _write(arguments: argparse.Namespace, under: report.Circumstances, rows: Sequence[run.Row]) -> None:
+    print(f"{report.conditions(under)}\n{report.table(rows)}", end="")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report.document(under, rows), indent=1) + "\n")
+    if arguments.picture:
+        arguments.picture.write_text(picture.picture(rows))
+    if arguments.page:
+        page.write_table(arguments.page, under, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

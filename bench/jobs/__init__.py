@@ -1,0 +1,16 @@
+"""Every row of the benchmark, in the order of the table."""
+
+from __future__ import annotations
+
+from bench.job import Job
+from bench.jobs import api, chains, changes, compare, convert, herd, tables
+
+JOBS: tuple[Job, ...] = (
+    *convert.JOBS,
+    *chains.JOBS,
+    *changes.JOBS,
+    *compare.JOBS,
+    *tables.JOBS,
+    *herd.JOBS,
+    *api.JOBS,
+)

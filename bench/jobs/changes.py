@@ -1,0 +1,105 @@
+"""Jobs that change images in place: commit and rebase. Each run gets fresh copies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bench import checks, content
+from bench.commands import guard, image_tool, qemu
+from bench.inputs import CLUSTER, Workspace, copy, overlay
+from bench.job import BOTH, TMPFS, XFS, Job, Side
+from bench.measure import BenchmarkFailed
+from bench.ratio import Target
+
+_LUMP = 16  # clusters that lie together in an overlay
+_CHANGED = 0.05
+
+
+def _commit(name: str, title: str, target: float, place: str) -> Job:
+    def setup(space: Workspace) -> None:
+        size = 2 * space.scale.overlay
+        copy(space.qcow2(size), space.own / "base.qcow2")
+        lumps = space.scale.overlay // CLUSTER // _LUMP
+        overlay(space.own / "overlay.qcow2", Path("base.qcow2"), "qcow2", size, seed=1, runs=lumps, clusters=_LUMP)
+
+    def prepare(side: Side) -> None:
+        for image in ("base.qcow2", "overlay.qcow2"):
+            copy(side.space.own / image, side.out / image)
+
+    return Job(
+        name=name,
+        title=title,
+        peer="qemu-img commit",
+        target=Target(target),
+        setup=setup,
+        prepare=prepare,
+        theirs=lambda side: (
+            qemu("plain", "commit", "-q", side.out / "overlay.qcow2"),
+            qemu("-d", "commit", "-q", "-d", side.out / "overlay.qcow2"),
+        ),
+        ours=lambda side: image_tool("commit", "-q", side.out / "overlay.qcow2"),
+        differs=checks.same_image("base.qcow2"),
+        places=(place,),
+    )
+
+
+def _rebase(name: str, title: str, target: float, changed: float) -> Job:
+    def setup(space: Workspace) -> None:
+        size = space.scale.image
+        copy(space.raw(size), space.own / "old.raw")
+        copy(space.raw(size), space.own / "new.raw")
+        change(space.own / "new.raw", changed)
+        overlay(space.own / "overlay.qcow2", space.own / "old.raw", "raw", size, seed=1, runs=size // CLUSTER // 100, clusters=1)
+        if not changed:
+            for base in ("old.raw", "new.raw"):
+                run_now(guard("seal", "--format", "raw", space.own / base).words)
+
+    def words(side: Side) -> tuple[str | Path, ...]:
+        return "rebase", "-q", "-f", "qcow2", "-b", side.space.own / "new.raw", "-F", "raw", side.out / "overlay.qcow2"
+
+    return Job(
+        name=name,
+        title=title,
+        peer="qemu-img rebase",
+        target=Target(target),
+        setup=setup,
+        prepare=_fresh,
+        theirs=lambda side: (qemu("plain", *words(side)),),
+        ours=lambda side: image_tool(*words(side)),
+        differs=checks.same_overlay("overlay.qcow2"),
+        places=BOTH,
+    )
+
+
+def _fresh(side: Side) -> None:
+    copy(side.space.own / "overlay.qcow2", side.out / "overlay.qcow2")
+
+
+def change(disk: Path, share: float) -> None:
+    """Writes other content over a share of a raw disk, in lumps of a cluster that spread evenly."""
+    random = np.random.default_rng(5)
+    clusters = disk.stat().st_size // CLUSTER
+    with disk.open("r+b") as file:
+        for cluster in random.choice(clusters, int(clusters * share), replace=False).tolist():
+            file.seek(cluster * CLUSTER)
+            file.write(content.piece(random, CLUSTER))
+
+
+def run_now(words: tuple[str, ...]) -> None:
+    """Runs a command of a job's set-up. Raises `BenchmarkFailed` if it fails."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(done.stderr, file=sys.stderr)
+        raise BenchmarkFailed(f"{' '.join(words)}: exit code {done.returncode}")
+
+
+JOBS = (
+    _commit("commit", "commit a {overlay} overlay", 0.9, TMPFS),
+    _commit("commit-reflink", "commit a {overlay} overlay with reflink", 0.05, XFS),
+    _rebase("rebase-equal", "rebase onto a base of equal content, sealed, {image}", 0.02, 0),
+    _rebase("rebase-changed", "rebase onto a base that differs in 5 %, {image}", 0.5, _CHANGED),
+)

@@ -1,0 +1,33 @@
+"""Runs one command and prints what it cost, as JSON: {"wall", "cpu" in seconds, "peak" in bytes, "code"}.
+
+    python -I -S launch.py STDOUT COMMAND [ARGUMENT ...]
+
+A program of its own, and a small one: Linux counts the memory of the process that starts a child into the child's peak. What
+this one takes itself (some 10 MiB) is thus the least that can be measured. Costs are those of the child and of all that it
+waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+
+def main() -> None:
+    """Runs the command of the command line with its standard output in the file named first."""
+    output, command = sys.argv[1], sys.argv[2:]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    redirect = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, output, flags, 0o644)]
+    began = time.perf_counter()
+    child = os.posix_spawnp(command[0], command, os.environ, file_actions=redirect, setpgroup=0)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(child, signal.SIGTERM))  # ends all that the command started
+    _, status, usage = os.wait4(child, 0)
+    wall = time.perf_counter() - began
+    cost = {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024}
+    json.dump(cost | {"code": os.waitstatus_to_exitcode(status)}, sys.stdout)
+
+
+main()

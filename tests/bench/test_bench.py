@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import run
+from bench.inputs import Workspace, chain, mapped, shuffle_tables, tool
+from bench.job import Job
+from bench.measure import BenchmarkFailed, Command
+from bench.ratio import Target
+from bench.scale import QUICK
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "bench", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def job(**more):
+    """A job of commands that cost nothing; both sides print the same."""
+    facts = {
+        "setup": lambda space: None,
+        "theirs": lambda side: (Command("slow", ("sh", "-c", "sleep 0.1; echo x")), Command("quick", ("echo", "x"))),
+        "ours": lambda side: Command("ours", ("echo", "x")),
+        "differs": lambda space, theirs, ours: None if theirs.run.output.read_text() == ours.run.output.read_text() else "texts",
+    }
+    return Job("job", "a job", "echo", Target(), **facts | more)
+
+
+@pytest.fixture
+def space(tmp_path):
+    space = Workspace(tmp_path / "shared", tmp_path / "own", QUICK)
+    space.shared.mkdir()
+    space.own.mkdir()
+    return space
+
+
+def test_the_best_configuration_of_the_peer_counts(space):
+    row = run.run_job(job(), space, "tmpfs", 2, lambda text: None)
+    assert (row.configuration, row.pairs) == ("quick", 2)
+    assert row.theirs.wall < 0.1
+
+
+def test_results_that_differ_fail_the_job(space):
+    other = job(ours=lambda side: Command("ours", ("echo", "y")))
+    with pytest.raises(BenchmarkFailed, match="the results differ: texts"):
+        run.run_job(other, space, "tmpfs", 1, lambda text: None)
+
+
+def test_no_run_finds_an_output_of_an_earlier_one(space):
+    def theirs(side):
+        return (Command("plain", ("mkdir", str(side.out / "made"))),)
+
+    once = job(theirs=theirs, ours=lambda side: theirs(side)[0])
+    assert run.run_job(once, space, "tmpfs", 3, lambda text: None).pairs == 3
+
+
+def test_a_job_leaves_nothing_behind(space):
+    run.run_job(job(), space, "tmpfs", 1, lambda text: None)
+    assert not space.own.exists()
+
+
+def test_a_job_that_lacks_something_says_so_and_runs_nothing(space):
+    lacking = dataclasses.replace(job(), setup=lambda space: pytest.fail("set up"), missing=lambda: "no peer")
+    assert run.run_job(lacking, space, "tmpfs", 1, lambda text: None).missing == "no peer"
+
+
+@pytest.mark.qemu
+def test_shuffled_tables_leave_an_image_clean_and_lie_elsewhere(tmp_path):
+    image = tmp_path / "image.qcow2"
+    mapped(image, 4 << 30)
+    before = image.read_bytes()[: 1 << 20]
+    first = tool("qemu-img", "map", "--output=json", image)
+    shuffle_tables(image)
+    assert image.read_bytes()[: 1 << 20] != before
+    assert tool("qemu-img", "map", "--output=json", image) == first
+    assert "No errors" in tool("qemu-img", "check", image)
+
+
+@pytest.mark.qemu
+def test_a_chain_has_its_depth_and_each_layer_holds_something(tmp_path):
+    base = tmp_path / "base.raw"
+    base.touch()
+    os.truncate(base, 8 << 20)
+    top = chain(tmp_path, base, "raw", 8 << 20, 3)
+    layers = json.loads(tool("qemu-img", "info", "--backing-chain", "--output=json", top))
+    assert [Path(layer["filename"]).name for layer in layers] == [
+        "layer-002.qcow2",
+        "layer-001.qcow2",
+        "layer-000.qcow2",
+        "base.raw",
+    ]
+    assert all(layer["actual-size"] > 65536 for layer in layers[:3])
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(shutil.which("mke2fs", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None, reason="no mke2fs")
+def test_a_quick_run_of_two_cheap_jobs_prints_and_writes_their_figures(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    files = ("--json", tmp_path / "run.json", "--picture", tmp_path / "run.svg")
+    done = bench("--quick", "--folder", work, "--job", "info", "--job", "create-metadata", *files)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "run.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["create-metadata", "info"]
+    assert all(row["ours"]["wall"] > 0 and row["theirs"]["peak"] > 0 and row["ratio"]["middle"] > 0 for row in rows)
+    assert "| info of one image, start to end | tmpfs | qemu-img info |" in done.stdout
+    assert (tmp_path / "run.svg").read_text().startswith("<svg")
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.qemu
+def test_a_run_told_to_end_leaves_nothing_behind(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--quick",
+        "--pairs",
+        "100000",
+        "--job",
+        "create-metadata",
+        "--folder",
+        str(tmp_path),
+    ]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stderr.readline() == "create-metadata on tmpfs: pair 1 of 100000\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_is_not_there_is_wrong_usage():
+    done = bench("--job", "nothing")
+    assert done.returncode == 2
+    assert "invalid choice" in done.stderr
