@@ -35,6 +35,8 @@ from cowherd.ops.check import CheckNotSupported, CheckReport, check
 from cowherd.ops.compare import Comparison, ReadFailed, compare
 from cowherd.ops.copying import Progress
 from cowherd.ops.info import BackingLoop, ImageInfo, chain_info, image_info
+from cowherd.ops.inspect.inspector import Inspector, inspect
+from cowherd.ops.inspect.report import Inspection
 from cowherd.ops.measure import Measurement, measure
 from cowherd.storage.protection import Protection
 
@@ -55,6 +57,8 @@ __all__ = [
     "DriftFound",
     "ImageInfo",
     "Impact",
+    "Inspection",
+    "Inspector",
     "Measurement",
     "NewBackingFileError",
     "NotEnoughSpace",
@@ -78,6 +82,7 @@ __all__ = [
     "delete",
     "image_info",
     "impact",
+    "inspect",
     "measure",
     "open",
     "rebase",
