@@ -32,12 +32,12 @@ from cowherd.herd.flatten import flatten
 from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.herd.gc import Garbage, gc
 from cowherd.herd.impact import Impact, impact
-from cowherd.herd.merge import Merged, MergeInterrupted, merge
-from cowherd.herd.merge_recover import Recovered, recover
-from cowherd.herd.merge_steps import MergeFailed
+from cowherd.herd.merging.merge import Merged, MergeInterrupted, merge
+from cowherd.herd.merging.pending import MergePending
+from cowherd.herd.merging.recover import Recovered, recover
+from cowherd.herd.merging.steps import MergeFailed
 from cowherd.herd.move import Move, move
 from cowherd.herd.overview import Overview, overview
-from cowherd.herd.pending import MergePending
 from cowherd.herd.plan import NotEnoughSpace, Repaired
 from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.rebind import rebind

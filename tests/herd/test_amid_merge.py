@@ -11,9 +11,9 @@ from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.doctor.finding import Kind
 from cowherd.herd.flatten import flatten
 from cowherd.herd.lineage import survey
-from cowherd.herd.merge import merge
+from cowherd.herd.merging.merge import merge
+from cowherd.herd.merging.pending import MergePending, Pending
 from cowherd.herd.move import move
-from cowherd.herd.pending import MergePending, Pending
 from cowherd.herd.promote import promote
 from cowherd.herd.retarget import retarget
 from cowherd.herd.trash import purge, trash

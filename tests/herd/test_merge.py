@@ -15,10 +15,10 @@ from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.journal import journal_path
 from cowherd.herd.lineage import survey
-from cowherd.herd.merge import MergeInterrupted, merge
-from cowherd.herd.merge_recover import FINISHED, recover
+from cowherd.herd.merging.journal import journal_path
+from cowherd.herd.merging.merge import MergeInterrupted, merge
+from cowherd.herd.merging.recover import FINISHED, recover
 from cowherd.herd.plan import NotEnoughSpace
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from cowherd.herd.lineage import survey
-from cowherd.herd.merge import merge
-from cowherd.herd.merge_recover import FINISHED, TAKEN_BACK, recover
+from cowherd.herd.merging.merge import merge
+from cowherd.herd.merging.recover import FINISHED, TAKEN_BACK, recover
 from cowherd.herd.seal import seal
 from cowherd.herd.status import Status
 from cowherd.herd.verify import verify

@@ -9,10 +9,10 @@ from cowherd import open as open_image
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
 from cowherd.herd.clone import clone
 from cowherd.herd.impact import impact
-from cowherd.herd.journal import Journal, Phase, journal_path, look_at
-from cowherd.herd.merge import merge
-from cowherd.herd.merge_recover import FAILED, FINISHED, TAKEN_BACK, recover
-from cowherd.herd.pending import MergePending
+from cowherd.herd.merging.journal import Journal, Phase, journal_path, look_at
+from cowherd.herd.merging.merge import merge
+from cowherd.herd.merging.pending import MergePending
+from cowherd.herd.merging.recover import FAILED, FINISHED, TAKEN_BACK, recover
 from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.status import Status

@@ -14,7 +14,7 @@ from cowherd.herd.binding import Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import bind, keeping_content, seal
 from cowherd.herd.status import Status

@@ -16,7 +16,7 @@ from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cowherd.errors import BaseInUse, BaseSealed
 from cowherd.herd.lineage import Lineage, survey_around
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]

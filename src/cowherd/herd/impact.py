@@ -21,7 +21,7 @@ from cowherd.extents import Ranges
 from cowherd.herd.digest import BLOCK
 from cowherd.herd.drift import drift_of, pairs
 from cowherd.herd.lineage import survey_around
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk

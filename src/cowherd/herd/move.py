@@ -26,8 +26,8 @@ from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
-from cowherd.herd.pending import require_none
 from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import make_shadow, record_files

@@ -21,8 +21,8 @@ from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
-from cowherd.herd.pending import require_none
 from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, bind, seal

@@ -21,7 +21,7 @@ from cowherd.herd.donors import locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import ContentChanging, NotSealed
 from cowherd.herd.lineage import Lineage, survey_around
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, refresh, unprotected

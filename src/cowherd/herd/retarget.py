@@ -13,7 +13,7 @@ from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.sealfile import read_digests
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand

@@ -13,7 +13,7 @@ from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, survey_again
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status

@@ -17,7 +17,7 @@ from pathlib import Path
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.condition import condition
 from cowherd.herd.lineage import Lineage, survey, survey_around
-from cowherd.herd.pending import require_none
+from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import TRASH, Image
 from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path

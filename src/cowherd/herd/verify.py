@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.condition import FINE, Condition, condition, record_of
 from cowherd.herd.lineage import Lineage, survey, survey_around
-from cowherd.herd.pending import Pending, describe
+from cowherd.herd.merging.pending import Pending, describe
 from cowherd.herd.scan import Image, Key
 from cowherd.herd.seal import held_content, refresh
 from cowherd.herd.sealfile import read_digests

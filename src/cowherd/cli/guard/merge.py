@@ -13,7 +13,7 @@ from cowherd.sizes import human_size
 from cowherd.text import shown
 
 if TYPE_CHECKING:
-    from cowherd.herd.merge_plan import Cost, MergePlan
+    from cowherd.herd.merging.plan import Cost, MergePlan
 
 FAILED = 1
 STRATEGIES = ("auto", "preserve", "fork")
@@ -50,7 +50,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.merge import merge
+    from cowherd.herd.merging.merge import merge
 
     done = merge(
         arguments.overlay,

@@ -11,7 +11,7 @@ from cowherd.cli.guard.output import Report, progress
 from cowherd.text import shown
 
 if TYPE_CHECKING:
-    from cowherd.herd.merge_recover import Recovered
+    from cowherd.herd.merging.recover import Recovered
 
 FAILED = 1
 
@@ -29,7 +29,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.merge_recover import recover
+    from cowherd.herd.merging.recover import recover
 
     ended = recover(arguments.directories, progress=progress("recovering"))
     errors = [one.error for one in ended if one.error]

@@ -9,7 +9,7 @@ from cowherd.herd.condition import record_of
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.faults import ContentChanging
-from cowherd.herd.pending import describe as describe_merge
+from cowherd.herd.merging.pending import describe as describe_merge
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
 from cowherd.herd.verify import Verified

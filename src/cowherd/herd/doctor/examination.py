@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cowherd.herd.lineage import Lineage
-from cowherd.herd.pending import Pending
+from cowherd.herd.merging.pending import Pending
 from cowherd.herd.scan import Image
 from cowherd.herd.verify import Checker
 from cowherd.live.holders import Holder, writers

@@ -74,9 +74,9 @@ class Witness:
 class Entry:
     """What a journal records, with absolute paths.
 
-    `strategy` and `keep` as in `cowherd.herd.merge`; `images`: every file that is concerned, for those who ask whether theirs
-    is; `changed`: the guest bytes of the base that change, as [start, length] pairs; `temporary` and `fork`: the names of the new
-    base before and after it is complete, None where none is made.
+    `strategy` and `keep` as in `cowherd.herd.merging.merge`; `images`: every file that is concerned, for those who ask
+    whether theirs is; `changed`: the guest bytes of the base that change, as [start, length] pairs; `temporary` and
+    `fork`: the names of the new base before and after it is complete, None where none is made.
     """
 
     strategy: str

@@ -23,10 +23,10 @@ from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import record_of
 from cowherd.herd.digest import digest_disk
 from cowherd.herd.faults import BindingImpossible
-from cowherd.herd.holding import stacked
+from cowherd.herd.merging.holding import stacked
+from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.preserve import whole_steps
 from cowherd.herd.seal import Held, reseal, settled, unprotected
-from cowherd.herd.witness import bears_witness
 from cowherd.ops.commit import copy_down
 from cowherd.storage.atomic import sync_directory
 from cowherd.text import shown
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.digest import BlockDigests, Progress
     from cowherd.herd.lineage import Lineage
-    from cowherd.herd.merge_plan import MergePlan, Served
+    from cowherd.herd.merging.plan import MergePlan, Served
     from cowherd.herd.plan import Writes
     from cowherd.herd.scan import Image
     from cowherd.herd.sealfile import SealRecord

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 from cowherd import extents
 from cowherd.errors import CowherdError
 from cowherd.herd.digest import digest_disk
-from cowherd.herd.holding import Holding, stacked
-from cowherd.herd.journal import SUFFIX, Entry, Journal, Phase, is_journal
 from cowherd.herd.lineage import Lineage, survey_around
-from cowherd.herd.merge import apply, conclude, serve, take_back
-from cowherd.herd.merge_fork import promoted
-from cowherd.herd.merge_plan import FORK, PRESERVE, MergePlan, plan_merge
-from cowherd.herd.merge_steps import MergeFailed, bind_to, sealed_again
-from cowherd.herd.pending import journals_in
+from cowherd.herd.merging.fork import promoted
+from cowherd.herd.merging.holding import Holding, stacked
+from cowherd.herd.merging.journal import SUFFIX, Entry, Journal, Phase, is_journal
+from cowherd.herd.merging.merge import apply, conclude, serve, take_back
+from cowherd.herd.merging.pending import journals_in
+from cowherd.herd.merging.plan import FORK, PRESERVE, MergePlan, plan_merge
+from cowherd.herd.merging.steps import MergeFailed, bind_to, sealed_again
+from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, settled
-from cowherd.herd.witness import bears_witness
 from cowherd.live.holders import naming_holders
 from cowherd.storage.locks import WRITE
 from cowherd.text import shown

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.herd.journal import SUFFIX, Seen, is_journal, journal_path, look_at
 from cowherd.herd.lineage import Lineage
+from cowherd.herd.merging.journal import SUFFIX, Seen, is_journal, journal_path, look_at
 from cowherd.herd.scan import Image, Key
 from cowherd.text import shown
 

@@ -18,12 +18,13 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
 from cowherd.herd.drift import pairs
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.holding import Holding, stacked
-from cowherd.herd.journal import Entry, Journal, Phase, Witness, journal_path
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
-from cowherd.herd.merge_fork import build_fork, can_reflink, free_name, named_fork, promoted
-from cowherd.herd.merge_plan import AUTO, CONTENT, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan, plan_merge
-from cowherd.herd.merge_steps import (
+from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
+from cowherd.herd.merging.holding import Holding, stacked
+from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path
+from cowherd.herd.merging.pending import require_none
+from cowherd.herd.merging.plan import AUTO, CONTENT, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan, plan_merge
+from cowherd.herd.merging.steps import (
     apply_down,
     bind_to,
     copy_up,
@@ -36,7 +37,6 @@ from cowherd.herd.merge_steps import (
     verify_content,
     verify_served,
 )
-from cowherd.herd.pending import require_none
 from cowherd.herd.preserve import refresh_dependents
 from cowherd.herd.seal import made_by
 from cowherd.herd.status import Status

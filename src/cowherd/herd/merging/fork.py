@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.condition import record_of
 from cowherd.herd.lineage import survey_around
-from cowherd.herd.merge_steps import MergeFailed, apply_down, verify_content
+from cowherd.herd.merging.steps import MergeFailed, apply_down, verify_content
 from cowherd.herd.seal import seal_found
 from cowherd.storage.atomic import sync_directory
 from cowherd.storage.copying import can_clone, clone_range, copy_range
@@ -24,9 +24,9 @@ from cowherd.text import shown
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
-    from cowherd.herd.journal import Entry
     from cowherd.herd.lineage import Lineage
-    from cowherd.herd.merge_plan import MergePlan
+    from cowherd.herd.merging.journal import Entry
+    from cowherd.herd.merging.plan import MergePlan
     from cowherd.herd.scan import Image
     from cowherd.herd.sealfile import SealRecord
 
