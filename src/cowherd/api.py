@@ -63,6 +63,8 @@ from cowherd.ops.check import CheckNotSupported, CheckReport, check
 from cowherd.ops.compare import Comparison, ReadFailed, compare
 from cowherd.ops.copying import Progress
 from cowherd.ops.info import BackingLoop, ImageInfo, chain_info, image_info
+from cowherd.ops.inspect.inspector import Inspector, inspect
+from cowherd.ops.inspect.report import Inspection
 from cowherd.ops.measure import Measurement, measure
 from cowherd.storage.protection import Protection
 
@@ -89,6 +91,8 @@ __all__ = [
     "Garbage",
     "ImageInfo",
     "Impact",
+    "Inspection",
+    "Inspector",
     "KeyUnusable",
     "Measurement",
     "MergeFailed",
@@ -132,6 +136,7 @@ __all__ = [
     "image_info",
     "impact",
     "impact_on_files",
+    "inspect",
     "measure",
     "merge",
     "move",

@@ -29,7 +29,11 @@ _PROBED_BYTES = 512
 
 def probe(file: HostFile) -> str:
     """Returns the name of the format that the file's first bytes say, "raw" if they say nothing."""
-    head = file.pread(0, _PROBED_BYTES)
+    return probe_bytes(file.pread(0, _PROBED_BYTES))
+
+
+def probe_bytes(head: bytes) -> str:
+    """Returns the name of the format that a file's first 512 bytes say, "raw" if they say nothing."""
     if head[:4] == b"QFI\xfb" and head[4:8] == b"\0\0\0\x01":
         return "qcow"
     return next((name for offset, magic, name in _MAGIC_NUMBERS if head.startswith(magic, offset)), "raw")

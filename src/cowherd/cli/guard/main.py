@@ -18,6 +18,7 @@ COMMANDS = {
     "unseal": "give up a seal",
     "verify": "check seals and bindings along whole chains",
     "impact": "say which overlays a changed base hits, and where",
+    "inspect": "say whether an image from a stranger may be used",
     "repair": "bring a changed base back, or keep the change from its overlays",
     "merge": "put an overlay's content into its base, and keep it from the other overlays",
     "recover": "finish or take back merges that were interrupted",

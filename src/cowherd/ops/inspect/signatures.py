@@ -1,0 +1,49 @@
+"""Which formats a file's first bytes match, also those that match beside the one at offset 0.
+
+A file that is two things at once is read as one by whoever checks it and as the other by whoever uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cowherd.formats.probe import probe_bytes
+from cowherd.ops.inspect.report import Check, note, ok, refuse
+
+SIGNATURE_BYTES = 34 << 10
+"""How much of a file's start the signatures need."""
+
+_VDI = (64, b"\x7f\x10\xda\xbe")
+_ISO_OFFSET = 0x8001
+_ISO = (b"CD001", b"NSR02", b"NSR03")
+_BOOT_SECTOR = (510, b"\x55\xaa")
+
+
+def check_format(head: bytes, declared: str | None) -> tuple[str, Check]:
+    """Returns the format to inspect, and whether it is the declared one (None: it is guessed)."""
+    found = probe_bytes(head)
+    shown = found if declared is None else declared
+    if found not in ("qcow2", "raw"):
+        return found, refuse("format", f"{found} images are not inspected, so not let through")
+    if shown != found:
+        return found, refuse("format", f"the content is {found}, not {shown!a}")
+    if found == "raw" and declared is None:
+        return found, note("format", "nothing says what it is, so it counts as raw: state that wherever it is used")
+    return found, ok("format", found)
+
+
+def check_single_format(head: bytes, format: str) -> Check:
+    """Refuses a file that also has another format's signature; partitions or a file system in a raw disk are none."""
+    others = list(_beside_qcow2(head)) if format == "qcow2" else []
+    if others:
+        return refuse("single-format", f"it could be taken for {' or '.join(others)} as well")
+    return ok("single-format")
+
+
+def _beside_qcow2(head: bytes) -> Iterator[str]:
+    if head.startswith(_VDI[1], _VDI[0]):
+        yield "vdi"
+    if head.startswith(_ISO, _ISO_OFFSET):
+        yield "an ISO 9660 or UDF disc"
+    if head.startswith(_BOOT_SECTOR[1], _BOOT_SECTOR[0]):
+        yield "a boot sector"
