@@ -82,11 +82,17 @@ def _fresh(side: Side) -> None:
 def change(disk: Path, share: float) -> None:
     """Writes other content over a share of a raw disk, in lumps of a cluster that spread evenly."""
     random = np.random.default_rng(5)
-    clusters = disk.stat().st_size // CLUSTER
     with disk.open("r+b") as file:
-        for cluster in random.choice(clusters, int(clusters * share), replace=False).tolist():
+        for cluster in changed_clusters(disk.stat().st_size, share):
             file.seek(cluster * CLUSTER)
             file.write(content.piece(random, CLUSTER))
+
+
+def changed_clusters(size: int, share: float) -> list[int]:
+    """Which clusters of a disk of `size` bytes `change` writes to: always the same ones."""
+    clusters = size // CLUSTER
+    chosen: list[int] = np.random.default_rng(6).choice(clusters, max(1, int(clusters * share)), replace=False).tolist()
+    return chosen
 
 
 def run_now(words: tuple[str, ...]) -> None:
