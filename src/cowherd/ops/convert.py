@@ -132,14 +132,16 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
     """Feeds the sink with all that the source shows, in guest order."""
     buffers = Buffers(_chunk_bytes(sink))
 
-    def load(step: Step | Share) -> Prepared | None:
+    def load(item: tuple[Step | Share, Extents]) -> Prepared | None:
+        step, batch = item
         if isinstance(step, Share) or step.is_zero:
             return None
         buffer = buffers.take(step.end - step.start)
-        source.readinto(step.start, buffer)
+        source.read_planned(batch, step.start, buffer)
         return sink.prepare(buffer)
 
-    def store(step: Step | Share, chunk: Prepared | None) -> WriteJob | None:
+    def store(item: tuple[Step | Share, Extents], chunk: Prepared | None) -> WriteJob | None:
+        step, _ = item
         if progress:
             progress(step.end, source.size)
         if isinstance(step, Share):
@@ -175,8 +177,8 @@ def _share(source: Concatenation, sink: Sink, share: Share) -> None:
         copy_range(held_by, share.host, target, place, length)
 
 
-def _steps(source: Concatenation, sink: Sink, wanted: _Target) -> Iterator[Step | Share]:
-    """Plans one batch of extents at a time, so that memory does not grow with the image.
+def _steps(source: Concatenation, sink: Sink, wanted: _Target) -> Iterator[tuple[Step | Share, Extents]]:
+    """Plans one batch of extents at a time, so that memory does not grow with the image; yields each step with its batch.
 
     A range that was widened to the target's alignment may reach into the next batch, whose plan then leaves it out.
     """
@@ -190,7 +192,7 @@ def _steps(source: Concatenation, sink: Sink, wanted: _Target) -> Iterator[Step 
         plan = replace(plan, copy=ext.subtract(plan.copy, taken), zero=ext.subtract(plan.zero, taken))
         todo: Iterator[Step | Share] = heapq.merge(steps(plan, _chunk_bytes(sink)), shared, key=attrgetter("start"))
         for step in todo:
-            yield step
+            yield step, batch
             done = max(done, step.end)
 
 
