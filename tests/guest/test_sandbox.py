@@ -90,3 +90,20 @@ def test_a_damaged_ext4_is_read_or_refused(ext4, damage):
     except Malformed:
         return
     assert all(start + length <= len(data) for entry in system.files.values() for _, start, length in entry.runs.tolist())
+
+
+@pytest.mark.parametrize(("make", "name"), [(["mkfs.ntfs", "-q", "-F"], "NTFS"), (["mkfs.fat"], "FAT16")], ids=["NTFS", "FAT"])
+@settings(max_examples=12)
+@given(damage=st.lists(st.tuples(st.integers(0, MIB - 1), st.binary(min_size=1, max_size=8)), max_size=8))
+def test_damage_that_misleads_the_library_ends_in_a_chart_all_the_same(tmp_path_factory, make, name, damage):
+    truth.require(make[0])
+    raw = tmp_path_factory.mktemp("disk") / "raw"
+    raw.write_bytes(bytes(32 * MIB))
+    subprocess.run([*make, raw], check=True, capture_output=True)
+    data = bytearray(raw.read_bytes())
+    raw.unlink()
+    for offset, patch in damage:
+        data[offset : offset + len(patch)] = patch
+    chart = charted(bytes(data), seconds=20)
+    assert chart.systems or chart.uncharted
+    assert damage or [system.kind for system in chart.systems] == [name]

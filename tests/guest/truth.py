@@ -42,19 +42,28 @@ class Kind:
     size: int = 48 << 20
     mount: Sequence[str] = ("mount",)
     writing: str = ""
+    exact: bool = True
+    """Whether its checker finds all that is torn; one that finds nothing may have overlooked it."""
 
 
 EXT4 = Kind("ext4", ["mke2fs", "-q", "-t", "ext4"], ["e2fsck", "-fn"], "ro,noload")
 EXT3 = Kind("ext3", ["mke2fs", "-q", "-t", "ext3"], ["e2fsck", "-fn"], "ro,noload")
+NTFS = Kind("NTFS", ["mkfs.ntfs", "-q", "-F"], ["ntfsfix", "-n"], "ro,norecover", mount=("mount", "-t", "ntfs-3g"), exact=False)
+FAT16 = Kind("FAT16", ["mkfs.fat", "-F", "16"], ["fsck.fat", "-n"], mount=("mtools",))
+FAT32 = Kind("FAT32", ["mkfs.fat", "-F", "32", "-s", "1"], ["fsck.fat", "-n"], mount=("mtools",))
 EXT2 = Kind("ext2", ["mke2fs", "-q", "-t", "ext2", "-b", "4096"], ["e2fsck", "-fn"], "ro")
 
 
 @contextlib.contextmanager
 def mounted(raw: Path, kind: Kind, options: str = "", offset: int = 0) -> Iterator[Path]:
     """Mounts a file system that lies in a file; skips where that is not permitted."""
-    require_root()
     folder = raw.with_name(raw.name + ".mounted")
     folder.mkdir(exist_ok=True)
+    if kind.mount == ("mtools",):
+        with _copied(raw, folder):
+            yield folder
+        return
+    require_root()
     words = ",".join(filter(None, ["loop", options, f"offset={offset},sizelimit={kind.size}" if offset else ""]))
     done = subprocess.run([*kind.mount, "-o", words, str(raw), str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -65,10 +74,57 @@ def mounted(raw: Path, kind: Kind, options: str = "", offset: int = 0) -> Iterat
         run("umount", folder)
 
 
+@contextlib.contextmanager
+def _copied(raw: Path, folder: Path) -> Iterator[None]:
+    """Gives what is in a FAT file system as a folder, and does to the file system what is then done to the folder."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    _copy_out(raw, folder)
+    before = listing(folder)
+    yield
+    after = listing(folder)
+    for path in sorted(before.keys() - after.keys(), reverse=True):
+        _mtools("mrd" if path.endswith("/") else "mdel", "-i", raw, f"::{path.rstrip('/')}")
+    for path in sorted(path for path in after if after[path] != before.get(path)):
+        if path.endswith("/"):
+            _mtools("mmd", "-i", raw, f"::{path.rstrip('/')}")
+        else:
+            _mtools("mcopy", "-o", "-i", raw, f"{folder}{path}", f"::{path}")
+
+
+def _copy_out(raw: Path, folder: Path) -> None:
+    try:
+        _mtools("mcopy", "-s", "-n", "-Q", "-i", raw, "::*", folder, may_be_empty=True)
+    except OSError:  # it gave up at something damaged: the rest one by one
+        shutil.rmtree(folder)
+        folder.mkdir()
+        listed = subprocess.run(["mdir", "-/", "-b", "-a", "-i", str(raw), "::"], capture_output=True, text=True, check=False)
+        for path in (line.removeprefix("::") for line in listed.stdout.splitlines()):
+            if path.endswith("/"):
+                Path(f"{folder}{path}").mkdir(parents=True, exist_ok=True)
+                continue
+            Path(f"{folder}{path}").parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _mtools("mcopy", "-n", "-Q", "-i", raw, f"::{path}", f"{folder}{path}")
+            except OSError:
+                Path(f"{folder}{path}").unlink(missing_ok=True)
+
+
+def _mtools(*command: str | Path, may_be_empty: bool = False) -> None:
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, check=False, env={**os.environ, "MTOOLS_SKIP_CHECK": "1"}
+    )
+    if done.returncode and not (may_be_empty and "not found" in done.stderr):
+        raise OSError(done.stderr)
+
+
 def require_mounts(tmp_path: Path, kind: Kind) -> None:
     """Skips the running test where such a file system can't be made and mounted."""
     require(kind.make[0], kind.check[0])
-    require_root()
+    if kind.mount == ("mtools",):
+        require("mcopy")
+    else:
+        require_root()
     raw = tmp_path / "probe"
     with raw.open("wb") as file:
         file.truncate(kind.size)

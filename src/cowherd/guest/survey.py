@@ -5,24 +5,24 @@ A file system is recognised by its magic numbers. One that can't be read leaves 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 
 from cowherd import extents
 from cowherd.guest.blocks import NO_RANGES, Chart, FileSystem, Uncharted, union_of
-from cowherd.guest.ext import read_ext
 from cowherd.guest.partitions import PartitionTable, outside, read_partitions
 from cowherd.guest.source import Cached, Malformed, Volume
 
 Reader = Callable[[Volume], FileSystem]
 
-_MAGICS: tuple[tuple[int, bytes, str, Reader | None], ...] = (  # offset, magic, name, what reads it
-    (1080, b"\x53\xef", "ext", read_ext),
-    (0, b"XFSB", "XFS", None),
-    (65600, b"_BHRfS_M", "btrfs", None),
-    (3, b"NTFS    ", "NTFS", None),
-    (54, b"FAT", "FAT", None),
-    (82, b"FAT32", "FAT", None),
-    (536, b"LVM2 001", "LVM", None),
+_MAGICS = (  # offset, magic, name, "module:function" that reads it, the package that this needs
+    (1080, b"\x53\xef", "ext", "cowherd.guest.ext:read_ext", ""),
+    (3, b"NTFS    ", "NTFS", "cowherd.guest.ntfs:read_ntfs", "pytsk3"),
+    (54, b"FAT", "FAT", "cowherd.guest.fat:read_fat", "pytsk3"),
+    (82, b"FAT32", "FAT", "cowherd.guest.fat:read_fat", "pytsk3"),
+    (0, b"XFSB", "XFS", "", ""),
+    (65600, b"_BHRfS_M", "btrfs", "", ""),
+    (536, b"LVM2 001", "LVM", "", ""),
 )
 _SWAP = (b"SWAPSPACE2", 4086)
 
@@ -59,10 +59,10 @@ def _joined(charts: list[Chart]) -> Chart:
     )
 
 
-def _recognised(volume: Volume) -> tuple[str, Reader | None] | None:
-    for offset, magic, name, reader in _MAGICS:
+def _recognised(volume: Volume) -> tuple[str, str, str] | None:
+    for offset, magic, name, reader, package in _MAGICS:
         if offset + len(magic) <= volume.size and volume.read(offset, len(magic)) == magic:
-            return name, reader
+            return name, reader, package
     return None
 
 
@@ -70,14 +70,23 @@ def _look_into(volume: Volume) -> Chart:
     kind = _recognised(volume)
     if kind is None:
         return Chart((), NO_RANGES, (_unknown(volume),))
-    name, read = kind
-    if read is None:
-        return Chart((), NO_RANGES, (Uncharted(volume.place, volume.span, f"it holds {name}, which is not read yet"),))
+    name, reader, package = kind
     try:
-        return Chart((read(volume),), NO_RANGES, ())
+        return Chart((_reader(reader, package)(volume),), NO_RANGES, ())
     except Malformed as error:
         reason = f"it holds {name} that can't be read: {error}"
     return Chart((), NO_RANGES, (Uncharted(volume.place, volume.span, reason),))
+
+
+def _reader(name: str, package: str) -> Reader:
+    if not name:
+        raise Malformed("nothing here reads that yet")
+    module, _, function = name.partition(":")
+    try:
+        found: Reader = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise Malformed(f"{package} is not installed, which reads that; cowherd[guest] brings it") from error
+    return found
 
 
 def _unknown(volume: Volume) -> Uncharted:

@@ -123,6 +123,8 @@ def _differ(old: State, before: FileEntry, new: State, after: FileEntry, exposed
         return False
     if (before.size, before.digest) != (after.size, after.digest):
         return True
+    if before.digest is not None:
+        return False
     if _same_place(before, after):
         hit = extents.intersect(before.ranges, exposed) if exposed is not None else np.empty((0, 2), np.int64)
         return any(_read(old.readinto, *step) != _read(new.readinto, *step) for step in steps(hit))

@@ -16,6 +16,7 @@ from cowherd.guest.crc import crc32c, crc32c_rows
 from cowherd.guest.ext.inodes import Inode, Table
 from cowherd.guest.ext.layout import BLOCK_UNINIT, INODE_UNINIT, RESIZE_INODE, Layout
 from cowherd.guest.ext.tree import Tree
+from cowherd.guest.owners import overlaps
 
 _UNCOUNTED = 1
 _RESERVED_IN_USE = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
@@ -114,7 +115,7 @@ def _blocks(layout: Layout, table: Table) -> Iterator[str]:
     reserved = extents.ranges((block, block + 1) for block in resize.own) if resize else np.empty((0, 2), np.int64)
     everything = np.concatenate([*parts, extents.subtract(reserved, layout.fixed)])
     owned = extents.normalised(everything)
-    for start, end in _overlaps(everything)[:_MOST_NAMED].tolist():
+    for start, end in overlaps(everything)[:_MOST_NAMED].tolist():
         yield f"blocks {start} to {end - 1} belong to two files or structures"
     used = layout.used_blocks()
     limit = extents.ranges([(layout.first_block, layout.blocks)])
@@ -127,16 +128,6 @@ def _blocks(layout: Layout, table: Table) -> Iterator[str]:
 def _owned(inode: Inode) -> Ranges:
     pairs = [(block, block + count) for _, block, count, _ in inode.mapped] + [(block, block + 1) for block in inode.own]
     return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def _overlaps(pairs: Ranges) -> Ranges:
-    """Returns what lies in more than one of the pairs."""
-    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
-    if len(pairs) < 2:
-        return pairs[:0]
-    reach = np.maximum.accumulate(pairs[:, 1])[:-1]
-    found = np.column_stack((pairs[1:, 0], np.minimum(reach, pairs[1:, 1])))
-    return extents.normalised(found)
 
 
 def _inode_problems(table: Table) -> Iterator[str]:

@@ -1,0 +1,32 @@
+"""Who owns which bytes: what two owners claim at once, and what an owner holds and does not use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cowherd import extents
+from cowherd.extents import Ranges
+from cowherd.guest.blocks import NO_RANGES, FileEntry
+from cowherd.guest.source import Volume
+
+
+def overlaps(pairs: Ranges) -> Ranges:
+    """Returns what lies in more than one of (start, end) pairs, which may be in any order."""
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    if len(pairs) < 2:
+        return pairs[:0]
+    reach = np.maximum.accumulate(pairs[:, 1])[:-1]
+    return extents.normalised(np.column_stack((pairs[1:, 0], np.minimum(reach, pairs[1:, 1]))))
+
+
+def tails(files: Iterable[FileEntry], volume: Volume, first: int, cluster: int) -> Ranges:
+    """Returns the guest bytes of files' last clusters that lie past the files' ends; clusters are counted from byte `first` of
+    the volume. A volume in several pieces is said to have none."""
+    last = np.array([entry.runs[-1, 1] + entry.runs[-1, 2] for entry in files if len(entry.runs)], np.int64)
+    if len(volume.span) != 1 or not len(last):
+        return NO_RANGES
+    start = int(volume.span[0, 0]) + first
+    ends = start + -(-(last - start) // cluster) * cluster
+    return extents.normalised(np.column_stack((last, ends)))
