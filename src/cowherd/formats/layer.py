@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:  # `cowherd-img info` reads headers without paying for numpy
     from cowherd.extents import Extents
@@ -20,6 +21,30 @@ class BackingReference:
 
     name: str
     format: str | None
+
+
+class ClosingLayer(ABC):
+    """How every format closes: what is pending is flushed, and the file is closed even if that fails."""
+
+    file: HostFile
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Makes every completed request durable."""
+
+    def close(self) -> None:
+        """Flushes and closes. Closing twice is fine."""
+        try:
+            if self.file.fd >= 0:
+                self.flush()
+        finally:
+            self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 class Layer(Protocol):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 
 from cowherd import extents as ext
 from cowherd.extents import Extents
-from cowherd.formats.layer import BackingReference, Below
+from cowherd.formats.layer import BackingReference, Below, ClosingLayer
 from cowherd.storage.hostfile import HostFile
 
 SECTOR = 512
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-class Raw:
+class Raw(ClosingLayer):
     """A raw image: a regular file or a block device; see `cowherd.formats.layer.Layer`.
 
     The virtual size is the file's length, rounded up to a sector, as QEMU does; what a file lacks of its last sector reads as
@@ -82,17 +80,3 @@ class Raw:
         """Sets the file's length. Raises `HostFileError` for a block device of another size."""
         self.file.truncate(size)
         self._length = size
-
-    def close(self) -> None:
-        """Flushes and closes. Closing twice is fine."""
-        try:
-            if self.file.fd >= 0:
-                self.flush()
-        finally:
-            self.file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -79,7 +79,6 @@ class Sleuth:
             raise Malformed(str(error)) from error
         self.block = int(self._system.info.block_size)
         self.root = int(self._system.info.root_inum)
-        self.last_number = int(self._system.info.last_inum)
 
     def listed(self, problems: list[str]) -> Iterator[Listed]:
         """Yields the root and every path that a directory names; what can't be read is added to `problems`."""

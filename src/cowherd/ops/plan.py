@@ -30,11 +30,6 @@ class Plan:
         return ext.total(self.copy)
 
     @property
-    def bytes_to_zero(self) -> int:
-        """Bytes that become zeros."""
-        return ext.total(self.zero)
-
-    @property
     def files_changed(self) -> tuple[Path, ...]:
         """The target, unless there is nothing to do."""
         return (self.target,) if len(self.copy) or len(self.zero) else ()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -25,27 +24,6 @@ def herd(tmp_path, monkeypatch):
     make_base(tmp_path / "base.qcow2", CONTENT)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def cowherd(capsys):
-    """Runs the command and returns (exit code, standard output, standard error)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
-def as_json(cowherd):
-    def run(*words: object) -> tuple[int, dict]:
-        code, out, _ = cowherd(*words, "--json")
-        return code, json.loads(out)
-
-    return run
 
 
 @pytest.mark.parametrize("command", COMMANDS)

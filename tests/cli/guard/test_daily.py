@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
 
-from cowherd.cli.guard.main import main
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
 
 pytestmark = pytest.mark.qemu("qemu-io")
@@ -21,27 +19,6 @@ def herd(tmp_path, monkeypatch):
     make_overlay(tmp_path / "o.qcow2", "base.qcow2")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def cowherd(capsys):
-    """Runs the command and returns (exit code, standard output, standard error)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
-def as_json(cowherd):
-    def run(*words: object) -> tuple[int, dict]:
-        code, out, _ = cowherd(*words, "--json")
-        return code, json.loads(out)
-
-    return run
 
 
 def test_doctor_exits_with_0_for_notes_and_says_what_to_do(cowherd, herd):

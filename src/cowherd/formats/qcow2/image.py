@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Self
 
 from cowherd import extents as ext
 from cowherd.errors import ImageCorrupt, ImageFormatError, InvalidRequest, ReadOnlyImage, UnsupportedFeature
 from cowherd.extents import Extents
-from cowherd.formats.layer import BackingReference, Below
+from cowherd.formats.layer import BackingReference, Below, ClosingLayer
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.compression import Codec, CodecError, codec
 from cowherd.formats.qcow2.entries import compressed_place
@@ -21,7 +20,7 @@ from cowherd.formats.qcow2.writer import Writer
 from cowherd.storage.hostfile import HostFile
 
 
-class Qcow2:
+class Qcow2(ClosingLayer):
     """One qcow2 file, without its backing file; see `cowherd.formats.layer.Layer`."""
 
     format = "qcow2"
@@ -141,20 +140,6 @@ class Qcow2:
     def set_extension(self, kind: int, data: bytes | None) -> None:
         """Sets the header extension of type `kind`, or removes it if `data` is None. Durable on return."""
         self._update_header(self.header.with_extension(kind, data))
-
-    def close(self) -> None:
-        """Flushes and closes. Closing twice is fine."""
-        try:
-            if self.file.fd >= 0:
-                self.flush()
-        finally:
-            self.file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _refuse_unsupported(self) -> None:
         if self.header.crypt_method:

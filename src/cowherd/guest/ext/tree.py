@@ -130,7 +130,3 @@ def _index_checksum_holds(layout: Layout, directory: Inode, data: bytes, number:
         return False
     reserved, stored = data[tail : tail + 4], int.from_bytes(data[tail + 4 : tail + 8], "little")
     return checksum_of(layout, directory, data[:end] + reserved + bytes(4)) == stored
-
-
-def _sum(layout: Layout, directory: Inode, data: bytes) -> int:
-    return checksum_of(layout, directory, data)
