@@ -14,7 +14,7 @@ WORKERS ?= auto
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format qemu clean
+.PHONY: help demo test browser bench check format qemu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ demo: $(RUN) ## Watch cowherd keep a small herd of real disks safe (no root, no 
 
 test: $(DEV) qemu ## Run all tests (installs QEMU's tools where it may)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+browser: $(DEV) requirements/browser.txt qemu ## Look at the report in a real browser (needs Chromium)
+	@$(PIP_INSTALL) --require-hashes -r requirements/browser.txt
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
 bench: $(RUN) qemu ## Measure cowherd and qemu-img side by side (make bench ARGS="--quick"; see docs/benchmarks.md)
 	@$(BIN)/python -m bench $(ARGS)

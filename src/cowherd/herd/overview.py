@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.herd.doctor.doctor import Diagnosis, doctor
-from cowherd.herd.lineage import survey
+from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.status import Status
 from cowherd.herd.tree import Tree, tree
 
 if TYPE_CHECKING:
+    from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
 
+Spans = tuple[tuple[int, int], ...]
 PathName = str | os.PathLike[str]
 
 _MAY_HAVE_DRIFTED = (Status.TOUCHED, Status.DRIFTED, Status.REPLACED)
@@ -25,12 +27,27 @@ _MAY_HAVE_DRIFTED = (Status.TOUCHED, Status.DRIFTED, Status.REPLACED)
 
 @dataclass(frozen=True)
 class DriftPicture:
-    """Where a base differs from its seal: [start, end) of guest bytes in a disk of `size`; `problem` if it can't be read."""
+    """Where a base differs from its seal: [start, end) of guest bytes in a disk of `size`; `problem` if it can't be read.
+
+    `hits` are its dependents, by path, if anything changed.
+    """
 
     path: Path
     size: int
-    changed: tuple[tuple[int, int], ...]
+    changed: Spans
     problem: str | None = None
+    hits: tuple[HitPicture, ...] = ()
+
+
+@dataclass(frozen=True)
+class HitPicture:
+    """What the change does to one dependent, as `cowherd.impact` says: [start, end) of guest bytes that it sees change or not."""
+
+    path: Path
+    verdict: str
+    exposed: Spans
+    shielded: Spans
+    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -55,18 +72,25 @@ def overview(directories: Sequence[PathName] = (), *, full: bool = False, progre
 
 
 def _drifts(found: Tree, diagnosis: Diagnosis, directories: Sequence[PathName], progress: Progress | None) -> list[DriftPicture]:
-    from cowherd.herd.drift import drift_of
-
     suspects = {node.path for node in found.nodes if node.level is not None and node.status in _MAY_HAVE_DRIFTED}
     suspects |= {finding.path for finding in diagnosis.findings if finding.kind.value == Status.DRIFTED.value}
     lineage = survey(directories or ["."])
-    pictures = []
-    for path in sorted(suspects):
-        try:
-            drift = drift_of(lineage, lineage.find(path), None, progress)
-        except CowherdError as error:
-            pictures.append(DriftPicture(path, 0, (), str(error)))
-            continue
-        changed = tuple((start, end) for start, end in drift.changed.tolist())
-        pictures.append(DriftPicture(path, max(drift.old.size, drift.new.size), changed))
-    return pictures
+    return [_picture(lineage, path, progress) for path in sorted(suspects)]
+
+
+def _picture(lineage: Lineage, path: Path, progress: Progress | None) -> DriftPicture:
+    from cowherd.herd.drift import drift_of
+    from cowherd.herd.impact import judge
+
+    try:
+        base = lineage.find(path)
+        drift = drift_of(lineage, base, None, progress)
+    except CowherdError as error:
+        return DriftPicture(path, 0, (), str(error))
+    hits = [judge(overlay, base, drift.changed) for overlay in lineage.dependents(base)] if len(drift.changed) else []
+    pictures = tuple(HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem) for hit in hits)
+    return DriftPicture(path, max(drift.old.size, drift.new.size), _spans(drift.changed), None, pictures)
+
+
+def _spans(ranges: Ranges) -> Spans:
+    return tuple((start, end) for start, end in ranges.tolist())

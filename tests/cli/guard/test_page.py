@@ -13,7 +13,7 @@ from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 pytestmark = pytest.mark.qemu("qemu-io")
 
 MIB = 1 << 20
-VOID = {"meta", "rect"}
+VOID = {"meta", "rect", "path", "circle"}
 
 
 class Outline(HTMLParser):
@@ -84,12 +84,56 @@ def test_names_can_not_break_out_of_the_page(herd):
     assert "\x1b" not in (herd / "page.html").read_text()
 
 
+def marks(found: Outline, kind: str) -> list[tuple[int, int]]:
+    """Where strips are marked, from and to, as parts of 1024 of the disk, in the page's order."""
+    rects = [attributes for tag, attributes in found.tags if tag == "rect" and attributes["class"] == kind]
+    return [(int(rect["x"]), int(rect["x"]) + int(rect["width"])) for rect in rects]
+
+
 def test_drift_is_a_picture_in_which_every_change_is_seen_where_it_is(herd):
-    write(herd / "base.qcow2", "write -P 1 512k 64k")
+    write(herd / "base.qcow2", "write -P 1 512k 64k", "write -P 1 576k 64k", "write -P 1 960k 64k")
     found = outline(herd)
-    marks = [int(attributes["x"]) for tag, attributes in found.tags if tag == "rect"]
-    assert marks == list(range(256, 288))
-    assert "64 KiB of 1 MiB changed" in found.text
+    changed = [(512, 640), (960, 1024)]
+    assert (marks(found, "hit"), marks(found, "kept")) == (changed * 2, [])
+    assert "192 KiB of 1 MiB changed" in found.text
+
+
+def test_the_smallest_change_of_a_large_disk_is_seen(herd, qemu_img):
+    qemu_img("create", "-q", "-f", "qcow2", herd / "large.qcow2", "1T")
+    clone(herd / "large.qcow2", herd / "l.qcow2")
+    write(herd / "large.qcow2", "write -P 1 512G 512")
+    assert marks(outline(herd), "hit") == [(512, 513)] * 2
+
+
+def test_a_dependent_has_a_picture_of_what_it_sees_and_what_it_is_shielded_from(herd):
+    write(herd / "o.qcow2", "write -P 7 512k 64k")
+    write(herd / "base.qcow2", "write -P 1 512k 128k")
+    found = outline(herd)
+    assert (marks(found, "hit"), marks(found, "kept")) == ([(512, 640), (576, 640)], [(512, 576)])
+    assert "torn" in found.text
+
+
+def test_a_dependent_that_can_not_be_read_says_why_in_its_place(herd):
+    write(herd / "base.qcow2", "write -P 1 512k 128k")
+    with open(herd / "o.qcow2", "r+b") as file:
+        file.seek(40)
+        file.write((1 << 60).to_bytes(8, "big"))
+    assert "unreadable" in outline(herd).text
+
+
+def test_the_lineage_is_drawn_as_one_line_from_each_base_to_its_overlays(herd):
+    make_overlay(herd / "a.qcow2", "base.qcow2")
+    make_overlay(herd / "a1.qcow2", "a.qcow2")
+    found = outline(herd)
+    dots = [int(attributes["cx"]) for tag, attributes in found.tags if tag == "circle"]
+    lines = [attributes["d"] for tag, attributes in found.tags if tag == "path"]
+    assert dots == [9, 27, 45, 27]
+    assert lines == [
+        "M9 16V32",
+        "M9 0V10Q9 16 15 16H27M9 0V32M27 16V32",
+        "M9 0V32M27 0V10Q27 16 33 16H45",
+        "M9 0V10Q9 16 15 16H27",
+    ]
 
 
 def test_a_base_that_was_only_touched_is_said_to_be_as_sealed(herd):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import html
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cowherd.cli.guard.pictures import ROW, branches, strip
 from cowherd.sizes import human_size
 from cowherd.text import printable
 
 if TYPE_CHECKING:
-    from cowherd.herd.doctor.finding import Finding
-    from cowherd.herd.overview import DriftPicture, Overview
-    from cowherd.herd.tree import Node
+    from pathlib import Path
 
-_CELLS = 512
+    from cowherd.herd.overview import DriftPicture, Overview
+
 _BAD = frozenset(("missing-base", "binding-mismatch", "replaced", "drifted", "touched", "untrusted"))
 
 _STYLE = """
@@ -30,20 +30,28 @@ body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background:
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2.25rem 0 .75rem; }
 p { margin: .25rem 0; } .faint { color: var(--faint); }
 .facts { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0 0; padding: 0; list-style: none; }
-.facts li { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 8rem; }
+.facts li { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem;
+  min-width: 8rem; }
 .facts b { display: block; font-size: 1.35rem; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .5rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .4rem .75rem; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
 tr:last-child td { border-bottom: 0; } th { font-weight: 600; color: var(--faint); } td.wide { white-space: normal; }
-.name { font-family: ui-monospace, monospace; font-size: .9em; } .stem { color: var(--faint); white-space: pre; }
+.name { font-family: ui-monospace, monospace; font-size: .9em; }
+h3 { font-size: 1rem; margin: 1.25rem 0 0; }
 .good { color: var(--good); } .bad { color: var(--bad); } .note { color: var(--note); }
 .bar { display: inline-block; height: .6rem; background: var(--bar); border-radius: .15rem; min-width: 1px; }
 code { display: block; margin-top: .25rem; font: .85em ui-monospace, monospace; overflow-wrap: anywhere; color: var(--faint); }
-svg { display: block; width: 100%; height: 2.25rem; border: 1px solid var(--line); border-radius: .25rem;
-  background: var(--card); }
-svg rect { fill: var(--bad); }
+.tree td { height: var(--row); padding-block: 0; border: 0; vertical-align: middle; }
+.tree td:first-child { padding-left: .5rem; } .tree .name { color: var(--ink); vertical-align: middle; }
+.branch { display: inline-block; vertical-align: middle; margin-right: .35rem; }
+.branch path { fill: none; stroke: var(--faint); stroke-width: 1.5; } .branch circle { fill: currentColor; }
+.strip { display: block; width: 100%; height: 1.1rem; min-width: 16rem; background: var(--card);
+  border: 1px solid var(--line); border-radius: .25rem; }
+.base .strip { height: 2.25rem; }
+.strip rect { vector-effect: non-scaling-stroke; } .hit { fill: var(--bad); stroke: var(--bad); } .kept { fill: var(--good); }
+.hits td { border: 0; padding-block: .15rem; vertical-align: middle; } .hits .wide { width: 100%; }
 """
 
 
@@ -58,10 +66,10 @@ def page(seen: Overview) -> str:
         f"<h1>Herd</h1>\n<p class=name>{places}</p>\n<p class=faint>as it was at {_text(seen.made)}</p>",
         *_facts(seen),
         "<h2>Health</h2>",
-        *_health(seen.diagnosis.findings),
+        *_health(seen),
         "<h2>Lineage</h2>",
-        *_lineage(seen.tree.nodes),
-        *_drifts(seen.drifts),
+        *_lineage(seen),
+        *_drifts(seen),
         "</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -84,7 +92,8 @@ def _facts(seen: Overview) -> Iterator[str]:
     yield "</ul>"
 
 
-def _health(findings: Sequence[Finding]) -> Iterator[str]:
+def _health(seen: Overview) -> Iterator[str]:
+    findings = seen.diagnosis.findings
     if not findings:
         yield "<p class=good>Nothing is wrong.</p>"
         return
@@ -92,36 +101,42 @@ def _health(findings: Sequence[Finding]) -> Iterator[str]:
     for finding in findings:
         remedy = f"<code>{_text(shlex.join(finding.remedy))}</code>" if finding.remedy else ""
         kind = f"<td{_class('note' if finding.kind.is_note else 'bad')}>{_text(finding.kind.value)}</td>"
-        yield f"<tr>{kind}<td class=name>{_text(finding.path)}</td><td class=wide>{_text(finding.detail)}{remedy}</td></tr>"
+        name = f"<td class=name>{_place(finding.path, seen)}</td>"
+        yield f"<tr>{kind}{name}<td class=wide>{_text(finding.detail)}{remedy}</td></tr>"
     yield "</table></div>"
 
 
-def _lineage(nodes: Sequence[Node]) -> Iterator[str]:
+def _lineage(seen: Overview) -> Iterator[str]:
+    nodes = seen.tree.nodes
     if not nodes:
         yield "<p class=faint>No images.</p>"
         return
     largest = max(1, *(node.disk_size for node in nodes))
-    yield "<div class=scroll><table><tr><th>image</th><th>format</th><th>size</th><th colspan=2>on disk</th>"
-    yield "<th>seal</th><th>status</th></tr>"
-    for node in nodes:
-        stem = f"<span class=stem>{'   ' * (node.depth - 1)}└─ </span>" if node.depth else ""
+    yield f'<div class=scroll><table class=tree style="--row: {ROW}px"><tr><th>image</th><th>format</th><th>size</th>'
+    yield "<th colspan=2>on disk</th><th>seal</th><th>status</th></tr>"
+    for node, branch in zip(nodes, branches([node.depth for node in nodes]), strict=True):
         width = max(1, round(100 * node.disk_size / largest))
         status = node.status.value
+        kind = "bad" if status in _BAD else "good" if status == "ok" else "faint"
         yield (
-            f"<tr><td class=name>{stem}{_text(node.path)}</td><td>{_text(node.format)}</td>"
+            f"<tr><td class={kind}>{branch}<span class=name>{_place(node.path, seen)}</span></td><td>{_text(node.format)}</td>"
             f"<td>{'?' if node.virtual_size is None else human_size(node.virtual_size)}</td><td>{human_size(node.disk_size)}</td>"
             f'<td><span class=bar style="width:{width}px"></span></td><td>{_text(node.level or "-")}</td>'
-            f"<td{_class('bad' if status in _BAD else 'good' if status == 'ok' else 'faint')}>{_text(status)}</td></tr>"
+            f"<td class={kind}>{_text(status)}</td></tr>"
         )
     yield "</table></div>"
 
 
-def _drifts(drifts: Sequence[DriftPicture]) -> Iterator[str]:
-    if not drifts:
+def _drifts(seen: Overview) -> Iterator[str]:
+    if not seen.drifts:
         return
     yield "<h2>Drift</h2>"
-    for drift in drifts:
-        yield f"<p class=name>{_text(drift.path)}</p>"
+    if any(drift.hits for drift in seen.drifts):
+        yield "<p class=faint>Each strip is a whole disk, from its first byte to its last: where the base "
+        yield "<span class=bad>changed</span>, where an overlay <span class=bad>sees the change</span>, "
+        yield "and where it is <span class=good>shielded</span> by bytes of its own.</p>"
+    for drift in seen.drifts:
+        yield f"<h3 class=name>{_place(drift.path, seen)}</h3>"
         if drift.problem:
             yield f"<p class=bad>{_text(drift.problem)}</p>"
         elif not drift.changed:
@@ -129,17 +144,27 @@ def _drifts(drifts: Sequence[DriftPicture]) -> Iterator[str]:
         else:
             total = sum(end - start for start, end in drift.changed)
             yield f"<p class=bad>{human_size(total)} of {human_size(drift.size)} changed, in {len(drift.changed)} range(s)</p>"
-            yield _strip(drift)
+            yield from _strips(drift, seen)
 
 
-def _strip(drift: DriftPicture) -> str:
-    """Returns a picture of the whole disk from left to right, with what changed marked; nothing is too small to be seen."""
-    cells = set()
-    for start, end in drift.changed:
-        cells |= set(range(start * _CELLS // drift.size, min(_CELLS, -(-end * _CELLS // drift.size))))
-    marks = "".join(f'<rect x="{cell}" y="0" width="1" height="10"/>' for cell in sorted(cells))
-    label = f"where {_text(os.path.basename(drift.path))} changed"
-    return f'<svg viewBox="0 0 {_CELLS} 10" preserveAspectRatio="none" role="img" aria-label="{label}">{marks}</svg>'
+def _strips(drift: DriftPicture, seen: Overview) -> Iterator[str]:
+    """Yields the base's picture and below it those of its dependents, so that what is in one place lies in one column."""
+    name = _text(os.path.basename(drift.path))
+    picture = strip(drift.size, [("hit", drift.changed)], f"where {name} changed")
+    yield f"<div class=scroll><table class=hits><tr class=base><td class=name>{name}</td><td class=bad>changed</td>"
+    yield f"<td class=wide>{picture}</td></tr>"
+    for hit in drift.hits:
+        label = f"where {_text(os.path.basename(hit.path))} sees the change"
+        picture = strip(drift.size, [("kept", hit.shielded), ("hit", hit.exposed)], label)
+        yield f"<tr><td class=name>{_place(hit.path, seen)}</td><td class={'good' if hit.verdict == 'intact' else 'bad'}>"
+        yield f"{_text(hit.verdict)}</td><td class=wide>{_text(hit.problem) if hit.problem else picture}</td></tr>"
+    yield "</table></div>"
+
+
+def _place(path: Path, seen: Overview) -> str:
+    """Returns an image's name as HTML, without the directory where that is the only one of the page."""
+    home = seen.tree.directories[0] if len(seen.tree.directories) == 1 else None
+    return _text(path.relative_to(home) if home and path.is_relative_to(home) else path)
 
 
 def _class(name: str) -> str:
