@@ -25,6 +25,7 @@ from cowherd.herd.faults import (
     DonorMissing,
     DriftFound,
     NotSealed,
+    RepairFailed,
     UnsealRefused,
 )
 from cowherd.herd.files import impact_on_files
@@ -42,7 +43,7 @@ from cowherd.herd.plan import NotEnoughSpace, Repaired
 from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.rebind import rebind
 from cowherd.herd.relink import BaseNotFound, Relinked, relink
-from cowherd.herd.repair import RepairFailed, repair
+from cowherd.herd.repair import repair
 from cowherd.herd.retarget import retarget
 from cowherd.herd.seal import Sealed, seal, unseal
 from cowherd.herd.signing import KeyUnusable, SigningUnavailable, public_key

@@ -8,9 +8,9 @@ import pytest
 from cowherd.errors import ImageInUse
 from cowherd.herd import repair as repairing
 from cowherd.herd.clone import clone
-from cowherd.herd.faults import DonorMissing, NotSealed
+from cowherd.herd.faults import DonorMissing, NotSealed, RepairFailed
 from cowherd.herd.plan import NotEnoughSpace
-from cowherd.herd.repair import RepairFailed, repair
+from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal
 from cowherd.herd.verify import verify
 from cowherd.image.disk import Disk

@@ -33,8 +33,10 @@ from cowherd.herd.faults import ContentChanging, DonorMissing
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image, files_under
 from cowherd.image.open import open_disk
+from cowherd.live.holders import descriptors_of
 
 if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
     from cowherd.image.disk import Disk
 
 _ZEROS = -1
@@ -105,6 +107,21 @@ class BlockReader:
         return self._disks[owner]
 
 
+def write_blocks(disk: Disk, located: Located, blocks: Blocks, progress: Progress | None = None) -> None:
+    """Writes those of the sealed blocks that `blocks` names into `disk`, and flushes it. Raises as `BlockReader.read`."""
+    buffer = memoryview(bytearray(BLOCK))
+    with located.opened() as reader:
+        for done, block in enumerate(blocks.tolist(), 1):
+            length = min(BLOCK, disk.size - block * BLOCK)
+            if reader.read(block, buffer):
+                disk.write(block * BLOCK, buffer[:length])
+            else:
+                disk.zero(block * BLOCK, length)
+            if progress:
+                progress(done * BLOCK, len(blocks) * BLOCK)
+    disk.flush()
+
+
 def locate(base: Image, sealed: BlockDigests, blocks: Blocks, lineage: Lineage, named: Sequence[Path] = ()) -> Located:
     """Finds a donor for each of `blocks`, looking through those `named`, or where none is, through all that can be found.
 
@@ -139,13 +156,17 @@ def _held_by(donor: Donor, blocks: Blocks, wanted: NDArray[np.uint8], *, must_op
 
 
 def _candidates(lineage: Lineage, base: Image, size: int) -> Iterator[Donor]:
-    """Yields what may hold the blocks, the likeliest first: the shadow, images sealed with the same content, images and raw files
-    of the same size. What stands on the base shows the drift, not what was before it, and is left out."""
+    """Yields what may hold the blocks, the likeliest first: the shadow; the file itself where it was deleted while a process has
+    it open; images sealed with the same content; images and raw files of the same size. What stands on the base shows the drift,
+    not what was before it, and is left out."""
     record = record_of(base)
     if record and record.shadow:
         shadow = base.path.with_name(record.shadow)
         if shadow.exists():
             yield Donor(shadow, record.format)
+    if record and base.size is None:
+        still_open = descriptors_of(record.identity.device, record.identity.inode)
+        yield from (Donor(descriptor, record.format) for descriptor in still_open)
     excluded = {image.key for image in (base, *lineage.dependents(base))}
     others = [image for image in lineage.images.values() if image.key not in excluded and image.size == size]
     others.sort(key=lambda image: (not _sealed_alike(image, record.content_digest if record else None), image.path))

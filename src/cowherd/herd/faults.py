@@ -98,3 +98,15 @@ class DonorMissing(CowherdError):
             f"{printable(self.base)}: {self.missing_bytes} bytes of sealed content are found nowhere ({looked}); nothing was "
             f"changed. Name an image that still holds them with --from"
         )
+
+
+class RepairFailed(CowherdError):
+    """A base was written to, and still does not hold its sealed content. Attribute: `base`."""
+
+    exit_code = 4
+
+    def __init__(self, base: Path):
+        super().__init__(
+            f"{printable(base)}: the blocks that were written do not read back as sealed; the disk or the image is damaged"
+        )
+        self.base = base

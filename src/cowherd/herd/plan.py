@@ -58,6 +58,11 @@ class RepairPlan:
     writes: tuple[Writes, ...]
 
     @property
+    def gone(self) -> bool:
+        """Whether the base itself is not there, and will be made anew."""
+        return self.base.size is None
+
+    @property
     def write_bytes(self) -> int:
         """Guest bytes to be written, to all images together."""
         return sum(extents.total(write.ranges) for write in self.writes)
@@ -71,6 +76,7 @@ class RepairPlan:
         return {
             "base": os.fspath(self.base.path),
             "preserve": self.preserve,
+            "gone": self.gone,
             "changed": pairs(self.changed),
             "changed_bytes": extents.total(self.changed),
             "size": self.size,

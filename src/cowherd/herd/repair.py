@@ -13,39 +13,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cowherd import extents
-from cowherd.errors import CowherdError
 from cowherd.extents import Ranges
 from cowherd.herd.condition import record_of
 from cowherd.herd.digest import BLOCK, BlockDigests, digests_of, equal_rows, expand, to_bytes
-from cowherd.herd.donors import locate
+from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.drift import Drift, held_drift
-from cowherd.herd.faults import ContentChanging, NotSealed
+from cowherd.herd.faults import ContentChanging, NotSealed, RepairFailed
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, refresh, unprotected
+from cowherd.herd.sealfile import is_sealed
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 from cowherd.storage.identity import FileIdentity
-from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
-    from cowherd.herd.donors import BlockReader
     from cowherd.image.disk import Disk
-
-
-class RepairFailed(CowherdError):
-    """A base was written to, and still does not hold its sealed content. Attribute: `base`."""
-
-    exit_code = 4
-
-    def __init__(self, base: Path):
-        super().__init__(
-            f"{printable(base)}: the blocks that were written do not read back as sealed; the disk or the image is damaged"
-        )
-        self.base = base
 
 
 def repair(
@@ -60,11 +46,15 @@ def repair(
     """Brings a sealed base back to its sealed content, or with `preserve` writes the old blocks into the overlays that need them.
 
     Without `donors` they are found: the base's shadow, and images and raw files of the same size in the herd. Every block is
-    compared with the seal before it is written. `dry_run` only plans. Raises `NotSealed`, `DonorMissing`, `NotEnoughSpace`
-    (nothing is written then), `ImageInUse` if a process has an image open that must be written, `RepairFailed`.
+    compared with the seal before it is written. A base that is gone while its seal is left is made anew (`rebuild`). `dry_run`
+    only plans. Raises `NotSealed`, `DonorMissing`, `NotEnoughSpace` (nothing is written then), `ImageInUse` if a process has an
+    image open that must be written, `RepairFailed`.
     """
     from cowherd.herd import preserve as preserving
+    from cowherd.herd import rebuild as rebuilding
 
+    if not os.path.lexists(base) and is_sealed(base) and not preserve:
+        return rebuilding.rebuild(base, donors=donors, dry_run=dry_run, herd=herd, progress=progress)
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base)
     require_none(lineage, [image, *lineage.chain(image)], "repair")
@@ -124,22 +114,8 @@ def require_unchanged(image: Image, before: FileIdentity) -> None:
 
 
 def _write(disk: Disk, plan: RepairPlan, sealed: BlockDigests, progress: Progress | None) -> None:
-    buffer = memoryview(bytearray(BLOCK))
     blocks = expand(np.column_stack((plan.writes[0].ranges[:, 0] // BLOCK, -(-plan.writes[0].ranges[:, 1] // BLOCK))))
-    with plan.located.opened() as reader:
-        for done, block in enumerate(blocks.tolist(), 1):
-            _write_block(disk, reader, block, buffer)
-            if progress:
-                progress(done * BLOCK, len(blocks) * BLOCK)
-    disk.flush()
+    write_blocks(disk, plan.located, blocks, progress)
     runs = np.column_stack((blocks, blocks + 1))
     if not equal_rows(digests_of(disk, runs), sealed.lookup(blocks)).all():
         raise RepairFailed(plan.base.path)
-
-
-def _write_block(disk: Disk, reader: BlockReader, block: int, buffer: memoryview) -> None:
-    length = min(BLOCK, disk.size - block * BLOCK)
-    if reader.read(block, buffer):
-        disk.write(block * BLOCK, buffer[:length])
-    else:
-        disk.zero(block * BLOCK, length)

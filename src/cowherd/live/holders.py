@@ -96,6 +96,20 @@ def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder,
     return found
 
 
+def descriptors_of(device: int, inode: int) -> list[Path]:
+    """Returns one name for each process that has this file open, through which it can be opened even after it was deleted.
+
+    Raises `HostFileError` where /proc can't be looked at; processes that may not be looked into are left out.
+    """
+    found = []
+    for pid in _processes():
+        descriptors = _PROC / str(pid) / "fd"
+        with contextlib.suppress(OSError):  # it has ended, or may not be looked into
+            names = sorted(os.listdir(descriptors))
+            found += [descriptors / name for name in names if _leads_to(descriptors / name, ("file", device, inode))][:1]
+    return found
+
+
 def _processes() -> list[int]:
     try:
         return sorted(int(name) for name in os.listdir(_PROC) if name.isdecimal())

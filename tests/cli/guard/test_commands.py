@@ -215,7 +215,20 @@ def test_repair_says_what_it_would_do_and_does_it(cowherd, as_json, herd, tmp_pa
     code, document = as_json("repair", "base.qcow2", "--from", donor)
     assert code == 0
     assert sorted(document) == sorted(
-        ["base", "changed", "changed_bytes", "done", "donors", "left", "preserve", "sealed_size", "size", "writes", "zero_bytes"]
+        [
+            "base",
+            "changed",
+            "changed_bytes",
+            "done",
+            "donors",
+            "gone",
+            "left",
+            "preserve",
+            "sealed_size",
+            "size",
+            "writes",
+            "zero_bytes",
+        ]
     )
     assert document["donors"] == [{"path": str(donor), "bytes": 131072}]
     assert cowherd("repair", "base.qcow2")[:2] == (0, "base.qcow2: its content is as sealed; nothing to repair\n")

@@ -26,6 +26,7 @@ def configure(parser: Parser) -> None:
         "herd.\n\n"
         "With --preserve the base stays as it has become, and the old blocks are written into every overlay that would\n"
         "otherwise see the new ones; then the base is sealed as it is and the overlays are bound to that.\n\n"
+        "A BASE that is gone while its seal is left is made anew, also from its deleted file while a process has that open.\n\n"
         "Interrupted, it can be run again and goes on from there.",
         "cowherd repair debian12.qcow2 --from backup/debian12.raw --dry-run",
     )
@@ -68,9 +69,11 @@ def _lines(plan: RepairPlan, done: bool) -> Iterator[str]:
     if not len(plan.changed) and plan.size == plan.sealed_size:
         yield f"{base}: its content is as sealed; nothing to repair"
         return
-    if plan.size != plan.sealed_size:
+    if plan.gone:
+        yield f"{base}: it is gone; its seal tells what it held: {human_size(plan.sealed_size)}"
+    elif plan.size != plan.sealed_size:
         yield f"{base}: its size is {human_size(plan.size)} and was {human_size(plan.sealed_size)}"
-    yield f"{base}: {human_size(total(plan.changed))} changed"
+    yield f"{base}: {human_size(total(plan.changed))} {'of data' if plan.gone else 'changed'}"
     for donor, amount in plan.located.bytes_by_donor():
         yield f"  {human_size(amount)} from {shown(donor)}"
     if plan.located.zero_bytes:
@@ -82,4 +85,4 @@ def _lines(plan: RepairPlan, done: bool) -> Iterator[str]:
     elif plan.preserve:
         yield f"{base}: its overlays hold what it lost; it is sealed as it is now"
     else:
-        yield f"{base}: as sealed again"
+        yield f"{base}: {'there again, ' if plan.gone else ''}as sealed{'' if plan.gone else ' again'}"

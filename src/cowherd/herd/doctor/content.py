@@ -28,9 +28,16 @@ _KINDS = {
 
 def lost_images(exam: Examination) -> Iterator[Finding]:
     """Images of which only the seal is left."""
+    needed = {broken.path for broken in map(exam.lineage.broken, exam.images) if broken}
     for path in exam.lineage.orphans:
-        detail = "its seal is there, but it is not"
-        yield Finding(Kind.LOST_IMAGE, path, detail, exam.command("cowherd", "unseal", path))
+        if path in needed:
+            detail = (
+                "its seal is there, but it is not, and overlays stand on it; a donor that still has its content brings it back"
+            )
+            yield Finding(Kind.LOST_IMAGE, path, detail, exam.command("cowherd", "repair", path))
+        else:
+            detail = "its seal is there, but it is not, and nothing stands on it"
+            yield Finding(Kind.LOST_IMAGE, path, detail, exam.command("cowherd", "unseal", path))
 
 
 def interrupted_merges(exam: Examination) -> Iterator[Finding]:
