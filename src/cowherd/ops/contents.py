@@ -143,8 +143,8 @@ def first_difference(a: memoryview, b: memoryview) -> int | None:
     return first + int(rest[0]) if len(rest) else None
 
 
-def differing_ranges(start: int, a: NDArray[np.uint8], b: NDArray[np.uint8], unit: int) -> Ranges:
-    """Returns where two equally long buffers that begin at guest byte `start` differ, in units of `unit` bytes from there.
+def differing_ranges(a: NDArray[np.uint8], b: NDArray[np.uint8], unit: int) -> Ranges:
+    """Returns where two equally long buffers differ, in units of `unit` bytes.
 
     The length is whole sectors; the last unit may be shorter.
     """
@@ -153,4 +153,12 @@ def differing_ranges(start: int, a: NDArray[np.uint8], b: NDArray[np.uint8], uni
         return np.empty((0, 2), np.int64)
     sectors = np.flatnonzero(differs.reshape(-1, SECTOR // 8).any(axis=1))
     positions = sectors * SECTOR // unit * unit
-    return ext.normalised(np.column_stack((positions, np.minimum(positions + unit, len(a))))) + start
+    return ext.normalised(np.column_stack((positions, np.minimum(positions + unit, len(a)))))
+
+
+def read_gathered(disk: Disk | None, extents: Extents, buffer: memoryview) -> None:
+    """Fills `buffer` with the bytes of `extents` of a disk, one behind the other; with zeros for None."""
+    if disk is None:
+        np.frombuffer(buffer, np.uint8)[:] = 0
+    else:
+        disk.read_gathered(extents, buffer)
