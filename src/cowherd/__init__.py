@@ -3,7 +3,8 @@
 `cowherd.open` gives a disk to read and write; `create`, `convert`, `commit`, `rebase`, `compare`, `check`, `measure` and
 `resize` are jobs on whole images; `clone`, `seal`, `unseal`, `bind`, `verify`, `impact`, `repair`, `merge`, `recover` and `tree`
 are the guard; `doctor`, `move`, `relink`, `flatten`, `retarget`, `trash`, `restore`, `gc` and others are daily work. Names are
-looked up in `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package costs nothing.
+looked up in `cowherd.changes`, `cowherd.api` and `cowherd.errors` when they are first used, so that importing this package
+costs nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds 
     from cowherd.errors import *  # noqa: F403
 
 _HOMES = {
+    "cowherd.changes": ("commit", "convert", "create", "delete", "open", "rebase", "resize"),
     "cowherd.api": (
         "Adopted",
         "BackingLoop",
@@ -67,11 +69,7 @@ _HOMES = {
         "chain_info",
         "check",
         "clone",
-        "commit",
         "compare",
-        "convert",
-        "create",
-        "delete",
         "doctor",
         "empty_trash",
         "flatten",
@@ -83,15 +81,12 @@ _HOMES = {
         "measure",
         "merge",
         "move",
-        "open",
         "overview",
         "promote",
         "public_key",
-        "rebase",
         "recover",
         "relink",
         "repair",
-        "resize",
         "restore",
         "retarget",
         "seal",

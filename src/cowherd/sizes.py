@@ -6,6 +6,9 @@ import math
 
 INT64_MAX = 2**63 - 1
 
+DEFAULT_SPARSE_SIZE = 4096
+"""How many bytes of zeros in a row a conversion makes a hole of, as qemu-img convert -S does by default."""
+
 _MOST_DIGITS = 1000  # far more than any size has, and few enough for int()
 _PREFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _MULTIPLIERS = {suffix: 1 << 10 * power for power, suffix in enumerate("BKMGTPE")}

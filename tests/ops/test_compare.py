@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.ops import compare as compare_module
 from cowherd.ops.compare import Comparison, ReadFailed, compare
 from cowherd.storage.hostfile import HostFile
 from tests.images import KIB, MIB, TELLING, Features, Model, create_with_qemu, run_in_qemu, workload
@@ -110,12 +110,22 @@ def test_shared_bytes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with open_disk(chain[name], format="qcow2", writable=True) as disk:
             disk.write(MIB, b"own" * 1000)
     pieces: list[int] = []
-    original = compare_module.read_padded
+    original = Disk.read_gathered
     monkeypatch.setattr(
-        compare_module, "read_padded", lambda disk, start, length: pieces.append(length) or original(disk, start, length)
+        Disk, "read_gathered", lambda disk, batch, buffer: pieces.append(len(buffer)) or original(disk, batch, buffer)
     )
     assert compare(chain["a"], chain["b"], format_a="qcow2", format_b="qcow2").identical
     assert sum(pieces) == 2 * 64 * KIB
+
+
+def test_a_difference_is_found_among_pieces_that_lie_apart(tmp_path: Path, qemu_img: Tool):
+    a, b = (create_with_qemu(tmp_path / name, Features(), 64 * MIB) for name in "ab")
+    for path, own in ((a, b"l"), (b, b"r")):
+        with open_disk(path, format="qcow2", writable=True) as disk:
+            for number in range(40):
+                disk.write(number * 3 * 64 * KIB, bytes([number + 1]) * 64 * KIB)
+            disk.write(31 * 3 * 64 * KIB + 5000, own)
+    assert assert_as_qemu(a, b, "qcow2", "qcow2").offset == 31 * 3 * 64 * KIB + 4608
 
 
 def test_progress_rises_to_the_larger_size(tmp_path: Path):

@@ -1,52 +1,91 @@
-"""What `cowherd-img info` loads: it answers about as fast as bare Python starts, so it must not drag anything heavy along."""
+"""What commands load: those that only look answer about as fast as bare Python starts, so nothing heavy may come along."""
 
 from __future__ import annotations
 
-import json
+import ast
+import os
 import subprocess
 import sys
 
 import pytest
 
 RUN = """
-import json, sys
+import sys
 before = set(sys.modules)
-from cowherd.cli.img.main import main
-sys.argv = ["cowherd-img", *sys.argv[1:]]
+program, *words = sys.argv[1:]
+if program == "cowherd":
+    from cowherd.cli.guard.main import main
+else:
+    from cowherd.cli.img.main import main
+sys.argv = [program, *words]
 try:
     code = main()
 except SystemExit as stop:
     code = stop.code
 loaded = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items() if name not in before}
-json.dump({"code": code, "loaded": loaded}, sys.stderr)
+import os
+print({"code": code, "loaded": loaded, "threads": len(os.listdir("/proc/self/task"))}, file=sys.stderr)
 """
 
-HEAVY_PARTS_OF_PYTHON = {"asyncio", "email", "http", "importlib.metadata", "multiprocessing", "unittest", "urllib.request"}
+HEAVY_PARTS_OF_PYTHON = {
+    "asyncio",
+    "concurrent.futures",
+    "email",
+    "http",
+    "importlib.metadata",
+    "logging",
+    "multiprocessing",
+    "shutil",
+    "subprocess",
+    "tempfile",
+    "unittest",
+    "urllib.request",
+    "uuid",
+}
+HEAVY_FOR_INFO = HEAVY_PARTS_OF_PYTHON | {"argparse", "dataclasses", "inspect", "json", "threading"}
 
 
-def run_cowherd_img(*arguments) -> tuple[str, dict[str, str]]:
-    """Runs cowherd-img in a Python of its own. Returns what it printed, and the modules that it loaded with their files."""
-    command = [sys.executable, "-c", RUN, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+def run(program: str, *arguments) -> tuple[str, dict]:
+    """Runs a program in a Python of its own. Returns what it printed, and its `loaded` modules with their files and `threads`."""
+    command = [sys.executable, "-c", RUN, program, *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stderr)
+    report = ast.literal_eval(done.stderr)
     assert not report["code"], done.stdout
-    return done.stdout, report["loaded"]
+    return done.stdout, report
+
+
+def third_party(loaded: dict[str, str]) -> set[str]:
+    return {name for name, file in loaded.items() if "-packages/" in file and not name.startswith("cowherd")}
 
 
 @pytest.fixture
 def overlay(tmp_path):
     """A qcow2 overlay over a qcow2 base."""
     base, overlay = tmp_path / "base.qcow2", tmp_path / "overlay.qcow2"
-    run_cowherd_img("create", "-q", "-f", "qcow2", base, "1M")
-    run_cowherd_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
+    run("cowherd-img", "create", "-q", "-f", "qcow2", base, "1M")
+    run("cowherd-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
     return overlay
 
 
 @pytest.mark.parametrize("options", [[], ["--output=json"], ["--backing-chain"]], ids=["text", "json", "chain"])
 def test_info_loads_nothing_that_it_does_not_use(overlay, options):
-    printed, loaded = run_cowherd_img("info", *options, overlay)
+    printed, report = run("cowherd-img", "info", *options, overlay)
     assert "overlay.qcow2" in printed
-    third_party = {name for name, file in loaded.items() if "-packages/" in file and not name.startswith("cowherd")}
-    assert third_party == set()
-    assert HEAVY_PARTS_OF_PYTHON & loaded.keys() == set()
+    assert third_party(report["loaded"]) == set()
+    assert HEAVY_FOR_INFO & report["loaded"].keys() == set()
+
+
+@pytest.mark.parametrize("command", ["tree", "verify"])
+def test_commands_that_look_at_a_whole_herd_do_without_numpy(overlay, command):
+    printed, report = run("cowherd", command, "--herd" if command == "verify" else "--", overlay.parent)
+    assert "overlay.qcow2" in printed
+    assert third_party(report["loaded"]) == set()
+    assert HEAVY_PARTS_OF_PYTHON & report["loaded"].keys() == set()
+
+
+def test_numpy_is_loaded_without_a_thread_for_each_processor(overlay):
+    _, report = run("cowherd-img", "map", overlay)
+    assert "numpy" in report["loaded"]
+    assert report["threads"] == 1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:  # `cowherd-img info` reads headers without paying for numpy
     from cowherd.extents import Extents
@@ -15,8 +14,7 @@ Below = Callable[[int, memoryview], None]
 """Reads guest bytes from what lies under a layer: `below(guest_offset, buffer)` fills the buffer, zeros past the end."""
 
 
-@dataclass(frozen=True)
-class BackingReference:
+class BackingReference(NamedTuple):
     """A backing file as an image names it: the stored name and the recorded format (None where none is recorded)."""
 
     name: str

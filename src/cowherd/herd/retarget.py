@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 from cowherd.errors import InvalidRequest
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.clone import stored_name
-from cowherd.herd.condition import condition, record_of
+from cowherd.herd.condition import condition
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.sameness import sealed_pair
 from cowherd.herd.scan import Image
-from cowherd.herd.sealfile import read_digests
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand
 from cowherd.herd.status import Status
 from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
-    from cowherd.herd.digest import BlockDigests
     from cowherd.ops.copying import Progress
 
 PathName = str | os.PathLike[str]
@@ -71,16 +70,5 @@ def _plan(lineage: Lineage, overlay: Image, base: Image) -> Stand:
 
 def _differing(lineage: Lineage, overlay: Image, base: Image) -> Ranges | None:
     """Returns the guest bytes in which the old base and the new one differ, as their seals say; None where those don't."""
-    from cowherd.herd.digest import differing, to_bytes
-
-    old_base = lineage.parent(overlay)
-    old = _sealed_content(lineage, old_base) if old_base else None
-    new = _sealed_content(lineage, base)
-    return to_bytes(differing(old, new), max(old.size, new.size)) if old and new else None
-
-
-def _sealed_content(lineage: Lineage, image: Image) -> BlockDigests | None:
-    """Returns what an image holds, if it has a seal that holds too."""
-    if image.seal is None or record_of(image) is None or condition(lineage, image).status is not Status.OK:
-        return None
-    return read_digests(image.seal)[1]
+    pair = sealed_pair(lineage, lineage.parent(overlay), base)
+    return pair.differs if pair else None

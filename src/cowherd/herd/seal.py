@@ -10,11 +10,8 @@ import errno
 import os
 import stat
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -256,7 +253,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         shadow_name = make_shadow(image.path)
     reached = min(protection.protect(image.path, level), level)
     record = SealRecord(
-        seal_id=before.seal_id if before else uuid.uuid4().bytes,
+        seal_id=before.seal_id if before else _new_id(),
         generation=(before.generation + (not unchanged)) if before else 1,
         content_digest=held.digests.content_digest,
         size=held.digests.size,
@@ -266,7 +263,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         level=reached,
         mode_before=mode_before,
         shadow=shadow_name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         made_by=made_by(),
         signature=before.signature if before and unchanged else None,
     )
@@ -278,10 +275,18 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
 
 def made_by() -> str:
     """Returns what records say they were written by."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return f"cowherd {version('cowherd')}"
     except PackageNotFoundError:
         return "cowherd, run from its sources"
+
+
+def _new_id() -> bytes:
+    import uuid
+
+    return uuid.uuid4().bytes
 
 
 def _kept_shadow(path: Path, before: SealRecord) -> str | None:

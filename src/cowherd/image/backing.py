@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -67,6 +66,8 @@ def path_of(overlay: str | os.PathLike[str], reference: BackingReference) -> Pat
 
 
 def _from_json(overlay: str | os.PathLike[str], reference: BackingReference) -> tuple[str, str | None]:
+    import json
+
     try:
         options = json.loads(reference.name.removeprefix("json:"))
         flat = _flattened(options) if isinstance(options, dict) else None

@@ -133,13 +133,22 @@ class Disk:
         For callers that have the extents already; bytes of `buffer` between them stay as they are.
         """
         for position, length, host, depth, kind in batch.tolist():
-            part = buffer[position - start : position - start + length]
-            if kind == ext.DATA:
-                self.layers[depth].file.preadinto(host, part)
-            elif kind == ext.COMPRESSED:
-                self.layers[depth].read_compressed(position, part)
-            else:
-                _clear(part)
+            self._read_extent(position, host, depth, kind, buffer[position - start : position - start + length])
+
+    def read_gathered(self, batch: Extents, buffer: memoryview) -> None:
+        """Fills `buffer` with the bytes of `batch`, extents of this disk, one behind the other: what lies between is left out."""
+        done = 0
+        for position, length, host, depth, kind in batch.tolist():
+            self._read_extent(position, host, depth, kind, buffer[done : done + length])
+            done += length
+
+    def _read_extent(self, start: int, host: int, depth: int, kind: int, buffer: memoryview) -> None:
+        if kind == ext.DATA:
+            self.layers[depth].file.preadinto(host, buffer)
+        elif kind == ext.COMPRESSED:
+            self.layers[depth].read_compressed(start, buffer)
+        else:
+            _clear(buffer)
 
     def set_backing(self, reference: BackingReference | None) -> None:
         """Names another backing file in the header; the disk must be opened again to see it. Changes no data."""

@@ -9,23 +9,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cowherd import extents as ext
 from cowherd.errors import CowherdError
+from cowherd.extents import Extents
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.ops.contents import SECTOR, SideBySide, chunks, differing_ranges, read_padded
-from cowherd.ops.copying import CHUNK_BYTES, Progress, pump
+from cowherd.ops.contents import SECTOR, SideBySide, first_difference, groups, pieces, read_padded
+from cowherd.ops.copying import Buffers, Progress, pump
 from cowherd.ops.map import MapEntry, entries
 
 Reason = Literal["content", "size", "status"]
 
+_READ_BYTES = 1 << 20
+"""Read from each side at once: what stays in the processor's cache until it is compared."""
 _L2_CACHE_BYTES = 32 << 20
 _SLICE_BYTES = 4096
 """QEMU looks at the L2 tables of a large image in slices of this size, and never tells a status beyond one."""
@@ -60,6 +63,13 @@ class ReadFailed(CowherdError):
 
     def __str__(self) -> str:
         return f"Error while reading offset {self.offset} of {self.path}: {self.error}"
+
+
+class _Group(NamedTuple):
+    """Extents of both disks that cover the same guest bytes, at most `_READ_BYTES` together."""
+
+    a: Extents
+    b: Extents
 
 
 class _Differs(Exception):
@@ -108,21 +118,28 @@ def compare_disks(a: Disk, b: Disk, *, strict: bool = False, progress: Progress 
 def _first_difference(a: Disk, b: Disk, end: int, progress: Progress | None) -> int | None:
     """Returns the guest offset of the first sector before `end` that differs."""
 
-    def load(chunk: tuple[int, int]) -> int | None:
-        start, end = chunk
-        found = differing_ranges(start, _read(a, start, end - start), _read(b, start, end - start), SECTOR)
-        return int(found[0, 0]) if len(found) else None
+    buffers = Buffers(_READ_BYTES)
 
-    def store(chunk: tuple[int, int], difference: int | None) -> None:
+    def load(group: _Group) -> int | None:
+        length = int(group.a["length"].sum())
+        left, right = buffers.take(length), buffers.take(length)
+        _read_group(a, group.a, left)
+        _read_group(b, group.b, right)
+        found = first_difference(left, right)
+        buffers.give(left)
+        buffers.give(right)
+        return None if found is None else _guest_offset(group.a, found)
+
+    def store(group: _Group, difference: int | None) -> None:
         if difference is not None:
             raise _Differs(difference)
         if progress is not None:
-            progress(chunk[1], end)
+            progress(int(ext.ends(group.a[-1:])[0]), end)
 
     try:
         pump(_to_read(a, b, end), load, store)
     except _Differs as found:
-        return _from_border(a, b, found.offset)
+        return _from_border(a, b, found.offset // SECTOR * SECTOR)
     if progress is not None:
         progress(end, end)
     return None
@@ -138,13 +155,29 @@ def _from_border(a: Disk, b: Disk, sector: int) -> int:
     return int(starts[np.searchsorted(starts, sector + first, side="right") - 1])
 
 
-def _to_read(a: Disk, b: Disk, end: int) -> Iterator[tuple[int, int]]:
-    """Yields (start, end) of what the tables leave open, in order."""
+def _to_read(a: Disk, b: Disk, end: int) -> Iterator[_Group]:
+    """Yields what the tables leave open, in order; pieces that lie apart are read and compared together."""
     both = SideBySide(a, b)
     for start, stop in both.windows(end):
         left, right = both.covers(start, stop)
-        doubtful = ext.ranges_of(left[~both.known_equal(left, right)])
-        yield from chunks(ext.aligned(doubtful, SECTOR, -(-stop // SECTOR) * SECTOR), CHUNK_BYTES)
+        doubtful = ~both.known_equal(left, right)
+        left, right = pieces(left[doubtful], _READ_BYTES), pieces(right[doubtful], _READ_BYTES)
+        for first, last in groups(left, _READ_BYTES):
+            yield _Group(left[first:last], right[first:last])
+
+
+def _guest_offset(extents: Extents, position: int) -> int:
+    """Returns the guest offset of byte `position` of what `extents` hold together."""
+    ends = np.cumsum(extents["length"])
+    index = int(np.searchsorted(ends, position, side="right"))
+    return int(ext.ends(extents)[index] - ends[index]) + position
+
+
+def _read_group(disk: Disk, extents: Extents, buffer: memoryview) -> None:
+    try:
+        disk.read_gathered(extents, buffer)
+    except CowherdError as error:
+        raise ReadFailed(disk.path, int(extents["start"][0]), error) from error
 
 
 def _read(disk: Disk, start: int, length: int) -> NDArray[np.uint8]:

@@ -66,6 +66,31 @@ def chunks(ranges: Ranges, size: int) -> Iterator[tuple[int, int]]:
             start = stop
 
 
+def pieces(extents: Extents, size: int) -> Extents:
+    """Cuts extents at the multiples of `size` guest bytes that lie inside them."""
+    first, last = extents["start"] // size, (ext.ends(extents) - 1) // size
+    counts = last - first + 1
+    if not len(extents) or counts.max() == 1:
+        return extents
+    owner = np.repeat(np.arange(len(extents)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.where(number == 0, extents["start"][owner], (first[owner] + number) * size)
+    stops = np.where(number == counts[owner] - 1, ext.ends(extents)[owner], (first[owner] + number + 1) * size)
+    return _cut(extents, starts, stops - starts, owner)
+
+
+def groups(extents: Extents, size: int) -> Iterator[tuple[int, int]]:
+    """Yields (first, end) of runs of `extents`, none longer than `size` bytes, that make up at most `size` bytes together."""
+    first = total = 0
+    for index, length in enumerate(extents["length"].tolist()):
+        if total + length > size:
+            yield first, index
+            first, total = index, 0
+        total += length
+    if total:
+        yield first, len(extents)
+
+
 def reads_zero(batch: Extents) -> Mask:
     """Whether each extent of a whole chain is known to read as zeros."""
     return np.isin(batch["kind"], (ext.ZERO, ext.BACKING))
@@ -74,16 +99,21 @@ def reads_zero(batch: Extents) -> Mask:
 def cut_alike(a: Extents, b: Extents) -> tuple[Extents, Extents]:
     """Cuts two covers of one range at each other's borders: both results have the same `start` and `length` columns."""
     starts = np.union1d(a["start"], b["start"])
-    borders = np.append(starts, ext.ends(a)[-1:])
-    return _cut(a, starts, borders), _cut(b, starts, borders)
+    lengths = np.diff(np.append(starts, ext.ends(a)[-1:]))
+    return _cut(a, starts, lengths, _owners(a, starts)), _cut(b, starts, lengths, _owners(b, starts))
 
 
-def _cut(cover: Extents, starts: NDArray[np.int64], borders: NDArray[np.int64]) -> Extents:
-    owner = np.searchsorted(cover["start"], starts, side="right") - 1
-    out = cover[owner]
+def _owners(cover: Extents, starts: NDArray[np.int64]) -> NDArray[np.intp]:
+    owners: NDArray[np.intp] = np.searchsorted(cover["start"], starts, side="right") - 1
+    return owners
+
+
+def _cut(extents: Extents, starts: NDArray[np.int64], lengths: NDArray[np.int64], owner: NDArray[np.intp]) -> Extents:
+    """Returns the pieces that begin at `starts`, each inside the extent that `owner` has the index of."""
+    out: Extents = extents[owner]
     skipped = starts - out["start"]
     out["host"] = np.where(out["host"] == ext.NOWHERE, ext.NOWHERE, out["host"] + skipped)
-    out["start"], out["length"] = starts, np.diff(borders)
+    out["start"], out["length"] = starts, lengths
     return out
 
 
@@ -104,8 +134,17 @@ def read_padded(disk: Disk | None, start: int, length: int) -> NDArray[np.uint8]
     return buffer
 
 
-def differing_ranges(start: int, a: NDArray[np.uint8], b: NDArray[np.uint8], unit: int) -> Ranges:
-    """Returns where two equally long buffers that begin at guest byte `start` differ, in units of `unit` bytes from there.
+def first_difference(a: memoryview, b: memoryview) -> int | None:
+    """Returns the first byte at which two buffers of one length differ, None if they don't."""
+    words = len(a) // 8
+    differs = np.flatnonzero(np.frombuffer(a, np.uint64, words) != np.frombuffer(b, np.uint64, words))
+    first = int(differs[0]) * 8 if len(differs) else words * 8
+    rest = np.flatnonzero(np.frombuffer(a[first:], np.uint8) != np.frombuffer(b[first:], np.uint8))
+    return first + int(rest[0]) if len(rest) else None
+
+
+def differing_ranges(a: NDArray[np.uint8], b: NDArray[np.uint8], unit: int) -> Ranges:
+    """Returns where two equally long buffers differ, in units of `unit` bytes.
 
     The length is whole sectors; the last unit may be shorter.
     """
@@ -114,4 +153,12 @@ def differing_ranges(start: int, a: NDArray[np.uint8], b: NDArray[np.uint8], uni
         return np.empty((0, 2), np.int64)
     sectors = np.flatnonzero(differs.reshape(-1, SECTOR // 8).any(axis=1))
     positions = sectors * SECTOR // unit * unit
-    return ext.normalised(np.column_stack((positions, np.minimum(positions + unit, len(a))))) + start
+    return ext.normalised(np.column_stack((positions, np.minimum(positions + unit, len(a)))))
+
+
+def read_gathered(disk: Disk | None, extents: Extents, buffer: memoryview) -> None:
+    """Fills `buffer` with the bytes of `extents` of a disk, one behind the other; with zeros for None."""
+    if disk is None:
+        np.frombuffer(buffer, np.uint8)[:] = 0
+    else:
+        disk.read_gathered(extents, buffer)

@@ -23,13 +23,13 @@ from cowherd.ops.create import FORMATS, SECTOR, create
 from cowherd.ops.plan import Share, Step, plan_copy, shares, steps
 from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
 from cowherd.ops.sources import Concatenation
+from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage import locks
 from cowherd.storage.copying import can_clone, clone_alignment, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
 Path = str | os.PathLike[str]
-DEFAULT_SPARSE_SIZE = 4096
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cowherd.errors import CowherdError, UnsupportedFeature
 from cowherd.formats.layer import BackingReference
@@ -20,8 +20,7 @@ SECTOR = 512
 _ENCRYPTION_METHODS = ("", "aes", "luks")
 
 
-@dataclass(frozen=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """The host file under an image: `length` in bytes, rounded up to whole 512-byte sectors, and the bytes it occupies."""
 
     filename: str
@@ -30,8 +29,7 @@ class FileInfo:
     allocated: int
 
 
-@dataclass(frozen=True)
-class Qcow2Info:
+class Qcow2Info(NamedTuple):
     """What only qcow2 images have. `encryption` is None, "aes" or "luks".
 
     `data_file` is the external data file's name as stored, `data_file_raw` None in an image that has none.
@@ -49,8 +47,7 @@ class Qcow2Info:
     encryption: str | None
 
 
-@dataclass(frozen=True)
-class ImageInfo:
+class ImageInfo(NamedTuple):
     """What an image file says about itself. Sizes are bytes; `filename` is as the caller gave it.
 
     `backing_name` is the name as stored, `backing_filename` the same as seen from where the caller stands. `cluster_size` and

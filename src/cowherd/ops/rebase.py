@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cowherd import extents as ext
 from cowherd.errors import CowherdError, InvalidRequest
-from cowherd.extents import Ranges
+from cowherd.extents import Extents, Ranges
 from cowherd.formats import probe
 from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.backing import resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.ops.contents import SideBySide, chunks, differing_ranges, read_padded
-from cowherd.ops.copying import CHUNK_BYTES, Progress, pump
+from cowherd.ops.contents import SideBySide, chunks, differing_ranges, read_gathered
+from cowherd.ops.copying import Buffers, Progress, pump
 from cowherd.text import printable
+
+_READ_BYTES = 1 << 20
+"""Read from each side at once: what stays in the processor's cache until it is compared."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,15 @@ def _open_new(disk: Disk, reference: BackingReference, *, force_share: bool) -> 
         raise NewBackingFileError(reference.name, error) from error
 
 
-class _Piece(NamedTuple):
-    """Guest bytes to compare, in whole units of the overlay; `compress` says how they are written where they differ."""
+class _Group(NamedTuple):
+    """Guest ranges to compare, in whole units of the overlay and few together, and both sides' extents of them.
 
-    start: int
-    end: int
+    `compress` says how they are written where they differ.
+    """
+
+    ranges: Ranges
+    old: Extents
+    new: Extents
     compress: bool
 
 
@@ -146,7 +152,14 @@ class _Change(NamedTuple):
     """Bytes to be written at a guest offset."""
 
     start: int
-    data: NDArray[np.uint8]
+    data: memoryview
+
+
+class _Found(NamedTuple):
+    """The changes of a group, and the buffer that their bytes lie in."""
+
+    changes: list[_Change]
+    buffer: memoryview
 
 
 class _Shielding:
@@ -157,31 +170,34 @@ class _Shielding:
         # The overlay's own tables change meanwhile; what lies under it does not, and may be read by several threads.
         self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
         self.differs = differs
+        self.chunk = max(_READ_BYTES, top.header.cluster_size)
+        self.buffers = Buffers(self.chunk)
 
     def doubtful(self) -> int:
-        """Returns the bytes of all pieces."""
-        return sum(piece.end - piece.start for piece in self._pieces(self.disk.size))
+        """Returns how many bytes are to be compared."""
+        return sum(ext.total(group.ranges) for group in self._groups(self.disk.size))
 
     def run(self, progress: Progress | None) -> Rebased:
         """Does all of it; the overlay is durable on return."""
         size, compared, written = self.disk.size, 0, 0
 
-        def store(piece: _Piece, changes: list[_Change]) -> None:
+        def store(group: _Group, found: _Found) -> None:
             nonlocal compared, written
-            compared += piece.end - piece.start
-            for change in changes:
-                self._write(change, compress=piece.compress)
+            compared += ext.total(group.ranges)
+            for change in found.changes:
+                self._write(change, compress=group.compress)
                 written += len(change.data)
+            self.buffers.give(found.buffer)
             if progress is not None:
-                progress(piece.end, size)
+                progress(int(group.ranges[-1, 1]), size)
 
-        pump(self._pieces(size), self._differences, store)
+        pump(self._groups(size), self._differences, store)
         self.disk.flush()
         if progress is not None:
             progress(size, size)
         return Rebased(compared, written)
 
-    def _pieces(self, size: int) -> Iterator[_Piece]:
+    def _groups(self, size: int) -> Iterator[_Group]:
         both = SideBySide(self.old, self.new)
         for start, end in both.windows(size):
             old, new = both.covers(start, end)
@@ -189,7 +205,8 @@ class _Shielding:
             if self.differs is not None:
                 doubtful = ext.intersect(doubtful, self.differs)
             for ranges, compress in self._whole_units(doubtful, self._owned(start, end)):
-                yield from (_Piece(first, last, compress) for first, last in chunks(ranges, CHUNK_BYTES))
+                cut = np.array(list(chunks(ranges, self.chunk)), np.int64).reshape(-1, 2)
+                yield from _grouped(cut, ext.restrict(old, cut), ext.restrict(new, cut), self.chunk, compress=compress)
 
     def _owned(self, start: int, end: int) -> Ranges:
         """Returns what the overlay holds itself."""
@@ -209,18 +226,48 @@ class _Shielding:
             plain = ext.intersect(plain, partly)
         yield plain, False
 
-    def _differences(self, piece: _Piece) -> list[_Change]:
-        start, length = piece.start, piece.end - piece.start
-        old, new = read_padded(self.old, start, length), read_padded(self.new, start, length)
-        unit = self.header.cluster_size if piece.compress else self.header.subcluster_size
-        changed = differing_ranges(start, old, new, unit)
-        return [_Change(first, old[first - start : last - start]) for first, last in changed.tolist()]
+    def _differences(self, group: _Group) -> _Found:
+        length = ext.total(group.ranges)
+        old, new = self.buffers.take(length), self.buffers.take(length)
+        read_gathered(self.old, group.old, old)
+        read_gathered(self.new, group.new, new)
+        unit = self.header.cluster_size if group.compress else self.header.subcluster_size
+        changed = differing_ranges(np.frombuffer(old, np.uint8), np.frombuffer(new, np.uint8), unit)
+        self.buffers.give(new)
+        return _Found(list(_changes(group.ranges, changed, old)), old)
 
     def _write(self, change: _Change, *, compress: bool) -> None:
         # Version 2 has no zero clusters: without an old backing file it would leave them to the new one.
-        if self.header.version >= 3 and not change.data.view(np.uint64).any():
+        if self.header.version >= 3 and not np.frombuffer(change.data, np.uint64).any():
             self.disk.zero(change.start, len(change.data))
         elif compress:
-            self.disk.write_compressed(change.start, change.data.data)
+            self.disk.write_compressed(change.start, change.data)
         else:
-            self.disk.write(change.start, change.data.data)
+            self.disk.write(change.start, change.data)
+
+
+def _grouped(ranges: Ranges, old: Extents, new: Extents, size: int, *, compress: bool) -> Iterator[_Group]:
+    """Puts ranges that lie apart together, up to `size` bytes, which no range exceeds."""
+    ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
+    first = before = 0
+    while first < len(ranges):
+        last = int(np.searchsorted(ends, before + size, side="right"))
+        start, end = int(ranges[first, 0]), int(ranges[last - 1, 1])
+        yield _Group(ranges[first:last], _between(old, start, end), _between(new, start, end), compress)
+        first, before = last, int(ends[last - 1])
+
+
+def _between(extents: Extents, start: int, end: int) -> Extents:
+    first, last = np.searchsorted(extents["start"], (start, end)).tolist()
+    return extents[first:last]
+
+
+def _changes(ranges: Ranges, changed: Ranges, buffer: memoryview) -> Iterator[_Change]:
+    """Returns what is to be written: `changed` are ranges of `buffer`, in which the bytes of `ranges` stand side by side."""
+    ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
+    for first, last in changed.tolist():
+        for index in range(int(np.searchsorted(ends, first, side="right")), int(np.searchsorted(ends, last)) + 1):
+            end = int(ends[index])
+            begin = end - int(ranges[index, 1] - ranges[index, 0])
+            lo, hi = max(first, begin), min(last, end)
+            yield _Change(int(ranges[index, 0]) + lo - begin, buffer[lo:hi])

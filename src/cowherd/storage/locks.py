@@ -29,8 +29,8 @@ import errno
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from cowherd.errors import HostFileError, ImageInUse
 
@@ -44,8 +44,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 _HELD_EXCLUSIVELY = (errno.EAGAIN, errno.EACCES)
 
 
-@dataclass(frozen=True)
-class LockMode:
+class LockMode(NamedTuple):
     """Which permissions (indices into `NAMES`) a use of an image needs, and which it denies to others."""
 
     name: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +58,7 @@ def test_a_bitmap_in_use_says_so(image):
 
 
 def test_without_the_autoclear_bit_there_are_none(image):
-    assert bitmaps(image, replace(header_of(image), autoclear=0)) == ()
+    assert bitmaps(image, header_of(image)._replace(autoclear=0)) == ()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_no_directory_makes_it_fail_otherwise(tmp_path_factory, data, count, siz
     path = tmp_path_factory.mktemp("hostile") / "disk.qcow2"
     path.write_bytes(bytes(65536) + data)
     extension = EXTENSION.pack({"nb_bitmaps": count, "reserved": 0, "directory_size": size, "directory_offset": 65536})
-    header = replace(new_header(1 << 20, Qcow2Options(), None), autoclear=layout.AUTOCLEAR_BITMAPS)
+    header = new_header(1 << 20, Qcow2Options(), None)._replace(autoclear=layout.AUTOCLEAR_BITMAPS)
     try:
         found = bitmaps(path, header.with_extension(layout.EXTENSION_BITMAPS, extension))
     except CowherdError:

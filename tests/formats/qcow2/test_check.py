@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +96,7 @@ def test_an_encryption_header_counts(tmp_path: Path):
     assert checked(path).leaks == 2
     with HostFile.open(path, writable=True) as file:
         place = references.ENCRYPTION.pack({"offset": first << 16, "length": 70_000})
-        header = replace(read_header(file), crypt_method=2).with_extension(layout.EXTENSION_ENCRYPTION, place)
+        header = read_header(file)._replace(crypt_method=2).with_extension(layout.EXTENSION_ENCRYPTION, place)
         write_header(file, header)
     assert checked(path).messages == ()
 

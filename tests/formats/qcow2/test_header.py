@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,7 +177,7 @@ def test_what_does_not_fit_in_the_first_cluster_is_refused():
     with pytest.raises(InvalidRequest, match="Backing file name too long"):
         header.with_backing(BackingReference("n" * 500, None)).pack()
     with pytest.raises(InvalidRequest, match="Backing file name too long"):
-        replace(header, cluster_bits=16).with_backing(BackingReference("n" * 1024, None)).pack()
+        header._replace(cluster_bits=16).with_backing(BackingReference("n" * 1024, None)).pack()
     with pytest.raises(InvalidRequest, match="extensions do not fit"):
         header.with_extension(5, bytes(400)).pack()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ def header_of(path: Path) -> Header:
 
 def change_header(path: Path, **changes: object) -> None:
     with HostFile.open(path, writable=True) as file:
-        write_header(file, replace(read_header(file), **changes))
+        write_header(file, read_header(file)._replace(**changes))
 
 
 def test_a_corrupt_image_is_only_read(image: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +107,7 @@ def test_what_lies_past_the_end_is_reported_and_costs_no_memory(tmp_path: Path):
 def test_an_external_data_file_is_refused(tmp_path: Path):
     path = create_with_cowherd(tmp_path / "image.qcow2", Features(), 1 << 20)
     with HostFile.open(path, lock=None) as file:
-        header = replace(read_header(file), incompatible=layout.INCOMPATIBLE_DATA_FILE)
+        header = read_header(file)._replace(incompatible=layout.INCOMPATIBLE_DATA_FILE)
         with pytest.raises(UnsupportedFeature, match="external data file"):
             expected_refcounts(file, header)
 
@@ -119,7 +118,7 @@ def test_a_snapshot_table_that_makes_no_sense_is_refused(tmp_path: Path):
         file.seek(5 << 16)
         file.write(b"\xff" * 4096)
     with HostFile.open(path, lock=None) as file:
-        header = replace(read_header(file), nb_snapshots=layout.MAX_SNAPSHOTS, snapshots_offset=5 << 16)
+        header = read_header(file)._replace(nb_snapshots=layout.MAX_SNAPSHOTS, snapshots_offset=5 << 16)
         with pytest.raises(ImageFormatError, match="extra metadata"):
             expected_refcounts(file, header)
 

@@ -90,7 +90,7 @@ def test_what_an_interrupted_shrink_left_behind_does_not_come_back(tmp_path: Pat
         disk.write(0, b"x" * MIB)
     with HostFile.open(path, writable=True) as file:
         header = read_header(file)
-        write_header(file, type(header)(**(vars(header) | {"size": 100 * KIB})))
+        write_header(file, header._replace(size=100 * KIB))
     with reopened(path) as disk:
         disk.resize(MIB)
         assert disk.read(0, MIB) == b"x" * 100 * KIB + bytes(MIB - 100 * KIB)

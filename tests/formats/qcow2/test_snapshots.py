@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -99,7 +98,7 @@ def test_no_table_makes_it_fail_otherwise(tmp_path_factory, data, count):
     header = new_header(1 << 20, Qcow2Options(), None)
     with HostFile.open(path) as file:
         try:
-            found = read_snapshots(file, replace(header, nb_snapshots=count, snapshots_offset=0))
+            found = read_snapshots(file, header._replace(nb_snapshots=count, snapshots_offset=0))
         except CowherdError:
             return
     assert len(found) == count

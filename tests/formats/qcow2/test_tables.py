@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +220,7 @@ def test_threads_may_ask_for_extents_at_once(image: Path, monkeypatch: pytest.Mo
 
 def test_an_l1_table_is_read_as_it_is(image: Path):
     with HostFile.open(image) as file:
-        header: Header = replace(read_header(file), l1_size=3)
+        header: Header = read_header(file)._replace(l1_size=3)
         file_words = read_l1(file, header.l1_table_offset, 3)
     assert file_words.tolist() == [0, 0, 0]
     assert l2_offsets(np.array([data_word(1 << 30), 0], np.uint64)).tolist() == [1 << 30, 0]

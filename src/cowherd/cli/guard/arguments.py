@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import sys
 from typing import NoReturn
 
 from cowherd.errors import CowherdError
 from cowherd.sizes import SizeError, parse_size
+
+_USUAL_COLUMNS = 80
 
 
 class UsageError(CowherdError):
@@ -21,6 +26,13 @@ class UsageError(CowherdError):
         return f"{self.problem}\n{self.usage.rstrip()}"
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As argparse's own, which imports shutil, with all archive formats, for each argument: to ask how wide the terminal is."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, width=_columns() - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UsageError`. `command` is the subcommand's name, None for `cowherd` itself.
 
@@ -33,7 +45,7 @@ class Parser(argparse.ArgumentParser):
             usage=None if command else "cowherd COMMAND [ARGUMENT ...]",
             description=description,
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
         if command:
@@ -57,6 +69,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `UsageError`."""
         raise UsageError(message, self.format_usage())
+
+
+def _columns() -> int:
+    """Returns how wide the terminal is, as shutil.get_terminal_size tells it."""
+    with contextlib.suppress(KeyError, ValueError):
+        if int(os.environ["COLUMNS"]) > 0:
+            return int(os.environ["COLUMNS"])
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]
+    return _USUAL_COLUMNS
 
 
 def size_argument(text: str) -> int:

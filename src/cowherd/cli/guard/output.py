@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cowherd.errors import CowherdError
 
@@ -17,8 +15,7 @@ _SLOW_SECONDS = 1.0
 _REDRAW_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What a command has to say: a JSON document, the same as text, what else is worth a line on standard error, an exit code."""
 
     document: Mapping[str, Any]
@@ -34,6 +31,8 @@ def show(report: Report, *, as_json: bool) -> int:
     for note in report.notes:
         print(note, file=sys.stderr)
     if as_json:
+        import json
+
         print(json.dumps(report.document, indent=2))
     else:
         for line in report.lines:

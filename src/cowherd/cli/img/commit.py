@@ -61,7 +61,7 @@ def run(arguments: Arguments) -> int:
     chain = look_before_writing(image)
     with ProgressLine(arguments.flag("progress") and not quiet) as progress:
         base = _base(image, chain, arguments.text("base"))
-        from cowherd.api import commit
+        from cowherd.changes import commit
 
         with opening(image.text, image.path):
             commit(

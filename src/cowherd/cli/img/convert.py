@@ -199,7 +199,7 @@ def _announce_problems(format: str, target_name: str, options: dict[str, str]) -
 def _execute(
     arguments: Arguments, sources: Sequence[Source], target: Source, format: str, options: dict[str, str], progress: ProgressLine
 ) -> None:
-    from cowherd.api import convert
+    from cowherd.changes import convert
 
     create = not arguments.flag("no-create")
     sparse_size = arguments.number("sparse-size")

@@ -61,7 +61,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _create(arguments: Arguments, filename: str, format: str, size: int | None) -> None:
-    from cowherd.api import create
+    from cowherd.changes import create
 
     options = _options(arguments, filename, format, size)
     backing, backing_format = options.get("backing_file"), options.get("backing_fmt")

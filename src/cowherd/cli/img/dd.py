@@ -84,7 +84,7 @@ def _parse(operands: list[str]) -> _Blocks:
 
 
 def _copy(arguments: Arguments, image: Source, output: str, format: str, start: int, end: int) -> None:
-    from cowherd.api import create
+    from cowherd.changes import create
     from cowherd.image.open import open_disk
     from cowherd.ops.dd import copy_part
 

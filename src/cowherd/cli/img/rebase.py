@@ -95,7 +95,7 @@ def _check(arguments: Arguments, image: Source, info: ImageInfo) -> None:
 
 
 def _rebase(arguments: Arguments, image: Source, progress: ProgressLine) -> None:
-    from cowherd.api import rebase
+    from cowherd.changes import rebase
 
     with opening(image.text, image.path):
         rebase(

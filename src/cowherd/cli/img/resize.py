@@ -60,7 +60,7 @@ def run(arguments: Arguments) -> int:
     size = _signed(current + sign * amount if sign else amount)
     preallocation, shrink = arguments.text("preallocation") or "off", arguments.flag("shrink")
     _check(size, current, preallocation, shrink=shrink)
-    from cowherd.api import resize
+    from cowherd.changes import resize
 
     with opening(image.text, image.path):
         resize(

@@ -7,8 +7,6 @@ unfinished is not an image.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,8 +83,7 @@ class Builder:
         self.file.pwrite(l1_offset, self._l1.astype(">u8").tobytes())
         self._write_refcounts(refcounts, table_clusters, blocks)
         self.file.flush()
-        header = replace(
-            self.header,
+        header = self.header._replace(
             l1_size=len(self._l1),
             l1_table_offset=l1_offset,
             refcount_table_offset=refcounts * size,

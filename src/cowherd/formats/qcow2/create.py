@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from cowherd.errors import InvalidRequest
@@ -61,8 +59,7 @@ def write_empty(file: HostFile, header: Header) -> Header:
     per_block = size * 8 // header.refcount_bits
     table_clusters, blocks = refcount_clusters(1 + l1_clusters, per_block, size)
     used = 1 + table_clusters + blocks + l1_clusters
-    header = replace(
-        header,
+    header = header._replace(
         l1_size=entries,
         l1_table_offset=(1 + table_clusters + blocks) * size,
         refcount_table_offset=size,

@@ -5,8 +5,8 @@ Specification: QEMU docs/interop/qcow2, sections Header, Header extensions, Feat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from cowherd.errors import ImageFormatError, InvalidRequest, UnsupportedFeature
 from cowherd.formats.layer import BackingReference
@@ -16,16 +16,14 @@ from cowherd.storage.hostfile import HostFile
 _FIRST_READ = 4096
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """A header extension: its type and its data without padding."""
 
     type: int
     data: bytes
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The facts of a qcow2 header. Offsets are file offsets in bytes, `size` is the virtual size in bytes.
 
     `tail` holds the header's bytes after the fields known here, to be written back as they were. `backing_name` is None
@@ -50,7 +48,7 @@ class Header:
     header_length: int = layout.V3_HEADER_LENGTH + 8
     backing_name: str | None = None
     extensions: tuple[Extension, ...] = ()
-    tail: bytes = field(default=b"", repr=False)
+    tail: bytes = b""
 
     @property
     def cluster_size(self) -> int:
@@ -128,13 +126,13 @@ class Header:
         if data is not None:
             before = [index for index, extension in enumerate(self.extensions) if extension.type == kind]
             kept.insert(before[0] if before else len(kept), Extension(kind, data))
-        return replace(self, extensions=tuple(kept))
+        return self._replace(extensions=tuple(kept))
 
     def with_backing(self, reference: BackingReference | None) -> Header:
         """Returns this header naming another backing file, or none."""
         name, recorded = (reference.name, reference.format) if reference else (None, None)
         data = recorded.encode("utf-8", "surrogateescape") if recorded else None
-        return replace(self.with_extension(layout.EXTENSION_BACKING_FORMAT, data), backing_name=name)
+        return self.with_extension(layout.EXTENSION_BACKING_FORMAT, data)._replace(backing_name=name)
 
     def pack(self) -> bytes:
         """Returns the header area: header, extensions and backing file name; the rest of the cluster is zeros.
@@ -147,7 +145,7 @@ class Header:
         name_offset = fixed_length + len(extensions) if name else 0
         if len(name) > layout.MAX_BACKING_NAME or fixed_length + len(extensions) + len(name) > self.cluster_size:
             raise InvalidRequest("Backing file name too long" if name else "the header extensions do not fit in one cluster")
-        values = vars(self) | {"backing_file_offset": name_offset, "backing_file_size": len(name)}
+        values = self._asdict() | {"backing_file_offset": name_offset, "backing_file_size": len(name)}
         area = layout.MAGIC + layout.HEADER.pack(values)
         if self.version >= 3:
             area += layout.HEADER_V3.pack(values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from cowherd import extents as ext
 from cowherd.errors import ImageCorrupt, ImageFormatError, InvalidRequest, ReadOnlyImage, UnsupportedFeature
@@ -158,7 +157,7 @@ class Qcow2(ClosingLayer):
             self._repair_refcounts(metadata)
         unknown = self.header.autoclear & ~layout.AUTOCLEAR_KNOWN
         if unknown:
-            self._update_header(replace(self.header, autoclear=self.header.autoclear & layout.AUTOCLEAR_KNOWN))
+            self._update_header(self.header._replace(autoclear=self.header.autoclear & layout.AUTOCLEAR_KNOWN))
 
     def _refuse_enabled_bitmaps(self) -> None:
         if self.header.extension(layout.EXTENSION_BITMAPS) and self.header.autoclear & layout.AUTOCLEAR_BITMAPS:
@@ -177,7 +176,7 @@ class Qcow2(ClosingLayer):
             raise ImageCorrupt(self.file.path, f"its last writer did not close it, and: {references.messages.lines[0]}")
         metadata.refcounts.replace_all(references.counts)
         metadata.flush()
-        self._update_header(replace(self.header, incompatible=self.header.incompatible & ~layout.INCOMPATIBLE_DIRTY))
+        self._update_header(self.header._replace(incompatible=self.header.incompatible & ~layout.INCOMPATIBLE_DIRTY))
 
     def _update_header(self, header: Header) -> None:
         self._changer().metadata.flush()

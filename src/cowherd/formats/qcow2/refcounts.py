@@ -7,7 +7,6 @@ goes up is durable before anything points to the cluster, what goes down is writ
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -327,7 +326,7 @@ class Refcounts:
         self.file.pwrite(first * size, self.table.astype(">u8").tobytes())
         self._new.clear()
         old_first, old_number = self.header.refcount_table_offset // size, self.header.refcount_table_clusters
-        grown = replace(self.header, refcount_table_offset=first * size, refcount_table_clusters=clusters)
+        grown = self.header._replace(refcount_table_offset=first * size, refcount_table_clusters=clusters)
         self._state.replace_header(grown)
         self.change(old_first, old_number, -1)
 

@@ -3,8 +3,6 @@ shrinking."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from cowherd.errors import InvalidRequest
@@ -32,14 +30,14 @@ def grow(state: ImageState, writer: Writer, size: int, below: Below | None, belo
     hidden_end = -(-min(size, below_size) // cluster_size) * cluster_size
     _clear(writer, old_size, min(max(stale_end, hidden_end), max(size, stale_end)), below)
     metadata.flush()
-    state.replace_header(replace(state.header, size=size))
+    state.replace_header(state.header._replace(size=size))
 
 
 def shrink(state: ImageState, writer: Writer, size: int) -> None:
     """Makes the image `size` bytes large; what lies behind is given back after the header has the new size."""
     old_size = state.header.size
     writer.metadata.flush()
-    state.replace_header(replace(state.header, size=size))
+    state.replace_header(state.header._replace(size=size))
     first = -(-size // state.header.cluster_size) * state.header.cluster_size
     end = -(-old_size // state.header.cluster_size) * state.header.cluster_size
     writer.deallocate(first, max(first, end))
@@ -66,7 +64,7 @@ def _move_l1(state: ImageState, writer: Writer, entries: int) -> None:
     metadata.flush()
     offset = first * header.cluster_size
     state.file.pwrite(offset, grown.astype(">u8").tobytes().ljust(clusters * header.cluster_size, b"\0"))
-    state.replace_header(replace(state.header, l1_table_offset=offset, l1_size=entries))
+    state.replace_header(state.header._replace(l1_table_offset=offset, l1_size=entries))
     metadata.tables.l1 = grown
     old_clusters = -(-header.l1_size * 8 // header.cluster_size)
     if old_clusters:

@@ -1,0 +1,213 @@
+"""Every change that the guard stands before: each function asks the gate first, and then has `ops` or `image` do it.
+
+What a function needs is imported when it is called, so that a command loads no more than its own job.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError
+from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
+from cowherd.live.holders import naming_holders
+from cowherd.sizes import DEFAULT_SPARSE_SIZE
+
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.options import Qcow2Options
+    from cowherd.image.disk import Disk
+    from cowherd.ops.commit import Committed
+    from cowherd.ops.copying import Progress
+    from cowherd.ops.rebase import Rebased
+
+PathName = str | os.PathLike[str]
+
+
+@naming_holders()
+def open(  # shadows the built-in on purpose: callers write cowherd.open
+    path: PathName,
+    *,
+    format: str | None = None,
+    writable: bool = False,
+    backing: bool = True,
+    force_share: bool = False,
+    break_dependents: bool = False,
+    herd: Sequence[PathName] = (),
+) -> Disk:
+    """Opens an image and the chain under it; see `cowherd.image.open.open_disk` for the arguments and errors.
+
+    Raises `BaseSealed` or `BaseInUse` where a writer would change what dependents read.
+    """
+    from cowherd.image.open import open_disk
+
+    if writable and not break_dependents:
+        guard_write(path, herd=herd)
+    return open_disk(path, format=format, writable=writable, backing=backing, force_share=force_share)
+
+
+@naming_holders()
+def create(
+    path: PathName,
+    size: int | None = None,
+    *,
+    format: str = "qcow2",
+    options: Mapping[str, str] | Qcow2Options | None = None,
+    backing: str | None = None,
+    backing_format: str | None = None,
+    unsafe: bool = False,
+    break_dependents: bool = False,
+    herd: Sequence[PathName] = (),
+) -> int:
+    """Makes an empty image, replacing a file that is there; see `cowherd.ops.create.create`. Returns the virtual size."""
+    from cowherd.ops import create as job
+
+    if not break_dependents:
+        guard_replace(path, herd=herd)
+    return job.create(path, size, format=format, options=options, backing=backing, backing_format=backing_format, unsafe=unsafe)
+
+
+@naming_holders()
+def convert(
+    sources: PathName | Sequence[PathName],
+    target: PathName,
+    *,
+    source_format: str | None = None,
+    target_format: str = "raw",
+    options: Mapping[str, str] | None = None,
+    backing: str | None = None,
+    backing_format: str | None = None,
+    compress: bool = False,
+    sparse_size: int = DEFAULT_SPARSE_SIZE,
+    create_target: bool = True,
+    target_is_zero: bool = False,
+    force_share: bool = False,
+    break_dependents: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> None:
+    """Copies the content of images into another image; see `cowherd.ops.convert.convert`."""
+    from cowherd.ops import convert as job
+
+    if not break_dependents:
+        guard_replace(target, herd=herd)
+    job.convert(
+        sources,
+        target,
+        source_format=source_format,
+        target_format=target_format,
+        options=options,
+        backing=backing,
+        backing_format=backing_format,
+        compress=compress,
+        sparse_size=sparse_size,
+        create_target=create_target,
+        target_is_zero=target_is_zero,
+        force_share=force_share,
+        progress=progress,
+    )
+
+
+@naming_holders()
+def commit(
+    overlay: PathName,
+    *,
+    format: str | None = None,
+    base: str | None = None,
+    keep_content: bool = False,
+    break_dependents: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> Committed:
+    """Writes an overlay's content into its base; see `cowherd.ops.commit.commit`.
+
+    The overlay's binding to what the base held before is given up: it stands on the new content from then on.
+    """
+    from cowherd.herd.rebind import rebind
+    from cowherd.image.open import open_disk
+    from cowherd.ops import commit as job
+
+    if not break_dependents:
+        with open_disk(overlay, format=format) as chain:
+            target = chain.layers[job.find_base(chain.layers, base)].file.path
+        guard_commit(overlay, target, herd=herd)
+    done = job.commit(overlay, format=format, base=base, keep_content=keep_content, progress=progress)
+    rebind(overlay, herd=herd)
+    return done
+
+
+@naming_holders()
+def rebase(
+    overlay: PathName,
+    backing: str | None,
+    *,
+    format: str | None = None,
+    backing_format: str | None = None,
+    unsafe: bool = False,
+    compress: bool = False,
+    force_share: bool = False,
+    break_dependents: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> Rebased:
+    """Gives an overlay another base; see `cowherd.ops.rebase.rebase`.
+
+    Where the old base and the new one are both sealed and as their seals left them, the seals say which blocks differ, and no
+    others are read; if none does, only the name changes. The overlay is bound to the new base's seal. An `unsafe` rebase keeps
+    the binding that is there, so that `verify` tells when the new base is not what the overlay was made on.
+    """
+    from cowherd.formats.layer import BackingReference
+    from cowherd.herd.rebind import rebind
+    from cowherd.herd.sameness import bases_of_rebase
+    from cowherd.ops import rebase as job
+
+    if not break_dependents:
+        guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
+    bases = None
+    if backing and not unsafe and not force_share:
+        bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), herd=herd)
+    equal = bases is not None and bases.is_equal
+    done = job.rebase(
+        overlay,
+        backing,
+        format=format,
+        backing_format=backing_format,
+        unsafe=unsafe or equal,
+        differs=bases.differs if bases and not equal else None,
+        compress=compress,
+        force_share=force_share,
+        progress=progress,
+    )
+    if not unsafe:
+        rebind(overlay, herd=herd)
+    return done
+
+
+@naming_holders()
+def resize(
+    path: PathName,
+    size: int,
+    *,
+    format: str | None = None,
+    shrink: bool = False,
+    preallocation: str = "off",
+    break_dependents: bool = False,
+    herd: Sequence[PathName] = (),
+) -> None:
+    """Changes an image's virtual size; see `cowherd.ops.resize.resize`."""
+    from cowherd.ops import resize as job
+
+    if not break_dependents:
+        guard_resize(path, herd=herd)
+    job.resize(path, size, format=format, shrink=shrink, preallocation=preallocation)
+
+
+def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[PathName] = ()) -> None:
+    """Deletes an image file. Raises `BaseSealed` or `BaseInUse` for what others stand on, `HostFileError`."""
+    if not break_dependents:
+        guard_delete(path, herd=herd)
+    try:
+        Path(path).unlink()
+    except OSError as error:
+        raise HostFileError(path, "delete", error) from error
