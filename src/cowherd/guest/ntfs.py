@@ -7,8 +7,7 @@ import numpy as np
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.blocks import FileEntry, FileSystem
-from cowherd.guest.ext.layout import set_bits
-from cowherd.guest.owners import overlaps, tails
+from cowherd.guest.owners import overlaps, set_bits, tails
 from cowherd.guest.sleuth import Attribute, Listed, Sleuth
 from cowherd.guest.source import Malformed, Volume
 

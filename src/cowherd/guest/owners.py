@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.blocks import NO_RANGES, FileEntry
 from cowherd.guest.source import Volume
+
+
+def set_bits(bits: NDArray[np.bool_]) -> Ranges:
+    """Returns the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], bits, [False])).astype(np.int8)))
+    return edges.reshape(-1, 2).astype(np.int64)
 
 
 def overlaps(pairs: Ranges) -> Ranges:

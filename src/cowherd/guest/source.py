@@ -6,14 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES
 
 CACHED_BLOCK = 65536
 CACHED_BLOCKS = 256
 
+Numbers = NDArray[np.int64]
 Fetch = Callable[[int, int], bytes]
 """Returns `length` bytes from `offset` on; both lie inside the disk."""
 
@@ -54,7 +55,7 @@ class Cached:
 class Volume:
     """A stretch of address space made of pieces of a disk, in order: a partition (one piece) or a logical volume."""
 
-    def __init__(self, disk: Cached, place: str, pieces: Sequence[tuple[int, int]]):
+    def __init__(self, disk: Cached, place: str, pieces: Sequence[tuple[int, int]] | Numbers):
         """`pieces` are (guest byte of the disk, length) pairs; they must lie inside the disk."""
         self.disk, self.place = disk, place
         self._at = np.array(pieces, np.int64).reshape(-1, 2)
@@ -79,8 +80,25 @@ class Volume:
             inside = extents.intersect(extents.normalised(ranges), extents.ranges([(0, self.size)]))
             moved: Ranges = inside + self._at[0, 0]
             return moved
-        pieces = [(start, start + size) for low, high in ranges.tolist() for _, start, size in self._cut(low, high - low)]
-        return extents.ranges(pieces) if pieces else NO_RANGES
+        ranges = extents.normalised(ranges)
+        _, _, starts, sizes = self.placed(ranges[:, 0], ranges[:, 1] - ranges[:, 0])
+        return extents.normalised(np.column_stack((starts, starts + sizes)))
+
+    def placed(self, starts: Numbers, lengths: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """Cuts runs of the volume, any number at once, where its pieces end; what is past its end is left out.
+
+        Returns four arrays: the index of the run that a part belongs to, the bytes of the run before it, its byte of the disk
+        and its length.
+        """
+        first = np.maximum(np.searchsorted(self._starts, starts, side="right") - 1, 0)
+        counts = np.maximum(np.searchsorted(self._starts, starts + lengths, side="left") - first, 0)
+        owner = np.repeat(np.arange(len(starts)), counts)
+        piece = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        low = np.maximum(starts[owner], self._starts[piece])
+        high = np.minimum((starts + lengths)[owner], self._starts[piece] + self._at[piece, 1])
+        there = high > low
+        owner, piece, low, high = owner[there], piece[there], low[there], high[there]
+        return owner, low - starts[owner], self._at[piece, 0] + low - self._starts[piece], high - low
 
     def runs_on_disk(self, runs: Sequence[tuple[int, int, int]], size: int) -> list[tuple[int, int, int]]:
         """Returns (offset in a file, byte of the volume, length) runs as runs of the disk, cut at the file's `size`.

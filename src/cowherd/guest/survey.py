@@ -15,6 +15,7 @@ from cowherd.guest.source import Cached, Malformed, Volume
 
 Reader = Callable[[Volume], FileSystem]
 
+LVM = "LVM"
 _MAGICS = (  # offset, magic, name, "module:function" that reads it, the package that this needs
     (1080, b"\x53\xef", "ext", "cowherd.guest.ext:read_ext", ""),
     (3, b"NTFS    ", "NTFS", "cowherd.guest.ntfs:read_ntfs", "pytsk3"),
@@ -22,7 +23,7 @@ _MAGICS = (  # offset, magic, name, "module:function" that reads it, the package
     (82, b"FAT32", "FAT", "cowherd.guest.fat:read_fat", "pytsk3"),
     (0, b"XFSB", "XFS", "", ""),
     (65600, b"_BHRfS_M", "btrfs", "", ""),
-    (536, b"LVM2 001", "LVM", "", ""),
+    *((at + 24, b"LVM2 001", LVM, "", "") for at in range(0, 2048, 512)),
 )
 _SWAP = (b"SWAPSPACE2", 4086)
 
@@ -31,7 +32,7 @@ def survey(disk: Cached) -> Chart:
     """Looks through a whole disk. What can't be read is uncharted, whatever is wrong with it."""
     whole = Volume(disk, "the whole disk", [(0, disk.size)])
     if _recognised(whole):
-        return _joined([_look_into(whole)])
+        return _joined(_look_into_all(disk, [whole]))
     try:
         table = read_partitions(disk)
     except Malformed as error:
@@ -39,7 +40,7 @@ def survey(disk: Cached) -> Chart:
     if table is None:
         return _joined([_look_into(whole)])
     parts = [Volume(disk, f"partition {part.number}", [(part.start, part.length)]) for part in table.partitions]
-    return _joined([Chart((), table.own, tuple(_gaps(table, disk.size))), *map(_look_into, parts)])
+    return _joined([Chart((), table.own, tuple(_gaps(table, disk.size))), *_look_into_all(disk, parts)])
 
 
 def _gaps(table: PartitionTable, size: int) -> Iterator[Uncharted]:
@@ -64,6 +65,17 @@ def _recognised(volume: Volume) -> tuple[str, str, str] | None:
         if offset + len(magic) <= volume.size and volume.read(offset, len(magic)) == magic:
             return name, reader, package
     return None
+
+
+def _look_into_all(disk: Cached, volumes: list[Volume]) -> list[Chart]:
+    """Looks into volumes, and into the logical volumes that some of them are the physical volumes of."""
+    members = [volume for volume in volumes if (_recognised(volume) or ("",))[0] == LVM]
+    if not members:
+        return [_look_into(volume) for volume in volumes]
+    from cowherd.guest.lvm import read_volumes
+
+    logical, around = read_volumes(disk, members)
+    return [around, *(_look_into(volume) for volume in [*volumes, *logical] if volume not in members)]
 
 
 def _look_into(volume: Volume) -> Chart:

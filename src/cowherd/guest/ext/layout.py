@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.crc import crc32c
+from cowherd.guest.owners import set_bits
 from cowherd.guest.source import Malformed, Volume
 
 SUPERBLOCK, SUPERBLOCK_BYTES, MAGIC = 1024, 1024, 0xEF53
@@ -223,12 +224,6 @@ class Layout:
     def _bounds(self, group: int) -> tuple[int, int]:
         start = self.group_start(group)
         return start, start + self.group_length(group)
-
-
-def set_bits(bits: NDArray[np.bool_]) -> Ranges:
-    """Returns the runs of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], bits, [False])).astype(np.int8)))
-    return edges.reshape(-1, 2).astype(np.int64)
 
 
 def _blocks(starts: NDArray[np.int64], count: int) -> Ranges:
