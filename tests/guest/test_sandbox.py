@@ -73,6 +73,14 @@ def test_an_error_of_the_disk_is_the_callers(ext4):
         chart_of(readinto, len(ext4))
 
 
+def test_how_far_the_reading_is_can_be_watched(ext4):
+    seen = []
+    charted(ext4, report=lambda done, total: seen.append(done / total))
+    assert seen == sorted(seen)
+    assert len(seen) > 2
+    assert seen[-1] == 1
+
+
 def test_a_disk_of_noise_is_uncharted():
     (part,) = charted(b"\x5a" * MIB).uncharted
     assert "no file system that is known" in part.reason

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 _POLYNOMIAL = 0x82F63B78
 START = 0xFFFFFFFF
 
+_SHORT = 512
+_SEGMENT = 4096
+_BATCH = 4 << 20
+
 
 @cache
 def _table() -> NDArray[np.uint32]:
@@ -24,8 +28,20 @@ def _list() -> list[int]:
     return [int(entry) for entry in _table()]
 
 
+@cache
+def _places() -> NDArray[np.uint32]:
+    """Returns what each value of each byte of a segment contributes to its checksum, as one flat array."""
+    rows = np.empty((_SEGMENT, 256), np.uint32)
+    row = rows[-1] = table = _table()
+    for place in range(_SEGMENT - 2, -1, -1):
+        row = rows[place] = table[row & np.uint32(0xFF)] ^ (row >> np.uint32(8))
+    return rows.reshape(-1)
+
+
 def crc32c(data: bytes, crc: int = START) -> int:
     """Returns the checksum of `data` after what gave `crc`, without the final inversion."""
+    if len(data) >= _SHORT:
+        return int(crc32c_rows(np.frombuffer(data, np.uint8).reshape(1, -1), np.array([crc], np.uint32))[0])
     table = _list()
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -34,7 +50,30 @@ def crc32c(data: bytes, crc: int = START) -> int:
 
 def crc32c_rows(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Returns the checksum of each row of a two-dimensional array, after what gave `crcs`."""
+    if rows.shape[1] >= _SHORT:
+        step = max(1, _BATCH // rows.shape[1])
+        parts = [_long_rows(rows[at : at + step], crcs[at : at + step]) for at in range(0, len(rows), step)]
+        return np.concatenate([np.empty(0, np.uint32), *parts])
     table, crcs = _table(), crcs.astype(np.uint32)
     for column in np.ascontiguousarray(rows.T):
         crcs = table[(crcs ^ column) & np.uint32(0xFF)] ^ (crcs >> np.uint32(8))
     return crcs
+
+
+def _long_rows(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Adds up what each byte contributes: a checksum is linear, and what came before is as if it changed the first four bytes.
+
+    Zeros in front change nothing while the checksum is 0, so that every row may be brought to whole segments.
+    """
+    count, length = rows.shape
+    padded = np.zeros((count, -(-length // _SEGMENT) * _SEGMENT), np.uint8)
+    padded[:, -length:] = rows
+    first = padded.shape[1] - length
+    padded[:, first : first + 4] ^= crcs.astype("<u4").view(np.uint8).reshape(-1, 4)
+    crcs = np.zeros(count, "<u4")
+    for at in range(0, padded.shape[1], _SEGMENT):
+        segment = padded[:, at : at + _SEGMENT]
+        segment[:, :4] ^= crcs.view(np.uint8).reshape(-1, 4)
+        places = segment + np.arange(0, _SEGMENT * 256, 256, dtype=np.int32)
+        crcs = np.bitwise_xor.reduce(_places()[places], axis=1).astype("<u4")
+    return crcs.astype(np.uint32)

@@ -14,11 +14,13 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
-from cowherd.extents import ranges
+import numpy as np
+
+from cowherd.extents import Ranges, ranges
 from cowherd.guest.blocks import NO_RANGES, Chart, Uncharted
-from cowherd.guest.source import Malformed
+from cowherd.guest.source import Malformed, Report
 from cowherd.guest.wire import decoded
-from cowherd.guest.worker import REQUEST, SIZE
+from cowherd.guest.worker import ANSWER, HEAD, MESSAGE, PROGRESS
 from cowherd.text import printable
 
 MEMORY = 4 << 30
@@ -31,17 +33,29 @@ _MOST_REQUEST = 256 << 20
 ReadInto = Callable[[int, memoryview], None]
 
 
-def chart_of(readinto: ReadInto, size: int, *, memory: int = MEMORY, seconds: int = SECONDS) -> Chart:
+def chart_of(
+    readinto: ReadInto,
+    size: int,
+    *,
+    doubted: Ranges | None = None,
+    report: Report | None = None,
+    memory: int = MEMORY,
+    seconds: int = SECONDS,
+) -> Chart:
     """Returns the chart of a disk of `size` bytes; `readinto(offset, buffer)` fills a buffer with its bytes.
+
+    Files' content is held against its checksums, where there are any, in the ranges `doubted`, by default everywhere.
+    `report(done, total)` is told how much of each file system is read.
 
     Where the reading process failed, the whole disk is uncharted, with the reason. Errors of `readinto` are raised.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", "-m", "cowherd.guest.worker", str(memory), str(seconds)]
+    whole = ranges([(0, size)]) if size else NO_RANGES
     with tempfile.TemporaryFile() as said:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment) as process:
             try:
-                answer = _serve(process, readinto, size)
+                answer = _serve(process, readinto, size, whole if doubted is None else doubted, report)
             except BaseException:
                 process.kill()
                 raise
@@ -51,22 +65,29 @@ def chart_of(readinto: ReadInto, size: int, *, memory: int = MEMORY, seconds: in
             return decoded(answer, size)
         except Malformed as error:
             problem = str(error)
-    whole = ranges([(0, size)]) if size else NO_RANGES
     return Chart((), NO_RANGES, (Uncharted("the whole disk", whole, f"its file systems could not be read: {problem}"),))
 
 
-def _serve(process: subprocess.Popen[bytes], readinto: ReadInto, size: int) -> bytes | None:
+def _serve(
+    process: subprocess.Popen[bytes], readinto: ReadInto, size: int, doubted: Ranges, report: Report | None
+) -> bytes | None:
     """Answers the requests of the reading process; returns what it found, or None if it ended before."""
     assert process.stdin
     assert process.stdout
     try:
-        process.stdin.write(SIZE.pack(size))
+        process.stdin.write(HEAD.pack(size, len(doubted)) + np.ascontiguousarray(doubted, "<i8").tobytes())
         process.stdin.flush()
-        while len(request := process.stdout.read(REQUEST.size)) == REQUEST.size:
-            offset, length = REQUEST.unpack(request)
-            if not length:
+        while len(message := process.stdout.read(MESSAGE.size)) == MESSAGE.size:
+            kind, offset, length = MESSAGE.unpack(message)
+            if kind == ANSWER:
+                if report:
+                    report(1, 1)
                 answer = process.stdout.read(offset) if offset <= MOST_ANSWER else b""
                 return answer if len(answer) == offset else None
+            if kind == PROGRESS:
+                if report:
+                    report(offset, length)
+                continue
             if length > _MOST_REQUEST or offset + length > size:
                 process.kill()
                 return None

@@ -86,6 +86,7 @@ class Sleuth:
         yield self._of(self._system.open_meta(inode=self.root), "", self.root)
         while pending:
             path, number = pending.pop()
+            self.volume.disk.report(len(seen) - len(pending), len(seen))
             try:
                 entries = list(self._system.open_dir(inode=number))
             except OSError as error:

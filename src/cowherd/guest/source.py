@@ -19,17 +19,35 @@ Fetch = Callable[[int, int], bytes]
 """Returns `length` bytes from `offset` on; both lie inside the disk."""
 
 
+Report = Callable[[int, int], None]
+"""Is told how much of a piece of work is done, and of how much."""
+
+_STEPS = 1000
+
+
 class Malformed(Exception):
     """What is read is not what it says it is, or refers to what is not there. The message says what and where."""
 
 
 class Cached:
-    """A disk read in blocks of 64 KiB, of which the last 256 used are kept."""
+    """A disk read in blocks of 64 KiB, of which the last 256 used are kept.
 
-    def __init__(self, fetch: Fetch, size: int):
+    `doubted` are the bytes that may not be what was written there; a reader that could check all content checks that of these.
+    """
+
+    def __init__(self, fetch: Fetch, size: int, report: Report | None = None, doubted: Ranges | None = None):
         self.size = size
-        self._fetch = fetch
+        self.doubted = extents.ranges([(0, size)] if size else []) if doubted is None else doubted
+        self._fetch, self._report, self._reported = fetch, report, -1
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def report(self, done: int, total: int) -> None:
+        """Says how many of a file system's entries, or whatever a reader counts, are read; passed on in steps of a thousandth."""
+        done = min(done, total)
+        step = done * _STEPS // max(total, 1)
+        if self._report and step != self._reported:
+            self._reported = step
+            self._report(done, total)
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns `length` bytes. Raises `Malformed` for a range that does not lie inside the disk."""

@@ -1,8 +1,11 @@
 """The process that reads a guest's file systems: `python -m cowherd.guest.worker`, started by `cowherd.guest.sandbox`.
 
-It opens no file of the host. It writes requests, each an offset and a length (two little-endian 64-bit numbers), to its standard
-output and reads that many bytes from its standard input; the first eight bytes that it reads are the disk's size. A request of
-length 0 is the end: its offset is the length of the answer that follows it.
+It opens no file of the host. First it reads the disk's size from its standard input, how many ranges are in doubt, and these, all
+as little-endian 64-bit numbers. Then it writes messages to its standard output, each a kind and two such numbers:
+
+    READ      an offset and a length; it reads that many bytes from its standard input
+    PROGRESS  how much is done, and of how much
+    ANSWER    the length of the chart, which follows; it is the end
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import resource
 import struct
 import sys
 
+import numpy as np
+
 from cowherd.guest.source import Cached
 from cowherd.guest.survey import survey
 from cowherd.guest.wire import encoded
 
-REQUEST = struct.Struct("<QQ")
-SIZE = struct.Struct("<Q")
+MESSAGE = struct.Struct("<BQQ")
+READ, PROGRESS, ANSWER = 0, 1, 2
+HEAD = struct.Struct("<QQ")
 
 _READING, _WRITING = 0, 1
 _MOST_SAID = 1 << 20
@@ -26,9 +32,10 @@ _MOST_SAID = 1 << 20
 def main() -> int:
     """Answers one disk and ends."""
     _limit(int(sys.argv[1]), int(sys.argv[2]))
-    (size,) = SIZE.unpack(_receive(SIZE.size))
-    answer = encoded(survey(Cached(_fetch, size)))
-    _send(REQUEST.pack(len(answer), 0))
+    size, count = HEAD.unpack(_receive(HEAD.size))
+    doubted = np.frombuffer(_receive(16 * count), "<i8").astype(np.int64).reshape(-1, 2)
+    answer = encoded(survey(Cached(_fetch, size, _report, doubted)))
+    _send(MESSAGE.pack(ANSWER, len(answer), 0))
     _send(answer)
     return 0
 
@@ -47,8 +54,12 @@ def _limit(memory: int, seconds: int) -> None:
 
 
 def _fetch(offset: int, length: int) -> bytes:
-    _send(REQUEST.pack(offset, length))
+    _send(MESSAGE.pack(READ, offset, length))
     return _receive(length)
+
+
+def _report(done: int, total: int) -> None:
+    _send(MESSAGE.pack(PROGRESS, done, total))
 
 
 def _receive(length: int) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.blocks import DIRECTORY, FileEntry, FileSystem
-from cowherd.herd.digest import BLOCK
+from cowherd.herd.digest import BLOCK, Progress
 from cowherd.herd.past import ReadInto, steps
 
 _REREADS = 4
@@ -40,12 +40,17 @@ class State:
     readinto: ReadInto
 
 
-def difference(old: State, new: State, exposed: Ranges, size: int) -> Difference:
-    """Compares two states, which differ in the bytes `exposed` of a disk of `size` bytes at most."""
+def difference(old: State, new: State, exposed: Ranges, size: int, progress: Progress | None = None) -> Difference:
+    """Compares two states, which differ in the bytes `exposed` of a disk of `size` bytes at most.
+
+    `progress(done, total)` counts files.
+    """
     found = Difference()
     left = size * _REREADS
     touched = touched_files(new.system, exposed)
-    for path, before in old.system.files.items():
+    for number, (path, before) in enumerate(old.system.files.items(), 1):
+        if progress:
+            progress(number, len(old.system.files))
         after = new.system.files.get(path)
         if before.problem is not None:
             continue

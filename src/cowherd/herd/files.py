@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from cowherd.herd.donors import BlockReader, locate
 from cowherd.herd.drift import Drift, drift_of
 from cowherd.herd.faults import DonorMissing
 from cowherd.herd.impact import UNREADABLE, Hit, Impact, depth_of, exposed_bytes, judge
-from cowherd.herd.inside import look_inside
+from cowherd.herd.inside import Watch, look_inside
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.past import Past
 from cowherd.herd.scan import Image
@@ -37,10 +37,12 @@ def impact_on_files(
     donors: Sequence[str | os.PathLike[str]] = (),
     herd: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
+    watch: Callable[[str, Path], Progress | None] | None = None,
 ) -> Impact:
     """Judges every dependent of `base` as `impact` does, by what is inside of it: each hit has `inside` and a verdict after it.
 
     The old content comes from `donors`, from `against`, or from what `repair` would use; without any, what needs it is unknown.
+    `watch(what, overlay)` is told what is done with which overlay, and returns what shows how far that is, or None.
     Raises as `impact` does, and a named donor's own error where it can't be read.
     """
     lineage = survey_around(base, *donors, herd=herd)
@@ -53,7 +55,8 @@ def impact_on_files(
     named = [Path(donor) for donor in (*donors, *([against] if against is not None else []))]
     with _old_blocks(lineage, drift, hits, named) as (reader, problem):
         looked = [
-            _looked(overlay, image, hit, drift.changed, reader, problem) for overlay, hit in zip(overlays, hits, strict=True)
+            _looked(overlay, image, hit, drift.changed, reader, problem, _watching(watch, overlay))
+            for overlay, hit in zip(overlays, hits, strict=True)
         ]
     return Impact(image.path, drift.changed, tuple(looked))
 
@@ -73,7 +76,13 @@ def _old_blocks(
         yield reader, ""
 
 
-def _looked(overlay: Image, base: Image, hit: Hit, changed: Ranges, reader: BlockReader | None, problem: str) -> Hit:
+def _watching(watch: Callable[[str, Path], Progress | None] | None, overlay: Image) -> Watch:
+    return lambda what: watch(what, overlay.path) if watch else None
+
+
+def _looked(
+    overlay: Image, base: Image, hit: Hit, changed: Ranges, reader: BlockReader | None, problem: str, watch: Watch
+) -> Hit:
     if hit.problem or not len(hit.exposed):
         return hit
     try:
@@ -81,7 +90,7 @@ def _looked(overlay: Image, base: Image, hit: Hit, changed: Ranges, reader: Bloc
             depth = depth_of(disk, base)
             exposed = exposed_bytes(disk, depth, changed)
             past = Past(disk, exposed, reader) if reader else None
-            inside = look_inside(disk, depth, exposed, past, problem)
+            inside = look_inside(disk, depth, exposed, past, problem, watch)
     except CowherdError as error:
         return dataclasses.replace(hit, verdict=UNREADABLE, problem=str(error))
     return dataclasses.replace(hit, verdict=inside.verdict, inside=inside)

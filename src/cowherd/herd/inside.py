@@ -12,7 +12,7 @@ The first three need no copy of the old content: a reader that meets no changed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.blocks import Chart, FileSystem
 from cowherd.guest.sandbox import chart_of
+from cowherd.herd.digest import Progress
 from cowherd.herd.filediff import Difference, State, difference, suspicion
 from cowherd.herd.past import Past, differing_bytes, differs
 from cowherd.image.disk import Disk
@@ -30,6 +31,9 @@ from cowherd.image.disk import Disk
 INTACT, HARMLESS, SYNCHRONISED, ALTERED, TORN = "intact", "harmless", "synchronised", "altered", "torn"
 WORSE = (INTACT, HARMLESS, SYNCHRONISED, ALTERED, TORN)
 """The verdicts, from best to worst."""
+
+Watch = Callable[[str], Progress | None]
+"""Is told what begins, and returns what shows how far it is, if anybody watches."""
 
 
 @dataclass
@@ -66,19 +70,20 @@ class Inside:
             yield from ({"place": place, "path": path} for path in getattr(found, what))
 
 
-def look_inside(disk: Disk, depth: int, exposed: Ranges, past: Past | None, no_past: str) -> Inside:
+def look_inside(disk: Disk, depth: int, exposed: Ranges, past: Past | None, no_past: str, watch: Watch) -> Inside:
     """Judges an open overlay, whose top `depth` layers lie above the changed base.
 
     `exposed` are the bytes that it sees of the base, in changed blocks; without a `past`, `no_past` says why there is none.
+    `watch` is told of each step that may take long.
     """
-    return _Look(disk, depth, exposed, past, no_past).judged()
+    return _Look(disk, depth, exposed, past, no_past, watch).judged()
 
 
 class _Look:
     """One overlay being looked into."""
 
-    def __init__(self, disk: Disk, depth: int, exposed: Ranges, past: Past | None, no_past: str):
-        self._disk, self._depth, self._past, self._no_past = disk, depth, past, no_past
+    def __init__(self, disk: Disk, depth: int, exposed: Ranges, past: Past | None, no_past: str, watch: Watch):
+        self._disk, self._depth, self._past, self._no_past, self._watch = disk, depth, past, no_past, watch
         self._base = Disk(disk.layers[depth:], writable=False)
         self._exposed = differing_bytes(past.readinto, disk.readinto, exposed) if past else exposed
         self._found = Inside(HARMLESS if len(exposed) else INTACT)
@@ -98,11 +103,14 @@ class _Look:
 
     @cached_property
     def _now(self) -> Chart:
-        return chart_of(self._disk.readinto, self._disk.size)
+        return chart_of(self._disk.readinto, self._disk.size, doubted=self._exposed, report=self._watch("looking into"))
 
     @cached_property
     def _before(self) -> Chart | None:
-        return chart_of(self._past.readinto, self._disk.size) if self._past else None
+        if not self._past:
+            return None
+        watched = self._watch("looking at the old content of")
+        return chart_of(self._past.readinto, self._disk.size, doubted=self._exposed, report=watched)
 
     @cached_property
     def _own(self) -> Ranges:
@@ -158,12 +166,15 @@ class _Look:
             return suspicion(system, exposed, reason, same_structure=not structure_hit)
         now = State(system, self._disk.readinto)
         if not structure_hit:
-            return difference(State(system, self._past.readinto), now, exposed, self._disk.size)
+            return self._difference(State(system, self._past.readinto), now, exposed)
         before = self._counterpart(system)
         if before is None:
             self._found.unknown.append((system.place, None, "what was here before is not a file system that can be read"))
             before = _emptied(system)
-        return difference(State(before, self._past.readinto), now, exposed, self._disk.size)
+        return self._difference(State(before, self._past.readinto), now, exposed)
+
+    def _difference(self, old: State, new: State, exposed: Ranges) -> Difference:
+        return difference(old, new, exposed, self._disk.size, self._watch("comparing the files of"))
 
     def _counterpart(self, system: FileSystem) -> FileSystem | None:
         assert self._before
@@ -186,7 +197,7 @@ class _Look:
         for system in self._before.systems:
             if system.place not in there:
                 gone = State(_emptied(system), self._disk.readinto)
-                lost = difference(State(system, self._past.readinto), gone, self._exposed, self._disk.size)
+                lost = self._difference(State(system, self._past.readinto), gone, self._exposed)
                 self._found.files[system.place] = lost
 
     def _lost_its_place(self) -> bool:

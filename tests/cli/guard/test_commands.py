@@ -334,5 +334,15 @@ def test_impact_on_files_names_what_it_can_and_says_what_it_cant(herd, cowherd, 
     assert "unknown the whole disk: it holds no file system that is known here" in out
 
 
+def test_impact_on_files_shows_which_disk_it_looks_into(herd, cowherd, monkeypatch):
+    cowherd("clone", "base.qcow2", "overlay.qcow2")
+    os.chmod("base.qcow2", 0o644)
+    write(herd / "base.qcow2", "write -P 7 0 64k")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("cowherd.cli.guard.output._SLOW_SECONDS", -1)
+    _, _, err = cowherd("impact", "base.qcow2", "--files")
+    assert "looking into overlay.qcow2: 100 %" in err
+
+
 def test_a_donor_goes_with_a_look_at_files(cowherd, herd):
     assert cowherd("impact", "base.qcow2", "--from", "base.qcow2")[0] == 2

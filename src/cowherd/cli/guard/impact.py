@@ -73,7 +73,12 @@ def _found(arguments: argparse.Namespace) -> Impact:
         from cowherd.herd.files import impact_on_files
 
         return impact_on_files(
-            arguments.base, against=arguments.against, donors=arguments.donors, herd=arguments.herd, progress=watched
+            arguments.base,
+            against=arguments.against,
+            donors=arguments.donors,
+            herd=arguments.herd,
+            progress=watched,
+            watch=lambda what, overlay: progress(f"{what} {shown(overlay)}"),
         )
     if arguments.donors:
         raise UsageError("--from says where --files finds the old content", "cowherd impact BASE --files --from DONOR")

@@ -80,6 +80,7 @@ def read_inodes(layout: Layout) -> Table:
     """Reads every inode table. An inode whose checksum or block map is wrong has a `problem`."""
     table = Table(layout)
     for group in range(layout.count):
+        layout.volume.disk.report(group, 2 * layout.count)
         for inode in _read_group(layout, group, 0, _used_part(layout, group)):
             table.inodes[inode.number] = inode
     return table

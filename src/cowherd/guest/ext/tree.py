@@ -38,8 +38,10 @@ def read_tree(layout: Layout, inodes: Table) -> Tree:
         tree.contradictions.append("there is no root directory")
         return tree
     pending, seen = [("", root, ROOT_INODE)], {ROOT_INODE}
+    directories = sum(inode.is_directory for inode in inodes.inodes.values())
     while pending:
         path, directory, parent = pending.pop()
+        layout.volume.disk.report(directories + len(seen) - len(pending), 2 * directories)
         for name, number, kind in _entries(layout, directory, path, tree):
             tree.references[number] += 1
             if name in (b".", b".."):
