@@ -278,6 +278,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
 
 def made_by() -> str:
     """Returns what records say they were written by."""
+
     try:
         return f"cowherd {version('cowherd')}"
     except PackageNotFoundError:
