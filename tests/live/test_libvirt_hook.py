@@ -35,9 +35,7 @@ def test_it_runs_without_an_environment_and_lets_a_sound_machine_start(tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize(
-    "words", [("start", "begin"), ("restore", "begin"), ("migrate", "begin"), ("reconnect", "begin"), ("release", "end")]
-)
+@pytest.mark.parametrize("words", ["start begin", "restore begin", "migrate begin", "reconnect begin", "release end"])
 def test_nothing_but_the_preparation_of_a_start_is_its_business(tmp_path, words):
     """Of these, `reconnect` would even kill a machine that runs, and the output of others would replace the XML."""
     done = call(install(Hook(interpreter="/nowhere"), tmp_path).path, "web", *words.split(), "-")
