@@ -10,8 +10,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "install-qemu"
 HOST_PROGRAMS = ["sh", "sed", "awk", "tr", "tee", "rm", "cat", "touch", "chmod"]
-FILE_SYSTEM_TOOLS = ["mke2fs", "debugfs", "e2fsck", "mkfs.fat", "fsck.fat", "mcopy", "mkfs.ntfs", "sfdisk", "lvm", "mkfs.xfs"]
-OTHER_TOOLS = ["qemu-io", "qemu-nbd", "qemu-storage-daemon", *FILE_SYSTEM_TOOLS]
+PEERS = ["mke2fs", "debugfs", "e2fsck", "mkfs.fat", "fsck.fat", "mcopy", "mkfs.ntfs", "sfdisk", "lvm", "mkfs.xfs", "mkfs.btrfs"]
+OTHER_TOOLS = ["qemu-io", "qemu-nbd", "qemu-storage-daemon", *PEERS, "libvirtd", "virsh"]
 OLD, NEW = "1:7.2+dfsg-7+deb12u18", "1:10.0.2+ds-2~bpo12+1"
 MIRROR = "mirror.invalid/debian/"
 
@@ -36,7 +36,7 @@ class Machine:
         path.chmod(0o755)
 
     def add_qemu(self, version: str) -> None:
-        """Adds QEMU's tools of one version, and those of the file systems."""
+        """Adds QEMU's tools of one version, and all others."""
         for name in ["qemu-img", "qemu-system-x86_64", *OTHER_TOOLS]:
             self.add(name, f'echo "{name} version {version} (Debian)"')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
@@ -16,10 +16,15 @@ from cowherd.text import printable
 
 @dataclass(frozen=True)
 class Condition:
-    """A status and, where it is not plain, the reason in words."""
+    """A status and, where it is not plain, the reason in words.
+
+    `only_attributes`: all that says against the image is a ctime that moved, as it does with chown and chmod; to have been
+    written to as well, its time would have to have been set back.
+    """
 
     status: Status
     detail: str = ""
+    only_attributes: bool = False
 
 
 FINE = Condition(Status.OK)
@@ -58,7 +63,8 @@ def of_file(path: Path, sealed: FileIdentity) -> Condition:
         return FINE
     if not now.same_file(sealed):
         return Condition(Status.REPLACED, "another file has taken its name since it was sealed")
-    return Condition(Status.TOUCHED, f"{_what_moved(now, sealed)} since it was sealed")
+    only_attributes = (now.size, now.mtime_ns) == (sealed.size, sealed.mtime_ns)
+    return Condition(Status.TOUCHED, f"{_what_moved(now, sealed)} since it was sealed", only_attributes)
 
 
 def _what_moved(now: FileIdentity, sealed: FileIdentity) -> str:
@@ -82,7 +88,7 @@ def _of_chain(lineage: Lineage, image: Image, record: SealRecord) -> Condition:
         if not _vouched_for(lineage, file, sealed):
             found = of_file(file.path, sealed.identity)
             if found.status is not Status.OK:
-                return Condition(found.status, f"below it, {printable(file.path)}: {found.detail}")
+                return replace(found, detail=f"below it, {printable(file.path)}: {found.detail}")
     return FINE
 
 

@@ -7,11 +7,12 @@ spelling of its path is one base.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, HostFileError
+from cowherd.formats.layer import BackingReference
 from cowherd.formats.probe import probe
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.image.backing import resolve
@@ -179,6 +180,20 @@ def _probed(path: Path) -> str:
 def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Lineage:
     """Returns the lineage of the herd in `directories`."""
     return Lineage(scan(directories, homes))
+
+
+def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Path, BackingReference | None]) -> Lineage:
+    """Returns the lineage of some images and of what lies below them; nothing else is looked at, so it does not take long.
+
+    Each image comes with its format, None to guess. `backing` says of images, by their paths, on what they stand, whatever their
+    headers say. What is not an image file is left out. Raises `HostFileError` for what can't be looked at.
+    """
+    found = Found()
+    for path, image_format in images:
+        image = found.add(path, image_format or _probed(path))
+        if image and path in backing:
+            found.images[image.key] = replace(image, backing=backing[path])
+    return Lineage(found)
 
 
 def survey_around(*paths: str | os.PathLike[str], herd: Sequence[str | os.PathLike[str]] = ()) -> Lineage:

@@ -192,7 +192,7 @@ def _look_at(path: Path, info: os.stat_result, recorded_format: str | None) -> I
     if not (stat.S_ISREG(info.st_mode) or (recorded_format and stat.S_ISBLK(info.st_mode))):
         return None
     key, disk_size = (info.st_dev, info.st_ino), info.st_blocks * 512
-    if info.st_size >= _SMALLEST_IMAGE and _starts_with_magic(path):
+    if (info.st_size >= _SMALLEST_IMAGE or stat.S_ISBLK(info.st_mode)) and _starts_with_magic(path):
         return _qcow2(path, key, disk_size)
     if recorded_format is None:
         return None

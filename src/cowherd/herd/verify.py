@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ class Verified:
     """What verify says of one image: its status, the reason in words where there is one, and how many bytes are known to differ.
 
     `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` is None where the
-    content was not read.
+    content was not read. `only_attributes`: it is `touched`, and no more than its owner or mode need have changed.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class Verified:
     sealed: bool
     base: Path | None = None
     changed_bytes: int | None = None
+    only_attributes: bool = False
 
 
 def verify(
@@ -93,6 +94,7 @@ class Checker:
             sealed=image.seal is not None,
             base=base.path if base else broken.path if broken else None,
             changed_bytes=self._changed.get(image.key),
+            only_attributes=found.only_attributes,
         )
 
     def _merges(self, lineage: Lineage) -> Pending:
@@ -143,7 +145,7 @@ class Checker:
         if below.status is Status.OK and image.binding is None:
             below = Condition(Status.OK, "not bound to its base")
         elif not below.status.is_fine and base.seal:
-            below = Condition(below.status, f"its base {printable(base.path.name)}: {below.detail}")
+            below = replace(below, detail=f"its base {printable(base.path.name)}: {below.detail}")
         return max(below, self._of_binding(lineage, image), key=_severity)
 
     def _of_binding(self, lineage: Lineage, image: Image) -> Condition:

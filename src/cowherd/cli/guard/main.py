@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ COMMANDS = {
     "promote": "freeze a machine's disk as a sealed base",
     "flatten": "make an overlay stand alone",
     "retarget": "make overlays stand on another base, with their content kept",
+    "run": "start QEMU, if its images stand on what they were made on",
+    "hook": "have libvirt check each machine's images before it starts",
 }
 
 _EPILOG = """\
@@ -45,7 +48,7 @@ Exit codes: 0 fine, 1 the operation failed, 2 wrong usage, 3 refused because ove
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in words
+    as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     try:
         return show(_run(words), as_json=as_json)
     except CowherdError as error:

@@ -1,0 +1,60 @@
+"""`cowherd run -- qemu-system-x86_64 ...`: QEMU starts only if its images stand on what they were made on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from cowherd.cli.guard import starting
+from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.output import Report, progress
+from cowherd.errors import HostFileError, InvalidRequest
+
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Finds the images that a QEMU command line opens (-drive, -blockdev, -hda and its kin, -readconfig, a file name that\n"
+        "stands alone), checks their whole chains as 'verify' does, and then becomes QEMU, with the same process id. It refuses\n"
+        "to start on drift, a missing base or an interrupted merge (exit code 4), and if the guest would write to a base that\n"
+        "others stand on or that is sealed (3). What is no local file, as nbd://..., is not checked; --dry-run says so.\n\n"
+        "With --json the document is printed if the machine does not start; what starts prints what QEMU does.",
+        "cowherd run -- qemu-system-x86_64 -m 2G -drive file=web.qcow2,if=virtio\n"
+        "cowherd run --dry-run -- qemu-system-x86_64 -hda web.qcow2",
+    )
+    starting.add_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what is found, and start nothing")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="QEMU with its arguments")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out; where the machine may start this returns only with --dry-run."""
+    from cowherd.herd.startup import check_start
+    from cowherd.live.machine.command_line import drives_of, program_at
+
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    program = program_at(command)
+    if program is None:
+        raise InvalidRequest("after -- a command with QEMU's program is expected, as in: cowherd run -- qemu-system-x86_64 ...")
+    found = check_start(drives_of(command[program + 1 :]), **starting.options_of(arguments), progress=progress("reading"))
+    if not (found.exit_code or arguments.dry_run):
+        _become(command)
+    lines = starting.lines(found) if arguments.dry_run else ()
+    return Report(starting.document(found), lines, starting.reasons(found, command[program]), found.exit_code)
+
+
+def _become(command: list[str]) -> NoReturn:
+    before = [(number, signal.signal(number, signal.SIG_DFL)) for number in _IGNORED_BY_PYTHON]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        for number, handler in before:
+            signal.signal(number, handler)
+        raise HostFileError(command[0], "run", error) from error

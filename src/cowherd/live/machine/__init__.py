@@ -1,0 +1,1 @@
+"""What a machine is about to open, from its description: a libvirt domain's XML or a QEMU command line."""

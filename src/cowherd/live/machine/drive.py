@@ -1,0 +1,48 @@
+"""The images that a machine will open, as its description names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowherd.errors import CowherdError
+
+
+@dataclass(frozen=True)
+class Below:
+    """A backing file as the description names it, whatever the header above says: its absolute path, and its format if given."""
+
+    path: Path
+    format: str | None
+
+
+@dataclass(frozen=True)
+class Drive:
+    """One image of a machine.
+
+    `where` says how the description calls it, as in "vda" or "-drive file=web.qcow2". `path` is absolute, None for what is no
+    local file: then `remote` says what it is. `format` is None where the description leaves the guess to QEMU. `writable`:
+    the guest's writes go to this file. `below` are backing files that are named in place of those in the headers, nearest
+    first; `ends`: the last of all these is told to have no backing file.
+    """
+
+    where: str
+    path: Path | None
+    format: str | None = None
+    writable: bool = True
+    remote: str = ""
+    below: tuple[Below, ...] = ()
+    ends: bool = False
+
+
+class MachineUnclear(CowherdError):
+    """A machine's description can't be understood, so that nobody can say which images it will open.
+
+    Attributes: `problem`, `where` (the part of it, "" for the whole).
+    """
+
+    def __init__(self, problem: str, where: str = ""):
+        self.problem, self.where = problem, where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" if self.where else self.problem
