@@ -29,7 +29,7 @@ from cowherd.herd.faults import (
 )
 from cowherd.herd.files import impact_on_files
 from cowherd.herd.flatten import flatten
-from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
+from cowherd.herd.gate import change_anyway, guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.herd.gc import Garbage, gc
 from cowherd.herd.impact import Impact, impact
 from cowherd.herd.merging.merge import Merged, MergeInterrupted, merge
@@ -175,7 +175,9 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
 
     Raises `BaseSealed` or `BaseInUse` where a writer would change what dependents read.
     """
-    if writable and not break_dependents:
+    if writable and break_dependents:
+        change_anyway(path)
+    elif writable:
         guard_write(path, herd=herd)
     return open_disk(path, format=format, writable=writable, backing=backing, force_share=force_share)
 
@@ -194,7 +196,9 @@ def create(
     herd: Sequence[PathName] = (),
 ) -> int:
     """Makes an empty image, replacing a file that is there; see `cowherd.ops.create.create`. Returns the virtual size."""
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(path)
+    else:
         guard_replace(path, herd=herd)
     return create_job.create(
         path, size, format=format, options=options, backing=backing, backing_format=backing_format, unsafe=unsafe
@@ -221,7 +225,9 @@ def convert(
     progress: Progress | None = None,
 ) -> None:
     """Copies the content of images into another image; see `cowherd.ops.convert.convert`."""
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(target)
+    else:
         guard_replace(target, herd=herd)
     convert_job.convert(
         sources,
@@ -255,9 +261,12 @@ def commit(
 
     The overlay's binding to what the base held before is given up: it stands on the new content from then on.
     """
-    if not break_dependents:
-        with open_disk(overlay, format=format) as chain:
-            target = chain.layers[commit_job.find_base(chain.layers, base)].file.path
+    with open_disk(overlay, format=format) as chain:
+        target = chain.layers[commit_job.find_base(chain.layers, base)].file.path
+    if break_dependents:
+        change_anyway(target)
+        change_anyway(overlay)
+    else:
         guard_commit(overlay, target, herd=herd)
     done = commit_job.commit(overlay, format=format, base=base, keep_content=keep_content, progress=progress)
     rebind(overlay, herd=herd)
@@ -283,7 +292,9 @@ def rebase(
     The overlay is bound to the new base's seal. An `unsafe` rebase keeps the binding that is there, so that `verify` tells when
     the new base is not what the overlay was made on.
     """
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(overlay)
+    else:
         guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
     done = rebase_job.rebase(
         overlay,
@@ -312,7 +323,9 @@ def resize(
     herd: Sequence[PathName] = (),
 ) -> None:
     """Changes an image's virtual size; see `cowherd.ops.resize.resize`."""
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(path)
+    else:
         guard_resize(path, herd=herd)
     resize_job.resize(path, size, format=format, shrink=shrink, preallocation=preallocation)
 
