@@ -21,6 +21,7 @@ _SPACE = (
 )
 _DATA = ("pread", "preadv", "pwritev", "pwrite", "copy_file_range", "fsync", "fdatasync")
 _NAMED = ("open", "open create", "builtin_open", "stat", "lstat", "scandir", "listdir")
+_CLOSED = ("open", "open write", "open create", "unlink", "rename", "link", "mkdir", "rmdir", "scandir", "listdir")
 _REFUSED = (*CHANGING, "open write", "open create", "fallocate")
 JUMP_SECONDS = 400 * 24 * 3600
 
@@ -41,7 +42,7 @@ FAULTS = (
     Fault("EDQUOT", _SPACE, errno.EDQUOT),
     Fault("EIO", (*_DATA, *CHANGING, *_NAMED, "fallocate", "lseek", "ioctl clone"), errno.EIO),
     Fault("EROFS from here on", _REFUSED, errno.EROFS, lasting=True),
-    Fault("EACCES", ("open", "open write", "open create", "unlink", "rename", "link", "mkdir", "rmdir", "scandir", "listdir"), errno.EACCES),
+    Fault("EACCES", _CLOSED, errno.EACCES),
     Fault("EINTR", ("fallocate",), errno.EINTR),
     Fault("short", ("pread", "preadv", "pwritev", "pwrite", "copy_file_range")),
     Fault("shrunk", ("pread", "preadv")),
@@ -161,7 +162,8 @@ def _short(name: str, call: Call, fd: int, what: Any, *more: Any) -> Any:
         return call(fd, bytes(what)[: max(1, len(what) // 2)], *more)
     views = [memoryview(part).cast("B") for part in what]
     longest = max(views, key=len)
-    return call(fd, [view[: max(1, len(view) // 2)] if view is longest else view for view in views[: views.index(longest) + 1]], *more)
+    whole = views[: views.index(longest)]
+    return call(fd, [*whole, longest[: max(1, len(longest) // 2)]], *more)
 
 
 def _path_of(fd: int) -> Path:
@@ -186,7 +188,7 @@ def _replaced(name: str, call: Call, fd: int, *more: Any) -> Any:
 
 def _locked(name: str, call: Call, fd: int, command: int, request: bytes) -> bytes:
     """Somebody else holds the lock that is asked about."""
-    kind, *rest = _FLOCK.unpack(request)
+    _, *rest = _FLOCK.unpack(request)
     return _FLOCK.pack(fcntl.F_RDLCK, *rest)
 
 

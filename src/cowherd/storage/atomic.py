@@ -51,7 +51,7 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
             file.flush()
         _rename(file.path, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # the rename was done, and only the directory failed to sync
+        with contextlib.suppress(OSError):  # it has its name, or the first error says more
             os.unlink(file.path)
         raise
 
@@ -71,7 +71,7 @@ def newcomer(path: str | os.PathLike[str]) -> Iterator[HostFile]:
             file.flush()
             name_newcomer(file, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # the first error says more
             os.unlink(file.path)
         raise
 

@@ -133,7 +133,7 @@ class Journal:
             name_newcomer(file, path)
         except BaseException:
             file.close()
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # it has its name, or the first error says more
                 temporary.unlink()
             raise
         return cls(file, entry, Phase.PREPARING, _PREFIX.size + len(text), crc)
