@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
-from cowherd.herd.gate import guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
+from cowherd.herd.gate import change_anyway, guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.live.holders import naming_holders
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 
@@ -42,7 +42,9 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
     """
     from cowherd.image.open import open_disk
 
-    if writable and not break_dependents:
+    if writable and break_dependents:
+        change_anyway(path)
+    elif writable:
         guard_write(path, herd=herd)
     return open_disk(path, format=format, writable=writable, backing=backing, force_share=force_share)
 
@@ -63,7 +65,9 @@ def create(
     """Makes an empty image, replacing a file that is there; see `cowherd.ops.create.create`. Returns the virtual size."""
     from cowherd.ops import create as job
 
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(path)
+    else:
         guard_replace(path, herd=herd)
     return job.create(path, size, format=format, options=options, backing=backing, backing_format=backing_format, unsafe=unsafe)
 
@@ -90,7 +94,9 @@ def convert(
     """Copies the content of images into another image; see `cowherd.ops.convert.convert`."""
     from cowherd.ops import convert as job
 
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(target)
+    else:
         guard_replace(target, herd=herd)
     job.convert(
         sources,
@@ -128,9 +134,12 @@ def commit(
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
 
-    if not break_dependents:
-        with open_disk(overlay, format=format) as chain:
-            target = chain.layers[job.find_base(chain.layers, base)].file.path
+    with open_disk(overlay, format=format) as chain:
+        target = chain.layers[job.find_base(chain.layers, base)].file.path
+    if break_dependents:
+        change_anyway(target)
+        change_anyway(overlay)
+    else:
         guard_commit(overlay, target, herd=herd)
     done = job.commit(overlay, format=format, base=base, keep_content=keep_content, progress=progress)
     rebind(overlay, herd=herd)
@@ -162,7 +171,9 @@ def rebase(
     from cowherd.herd.sameness import bases_of_rebase
     from cowherd.ops import rebase as job
 
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(overlay)
+    else:
         guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
     bases = None
     if backing and not unsafe and not force_share:
@@ -198,14 +209,18 @@ def resize(
     """Changes an image's virtual size; see `cowherd.ops.resize.resize`."""
     from cowherd.ops import resize as job
 
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(path)
+    else:
         guard_resize(path, herd=herd)
     job.resize(path, size, format=format, shrink=shrink, preallocation=preallocation)
 
 
 def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[PathName] = ()) -> None:
     """Deletes an image file. Raises `BaseSealed` or `BaseInUse` for what others stand on, `HostFileError`."""
-    if not break_dependents:
+    if break_dependents:
+        change_anyway(path)
+    else:
         guard_delete(path, herd=herd)
     try:
         Path(path).unlink()

@@ -11,6 +11,7 @@ from cowherd.herd.clone import clone, stored_name
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import is_sealed
+from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 
 pytestmark = pytest.mark.qemu("qemu-io")
@@ -160,3 +161,15 @@ def test_a_clone_through_a_linked_directory_finds_its_base(tmp_path):
 )
 def test_the_name_is_relative_where_both_lie_in_one_tree(base, overlay, name):
     assert stored_name(Path(base), Path(overlay)) == name
+
+
+def test_a_clone_that_was_killed_at_any_point_can_be_made_again(base):
+    overlay = base.with_name("o.qcow2")
+    number = 0
+    while killed_before_change(number, lambda: clone(base, overlay, seal_base=False)):
+        if not overlay.exists():
+            clone(base, overlay, seal_base=False)
+        qemu_img("check", overlay)
+        overlay.unlink()
+        number += 1
+    assert number > 2

@@ -5,6 +5,9 @@ import pytest
 from cowherd.errors import BaseInUse, BaseSealed
 from cowherd.herd import gate
 from cowherd.herd.seal import seal
+from cowherd.herd.status import Status
+from cowherd.herd.verify import verify
+from cowherd.storage.identity import FileIdentity
 from tests.herd.qemu_herd import make_base, make_overlay, noise
 
 pytestmark = pytest.mark.qemu
@@ -144,3 +147,15 @@ def test_a_rebase_that_keeps_the_content_passes_with_overlays_but_not_with_a_sea
     seal(herd / "a")
     with pytest.raises(BaseSealed):
         gate.guard_rebase(herd / "a", keeps_content=True)
+
+
+def test_a_sealed_image_that_is_changed_anyway_is_touched_before_the_first_write(herd):
+    seal(herd / "base")
+    gate.change_anyway(herd / "base")
+    assert {row.path.name: row.status for row in verify([herd / "base"])} == {"base": Status.TOUCHED}
+
+
+def test_an_image_without_a_seal_that_is_changed_anyway_is_left_alone(herd):
+    before = FileIdentity.of(herd / "base")
+    gate.change_anyway(herd / "base")
+    assert FileIdentity.of(herd / "base") == before

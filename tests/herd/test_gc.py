@@ -8,6 +8,7 @@ import pytest
 from cowherd.cli.guard.main import main
 from cowherd.herd.clone import clone
 from cowherd.herd.gc import Sort, clean, gc
+from cowherd.herd.scan import TRASH
 from cowherd.herd.seal import seal
 from cowherd.herd.trash import trash
 from tests.herd.qemu_herd import make_base, make_overlay, noise
@@ -102,11 +103,33 @@ def test_the_trash_is_listed_with_what_it_holds(herd):
 def test_what_an_interrupted_deletion_left_is_a_leftover(herd):
     (entry,) = trash([herd / "o"])
     os.rename(entry.image, herd / "o")
-    assert found(herd) == [(Sort.LEFTOVER, entry.record.name)]
-    clean(gc([herd]))
-    assert found(herd) == [(Sort.LEFTOVER, entry.id)]
+    assert found(herd) == [(Sort.LEFTOVER, entry.id), (Sort.LEFTOVER, entry.record.name)]
     clean(gc([herd]))
     assert found(herd) == []
+    assert not entry.trash.exists()
+
+
+@pytest.mark.parametrize("suffix", [".seal", ".shadow"])
+def test_what_was_an_image_s_own_goes_when_the_image_is_gone_from_the_trash(herd, suffix):
+    (entry,) = trash([herd / "o"])
+    entry.image.rename(entry.directory / f"o{suffix}")
+    clean(gc([herd]))
+    assert not entry.trash.exists()
+
+
+def test_an_empty_trash_is_a_leftover(herd):
+    (herd / TRASH).mkdir()
+    assert found(herd) == [(Sort.LEFTOVER, TRASH)]
+    clean(gc([herd]))
+    assert found(herd) == []
+
+
+def test_an_image_whose_record_is_damaged_stays_with_it(herd):
+    (entry,) = trash([herd / "o"])
+    entry.record.write_bytes(b"{")
+    clean(gc([herd]))
+    assert entry.image.exists()
+    assert entry.record.exists()
 
 
 def test_cleaning_removes_leftovers_and_nothing_else(herd):

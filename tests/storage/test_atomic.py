@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError
-from cowherd.storage.atomic import replacement, sync_directory, write_atomically
+from cowherd.storage.atomic import newcomer, replacement, sync_directory, write_atomically
 
 
 def fail_in(monkeypatch: pytest.MonkeyPatch, function: str, code: int = errno.EIO) -> None:
@@ -121,3 +121,37 @@ def test_a_directory_that_fails_to_flush_is_an_error(tmp_path: Path, monkeypatch
     fail_in(monkeypatch, "fsync")
     with pytest.raises(HostFileError, match="flush the directory"):
         sync_directory(tmp_path)
+
+
+def test_a_newcomer_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    with newcomer(tmp_path / "file") as file:
+        file.pwrite(0, b"whole")
+        assert not (tmp_path / "file").exists()
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_newcomer_takes_nobodys_name(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def late() -> None:
+        with newcomer(path):
+            path.write_bytes(b"first")
+
+    with pytest.raises(HostFileError, match="File exists"):
+        late()
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("step", ["pwritev", "fdatasync", "link"])
+def test_a_newcomer_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    fail_in(monkeypatch, step, errno.ENOSPC)
+
+    def full() -> None:
+        with newcomer(tmp_path / "file") as file:
+            file.pwrite(0, b"whole")
+
+    with pytest.raises(HostFileError, match="No space left"):
+        full()
+    assert os.listdir(tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError
-from cowherd.storage.identity import FileIdentity
+from cowherd.storage.identity import FileIdentity, announce_change, make_lasting
 
 
 @pytest.fixture
@@ -75,3 +76,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_closed_descriptor_is_named() -> None:
     with pytest.raises(HostFileError, match="file descriptor 987654"):
         FileIdentity.of(987654)
+
+
+def test_a_change_that_is_announced_shows_in_the_times_and_is_flushed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_mtime_ns))
+    os.utime(path, (1, 1))
+    announce_change(path)
+    assert flushed == [path.stat().st_mtime_ns] != [10**9]
+
+
+def test_a_change_of_a_file_that_is_not_there_is_not_announced(tmp_path: Path) -> None:
+    announce_change(tmp_path / "gone")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_that_cannot_be_made_lasting_are_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(HostFileError, match="flush"):
+        make_lasting(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -22,8 +21,7 @@ from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status
 from cowherd.image.backing import has_protocol
-from cowherd.storage.atomic import sync_directory
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.atomic import newcomer
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -125,11 +123,5 @@ def _create(path: Path, size: int, reference: BackingReference, binding: Binding
     header = new_header(size, Qcow2Options(), reference)
     if binding:
         header = header.with_extension(EXTENSION_TYPE, binding.pack())
-    with HostFile.create(path, exclusive=True) as file:
-        try:
-            write_empty(file, header)
-        except BaseException:
-            with contextlib.suppress(OSError):  # the first error says more
-                path.unlink()
-            raise
-    sync_directory(path.parent)
+    with newcomer(path) as file:
+        write_empty(file, header)

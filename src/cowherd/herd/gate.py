@@ -16,6 +16,8 @@ from cowherd.errors import BaseInUse, BaseSealed
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
+from cowherd.herd.sealfile import is_sealed
+from cowherd.storage.identity import announce_change
 
 PathName = str | os.PathLike[str]
 
@@ -72,6 +74,13 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
     for image in used_up:
         if image.seal:
             raise BaseSealed(image.path, "commit", [dependent.path for dependent in lineage.dependents(image)])
+
+
+def change_anyway(path: PathName) -> None:
+    """Is asked instead where a change shall be made whatever it does: that a sealed image changed is to show even after a power
+    cut in the middle of it. Raises `HostFileError`."""
+    if is_sealed(os.path.realpath(path)):
+        announce_change(path)
 
 
 def _refuse(lineage: Lineage, image: Image, action: str, dependents: Iterable[Image]) -> None:

@@ -16,7 +16,7 @@ from cowherd.errors import HostFileError
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.scan import TRASH
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, seal_path
-from cowherd.herd.trashbox import entries, trash_directories
+from cowherd.herd.trashbox import entries, remains, trash_directories
 from cowherd.live.holders import writers
 
 PathName = str | os.PathLike[str]
@@ -67,6 +67,9 @@ def clean(found: Sequence[Garbage]) -> list[Garbage]:
                 one.path.unlink(missing_ok=True)
         except OSError as error:
             raise HostFileError(one.path, "remove", error) from error
+        if one.path.parent.name == TRASH:
+            with contextlib.suppress(OSError):  # it is not empty
+                one.path.parent.rmdir()
     return leftovers
 
 
@@ -83,9 +86,8 @@ def _leftovers(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
         if path.name.endswith(SHADOW_SUFFIX) and not os.path.lexists(_sealed_by(path)):
             yield _leftover(path, "the shadow of a seal that is gone", ("rm", "-f", os.fspath(path)))
     for trash in trash_directories(places):
-        for path in entries(trash)[1]:
-            if not path.is_dir() or not any(path.iterdir()):
-                yield _leftover(path, "what an interrupted deletion left", ("rm", "-rf", os.fspath(path)))
+        for path in remains(trash):
+            yield _leftover(path, "what an interrupted deletion left", ("rm", "-rf", os.fspath(path)))
 
 
 def _leftover(path: Path, detail: str, remedy: tuple[str, ...]) -> Garbage:

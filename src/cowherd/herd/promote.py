@@ -119,7 +119,8 @@ def _copy(
             )
         give_name(unfinished, target)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gc finds it, and the first error says more
+            unfinished.unlink()
     return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, size)
 
 
@@ -167,6 +168,6 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
     except OSError as error:
         raise HostFileError(source, "replace", error) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):  # it has its name
+        with contextlib.suppress(OSError):  # it has its name, or the first error says more
             unfinished.unlink()
     atomic.sync_directory(source.parent)

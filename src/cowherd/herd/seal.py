@@ -26,8 +26,9 @@ from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, 
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
-from cowherd.storage.identity import FileIdentity
+from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.protection import Protection
+from cowherd.storage.transfer import take_name
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import BlockDigests, Progress
@@ -161,8 +162,8 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
     if path is None:
         raise NotSealed(base.path)
     _restore_mode(base, force=force)
-    _remove(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
-    _remove(path)
+    take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
+    take_name(path)
     return path
 
 
@@ -188,7 +189,7 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
 
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
-    record = replace(record, identity=settled(image.path), chain=_chain_files(lineage, image))
+    record = replace(record, identity=_lasting(image.path), chain=_chain_files(lineage, image))
     write_seal(image.seal or seal_path(image.path), record, digests)
 
 
@@ -303,10 +304,16 @@ def make_shadow(path: Path) -> str | None:
 
 
 def _unwritten_since(path: Path, before: FileIdentity) -> FileIdentity:
-    now = settled(path)
+    now = _lasting(path)
     if (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
         raise ContentChanging(path)
     return now
+
+
+def _lasting(path: Path) -> FileIdentity:
+    """Returns a file's identity as a seal records it: with times that a power cut won't turn back."""
+    make_lasting(path)
+    return settled(path)
 
 
 def settled(path: Path) -> FileIdentity:
@@ -325,7 +332,7 @@ def _chain_files(lineage: Lineage, image: Image) -> tuple[ChainFile, ...]:
 
 def _chain_file(file: Image) -> ChainFile:
     record = record_of(file)
-    return ChainFile(os.fspath(file.path), settled(file.path), record.content_digest if record else None)
+    return ChainFile(os.fspath(file.path), _lasting(file.path), record.content_digest if record else None)
 
 
 def _bind_children(lineage: Lineage, base: Image, record: SealRecord) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
@@ -358,13 +365,6 @@ def _drop_orphan(image: Path) -> Path:
     path = seal_path(image)
     if not os.path.lexists(path):
         raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
-    _remove(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
-    _remove(path)
+    take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
+    take_name(path)
     return path
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise HostFileError(path, "remove", error) from error

@@ -17,6 +17,7 @@ from typing import Any
 from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd.scan import TRASH
 from cowherd.storage import atomic
+from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 
 _VERSION = 1
@@ -76,12 +77,10 @@ def write_entry(entry: Entry) -> None:
 
 def read_entry(record: Path) -> Entry:
     """Reads what `write_entry` wrote. Raises `ImageFormatError` where it makes no sense, `HostFileError`."""
+    with HostFile.open(record, lock=None) as file:
+        text = file.pread(0, min(file.size(), _LONGEST_RECORD))
     try:
-        with open(record, "rb") as file:
-            fields = json.loads(file.read(_LONGEST_RECORD))
-        return _entry(record, fields)
-    except OSError as error:
-        raise HostFileError(record, "read", error) from error
+        return _entry(record, json.loads(text))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImageFormatError(record, f"it is no record of a deleted image ({type(error).__name__}: {error})") from error
 
@@ -140,6 +139,25 @@ def entries(trash: Path) -> tuple[list[Entry], list[Path]]:
         elif not os.path.lexists(trash / f"{name}.json"):
             other.append(path)
     return sorted(found, key=lambda entry: (entry.deleted, entry.id)), other
+
+
+def remains(trash: Path) -> list[Path]:
+    """Returns what interrupted work left in a trash directory: the record of an image that is not there, with what else was that
+    image's, and directories that are empty. An image whose record is damaged is not among them."""
+    found = []
+    for path in entries(trash)[1]:
+        directory = path.with_name(path.name.removesuffix(".json"))
+        if not _files(directory) or _is_record(path):
+            found += [path, directory] if path != directory and directory.is_dir() else [path]
+    return found if found or _listed(trash) else [trash]
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        read_entry(path)
+    except (ImageFormatError, HostFileError):
+        return False
+    return True
 
 
 def find_entries(trashes: Sequence[Path], name: PathName) -> list[Entry]:

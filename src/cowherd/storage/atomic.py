@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX = ".cowherd-"
 """How the names of files begin that are not finished yet; they are nobody's images."""
 
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
 
 def write_atomically(path: str | os.PathLike[str], data: Buffer | Sequence[Buffer], mode: int | None = None) -> None:
     """Makes `path` a file with exactly the bytes of `data` (one buffer, or several that are joined), durably.
@@ -49,9 +51,48 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
             file.flush()
         _rename(file.path, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # the rename was done, and only the directory failed to sync
+        with contextlib.suppress(OSError):  # it has its name, or the first error says more
             os.unlink(file.path)
         raise
+
+
+@contextlib.contextmanager
+def newcomer(path: str | os.PathLike[str]) -> Iterator[HostFile]:
+    """Gives an empty file to fill, with QEMU's locks for making an image, which gets the name `path` when the block ends.
+
+    It is durable then, and vanishes if the block raises. Nobody else may have the name: another file there is left alone.
+    Raises `HostFileError`.
+    """
+    path = Path(path)
+    file = HostFile.create(temporary_name(path), exclusive=True)
+    try:
+        with file:
+            yield file
+            file.flush()
+            name_newcomer(file, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error says more
+            os.unlink(file.path)
+        raise
+
+
+def name_newcomer(file: HostFile, path: Path) -> None:
+    """Gives a finished file of a temporary name its own, durably; its `path` says so then.
+
+    Raises `HostFileError`, also where something else has the name already.
+    """
+    try:
+        try:
+            os.link(file.path, path)
+            os.unlink(file.path)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS or os.path.lexists(path):
+                raise
+            os.rename(file.path, path)
+    except OSError as error:
+        raise HostFileError(path, "create", error) from error
+    file.path = path
+    sync_directory(path.parent)
 
 
 def temporary_name(path: Path) -> Path:

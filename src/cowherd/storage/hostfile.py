@@ -72,9 +72,15 @@ class HostFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if exclusive else 0)
         with _naming(path, "create"):
             fd = os.open(path, flags, mode)
-        file = cls._adopt(path, fd, "create", writable=True, lock=lock)
         try:
-            if not file.is_block_device:
+            file = cls._adopt(path, fd, "create", writable=True, lock=lock)
+        except BaseException:
+            if exclusive:
+                with contextlib.suppress(OSError):  # the first error says more
+                    os.unlink(path)
+            raise
+        try:
+            if not exclusive and not file.is_block_device:
                 file.truncate(0)
         except BaseException:
             file.close()

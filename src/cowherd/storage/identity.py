@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Self
@@ -10,6 +11,9 @@ from cowherd.errors import HostFileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_NOT_OURS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,33 @@ class FileIdentity:
     def same_file(self, other: FileIdentity) -> bool:
         """Returns whether both are one file on the host, whatever was done to it between."""
         return (self.device, self.inode) == (other.device, other.inode)
+
+
+def announce_change(path: str | os.PathLike[str]) -> None:
+    """Gives a file the time of now, durably, before it is written to: the host may write bytes long before it writes times.
+
+    Does nothing where the caller may not; such a file can't be written to either. Raises `HostFileError` where the host fails.
+    """
+    _flush(path, touch=True)
+
+
+def make_lasting(path: str | os.PathLike[str]) -> None:
+    """Makes a file's times durable, so that it is known by them after a power cut too. Raises `HostFileError`."""
+    _flush(path, touch=False)
+
+
+def _flush(path: str | os.PathLike[str], *, touch: bool) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if touch:
+                os.utime(fd)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise HostFileError(path, "flush", error) from error
 
 
 def _integer(facts: Mapping[str, object], name: str) -> int:

@@ -76,6 +76,7 @@ def copy_file(source: Path, target: Path) -> None:
             for start, end in original.data_ranges(0, size):
                 copy_range(original, start, copy, start, end - start)
         copy.flush()
+    sync_directory(target.parent)  # the journal is about to rely on it
 
 
 def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | None) -> tuple[Image, SealRecord | None]:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
-from cowherd.storage.atomic import sync_directory, temporary_name
+from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
 
@@ -44,7 +44,6 @@ _PHASE = struct.Struct("<II")
 _MAX_RECORD = 256 << 20
 _MAX_PHASES = 64
 _TRIES, _PAUSE_SECONDS = 5, 0.02
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class Phase(enum.IntEnum):
@@ -131,10 +130,10 @@ class Journal:
         try:
             file.pwritev(0, [_PREFIX.pack(_MAGIC, _VERSION, len(text), crc), text])
             file.flush()
-            _name(file, path)
+            name_newcomer(file, path)
         except BaseException:
             file.close()
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # it has its name, or the first error says more
                 temporary.unlink()
             raise
         return cls(file, entry, Phase.PREPARING, _PREFIX.size + len(text), crc)
@@ -216,22 +215,6 @@ def _is_locked(file: HostFile) -> bool:
     except ImageInUse:
         return True
     return False
-
-
-def _name(file: HostFile, path: Path) -> None:
-    """Gives the finished file its name, which nobody else may have."""
-    try:
-        try:
-            os.link(file.path, path)
-            os.unlink(file.path)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS or os.path.lexists(path):
-                raise
-            os.rename(file.path, path)
-    except OSError as error:
-        raise HostFileError(path, "create", error) from error
-    file.path = path
-    sync_directory(path.parent)
 
 
 def _packed_phase(phase: int, crc: int) -> bytes:

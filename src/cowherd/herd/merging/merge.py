@@ -43,6 +43,7 @@ from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.locks import READ, WRITE
+from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
 if TYPE_CHECKING:
@@ -144,9 +145,12 @@ def _target(lineage: Lineage, top: Image, into: PathName | None) -> Image:
 
 
 def images_above(lineage: Lineage, top: Image, base: Image) -> list[Image]:
-    """Returns `top` and what lies between it and `base`."""
+    """Returns `top` and what lies between it and `base`. Raises `InvalidRequest` if it does not stand on it, any more or ever."""
     chain = lineage.chain(top)
-    return chain[: [image.key for image in chain].index(base.key)]
+    keys = [image.key for image in chain]
+    if base.key not in keys:
+        raise InvalidRequest(f"{shown(top.path)} does not stand on {shown(base.path)}")
+    return chain[: keys.index(base.key)]
 
 
 def lock_for_planning(held: Holding, lineage: Lineage, top: Image, base: Image, strategy: str, keep: str) -> None:
@@ -267,7 +271,7 @@ def take_back(
 ) -> list[tuple[Path, str]]:
     """Ends a merge that has changed nothing that any disk shows. Overlays may hold more of what they showed before."""
     if journal.entry.temporary is not None:
-        journal.entry.temporary.unlink(missing_ok=True)
+        take_name(journal.entry.temporary)
     return conclude(held, lineage, journal, base, progress)
 
 

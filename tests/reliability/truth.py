@@ -1,0 +1,239 @@
+"""What must be true of a herd whatever interrupted a job on it: before it is recovered, after that, and after a second run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from cowherd import api
+from cowherd.errors import CowherdError
+from cowherd.herd.status import Status
+from tests.herd.qemu_herd import qemu_img
+from tests.reliability.calls import quick_flushes
+from tests.reliability.jobs import Job, Outcome, run
+from tests.reliability.world import World
+
+TRASH = ".cowherd-trash"
+_TRASH_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+_TEMPORARY = re.compile(r"\.cowherd-[0-9a-f]{16}")
+_MAGIC = b"QFI\xfb"
+
+
+@dataclass
+class Disks:
+    """The images in a directory: what those show that can be read, and which bytes those that can't consist of."""
+
+    shown: dict[str, bytes] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def signatures(self) -> set[str]:
+        """What is there, whatever it is called."""
+        return {hashlib.sha256(content).hexdigest() for content in self.shown.values()} | set(self.files.values())
+
+
+def disks_in(root: Path, raw: frozenset[str]) -> Disks:
+    """Reads every image under `root`, also those in the trash; unfinished files are none."""
+    found = Disks()
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if not path.is_file() or _TEMPORARY.search(name) or name.endswith((".seal", ".shadow", ".merge", ".json")):
+            continue
+        data = path.read_bytes()
+        if not data.startswith(_MAGIC) and name not in raw:
+            found.unreadable[name] = "it is no image"
+            continue
+        found.files[name] = hashlib.sha256(data).hexdigest()
+        try:
+            with api.open(path, format="raw" if name in raw else "qcow2", force_share=True) as disk:
+                found.shown[name] = disk.read(0, disk.size)
+        except CowherdError as error:
+            found.unreadable[name] = str(error)
+    return found
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A job's herd before it and after it, and what verify said."""
+
+    job: Job
+    before: World
+    first: Disks
+    last: Disks
+    names: frozenset[str]
+    code: int
+    fine: bool
+    """Whether all was well with the herd after the job."""
+
+    @property
+    def kept(self) -> set[str]:
+        """What is there before and after the job, and so at any time between; by its content where it can be read."""
+        return self.first.signatures() & self.last.signatures()
+
+
+def names_in(root: Path) -> frozenset[str]:
+    """Every name under `root`; where it is drawn by lot, that is left out."""
+    return frozenset(_TRASH_ID.sub("ID", path.relative_to(root).as_posix()) for path in root.rglob("*"))
+
+
+def statuses(root: Path, *, full: bool = False) -> dict[str, Status]:
+    """What verify says of each image."""
+    rows = api.verify(herd=[root], full=full)
+    return {row.path.relative_to(root).as_posix(): row.status for row in rows}
+
+
+def all_fine(root: Path) -> bool:
+    """Whether verify finds nothing wrong after reading everything."""
+    return all(status.is_fine for status in statuses(root, full=True).values())
+
+
+class Untrue(AssertionError):
+    """Something that must be true is not."""
+
+
+def assert_interrupted_well(expected: Expected, root: Path) -> None:
+    """Checks a herd in which the job was interrupted and nothing done since."""
+    found = disks_in(root, expected.job.raw)
+    _assert_old_or_new(expected, found)
+    _assert_nothing_lost(expected, found)
+    for name in found.files:
+        if name not in expected.job.scrap | expected.job.raw:
+            _assert_sound(root / name)
+    _assert_honest(root)
+
+
+def assert_recovers(expected: Expected, root: Path) -> None:
+    """Ends what was interrupted and does the job again; then everything is as if nothing had happened."""
+    with quick_flushes():
+        if any(root.rglob("*.merge")):
+            done = run(root, "guard", "recover", "{}")
+            if done.code:
+                raise Untrue(f"recover exits {done.code}: {done.err}{done.out}")
+            recovered = disks_in(root, expected.job.raw)
+            _assert_old_or_new(expected, recovered, whole=True)
+            _assert_nothing_lost(expected, recovered)
+        _assert_done_again(expected, root, expected.job.run(root))
+
+
+def _assert_done_again(expected: Expected, root: Path, outcome: Outcome) -> None:
+    if outcome.code not in (expected.code, *expected.job.again):
+        raise Untrue(f"the second run exits {outcome.code}: {outcome.err}{outcome.out}")
+    now = disks_in(root, expected.job.raw)
+    for name, content in expected.last.shown.items():
+        if TRASH not in name and now.shown.get(name) != content:
+            raise Untrue(f"after the second run {name} is not as the job makes it: {now.unreadable.get(name, 'other content')}")
+    _assert_nothing_lost(expected, now)
+    if _left_over(expected, root):
+        run(root, "guard", "gc", "--clean", "{}")
+    if extra := _left_over(expected, root):
+        raise Untrue(f"left over: {sorted(extra)} (the second run said {outcome.err})")
+    if expected.fine and not all_fine(root):
+        raise Untrue(f"after the second run, verify says {statuses(root, full=True)}")
+
+
+def _left_over(expected: Expected, root: Path) -> set[str]:
+    """Names that the job leaves nobody; unfinished files, which gc removes after an hour, don't count."""
+    return {name for name in names_in(root) - expected.names if not _TEMPORARY.fullmatch(Path(name).name)}
+
+
+def _assert_old_or_new(expected: Expected, found: Disks, *, whole: bool = False) -> None:
+    first, last = expected.first.shown, expected.last.shown
+    for name in (first.keys() | last.keys()) - expected.job.scrap:
+        if name not in found.shown:
+            if name in first and name in last:
+                raise Untrue(f"{name} can't be read: {found.unreadable.get(name, 'it is gone')}")
+            if name in found.unreadable and TRASH not in name and name not in expected.first.unreadable:
+                raise Untrue(f"{name} is there and can't be read: {found.unreadable[name]}")
+            continue
+        possible = [disks[name] for disks in (first, last) if name in disks]
+        if not (found.shown[name] in possible if whole else _is_mixed(found.shown[name], possible)):
+            raise Untrue(f"{name} shows something that is neither old nor new")
+
+
+def _is_mixed(content: bytes, possible: list[bytes]) -> bool:
+    if len(content) not in {len(one) for one in possible}:
+        return False
+    found = np.frombuffer(content, np.uint8)
+    right = np.zeros(len(content), np.bool_)
+    for one in possible:
+        there = np.zeros(len(content), np.uint8)
+        shared = min(len(one), len(content))
+        there[:shared] = np.frombuffer(one, np.uint8, shared)
+        right |= found == there
+    return bool(right.all())
+
+
+def _assert_nothing_lost(expected: Expected, found: Disks) -> None:
+    if lost := expected.kept - found.signatures():
+        names = [name for disks in (expected.first, expected.last) for name, sign in disks.files.items() if sign in lost]
+        shown = [name for name, data in expected.first.shown.items() if hashlib.sha256(data).hexdigest() in lost]
+        if shown:
+            raise Untrue(f"the content of {sorted(set(shown))} is nowhere (files {names})")
+
+
+def _assert_sound(path: Path) -> None:
+    data = path.read_bytes()
+    if problem := _check(data):
+        raise Untrue(f"qemu-img check of {path.name}: {problem}")
+
+
+_checked: dict[bytes, str] = {}
+
+
+def _check(data: bytes) -> str:
+    """What qemu-img check finds besides leaks in a file with these bytes, by itself and once."""
+    key = hashlib.sha256(data).digest()
+    if key not in _checked:
+        with _scratch() as path:
+            path.write_bytes(data)
+            description = f'json:{{"driver":"qcow2","backing":null,"file":{{"driver":"file","filename":"{path}"}}}}'
+            done = qemu_img.run("check", description)
+            _checked[key] = "" if done.returncode in (0, 3) else done.stdout + done.stderr
+            if done.returncode == 3:
+                repaired = qemu_img.run("check", "-r", "leaks", "-f", "qcow2", description)
+                _checked[key] = "" if qemu_img.run("check", description).returncode == 0 else repaired.stdout + repaired.stderr
+    return _checked[key]
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    path = _scratch_directory() / "checked"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@cache
+def _scratch_directory() -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="cowherd-checked-"))
+
+
+def _assert_honest(root: Path) -> None:
+    """What the quick verify calls fine must be so when it is read."""
+    quick, full = statuses(root), statuses(root, full=True)
+    for name, status in quick.items():
+        if status.is_fine and not full[name].is_fine:
+            raise Untrue(f"verify calls {name} {status}, and --full {full[name]}")
+
+
+def assert_fault_done_with(expected: Expected, root: Path, outcome: Outcome) -> None:
+    """Checks a herd after a job that met a fault and ended by itself: nothing is lost, and success is success."""
+    found = disks_in(root, expected.job.raw)
+    if outcome.code == expected.code == 0:
+        for name, content in expected.last.shown.items():
+            if TRASH not in name and found.shown.get(name) != content:
+                raise Untrue(f"it says that it succeeded, and {name} is not as it should be")
+    _assert_old_or_new(expected, found)
+    _assert_nothing_lost(expected, found)
+    for name in found.files:
+        if name not in expected.job.scrap | expected.job.raw:
+            _assert_sound(root / name)
+    _assert_honest(root)
