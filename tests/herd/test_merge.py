@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 import subprocess
 import time
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace, UnsupportedFeature
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DriftFound
@@ -19,7 +18,6 @@ from cowherd.herd.lineage import survey
 from cowherd.herd.merging.journal import journal_path
 from cowherd.herd.merging.merge import MergeInterrupted, merge
 from cowherd.herd.merging.recover import FINISHED, recover
-from cowherd.herd.plan import NotEnoughSpace
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
@@ -333,8 +331,7 @@ def test_a_fork_can_be_made_while_a_machine_runs_on_another_overlay(herd):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_too_little_space_is_found_out_before_anything_is_written(herd, monkeypatch, strategy):
     before = files(herd)
-    full = shutil.disk_usage(herd["base"])._replace(free=100)
-    monkeypatch.setattr("cowherd.herd.plan.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 100)
     with pytest.raises(NotEnoughSpace, match="nothing was changed"):
         merge(herd["one"], strategy=strategy)
     assert files(herd) == before

@@ -16,6 +16,7 @@ from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables
 from cowherd.formats.qcow2.writer import Writer
+from cowherd.storage.copying import Bytes
 from cowherd.storage.hostfile import HostFile
 
 
@@ -71,7 +72,7 @@ class Qcow2(ClosingLayer):
             lo, hi = max(start, guest), min(end, guest + size)
             buffer[lo - start : hi - start] = cluster[lo - guest : hi - guest]
 
-    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+    def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""
         self._changer().write(start, data, below)
 
