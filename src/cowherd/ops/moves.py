@@ -24,7 +24,7 @@ from cowherd.storage.copying import FileRange, can_clone
 _LEAST_SHARED = 64 << 10
 _LEAST_COPIED = 256 << 10
 _NEVER = 2**63 - 1
-_PIECE_BYTES = 16 << 20
+_PIECE_BYTES = 4 << 20
 """Bytes between two reports of progress."""
 
 
