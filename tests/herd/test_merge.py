@@ -22,6 +22,7 @@ from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
 from cowherd.live.holders import holders
+from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection, current
 from tests.herd.merging import MIB, assert_sound, contents, large_herd
@@ -342,18 +343,22 @@ def test_too_little_space_is_found_out_before_anything_is_written(herd, monkeypa
 )
 def test_a_disk_that_fills_up_meanwhile_harms_nobody_and_recover_goes_on(herd, monkeypatch, strategy, room):
     before = shown(herd)
-    real, left = HostFile.pwritev, [room]
+    left = [room]
 
-    def full(self, offset, buffers):
-        if not left[0]:
-            raise HostFileError(self.path, "write", OSError(errno.ENOSPC, "No space left on device"))
-        left[0] -= 1
-        return real(self, offset, buffers)
+    def until_full(write):
+        def limited(*arguments):
+            if not left[0]:
+                raise HostFileError("the disk", "write", OSError(errno.ENOSPC, "No space left on device"))
+            left[0] -= 1
+            return write(*arguments)
 
-    monkeypatch.setattr(HostFile, "pwritev", full)
-    with pytest.raises((HostFileError, MergeInterrupted), match="No space left"):
-        merge(herd["one"], strategy=strategy)
-    monkeypatch.setattr(HostFile, "pwritev", real)
+        return limited
+
+    with monkeypatch.context() as disk:
+        disk.setattr(HostFile, "pwritev", until_full(HostFile.pwritev))
+        disk.setattr(FileRange, "put", until_full(FileRange.put))
+        with pytest.raises((HostFileError, MergeInterrupted), match="No space left"):
+            merge(herd["one"], strategy=strategy)
     now = shown(herd)
     assert {name for name in now if now[name] != before[name]} <= {"base"}
     ended = recover([herd["directory"]])
