@@ -41,7 +41,7 @@ def _commit(name: str, title: str, target: float, place: str) -> Job:
             qemu("plain", "commit", "-q", side.out / "overlay.qcow2"),
             qemu("-d", "commit", "-q", "-d", side.out / "overlay.qcow2"),
         ),
-        ours=lambda side: image_tool("commit", "-q", side.out / "overlay.qcow2"),
+        ours=lambda side: image_tool("commit", "-q", "-d", side.out / "overlay.qcow2"),
         differs=checks.same_image("base.qcow2"),
         places=(place,),
     )

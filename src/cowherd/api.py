@@ -34,7 +34,7 @@ from cowherd.herd.merging.recover import Recovered, recover
 from cowherd.herd.merging.steps import MergeFailed
 from cowherd.herd.move import Move, move
 from cowherd.herd.overview import Overview, overview
-from cowherd.herd.plan import NotEnoughSpace, Repaired
+from cowherd.herd.plan import Repaired
 from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.relink import BaseNotFound, Relinked, relink
 from cowherd.herd.repair import repair
@@ -85,7 +85,6 @@ __all__ = [
     "Merged",
     "Move",
     "NewBackingFileError",
-    "NotEnoughSpace",
     "NotSealed",
     "Overview",
     "Promoted",

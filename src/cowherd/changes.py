@@ -218,9 +218,7 @@ def resize(
 
 def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[PathName] = ()) -> None:
     """Deletes an image file. Raises `BaseSealed` or `BaseInUse` for what others stand on, `HostFileError`."""
-    if break_dependents:
-        change_anyway(path)
-    else:
+    if not break_dependents:
         guard_delete(path, herd=herd)
     try:
         Path(path).unlink()

@@ -29,6 +29,7 @@ __all__ = [
     "ImageFormatError",
     "ImageInUse",
     "InvalidRequest",
+    "NotEnoughSpace",
     "ReadOnlyImage",
     "UnsupportedFeature",
 ]
@@ -142,6 +143,19 @@ class ImageInUse(CowherdError):
         return (
             f'Failed to get {"shared " if self.shared else ""}"{self.lock}" lock\n'
             f"Is another process using the image [{printable(self.path)}]?{held}"
+        )
+
+
+class NotEnoughSpace(CowherdError):
+    """A plan needs more space than a file system has. Attributes: `path` (a file on it), `needed`, `free` (bytes)."""
+
+    def __init__(self, path: str | PathLike[str], needed: int, free: int):
+        self.path, self.needed, self.free = Path(path), needed, free
+
+    def __str__(self) -> str:
+        return (
+            f"the file system of {printable(self.path)} has {self.free} bytes free, and up to {self.needed} are needed; "
+            f"nothing was changed"
         )
 
 

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from cowherd.errors import BackingFileError, ImageInUse, UnsupportedFeature
-from cowherd.herd import plan
+from cowherd.errors import BackingFileError, ImageInUse, NotEnoughSpace, UnsupportedFeature
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.flatten import flatten
-from cowherd.herd.plan import NotEnoughSpace
 from cowherd.herd.seal import seal
 from cowherd.herd.verify import verify
 from cowherd.storage.hostfile import HostFile
@@ -73,7 +71,7 @@ def test_it_is_refused_while_something_has_it_open(herd):
 
 
 def test_it_is_refused_without_space_before_anything_is_written(herd, monkeypatch):
-    monkeypatch.setattr(plan, "_free", lambda path: 1000)
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 1000)
     before = (herd / "o").read_bytes()
     with pytest.raises(NotEnoughSpace):
         flatten(herd / "o")

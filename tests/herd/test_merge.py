@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 import subprocess
 import time
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace, UnsupportedFeature
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DriftFound
@@ -19,11 +18,11 @@ from cowherd.herd.lineage import survey
 from cowherd.herd.merging.journal import journal_path
 from cowherd.herd.merging.merge import MergeInterrupted, merge
 from cowherd.herd.merging.recover import FINISHED, recover
-from cowherd.herd.plan import NotEnoughSpace
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
 from cowherd.live.holders import holders
+from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection, current
 from tests.herd.merging import MIB, assert_sound, contents, large_herd
@@ -333,8 +332,7 @@ def test_a_fork_can_be_made_while_a_machine_runs_on_another_overlay(herd):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_too_little_space_is_found_out_before_anything_is_written(herd, monkeypatch, strategy):
     before = files(herd)
-    full = shutil.disk_usage(herd["base"])._replace(free=100)
-    monkeypatch.setattr("cowherd.herd.plan.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 100)
     with pytest.raises(NotEnoughSpace, match="nothing was changed"):
         merge(herd["one"], strategy=strategy)
     assert files(herd) == before
@@ -345,18 +343,22 @@ def test_too_little_space_is_found_out_before_anything_is_written(herd, monkeypa
 )
 def test_a_disk_that_fills_up_meanwhile_harms_nobody_and_recover_goes_on(herd, monkeypatch, strategy, room):
     before = shown(herd)
-    real, left = HostFile.pwritev, [room]
+    left = [room]
 
-    def full(self, offset, buffers):
-        if not left[0]:
-            raise HostFileError(self.path, "write", OSError(errno.ENOSPC, "No space left on device"))
-        left[0] -= 1
-        return real(self, offset, buffers)
+    def until_full(write):
+        def limited(*arguments):
+            if not left[0]:
+                raise HostFileError("the disk", "write", OSError(errno.ENOSPC, "No space left on device"))
+            left[0] -= 1
+            return write(*arguments)
 
-    monkeypatch.setattr(HostFile, "pwritev", full)
-    with pytest.raises((HostFileError, MergeInterrupted), match="No space left"):
-        merge(herd["one"], strategy=strategy)
-    monkeypatch.setattr(HostFile, "pwritev", real)
+        return limited
+
+    with monkeypatch.context() as disk:
+        disk.setattr(HostFile, "pwritev", until_full(HostFile.pwritev))
+        disk.setattr(FileRange, "put", until_full(FileRange.put))
+        with pytest.raises((HostFileError, MergeInterrupted), match="No space left"):
+            merge(herd["one"], strategy=strategy)
     now = shown(herd)
     assert {name for name in now if now[name] != before[name]} <= {"base"}
     ended = recover([herd["directory"]])

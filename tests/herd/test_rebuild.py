@@ -7,12 +7,11 @@ import subprocess
 import pytest
 
 from cowherd.cli.guard.main import main
-from cowherd.errors import HostFileError
+from cowherd.errors import HostFileError, NotEnoughSpace
 from cowherd.herd import rebuild as rebuilding
 from cowherd.herd.clone import clone
 from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.faults import DonorMissing, RepairFailed
-from cowherd.herd.plan import NotEnoughSpace
 from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal
 from cowherd.herd.verify import verify
@@ -115,7 +114,7 @@ def test_a_donor_with_other_content_gives_only_what_is_right(base, donor):
 def test_on_a_full_disk_nothing_is_made(base, donor, monkeypatch):
     base.unlink()
     before = files(base.parent)
-    monkeypatch.setattr("cowherd.herd.plan._free", lambda path: 4096)
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 4096)
     with pytest.raises(NotEnoughSpace):
         repair(base, donors=[donor])
     assert files(base.parent) == before

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import pytest
 
-from cowherd.errors import ImageInUse
+from cowherd.errors import ImageInUse, NotEnoughSpace
 from cowherd.herd import repair as repairing
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DonorMissing, NotSealed, RepairFailed
-from cowherd.herd.plan import NotEnoughSpace
 from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal
 from cowherd.herd.verify import verify
@@ -275,8 +273,7 @@ def test_a_base_in_use_is_not_repaired_and_its_holder_is_named(tmp_path, donor, 
 
 
 def test_a_full_disk_is_found_out_before_anything_is_written(base, donor, monkeypatch):
-    full = shutil.disk_usage(base)._replace(free=100)
-    monkeypatch.setattr("cowherd.herd.plan.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 100)
     seal(base)
     qemu_img("resize", "-q", "-f", base.suffix[1:], "--shrink", base, "1M")
     before = read(base)

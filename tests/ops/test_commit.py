@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.errors import HostFileError, ImageInUse, InvalidRequest
+from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace
 from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.disk import Disk
@@ -16,6 +16,7 @@ from cowherd.ops.commit import commit, find_base, plan_commit
 from tests.images import KIB, MIB, Features
 from tests.ops.chains import Chain, Member, is_empty
 from tests.qemu import Tool
+from tests.storage.hosts import reflink_file_system
 
 SMALL, MIDDLE, LARGE = 300 * KIB, MIB + 512, 3 * MIB - KIB
 BASES = (None, Features(), Features(4 * KIB, version=2), Features(16 * KIB, extended_l2=True), Features(512, refcount_bits=1))
@@ -39,6 +40,78 @@ def test_both_tools_leave_the_same_base_and_overlay(tmp_path: Path, qemu_img: To
     assert done.emptied
     assert is_empty(ours.top)
     ours.assert_sound()
+
+
+@pytest.mark.parametrize("base", BASES, ids=str)
+def test_runs_that_the_kernel_copies_arrive_as_those_that_are_read(
+    tmp_path: Path, qemu_img: Tool, monkeypatch: pytest.MonkeyPatch, base: Features | None
+):
+    monkeypatch.setattr("cowherd.ops.moves._LEAST_COPIED", 1)
+    ours = pair(tmp_path, base, Features(4 * KIB))
+    theirs, shown = ours.copy("qemu"), ours.content("top")
+    qemu_img("commit", "-q", "-f", "qcow2", theirs.top)
+    commit(ours.top, format="qcow2")
+    assert ours.content("base") == theirs.content("base") == shown
+    ours.assert_sound()
+
+
+def test_long_runs_stay_out_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    chain = Chain(tmp_path / "chain", Member("base", 4 * MIB), Member("top", 4 * MIB, Features(), "base"), requests=0)
+    with open_disk(chain.top, format="qcow2", writable=True) as disk:
+        disk.write(MIB, b"long" * (MIB // 4))
+        disk.write(3 * MIB, b"short" * 100)
+    read: list[int] = []
+    original = Disk.read_extents
+    monkeypatch.setattr(Disk, "read_extents", lambda *given: read.append(len(given[-1])) or original(*given))
+    commit(chain.top, format="qcow2")
+    monkeypatch.undo()
+    assert sum(read) == 64 * KIB
+    assert chain.content("base")[MIB : 2 * MIB] == b"long" * (MIB // 4)
+
+
+@pytest.mark.parametrize("base", [None, Features(), Features(2 * MIB)], ids=str)
+def test_with_reflink_base_and_overlay_share_what_was_committed(tmp_path_factory: pytest.TempPathFactory, base: Features | None):
+    with reflink_file_system(tmp_path_factory.mktemp("commit")) as directory:
+        chain = Chain(
+            directory / "chain", Member("base", 12 * MIB, base), Member("top", 12 * MIB, Features(), "base"), requests=0
+        )
+        with open_disk(chain.top, format="qcow2", writable=True) as disk:
+            disk.write(2 * MIB, os.urandom(8 * MIB))
+        shown = chain.content("top")
+        os.sync()
+        before = os.statvfs(directory).f_bfree
+        commit(chain.top, format="qcow2", keep_content=True)
+        os.sync()
+        used = (before - os.statvfs(directory).f_bfree) * os.statvfs(directory).f_frsize
+        assert used < 5 * MIB
+        assert chain.content("base") == chain.content("top") == shown
+        with open_disk(chain.top, format="qcow2", writable=True) as disk:
+            disk.write(4 * MIB, b"later")
+        assert chain.content("base") == shown
+        chain.assert_sound()
+
+
+@pytest.mark.parametrize("base", [None, Features()], ids=str)
+def test_too_little_room_is_found_out_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Features | None
+):
+    chain = pair(tmp_path, base, Features(), SMALL, LARGE)
+    before = chain["base"].read_bytes(), chain.top.read_bytes()
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 1000)
+    with pytest.raises(NotEnoughSpace) as refused:
+        commit(chain.top, format="qcow2")
+    assert refused.value.free == 1000
+    assert (chain["base"].read_bytes(), chain.top.read_bytes()) == before
+
+
+def test_what_the_base_has_a_place_for_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    chain = Chain(tmp_path / "chain", Member("base", MIB), Member("top", MIB, Features(), "base"), requests=0)
+    for name in ("base", "top"):
+        with open_disk(chain[name], format="qcow2", writable=True) as disk:
+            disk.write(0, name.encode() * 1000)
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 0)
+    commit(chain.top, format="qcow2")
+    assert chain.content("base").startswith(b"toptop")
 
 
 @pytest.mark.parametrize("base", [None, Features(), Features(16 * KIB, extended_l2=True)], ids=str)

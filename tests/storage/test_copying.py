@@ -14,7 +14,7 @@ import pytest
 
 from cowherd.errors import HostFileError, InvalidRequest, ReadOnlyImage
 from cowherd.storage import copying
-from cowherd.storage.copying import clone_file, clone_range, copy_range
+from cowherd.storage.copying import FileRange, clone_file, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from tests.storage.hosts import reflink_file_system, run
 
@@ -168,3 +168,23 @@ def test_a_target_that_is_open_read_only_is_refused(pair: tuple[HostFile, HostFi
     assert callable(means)
     with pytest.raises(ReadOnlyImage):
         means(pair[1], 0, pair[0], 0, 10)
+
+
+def test_a_part_of_a_file_range_is_put_where_it_is_wanted(pair: tuple[HostFile, HostFile]) -> None:
+    source, target = pair
+    whole = FileRange(source, 100, 5000, shares=False)
+    part = whole[1000:3000]
+    assert (len(whole), len(part)) == (5000, 2000)
+    part.put(target, 7)
+    assert target.pread(7, 2000) == CONTENT[1100:3100]
+    assert target.size() == 2007
+
+
+def test_a_file_range_shares_whole_blocks_and_copies_others(reflink: Path) -> None:
+    (reflink / "whole").write_bytes(CONTENT)
+    for name, start, shared in (("blocks", BLOCK, True), ("odd", BLOCK + 1, False)):
+        with HostFile.open(reflink / "whole") as source, HostFile.create(reflink / name) as target:
+            FileRange(source, start, 2 * BLOCK, shares=True).put(target, 0)
+            target.flush()
+            assert target.pread(0, 2 * BLOCK) == CONTENT[start : start + 2 * BLOCK]
+        assert shares_blocks(reflink / name) is shared

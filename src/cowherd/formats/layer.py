@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:  # `cowherd-img info` reads headers without paying for numpy
     from cowherd.extents import Extents
+    from cowherd.storage.copying import Bytes
     from cowherd.storage.hostfile import HostFile
 
 Below = Callable[[int, memoryview], None]
@@ -77,7 +78,7 @@ class Layer(Protocol):
         """Fills `buffer` with guest bytes that lie in extents of kind COMPRESSED."""
         ...
 
-    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+    def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; parts of newly allocated clusters that `data` leaves open are filled from `below`."""
         ...
 

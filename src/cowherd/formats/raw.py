@@ -7,6 +7,7 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.extents import Extents
 from cowherd.formats.layer import BackingReference, Below, ClosingLayer
+from cowherd.storage.copying import Bytes, put
 from cowherd.storage.hostfile import HostFile
 
 SECTOR = 512
@@ -56,9 +57,9 @@ class Raw(ClosingLayer):
         """Never called: a raw image has no compressed clusters."""
         raise AssertionError("a raw image has no compressed clusters")
 
-    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+    def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""
-        self.file.pwrite(start, data)
+        put(self.file, start, data)
         self._length = max(self._length, start + len(data))
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:

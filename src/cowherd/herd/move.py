@@ -28,7 +28,6 @@ from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
-from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import make_shadow, record_files
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SealRecord, is_sealed, seal_path
@@ -37,6 +36,7 @@ from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.protection import Protection
+from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
 

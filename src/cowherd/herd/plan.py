@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cowherd import extents
-from cowherd.errors import CowherdError, HostFileError
 from cowherd.extents import Ranges
 from cowherd.herd.donors import Located
 from cowherd.herd.drift import pairs
 from cowherd.herd.scan import Image
-from cowherd.storage.identity import FileIdentity
-from cowherd.text import printable
-
-
-class NotEnoughSpace(CowherdError):
-    """A plan needs more space than a file system has. Attributes: `path` (a file on it), `needed`, `free` (bytes)."""
-
-    def __init__(self, path: Path, needed: int, free: int):
-        self.path, self.needed, self.free = path, needed, free
-
-    def __str__(self) -> str:
-        return (
-            f"the file system of {printable(self.path)} has {self.free} bytes free, and up to {self.needed} are needed; "
-            f"nothing was changed"
-        )
+from cowherd.storage.space import check_space
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +73,6 @@ class RepairPlan:
 
 def _writes_to_json(write: Writes) -> dict[str, Any]:
     return {"path": os.fspath(write.image.path), "bytes": extents.total(write.ranges), "ranges": pairs(write.ranges)}
-
-
-def check_space(growth: Iterable[tuple[Path, int]]) -> None:
-    """Raises `NotEnoughSpace` if a file system may not hold what is to be added to files on it: (a path on it, bytes) pairs."""
-    needed: dict[int, int] = {}
-    for path, new_bytes in growth:
-        device = FileIdentity.of(path).device
-        needed[device] = needed.get(device, 0) + new_bytes
-        free = _free(path)
-        if needed[device] > free:
-            raise NotEnoughSpace(path, needed[device], free)
-
-
-def _free(path: Path) -> int:
-    try:
-        return shutil.disk_usage(path).free
-    except OSError as error:
-        raise HostFileError(path, "find the free space of", error) from error
 
 
 @dataclass(frozen=True, eq=False)

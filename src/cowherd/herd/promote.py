@@ -23,7 +23,6 @@ from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
-from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
@@ -32,6 +31,7 @@ from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic
 from cowherd.storage.protection import Protection
+from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name
 from cowherd.text import printable
 

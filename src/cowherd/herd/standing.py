@@ -14,10 +14,10 @@ from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.plan import check_space
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
+from cowherd.storage.space import check_space
 
 if TYPE_CHECKING:
     from cowherd.extents import Ranges

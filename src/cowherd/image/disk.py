@@ -16,6 +16,7 @@ from cowherd.extents import Extents
 from cowherd.formats.layer import BackingReference, Below, Layer
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
+from cowherd.storage.copying import FileRange
 
 Buffer = bytes | bytearray | memoryview
 
@@ -68,9 +69,9 @@ class Disk:
         self._require_inside(offset, len(view))
         self._read_from(0, offset, view)
 
-    def write(self, offset: int, data: Buffer) -> None:
+    def write(self, offset: int, data: Buffer | FileRange) -> None:
         """Writes `data` at `offset`. Raises `InvalidRequest` past the end, `ReadOnlyImage`, `HostFileError`."""
-        view = memoryview(data).cast("B")
+        view = data if isinstance(data, FileRange) else memoryview(data).cast("B")
         self._require_change(offset, len(view))
         self.layers[0].write(offset, view, self._below)
 

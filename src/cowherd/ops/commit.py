@@ -19,8 +19,11 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.backing import has_protocol, resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.ops.copying import CHUNK_BYTES, Progress, pump
-from cowherd.ops.plan import Plan, Step, steps
+from cowherd.ops.copying import CHUNK_BYTES, Buffers, Progress, pump
+from cowherd.ops.moves import Move, moves
+from cowherd.ops.plan import Plan
+from cowherd.storage.copying import can_clone
+from cowherd.storage.space import check_space
 from cowherd.text import printable
 
 
@@ -47,7 +50,8 @@ def commit(
     The base grows if it is smaller than the overlay. Then the overlay is emptied, unless `keep_content` or a `base` is given.
     Images between the overlay and `base` are useless afterwards. `progress` is called with (bytes done, bytes in all).
 
-    Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; what opening raises; `HostFileError`.
+    Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; `NotEnoughSpace`, with nothing
+    changed; what opening raises; `HostFileError`.
     """
     empties = not keep_content and base is None
     with open_disk(overlay, format=format, writable=True) as chain:
@@ -57,9 +61,10 @@ def commit(
         for layer in chain.layers[depth:]:
             layer.close()  # it is opened again with the right to write; the locks of one file exclude each other
         with open_disk(target_path, format=target_format, writable=True) as target:
+            plan = plan_commit(above, target)
+            _check_space(plan, above, target)
             if target.size < above.size:
                 target.resize(above.size)
-            plan = plan_commit(above, target)
             copy_down(plan, above, target, progress)
             target.flush()
             if empties:
@@ -109,27 +114,40 @@ def _names(overlay: Layer, below: Layer, base: str) -> bool:
 def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None = None) -> None:
     """Carries out a plan of `plan_commit`, or a part of one; doing it again does no harm. `target` is not flushed."""
     total, done = plan.bytes_to_copy, 0
+    buffers = Buffers(CHUNK_BYTES)
 
-    def load(step: Step) -> memoryview | None:
-        if step.is_zero:
+    def load(move: Move) -> memoryview | None:
+        if move.held is None:
             return None
-        buffer = np.empty(step.end - step.start, np.uint8).data
-        above.readinto(step.start, buffer)
+        buffer = buffers.take(move.end - move.start)
+        above.read_extents(move.held, move.start, buffer)
         return buffer
 
-    def store(step: Step, data: memoryview | None) -> None:
+    def store(move: Move, data: memoryview | None) -> None:
         nonlocal done
-        if data is None:
-            target.zero(step.start, step.end - step.start)
+        if data is not None:
+            target.write(move.start, data)
+            buffers.give(data)
+        elif move.range is not None:
+            target.write(move.start, move.range)
+        else:
+            target.zero(move.start, move.end - move.start)
             return
-        target.write(step.start, data)
-        done += len(data)
+        done += move.end - move.start
         if progress is not None:
             progress(done, total)
 
-    pump(steps(plan, CHUNK_BYTES), load, store)
+    pump(moves(plan, above, target), load, store)
     if progress is not None:
         progress(total, total)
+
+
+def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
+    """Counts what the target has no place for yet; with shared blocks it needs none."""
+    if all(can_clone(layer.file, target.layers[0].file) for layer in above.layers):
+        return
+    held = [ext.ranges_of(ext.of_kind(batch, ext.DATA)) for batch in target.extents(depth=1)]
+    check_space([(target.path, ext.total(ext.subtract(plan.copy, ext.normalised(np.concatenate(held)))))] if held else [])
 
 
 def _empty(overlay: Layer) -> None:

@@ -26,6 +26,43 @@ _KERNEL_CHUNK = 64 << 20  # per system call, so that Ctrl-C is answered soon
 _PLAIN_CHUNK = 4 << 20
 
 
+class FileRange:
+    """Bytes [`offset`, `offset` + `length`) of a host file, to be put into another one without passing through this process.
+
+    As with a memoryview, `len` tells the bytes and a slice is a part of the range. With `shares` blocks are shared where both
+    places are made of whole ones.
+    """
+
+    __slots__ = ("file", "length", "offset", "shares")
+
+    def __init__(self, file: HostFile, offset: int, length: int, *, shares: bool):
+        self.file, self.offset, self.length, self.shares = file, offset, length, shares
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, part: slice) -> FileRange:
+        start, stop, _ = part.indices(self.length)
+        return FileRange(self.file, self.offset + start, max(0, stop - start), shares=self.shares)
+
+    def put(self, target: HostFile, offset: int) -> None:
+        """Makes `target` hold these bytes from `offset` on. Raises `HostFileError`."""
+        if not (self.shares and clone_range(self.file, self.offset, target, offset, self.length)):
+            copy_range(self.file, self.offset, target, offset, self.length)
+
+
+Bytes = memoryview | FileRange
+"""What a guest write brings: bytes in memory, or in another file."""
+
+
+def put(target: HostFile, offset: int, data: Bytes) -> None:
+    """Writes `data` at `offset` of `target`. Raises `HostFileError`."""
+    if isinstance(data, FileRange):
+        data.put(target, offset)
+    else:
+        target.pwrite(offset, data)
+
+
 class _CannotClone(Exception):
     """Ends the making of a clone that the file system doesn't do."""
 

@@ -114,3 +114,19 @@ def test_one_codec_serves_several_threads(name: str):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("with_size", [True, False])
+def test_a_cluster_may_be_spread_over_several_frames(with_size: bool):
+    text = CONTENTS["text"]
+    frames = [zstandard.ZstdCompressor(write_content_size=with_size).compress(part) for part in (text[:1000], text[1000:])]
+    assert codec("zstd").decompress(b"".join(frames), SIZE) == text
+
+
+def test_a_frame_that_claims_more_than_there_is_memory_for_takes_none():
+    """RFC 8878: magic, a content size of 8 bytes, a window descriptor, the size, and one raw block that is not the last."""
+    content = CONTENTS["random"]
+    head = b"\x28\xb5\x2f\xfd" + b"\xc0" + b"\x58" + (1 << 61).to_bytes(8, "little")
+    frame = head + (SIZE << 3).to_bytes(3, "little") + content
+    assert zstandard.frame_content_size(frame) == 1 << 61
+    assert codec("zstd").decompress(frame, SIZE) == content

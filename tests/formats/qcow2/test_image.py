@@ -169,6 +169,41 @@ def test_compressed_data_that_is_damaged_is_an_error_that_says_where(image: Path
             opened.read_compressed(CLUSTER, memoryview(bytearray(100)))
 
 
+@pytest.mark.parametrize(
+    "features", [Features(4 * KIB), Features(compression="zstd"), Features(16 * KIB, extended_l2=True)], ids=str
+)
+def test_many_compressed_clusters_are_read_at_once_wherever_they_lie(tmp_path: Path, features: Features):
+    path, size = create_with_cowherd(tmp_path / "image.qcow2", features, 5 * MIB), features.cluster_size
+    rows = [bytes([number % 251, 1, number // 251]) * size for number in range(4 * MIB // size)]
+    content = bytearray(b"".join(row[:size] for row in rows))
+    with open_qcow2(path, writable=True) as opened:
+        opened.write_compressed(0, memoryview(content), None)
+        for number in (3, 17, 5):  # these lie behind all others from now on
+            content[number * size : (number + 1) * size] = bytes([200 + number]) * size
+            opened.write_compressed(number * size, memoryview(content)[number * size : (number + 1) * size], None)
+    with open_qcow2(path) as opened:
+        for start, end in (
+            (0, len(content)),
+            (size, 19 * size),
+            (100, 4 * size + 7),
+            (2 * size, 3 * size),
+            (size - 1, 2 * size + 1),
+        ):
+            buffer = bytearray(end - start)
+            opened.read_compressed(start, memoryview(buffer))
+            assert buffer == content[start:end], (start, end)
+
+
+def test_damage_among_many_compressed_clusters_is_told_with_its_place(tmp_path: Path):
+    path = create_with_cowherd(tmp_path / "image.qcow2", Features(), MIB)
+    with open_qcow2(path, writable=True) as opened:
+        opened.write_compressed(0, memoryview(b"c" * 8 * CLUSTER), None)
+        place = int(opened._tables.words(5, 6)[0]) & ((1 << 54) - 1)
+        opened.file.pwrite(place, b"\xff" * 8)
+        with pytest.raises(ImageFormatError, match="guest offset 0x50000 is damaged"):
+            opened.read_compressed(0, memoryview(bytearray(8 * CLUSTER)))
+
+
 def test_closing_twice_is_fine(image: Path):
     opened = open_qcow2(image, writable=True)
     opened.close()

@@ -6,6 +6,8 @@ subcluster bitmap). Specification: sections Cluster mapping, Extended L2 Entries
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +58,16 @@ def compressed_places(words: NDArray[np.uint64], cluster_bits: int) -> tuple[NDA
     offset = (words & np.uint64((1 << offset_bits) - 1)).astype(np.int64)
     sectors = ((words & np.uint64(layout.COMPRESSED_FLAG - 1)) >> np.uint64(offset_bits)).astype(np.int64)
     return offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR
+
+
+def together(offset: NDArray[np.int64], length: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yields (first, end) of runs of compressed clusters whose data lies in one piece of the file, in their order.
+
+    Such a piece is hardly larger than the data in it.
+    """
+    adjacent = (offset[1:] >= offset[:-1]) & (offset[1:] <= offset[:-1] + length[:-1])
+    borders = [0, *(np.flatnonzero(~adjacent) + 1).tolist(), len(offset)]
+    yield from itertools.pairwise(borders)
 
 
 def compressed_word(offset: int, length: int, cluster_bits: int) -> int:

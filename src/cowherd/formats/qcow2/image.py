@@ -10,12 +10,13 @@ from cowherd.extents import Extents
 from cowherd.formats.layer import BackingReference, Below, ClosingLayer
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.compression import Codec, CodecError, codec
-from cowherd.formats.qcow2.entries import compressed_place
+from cowherd.formats.qcow2.entries import compressed_place, compressed_places, together
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables
 from cowherd.formats.qcow2.writer import Writer
+from cowherd.storage.copying import Bytes
 from cowherd.storage.hostfile import HostFile
 
 
@@ -66,12 +67,17 @@ class Qcow2(ClosingLayer):
     def read_compressed(self, start: int, buffer: memoryview) -> None:
         """Fills `buffer` with guest bytes of compressed clusters. Raises `ImageFormatError` if they do not decompress."""
         size, end = self.header.cluster_size, start + len(buffer)
-        for guest in range(start // size * size, end, size):
+        first, last = -(-start // size) * size, end // size * size
+        if last - first > size:  # several whole clusters
+            self._decompress_many(first, buffer[first - start : last - start])
+        else:
+            first = last = end
+        for guest in (*range(start // size * size, first, size), *range(last, end, size)):
             cluster = self._decompressed(guest)
             lo, hi = max(start, guest), min(end, guest + size)
             buffer[lo - start : hi - start] = cluster[lo - guest : hi - guest]
 
-    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+    def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""
         self._changer().write(start, data, below)
 
@@ -193,22 +199,37 @@ class Qcow2(ClosingLayer):
             self._codec = codec(self.header.compression)
         return self._codec
 
+    def _decompress_many(self, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` with whole compressed clusters; the data of those that lie together is read at once."""
+        size = self.header.cluster_size
+        first = start // size
+        words = self._tables.words(first, first + len(buffer) // size)
+        offsets, lengths = compressed_places(words, self.header.cluster_bits)
+        for begin, end in together(offsets, lengths):
+            low = int(offsets[begin:end].min())
+            data = memoryview(self.file.pread(low, int((offsets[begin:end] + lengths[begin:end]).max()) - low))
+            places = zip((offsets[begin:end] - low).tolist(), lengths[begin:end].tolist(), strict=True)
+            for index, (offset, length) in enumerate(places, begin):
+                cluster = self._decompress(data[offset : offset + length], start + index * size)
+                buffer[index * size : (index + 1) * size] = cluster
+
     def _decompressed(self, guest: int) -> bytes:
         remembered = self._last_cluster
         if remembered is not None and remembered[0] == guest:
             return remembered[1]
-        index, within = divmod(guest // self.header.cluster_size, self.header.l2_entries)
-        table = self._tables.l2(index)
-        if table is None:
-            raise AssertionError("only mapped clusters are compressed")
-        place = compressed_place(int(table[within, 0]), self.header.cluster_bits)
+        cluster_number = guest // self.header.cluster_size
+        (word,) = self._tables.words(cluster_number, cluster_number + 1).tolist()
+        place = compressed_place(word, self.header.cluster_bits)
+        cluster = self._decompress(self.file.pread(place.offset, place.length), guest)
+        self._last_cluster = (guest, cluster)
+        return cluster
+
+    def _decompress(self, data: bytes | memoryview, guest: int) -> bytes:
         try:
-            cluster = self._compressor().decompress(self.file.pread(place.offset, place.length), self.header.cluster_size)
+            return self._compressor().decompress(data, self.header.cluster_size)
         except CodecError as error:
             problem = f"the compressed cluster of guest offset {guest:#x} is damaged: {error}"
             raise ImageFormatError(self.file.path, problem) from error
-        self._last_cluster = (guest, cluster)
-        return cluster
 
     def _read_visible(self, start: int, buffer: memoryview, below: Below | None) -> None:
         for position, length, host, _, kind in self.extents(start, len(buffer)).tolist():

@@ -22,6 +22,7 @@ from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import l2_offsets
+from cowherd.storage.copying import Bytes, put
 
 ReadVisible = Callable[[int, memoryview, Below | None], None]
 """Reads what the guest sees through this image: `read(guest_offset, buffer, below)`."""
@@ -56,7 +57,7 @@ class Writer:
     def _end(self) -> int:
         return self.header.size if self.limit is None else self.limit
 
-    def write(self, start: int, data: memoryview, below: Below | None) -> None:
+    def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes at `start`; the request lies inside the virtual size."""
         for index, position, length in self._by_table(start, len(data)):
             piece = data[position - start : position - start + length]
@@ -142,7 +143,7 @@ class Writer:
             yield index, start, stop - start
             start = stop
 
-    def _write_in_table(self, index: int, start: int, data: memoryview, below: Below | None) -> None:
+    def _write_in_table(self, index: int, start: int, data: Bytes, below: Below | None) -> None:
         size = self.header.cluster_size
         base = index * self.metadata.tables.reach
         first, last = (start - base) // size, -(-(start + len(data) - base) // size)
@@ -195,12 +196,12 @@ class Writer:
         bits[-1] &= np.uint64((1 << tail) - 1)
         return bits
 
-    def _overwrite(self, index: int, run: _Run, start: int, data: memoryview) -> None:
+    def _overwrite(self, index: int, run: _Run, start: int, data: Bytes) -> None:
         host = self._host(index, run, start)
         self.metadata.refuse_overlap(host, len(data))
-        self._state.file.pwrite(host, data)
+        put(self._state.file, host, data)
 
-    def _fill_in_place(self, index: int, run: _Run, start: int, data: memoryview, below: Below | None) -> None:
+    def _fill_in_place(self, index: int, run: _Run, start: int, data: Bytes, below: Below | None) -> None:
         """Writes to clusters that the image owns, in units that show zeros or the backing file until now."""
         lo, hi = self._whole_units(start, start + len(data), index, run, in_place=True)
         host = self._host(index, run, lo)
@@ -215,7 +216,7 @@ class Writer:
         within = guest - index * self.metadata.tables.reach - run.first * self.header.cluster_size
         return (int(table[run.first, 0]) & layout.L2_OFFSET_MASK) + within
 
-    def _write_new(self, index: int, run: _Run, start: int, data: memoryview, below: Below | None) -> None:
+    def _write_new(self, index: int, run: _Run, start: int, data: Bytes, below: Below | None) -> None:
         """Writes to new clusters, as many adjacent ones at a time as there are."""
         size = self.header.cluster_size
         first, end = run.first, start + len(data)
@@ -262,11 +263,16 @@ class Writer:
         cluster, within = divmod(offset, self.header.cluster_size)
         return bool(int(table[cluster, 1]) >> (within // self.header.subcluster_size) & 1)
 
-    def _write_filled(self, host: int, lo: int, hi: int, start: int, data: memoryview, below: Below | None) -> None:
+    def _write_filled(self, host: int, lo: int, hi: int, start: int, data: Bytes, below: Below | None) -> None:
         """Writes [lo, hi) at `host`: `data` from `start` on, what is visible now around it."""
         end = start + len(data)
-        pieces = [self._visible(lo, start, below), data, self._visible(end, hi, below)]
-        self._state.file.pwritev(host, [piece for piece in pieces if len(piece)])
+        head, tail = self._visible(lo, start, below), self._visible(end, hi, below)
+        if isinstance(data, memoryview):
+            self._state.file.pwritev(host, [piece for piece in (head, data, tail) if len(piece)])
+            return
+        self._state.file.pwrite(host, head)
+        data.put(self._state.file, host + start - lo)
+        self._state.file.pwrite(host + end - lo, tail)
 
     def _visible(self, start: int, end: int, below: Below | None) -> memoryview:
         buffer = memoryview(bytearray(end - start))

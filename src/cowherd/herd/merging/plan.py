@@ -38,13 +38,14 @@ from cowherd.herd.drift import pairs
 from cowherd.herd.impact import UNREADABLE, Hit, exposed_bytes, hit_to_json, judged
 from cowherd.herd.merging.holding import stacked
 from cowherd.herd.merging.witness import bears_witness
-from cowherd.herd.plan import Writes, check_space
+from cowherd.herd.plan import Writes
 from cowherd.herd.repair import unallocated_bytes
 from cowherd.herd.sealfile import read_digests
 from cowherd.herd.status import Status
 from cowherd.image.disk import Disk
 from cowherd.ops.commit import plan_commit
 from cowherd.ops.plan import Plan
+from cowherd.storage.space import check_space
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress

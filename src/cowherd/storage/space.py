@@ -1,0 +1,32 @@
+"""The room that is left on the host's file systems."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from cowherd.errors import HostFileError, NotEnoughSpace
+
+
+def check_space(growth: Iterable[tuple[Path, int]]) -> None:
+    """Raises `NotEnoughSpace` if a file system may not hold what is to be added to files on it: (a path on it, bytes) pairs."""
+    needed: dict[int, int] = {}
+    for path, new_bytes in growth:
+        try:
+            device = os.stat(path).st_dev
+        except OSError as error:
+            raise HostFileError(path, "look at", error) from error
+        needed[device] = needed.get(device, 0) + new_bytes
+        free = free_bytes(path)
+        if needed[device] > free:
+            raise NotEnoughSpace(path, needed[device], free)
+
+
+def free_bytes(path: Path) -> int:
+    """Returns the bytes that this user may still fill on the file system of `path`. Raises `HostFileError`."""
+    try:
+        found = os.statvfs(path)
+    except OSError as error:
+        raise HostFileError(path, "find the free space of", error) from error
+    return found.f_bavail * found.f_frsize
