@@ -12,6 +12,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,17 +26,17 @@ from tests.guest import truth
 from tests.storage.hosts import run
 
 MIB = 1 << 20
-LARGE = dataclasses.replace(truth.XFS, size=64 * MIB)
+LARGE = dataclasses.replace(truth.XFS, size=40 * MIB)
 
 
 def with_options(*options: str) -> truth.Kind:
-    make = [word for word in LARGE.make if word not in ("-d", "agcount=4")]
+    make = [word for word in LARGE.make if word not in ("-d", "agcount=2")]
     return dataclasses.replace(LARGE, name=" ".join(options) or "defaults", make=[*make, *options])
 
 
 KINDS = [
     with_options(),
-    with_options("-m", "rmapbt=1,reflink=1,bigtime=1,inobtcount=1", "-i", "nrext64=1", "-d", "agcount=3"),
+    with_options("-m", "rmapbt=1,reflink=1,bigtime=1,inobtcount=1", "-i", "nrext64=1", "-d", "agcount=2"),
     with_options("-b", "size=1024", "-n", "size=8192", "-m", "rmapbt=1"),
     with_options("-m", "reflink=0,finobt=0,bigtime=0,inobtcount=0", "-i", "sparse=0,size=2048", "-s", "size=4096"),
 ]
@@ -426,3 +427,29 @@ def test_version_4_is_read_as_mkfs_writes_it(tmp_path, options):
     assert (system.kind, system.checked, system.contradictions) == ("XFS 4", True, ())
     assert as_listed(volume, system) == expected
     run("xfs_repair", "-n", raw)
+
+
+def blocks_of(raw: Path):
+    return np.frombuffer(raw.read_bytes(), np.uint8).reshape(-1, 4096)
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("COWHERD_TORN", "6"))))
+def test_two_states_side_by_side_are_judged_as_xfs_repair_does(tmp_path, seed):
+    """One state shows through wherever the other did not write, as an overlay's base does."""
+    chance = random.Random(seed)
+    base = made(tmp_path / "base", KINDS[seed % len(KINDS)], lambda folder: truth.fill(folder, 1, 30))
+    states = []
+    for number in range(2):
+        raw = Path(shutil.copy(base, tmp_path / f"state{number}"))
+        change(raw, lambda folder, number=number: truth.churn(folder, 2 * seed + number, chance.choice([1, 2, 5])))
+        states.append(blocks_of(raw))
+    run_length = chance.choice([1, 16])
+    written = (states[0] != blocks_of(base)).any(axis=1).reshape(-1, run_length).any(axis=1).repeat(run_length)
+    mixed = tmp_path / "mixed"
+    mixed.write_bytes(np.where(written[:, None], *states).tobytes())
+    volume = opened(mixed)
+    system = read_xfs(volume)
+    clean = subprocess.run(["xfs_repair", "-n", mixed], capture_output=True, check=False).returncode == 0
+    assert (system.checked and not system.contradictions) == clean
+    readable = {path: entry for path, entry in system.files.items() if entry.problem is None}
+    assert as_listed(volume, dataclasses.replace(system, files=readable)) == expected_of(listed(mixed))
