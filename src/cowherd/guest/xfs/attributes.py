@@ -28,11 +28,11 @@ def judge_attributes(layout: Layout, inodes: Inodes) -> None:
         if not _short_is_sound(data):
             inodes.complaints.setdefault(inode, "its attributes are damaged")
     mapped = inodes.attributes
+    if int(mapped.count.sum()) > layout.blocks:
+        raise Malformed("its attributes have more blocks than there are")
     row = np.repeat(np.arange(len(mapped.inode)), mapped.count)
     within = np.arange(len(row)) - np.repeat(np.cumsum(mapped.count) - mapped.count, mapped.count)
     owners, places, blocks = mapped.inode[row], mapped.first[row] + within, mapped.block[row] + within
-    if len(blocks) > layout.blocks:
-        raise Malformed("its attributes have more blocks than there are")
     start = 0
     for end in [*(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(owners)]:
         if end - start >= _BATCH or end == len(owners) > start:

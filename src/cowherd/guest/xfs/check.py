@@ -21,6 +21,8 @@ from cowherd.guest.xfs.log import Log
 from cowherd.guest.xfs.owned import judge_owners, judge_references
 from cowherd.guest.xfs.trees import FREE_BY_PLACE, FREE_BY_SIZE, FREE_INODES, INODES, OWNERS, REFERENCES
 
+_NOWHERE = 0xFFFFFFFF
+
 
 def contradictions(layout: Layout, groups: Groups, inodes: Inodes, tree: Tree, log: Log | None) -> list[str]:
     """Returns them all as sentences, at most twenty of each kind."""
@@ -28,6 +30,7 @@ def contradictions(layout: Layout, groups: Groups, inodes: Inodes, tree: Tree, l
         layout.complaints.say("repair", "it is marked as in need of a repair")
     _judge_free_space(layout, groups)
     _judge_chunks(layout, groups)
+    _judge_unlinked(layout, groups)
     judge_attributes(layout, inodes)
     _judge_inodes(layout, inodes, tree)
     if not any(walked.faults for walked in groups.trees.values()):
@@ -101,6 +104,13 @@ def _judge_chunks(layout: Layout, groups: Groups) -> None:
             if shape.name in groups.trees:
                 found = tree_blocks(layout, groups.trees[shape.name])
                 _compare(layout, f"blocks of its tree of {shape.name}", heads[column], found)
+
+
+def _judge_unlinked(layout: Layout, groups: Groups) -> None:
+    """Lists of inodes without a name are empty once a file system was unmounted."""
+    heads = groups.unlinked.view(">u4")
+    for group in np.flatnonzero((heads != _NOWHERE).any(axis=1)).tolist():
+        layout.complaints.say("unlinked", f"group {group} lists inodes that are in use without a name")
 
 
 def _judge_inodes(layout: Layout, inodes: Inodes, tree: Tree) -> None:

@@ -37,8 +37,10 @@ class Mapped:
         return self._chosen(slice(int(low), int(high)))
 
     def of(self, inodes: Numbers) -> Mapped:
-        """Returns the runs that belong to some inodes."""
-        return self._chosen(np.isin(self.inode, inodes))
+        """Returns the runs that belong to some inodes; the arrays must be `ordered`."""
+        low, high = np.searchsorted(self.inode, inodes), np.searchsorted(self.inode, inodes, side="right")
+        start = np.repeat(low - np.cumsum(high - low) + (high - low), high - low)
+        return self._chosen(start + np.arange(len(start)))
 
     def ordered(self) -> Mapped:
         """Returns the same, by the number of the inode."""

@@ -124,7 +124,7 @@ def read_groups(layout: Layout) -> Groups:
         layout,
         {name: number(free_head, at, 4) for name, at in _AGF.items()},
         {name: number(inode_head, at, 4) for name, at in _AGI.items()},
-        inode_head[:, 40:296],
+        np.ascontiguousarray(inode_head[:, 40:296]),
     )
     _judge_headers(layout, sectors, starts, found)
     for shape, head, root, level, feature in _TREES:

@@ -22,8 +22,8 @@ _CORE, _CORE5 = 100, 176
 _COLUMNS = np.dtype(
     [
         ("number", np.int64), ("mode", np.int64), ("format", np.int64), ("size", np.int64), ("links", np.int64),
-        ("blocks", np.int64), ("attribute_format", np.int64), ("has_attributes", np.bool_), ("flags", np.int64),
-        ("flags2", np.int64), ("generation", np.int64),
+        ("blocks", np.int64), ("attribute_format", np.int64), ("flags", np.int64),
+        ("flags2", np.int64),
     ]
 )  # fmt: skip
 
@@ -137,7 +137,6 @@ def _read_rows(layout: Layout, rows: Rows, numbers: Numbers) -> Inodes:
     outside |= ~bad & (table["format"] == LOCAL) & (table["size"] > content.room)
     problems |= dict.fromkeys(numbers[outside].tolist(), "its inode is damaged")
     good = ~bad & ~outside
-    table["has_attributes"] = good & (attributes.room < layout.inode_bytes - content.at)
     index = dict(zip(numbers.tolist(), range(len(numbers)), strict=True))
     found = Inodes(layout, table, index, *_mapped(layout, content, attributes, table, good, problems), [], not_in_use)
     _judge(found)
@@ -159,7 +158,7 @@ def _mapped(
 ) -> tuple[Mapped, Mapped, dict[int, bytes], dict[int, bytes], dict[int, str], dict[int, str]]:
     """Reads the forks of those inodes that are good: runs, what is kept inside of inodes, problems, complaints."""
     runs, faults = read_forks(layout, content.chosen(good & (table["flags"] & REALTIME == 0)))
-    attributed = attributes.chosen(table["has_attributes"])
+    attributed = attributes.chosen(good & (attributes.at > content.at))
     attribute_runs, attribute_faults = read_forks(layout, attributed)
     local_attributes = {
         inode: row[at:].tobytes()
@@ -178,7 +177,7 @@ def _columns(layout: Layout, rows: Rows, numbers: Numbers) -> NDArray[np.void]:
     table["number"] = numbers
     for name, at, width in (
         ("mode", 2, 2), ("format", 5, 1), ("links", 16, 4), ("size", 56, 8), ("blocks", 64, 8), ("attribute_format", 83, 1),
-        ("flags", 90, 2), ("generation", 92, 4),
+        ("flags", 90, 2),
     ):  # fmt: skip
         table[name] = number(rows, at, width)
     if layout.crcs:
