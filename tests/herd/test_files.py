@@ -14,7 +14,8 @@ from cowherd.herd.clone import clone
 from cowherd.herd.files import impact_on_files
 from cowherd.herd.impact import Hit
 from tests.guest import truth
-from tests.guest.truth import EXT2, EXT3, EXT4, FAT16, FAT32, NTFS, Kind
+from tests.guest.lvm import lvm_on
+from tests.guest.truth import EXT2, EXT3, EXT4, FAT16, FAT32, NTFS, XFS, Kind
 from tests.storage.hosts import run
 
 EXT4_LARGE = dataclasses.replace(EXT4, name="ext4 of 4 KiB blocks", make=[*EXT4.make, "-b", "4096"], size=192 << 20)
@@ -93,7 +94,7 @@ class Story:
 
 
 @pytest.mark.parametrize("format", ["qcow2", "raw"])
-@pytest.mark.parametrize("kind", [EXT4, EXT3, EXT2, NTFS, FAT16, FAT32], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [EXT4, EXT3, EXT2, NTFS, FAT16, FAT32, XFS], ids=lambda kind: kind.name)
 def test_files_and_verdicts_are_what_the_kernel_and_the_checker_find(tmp_path, kind, format):
     story = Story(tmp_path, kind, format)
     story.overlay("none")
@@ -216,6 +217,42 @@ def test_file_systems_in_partitions_are_judged_each_for_itself(tmp_path, label):
     assert hit.verdict == "synchronised"
     assert {entry["place"] for entry in hit.inside.to_json()["files"]["changed"]} == {"partition 2"}
     compare_with_truth(hit, before, truth.listing_of(overlay, tmp_path, EXT4, starts[1]))
+
+
+def test_xfs_in_logical_volumes_is_judged_volume_by_volume(tmp_path):
+    truth.require_mounts(tmp_path, XFS)
+    herd, raw = tmp_path / "herd", tmp_path / "making.raw"
+    herd.mkdir()
+    with raw.open("wb") as file:
+        file.truncate(100 * MIB)
+    script = f"label: gpt\nstart={MIB // 512}, size={98 * MIB // 512}\n"
+    subprocess.run(["sfdisk", "-q", raw], input=script, text=True, check=True, capture_output=True)
+    with lvm_on(raw, (MIB, 98 * MIB)) as lvm:
+        lvm("vgcreate", "vg", *lvm.devices)
+        for name in ("root", "data"):
+            lvm.create(name, "-L", f"{XFS.size}b")
+        starts = [lvm.segments(name)[0][0] for name in ("root", "data")]
+    for start in starts:
+        part = tmp_path / "part"
+        with part.open("wb") as file:
+            file.truncate(XFS.size)
+        run(*XFS.make, part)
+        with raw.open("r+b") as file:
+            file.seek(start)
+            file.write(part.read_bytes())
+        with truth.mounted(raw, XFS, offset=start) as folder:
+            truth.fill(folder, start, 30)
+    base = make_image(raw, herd / "base.qcow2")
+    overlay = clone(base, herd / "overlay").overlay
+    note = lambda folder: (folder / "note").write_text("hello")  # noqa: E731
+    truth.guest_writes(overlay, tmp_path, XFS, note, format="qcow2", offset=starts[0])
+    before = truth.listing_of(overlay, tmp_path, XFS, starts[1])
+    donor = shutil.copy(base, tmp_path / "donor")
+    truth.guest_writes(base, tmp_path, XFS, lambda folder: truth.churn(folder, 3, 20), format="qcow2", offset=starts[1])
+    (hit,) = impact_on_files(base, donors=[donor]).overlays
+    assert hit.verdict == "synchronised"
+    assert {entry["place"] for entry in hit.inside.to_json()["files"]["changed"]} == {"logical volume vg/data"}
+    compare_with_truth(hit, before, truth.listing_of(overlay, tmp_path, XFS, starts[1]))
 
 
 def test_an_overlay_on_an_overlay_is_judged_by_all_that_it_shows(story):

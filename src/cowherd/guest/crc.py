@@ -11,8 +11,8 @@ _POLYNOMIAL = 0x82F63B78
 START = 0xFFFFFFFF
 
 _SHORT = 512
-_SEGMENT = 4096
-_BATCH = 4 << 20
+_PARTS = (256, 64)  # bytes of a long row that are worked on at once: fewer steps for few rows, less memory traffic for many
+_FEW = 8
 
 
 @cache
@@ -28,16 +28,6 @@ def _list() -> list[int]:
     return [int(entry) for entry in _table()]
 
 
-@cache
-def _places() -> NDArray[np.uint32]:
-    """Returns what each value of each byte of a segment contributes to its checksum, as one flat array."""
-    rows = np.empty((_SEGMENT, 256), np.uint32)
-    row = rows[-1] = table = _table()
-    for place in range(_SEGMENT - 2, -1, -1):
-        row = rows[place] = table[row & np.uint32(0xFF)] ^ (row >> np.uint32(8))
-    return rows.reshape(-1)
-
-
 def crc32c(data: bytes, crc: int = START) -> int:
     """Returns the checksum of `data` after what gave `crc`, without the final inversion."""
     if len(data) >= _SHORT:
@@ -50,30 +40,43 @@ def crc32c(data: bytes, crc: int = START) -> int:
 
 def crc32c_rows(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Returns the checksum of each row of a two-dimensional array, after what gave `crcs`."""
-    if rows.shape[1] >= _SHORT:
-        step = max(1, _BATCH // rows.shape[1])
-        parts = [_long_rows(rows[at : at + step], crcs[at : at + step]) for at in range(0, len(rows), step)]
-        return np.concatenate([np.empty(0, np.uint32), *parts])
+    count, length = rows.shape
+    part = _PARTS[count >= _FEW]
+    head = length % part if length >= _SHORT else length
     table, crcs = _table(), crcs.astype(np.uint32)
-    for column in np.ascontiguousarray(rows.T):
+    for column in np.ascontiguousarray(rows[:, :head].T):
         crcs = table[(crcs ^ column) & np.uint32(0xFF)] ^ (crcs >> np.uint32(8))
+    return _after(crcs, rows[:, head:], part) if head < length else crcs
+
+
+def _after(crcs: NDArray[np.uint32], rows: NDArray[np.uint8], part: int) -> NDArray[np.uint32]:
+    """Goes on with rows of whole parts: all parts by themselves, two bytes a step; then each is moved behind those before it."""
+    count, length = rows.shape
+    sums = np.zeros(count * (length // part), np.uint32)
+    words = np.ascontiguousarray(rows).reshape(len(sums), part).view("<u2")
+    table = _wide_table()
+    for column in np.ascontiguousarray(words.T):
+        sums = table[(sums ^ column) & np.uint32(0xFFFF)] ^ (sums >> np.uint32(16))
+    shift = _shift_tables(part)
+    for column in sums.reshape(count, -1).T:
+        crcs = column ^ shift[0][crcs & 0xFF] ^ shift[1][crcs >> 8 & 0xFF] ^ shift[2][crcs >> 16 & 0xFF] ^ shift[3][crcs >> 24]
     return crcs
 
 
-def _long_rows(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Adds up what each byte contributes: a checksum is linear, and what came before is as if it changed the first four bytes.
+@cache
+def _wide_table() -> NDArray[np.uint32]:
+    """Returns what two bytes do to a checksum."""
+    table, crcs = _table(), np.arange(65536, dtype=np.uint32)
+    for _ in range(2):
+        crcs = table[crcs & np.uint32(0xFF)] ^ (crcs >> np.uint32(8))
+    return crcs
 
-    Zeros in front change nothing while the checksum is 0, so that every row may be brought to whole segments.
-    """
-    count, length = rows.shape
-    padded = np.zeros((count, -(-length // _SEGMENT) * _SEGMENT), np.uint8)
-    padded[:, -length:] = rows
-    first = padded.shape[1] - length
-    padded[:, first : first + 4] ^= crcs.astype("<u4").view(np.uint8).reshape(-1, 4)
-    crcs = np.zeros(count, "<u4")
-    for at in range(0, padded.shape[1], _SEGMENT):
-        segment = padded[:, at : at + _SEGMENT]
-        segment[:, :4] ^= crcs.view(np.uint8).reshape(-1, 4)
-        places = segment + np.arange(0, _SEGMENT * 256, 256, dtype=np.int32)
-        crcs = np.bitwise_xor.reduce(_places()[places], axis=1).astype("<u4")
+
+@cache
+def _shift_tables(length: int) -> NDArray[np.uint32]:
+    """Returns what `length` zero bytes do to each byte of a checksum."""
+    table = _table()
+    crcs = np.arange(256, dtype=np.uint32) << (8 * np.arange(4, dtype=np.uint32))[:, None]
+    for _ in range(length):
+        crcs = table[crcs & np.uint32(0xFF)] ^ (crcs >> np.uint32(8))
     return crcs.astype(np.uint32)
