@@ -9,7 +9,7 @@ import random
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,7 @@ EXT3 = Kind("ext3", ["mke2fs", "-q", "-t", "ext3"], ["e2fsck", "-fn"], "ro,noloa
 NTFS = Kind("NTFS", ["mkfs.ntfs", "-q", "-F"], ["ntfsfix", "-n"], "ro,norecover", mount=("mount", "-t", "ntfs-3g"), exact=False)
 FAT16 = Kind("FAT16", ["mkfs.fat", "-F", "16"], ["fsck.fat", "-n"], mount=("mtools",))
 FAT32 = Kind("FAT32", ["mkfs.fat", "-F", "32", "-s", "1"], ["fsck.fat", "-n"], mount=("mtools",))
+BTRFS = Kind("btrfs", ["mkfs.btrfs", "-q"], ["btrfs", "check", "--readonly"], "ro,rescue=nologreplay", size=128 << 20)
 EXT2 = Kind("ext2", ["mke2fs", "-q", "-t", "ext2", "-b", "4096"], ["e2fsck", "-fn"], "ro")
 
 
@@ -138,8 +139,11 @@ def require_mounts(tmp_path: Path, kind: Kind) -> None:
         raw.unlink()
 
 
-def listing(folder: Path) -> dict[str, str]:
-    """Every readable path below a folder with a digest of what it holds; directories end with a slash."""
+def listing(folder: Path, known: Iterable[str] = ()) -> dict[str, str]:
+    """Every readable path below a folder with a digest of what it holds; directories end with a slash.
+
+    `known` are paths that may be there though no directory that can be read names them.
+    """
     found: dict[str, str] = {}
     pending = [folder]
     while pending:
@@ -156,6 +160,11 @@ def listing(folder: Path) -> dict[str, str]:
                 continue
             if is_directory:
                 pending.append(Path(entry.path))
+    for path in known:
+        with contextlib.suppress(OSError):
+            if path.rstrip("/") not in {path.rstrip("/") for path in found}:
+                is_directory = stat.S_ISDIR(os.lstat(f"{folder}{path.rstrip('/')}").st_mode)
+                found[f"{path.rstrip('/')}/" if is_directory else path.rstrip("/")] = _digest(Path(f"{folder}{path}"))
     return found
 
 
@@ -175,12 +184,12 @@ def raw_of(image: Path, scratch: Path) -> Path:
     return raw
 
 
-def listing_of(image: Path, scratch: Path, kind: Kind, offset: int = 0) -> dict[str, str] | None:
+def listing_of(image: Path, scratch: Path, kind: Kind, offset: int = 0, known: Iterable[str] = ()) -> dict[str, str] | None:
     """What is in the file system that an image shows, as the kernel reads it; None if it can't be mounted."""
     raw = raw_of(image, scratch)
     try:
         with mounted(raw, kind, kind.options, offset) as folder:
-            return listing(folder)
+            return listing(folder, known)
     except OSError:
         return None
     finally:
