@@ -209,15 +209,34 @@ def is_clean(image: Path, scratch: Path, kind: Kind, offset: int = 0, size: int 
     return code == 0
 
 
-def guest_writes(image: Path, scratch: Path, kind: Kind, work: Callable[[Path], None], *, format: str, offset: int = 0) -> None:
-    """Lets `work` change the mounted file system of what an image shows, and writes the changed pages back as a guest does."""
+def guest_writes(
+    image: Path,
+    scratch: Path,
+    kind: Kind,
+    work: Callable[[Path], None],
+    *,
+    format: str,
+    offset: int = 0,
+    crashes: bool = False,
+) -> None:
+    """Lets `work` change the mounted file system of what an image shows, and writes the changed pages back as a guest does.
+
+    One that `crashes` does not unmount it, so that what it wrote last is in the log.
+    """
     raw = scratch / "guest.raw"
     qemu_img("convert", "-f", format, "-O", "raw", image, raw)
     before = raw.read_bytes()
     with mounted(raw, kind, kind.writing, offset) as folder:
         work(folder)
         os.sync()
-    after = raw.read_bytes()
+        if crashes:
+            (folder / "last").write_text("before the crash")
+            descriptor = os.open(folder / "last", os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+            after = raw.read_bytes()
+    if not crashes:
+        after = raw.read_bytes()
     writes = []
     pieces = scratch / "pieces"
     pieces.mkdir()

@@ -63,10 +63,10 @@ class Story:
         self.base = make_base(tmp_path / "herd", kind, format)
         self.donor = tmp_path / f"donor.{format}"
 
-    def overlay(self, name: str, work=None) -> Path:
+    def overlay(self, name: str, work=None, *, crashes: bool = False) -> Path:
         overlay = clone(self.base, self.base.with_name(name), base_format=self.format).overlay
         if work:
-            truth.guest_writes(overlay, self.scratch, self.kind, work, format="qcow2")
+            truth.guest_writes(overlay, self.scratch, self.kind, work, format="qcow2", crashes=crashes)
         return overlay
 
     def change_base(self, work) -> None:
@@ -225,3 +225,14 @@ def test_an_overlay_on_an_overlay_is_judged_by_all_that_it_shows(story):
     truth.guest_writes(deep, story.scratch, story.kind, lambda folder: truth.churn(folder, 8, 5), format="qcow2")
     story.change_base(lambda folder: truth.churn(folder, 3, 20))
     story.require_true(story.judged(donors=[story.donor]))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_disk_whose_guest_crashed_is_judged_as_the_kernel_shows_it_after_a_mount(tmp_path, seed):
+    story = Story(tmp_path, dataclasses.replace(EXT4, options=""))
+    overlay = story.overlay("crashed", lambda folder: truth.churn(folder, seed + 10, 4), crashes=True)
+    story.change_base(lambda folder: truth.churn(folder, seed + 20, 3))
+    assert "/last" in story.before[overlay]
+    hit = story.judged(donors=[story.donor])["crashed"]
+    compare_with_truth(hit, story.before[overlay], truth.listing_of(overlay, story.scratch, story.kind))
+    assert hit.inside.unknown == []
