@@ -9,7 +9,7 @@ import random
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,7 @@ FAT32 = Kind("FAT32", ["mkfs.fat", "-F", "32", "-s", "1"], ["fsck.fat", "-n"], m
 _SMALL_XFS = ["env", "TEST_DIR=.", "TEST_DEV=.", "QA_CHECK_FS=.", "mkfs.xfs", "-q", "-f", "-d", "agcount=2"]
 """mkfs.xfs makes file systems of less than 300 MiB only for tests, which it knows by these variables."""
 XFS = Kind("XFS", _SMALL_XFS, ["xfs_repair", "-n"], "ro,norecovery,nouuid", size=40 << 20, writing="nouuid")
+BTRFS = Kind("btrfs", ["mkfs.btrfs", "-q"], ["btrfs", "check", "--readonly"], "ro,rescue=nologreplay", size=128 << 20)
 EXT2 = Kind("ext2", ["mke2fs", "-q", "-t", "ext2", "-b", "4096"], ["e2fsck", "-fn"], "ro")
 
 
@@ -141,8 +142,11 @@ def require_mounts(tmp_path: Path, kind: Kind) -> None:
         raw.unlink()
 
 
-def listing(folder: Path) -> dict[str, str]:
-    """Every readable path below a folder with a digest of what it holds; directories end with a slash."""
+def listing(folder: Path, known: Iterable[str] = ()) -> dict[str, str]:
+    """Every readable path below a folder with a digest of what it holds; directories end with a slash.
+
+    `known` are paths that may be there though no directory that can be read names them.
+    """
     found: dict[str, str] = {}
     pending = [folder]
     while pending:
@@ -159,6 +163,11 @@ def listing(folder: Path) -> dict[str, str]:
                 continue
             if is_directory:
                 pending.append(Path(entry.path))
+    for path in known:
+        with contextlib.suppress(OSError):
+            if path.rstrip("/") not in {path.rstrip("/") for path in found}:
+                is_directory = stat.S_ISDIR(os.lstat(f"{folder}{path.rstrip('/')}").st_mode)
+                found[f"{path.rstrip('/')}/" if is_directory else path.rstrip("/")] = _digest(Path(f"{folder}{path}"))
     return found
 
 
@@ -178,12 +187,12 @@ def raw_of(image: Path, scratch: Path) -> Path:
     return raw
 
 
-def listing_of(image: Path, scratch: Path, kind: Kind, offset: int = 0) -> dict[str, str] | None:
+def listing_of(image: Path, scratch: Path, kind: Kind, offset: int = 0, known: Iterable[str] = ()) -> dict[str, str] | None:
     """What is in the file system that an image shows, as the kernel reads it; None if it can't be mounted."""
     raw = raw_of(image, scratch)
     try:
         with mounted(raw, kind, kind.options, offset) as folder:
-            return listing(folder)
+            return listing(folder, known)
     except OSError:
         return None
     finally:
@@ -203,15 +212,34 @@ def is_clean(image: Path, scratch: Path, kind: Kind, offset: int = 0, size: int 
     return code == 0
 
 
-def guest_writes(image: Path, scratch: Path, kind: Kind, work: Callable[[Path], None], *, format: str, offset: int = 0) -> None:
-    """Lets `work` change the mounted file system of what an image shows, and writes the changed pages back as a guest does."""
+def guest_writes(
+    image: Path,
+    scratch: Path,
+    kind: Kind,
+    work: Callable[[Path], None],
+    *,
+    format: str,
+    offset: int = 0,
+    crashes: bool = False,
+) -> None:
+    """Lets `work` change the mounted file system of what an image shows, and writes the changed pages back as a guest does.
+
+    One that `crashes` does not unmount it, so that what it wrote last is in the log.
+    """
     raw = scratch / "guest.raw"
     qemu_img("convert", "-f", format, "-O", "raw", image, raw)
     before = raw.read_bytes()
     with mounted(raw, kind, kind.writing, offset) as folder:
         work(folder)
         os.sync()
-    after = raw.read_bytes()
+        if crashes:
+            (folder / "last").write_text("before the crash")
+            descriptor = os.open(folder / "last", os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+            after = raw.read_bytes()
+    if not crashes:
+        after = raw.read_bytes()
     writes = []
     pieces = scratch / "pieces"
     pieces.mkdir()

@@ -62,6 +62,7 @@ class FileSystem:
     contradictions: tuple[str, ...] = ()
     checked: bool = False
     notes: tuple[str, ...] = ()
+    summed: bool = False
 
     @property
     def content(self) -> Ranges:

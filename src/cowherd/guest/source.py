@@ -82,6 +82,11 @@ class Volume:
         self.size = int(ends[-1]) if len(ends) else 0
 
     @property
+    def pieces(self) -> Ranges:
+        """Its pieces in order, each a guest byte of the disk and a length."""
+        return self._at
+
+    @property
     def span(self) -> Ranges:
         """The bytes of the disk that it is made of."""
         return extents.normalised(np.column_stack((self._at[:, 0], self._at.sum(axis=1))))
@@ -117,6 +122,18 @@ class Volume:
         there = high > low
         owner, piece, low, high = owner[there], piece[there], low[there], high[there]
         return owner, low - starts[owner], self._at[piece, 0] + low - self._starts[piece], high - low
+
+    def from_disk(self, ranges: Ranges) -> Ranges:
+        """Returns the bytes of the volume that ranges of the disk are; what is outside of it is left out."""
+        order = np.argsort(self._at[:, 0], kind="stable")
+        starts, ends, within = self._at[order, 0], self._at[order].sum(axis=1), self._starts[order]
+        first = np.searchsorted(ends, ranges[:, 0], side="right")
+        counts = np.maximum(np.searchsorted(starts, ranges[:, 1], side="left") - first, 0)
+        owner = np.repeat(np.arange(len(ranges)), counts)
+        piece = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        low, high = np.maximum(ranges[owner, 0], starts[piece]), np.minimum(ranges[owner, 1], ends[piece])
+        moved = within[piece] - starts[piece]
+        return extents.normalised(np.column_stack((low + moved, high + moved)))
 
     def runs_on_disk(self, runs: Sequence[tuple[int, int, int]], size: int) -> list[tuple[int, int, int]]:
         """Returns (offset in a file, byte of the volume, length) runs as runs of the disk, cut at the file's `size`.

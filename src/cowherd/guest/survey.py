@@ -22,7 +22,7 @@ _MAGICS = (  # offset, magic, name, "module:function" that reads it, the package
     (54, b"FAT", "FAT", "cowherd.guest.fat:read_fat", "pytsk3"),
     (82, b"FAT32", "FAT", "cowherd.guest.fat:read_fat", "pytsk3"),
     (0, b"XFSB", "XFS", "cowherd.guest.xfs:read_xfs", ""),
-    (65600, b"_BHRfS_M", "btrfs", "", ""),
+    (65600, b"_BHRfS_M", "btrfs", "cowherd.guest.btrfs:read_btrfs", ""),
     *((at + 24, b"LVM2 001", LVM, "", "") for at in range(0, 2048, 512)),
 )
 _SWAP = (b"SWAPSPACE2", 4086)

@@ -40,6 +40,7 @@ def _system(system: FileSystem) -> dict[str, Any]:
         "contradictions": list(system.contradictions),
         "checked": system.checked,
         "notes": list(system.notes),
+        "summed": system.summed,
         "runs": _array(runs),
         "files": [
             [path, entry.kind, entry.size, len(entry.runs), entry.digest, entry.problem] for path, entry in system.files.items()
@@ -80,6 +81,7 @@ def _system_of(document: dict[str, Any], size: int) -> FileSystem:
         contradictions=tuple(map(str, document["contradictions"])),
         checked=bool(document["checked"]),
         notes=tuple(map(str, document["notes"])),
+        summed=bool(document["summed"]),
     )
 
 

@@ -81,13 +81,16 @@ def _sorted(found: Difference) -> Difference:
 def suspicion(system: FileSystem, exposed: Ranges, reason: str, *, same_structure: bool) -> Difference:
     """Says without an old state what can be said: `exposed` are parts of blocks of 64 KiB of each of which some byte changed.
 
-    A file that holds such a block alone has changed, if it lay there before (`same_structure`); other files may have.
+    A file that holds such a block alone has changed, if it lay there before (`same_structure`); other files may have. One that
+    can be read no more is lost.
     """
     found = Difference()
     for path in sorted(touched_files(system, exposed)):
         entry = system.files[path]
         hit = extents.intersect(entry.ranges, exposed)
-        if same_structure and (-(-hit[:, 0] // BLOCK) < hit[:, 1] // BLOCK).any():
+        if entry.problem is not None:
+            found.lost.append(_named(path, entry))
+        elif same_structure and (-(-hit[:, 0] // BLOCK) < hit[:, 1] // BLOCK).any():
             found.changed.append(_named(path, entry))
         else:
             found.unknown[path] = reason

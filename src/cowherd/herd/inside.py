@@ -165,7 +165,7 @@ class _Look:
             reason = f"some of its bytes lie in a changed block: {self._no_past}"
             return suspicion(system, exposed, reason, same_structure=not structure_hit)
         now = State(system, self._disk.readinto)
-        if not structure_hit:
+        if not structure_hit and not (system.summed and len(extents.intersect(exposed, system.content))):
             return self._difference(State(system, self._past.readinto), now, exposed)
         before = self._counterpart(system)
         if before is None:

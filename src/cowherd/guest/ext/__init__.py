@@ -6,6 +6,7 @@ directories are a page more, and what is read can be checked against itself.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import stat
 
@@ -15,40 +16,46 @@ from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.blocks import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem
 from cowherd.guest.ext.check import contradictions
-from cowherd.guest.ext.inodes import Inode, Table, read_inodes
+from cowherd.guest.ext.inodes import Inode, Table, journal_of, read_inodes
+from cowherd.guest.ext.journal import Replay, Replayed, replay
 from cowherd.guest.ext.layout import HAS_JOURNAL, JOURNAL_INODE, Layout
 from cowherd.guest.ext.tree import read_tree
 from cowherd.guest.source import Volume
 
+_STEP = 1 << 20
+_MOST_NAMED = 20
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
 
 
 def read_ext(volume: Volume) -> FileSystem:
-    """Reads the file system in a volume. Raises `Malformed` where its superblock or group descriptors can't be used."""
+    """Reads the file system in a volume. Raises `Malformed` where its superblock, group descriptors or log can't be used."""
     layout = Layout(volume)
+    log = Replay()
+    if layout.needs_recovery:
+        log = replay(layout, journal_of(layout))
+        layout = Layout(Replayed(volume, layout.block, log), is_replayed=True)
     table = read_inodes(layout)
     tree = read_tree(layout, table)
     files = {path: _entry(layout, inode) for path, inode in tree.paths.items()}
     files |= {path: FileEntry(OTHER, 0, NO_RUNS, problem=problem) for path, problem in tree.dangling.items()}
-    idle, areas = _areas(layout, table)
+    idle, areas = _areas(layout, table, log)
 
     def on_disk(blocks: Ranges) -> Ranges:
         return volume.on_disk(blocks * layout.block)
 
     outside = extents.ranges([(layout.blocks * layout.block, max(volume.size, layout.blocks * layout.block))])
     free = extents.subtract(extents.ranges([(layout.first_block, layout.blocks)]), layout.used_blocks())
-    notes = ("its log was not replayed: it holds changes that the rest does not show yet",) if layout.needs_recovery else ()
     return FileSystem(
         volume.place,
         layout.name,
         volume.span,
         files,
         free=extents.union(on_disk(free), volume.on_disk(outside)),
-        idle=extents.union(on_disk(idle), extents.subtract(_tails(layout, table), NO_RANGES)),
+        idle=extents.union(on_disk(idle), _tails(layout, table)),
         areas=tuple((name, on_disk(blocks)) for name, blocks in areas.items()),
-        contradictions=() if layout.needs_recovery else tuple(contradictions(layout, table, tree)),
-        checked=not layout.needs_recovery,
-        notes=notes,
+        contradictions=(*log.problems[:_MOST_NAMED], *contradictions(layout, table, tree)),
+        checked=not log.notes,
+        notes=tuple(log.notes),
     )
 
 
@@ -62,14 +69,27 @@ def _entry(layout: Layout, inode: Inode) -> FileEntry:
         return FileEntry(kind, size, NO_RUNS, hashlib.sha256(bytes([stat.S_IFMT(inode.mode) >> 12]) + inline).hexdigest())
     block = layout.block
     runs = [(first * block, start * block, count * block) for first, start, count, written in inode.mapped if written]
-    return FileEntry(kind, size, np.array(layout.volume.runs_on_disk(runs, size), np.int64).reshape(-1, 3))
+    entry = FileEntry(kind, size, np.array(layout.volume.runs_on_disk(runs, size), np.int64).reshape(-1, 3))
+    if isinstance(layout.volume, Replayed) and layout.volume.is_escaped(runs):
+        return dataclasses.replace(entry, digest=_digest(layout.volume, runs, size))
+    return entry
 
 
-def _areas(layout: Layout, table: Table) -> tuple[Ranges, dict[str, Ranges]]:
+def _digest(volume: Volume, runs: list[tuple[int, int, int]], size: int) -> str:
+    """Returns what content is known by that does not lie on the disk as it is."""
+    digest = hashlib.sha256()
+    for offset, start, length in runs:
+        for at in range(0, min(length, size - offset), _STEP):
+            digest.update(offset.to_bytes(8, "little") + volume.read(start + at, min(_STEP, length - at, size - offset - at)))
+    return digest.hexdigest()
+
+
+def _areas(layout: Layout, table: Table, log: Replay) -> tuple[Ranges, dict[str, Ranges]]:
     """Returns the idle block numbers, and the structures by name."""
     areas: dict[str, list[Ranges]] = {name: [blocks] for name, blocks in layout.areas()}
-    pairs: dict[str, list[tuple[int, int]]] = {"directory": [], "extent tree": [], "extended attributes": [], "journal": []}
-    idle: list[tuple[int, int]] = []
+    pairs: dict[str, list[tuple[int, int]]] = {"directory": [], "extent tree": [], "extended attributes": []}
+    pairs |= {"journal": [], "orphan file": []}
+    idle = [(block, block + 1) for block in log.moved]
     for inode in table.inodes.values():
         blocks = [(block, block + count) for _, block, count, _ in inode.mapped]
         pairs["extent tree"] += [(block, block + 1) for block in inode.own]
@@ -79,8 +99,12 @@ def _areas(layout: Layout, table: Table) -> tuple[Ranges, dict[str, Ranges]]:
             pairs["directory"] += blocks
         elif inode.number == JOURNAL_INODE and layout.compat & HAS_JOURNAL:
             head = blocks[0][0] if blocks else 0
-            pairs["journal"] += blocks if layout.needs_recovery else [(head, head + 1)]
-            idle += [] if layout.needs_recovery else blocks
+            pairs["journal"] += [(head, head + 1), *((block, block + 1) for block in log.live)]
+            idle += blocks
+        elif inode.number == layout.orphan_file:
+            pairs["orphan file"] += blocks
+        elif not inode.links and inode.number >= layout.first_inode:
+            idle += blocks
         else:
             idle += [(block, block + count) for _, block, count, written in inode.mapped if not written]
     for name, found in pairs.items():

@@ -14,7 +14,7 @@ from cowherd.guest.crc import START, crc32c, crc32c_rows
 from cowherd.guest.ext.layout import INODE_UNINIT, Layout
 from cowherd.guest.source import Malformed
 
-_GROUP_CHECKSUMS = 0x10
+_GROUP_CHECKSUMS, _ORPHANS_PRESENT = 0x10, 0x10000
 EXTENTS_FLAG, HUGE_FILE_FLAG = 0x80000, 0x40000
 _EXTENT_MAGIC, _LONGEST_WRITTEN, _DEEPEST = 0xF30A, 32768, 5
 _HEADER = struct.Struct("<HHHHI")
@@ -83,7 +83,49 @@ def read_inodes(layout: Layout) -> Table:
         layout.volume.disk.report(group, 2 * layout.count)
         for inode in _read_group(layout, group, 0, _used_part(layout, group)):
             table.inodes[inode.number] = inode
+    if layout.is_replayed:
+        _take_orphans(layout, table)
     return table
+
+
+def _take_orphans(layout: Layout, table: Table) -> None:
+    """Adds the inodes that were open and had no name any more; the next mount frees them."""
+    pending, seen = [layout.values["last_orphan"]], set[int]()
+    keeper = table.inodes.get(layout.orphan_file) if layout.ro_compat & _ORPHANS_PRESENT else None
+    for _, block, count, _ in keeper.mapped if keeper else []:
+        for at in range(block, block + count):
+            data = layout.volume.read(at * layout.block, layout.block)
+            pending += struct.unpack(f"<{layout.block // 4 - 2}I", data[:-8])
+    while pending:
+        number = pending.pop()
+        if not 0 < number <= layout.count * layout.group_inodes or number in seen:
+            continue
+        seen.add(number)
+        raw = _raw(layout, number)
+        if number not in table.inodes and raw[0:2] != bytes(2):
+            wrong = _checksums_wrong(layout, np.frombuffer(raw, np.uint8).reshape(1, -1), np.array([number]))
+            table.inodes[number] = _parse(layout, number, raw, bool(wrong[0]))
+        if keeper is None:
+            pending.append(struct.unpack_from("<I", raw, 20)[0])
+
+
+def _raw(layout: Layout, number: int) -> bytes:
+    group, index = divmod(number - 1, layout.group_inodes)
+    return layout.volume.read(
+        int(layout.groups.inode_table[group]) * layout.block + index * layout.inode_bytes, layout.inode_bytes
+    )
+
+
+def journal_of(layout: Layout) -> Inode:
+    """Returns the inode that holds the log. Raises `Malformed` where there is none that can be read."""
+    number = layout.values["journal"]
+    if not number:
+        raise Malformed("it was not unmounted, and its log lies on another device")
+    group, index = divmod(number - 1, layout.group_inodes)
+    found = list(_read_group(layout, group, index, 1)) if group < layout.count else []
+    if not found or found[0].problem:
+        raise Malformed("it was not unmounted, and its log can't be read")
+    return found[0]
 
 
 def _used_part(layout: Layout, group: int) -> int:

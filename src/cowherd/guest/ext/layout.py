@@ -21,7 +21,7 @@ from cowherd.guest.source import Malformed, Volume
 SUPERBLOCK, SUPERBLOCK_BYTES, MAGIC = 1024, 1024, 0xEF53
 ROOT_INODE, RESIZE_INODE, JOURNAL_INODE = 2, 7, 8
 
-HAS_JOURNAL, SPARSE_SUPER2 = 0x4, 0x200
+HAS_JOURNAL, SPARSE_SUPER2, ORPHAN_FILE = 0x4, 0x200, 0x1000
 FILETYPE, RECOVER, EXTENTS, BITS64, CSUM_SEED = 0x2, 0x4, 0x40, 0x80, 0x2000
 _READABLE = FILETYPE | RECOVER | EXTENTS | BITS64 | 0x100 | 0x200 | CSUM_SEED | 0x4000 | 0x10000 | 0x20000
 _UNREADABLE_NAMES = {0x8: "journal device", 0x10: "meta_bg", 0x400: "ea_inode", 0x8000: "inline_data", 0x1: "compression"}
@@ -45,8 +45,12 @@ _FIELDS = {  # name: (offset in the superblock, struct code)
     "compat": (92, "I"),
     "incompat": (96, "I"),
     "ro_compat": (100, "I"),
+    "log_cluster": (28, "I"),
+    "group_clusters": (36, "I"),
     "reserved_gdt": (206, "H"),
     "journal": (224, "I"),
+    "last_orphan": (232, "I"),
+    "first_meta_group": (260, "I"),
     "descriptor_bytes": (254, "H"),
     "blocks_hi": (336, "I"),
     "free_blocks_hi": (344, "I"),
@@ -76,9 +80,9 @@ class Groups:
 class Layout:
     """The numbers of one file system, each checked before anything is read or allocated by it."""
 
-    def __init__(self, volume: Volume):
+    def __init__(self, volume: Volume, *, is_replayed: bool = False):
         """Raises `Malformed` where there is no such file system, or one with features that are not known here."""
-        self.volume = volume
+        self.volume, self.is_replayed = volume, is_replayed
         self.superblock = volume.read(SUPERBLOCK, SUPERBLOCK_BYTES)
         values: dict[str, int] = {
             name: struct.unpack_from("<" + code, self.superblock, at)[0] for name, (at, code) in _FIELDS.items()
@@ -134,7 +138,12 @@ class Layout:
     @property
     def needs_recovery(self) -> bool:
         """Whether its log holds what must be replayed before the rest is true."""
-        return bool(self.incompat & RECOVER)
+        return bool(self.incompat & RECOVER) and not self.is_replayed
+
+    @property
+    def orphan_file(self) -> int:
+        """The inode that lists those that are open and have no name, 0 if there is none."""
+        return self.values["orphan_file"] if self.compat & ORPHAN_FILE else 0
 
     @property
     def seed(self) -> int | None:
