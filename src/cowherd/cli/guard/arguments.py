@@ -8,6 +8,9 @@ from typing import NoReturn
 from cowherd.errors import CowherdError
 from cowherd.sizes import SizeError, parse_size
 
+_SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_SECONDS = 10 * 365 * 86400.0
+
 
 class UsageError(CowherdError):
     """The command line makes no sense. Attributes: `problem`, `usage` (how it should look)."""
@@ -57,6 +60,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `UsageError`."""
         raise UsageError(message, self.format_usage())
+
+
+def duration_argument(text: str) -> float:
+    """Reads a time such as "90s", "30m", "12h" or "7d"; a number alone means seconds. Returns seconds."""
+    factor = _SECONDS_IN.get(text[-1:], 0)
+    try:
+        seconds = float(text[:-1]) * factor if factor else float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < _LONGEST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!a} is no time; write it as in 90s, 30m, 12h or 7d")
+    return seconds
 
 
 def size_argument(text: str) -> int:
