@@ -97,9 +97,9 @@ def test_control_characters_in_a_command_line_are_escaped(image: Path) -> None:
 
 
 def test_a_long_program_name_is_given_in_full() -> None:
-    assert module._program(b"/usr/bin/qemu-system-x86_64\0-S\0", b"qemu-system-x86") == b"qemu-system-x86_64"
-    assert module._program(b"/usr/bin/env\0", b"qemu-system-x86") == b"qemu-system-x86"
-    assert module._program(b"", b"kworker") == b"kworker"
+    assert module.program_name(b"/usr/bin/qemu-system-x86_64\0-S\0", b"qemu-system-x86") == b"qemu-system-x86_64"
+    assert module.program_name(b"/usr/bin/env\0", b"qemu-system-x86") == b"qemu-system-x86"
+    assert module.program_name(b"", b"kworker") == b"kworker"
 
 
 @pytest.mark.parametrize(

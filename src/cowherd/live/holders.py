@@ -182,8 +182,8 @@ def _look_into(pid: int, wanted: tuple[str, int, int]) -> Holder | None:
         return None
     return Holder(
         pid=pid,
-        command=printable(_program(arguments, kernel_name)),
-        command_line=_shortened(printable(arguments.rstrip(b"\0").replace(b"\0", b" "))),
+        command=printable(program_name(arguments, kernel_name)),
+        command_line=shortened(printable(arguments.rstrip(b"\0").replace(b"\0", b" "))),
         writing=any(writing for writing, _ in facts),
         locking=any(locking for _, locking in facts),
     )
@@ -217,11 +217,15 @@ def _is_image_lock(lock: str) -> bool:
     return any(int(first) <= byte <= end for byte in _LOCK_BYTES)
 
 
-def _program(arguments: bytes, kernel_name: bytes) -> bytes:
-    """The kernel keeps 15 bytes of a program's name; the rest is taken from the arguments where they begin with the same name."""
+def program_name(arguments: bytes, kernel_name: bytes) -> bytes:
+    """Returns a process's program, from /proc's cmdline and comm.
+
+    The kernel keeps 15 bytes of the name; the rest is taken from the arguments where they begin with the same name.
+    """
     name = os.path.basename(arguments.split(b"\0", 1)[0])
     return name if len(kernel_name) == _KERNEL_NAME_LENGTH and name.startswith(kernel_name) else kernel_name
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Returns the beginning of a command line, as much as a message can hold."""
     return text if len(text) <= _COMMAND_LINE_LENGTH else text[: _COMMAND_LINE_LENGTH - 1] + "…"

@@ -12,6 +12,8 @@ from cowherd.errors import CowherdError
 from cowherd.sizes import SizeError, parse_size
 
 _USUAL_COLUMNS = 80
+_SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_SECONDS = 10 * 365 * 86400.0
 
 
 class UsageError(CowherdError):
@@ -79,6 +81,18 @@ def _columns() -> int:
     with contextlib.suppress(AttributeError, ValueError, OSError):
         return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]
     return _USUAL_COLUMNS
+
+
+def duration_argument(text: str) -> float:
+    """Reads a time such as "90s", "30m", "12h" or "7d"; a number alone means seconds. Returns seconds."""
+    factor = _SECONDS_IN.get(text[-1:], 0)
+    try:
+        seconds = float(text[:-1]) * factor if factor else float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < _LONGEST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!a} is no time; write it as in 90s, 30m, 12h or 7d")
+    return seconds
 
 
 def size_argument(text: str) -> int:

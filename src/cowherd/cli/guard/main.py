@@ -30,6 +30,7 @@ COMMANDS = {
     "delete": "move images that nothing needs to the trash",
     "trash": "show what was deleted, bring it back, or remove it for good",
     "gc": "list what a herd could do without, and what each would free",
+    "watch": "notice writes to sealed images as they happen, and say who does it and whom it hits",
     "report": "write one HTML page about a herd",
     "promote": "freeze a machine's disk as a sealed base",
     "flatten": "make an overlay stand alone",

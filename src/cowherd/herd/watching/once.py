@@ -1,0 +1,83 @@
+"""Reading every sealed image of a herd once, at a bounded rate."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cowherd.extents import total
+from cowherd.herd.watching.events import Event
+from cowherd.herd.watching.examine import Finding, Outcome, examine, hit_facts
+from cowherd.herd.watching.pace import Pace, TokenBucket
+from cowherd.herd.watching.reporting.report import Reporter
+from cowherd.herd.watching.stock import take_stock
+from cowherd.herd.watching.watch import Watch
+from cowherd.storage.iopriority import be_idle
+
+_NOT_WRONG = (Outcome.FINE, Outcome.UNSEALED, Outcome.PENDING)
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What was found of one image, for people and as JSON."""
+
+    finding: Finding
+    events: tuple[Event, ...]
+
+    @property
+    def path(self) -> Path:
+        """The image."""
+        return self.finding.path
+
+    @property
+    def outcome(self) -> str:
+        """What it was found to be, in a word."""
+        return self.finding.outcome.value
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.finding.outcome in _NOT_WRONG and not self.finding.contradicted
+
+    @property
+    def detail(self) -> str:
+        """What there is to say beside that."""
+        return "; ".join(event.message for event in self.events) or self.finding.detail
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values."""
+        return {
+            "path": os.fspath(self.path),
+            "outcome": self.outcome,
+            "detail": self.detail,
+            "blocks": self.finding.blocks,
+            "changed_bytes": total(self.finding.changed),
+            "overlays": hit_facts(self.finding),
+            "contradicted": [os.fspath(path) for path in self.finding.contradicted],
+        }
+
+
+def check_once(directories: Sequence[Path], rate: int | None, reporters: Sequence[Reporter]) -> list[Checked]:
+    """Reads the sealed images under `directories`, by path, at `rate` bytes a second, and reports what a watch would report."""
+    be_idle()
+    pace, events = Pace(TokenBucket(rate)), list[Event]()
+
+    def report(event: Event) -> None:
+        events.append(event)
+        for reporter in reporters:
+            reporter.report(event)
+
+    watch = Watch(report, settle=0.0)
+    stock = take_stock(directories)
+    watch.adopt(stock, time.monotonic())
+    checked = []
+    for path in sorted(stock.bases):
+        events.clear()
+        finding = examine(stock, path, pace.progress(urgent=True), always_read=True)
+        watch.conclude(finding, time.monotonic())
+        checked.append(Checked(finding, tuple(events)))
+    return checked

@@ -1,0 +1,1 @@
+"""Where the events of a watch go: log, JSON lines, a command, Prometheus, systemd."""

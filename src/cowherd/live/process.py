@@ -1,0 +1,139 @@
+"""Who a process is, as far as /proc still says: its program, user, systemd unit and libvirt domain."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cowherd.live.holders import Holder, program_name, shortened
+from cowherd.text import printable
+
+_PROC = Path("/proc")
+_REMEMBERED = 512
+_UNIT = re.compile(r"/([^/]+\.(?:service|scope))(?=/|$)")
+_MACHINE = re.compile(r"machine-qemu-\d+-(.+)\.scope")
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_GUEST = re.compile(r"guest=((?:[^,]|,,)+)")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process; all texts are escaped for printing, and None or empty where nothing is known.
+
+    `unit`: the systemd service or scope that it runs in; `domain`: the libvirt domain whose QEMU it is. `gone`: it had ended
+    before it could be looked at, so that only what was seen of it when it opened the file is known, or nothing. `hint`: the
+    kernel did not name it; it is somebody who has the file open for writing.
+    """
+
+    pid: int
+    command: str | None = None
+    command_line: str = ""
+    user: str | None = None
+    unit: str | None = None
+    domain: str | None = None
+    gone: bool = False
+    hint: bool = False
+
+    def describe(self) -> str:
+        """Returns one line such as `dd (pid 1234, user root, session-1.scope)`."""
+        if self.pid == 0:
+            return "a process of another process id namespace"
+        facts = [f"pid {self.pid}"]
+        facts += [f"user {self.user}"] if self.user else []
+        facts += [f"domain {self.domain}"] if self.domain else [self.unit] if self.unit else []
+        facts += ["gone already"] if self.gone else []
+        return f"{'perhaps ' if self.hint else ''}{self.command or 'a process'} ({', '.join(facts)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values."""
+        return dict(vars(self))
+
+
+def look_up(pid: int) -> Process | None:
+    """Returns what /proc says of a process, None if it is gone. One that has ended and is not yet waited for has no arguments."""
+    home = _PROC / str(pid)
+    try:
+        arguments = (home / "cmdline").read_bytes()
+        comm = (home / "comm").read_bytes().removesuffix(b"\n")
+        status = (home / "status").read_text(errors="replace")
+        groups = os.fsdecode((home / "cgroup").read_bytes())
+    except OSError:
+        return None
+    unit = _unit_of(groups)
+    return Process(
+        pid=pid,
+        command=printable(program_name(arguments, comm)),
+        command_line=shortened(printable(arguments.rstrip(b"\0").replace(b"\0", b" "))),
+        user=_user_of(status),
+        unit=printable(unit) if unit else None,
+        domain=_domain_of(arguments, unit),
+    )
+
+
+class Acquaintances:
+    """Processes that were seen to open watched files: what is known of one that writes and ends before it can be looked at."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[int, Process] = OrderedDict()
+
+    def meet(self, pid: int) -> None:
+        """Looks at a process that opens a file, and remembers it; of those seen longest ago some are forgotten."""
+        found = look_up(pid)
+        if found:
+            self._seen[pid] = found
+            self._seen.move_to_end(pid)
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+
+    def identify(self, pid: int) -> Process:
+        """Returns who a process is, or was."""
+        seen, found = self._seen.get(pid), look_up(pid)
+        if found is None:
+            return replace(seen, gone=True) if seen else Process(pid, gone=True)
+        if not found.command_line and seen and seen.command == found.command:
+            return seen  # it has just ended, and has no arguments any more
+        return found
+
+
+def suspect(holder: Holder) -> Process:
+    """Returns somebody who has a file open for writing, as a hint at who wrote to it."""
+    found = look_up(holder.pid)
+    known = found or Process(holder.pid, holder.command, holder.command_line, gone=True)
+    return replace(known, hint=True)
+
+
+def _user_of(status: str) -> str | None:
+    """Returns the user by whose rights a process acts: the effective one (proc_pid_status(5))."""
+    found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)
+    if found is None:
+        return None
+    try:
+        return printable(pwd.getpwuid(int(found[1])).pw_name)
+    except KeyError:
+        return found[1]
+
+
+def _unit_of(groups: str) -> str | None:
+    """Returns the innermost systemd unit in /proc's cgroup, of version 2 or of version 1's hierarchy of systemd's own."""
+    for line in groups.splitlines():
+        _, _, named = line.partition(":")
+        controllers, _, path = named.partition(":")
+        units = _UNIT.findall(path) if controllers in ("", "name=systemd") else []
+        if units:
+            return str(units[-1])
+    return None
+
+
+def _domain_of(arguments: bytes, unit: str | None) -> str | None:
+    """Returns the name that libvirt starts QEMU with (-name guest=NAME,...; commas doubled), or else the one in its scope."""
+    words = arguments.split(b"\0")
+    named = _GUEST.match(os.fsdecode(words[words.index(b"-name") + 1])) if b"-name" in words[:-1] else None
+    if named:
+        return printable(named[1].replace(",,", ","))
+    scope = _MACHINE.fullmatch(_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), unit)) if unit else None
+    return printable(scope[1]) if scope else None
