@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # `cowherd-img info` reads headers without paying for numpy
 Below = Callable[[int, memoryview], None]
 """Reads guest bytes from what lies under a layer: `below(guest_offset, buffer)` fills the buffer, zeros past the end."""
 
+ENDLESS = 1 << 63
+"""Behind the end of every disk."""
+
 
 class BackingReference(NamedTuple):
     """A backing file as an image names it: the stored name and the recorded format (None where none is recorded)."""
@@ -72,6 +75,13 @@ class Layer(Protocol):
 
     def extents(self, start: int, length: int) -> Extents:
         """Returns a cover of [start, start+length), which must lie inside `size`; `depth` is 0 throughout."""
+        ...
+
+    def empty_until(self, start: int) -> int:
+        """Returns a guest byte at or after `start` before which the file stores nothing; `ENDLESS` if nothing follows at all.
+
+        Up to there an answer of `extents` is short, however long the range.
+        """
         ...
 
     def read_compressed(self, start: int, buffer: memoryview) -> None:

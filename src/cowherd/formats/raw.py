@@ -6,7 +6,7 @@ import numpy as np
 
 from cowherd import extents as ext
 from cowherd.extents import Extents
-from cowherd.formats.layer import BackingReference, Below, ClosingLayer
+from cowherd.formats.layer import ENDLESS, BackingReference, Below, ClosingLayer
 from cowherd.storage.copying import Bytes, put
 from cowherd.storage.hostfile import HostFile
 
@@ -52,6 +52,11 @@ class Raw(ClosingLayer):
         if position < end:
             rows.append((position, end - position, position, 0, ext.ZERO))
         return ext.merge(np.array(rows, ext.EXTENT))
+
+    def empty_until(self, start: int) -> int:
+        """Returns where the host file holds data again; see `Layer.empty_until`."""
+        data = self.file.next_data(start)
+        return ENDLESS if data is None else data
 
     def read_compressed(self, start: int, buffer: memoryview) -> None:
         """Never called: a raw image has no compressed clusters."""

@@ -124,7 +124,9 @@ class Disk:
         layers = len(self.layers) if depth is None else min(depth, len(self.layers))
         window = self._window()
         while start < end:
-            stop = min(end, (start // window + 1) * window)
+            # Where no layer stores anything a window may be as long as it likes: a disk may claim exabytes.
+            empty = min((layer.empty_until(start) for layer in self.layers[:layers]), default=end)
+            stop = min(end, max(start // window + 1, empty // window) * window)
             yield self._cover(start, stop, 0, layers)
             start = stop
 

@@ -228,6 +228,20 @@ class HostFile:
                 yield data, hole
             position = hole
 
+    def next_data(self, offset: int) -> int | None:
+        """Returns where the host holds data at or after `offset`, None where it holds none: the rest reads as zeros.
+
+        A file system without SEEK_DATA, and a block device, count as all data.
+        """
+        try:
+            return os.lseek(self.fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                return offset
+            raise HostFileError(self.path, "find the holes of", error) from error
+
     def zero_range(self, offset: int, length: int, *, unmap: bool) -> bool:
         """Makes a range read as zeros without writing it; with `unmap` its space is given back.
 

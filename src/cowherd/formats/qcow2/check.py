@@ -15,13 +15,13 @@ from cowherd.formats.qcow2.entries import COPIED
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.refcounts import Counts, unpack_counts
 from cowherd.formats.qcow2.references import Group, References, expected_refcounts, file_length, refcount_table_words
-from cowherd.formats.qcow2.roots import L1Entries, Root, read_entries
+from cowherd.formats.qcow2.roots import L1Entries, Root, entries_in_parts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, read_clusters
 from cowherd.storage.hostfile import HostFile
 
 _GROUP_BYTES = 1 << 20
 _LONG_RUN = 64
-_FAR_CLUSTERS = 1 << 28
+_FAR_CLUSTERS = 1 << 26
 """How far behind the file's end refcounts are looked up: those that a truncated image still has."""
 _SHARED_OR_FREE, _ALONE, _UNREADABLE = 0, 1, 2
 
@@ -213,8 +213,8 @@ class _Survey:
     def check_flags(self, file: HostFile, messages: Messages) -> None:
         """Checks the copied flags of the active L1 table, and says which flags are wrong everywhere."""
         root = Root(self.header.l1_table_offset, self.header.l1_size, True)
-        entries = read_entries(file, self.header, root, self.header.l1_size, file_length(file))
-        self.wrong_flags += int(self._wrong_l1_flags(entries).sum())
+        for entries in entries_in_parts(file, self.header, root, self.header.l1_size, file_length(file)):
+            self.wrong_flags += int(self._wrong_l1_flags(entries).sum())
         if self.wrong_flags:
             damaged = np.concatenate(self._damaged)
             wrong = (self._wrong_l1_flags, self._wrong_flags)

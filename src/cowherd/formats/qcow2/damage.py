@@ -12,7 +12,7 @@ import numpy as np
 
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
-from cowherd.formats.qcow2.roots import L1Entries, Root, followable, read_entries
+from cowherd.formats.qcow2.roots import L1Entries, Root, entries_in_parts, followable
 from cowherd.formats.qcow2.runs import Facts, Integers, Runs, classify, contains_data, find_runs, read_clusters
 from cowherd.storage.hostfile import HostFile
 
@@ -73,12 +73,12 @@ def table_messages(file: HostFile, header: Header, damaged: Integers, file_size:
         if inside < 0:
             yield f"ERROR the L1 table at offset {root.offset:#x} is not checked: the L1 tables overlap"
             continue
-        entries = read_entries(file, header, root, inside, file_size)
-        for row in np.flatnonzero((entries.flaws != 0) | np.isin(entries.offset, damaged)).tolist():
-            yield from _entry_messages(entries, row, header)
-            offset = int(entries.offset[row])
-            if _is_among(offset, damaged):
-                yield from _l2_messages(file, header, offset, file_size)
+        for entries in entries_in_parts(file, header, root, inside, file_size):
+            for row in np.flatnonzero((entries.flaws != 0) | np.isin(entries.offset, damaged)).tolist():
+                yield from _entry_messages(entries, row, header)
+                offset = int(entries.offset[row])
+                if _is_among(offset, damaged):
+                    yield from _l2_messages(file, header, offset, file_size)
 
 
 def _is_among(offset: int, damaged: Integers) -> bool:
@@ -136,18 +136,28 @@ def copied_messages(
     `wrong_l1` and `wrong_l2` tell how many entries are wrong, by entry and by run; `refcount` is the count stored for a cluster.
     """
     root = Root(header.l1_table_offset, header.l1_size, True)
-    entries = read_entries(file, header, root, header.l1_size, file.size())
-    wrong = wrong_l1(entries) != 0
-    for row in np.flatnonzero(wrong | np.isin(entries.offset, damaged)).tolist():
-        offset = int(entries.offset[row])
-        if wrong[row]:
-            yield (
-                f"ERROR OFLAG_COPIED L2 cluster: l1_index={int(entries.place[row])} l1_entry={int(entries.word[row]):x} "
-                f"refcount={refcount(offset // header.cluster_size)}"
-            )
-        if offset and _is_among(offset, damaged):
-            runs = find_runs(read_clusters(file, np.array([offset]), header.cluster_size), header, joined=False)
-            facts = classify(runs, header, file.size())
-            for entry in np.flatnonzero(wrong_l2(runs, facts)).tolist():
-                cluster = int(facts.offset[entry]) // header.cluster_size
-                yield f"ERROR OFLAG_COPIED data cluster: l2_entry={int(runs.word[entry]):x} refcount={refcount(cluster)}"
+    for entries in entries_in_parts(file, header, root, header.l1_size, file.size()):
+        wrong = wrong_l1(entries) != 0
+        for row in np.flatnonzero(wrong | np.isin(entries.offset, damaged)).tolist():
+            offset = int(entries.offset[row])
+            if wrong[row]:
+                yield (
+                    f"ERROR OFLAG_COPIED L2 cluster: l1_index={int(entries.place[row])} l1_entry={int(entries.word[row]):x} "
+                    f"refcount={refcount(offset // header.cluster_size)}"
+                )
+            if offset and _is_among(offset, damaged):
+                yield from _flag_messages(file, header, offset, wrong_l2, refcount)
+
+
+def _flag_messages(
+    file: HostFile,
+    header: Header,
+    table: int,
+    wrong: Callable[[Runs, Facts], Integers],
+    refcount: Callable[[int], int | None],
+) -> Iterator[str]:
+    runs = find_runs(read_clusters(file, np.array([table]), header.cluster_size), header, joined=False)
+    facts = classify(runs, header, file.size())
+    for entry in np.flatnonzero(wrong(runs, facts)).tolist():
+        cluster = int(facts.offset[entry]) // header.cluster_size
+        yield f"ERROR OFLAG_COPIED data cluster: l2_entry={int(runs.word[entry]):x} refcount={refcount(cluster)}"

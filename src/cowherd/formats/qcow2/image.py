@@ -64,6 +64,10 @@ class Qcow2(ClosingLayer):
         """Returns a cover of [start, start+length); see `Layer.extents`."""
         return self._tables.extents(start, length)
 
+    def empty_until(self, start: int) -> int:
+        """Returns how far nothing is stored; see `Layer.empty_until`."""
+        return self._tables.empty_until(start)
+
     def read_compressed(self, start: int, buffer: memoryview) -> None:
         """Fills `buffer` with guest bytes of compressed clusters. Raises `ImageFormatError` if they do not decompress."""
         size, end = self.header.cluster_size, start + len(buffer)

@@ -20,8 +20,8 @@ from cowherd.formats.qcow2.damage import Messages, overflow, past_end, reaches_p
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.layout import Field, Structure
 from cowherd.formats.qcow2.refcounts import Counts
-from cowherd.formats.qcow2.roots import followable, read_entries, snapshot_table_facts
-from cowherd.formats.qcow2.runs import Facts, Integers, Runs, classify, find_runs, read_clusters
+from cowherd.formats.qcow2.roots import entries_in_parts, followable, snapshot_table_facts
+from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, read_clusters, stored_groups
 from cowherd.storage.hostfile import HostFile
 
 ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
@@ -93,31 +93,54 @@ def expected_refcounts(file: HostFile, header: Header, watch: Callable[[Group], 
 
 
 class _L2Tables:
-    """The distinct L2 tables, with how often all L1 tables and the active one point to them."""
+    """The distinct L2 tables, sorted by offset, with how often all L1 tables and the active one point to them."""
 
     def __init__(self) -> None:
-        self.offsets = np.empty(0, np.int64)
-        self.times = np.empty(0, np.int64)
-        self.active = np.empty(0, np.int64)
+        self.offsets = self.times = self.active = np.empty(0, np.int64)
         self._pending: list[tuple[Integers, bool]] = []
         self._pending_entries = 0
 
     def add(self, offsets: Integers, *, active: bool) -> None:
         self._pending.append((offsets, active))
         self._pending_entries += len(offsets)
-        if self._pending_entries >= _PENDING_ENTRIES:
+        if self._pending_entries >= max(_PENDING_ENTRIES, len(self.offsets) // 4):
             self.merge()
 
     def merge(self) -> None:
-        """Brings the three columns up to date, sorted by offset."""
-        ones = [np.ones(len(offsets), np.int64) for offsets, _ in self._pending]
-        actives = [np.full(len(offsets), int(active)) for offsets, active in self._pending]
-        every = np.concatenate([self.offsets, *(offsets for offsets, _ in self._pending)])
-        self.offsets, inverse = np.unique(every, return_inverse=True)
-        size = len(self.offsets)
-        self.times = np.bincount(inverse, np.concatenate([self.times, *ones]), size).astype(np.int64)
-        self.active = np.bincount(inverse, np.concatenate([self.active, *actives]), size).astype(np.int64)
-        self._pending, self._pending_entries = [], 0
+        """Brings the three columns up to date."""
+        pending, self._pending, self._pending_entries = self._pending, [], 0
+        for is_active in (False, True):
+            for offsets in _joined([offsets for offsets, active in pending if active == is_active]):
+                self._merge(*_counted(offsets), is_active=is_active)
+
+    def _merge(self, offsets: Integers, times: Integers, *, is_active: bool) -> None:
+        """Takes in distinct tables, sorted by offset, with how often each is pointed to."""
+        active = times.copy() if is_active else np.zeros(len(times), np.int64)
+        if not len(self.offsets):
+            self.offsets, self.times, self.active = offsets, times, active
+            return
+        place = np.searchsorted(self.offsets, offsets)
+        known = self.offsets[np.minimum(place, len(self.offsets) - 1)] == offsets
+        self.times[place[known]] += times[known]
+        if is_active:
+            self.active[place[known]] += times[known]
+        if not known.all():
+            place, new = place[~known], ~known
+            self.offsets = np.insert(self.offsets, place, offsets[new])
+            self.times = np.insert(self.times, place, times[new])
+            self.active = np.insert(self.active, place, active[new])
+
+
+def _joined(parts: list[Integers]) -> list[Integers]:
+    return [np.concatenate(parts)] if parts else []
+
+
+def _counted(values: Integers) -> tuple[Integers, Integers]:
+    """Returns the distinct values, sorted, and how often each occurs; sorts `values` itself, which may be millions."""
+    if not (values[1:] > values[:-1]).all():
+        values.sort()
+    first = np.flatnonzero(np.concatenate((np.ones(min(1, len(values)), np.bool_), values[1:] != values[:-1])))
+    return values[first], np.diff(first, append=len(values))
 
 
 class _Count:
@@ -196,30 +219,34 @@ class _Count:
             if inside < 0:
                 self.check_errors += 1
                 continue
-            entries = read_entries(self.file, self.header, root, inside, self.file_size)
-            self.corruptions += int(entries.flaws.sum())
-            tables.add(entries.offset[~entries.past_end], active=root.active)
+            for entries in entries_in_parts(self.file, self.header, root, inside, self.file_size):
+                self.corruptions += int(entries.flaws.sum())
+                tables.add(entries.offset[~entries.past_end], active=root.active)
         tables.merge()
-        first = tables.offsets >> self.header.cluster_bits
-        crooked = (tables.offsets & (self.header.cluster_size - 1)) != 0
-        self.counter.add(first, np.where(crooked, 2, 1), tables.times)
+        for begin in range(0, len(tables.offsets), _PENDING_ENTRIES):
+            offsets = tables.offsets[begin : begin + _PENDING_ENTRIES]
+            crooked = (offsets & (self.header.cluster_size - 1)) != 0
+            times = tables.times[begin : begin + _PENDING_ENTRIES]
+            self.counter.add(offsets >> self.header.cluster_bits, np.where(crooked, 2, 1), times)
         return tables
 
-    def _followed(self, tables: _L2Tables) -> Integers:
-        """Returns the indices of the tables to read."""
+    def _followed(self, tables: _L2Tables) -> Mask | slice:
+        """Returns which of the tables are to be read."""
         crooked = (tables.offsets & (self.header.cluster_size - 1)) != 0
         excess = np.flatnonzero(crooked)[MOST_CROOKED_TABLES:]
         if not len(excess):
-            return np.arange(len(tables.offsets))
+            return slice(None)
         self.check_errors += len(excess)
         self.messages.add(f"ERROR {len(excess)} L2 tables are not checked: they are not cluster aligned")
-        return np.setdiff1d(np.arange(len(tables.offsets)), excess, assume_unique=True)
+        followed = np.ones(len(crooked), np.bool_)
+        followed[excess] = False
+        return followed
 
     def _count_l2(self, offsets: Integers, times: Integers, active: Integers) -> Integers:
         """Counts what the L2 tables at `offsets` point to; returns the offsets of those in which something is wrong."""
         damaged = [np.empty(0, np.int64)]
         step = max(1, _GROUP_ENTRIES // self.header.l2_entries)
-        for begin in range(0, len(offsets), step):
+        for begin in stored_groups(self.file, offsets, step, self.header.cluster_size):
             part = slice(begin, begin + step)
             runs = find_runs(read_clusters(self.file, offsets[part], self.header.cluster_size), self.header)
             facts = classify(runs, self.header, self.file_size)

@@ -11,7 +11,7 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.runs import Integers, Mask, Words
 from cowherd.formats.qcow2.snapshots import ENTRY, read_snapshots
-from cowherd.formats.qcow2.tables import read_l1
+from cowherd.formats.qcow2.tables import L1Table, read_l1
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
@@ -19,6 +19,11 @@ RESERVED = np.uint64(0x7F00_0000_0000_01FF)
 _ENTRY_BYTES = 8
 _LEAST_EXTRA_BYTES = 16
 """What the extra data of a version 3 snapshot holds at least."""
+_ENTRIES_AT_ONCE = 1 << 18
+_LEAST_BUDGET = 512 << 20
+"""So many bytes of L1 tables are followed in any file."""
+_COMPRESSION = 16
+"""A file system that compresses stores so much more than the space it takes, at least of L1 tables."""
 
 
 class Root(NamedTuple):
@@ -72,10 +77,11 @@ def followable(file: HostFile, header: Header) -> Iterator[tuple[Root, int]]:
     """Yields the roots with the number of entries that lie in the file.
 
     Sound tables do not overlap. Where the entries add up to more than the file can hold, the rest comes with -1 entries and is
-    not to be followed: otherwise a small file could name the same table tens of thousands of times.
+    not to be followed: otherwise a small file, or a sparse one, could name the same table tens of thousands of times.
     """
     size = file.size()
-    budget = (size + layout.MAX_L1_BYTES) // _ENTRY_BYTES
+    most = size if file.is_block_device else min(size, _LEAST_BUDGET + _COMPRESSION * file.allocated_bytes())
+    budget = (most + layout.MAX_L1_BYTES) // _ENTRY_BYTES
     for root in roots(file, header):
         inside = min(root.entries, max(0, -(-(size - root.offset) // _ENTRY_BYTES)))
         if root.problem is None:
@@ -84,13 +90,23 @@ def followable(file: HostFile, header: Header) -> Iterator[tuple[Root, int]]:
 
 
 def read_entries(file: HostFile, header: Header, root: Root, entries: int, file_size: int) -> L1Entries:
-    """Returns the first `entries` entries of `root` that are not 0."""
-    l1 = read_l1(file, root.offset, entries) if entries else np.empty(0, np.uint64)
+    """Returns those of the first `entries` entries of `root` that are not 0."""
+    return _entries(read_l1(file, root.offset, entries) if entries else np.empty(0, np.uint64), 0, header, file_size)
+
+
+def entries_in_parts(file: HostFile, header: Header, root: Root, entries: int, file_size: int) -> Iterator[L1Entries]:
+    """Yields what `read_entries` returns in parts that are small whatever the table."""
+    for begin in range(0, entries, _ENTRIES_AT_ONCE):
+        number = min(_ENTRIES_AT_ONCE, entries - begin)
+        yield _entries(read_l1(file, root.offset + begin * _ENTRY_BYTES, number), begin, header, file_size)
+
+
+def _entries(l1: L1Table, first: int, header: Header, file_size: int) -> L1Entries:
     place = np.flatnonzero(l1)
     word = l1[place]
     offset = (word & np.uint64(layout.L1_OFFSET_MASK)).astype(np.int64)
     crooked = (offset & (header.cluster_size - 1)) != 0
-    return L1Entries(place, word, offset, (word & RESERVED) != 0, offset >= file_size, crooked)
+    return L1Entries(place + first, word, offset, (word & RESERVED) != 0, offset >= file_size, crooked)
 
 
 def snapshot_table_facts(file: HostFile, header: Header) -> tuple[int, list[int]]:

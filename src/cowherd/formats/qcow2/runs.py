@@ -6,6 +6,7 @@ often one run, so that what follows costs by runs and not by entries. Specificat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,23 @@ def read_clusters(file: HostFile, offsets: Integers, size: int) -> NDArray[np.ui
         begin, end = int(rows[0]), int(rows[-1]) + 1
         file.preadinto(int(offsets[begin]), raw[begin:end].reshape(-1).data)
     return raw
+
+
+def stored_groups(file: HostFile, offsets: Integers, step: int, size: int) -> Iterator[int]:
+    """Yields where to begin in `offsets`, which are sorted, to read the `size` bytes at each, `step` of them at a time.
+
+    Left out is what lies in the holes of a sparse file, however large it claims to be: that reads as zeros.
+    """
+    begin = 0
+    while begin < len(offsets):
+        data = file.next_data(int(offsets[begin]))
+        if data is None:
+            return
+        if data >= int(offsets[begin]) + size:
+            begin = max(begin + 1, int(np.searchsorted(offsets, data - size, side="right")))
+            continue
+        yield begin
+        begin += step
 
 
 def find_runs(raw: NDArray[np.uint8], header: Header, *, joined: bool = True) -> Runs:

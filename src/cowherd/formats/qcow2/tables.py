@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cowherd import extents as ext
 from cowherd.errors import ImageFormatError
 from cowherd.extents import Extents
+from cowherd.formats.layer import ENDLESS
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.entries import Entries, EntryError, decode
 from cowherd.formats.qcow2.header import Header
@@ -28,6 +29,9 @@ CACHE_BYTES = 32 << 20
 _GROUP_CLUSTERS = 1 << 18
 """Clusters decoded at once: enough to keep numpy busy, few enough to keep the arrays in memory small."""
 _GROUP_CLUSTERS_EXTENDED = 1 << 14
+_ALWAYS_WALKED = 1 << 30
+"""With more bytes of L2 tables than this, the L1 table must not name the same ones again and again: a file of some MiB could
+otherwise keep a reader busy for days."""
 
 
 def read_l1(file: HostFile, offset: int, entries: int) -> L1Table:
@@ -75,6 +79,16 @@ class Tables:
         except EntryError as error:
             raise ImageFormatError(self.file.path, f"Image is corrupt: {error}") from error
         return ext.clip(ext.concat(parts), start, end)
+
+    def empty_until(self, start: int) -> int:
+        """Returns the first guest byte at or after `start` that a stored table may map; `ENDLESS` if there is none."""
+        first, step = start // self.reach, 1
+        while first < len(self.l1):  # ever larger steps: what is near is found without looking at all
+            mapped = np.flatnonzero(self._mapped(first, first + step))
+            if len(mapped):
+                return max(start, (first + int(mapped[0])) * self.reach)
+            first, step = first + step, step * 8
+        return ENDLESS
 
     def l2(self, index: int) -> Entries | None:
         """Returns the L2 table of L1 entry `index`, not to be changed, or None where there is none."""
@@ -166,22 +180,49 @@ class Tables:
             index = int(crooked.argmax())
             problem = f"Image is corrupt: L1 entry {index} points to {int(offsets[index]):#x}, which is not a cluster's start"
             raise ImageFormatError(self.file.path, problem)
+        used = offsets[offsets != 0]
+        if len(used) * self.header.cluster_size <= _ALWAYS_WALKED:
+            return
+        used.sort()
+        repeated = int(np.count_nonzero(used[1:] == used[:-1]))
+        if repeated > len(used) // 2:
+            problem = f"Image is corrupt: {repeated} of its {len(used)} L1 entries point to the L2 table of another one"
+            raise ImageFormatError(self.file.path, problem)
 
     def _groups(self, first: int, last: int) -> Iterator[tuple[int, int, bool]]:
         """Yields (first L1 index, end, mapped): runs of entries without a table, and runs with, at most one group long."""
         if last - first == 1:  # most requests of a guest lie inside one table
             yield first, last, self.l2_offset(first) != 0
             return
-        mapped = l2_offsets(self.l1[first:last]) != 0
+        mapped = self._mapped(first, last)
         borders = np.flatnonzero(np.diff(mapped)) + 1
-        most = _GROUP_CLUSTERS_EXTENDED if self.header.extended_l2 else _GROUP_CLUSTERS
-        step = max(1, most // self.header.l2_entries)
+        step = self._tables_at_once
         for begin, end in zip([0, *borders.tolist()], [*borders.tolist(), len(mapped)], strict=True):
             if not mapped[begin]:
                 yield first + begin, first + end, False
                 continue
             for part in range(begin, end, step):
                 yield first + part, first + min(part + step, end), True
+
+    def _mapped(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Returns which of the L1 entries have a table, without most of those in holes of a sparse file: they hold nothing."""
+        offsets, size = l2_offsets(self.l1[first:last]), self.header.cluster_size
+        mapped: NDArray[np.bool_] = offsets != 0
+        index = 0
+        while not self._dirty and index < len(mapped) and mapped[index:].any():
+            index += int(mapped[index:].argmax())
+            data = self.file.next_data(int(offsets[index]))
+            if data is None or data >= int(offsets[index]) + size:
+                in_hole = offsets >= offsets[index]
+                mapped &= ~in_hole if data is None else ~(in_hole & (offsets + size <= data))
+            else:
+                index += self._tables_at_once
+        return mapped
+
+    @property
+    def _tables_at_once(self) -> int:
+        most = _GROUP_CLUSTERS_EXTENDED if self.header.extended_l2 else _GROUP_CLUSTERS
+        return max(1, most // self.header.l2_entries)
 
     def _decode_group(self, first: int, last: int, mapped: bool, start: int, end: int) -> Extents:
         if not mapped:
