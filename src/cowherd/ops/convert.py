@@ -25,7 +25,7 @@ from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepa
 from cowherd.ops.sources import Concatenation
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage import locks
-from cowherd.storage.copying import can_clone, clone_alignment, clone_range, copy_range
+from cowherd.storage.copying import Bytes, can_clone, clone_alignment, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
@@ -137,6 +137,11 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
         if isinstance(step, Share) or step.is_zero:
             return None
         buffer = buffers.take(step.end - step.start)
+        held = source.in_one_piece(batch, step.start, step.end)
+        chunk = sink.prepare_range(held, buffer) if held else None
+        if chunk is not None:
+            buffers.give(buffer)
+            return chunk
         source.read_planned(batch, step.start, buffer)
         return sink.prepare(buffer)
 
@@ -152,10 +157,11 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
             return partial(write, sink.put(step.start, chunk), chunk.data)
         return None
 
-    def write(job: WriteJob | None, data: memoryview) -> None:
+    def write(job: WriteJob | None, data: Bytes) -> None:
         if job is not None:
             job()
-        buffers.give(data)
+        if isinstance(data, memoryview):
+            buffers.give(data)
 
     pump(_steps(source, sink, wanted), load, store)
     sink.finish()

@@ -21,7 +21,11 @@ from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.disk import Disk
 from cowherd.ops.copying import WriteJob, nonzero_units, runs_of
+from cowherd.storage.copying import Bytes, FileRange, put
 from cowherd.storage.hostfile import HostFile
+
+_LEAST_PEEKED = 32 << 10
+"""Bytes of the smallest unit of which reading one word is worth a system call."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Prepared:
     `compressed[i]` is None for a cluster of zeros and for one that does not shrink.
     """
 
-    data: memoryview
+    data: Bytes
     nonzero: NDArray[np.bool_]
     compressed: tuple[bytes | None, ...] = ()
 
@@ -44,6 +48,13 @@ class Sink(Protocol):
 
     def prepare(self, data: memoryview) -> Prepared:
         """Looks at a chunk's bytes; may run on any thread."""
+        ...
+
+    def prepare_range(self, data: FileRange, scratch: memoryview) -> Prepared | None:
+        """Does the same for a chunk that a file holds in one piece, which can be copied from there; None if it must be read.
+
+        `scratch` is memory of the chunk's length.
+        """
         ...
 
     def put(self, start: int, chunk: Prepared) -> WriteJob | None:
@@ -72,6 +83,13 @@ def _prepare(data: memoryview, unit: int) -> Prepared:
     return Prepared(data, nonzero_units(data, unit) if unit else np.ones(1, np.bool_))
 
 
+def _first_words(data: FileRange, unit: int) -> NDArray[np.bool_]:
+    """Returns which units of `unit` bytes begin with anything but a word of zeros, and so hold data."""
+    words = b"".join(data.file.pread(data.offset + start, 8) for start in range(0, len(data), unit))
+    found: NDArray[np.bool_] = np.frombuffer(words, np.uint64) != 0
+    return found
+
+
 class RawFile:
     """A new raw file, empty but of full length: what is not written is a hole."""
 
@@ -82,6 +100,13 @@ class RawFile:
     def prepare(self, data: memoryview) -> Prepared:
         """Finds the zeros in a chunk."""
         return _prepare(data, self.unit)
+
+    def prepare_range(self, data: FileRange, scratch: memoryview) -> Prepared | None:
+        """Finds the zeros in a chunk that a file near by holds: every unit may become a hole, so all of it is looked at."""
+        if data.file.device != self.file.device or not self.unit:
+            return None
+        data.file.preadinto(data.offset, scratch)
+        return Prepared(data, nonzero_units(scratch, self.unit))
 
     def put(self, start: int, chunk: Prepared) -> WriteJob | None:
         """Places a chunk; see `Sink.put`."""
@@ -108,7 +133,7 @@ class RawFile:
         unit = self.unit or len(chunk.data)
         for first, end, nonzero in runs_of(chunk.nonzero):
             if nonzero:
-                self.file.pwrite(start + first * unit, chunk.data[first * unit : end * unit])
+                put(self.file, start + first * unit, chunk.data[first * unit : end * unit])
 
 
 class NewQcow2:
@@ -122,6 +147,16 @@ class NewQcow2:
     def prepare(self, data: memoryview) -> Prepared:
         """Finds the zeros in a chunk."""
         return _prepare(data, self.unit)
+
+    def prepare_range(self, data: FileRange, scratch: memoryview) -> Prepared | None:
+        """Finds the zeros in a chunk that a file near by holds; clusters whose first word tells are not read."""
+        if data.file.device != self.file.device or self.unit < _LEAST_PEEKED or len(data) % self.unit:
+            return None
+        nonzero = _first_words(data, self.unit)
+        for index in np.flatnonzero(~nonzero).tolist():
+            data.file.preadinto(data.offset + index * self.unit, scratch[: self.unit])
+            nonzero[index] = np.frombuffer(scratch[: self.unit], np.uint64).any()
+        return Prepared(data, nonzero)
 
     def put(self, start: int, chunk: Prepared) -> WriteJob | None:
         """Places a chunk; see `Sink.put`."""
@@ -168,9 +203,9 @@ class NewQcow2:
             bitmaps = (units[first:end] * weights).sum(axis=1, dtype=np.uint64)
         return self.builder.place_data(base + first, end - first, bitmaps)
 
-    def _write(self, writes: list[tuple[int, int, int]], data: memoryview) -> None:
+    def _write(self, writes: list[tuple[int, int, int]], data: Bytes) -> None:
         for host, first, end in writes:
-            self.file.pwrite(host, data[first:end])
+            put(self.file, host, data[first:end])
 
 
 class NewCompressedQcow2:
@@ -189,8 +224,13 @@ class NewCompressedQcow2:
         compressed = tuple(self._compress(data, index) if found else None for index, found in enumerate(nonzero))
         return Prepared(data, nonzero, compressed)
 
+    def prepare_range(self, data: FileRange, scratch: memoryview) -> Prepared | None:
+        """None: its chunks must be read."""
+        return None
+
     def put(self, start: int, chunk: Prepared) -> WriteJob | None:
         """Places a chunk; see `Sink.put`."""
+        assert isinstance(chunk.data, memoryview)
         size = self.cluster_size
         writes: list[tuple[int, bytes | memoryview]] = []
         for index, compressed in enumerate(chunk.compressed):
@@ -252,8 +292,13 @@ class ExistingImage:
         """Finds the zeros in a chunk."""
         return _prepare(data, self.unit)
 
+    def prepare_range(self, data: FileRange, scratch: memoryview) -> Prepared | None:
+        """None: its chunks must be read."""
+        return None
+
     def put(self, start: int, chunk: Prepared) -> WriteJob | None:
         """Places a chunk; see `Sink.put`."""
+        assert isinstance(chunk.data, memoryview)
         unit = self.unit or len(chunk.data)
         for first, end, nonzero in runs_of(chunk.nonzero):
             piece = chunk.data[first * unit : end * unit]

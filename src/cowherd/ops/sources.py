@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from cowherd import extents as ext
 from cowherd.extents import Extents
+from cowherd.formats.raw import Raw
 from cowherd.image.disk import Disk
+from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 
 
@@ -41,6 +43,20 @@ class Concatenation:
             self.disks[0].read_extents(known, start, buffer)
         else:
             self.readinto(start, buffer)
+
+    def in_one_piece(self, batch: Extents, start: int, end: int) -> FileRange | None:
+        """Returns where a file holds [start, end) as it is, one byte behind the other; None if none does.
+
+        `batch`, of `extents`, tells about the range. The holes of a raw file are part of such a piece, and read as zeros.
+        """
+        known = ext.clip(batch, start, end)
+        if len(self.disks) > 1 or not len(known) or int(known["length"].sum()) != end - start:
+            return None
+        depth, host = int(known["depth"][0]), int(known["host"][0])
+        together = (known["depth"] == depth) & (known["host"] - known["start"] == host - start)
+        layer = self.disks[0].layers[depth]
+        as_stored = together & (isinstance(layer, Raw) | (known["kind"] == ext.DATA))
+        return FileRange(layer.file, host, end - start, shares=False) if as_stored.all() and host != ext.NOWHERE else None
 
     def extents(self, *, depth: int | None = None) -> Iterator[Extents]:
         """Yields the extents of all disks as batches; `host` and `depth` are those within each disk."""
