@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest, ReadOnlyImage
+from cowherd.formats.qcow2 import cache
 from cowherd.image import disk as disk_module
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
@@ -272,3 +273,18 @@ def test_chains_of_several_formats(tmp_path: Path):
     for member in made.members:
         with open_disk(made[member.name], format=member.format) as disk:
             assert disk.read(0, disk.size) == made.content(member.name)
+
+
+def test_a_chain_keeps_no_more_tables_than_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    below = None
+    for number in range(20):
+        below = create_with_cowherd(tmp_path / str(number), Features(), 300 * KIB, backing=below)
+        with open_disk(below, format="qcow2", writable=True, backing=False) as disk:
+            disk.write(0, bytes([number]))
+    monkeypatch.setattr(cache, "CACHE_BYTES", 5 * 64 * KIB)
+    with open_disk(below, format="qcow2") as disk:
+        caches = {id(layer._tables.cache): layer._tables.cache for layer in disk.layers}
+        assert disk.read(0, 1) == bytes([19])
+        list(disk.extents())
+        assert len(caches) == 1
+        assert sum(len(one._tables) for one in caches.values()) == 5

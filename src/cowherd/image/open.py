@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, UnsupportedFeature
 from cowherd.formats import probe
 from cowherd.formats.layer import BackingReference, Layer
+from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
 from cowherd.image.backing import resolve
@@ -57,11 +58,20 @@ def open_disk(
         layers.append(_open_top(path, format, writable=writable, use=use))
         if backing:
             _open_backing_files(layers, use)
+        _share_cache(layers)
         return Disk(layers, writable=writable)
     except BaseException:
         for layer in layers:
             layer.close()
         raise
+
+
+def _share_cache(layers: list[Layer]) -> None:
+    """Gives the whole chain one cache, so that its memory does not grow with the number of images."""
+    cache = TableCache()
+    for layer in layers:
+        if isinstance(layer, Qcow2):
+            layer.share_cache(cache)
 
 
 def open_layer(path: str | os.PathLike[str], *, format: str | None = None, writable: bool = False) -> Layer:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.errors import ImageFormatError
-from cowherd.formats.qcow2 import layout, tables
+from cowherd.formats.qcow2 import cache, layout, tables
 from cowherd.formats.qcow2.entries import data_word
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.state import ImageState
@@ -189,17 +189,21 @@ def test_a_changed_table_shows_among_others_that_are_read_together(image: Path):
 
 def test_the_cache_keeps_no_more_than_it_may(image: Path, monkeypatch: pytest.MonkeyPatch):
     mapped(image, {}, list(range(L1)))
-    monkeypatch.setattr(tables, "CACHE_BYTES", 3 * CLUSTER)
+    monkeypatch.setattr(cache, "CACHE_BYTES", 3 * CLUSTER)
     found = opened(image)
     with found.file:
-        for index in range(L1):
+        read: list[int] = []
+        original = found._read
+        monkeypatch.setattr(found, "_read", lambda offset: read.append(offset) or original(offset))
+        for index in (*range(L1), *range(L1 - 1, -1, -1)):
             found.l2(index)
-        assert list(found._clean) == [found.l2_offset(index) for index in range(L1 - 3, L1)]
+        again = [found.l2_offset(index) for index in range(L1 - 4, -1, -1)]
+        assert read == [*(found.l2_offset(index) for index in range(L1)), *again]
 
 
 def test_threads_may_ask_for_extents_at_once(image: Path, monkeypatch: pytest.MonkeyPatch):
     picture = mapped(image, {at: data_word((5000 + at * 2) * CLUSTER) for at in range(L1 * ENTRIES)}, list(range(L1)))
-    monkeypatch.setattr(tables, "CACHE_BYTES", 2 * CLUSTER)
+    monkeypatch.setattr(cache, "CACHE_BYTES", 2 * CLUSTER)
     found = opened(image)
     wrong: list[int] = []
 

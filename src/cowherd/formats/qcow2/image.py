@@ -9,6 +9,7 @@ from cowherd.errors import ImageCorrupt, ImageFormatError, InvalidRequest, ReadO
 from cowherd.extents import Extents
 from cowherd.formats.layer import BackingReference, Below, ClosingLayer
 from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.compression import Codec, CodecError, codec
 from cowherd.formats.qcow2.entries import compressed_place, compressed_places, together
 from cowherd.formats.qcow2.header import Header, read_header
@@ -59,6 +60,10 @@ class Qcow2(ClosingLayer):
     def granularity(self) -> int:
         """Bytes of a subcluster, or of a cluster without extended L2 entries."""
         return self.header.subcluster_size
+
+    def share_cache(self, cache: TableCache) -> None:
+        """Keeps L2 tables in `cache` from now on, which other images may use too."""
+        self._tables.cache = cache
 
     def extents(self, start: int, length: int) -> Extents:
         """Returns a cover of [start, start+length); see `Layer.extents`."""

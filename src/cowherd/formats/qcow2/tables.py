@@ -5,8 +5,6 @@ Specification: section Cluster mapping.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +15,7 @@ from cowherd.errors import ImageFormatError
 from cowherd.extents import Extents
 from cowherd.formats.layer import ENDLESS
 from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.entries import Entries, EntryError, decode
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.state import ImageState
@@ -24,8 +23,6 @@ from cowherd.storage.hostfile import HostFile
 
 L1Table = NDArray[np.uint64]
 
-CACHE_BYTES = 32 << 20
-"""Memory for clean L2 tables; dirty ones come on top until the next flush."""
 _GROUP_CLUSTERS = 1 << 18
 """Clusters decoded at once: enough to keep numpy busy, few enough to keep the arrays in memory small."""
 _GROUP_CLUSTERS_EXTENDED = 1 << 14
@@ -51,13 +48,14 @@ class Tables:
     """
 
     def __init__(self, state: ImageState):
+        """Clean L2 tables are kept in `cache`, dirty ones come on top until the next flush."""
         self._state, self.file = state, state.file
         self.l1 = read_l1(self.file, self.header.l1_table_offset, self.header.l1_size)
         self._check_l1()
-        self._clean: OrderedDict[int, Entries] = OrderedDict()
+        self.cache = TableCache()
+        self._owner = object()
         self._dirty: dict[int, Entries] = {}
         self._dirty_l1: set[int] = set()
-        self._lock = threading.Lock()
 
     @property
     def header(self) -> Header:
@@ -118,17 +116,15 @@ class Tables:
     def writable_l2(self, index: int) -> Entries:
         """Returns the L2 table of `index` to be changed in place; it is written by the next flush. The image must own it."""
         offset = self.l2_offset(index)
-        with self._lock:
-            if offset not in self._dirty:
-                table = self._clean.pop(offset, None)
-                self._dirty[offset] = self._read(offset) if table is None else table.copy()
-            return self._dirty[offset]
+        if offset not in self._dirty:
+            table = self.cache.pop(self._key(offset))
+            self._dirty[offset] = self._read(offset) if table is None else table.copy()
+        return self._dirty[offset]
 
     def place_l2(self, index: int, offset: int, table: Entries) -> None:
         """Puts a new L2 table at `offset` under L1 entry `index`."""
-        with self._lock:
-            self._clean.pop(offset, None)
-            self._dirty[offset] = table
+        self.cache.pop(self._key(offset))
+        self._dirty[offset] = table
         self.set_l1(index, offset | layout.COPIED)
 
     def set_l1(self, index: int, word: int) -> None:
@@ -138,9 +134,8 @@ class Tables:
 
     def forget(self, offset: int) -> None:
         """Drops a table whose cluster is given back, written or not."""
-        with self._lock:
-            self._clean.pop(offset, None)
-            self._dirty.pop(offset, None)
+        self.cache.pop(self._key(offset))
+        self._dirty.pop(offset, None)
 
     @property
     def dirty_bytes(self) -> int:
@@ -161,10 +156,9 @@ class Tables:
         """Writes changed L2 tables to the file; the caller has made durable what they point to."""
         for offset, table in sorted(self._dirty.items(), key=lambda item: item[0]):
             self.file.pwrite(offset, table.astype(">u8").tobytes())
-        with self._lock:
-            for offset, table in self._dirty.items():
-                self._keep(offset, table)
-            self._dirty.clear()
+        for offset, table in self._dirty.items():
+            self.cache.put(self._key(offset), table)
+        self._dirty.clear()
 
     def write_l1(self) -> None:
         """Writes changed L1 entries, in the smallest run that holds them; the L2 tables that they point to are durable."""
@@ -243,27 +237,21 @@ class Tables:
         for begin, end in zip([0, *seams.tolist()], [*seams.tolist(), len(offsets)], strict=True):
             self.file.preadinto(int(offsets[begin]), raw[begin:end].reshape(-1).data)
         entries = raw.view(">u8").astype(np.uint64).reshape(last - first, -1, self._words)
-        with self._lock:
-            for row in np.flatnonzero(np.isin(offsets, list(self._dirty))) if self._dirty else ():
-                entries[row] = self._dirty[int(offsets[row])]
+        for row in np.flatnonzero(np.isin(offsets, list(self._dirty))) if self._dirty else ():
+            entries[row] = self._dirty[int(offsets[row])]
         return entries.reshape(-1, self._words)
 
     def _load(self, offset: int) -> Entries:
-        with self._lock:
-            table = self._dirty.get(offset)
-            if table is None and (table := self._clean.get(offset)) is not None:
-                self._clean.move_to_end(offset)
+        table = self._dirty.get(offset)
+        if table is None:
+            table = self.cache.get(self._key(offset))
         if table is None:
             table = self._read(offset)
-            with self._lock:
-                self._keep(offset, table)
+            self.cache.put(self._key(offset), table)
         return table
 
-    def _keep(self, offset: int, table: Entries) -> None:
-        self._clean[offset] = table
-        self._clean.move_to_end(offset)
-        while len(self._clean) * self.header.cluster_size > max(CACHE_BYTES, self.header.cluster_size):
-            self._clean.popitem(last=False)
+    def _key(self, offset: int) -> tuple[object, int]:
+        return self._owner, offset
 
     def _read(self, offset: int) -> Entries:
         data = self.file.pread(offset, self.header.cluster_size)
