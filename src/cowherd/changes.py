@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
-from cowherd.herd.gate import change_anyway, guard_commit, guard_delete, guard_rebase, guard_replace, guard_resize, guard_write
 from cowherd.live.holders import naming_holders
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 
@@ -40,6 +39,7 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
 
     Raises `BaseSealed` or `BaseInUse` where a writer would change what dependents read.
     """
+    from cowherd.herd.gate import change_anyway, guard_write
     from cowherd.image.open import open_disk
 
     if writable and break_dependents:
@@ -65,10 +65,7 @@ def create(
     """Makes an empty image, replacing a file that is there; see `cowherd.ops.create.create`. Returns the virtual size."""
     from cowherd.ops import create as job
 
-    if break_dependents:
-        change_anyway(path)
-    else:
-        guard_replace(path, herd=herd)
+    _ask_to_replace(path, herd, break_dependents=break_dependents)
     return job.create(path, size, format=format, options=options, backing=backing, backing_format=backing_format, unsafe=unsafe)
 
 
@@ -94,10 +91,7 @@ def convert(
     """Copies the content of images into another image; see `cowherd.ops.convert.convert`."""
     from cowherd.ops import convert as job
 
-    if break_dependents:
-        change_anyway(target)
-    else:
-        guard_replace(target, herd=herd)
+    _ask_to_replace(target, herd, break_dependents=break_dependents)
     job.convert(
         sources,
         target,
@@ -130,6 +124,7 @@ def commit(
 
     The overlay's binding to what the base held before is given up: it stands on the new content from then on.
     """
+    from cowherd.herd.gate import change_anyway, guard_commit
     from cowherd.herd.rebind import rebind
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
@@ -167,6 +162,7 @@ def rebase(
     the binding that is there, so that `verify` tells when the new base is not what the overlay was made on.
     """
     from cowherd.formats.layer import BackingReference
+    from cowherd.herd.gate import change_anyway, guard_rebase
     from cowherd.herd.rebind import rebind
     from cowherd.herd.sameness import bases_of_rebase
     from cowherd.ops import rebase as job
@@ -207,6 +203,7 @@ def resize(
     herd: Sequence[PathName] = (),
 ) -> None:
     """Changes an image's virtual size; see `cowherd.ops.resize.resize`."""
+    from cowherd.herd.gate import change_anyway, guard_resize
     from cowherd.ops import resize as job
 
     if break_dependents:
@@ -219,8 +216,22 @@ def resize(
 def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[PathName] = ()) -> None:
     """Deletes an image file. Raises `BaseSealed` or `BaseInUse` for what others stand on, `HostFileError`."""
     if not break_dependents:
+        from cowherd.herd.gate import guard_delete
+
         guard_delete(path, herd=herd)
     try:
         Path(path).unlink()
     except OSError as error:
         raise HostFileError(path, "delete", error) from error
+
+
+def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool) -> None:
+    """Asks the gate, which need not even be loaded for a file that is not there yet."""
+    if break_dependents:
+        from cowherd.herd.gate import change_anyway
+
+        change_anyway(path)
+    elif os.path.exists(path):
+        from cowherd.herd.gate import guard_replace
+
+        guard_replace(path, herd=herd)
