@@ -23,7 +23,7 @@ import pytest
 
 from cowherd.errors import CowherdError
 from tests.reliability.calls import interposed
-from tests.reliability.crash import crashes
+from tests.reliability.crash import crashes, durable
 from tests.reliability.faults import FAULTS, Counter, Fault, Injected
 from tests.reliability.jobs import JOBS, Job, Outcome
 from tests.reliability.scenes import Scene, staged
@@ -33,6 +33,7 @@ from tests.reliability.truth import (
     assert_fault_done_with,
     assert_interrupted_well,
     assert_recovers,
+    disks_in,
     names_in,
 )
 
@@ -68,6 +69,11 @@ def test_a_job_survives_power_cuts(scene: Scene, record_property):
                 pytest.fail(f"state {tried}, {crash.way} at {crash.events} of {len(scene.log)}: {untrue}\n{last}")
     record_property("states", tried)
     assert tried
+
+
+def test_what_a_job_has_done_outlives_a_power_cut_right_after_it(scene: Scene):
+    with scene.laid_out(durable(scene.expected.before, scene.nodes, scene.log)) as root:
+        assert disks_in(root, scene.expected.job.raw).shown == scene.expected.last.shown
 
 
 def test_a_job_survives_faults(scene: Scene, record_property):
