@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.errors import HostFileError, InvalidRequest, UnsupportedFeature
+from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.formats.qcow2 import create
+from cowherd.formats.qcow2.create import write_empty
 from cowherd.herd.binding import Binding, read_binding
 from cowherd.herd.clone import clone, stored_name
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import is_sealed
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import WRITE
 from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 
@@ -173,3 +177,22 @@ def test_a_clone_that_was_killed_at_any_point_can_be_made_again(base):
         overlay.unlink()
         number += 1
     assert number > 2
+
+
+def test_no_overlay_is_made_of_a_base_that_is_being_changed(base):
+    seal(base)
+    with HostFile.open(base, lock=WRITE), pytest.raises(ImageInUse):
+        clone(base, base.with_name("o.qcow2"))
+    assert not base.with_name("o.qcow2").exists()
+
+
+def test_a_base_does_not_change_while_an_overlay_of_it_is_made(base, monkeypatch):
+    seal(base)
+
+    def merging(*arguments):
+        with pytest.raises(ImageInUse):
+            HostFile.open(base, lock=WRITE)
+        return write_empty(*arguments)
+
+    monkeypatch.setattr(create, "write_empty", merging)
+    assert clone(base, base.with_name("o.qcow2")).binding

@@ -16,7 +16,7 @@ from cowherd.herd.clone import clone
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import survey
 from cowherd.herd.merging.journal import journal_path
-from cowherd.herd.merging.merge import MergeInterrupted, merge
+from cowherd.herd.merging.merge import MergeInterrupted, lock_for_writing, merge
 from cowherd.herd.merging.recover import FINISHED, recover
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
@@ -420,3 +420,19 @@ def test_any_merge_in_any_herd_harms_no_other_disk(tmp_path_factory, data):
     rows = verify(herd=[directory]) + verify(herd=[directory], full=True)
     assert [row for row in rows if not row.status.is_fine] == []
     assert_sound({name: path for name, path in herd.items() if path.exists()})
+
+
+def test_an_overlay_that_appears_after_the_plan_was_made_stops_the_merge(tmp_path, monkeypatch):
+    make_base(tmp_path / "base", noise(65536))
+    make_overlay(tmp_path / "o", "base")
+    write(tmp_path / "o", "write -P 7 0 4096")
+    locked = lock_for_writing
+
+    def late(*arguments):
+        make_overlay(tmp_path / "late", "base")
+        locked(*arguments)
+
+    monkeypatch.setattr("cowherd.herd.merging.merge.lock_for_writing", late)
+    with pytest.raises(ImageInUse):
+        merge(tmp_path / "o", strategy="preserve")
+    assert content(tmp_path / "late") == noise(65536)

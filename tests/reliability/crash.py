@@ -78,6 +78,11 @@ def _cut(log: Sequence[Event], moment: int, generator: random.Random) -> tuple[s
     return way, [kept.get(index, log[index]) for index in range(moment) if index in durable or index in kept]
 
 
+def durable(before: World, nodes: dict[int, Node], log: Sequence[Event]) -> World:
+    """The least that is there after all events."""
+    return replayed(before, nodes, [log[index] for index in sorted(durable_at(log, len(log)))])
+
+
 def durable_at(log: Sequence[Event], moment: int) -> set[int]:
     """The numbers of the changes before `moment` that a power cut there can't undo."""
     found: set[int] = set()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError
-from cowherd.storage.atomic import newcomer, replacement, sync_directory, write_atomically
+from cowherd.storage.atomic import make_name_lasting, newcomer, replacement, sync_directory, write_atomically
 
 
 def fail_in(monkeypatch: pytest.MonkeyPatch, function: str, code: int = errno.EIO) -> None:
@@ -155,3 +155,11 @@ def test_a_newcomer_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch
     with pytest.raises(HostFileError, match="No space left"):
         full()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_name_in_a_directory_that_may_not_be_read_is_left_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_in(monkeypatch, "open", errno.EACCES)
+    make_name_lasting(tmp_path / "file")
+    fail_in(monkeypatch, "open", errno.EIO)
+    with pytest.raises(HostFileError, match="flush the directory"):
+        make_name_lasting(tmp_path / "file")

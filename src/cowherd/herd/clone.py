@@ -21,7 +21,10 @@ from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status
 from cowherd.image.backing import has_protocol
+from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import newcomer
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ def clone(
 
     `base_format` is needed only for a base whose format nothing records and that must not be guessed.
     Raises `InvalidRequest` for a size smaller than the base's, `DriftFound` for a base that is not as its seal left it,
-    `HostFileError` if `overlay` is there already.
+    `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base.
     """
     target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
     if os.path.lexists(target):
@@ -66,19 +69,20 @@ def clone(
         raise InvalidRequest(
             f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
         )
-    lineage = survey_around(base, herd=herd)
-    image = lineage.find(base, base_format)
-    require_none(lineage, [image], "make an overlay of")
-    size = _checked_size(image, size)
-    sealed = None
-    if image.seal is None and seal_base:
-        sealed = seal(base, image_format=image.format, herd=herd, progress=progress)
-    record = record_of(image)
-    if record:
-        _require_as_sealed(lineage, image)
-    reference = BackingReference(stored_name(image.path, target), image.format)
-    binding = Binding.to(record) if record else None
-    _create(target, size, reference, binding)
+    with naming_holders(), HostFile.open(base, lock=READ):  # from here on until the overlay is there, nothing is merged into it
+        lineage = survey_around(base, herd=herd)
+        image = lineage.find(base, base_format)
+        require_none(lineage, [image], "make an overlay of")
+        size = _checked_size(image, size)
+        sealed = None
+        if image.seal is None and seal_base:
+            sealed = seal(base, image_format=image.format, herd=herd, progress=progress)
+        record = record_of(image)
+        if record:
+            _require_as_sealed(lineage, image)
+        reference = BackingReference(stored_name(image.path, target), image.format)
+        binding = Binding.to(record) if record else None
+        _create(target, size, reference, binding)
     return Cloned(target, image.path, reference, size, binding, sealed)
 
 

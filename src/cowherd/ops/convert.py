@@ -25,6 +25,7 @@ from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepa
 from cowherd.ops.sources import Concatenation
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage import locks
+from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.copying import Bytes, can_clone, clone_alignment, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
@@ -106,6 +107,7 @@ def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
     header = new_header(-(-size // SECTOR) * SECTOR, Qcow2Options.from_mapping(wanted.options))
     header.pack()  # refuses what does not fit while an old file of that name is still whole
     file = stack.enter_context(HostFile.create(wanted.path))
+    make_name_lasting(wanted.path)
     file.lock(locks.WRITE)
     if wanted.compress:
         return NewCompressedQcow2(file, header)

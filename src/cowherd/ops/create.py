@@ -15,6 +15,7 @@ from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
 from cowherd.image.backing import path_of
 from cowherd.image.open import open_disk
 from cowherd.storage import locks
+from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
@@ -95,6 +96,7 @@ def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, s
         if preallocation in ("falloc", "full") and size:
             file.preallocate(0, size)
         file.flush()
+    make_name_lasting(path)
 
 
 def _raw_preallocation(options: Mapping[str, str]) -> str:
@@ -124,6 +126,7 @@ def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: s
             write_empty(file, header)
         else:
             _preallocate(file, header, preallocation)
+    make_name_lasting(path)
 
 
 def _preallocate(file: HostFile, header: Header, preallocation: str) -> None:

@@ -113,6 +113,15 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
             raise HostFileError(directory, "flush the directory", error) from error
 
 
+def make_name_lasting(path: str | os.PathLike[str]) -> None:
+    """Makes the name of a new file durable, where its directory may be opened. Raises `HostFileError`."""
+    try:
+        sync_directory(Path(path).parent)
+    except HostFileError as error:
+        if error.errno != errno.EACCES:  # a directory may be written to and not read
+            raise
+
+
 def _mode_of(path: Path) -> int | None:
     try:
         info = os.lstat(path)

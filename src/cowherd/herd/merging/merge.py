@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.errors import BaseSealed, CowherdError, InvalidRequest, UnsupportedFeature
+from cowherd.errors import BaseSealed, CowherdError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
@@ -117,6 +117,7 @@ def merge(
             return Merged(plan, done=False)
         plan.check_space()
         lock_for_writing(held, lineage, plan)
+        _require_nobody_new(lineage, plan)
         return Merged(plan, True, _carry_out(held, lineage, plan, progress))
 
 
@@ -169,6 +170,14 @@ def lock_for_writing(held: Holding, lineage: Lineage, plan: MergePlan) -> None:
     held.lock([plan.overlay], WRITE)
     if plan.keep == NOTHING:
         held.lock(lineage.children(plan.overlay), WRITE)
+
+
+def _require_nobody_new(lineage: Lineage, plan: MergePlan) -> None:
+    """Raises `ImageInUse` if an overlay was made since the plan was: it would not be kept from the change."""
+    now = survey_again(lineage)
+    for image in (plan.base, plan.overlay):
+        if {child.key for child in now.children(now.find(image.path))} != {child.key for child in lineage.children(image)}:
+            raise ImageInUse(image.path, "write", shared=True)
 
 
 def _require_possible(lineage: Lineage, plan: MergePlan) -> None:

@@ -1,0 +1,198 @@
+"""Whatever interrupts a job, on whichever call, no disk is lost and the job can be done again.
+
+* A power cut or a kill at any moment leaves every disk old or new. By default a few states are tried for each job;
+  COWHERD_CRASH_STATES=400 tries about that many of each.
+* Whatever call to the host fails, the job ends with one clear error and harms nothing. By default a few calls of each job fail,
+  each in a way drawn by lot. COWHERD_FAULTS=100 tries so many for each job, and COWHERD_FAULTS=all makes every call of every
+  job fail in every way that it can.
+* Processes are killed (SIGKILL) at random moments on the real file system: by default one for each job, and with
+  COWHERD_KILLS=10000 that many in all.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cowherd.errors import CowherdError
+from tests.reliability.calls import interposed
+from tests.reliability.crash import crashes, durable
+from tests.reliability.faults import FAULTS, Counter, Fault, Injected
+from tests.reliability.jobs import JOBS, Job, Outcome
+from tests.reliability.scenes import Scene, staged
+from tests.reliability.truth import (
+    TRASH,
+    Untrue,
+    assert_fault_done_with,
+    assert_interrupted_well,
+    assert_recovers,
+    disks_in,
+    names_in,
+)
+
+pytestmark = pytest.mark.qemu
+
+STATES = int(os.environ.get("COWHERD_CRASH_STATES", "3"))
+FAULTS_TRIED = os.environ.get("COWHERD_FAULTS", "3")
+KILLS = -(-int(os.environ.get("COWHERD_KILLS", len(JOBS))) // len(JOBS))
+
+CODES = (0, 1, 2, 3, 4)
+DISTURBED = ("shrunk", "replaced")
+"""After these, nothing is as it was through no fault of the job, and all that is asked is a clear end."""
+_DONE, _FAILED = 0, 1
+
+
+@pytest.fixture(scope="module", params=JOBS, ids=str)
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A job, done once and recorded."""
+    with staged(request.param, tmp_path_factory.mktemp("job") / "herd") as found:
+        yield found
+
+
+def test_a_job_survives_power_cuts(scene: Scene, record_property):
+    generator = random.Random(f"{scene.expected.job} {STATES}")
+    tried = 0
+    for tried, crash in enumerate(crashes(scene.expected.before, scene.nodes, scene.log, generator, STATES), 1):
+        with scene.laid_out(crash.world) as root:
+            try:
+                assert_interrupted_well(scene.expected, root)
+                assert_recovers(scene.expected, root)
+            except Untrue as untrue:
+                last = "\n".join(str(event)[:200] for event in scene.log[max(0, crash.events - 12) : crash.events])
+                pytest.fail(f"state {tried}, {crash.way} at {crash.events} of {len(scene.log)}: {untrue}\n{last}")
+    record_property("states", tried)
+    assert tried
+
+
+def test_what_a_job_has_done_outlives_a_power_cut_right_after_it(scene: Scene):
+    with scene.laid_out(durable(scene.expected.before, scene.nodes, scene.log)) as root:
+        assert disks_in(root, scene.expected.job.raw).shown == scene.expected.last.shown
+
+
+def test_a_job_survives_faults(scene: Scene, record_property):
+    chosen = _chosen(scene)
+    for fault, number in chosen:
+        with scene.laid_out(scene.expected.before) as root:
+            injected = Injected(root, fault, number)
+            try:
+                _assert_ends_well(scene, root, injected)
+            except Untrue as untrue:
+                pytest.fail(f"{fault.name} at {number} ({injected.struck}): {untrue}")
+    record_property("faults", len(chosen))
+    assert chosen
+
+
+def test_a_job_survives_being_killed(scene: Scene, record_property):
+    job = scene.expected.job
+    generator = random.Random(f"{job} {KILLS}")
+    with scene.laid_out(scene.expected.before) as root:
+        lasts = _seconds_until(job, root, None)[0]
+    killed = 0
+    for number in range(KILLS):
+        with scene.laid_out(scene.expected.before) as root:
+            moment = generator.uniform(0, lasts)
+            lasted, died = _seconds_until(job, root, moment)
+            lasts = lasts if died else 0.9 * lasts + 0.1 * lasted
+            killed += died
+            try:
+                assert_interrupted_well(scene.expected, root)
+                assert_recovers(scene.expected, root)
+            except Untrue as untrue:
+                pytest.fail(f"kill {number} after {moment:.4f} s: {untrue}")
+    record_property("killed", killed)
+    assert lasts > 0
+
+
+def _chosen(scene: Scene) -> list[tuple[Fault, int]]:
+    """The faults to inject: each a kind, and the number of the call among those that it concerns."""
+    with scene.laid_out(scene.expected.before) as root:
+        counter = Counter(root)
+        with interposed(counter.handle):
+            scene.expected.job.run(root)
+    by_kind = [[(fault, number) for number in range(sum(call in fault.calls for call in counter.seen))] for fault in FAULTS]
+    if FAULTS_TRIED == "all":
+        return [one for kind in by_kind for one in kind]
+    generator = random.Random(str(scene.expected.job))
+    kinds = [kind for kind in by_kind if kind]
+    return list(dict.fromkeys(generator.choice(generator.choice(kinds)) for _ in range(int(FAULTS_TRIED))))
+
+
+def _assert_ends_well(scene: Scene, root: Path, injected: Injected) -> None:
+    open_before, names_before = _descriptors(), names_in(root)
+    with interposed(injected.handle):
+        outcome = _run(scene.expected.job, root)
+    gc.collect()
+    if left := _descriptors() - open_before:
+        raise Untrue(f"left open: {left}")
+    _assert_clear(scene, outcome)
+    if injected.fault.name in DISTURBED:
+        return
+    assert_fault_done_with(scene.expected, root, outcome)
+    can_tidy = not injected.fault.lasting and not injected.struck.startswith(("unlink", "rmdir", "open", "fsync", "rename"))
+    left_over = {name for name in names_in(root) - names_before - scene.expected.names if TRASH not in name}
+    if can_tidy and any(".cowherd-" in name for name in left_over):
+        raise Untrue(f"left over: {sorted(left_over)}")
+    assert_recovers(scene.expected, root)
+
+
+def _run(job: Job, root: Path) -> Outcome:
+    try:
+        return job.run(root)
+    except CowherdError as error:
+        if job.command[0] != "writes":
+            raise
+        return Outcome(error.exit_code, "", f"cowherd: {error}")
+
+
+def _assert_clear(scene: Scene, outcome: Outcome) -> None:
+    if outcome.code not in CODES:
+        raise Untrue(f"exit code {outcome.code}")
+    if outcome.code not in (0, scene.expected.code) and not (outcome.err + outcome.out).strip():
+        raise Untrue(f"exit code {outcome.code} without a word")
+    if "Traceback" in outcome.err or "Error(" in outcome.err:
+        raise Untrue(f"it is no clear error: {outcome.err}")
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+        except OSError:
+            continue  # that of the listing itself
+    return {one for one in found if "/proc/" not in one and "pipe" not in one and "anon_inode" not in one}
+
+
+def _seconds_until(job: Job, root: Path, moment: float | None) -> tuple[float, bool]:
+    """Does the job in a process of its own, which is killed after `moment` seconds; how long it lasted, and whether it died."""
+    ready, go = os.pipe(), os.pipe()
+    process = os.fork()
+    if not process:
+        code = _FAILED
+        try:
+            os.write(ready[1], b"r")
+            os.read(go[0], 1)
+            job.run(root)
+            code = _DONE
+        finally:
+            os._exit(code)
+    os.read(ready[0], 1)
+    begun = time.monotonic()
+    os.write(go[1], b"g")
+    if moment is not None:
+        time.sleep(moment)
+        os.kill(process, signal.SIGKILL)
+    status = os.waitpid(process, 0)[1]
+    lasted = time.monotonic() - begun
+    for fd in (*ready, *go):
+        os.close(fd)
+    died = os.WIFSIGNALED(status)
+    assert died or status == _DONE, "it failed"
+    return lasted, died
