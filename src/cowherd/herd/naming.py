@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from cowherd.formats.layer import BackingReference
-from cowherd.herd.clone import stored_name
+from cowherd.herd.clone import move_together, stored_name
 from cowherd.herd.condition import record_of
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import unprotected
@@ -22,13 +22,21 @@ def name_for(overlay: Image, base: Path) -> str:
     return stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real)
 
 
-def breaks_when_moved(image: Image, base: Image) -> bool:
-    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base."""
+def real_directory(image: Image) -> str:
+    """Returns the directory of the file that an image's name leads to."""
+    return os.path.dirname(os.path.realpath(image.filename))
+
+
+def breaks_when_moved(image: Image, base: Image, base_directory: str | None = None) -> bool:
+    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base.
+
+    `base_directory` is the base's `real_directory`, for who knows it.
+    """
     assert image.backing is not None
     name = image.backing.name
     if has_protocol(name):
         return not os.path.isabs(resolve(image.path, image.backing).name)
-    return not os.path.isabs(name) and os.path.isabs(stored_name(Path(os.path.realpath(base.path)), image.path))
+    return not os.path.isabs(name) and not move_together(os.path.dirname(image.filename), base_directory or real_directory(base))
 
 
 def write_reference(overlay: Image, reference: BackingReference) -> None:

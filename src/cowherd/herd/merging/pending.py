@@ -33,8 +33,9 @@ class MergePending(CowherdError):
 class Pending:
     """The journals that lie beside the images of a herd, and which image each concerns."""
 
-    def __init__(self, lineage: Lineage):
-        self.journals = tuple(seen for path in _journals_near(lineage) if (seen := look_at(path)))
+    def __init__(self, lineage: Lineage, *, as_scanned: bool = False):
+        """Looks for journals; with `as_scanned` those count that were there when the herd was looked at."""
+        self.journals = tuple(seen for path in _journals_near(lineage, as_scanned=as_scanned) if (seen := look_at(path)))
         self._concerned: dict[Key, Seen] = {}
         for seen in self.journals:
             for path in _named_in(seen):
@@ -79,23 +80,33 @@ def journals_in(directory: str | os.PathLike[str]) -> list[Path]:
     return [path for path in named if is_journal(path)]
 
 
-def _journals_near(lineage: Lineage) -> list[Path]:
+def _journals_near(lineage: Lineage, *, as_scanned: bool) -> list[Path]:
     """Looks in every directory in which an image lies, also where a link led there from outside of the herd.
 
     In a directory that may be entered and not be listed, journals of merges into the images that are known are found by name.
     """
+    real: dict[str, str] = {}
     images: dict[str, list[Image]] = {}
     for image in lineage.images.values():
-        images.setdefault(os.path.realpath(image.path.parent), []).append(image)
+        directory = os.path.dirname(image.filename)
+        if directory not in real:
+            real[directory] = directory if lineage.was_listed(directory) else os.path.realpath(directory)
+        images.setdefault(real[directory], []).append(image)
     found: list[Path] = []
     for directory, there in sorted(images.items()):
-        try:
-            found += journals_in(directory)
-        except HostFileError as error:
-            if error.errno != errno.EACCES:
-                raise
-            found += [path for path in map(journal_path, (image.path for image in there)) if path.exists()]
-    return found
+        if not (as_scanned and lineage.was_listed(directory)):
+            found += _journals_in(directory, there)
+    met = [path for path in map(Path, lineage.journals) if os.fspath(path.parent) in images] if as_scanned else []
+    return sorted([*found, *(path for path in met if os.path.lexists(path) and is_journal(path))])
+
+
+def _journals_in(directory: str, images: list[Image]) -> list[Path]:
+    try:
+        return journals_in(directory)
+    except HostFileError as error:
+        if error.errno != errno.EACCES:
+            raise
+        return [path for path in map(journal_path, (image.path for image in images)) if path.exists()]
 
 
 def _named_in(seen: Seen) -> tuple[Path, ...]:
