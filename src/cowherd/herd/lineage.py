@@ -100,6 +100,9 @@ class Lineage:
         try:
             reference = resolve(name, backing)
             path = os.path.abspath(reference.name)
+            met = self._found.met.get(path)
+            if met and reference.format == self._found.images[met].format:
+                return Lead(path, met)
             os.stat(path)
             target = self._found.add(Path(path), reference.format or _probed(Path(path)))
         except OSError as error:
@@ -122,7 +125,8 @@ class Lineage:
 
     def leads_astray(self, image: Image) -> bool:
         """Whether an overlay that has a base does not find it under every one of its names."""
-        return any(lead.target != self._parents[image.key] for lead in self._leads[image.key])
+        leads = self._leads[image.key]
+        return len(leads) > 1 and any(lead.target != self._parents[image.key] for lead in leads)
 
     def named_paths(self) -> set[str]:
         """Returns the paths that overlays name as their bases."""

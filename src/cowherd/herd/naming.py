@@ -22,21 +22,14 @@ def name_for(overlay: Image, base: Path) -> str:
     return stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real)
 
 
-def real_directory(image: Image) -> str:
-    """Returns the directory of the file that an image's name leads to."""
-    return os.path.dirname(os.path.realpath(image.filename))
-
-
-def breaks_when_moved(image: Image, base: Image, base_directory: str | None = None) -> bool:
-    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base.
-
-    `base_directory` is the base's `real_directory`, for who knows it.
-    """
+def breaks_when_moved(image: Image, base: Image) -> bool:
+    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base."""
     assert image.backing is not None
     name = image.backing.name
     if has_protocol(name):
         return not os.path.isabs(resolve(image.path, image.backing).name)
-    return not os.path.isabs(name) and not move_together(os.path.dirname(image.filename), base_directory or real_directory(base))
+    real = os.path.dirname(os.path.realpath(base.filename))
+    return not os.path.isabs(name) and not move_together(os.path.dirname(image.filename), real)
 
 
 def write_reference(overlay: Image, reference: BackingReference) -> None:

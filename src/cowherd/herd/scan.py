@@ -83,8 +83,9 @@ class Found:
     `directories` says of each how many levels below it belong to it, None for all. `unreadable` are files that could not be
     looked at, `orphans` are images that are gone while their seals are there. `records` are those of the seals that can't have
     changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, and `strays` the
-    images that have names of which `sealed` says nothing. `listed` are the directories looked through,
-    `journals` files in them that have the names of merges' journals. `catalog` is the catalog's file, None if none was used.
+    images that have names of which `sealed` says nothing. `listed` are the directories looked through, `met` the names of images
+    in them, `journals` files in them that are called as merges' journals are. `catalog` is the catalog's file, None if none was
+    used.
     """
 
     directories: Mapping[str, int | None] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class Found:
     sealed: set[str] = field(default_factory=set)
     strays: set[Key] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
+    met: dict[str, Key] = field(default_factory=dict)
     journals: list[str] = field(default_factory=list)
     catalog: Path | None = None
 
@@ -122,7 +124,7 @@ class Found:
 
     def take(self, filename: str, info: os.stat_result, head: Head) -> None:
         """Adds a qcow2 image that lies in the directories. Of several names the first one decides how a problem is told."""
-        key = (info.st_dev, info.st_ino)
+        key = self.met[filename] = (info.st_dev, info.st_ino)
         known = self.images.get(key)
         if known is None:
             self.images[key] = Image(key, (filename,), "qcow2", head[0], info.st_blocks * 512, *head[1:])
@@ -185,7 +187,8 @@ class _Scan:
         return self.seals
 
     def _through(self, listing: Listing, rows: Mapping[str, bytes] | None) -> None:
-        directory, unpack = listing.directory, self.catalog.unpack
+        directory, unpack, take = listing.directory, self.catalog.unpack, self.found.take
+        prefix = os.path.join(directory, "")
         self.found.listed.add(directory)
         for file in listing.files:
             if file.name.endswith(JOURNAL_SUFFIX):
@@ -195,6 +198,8 @@ class _Scan:
             content = unpack(rows.get(file.name), identity_of(file.info)) if rows else UNKNOWN
             if isinstance(content, Unknown):
                 self.missed.append(_Missed(directory, file, rows is not None))
+            elif isinstance(content, Head) and not file.is_link:
+                take(prefix + file.name, file.info, content)
             else:
                 self._met(directory, file, content, settled=True)
 

@@ -82,6 +82,7 @@ class Checker:
     ):
         self.full, self.refresh_seals, self.trusted, self.progress = full, refresh_seals, trusted, progress
         self._conditions: dict[Key, Condition] = {}
+        self._of_overlays: dict[tuple[Key, bytes | None], Condition] = {}
         self._changed: dict[Key, int] = {}
         self._contents: dict[Key, bytes | None] = {}
         self._pending: Pending | None = None
@@ -105,10 +106,23 @@ class Checker:
         """Returns the status of `image`, and the reason where it is not plain."""
         found = self._conditions.get(image.key)
         if found is None:
-            found = self._conditions[image.key] = self._find(lineage, image)
+            base = lineage.parent(image)
+            alike = base and self._stands_alike(lineage, image)
+            if base and alike:
+                digest = image.binding.content_digest if image.binding else None
+                found = self._of_overlays.get((base.key, digest)) or self._find(lineage, image)
+                self._of_overlays[base.key, digest] = found
+            else:
+                found = self._find(lineage, image)
+            self._conditions[image.key] = found
         return found
 
-    def _merges(self, lineage: Lineage) -> Pending:
+    def _stands_alike(self, lineage: Lineage, image: Image) -> bool:
+        """Whether there is no more to an overlay than what it stands on, so that all such are in one condition."""
+        return not (image.problem or self.trusted or lineage.seal(image) or self.merges(lineage).journals)
+
+    def merges(self, lineage: Lineage) -> Pending:
+        """Returns the merges that ran or were interrupted when the herd was looked at."""
         if self._pending is None:
             self._pending = Pending(lineage, as_scanned=True)
         return self._pending
@@ -119,7 +133,7 @@ class Checker:
             return Condition(Status.MISSING_BASE, f"{printable(broken.path or broken.name)}: {broken.problem}")
         if lineage.in_loop(image):
             return Condition(Status.MISSING_BASE, "its chain is a loop")
-        seen = self._merges(lineage).concerning(image)
+        seen = self.merges(lineage).concerning(image)
         if seen:
             return Condition(Status.TOUCHED if seen.running else Status.MERGE_INTERRUPTED, describe(seen))
         untrusted = self._of_signature(lineage, image) if self.trusted else None

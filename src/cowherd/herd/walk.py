@@ -70,7 +70,7 @@ def _listed(directory: str, files: list[File], unreadable: list[Path]) -> list[o
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry)
-            elif _is_file(entry):
+            elif entry.is_file(follow_symlinks=False) or _is_link_to_file(entry):
                 name = entry.name
                 if name.startswith(TEMPORARY_PREFIX) or (name.endswith(SHADOW_SUFFIX) and _is_shadow(entry.path)):
                     continue
@@ -88,9 +88,9 @@ def _device_of(entry: os.DirEntry[str]) -> int | None:
         return None  # gone since it was listed
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _is_link_to_file(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_file()
+        return entry.is_symlink() and entry.is_file()
     except OSError:
         return False  # a loop of symbolic links
 

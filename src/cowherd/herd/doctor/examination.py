@@ -9,7 +9,7 @@ from functools import cached_property
 
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.merging.pending import Pending
-from cowherd.herd.naming import breaks_when_moved, real_directory
+from cowherd.herd.naming import breaks_when_moved
 from cowherd.herd.scan import Image, Key
 from cowherd.herd.verify import Checker
 from cowherd.live.holders import Holder, writers, writers_of_files
@@ -49,18 +49,21 @@ class Examination:
     @cached_property
     def merges(self) -> Pending:
         """The merges that run or were interrupted."""
-        return Pending(self.lineage, as_scanned=True)
+        return self.checker.merges(self.lineage)
 
     @cached_property
-    def _real_directories(self) -> dict[str, str]:
+    def _fragile(self) -> dict[tuple[str, str, str], bool]:
         return {}
 
     def breaks_when_moved(self, image: Image, base: Image) -> bool:
-        """As `naming.breaks_when_moved`, without looking at a base anew for each of its overlays."""
-        real = self._real_directories.get(base.filename)
-        if real is None:
-            real = self._real_directories[base.filename] = real_directory(base)
-        return breaks_when_moved(image, base, real)
+        """As `naming.breaks_when_moved`, found out once for all overlays in one directory that name a base alike."""
+        assert image.backing is not None
+        filename = image.filenames[0]
+        place = filename[: filename.rindex("/")], image.backing.name, base.filenames[0]
+        known = self._fragile.get(place)
+        if known is None:
+            known = self._fragile[place] = breaks_when_moved(image, base)
+        return known
 
     def command(self, *words: str | os.PathLike[str], herd: bool = True) -> tuple[str, ...]:
         """Returns a command as words; with `herd` it looks for relatives where this examination did."""
