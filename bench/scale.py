@@ -23,13 +23,14 @@ class Scale:
     depths: tuple[int, int]
     herd: int
     overlays: int
+    many: int
     requests: int
 
     def fill(self, title: str) -> str:
         """`title` with the sizes of this scale where it has names in braces."""
         sizes = {name: size(getattr(self, name)) for name in ("image", "small", "overlay", "mapped")}
-        counts = {"shallow": self.depths[0], "deep": self.depths[1], "herd": f"{self.herd:,}", "overlays": self.overlays}
-        return title.format(**sizes, **counts, requests=f"{self.requests:,}")
+        counts = {name: f"{getattr(self, name):,}" for name in ("herd", "overlays", "many", "requests")}
+        return title.format(**sizes, **counts, shallow=self.depths[0], deep=self.depths[1])
 
 
 def scale(factor: float = 1.0) -> Scale:
@@ -43,6 +44,7 @@ def scale(factor: float = 1.0) -> Scale:
         mapped=_rounded(TIB * factor),
         depths=(50, 400) if tenth == 1 else (10, 80),
         herd=1000 // tenth,
+        many=100_000 // tenth,
         overlays=100 // tenth,
         requests=50_000 // tenth,
     )

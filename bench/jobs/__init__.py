@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.job import Job
-from bench.jobs import api, chains, changes, compare, convert, herd, tables
+from bench.jobs import api, catalog, chains, changes, compare, convert, herd, tables
 
 JOBS: tuple[Job, ...] = (
     *convert.JOBS,
@@ -12,5 +12,6 @@ JOBS: tuple[Job, ...] = (
     *compare.JOBS,
     *tables.JOBS,
     *herd.JOBS,
+    *catalog.JOBS,
     *api.JOBS,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 INT64_MAX = 2**63 - 1
@@ -60,6 +61,7 @@ def _parse_decimal(body: str) -> int:
     return (2 * value + scale) // (2 * scale)
 
 
+@functools.lru_cache(maxsize=4096)
 def human_size(size: int) -> str:
     """Returns `size` bytes with three significant digits and a binary unit, as in "1.5 GiB"."""
     exponent = max(math.frexp(size / (1000 / 1024))[1] - 1, 0) // 10

@@ -10,15 +10,36 @@ from typing import Any
 def printable(name: str | bytes | os.PathLike[Any]) -> str:
     r"""Returns `name` with control characters, terminal escapes and undecodable bytes written as \xNN or \uNNNN."""
     text = os.fsdecode(name)
+    if text.isprintable():
+        return text
     return "".join(ch if ch.isprintable() else _escaped(ch) for ch in text)
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """Returns a path, escaped, and relative to the current directory if it lies under it."""
+def shown(path: str | os.PathLike[str], here: str | None = None) -> str:
+    """Returns a path, escaped, and relative to the current directory if it lies under it.
+
+    `here` is `current_directory()`, for who shows many paths.
+    """
+    name = os.fspath(path)
+    if os.path.normpath(name) != name:
+        name = os.fspath(Path(name))
+    here = current_directory() if here is None else here
+    if name == here:
+        return "."
+    return printable(name.removeprefix(here if here == "/" else f"{here}/") if here else name)
+
+
+def current_directory() -> str:
+    """Returns the path of the current directory, nothing if it is there no more."""
     try:
-        return printable(Path(path).relative_to(os.getcwd()))
-    except (ValueError, OSError):  # it lies elsewhere, or there is no current directory any more
-        return printable(path)
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def path_order(path: str) -> str:
+    """Returns what paths are sorted by, as `Path` sorts them: a directory's names before those of its neighbour "dir.old"."""
+    return path.replace("/", "\0")
 
 
 def _escaped(character: str) -> str:

@@ -38,7 +38,7 @@ RATIOS = {
     "verify-full": 1.1,
     "impact": 0.02,
 }
-WITHOUT_RATIO = {"info", "random-read", "random-write"}
+WITHOUT_RATIO = {"info", "random-read", "random-write", "tree-many", "doctor-many", "dependents-many", "tree-many-rescan"}
 
 
 def test_every_job_has_the_target_that_was_agreed_on():

@@ -191,7 +191,7 @@ def test_killed_before_any_change_every_overlay_reads_the_same_and_the_move_goes
         assert not source.exists()
         assert contents(herd) == before
         lineage = survey([herd])
-        assert [link for links in lineage.links.values() for link in links if link.target is None] == []
+        assert [link for image in lineage.images.values() for link in lineage.links(image) if link.target is None] == []
         move(target, source, herd=[herd])
         number += 1
     assert number > 8

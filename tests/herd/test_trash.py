@@ -7,10 +7,10 @@ import pytest
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.clone import clone
 from cowherd.herd.lineage import survey
-from cowherd.herd.scan import TRASH
 from cowherd.herd.seal import seal
 from cowherd.herd.trash import empty_trash, purge, restore, trash, trashed
 from cowherd.herd.verify import verify
+from cowherd.herd.walk import TRASH
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection

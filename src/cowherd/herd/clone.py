@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,11 +92,15 @@ def stored_name(base: Path, overlay: Path) -> str:
 
     That is where one's directory holds the other's, or both directories lie side by side; from elsewhere the path is absolute.
     """
-    name = os.path.relpath(base, overlay.parent) if _together(overlay.parent, base.parent) else os.fspath(base)
+    together = move_together(os.fspath(overlay.parent), os.fspath(base.parent))
+    name = os.path.relpath(base, overlay.parent) if together else os.fspath(base)
     return f"./{name}" if has_protocol(name) else name
 
 
-def _together(here: Path, there: Path) -> bool:
+@functools.lru_cache(maxsize=1024)
+def move_together(overlay_directory: str, base_directory: str) -> bool:
+    """Returns whether two directories are one, lie side by side, or one holds the other, apart from the root directory."""
+    here, there = Path(overlay_directory), Path(base_directory)
     if here == there:
         return True
     tree = next(

@@ -31,7 +31,8 @@ from cowherd.herd.digest import (
 )
 from cowherd.herd.faults import ContentChanging, DonorMissing
 from cowherd.herd.lineage import Lineage
-from cowherd.herd.scan import Image, files_under
+from cowherd.herd.scan import Image
+from cowherd.herd.walk import files_under
 from cowherd.image.open import open_disk
 from cowherd.live.holders import descriptors_of
 

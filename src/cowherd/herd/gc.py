@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError
 from cowherd.herd.lineage import Lineage, survey
-from cowherd.herd.scan import TRASH
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, seal_path
 from cowherd.herd.trashbox import entries, remains, trash_directories
+from cowherd.herd.walk import TRASH
 from cowherd.live.holders import writers
 
 PathName = str | os.PathLike[str]
@@ -74,7 +74,7 @@ def clean(found: Sequence[Garbage]) -> list[Garbage]:
 
 
 def _leftovers(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
-    awaited = {os.path.realpath(link.path) for links in lineage.links.values() for link in links if link.path}
+    awaited = set(map(os.path.realpath, lineage.named_paths())) if lineage.orphans else set()
     for image in lineage.orphans:
         if os.path.realpath(image) in awaited:
             continue  # it says what the lost base of an overlay held, and so helps to find that
@@ -142,16 +142,17 @@ def _trashed(places: Sequence[str]) -> Iterator[Garbage]:
 def _orphans(lineage: Lineage) -> Iterator[Garbage]:
     for image in lineage.images.values():
         broken = lineage.broken(image)
-        if broken and not lineage.children(image):
+        if broken and not lineage.has_children(image):
             detail = "an overlay whose base is gone; 'cowherd doctor' says whether it can be found"
             yield Garbage(Sort.ORPHAN, image.path, detail, image.disk_size, _delete(lineage, image.path))
 
 
 def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
     for image in lineage.images.values():
-        if image.seal and not lineage.children(image) and not lineage.broken(image):
+        seal = lineage.seal(image)
+        if seal and not lineage.has_children(image) and not lineage.broken(image):
             shadow = _disk_size(image.path.with_name(image.path.name + SHADOW_SUFFIX))
-            freed = max(image.disk_size, shadow) + _disk_size(image.seal)
+            freed = max(image.disk_size, shadow) + _disk_size(seal)
             detail = "sealed, and no overlay stands on it here"
             yield Garbage(Sort.UNUSED_BASE, image.path, detail, freed, _delete(lineage, image.path))
 

@@ -109,7 +109,7 @@ def _device(directory: Path) -> int:
 
 
 def _names(lineage: Lineage, overlay: Image, file: Path) -> bool:
-    return any(link.path is not None and Path(os.path.realpath(link.path)) == file for link in lineage.links[overlay.key])
+    return any(link.path is not None and Path(os.path.realpath(link.path)) == file for link in lineage.links(overlay))
 
 
 def _require_free(plan: Move) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from cowherd.formats.layer import BackingReference
-from cowherd.herd.clone import stored_name
+from cowherd.herd.clone import move_together, stored_name
 from cowherd.herd.condition import record_of
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import unprotected
@@ -28,7 +28,8 @@ def breaks_when_moved(image: Image, base: Image) -> bool:
     name = image.backing.name
     if has_protocol(name):
         return not os.path.isabs(resolve(image.path, image.backing).name)
-    return not os.path.isabs(name) and os.path.isabs(stored_name(Path(os.path.realpath(base.path)), image.path))
+    real = os.path.dirname(os.path.realpath(base.filename))
+    return not os.path.isabs(name) and not move_together(os.path.dirname(image.filename), real)
 
 
 def write_reference(overlay: Image, reference: BackingReference) -> None:

@@ -47,7 +47,7 @@ def rebuild(
     path = Path(os.path.realpath(base))
     record, sealed = read_digests(seal_path(path))
     lineage = survey(herd, [path.parent])
-    gone = Image(key=(0, 0), names=(path,), format=record.format, size=None, disk_size=0)
+    gone = Image(key=(0, 0), filenames=(os.fspath(path),), format=record.format, size=None, disk_size=0)
     located = locate(gone, sealed, expand(sealed.runs), lineage, [Path(donor) for donor in donors])
     ranges = to_bytes(sealed.runs, sealed.size)
     amount = extents.total(ranges)

@@ -20,10 +20,11 @@ from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.lineage import Lineage, Link, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
-from cowherd.herd.scan import Image, Key, files_under
+from cowherd.herd.scan import Image, Key
 from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
+from cowherd.herd.walk import files_under
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 
@@ -107,7 +108,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
         if not dry_run:
             _write(lineage, overlay, reference)
             if by_content:
-                _bring_seal(survey_again(lineage), lineage.links[overlay.key][0], base, search)
+                _bring_seal(survey_again(lineage), lineage.links(overlay)[0], base, search)
         return Relinked(overlay.path, base.path, reference.name, by_content)
     except CowherdError as error:
         return Relinked(overlay.path, problem=error)
@@ -115,7 +116,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
 
 def _changes(lineage: Lineage, overlay: Image, base: Image, reference: BackingReference) -> bool:
     """Whether a sound link is to be rewritten: it leads to the base only from one place."""
-    lost = any(link.target != base.key for link in lineage.links[overlay.key])
+    lost = any(link.target != base.key for link in lineage.links(overlay))
     return overlay.backing != reference and (lost or breaks_when_moved(overlay, base))
 
 
@@ -163,7 +164,7 @@ class _Search:
 
     def base_of(self, lineage: Lineage, overlay: Image) -> Image:
         """Returns the image that `overlay` was made on. Raises `BaseNotFound`."""
-        link = lineage.links[overlay.key][0]
+        link = lineage.links(overlay)[0]
         left = _seal_left(link)
         wanted = overlay.binding.content_digest if overlay.binding else left.content_digest if left else None
         if wanted is None:

@@ -1,47 +1,51 @@
 """Finding the images of a herd: every qcow2 file under some directories, and raw files that are known to be images.
 
 A raw image has no magic, so a raw file counts only if an overlay names it as its backing file or it has a seal. Only headers are
-read, without locks, so that running machines don't matter. Directories reached through symbolic links and other file systems
-mounted below are not entered; name them to include them. Nor are trash directories.
+read, without locks, so that running machines don't matter, and of files that are as they were not even those (see
+`cowherd.herd.catalog`). Directories reached through symbolic links and other file systems mounted below are not entered; name
+them to include them. Nor are trash directories.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from cowherd.errors import CowherdError
 from cowherd.formats.layer import BackingReference
-from cowherd.formats.qcow2.header import read_header
-from cowherd.formats.qcow2.layout import MAGIC
-from cowherd.herd.binding import Binding, binding_in
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, is_sealed, read_record, seal_path
-from cowherd.storage.atomic import TEMPORARY_PREFIX
+from cowherd.herd.binding import Binding
+from cowherd.herd.catalog.catalog import Catalog, is_settled
+from cowherd.herd.catalog.rows import UNKNOWN, Unknown
+from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, identity_of, read_image, read_seal
+from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
+from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_path
+from cowherd.herd.walk import File, Listing, walk
 from cowherd.storage.hostfile import HostFile
+from cowherd.text import path_order
 
 Key = tuple[int, int]
 """What makes two names the same file: (device, inode)."""
 
-TRASH = ".cowherd-trash"
-"""The directory that deleted images wait in; what lies there is no part of a herd."""
 LEVELS_BELOW_HOME = 1
-_SMALLEST_IMAGE = 72  # bytes of a version 2 header
+_READERS = 16
+_CHUNK = 64
+_AT_ONCE = 4096  # files that wait to be read
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """An image file of a herd.
 
-    `names` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in
+    `filenames` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in
     bytes, None where it is unknown, `disk_size` what the file occupies on the host. `problem`: why its header can't be trusted.
     `dirty`: its last writer did not close it; `corrupt`: whoever used it last found its tables broken.
     """
 
     key: Key
-    names: tuple[Path, ...]
+    filenames: tuple[str, ...]
     format: str
     size: int | None
     disk_size: int
@@ -52,14 +56,24 @@ class Image:
     corrupt: bool = False
 
     @property
+    def names(self) -> tuple[Path, ...]:
+        """`filenames` as paths."""
+        return tuple(map(Path, self.filenames))
+
+    @property
+    def filename(self) -> str:
+        """The name that it is called by, as text: in a herd of many thousands a `Path` for each takes longer than all else."""
+        return self.filenames[0]
+
+    @property
     def path(self) -> Path:
         """The name that it is called by."""
-        return self.names[0]
+        return Path(self.filenames[0])
 
     @property
     def seal(self) -> Path | None:
-        """The seal that lies beside one of the names, or None."""
-        return next((seal_path(name) for name in self.names if is_sealed(name)), None)
+        """The seal that lies beside one of the names now, or None."""
+        return next((seal_path(name) for name in self.filenames if is_sealed(name)), None)
 
 
 @dataclass
@@ -67,44 +81,58 @@ class Found:
     """The result of a scan of `directories`.
 
     `directories` says of each how many levels below it belong to it, None for all. `unreadable` are files that could not be
-    looked at, `orphans` are images that are gone while their seals are there.
+    looked at, `orphans` are images that are gone while their seals are there. `records` are those of the seals that can't have
+    changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, and `strays` the
+    images that have names of which `sealed` says nothing. `listed` are the directories looked through, `met` the names of images
+    in them, `journals` files in them that are called as merges' journals are. `catalog` is the catalog's file, None if none was
+    used.
     """
 
     directories: Mapping[str, int | None] = field(default_factory=dict)
     images: dict[Key, Image] = field(default_factory=dict)
     unreadable: list[Path] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
-
-    def looks_like_an_image(self, path: str) -> bool:
-        """Returns whether a file begins as qcow2 images do: all that is asked of most files, which are none."""
-        try:
-            return _starts_with_magic(path)
-        except OSError:
-            self.unreadable.append(Path(path))
-            return False
+    records: dict[str, tuple[Identity, SealRecord]] = field(default_factory=dict)
+    sealed: set[str] = field(default_factory=set)
+    strays: set[Key] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
+    met: dict[str, Key] = field(default_factory=dict)
+    journals: list[str] = field(default_factory=list)
+    catalog: Path | None = None
 
     def add(self, path: Path, recorded_format: str | None = None) -> Image | None:
         """Looks at one file and adds it, or its new name, if it is an image; returns the image.
 
         With `recorded_format` the file is an image of that format because an overlay says so.
         """
+        filename = os.fspath(path)
         try:
-            info = os.stat(path)
-            known = self.images.get((info.st_dev, info.st_ino))
-            image = self._with_name(known, path) if known else _look_at(path, info, recorded_format)
+            info = os.stat(filename)
+            image = self.images.get((info.st_dev, info.st_ino))
+            if image is None:
+                image = _look_at(filename, info, recorded_format)
+            elif filename not in image.filenames:
+                image = image._replace(filenames=_ordered(*image.filenames, filename))
+            if os.path.dirname(filename) not in self.listed or os.path.islink(filename):
+                self.strays.add((info.st_dev, info.st_ino))
         except OSError:
             self.unreadable.append(path)
             return None
         if image:
-            self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
-            return self.images[image.key]
-        return None
+            image = self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
+        return image
 
-    @staticmethod
-    def _with_name(image: Image, path: Path) -> Image:
-        if path in image.names:
-            return image
-        return replace(image, names=tuple(sorted((*image.names, path), key=lambda name: (name.is_symlink(), name))))
+    def take(self, filename: str, info: os.stat_result, head: Head) -> None:
+        """Adds a qcow2 image that lies in the directories. Of several names the first one decides how a problem is told."""
+        key = self.met[filename] = (info.st_dev, info.st_ino)
+        known = self.images.get(key)
+        if known is None:
+            self.images[key] = Image(key, (filename,), "qcow2", head[0], info.st_blocks * 512, *head[1:])
+            return
+        names = _ordered(*known.filenames, filename)
+        if names[0] == filename and filename not in known.filenames:
+            known = Image(key, names, "qcow2", head[0], info.st_blocks * 512, *head[1:])
+        self.images[key] = known._replace(filenames=names)
 
 
 def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Found:
@@ -115,118 +143,136 @@ def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os
     places: dict[str, int | None] = {os.path.realpath(home): LEVELS_BELOW_HOME for home in homes}
     places |= {os.path.realpath(directory): None for directory in directories}
     found = Found(places)
-    seals: list[Path] = []
-    for directory, levels in places.items():
-        for path in files_under(directory, levels, found.unreadable):
-            if path.endswith(SUFFIX):
-                seals.append(Path(path))
-            elif found.looks_like_an_image(path):
-                found.add(Path(path))
-    for seal in seals:
-        sealed = seal.with_name(seal.name.removesuffix(SUFFIX))
+    with Catalog() as catalog:
+        seals = _Scan(found, catalog).run()
+        found.catalog = catalog.path
+    for sealed, recorded in seals.items():
         if os.path.lexists(sealed):
-            if found.add(sealed, _sealed_format(seal)) is None:
-                found.add(sealed, "raw")
+            found.sealed.add(sealed)
+            if found.add(Path(sealed), recorded) is None:
+                found.add(Path(sealed), "raw")
         else:
-            found.orphans.append(sealed)
+            found.orphans.append(Path(sealed))
     return found
 
 
-def _sealed_format(seal: Path) -> str | None:
-    try:
-        return read_record(seal).format
-    except CowherdError:
-        return None  # verifying the image reports the damaged seal; without it a file that is not qcow2 can only be raw
+class _Missed(NamedTuple):
+    """A file of which nothing is known yet; `remembered`: what it holds is worth a row in the catalog."""
+
+    directory: str
+    file: File
+    remembered: bool
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.directory, self.file.name)
 
 
-def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[str]:
-    """Yields the names of regular files and of symbolic links to them, without leaving the directory's file system.
+class _Scan:
+    """One scan: fills in `found`, with the catalog's help."""
 
-    Directories more than `levels` below are not entered, where that is a number. What can't be read is added to `unreadable`.
-    """
-    pending = [(directory, 0)]
-    try:
-        device = os.stat(directory).st_dev
-    except OSError:
-        unreadable.append(Path(directory))
+    def __init__(self, found: Found, catalog: Catalog):
+        self.found, self.catalog = found, catalog
+        self.seals: dict[str, str | None] = {}
+        self.missed: list[_Missed] = []
+
+    def run(self) -> dict[str, str | None]:
+        """Returns the files beside which seals lie, by name, with the format that the seal records, None for none."""
+        for place, levels in self.found.directories.items():
+            for listing in walk(place, levels, self.found.unreadable):
+                self._through(listing, self.catalog.rows(place, listing))
+                if len(self.missed) >= _AT_ONCE:
+                    self._read_missed()
+        self._read_missed()
+        return self.seals
+
+    def _through(self, listing: Listing, rows: Mapping[str, bytes] | None) -> None:
+        directory, unpack, take = listing.directory, self.catalog.unpack, self.found.take
+        prefix = os.path.join(directory, "")
+        self.found.listed.add(directory)
+        for file in listing.files:
+            if file.name.endswith(JOURNAL_SUFFIX):
+                self.found.journals.append(os.path.join(directory, file.name))
+            if file.info.st_size < SMALLEST_IMAGE and not file.name.endswith(SUFFIX):
+                continue
+            content = unpack(rows.get(file.name), identity_of(file.info)) if rows else UNKNOWN
+            if isinstance(content, Unknown):
+                self.missed.append(_Missed(directory, file, rows is not None))
+            elif isinstance(content, Head) and not file.is_link:
+                take(prefix + file.name, file.info, content)
+            else:
+                self._met(directory, file, content, settled=True)
+
+    def _met(self, directory: str, file: File, content: Content, *, settled: bool) -> None:
+        path = os.path.join(directory, file.name)
+        if isinstance(content, Head):
+            self.found.take(path, file.info, content)
+            if file.is_link:
+                self.found.strays.add((file.info.st_dev, file.info.st_ino))
+        elif file.name.endswith(SUFFIX):
+            self.seals[path.removesuffix(SUFFIX)] = content.format if content else None
+            if content and settled:
+                self.found.records[path] = identity_of(file.info), content
+
+    def _read_missed(self) -> None:
+        missed, self.missed = self.missed, []
+        began = time.time_ns()
+        for one, result in zip(missed, _read_all([one.path for one in missed]), strict=True):
+            if result is None:
+                self.found.unreadable.append(Path(one.path))
+                result = _NOTHING
+            elif one.remembered:
+                self.catalog.remember(one.directory, one.file.name, result, began)
+            settled = result.identity is not None and is_settled(result.identity, began)
+            self._met(one.directory, one.file, result.content, settled=settled)
+
+
+_NOTHING = Read(None, None)
+
+
+def _read_all(paths: list[str]) -> Iterator[Read | None]:
+    """Reads files, many at once so that a disk can answer in the order that suits it; None stands for one that can't be read."""
+    if len(paths) <= _CHUNK:
+        yield from map(_read_or_none, paths)
         return
-    while pending:
-        current, level = pending.pop()
-        try:
-            with os.scandir(current) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            unreadable.append(Path(current))
-            continue
-        for entry in listed:
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name != TRASH and (levels is None or level < levels) and _device_of(entry) == device:
-                    pending.append((entry.path, level + 1))
-            elif _is_file(entry) and not _is_no_image(entry):
-                yield entry.path
+    from concurrent.futures import ThreadPoolExecutor
+
+    chunks = (paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK))
+    with ThreadPoolExecutor(_READERS) as pool:
+        for results in pool.map(lambda chunk: list(map(_read_or_none, chunk)), chunks):
+            yield from results
 
 
-def _device_of(entry: os.DirEntry[str]) -> int | None:
+def _read_or_none(path: str) -> Read | None:
     try:
-        return entry.stat(follow_symlinks=False).st_dev
+        return read_seal(path) if path.endswith(SUFFIX) else read_image(path)
     except OSError:
-        return None  # gone since it was listed
+        return None
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False  # a loop of symbolic links
+def _ordered(*names: str) -> tuple[str, ...]:
+    """Returns names of one file without repetition, real ones before symbolic links."""
+    return tuple(sorted(set(names), key=lambda name: (os.path.islink(name), path_order(name))))
 
 
-def _is_no_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.startswith(TEMPORARY_PREFIX) or _is_shadow(entry.path)
-
-
-def _is_shadow(path: str) -> bool:
-    return path.endswith(SHADOW_SUFFIX) and os.path.lexists(path.removesuffix(SHADOW_SUFFIX) + SUFFIX)
-
-
-def _look_at(path: Path, info: os.stat_result, recorded_format: str | None) -> Image | None:
+def _look_at(filename: str, info: os.stat_result, recorded_format: str | None) -> Image | None:
     if not (stat.S_ISREG(info.st_mode) or (recorded_format and stat.S_ISBLK(info.st_mode))):
         return None
     key, disk_size = (info.st_dev, info.st_ino), info.st_blocks * 512
-    if (info.st_size >= _SMALLEST_IMAGE or stat.S_ISBLK(info.st_mode)) and _starts_with_magic(path):
-        return _qcow2(path, key, disk_size)
+    content = read_image(filename).content if info.st_size >= SMALLEST_IMAGE or stat.S_ISBLK(info.st_mode) else None
+    if isinstance(content, Head):
+        return Image(key, (filename,), "qcow2", content.size, disk_size, *content[1:])
     if recorded_format is None:
         return None
     if recorded_format == "qcow2":
-        return Image(key, (path,), "qcow2", None, disk_size, problem="it is not a qcow2 image, as it should be")
-    return Image(key, (path,), recorded_format, _raw_size(path, recorded_format), disk_size)
+        return Image(key, (filename,), "qcow2", None, disk_size, problem="it is not a qcow2 image, as it should be")
+    return Image(key, (filename,), recorded_format, _raw_size(filename, recorded_format), disk_size)
 
 
-def _starts_with_magic(path: str | Path) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        return os.pread(fd, len(MAGIC), 0) == MAGIC
-    finally:
-        os.close(fd)
-
-
-def _qcow2(path: Path, key: Key, disk_size: int) -> Image:
-    try:
-        with HostFile.open(path, lock=None) as file:
-            header = read_header(file)
-        backing = header.backing if header.backing_name else None
-        image = Image(key, (path,), "qcow2", header.size, disk_size, backing, dirty=header.dirty, corrupt=header.corrupt)
-    except CowherdError as error:
-        return Image(key, (path,), "qcow2", None, disk_size, problem=str(error))
-    try:
-        return replace(image, binding=binding_in(header, path))
-    except CowherdError as error:
-        return replace(image, problem=str(error))
-
-
-def _raw_size(path: Path, recorded_format: str) -> int | None:
+def _raw_size(filename: str, recorded_format: str) -> int | None:
     if recorded_format != "raw":
         return None
-    with HostFile.open(path, lock=None) as file:
+    with HostFile.open(filename, lock=None) as file:
         return -(-file.size() // 512) * 512
 
 
@@ -235,4 +281,5 @@ def _as_recorded(image: Image, recorded: str) -> Image:
     if recorded == image.format or recorded != "raw":
         return image
     problem = "an overlay records it as raw, but it begins like a qcow2 image"
-    return replace(image, format="raw", size=_raw_size(image.path, "raw"), backing=None, binding=None, problem=problem)
+    size = _raw_size(image.filename, "raw")
+    return image._replace(format="raw", size=size, backing=None, binding=None, problem=problem)

@@ -107,7 +107,7 @@ def write_seal(path: Path, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal in one step: after a crash either the old one or the new one is there. Raises `HostFileError`."""
     from blake3 import blake3
 
-    text = json.dumps(_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
+    text = json.dumps(record_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
     prefix = _PREFIX.pack(_MAGIC, _VERSION, len(text), zlib.crc32(text), len(digests.runs), len(digests.digests))
     buffers = [prefix, text, digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()]
     checksum = blake3()
@@ -153,7 +153,7 @@ class _Reader:
         if zlib.crc32(text) != self.crc:
             raise self._damaged("the checksum of its record is wrong")
         try:
-            return _from_json(json.loads(text))
+            return record_from_json(json.loads(text))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._damaged(f"its record makes no sense ({type(error).__name__}: {error})") from error
 
@@ -188,7 +188,8 @@ class _Reader:
         return ImageFormatError(self.path, f"the seal can't be used: {problem}")
 
 
-def _to_json(record: SealRecord) -> dict[str, Any]:
+def record_to_json(record: SealRecord) -> dict[str, Any]:
+    """Returns a record as JSON can hold it."""
     return {
         "seal_id": record.seal_id.hex(),
         "generation": record.generation,
@@ -220,7 +221,8 @@ def _chain_to_json(file: ChainFile) -> dict[str, Any]:
     return {"name": file.name, "file": file.identity.to_dict(), "content_digest": digest}
 
 
-def _from_json(fields: dict[str, Any]) -> SealRecord:
+def record_from_json(fields: dict[str, Any]) -> SealRecord:
+    """Reads what `record_to_json` gave. Raises ValueError, KeyError or TypeError where it makes no sense."""
     if _whole(fields["block_size"], BLOCK_SIZE) != BLOCK_SIZE:
         raise ValueError(f"blocks of {fields['block_size']} bytes")
     if len(fields["chain"]) > _MAX_CHAIN:

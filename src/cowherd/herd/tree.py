@@ -6,37 +6,70 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cowherd.errors import CowherdError
-from cowherd.herd.condition import record_of
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
 from cowherd.herd.verify import Checker
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One image in the tree.
 
-    `depth` counts the bases above it in the tree, 0 for a root. `base` is the backing file, also where it is missing.
-    Sizes are bytes; `virtual_size` is None where it is unknown. `level` is the level of its seal, None without one.
-    `dependents` counts the overlays whose chain passes through it. `detail` explains a status, `problem` an unusable header.
+    `depth` counts the bases above it in the tree, 0 for a root. `base_name` is the backing file, also where it is missing.
+    `level` is the level of its seal, None without one. `dependents` counts the overlays whose chain passes through it.
+    `detail` explains a status.
     """
 
-    path: Path
-    names: tuple[Path, ...]
+    image: Image
     depth: int
-    base: Path | None
-    format: str
-    virtual_size: int | None
-    disk_size: int
+    base_name: str | None
     level: str | None
     status: Status
     detail: str
     dependents: int
-    bound: bool
-    problem: str | None
+
+    @property
+    def path(self) -> Path:
+        """The name that the image is called by."""
+        return self.image.path
+
+    @property
+    def names(self) -> tuple[Path, ...]:
+        """All names that it was found under."""
+        return self.image.names
+
+    @property
+    def base(self) -> Path | None:
+        """`base_name` as a path."""
+        return Path(self.base_name) if self.base_name else None
+
+    @property
+    def format(self) -> str:
+        """The image's format."""
+        return self.image.format
+
+    @property
+    def virtual_size(self) -> int | None:
+        """The size of the disk in bytes, None where it is unknown."""
+        return self.image.size
+
+    @property
+    def disk_size(self) -> int:
+        """Bytes that the file occupies."""
+        return self.image.disk_size
+
+    @property
+    def bound(self) -> bool:
+        """Whether it knows what it stands on."""
+        return self.image.binding is not None
+
+    @property
+    def problem(self) -> str | None:
+        """Why its header can't be trusted, None if it can."""
+        return self.image.problem
 
 
 @dataclass(frozen=True)
@@ -59,27 +92,22 @@ def tree(directories: Sequence[str | os.PathLike[str]] = ()) -> Tree:
 
 
 def _node(lineage: Lineage, checker: Checker, depth: int, image: Image) -> Node:
-    checked = checker.check(lineage, image)
-    return Node(
-        path=image.path,
-        names=image.names,
-        depth=depth,
-        base=checked.base,
-        format=image.format,
-        virtual_size=image.size,
-        disk_size=image.disk_size,
-        level=_level(image),
-        status=checked.status,
-        detail=checked.detail,
-        dependents=len(lineage.dependents(image)),
-        bound=image.binding is not None,
-        problem=image.problem,
-    )
+    found = checker.condition(lineage, image)
+    level = _level(lineage, image) if lineage.seal(image) else None
+    return Node(image, depth, _base(lineage, image), level, found.status, found.detail, lineage.count_dependents(image))
 
 
-def _level(image: Image) -> str | None:
+def _base(lineage: Lineage, image: Image) -> str | None:
+    base = lineage.parent(image)
+    if base:
+        return base.filename
+    broken = lineage.broken(image)
+    return os.fspath(broken.path) if broken and broken.path else None
+
+
+def _level(lineage: Lineage, image: Image) -> str | None:
     try:
-        record = record_of(image)
+        record = lineage.record_of(image)
     except CowherdError:
         return "damaged"
     return record.level.label if record else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
-from cowherd.herd.condition import FINE, Condition, condition, record_of
+from cowherd.herd.condition import FINE, Condition, condition
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
 from cowherd.herd.scan import Image, Key
@@ -21,6 +21,10 @@ from cowherd.text import printable
 if TYPE_CHECKING:
     from cowherd.herd.digest import BlockDigests, Progress
     from cowherd.herd.sealfile import SealRecord
+
+_SEVERITY = {status: number for number, status in enumerate(Status)}
+_UNSEALED = Condition(Status.UNSEALED)
+_UNBOUND = Condition(Status.OK, "not bound to its base")
 
 
 @dataclass(frozen=True)
@@ -78,34 +82,50 @@ class Checker:
     ):
         self.full, self.refresh_seals, self.trusted, self.progress = full, refresh_seals, trusted, progress
         self._conditions: dict[Key, Condition] = {}
+        self._of_overlays: dict[tuple[Key, bytes | None], Condition] = {}
         self._changed: dict[Key, int] = {}
-        self._contents: dict[Key, bytes] = {}
+        self._contents: dict[Key, bytes | None] = {}
         self._pending: Pending | None = None
 
     def check(self, lineage: Lineage, image: Image) -> Verified:
         """Returns what can be said of `image`."""
-        found = self._of(lineage, image)
+        found = self.condition(lineage, image)
         base = lineage.parent(image)
         broken = lineage.broken(image)
         return Verified(
             path=image.path,
             status=found.status,
             detail=found.detail,
-            sealed=image.seal is not None,
+            sealed=lineage.seal(image) is not None,
             base=base.path if base else broken.path if broken else None,
             changed_bytes=self._changed.get(image.key),
             only_attributes=found.only_attributes,
         )
 
-    def _merges(self, lineage: Lineage) -> Pending:
-        if self._pending is None:
-            self._pending = Pending(lineage)
-        return self._pending
+    def condition(self, lineage: Lineage, image: Image) -> Condition:
+        """Returns the status of `image`, and the reason where it is not plain."""
+        found = self._conditions.get(image.key)
+        if found is None:
+            base = lineage.parent(image)
+            alike = base and self._stands_alike(lineage, image)
+            if base and alike:
+                digest = image.binding.content_digest if image.binding else None
+                found = self._of_overlays.get((base.key, digest)) or self._find(lineage, image)
+                self._of_overlays[base.key, digest] = found
+            else:
+                found = self._find(lineage, image)
+            self._conditions[image.key] = found
+        return found
 
-    def _of(self, lineage: Lineage, image: Image) -> Condition:
-        if image.key not in self._conditions:
-            self._conditions[image.key] = self._find(lineage, image)
-        return self._conditions[image.key]
+    def _stands_alike(self, lineage: Lineage, image: Image) -> bool:
+        """Whether there is no more to an overlay than what it stands on, so that all such are in one condition."""
+        return not (image.problem or self.trusted or lineage.seal(image) or self.merges(lineage).journals)
+
+    def merges(self, lineage: Lineage) -> Pending:
+        """Returns the merges that ran or were interrupted when the herd was looked at."""
+        if self._pending is None:
+            self._pending = Pending(lineage, as_scanned=True)
+        return self._pending
 
     def _find(self, lineage: Lineage, image: Image) -> Condition:
         broken = lineage.broken(image)
@@ -113,24 +133,24 @@ class Checker:
             return Condition(Status.MISSING_BASE, f"{printable(broken.path or broken.name)}: {broken.problem}")
         if lineage.in_loop(image):
             return Condition(Status.MISSING_BASE, "its chain is a loop")
-        seen = self._merges(lineage).concerning(image)
+        seen = self.merges(lineage).concerning(image)
         if seen:
             return Condition(Status.TOUCHED if seen.running else Status.MERGE_INTERRUPTED, describe(seen))
         untrusted = self._of_signature(lineage, image) if self.trusted else None
         if untrusted:
             return Condition(Status.UNTRUSTED, untrusted)
-        if image.seal is None:
+        if lineage.seal(image) is None:
             return self._of_overlay(lineage, image)
-        quick = condition(lineage, image)
+        quick = condition(lineage, image, lineage.record_of)
         found = self._read_again(lineage, image, quick) if self.full and quick.status is not Status.MISSING_BASE else quick
-        return found if self.full else max(found, self._of_binding(lineage, image), key=_severity)
+        return found if self.full else _worse(found, self._of_binding(lineage, image))
 
     def _of_signature(self, lineage: Lineage, image: Image) -> str | None:
         """Returns why nobody who is trusted vouches for an image that is sealed or that others stand on."""
         from cowherd.herd.signing import problem_of
 
         try:
-            record = record_of(image)
+            record = lineage.record_of(image)
         except CowherdError as error:
             return str(error)
         if record:
@@ -140,13 +160,13 @@ class Checker:
     def _of_overlay(self, lineage: Lineage, image: Image) -> Condition:
         base = lineage.parent(image)
         if base is None:
-            return Condition(Status.UNSEALED, image.problem or "")
-        below = self._of(lineage, base)
+            return Condition(Status.UNSEALED, image.problem) if image.problem else _UNSEALED
+        below = self.condition(lineage, base)
         if below.status is Status.OK and image.binding is None:
-            below = Condition(Status.OK, "not bound to its base")
-        elif not below.status.is_fine and base.seal:
+            below = _UNBOUND
+        elif not below.status.is_fine and lineage.seal(base):
             below = replace(below, detail=f"its base {printable(base.path.name)}: {below.detail}")
-        return max(below, self._of_binding(lineage, image), key=_severity)
+        return _worse(below, self._of_binding(lineage, image))
 
     def _of_binding(self, lineage: Lineage, image: Image) -> Condition:
         """Compares the binding of an overlay with the content that its base is sealed with."""
@@ -162,18 +182,19 @@ class Checker:
 
     def _content_of(self, lineage: Lineage, base: Image) -> bytes | None:
         """Returns the content digest that the seal of `base` says, or without a seal, if that was asked for, the one it has."""
+        if base.key not in self._contents:
+            self._contents[base.key] = self._find_content(lineage, base)
+        return self._contents[base.key]
+
+    def _find_content(self, lineage: Lineage, base: Image) -> bytes | None:
         try:
-            record = record_of(base)
+            record = lineage.record_of(base)
         except CowherdError:
             return None  # a damaged seal is what the check of the base itself reports
-        if record:
-            return record.content_digest
-        if not self.full:
-            return None
-        if base.key not in self._contents:
-            with held_content(lineage, base, self.progress) as held:
-                self._contents[base.key] = held.digests.content_digest
-        return self._contents[base.key]
+        if record or not self.full:
+            return record.content_digest if record else None
+        with held_content(lineage, base, self.progress) as held:
+            return held.digests.content_digest
 
     def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
         assert image.seal is not None
@@ -207,5 +228,5 @@ def _difference(sealed_size: int, size: int, changed: int) -> str:
     return f"{grown}blocks with {changed} bytes differ from what was sealed"
 
 
-def _severity(found: Condition) -> int:
-    return list(Status).index(found.status)
+def _worse(one: Condition, other: Condition) -> Condition:
+    return one if other is FINE or _SEVERITY[one.status] >= _SEVERITY[other.status] else other

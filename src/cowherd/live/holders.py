@@ -14,8 +14,10 @@ from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
 from cowherd.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
+_FILE = "file"
+_Key = tuple[str, int, int]
 _PROC = Path("/proc")
 _COMMAND_LINE_LENGTH = 120
 _KERNEL_NAME_LENGTH = 15
@@ -82,17 +84,28 @@ def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder,
 
     A path that leads nowhere has no writers. Raises `HostFileError` where /proc can't be looked at.
     """
-    wanted: dict[tuple[str, int, int], list[Path]] = {}
+    wanted: dict[_Key, list[Path]] = {}
     for path in paths:
         with contextlib.suppress(OSError):
             wanted.setdefault(_key(os.stat(path)), []).append(Path(path))
-    found: dict[Path, tuple[Holder, ...]] = {}
-    for pid in _processes() if wanted else ():
-        for key in _open_in(pid) & set(wanted) if pid != os.getpid() else ():
+    found = _writers_among(lambda key: key in wanted) if wanted else {}
+    return {path: holders for key, holders in found.items() for path in wanted[key]}
+
+
+def writers_of_files(files: Container[tuple[int, int]]) -> dict[tuple[int, int], tuple[Holder, ...]]:
+    """Does the same with regular files, told by (device, inode): however many there are, none of them is looked at."""
+    found = _writers_among(lambda key: key[0] == _FILE and key[1:] in files)
+    return {key[1:]: holders for key, holders in found.items()}
+
+
+def _writers_among(wanted: Callable[[_Key], bool]) -> dict[_Key, tuple[Holder, ...]]:
+    found: dict[_Key, tuple[Holder, ...]] = {}
+    for pid in _processes():
+        for key in filter(wanted, _open_in(pid)) if pid != os.getpid() else ():
             with contextlib.suppress(PermissionError):  # it changed its user since its descriptors were listed
                 holder = _look_into(pid, key)
                 if holder and holder.writing:
-                    found |= {path: (*found.get(path, ()), holder) for path in wanted[key]}
+                    found[key] = (*found.get(key, ()), holder)
     return found
 
 
@@ -117,7 +130,7 @@ def _processes() -> list[int]:
         raise HostFileError(_PROC, "look through", error) from error
 
 
-def _open_in(pid: int) -> set[tuple[str, int, int]]:
+def _open_in(pid: int) -> set[_Key]:
     """Returns the files that a process has open, none if it may not be looked into or has ended."""
     keys = set()
     try:
@@ -162,13 +175,13 @@ def _lines(path: Path) -> tuple[str, ...]:
     return tuple(map(describe, others or suspects))
 
 
-def _key(info: os.stat_result) -> tuple[str, int, int]:
+def _key(info: os.stat_result) -> _Key:
     if stat.S_ISBLK(info.st_mode):
         return "block device", info.st_rdev, 0
-    return "file", info.st_dev, info.st_ino
+    return _FILE, info.st_dev, info.st_ino
 
 
-def _look_into(pid: int, wanted: tuple[str, int, int]) -> Holder | None:
+def _look_into(pid: int, wanted: _Key) -> Holder | None:
     """Returns the process as a holder, or None where it has not got the file open or has ended meanwhile."""
     process = _PROC / str(pid)
     try:
@@ -189,7 +202,7 @@ def _look_into(pid: int, wanted: tuple[str, int, int]) -> Holder | None:
     )
 
 
-def _leads_to(descriptor: Path, wanted: tuple[str, int, int]) -> bool:
+def _leads_to(descriptor: Path, wanted: _Key) -> bool:
     try:
         return _key(os.stat(descriptor)) == wanted
     except PermissionError:

@@ -38,7 +38,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UsageError`. `command` is the subcommand's name, None for `cowherd` itself.
 
-    Subcommands get --json and --herd.
+    Subcommands get --json and --rescan.
     """
 
     def __init__(self, command: str | None, description: str | None = None, epilog: str | None = None):
@@ -52,6 +52,7 @@ class Parser(argparse.ArgumentParser):
         )
         if command:
             self.add_argument("--json", action="store_true", help="print one JSON document instead of text, errors included")
+            self.add_argument("--rescan", action="store_true", help="read every header anew, also where the catalog knows it")
 
     def explain(self, description: str, example: str) -> None:
         """Sets what --help says the command does, and the example under the options."""

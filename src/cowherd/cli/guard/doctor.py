@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.output import Report, Rows, progress
 from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     wrong = sum(not finding.kind.is_note for finding in found.findings)
     notes = len(found.findings) - wrong
     yield f"{found.images} image(s): {wrong or 'nothing'} wrong" + (f", {notes} note(s)" if notes else "")
+    if found.catalog:
+        yield f"headers that did not change are known from {shown(found.catalog)}; --rescan reads them anew"
     if not found.full:
         yield "neither content nor all tables were read; --full does"
 
@@ -73,7 +75,8 @@ def _document(found: Diagnosis) -> dict[str, Any]:
         "images": found.images,
         "healthy": found.healthy,
         "full": found.full,
-        "findings": [_finding(finding) for finding in found.findings],
+        "catalog": os.fspath(found.catalog) if found.catalog else None,
+        "findings": Rows(map(_finding, found.findings)),
     }
 
 

@@ -31,14 +31,17 @@ def show(report: Report, *, as_json: bool) -> int:
     for note in report.notes:
         print(note, file=sys.stderr)
     if as_json:
-        import json
+        from cowherd.cli.guard.layout import laid_out
 
-        print(json.dumps(report.document, indent=2))
-    else:
-        for line in report.lines:
-            print(line)
+        print(laid_out(report.document))
+    elif report.lines:
+        print("\n".join(report.lines))
     sys.stdout.flush()
     return report.exit_code
+
+
+class Rows(list[Mapping[str, Any]]):
+    """Objects that hold plain values, and lists of these at most: so many that the encoder in C is to write them."""
 
 
 def error_report(error: CowherdError) -> Report:
@@ -64,10 +67,9 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
     cells = list(rows)
     if not cells:
         return []
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]) - 1)]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in cells
-    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    line = "  ".join([*(f"{{:<{width}}}" for width in widths[:-1]), "{}"])
+    return [line.format(*row).rstrip() for row in cells]
 
 
 def progress(what: str) -> Callable[[int, int], None] | None:

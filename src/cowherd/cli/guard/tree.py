@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, table
+from cowherd.cli.guard.output import Report, Rows, table
 from cowherd.sizes import human_size
-from cowherd.text import shown
+from cowherd.text import current_directory, shown
 
 if TYPE_CHECKING:
     from cowherd.herd.tree import Node
@@ -38,61 +38,66 @@ def run(arguments: argparse.Namespace) -> Report:
     gone = [f"{shown(path)}: its seal is there, but it is not" for path in found.gone]
     document = {
         "directories": [os.fspath(directory) for directory in found.directories],
-        "images": [_document(node) for node in found.nodes],
+        "images": Rows(map(_document, found.nodes) if arguments.json else ()),
         "gone": [os.fspath(path) for path in found.gone],
         "unreadable": [os.fspath(path) for path in found.unreadable],
     }
-    lines = [*table(_rows(found.nodes)), *gone]
+    lines = [] if arguments.json else [*table(_rows(found.nodes)), *gone]
     return Report(document, tuple(lines or ["no images"]), tuple(notes))
 
 
 def _document(node: Node) -> dict[str, Any]:
+    image = node.image
     return {
-        "path": os.fspath(node.path),
-        "names": [os.fspath(name) for name in node.names],
-        "base": os.fspath(node.base) if node.base else None,
+        "path": image.filename,
+        "names": image.filenames,
+        "base": node.base_name,
         "depth": node.depth,
-        "format": node.format,
-        "virtual_size": node.virtual_size,
-        "disk_size": node.disk_size,
+        "format": image.format,
+        "virtual_size": image.size,
+        "disk_size": image.disk_size,
         "seal": node.level,
         "status": node.status.value,
         "detail": node.detail,
-        "bound": node.bound,
+        "bound": image.binding is not None,
         "dependents": node.dependents,
-        "problem": node.problem,
+        "problem": image.problem,
     }
 
 
 def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
     if nodes:
         yield "image", "format", "size", "on disk", "seal", "status"
-    open_depths: list[bool] = []
-    for index, node in enumerate(nodes):
-        follows = _has_later_sibling(nodes, index)
-        del open_depths[max(node.depth - 1, 0) :]
-        stem = "".join("│  " if later else "   " for later in open_depths)
+    here = current_directory()
+    stems = {0: ""}  # what is drawn before the branch of an image, by its depth
+    for node, follows in zip(nodes, _have_later_siblings(nodes), strict=True):
+        image, stem = node.image, stems.get(node.depth, "")
         branch = ("├─ " if follows else "└─ ") if node.depth else ""
-        if node.depth:
-            open_depths.append(follows)
-        size = "?" if node.virtual_size is None else human_size(node.virtual_size)
+        stems[node.depth + 1] = stem + (("│  " if follows else "   ") if node.depth else "")
+        size = "?" if image.size is None else human_size(image.size)
         yield (
-            stem + branch + shown(node.path),
-            node.format,
+            stem + branch + shown(image.filename, here),
+            image.format,
             size,
-            human_size(node.disk_size),
+            human_size(image.disk_size),
             node.level or "-",
             _status(node),
         )
 
 
-def _has_later_sibling(nodes: Sequence[Node], index: int) -> bool:
-    for later in nodes[index + 1 :]:
-        if later.depth <= nodes[index].depth:
-            return later.depth == nodes[index].depth
-    return False
+def _have_later_siblings(nodes: Sequence[Node]) -> list[bool]:
+    """Says of each node whether another one of its depth follows before one that is nearer to the root."""
+    follows: list[bool] = []
+    later: list[bool] = []  # of each depth, whether one follows
+    for node in reversed(nodes):
+        depth = node.depth
+        follows.append(depth < len(later) and later[depth])
+        del later[depth + 1 :]
+        later += [False] * (depth + 1 - len(later))
+        later[depth] = True
+    return follows[::-1]
 
 
 def _status(node: Node) -> str:
-    reason = node.problem or ("" if node.status.is_fine else node.detail)
+    reason = node.image.problem or (node.detail if node.detail and not node.status.is_fine else "")
     return f"{node.status.value}: {reason}" if reason else node.status.value

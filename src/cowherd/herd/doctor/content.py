@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cowherd.errors import CowherdError, ImageInUse
-from cowherd.herd.condition import record_of
+from cowherd.herd.condition import Condition
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.faults import ContentChanging
 from cowherd.herd.merging.pending import describe as describe_merge
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
-from cowherd.herd.verify import Verified
 from cowherd.live.holders import describe
 from cowherd.storage import protection
 from cowherd.storage.protection import Protection
@@ -51,21 +50,22 @@ def interrupted_merges(exam: Examination) -> Iterator[Finding]:
 def drift(exam: Examination) -> Iterator[Finding]:
     """Sealed images that are not as sealed, and overlays made on other content; not what merely stands on such an image."""
     for image in exam.images:
-        if exam.merges.concerning(image):
+        if exam.merges.journals and exam.merges.concerning(image):
             continue
         try:
-            found = exam.checker.check(exam.lineage, image)
+            found = exam.checker.condition(exam.lineage, image)
         except (ImageInUse, ContentChanging) as error:
             yield Finding(Kind.NOT_READ, image.path, f"its content can't be read now: {error}")
             continue
-        own = image.seal is not None or found.status is Status.BINDING_MISMATCH
-        if own and found.status in _KINDS:
+        if found.status not in _KINDS:
+            continue
+        if found.status is Status.BINDING_MISMATCH or exam.lineage.seal(image):
             yield _drifted(exam, image, found)
 
 
-def _drifted(exam: Examination, image: Image, found: Verified) -> Finding:
+def _drifted(exam: Examination, image: Image, found: Condition) -> Finding:
     kind, remedy = _KINDS[found.status], exam.command("cowherd", "verify", "--full", "--refresh", image.path)
-    if _seal_is_damaged(image):
+    if _seal_is_damaged(exam, image):
         remedy = exam.command("cowherd", "unseal", "--force", image.path)
     elif kind is Kind.DRIFTED or (kind is Kind.REPLACED and exam.full):
         remedy = exam.command("cowherd", "repair", image.path)
@@ -74,9 +74,9 @@ def _drifted(exam: Examination, image: Image, found: Verified) -> Finding:
     return Finding(kind, image.path, found.detail, remedy)
 
 
-def _seal_is_damaged(image: Image) -> bool:
+def _seal_is_damaged(exam: Examination, image: Image) -> bool:
     try:
-        record_of(image)
+        exam.lineage.record_of(image)
     except CowherdError:
         return True
     return False
@@ -85,9 +85,9 @@ def _seal_is_damaged(image: Image) -> bool:
 def written_now(exam: Examination) -> Iterator[Finding]:
     """Bases that a process has open for writing while overlays stand on them."""
     for base in exam.bases:
-        for holder in exam.written.get(base.path, ()):
+        for holder in exam.written.get(base.key, ()):
             detail = (
-                f"{describe(holder)} has it open for writing, and {len(exam.lineage.dependents(base))} overlay(s) stand on it"
+                f"{describe(holder)} has it open for writing, and {exam.lineage.count_dependents(base)} overlay(s) stand on it"
             )
             yield Finding(Kind.WRITTEN_NOW, base.path, f"{detail}; stop that process")
 
@@ -98,8 +98,8 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
         if base.problem or exam.lineage.broken(base) or exam.lineage.in_loop(base):
             continue
         remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.path)
-        hit = len(exam.lineage.dependents(base))
-        if base.seal is None:
+        hit = exam.lineage.count_dependents(base)
+        if exam.lineage.seal(base) is None:
             detail = f"{hit} overlay(s) stand on it, and nothing records what it holds"
             yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
         elif protection.current(base.path) is Protection.RECORDED:
@@ -109,8 +109,7 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
 
 def unbound(exam: Examination) -> Iterator[Finding]:
     """Overlays of sealed bases that don't know what they stand on."""
-    for image in exam.images:
-        base = exam.lineage.parent(image)
-        if base and base.seal and image.binding is None and image.problem is None and image.format == "qcow2":
+    for image, base in exam.overlays:
+        if image.binding is None and image.problem is None and image.format == "qcow2" and exam.lineage.seal(base):
             detail = f"it has no binding to its sealed base {printable(base.path)}"
             yield Finding(Kind.UNBOUND, image.path, detail, exam.command("cowherd", "bind", image.path))

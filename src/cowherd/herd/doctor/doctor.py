@@ -41,12 +41,16 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found in the herd of `directories`, worst first; `images` counts what was looked at."""
+    """What was found in the herd of `directories`, worst first; `images` counts what was looked at.
+
+    `catalog` is the file of the catalog that knew headers, so that they were not read; None if none was used.
+    """
 
     directories: tuple[Path, ...]
     images: int
     findings: tuple[Finding, ...]
     full: bool
+    catalog: Path | None = None
 
     @property
     def healthy(self) -> bool:
@@ -69,4 +73,4 @@ def doctor(
     lineage = survey(directories or ["."])
     exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
-    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.images), tuple(found), full)
+    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.images), tuple(found), full, lineage.catalog)

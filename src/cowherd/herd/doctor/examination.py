@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.merging.pending import Pending
-from cowherd.herd.scan import Image
+from cowherd.herd.naming import breaks_when_moved
+from cowherd.herd.scan import Image, Key
 from cowherd.herd.verify import Checker
-from cowherd.live.holders import Holder, writers
+from cowherd.live.holders import Holder, writers, writers_of_files
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,43 @@ class Examination:
     @cached_property
     def bases(self) -> tuple[Image, ...]:
         """The images that others stand on."""
-        return tuple(image for image in self.images if self.lineage.children(image))
+        return tuple(image for image in self.images if self.lineage.has_children(image))
 
     @cached_property
-    def written(self) -> Mapping[Path, tuple[Holder, ...]]:
+    def overlays(self) -> tuple[tuple[Image, Image], ...]:
+        """The images that have a base that is there, each with its base."""
+        return tuple((image, base) for image in self.images if (base := self.lineage.parent(image)))
+
+    @cached_property
+    def written(self) -> Mapping[Key, tuple[Holder, ...]]:
         """Which images of the herd other processes have open for writing right now."""
-        return writers(image.path for image in self.images)
+        found = writers_of_files(self.lineage.images)
+        strays = {image.path: image.key for image in self.lineage.strays}  # there may be block devices among them
+        return found | {strays[path]: holders for path, holders in writers(strays).items()}
 
     @cached_property
     def merges(self) -> Pending:
         """The merges that run or were interrupted."""
-        return Pending(self.lineage)
+        return self.checker.merges(self.lineage)
+
+    @cached_property
+    def _fragile(self) -> dict[tuple[str, str, str], bool]:
+        return {}
+
+    def breaks_when_moved(self, image: Image, base: Image) -> bool:
+        """As `naming.breaks_when_moved`, found out once for all overlays in one directory that name a base alike."""
+        assert image.backing is not None
+        filename = image.filenames[0]
+        place = filename[: filename.rindex("/")], image.backing.name, base.filenames[0]
+        known = self._fragile.get(place)
+        if known is None:
+            known = self._fragile[place] = breaks_when_moved(image, base)
+        return known
 
     def command(self, *words: str | os.PathLike[str], herd: bool = True) -> tuple[str, ...]:
         """Returns a command as words; with `herd` it looks for relatives where this examination did."""
-        places = [word for place in self.lineage.directories for word in ("--herd", place)] if herd else []
-        return (*(os.fspath(word) for word in words), *places)
+        return (*(os.fspath(word) for word in words), *(self._places if herd else ()))
+
+    @cached_property
+    def _places(self) -> tuple[str, ...]:
+        return tuple(word for place in self.lineage.directories for word in ("--herd", place))

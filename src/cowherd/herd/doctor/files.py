@@ -31,10 +31,12 @@ def unreadable(exam: Examination) -> Iterator[Finding]:
 def marks(exam: Examination) -> Iterator[Finding]:
     """Images that are marked corrupt, or that were not closed by their last writer, who is gone."""
     for image in exam.images:
+        if not (image.corrupt or image.dirty):
+            continue
         remedy = exam.command("qemu-img", "check", "-r", "all", image.path, herd=False)
         if image.corrupt:
             yield Finding(Kind.CORRUPT, image.path, "it is marked corrupt: nobody may write to it", remedy)
-        elif image.dirty and image.path not in exam.written:
+        elif image.dirty and image.key not in exam.written:
             yield Finding(Kind.DIRTY, image.path, "its last writer did not close it; its refcounts may be wrong", remedy)
 
 
@@ -43,7 +45,7 @@ def tables(exam: Examination) -> Iterator[Finding]:
     if not exam.full:
         return
     for image in exam.images:
-        if image.format == "qcow2" and not image.problem and not image.corrupt and image.path not in exam.written:
+        if image.format == "qcow2" and not image.problem and not image.corrupt and image.key not in exam.written:
             yield from _of_tables(exam, image)
 
 
@@ -65,13 +67,8 @@ def _of_tables(exam: Examination, image: Image) -> Iterator[Finding]:
 
 def copied_bases(exam: Examination) -> Iterator[Finding]:
     """Overlays that hold their own copy of most of what their base holds, so that sharing it hardly saves anything."""
-    for image in exam.images:
-        base = exam.lineage.parent(image)
-        if (
-            base
-            and not exam.lineage.in_loop(image)
-            and min(base.disk_size, image.disk_size / _MOST) >= max(base.disk_size, _SMALL)
-        ):
+    for image, base in exam.overlays:
+        if base.disk_size >= _SMALL and image.disk_size / _MOST >= base.disk_size and not exam.lineage.in_loop(image):
             yield from _copied(exam, image, base)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from cowherd.text import path_order
 
 
 class Kind(enum.StrEnum):
@@ -58,6 +61,6 @@ class Finding:
     remedy: tuple[str, ...] = ()
 
     @property
-    def rank(self) -> tuple[int, Path]:
+    def rank(self) -> tuple[int, str]:
         """By this findings are sorted, the worst first."""
-        return _ORDER[self.kind], self.path
+        return _ORDER[self.kind], path_order(os.fspath(self.path))

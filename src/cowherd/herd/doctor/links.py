@@ -9,9 +9,9 @@ from pathlib import Path
 from cowherd.errors import BackingFileError
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
-from cowherd.herd.naming import breaks_when_moved
-from cowherd.herd.scan import TRASH, Image
+from cowherd.herd.scan import Image
 from cowherd.herd.trashbox import entries
+from cowherd.herd.walk import TRASH
 from cowherd.image.backing import resolve
 from cowherd.sizes import human_size
 from cowherd.text import printable
@@ -54,9 +54,8 @@ def loops(exam: Examination) -> Iterator[Finding]:
 
 def unrecorded_formats(exam: Examination) -> Iterator[Finding]:
     """Overlays that leave the format of their base to be guessed from bytes that a guest may have written."""
-    for image in exam.images:
-        base = exam.lineage.parent(image)
-        if base and image.backing and not _records_format(image):
+    for image, base in exam.overlays:
+        if image.backing and not image.backing.format and not _records_format(image):
             detail = f"it does not record the format of its base {printable(base.path)}, which looks like {base.format}"
             remedy = exam.command("cowherd", "bind", image.path, "--format", base.format)
             yield Finding(Kind.NO_FORMAT, image.path, detail, remedy)
@@ -72,27 +71,26 @@ def _records_format(image: Image) -> bool:
 
 def names(exam: Examination) -> Iterator[Finding]:
     """Backing names that lead to the base only from one place."""
-    for image in exam.images:
-        base = exam.lineage.parent(image)
-        if base is None or image.backing is None:
+    for image, base in exam.overlays:
+        if image.backing is None:
             continue
-        lost = [link for link in exam.lineage.links[image.key] if link.target != base.key]
-        remedy = exam.command("cowherd", "move", "--repair", image.path)
-        if lost:
+        remedy = ("cowherd", "move", "--repair", image.filename)
+        if exam.lineage.leads_astray(image):
+            lost = [link for link in exam.lineage.links(image) if link.target != base.key]
             detail = (
                 f"opened as {printable(lost[0].name)} it does not find its base, since that name is relative to where it lies"
             )
-            yield Finding(Kind.BROKEN_NAME, image.path, detail, remedy)
-        elif breaks_when_moved(image, base):
+            yield Finding(Kind.BROKEN_NAME, image.path, detail, exam.command(*remedy))
+        elif exam.breaks_when_moved(image, base):
             detail = f"it names its base as {printable(image.backing.name)}, which leads elsewhere from another directory"
-            yield Finding(Kind.FRAGILE_NAME, image.path, detail, remedy)
+            yield Finding(Kind.FRAGILE_NAME, image.path, detail, exam.command(*remedy))
 
 
 def deep_chains(exam: Examination) -> Iterator[Finding]:
     """Overlays at the end of a chain that is too long; each read asks every layer, and each layer is a file kept open."""
     for image in exam.images:
-        length = len(exam.lineage.chain(image))
-        if length > exam.longest_chain and not exam.lineage.children(image):
+        length = exam.lineage.length(image)
+        if length > exam.longest_chain and not exam.lineage.has_children(image):
             detail = f"its chain has {length} images, more than {exam.longest_chain}"
             yield Finding(Kind.DEEP_CHAIN, image.path, detail, exam.command("cowherd", "flatten", image.path))
 
@@ -100,8 +98,10 @@ def deep_chains(exam: Examination) -> Iterator[Finding]:
 def smaller_bases(exam: Examination) -> Iterator[Finding]:
     """Unsealed bases that are smaller than an overlay: it may have been made larger, or the base cut off since."""
     for base in exam.bases:
-        larger = [child for child in exam.lineage.children(base) if (child.size or 0) > (base.size or 0)]
-        if larger and base.size is not None and base.seal is None:
+        if base.size is None or exam.lineage.seal(base):
+            continue
+        larger = [child for child in exam.lineage.children(base) if (child.size or 0) > base.size]
+        if larger:
             sizes = f"it has {human_size(base.size)}, its overlay {printable(larger[0].path)} {human_size(larger[0].size or 0)}"
             detail = f"{sizes}: nothing says whether it was cut off since"
             yield Finding(Kind.SMALLER_BASE, base.path, detail, exam.command("cowherd", "seal", "--bind", base.path))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +58,7 @@ def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, progress: Progre
     """Makes the copy of the base under its temporary name, merges into it and verifies it. The base is only read."""
     assert entry.temporary is not None
     copy_file(plan.base.path, entry.temporary)
-    target = replace(plan.base, names=(entry.temporary,))
+    target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
     apply_down(lineage, plan, target, progress)
     verify_content([target, *lineage.chain(plan.base)[1:]], plan.predicted, progress)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -234,7 +234,7 @@ def _require_repointing(lineage: Lineage, plan: MergePlan) -> None:
 def _new_base_of(plan: MergePlan) -> Image:
     if plan.strategy == PRESERVE:
         return plan.base
-    return replace(plan.base, key=(-1, -1), names=(plan.fork,))
+    return plan.base._replace(key=(-1, -1), filenames=(os.fspath(plan.fork),))
 
 
 def _stands_on(lineage: Lineage, overlay: Image, base: Image) -> bool:

@@ -33,8 +33,10 @@ class MergePending(CowherdError):
 class Pending:
     """The journals that lie beside the images of a herd, and which image each concerns."""
 
-    def __init__(self, lineage: Lineage):
-        self.journals = tuple(seen for path in _journals_near(lineage) if (seen := look_at(path)))
+    def __init__(self, lineage: Lineage, *, as_scanned: bool = False):
+        """Looks for journals; with `as_scanned` those count that were there when the herd was looked at."""
+        paths = _journals_as_scanned(lineage) if as_scanned else _journals_near(lineage)
+        self.journals = tuple(seen for path in paths if (seen := look_at(path)))
         self._concerned: dict[Key, Seen] = {}
         for seen in self.journals:
             for path in _named_in(seen):
@@ -80,22 +82,42 @@ def journals_in(directory: str | os.PathLike[str]) -> list[Path]:
 
 
 def _journals_near(lineage: Lineage) -> list[Path]:
-    """Looks in every directory in which an image lies, also where a link led there from outside of the herd.
+    """Looks in every directory in which an image lies, also where a link led there from outside of the herd."""
+    return sorted(
+        path for directory, there in _by_directory(lineage.images.values()).items() for path in _journals_in(directory, there)
+    )
 
-    In a directory that may be entered and not be listed, journals of merges into the images that are known are found by name.
-    """
-    images: dict[str, list[Image]] = {}
-    for image in lineage.images.values():
-        images.setdefault(os.path.realpath(image.path.parent), []).append(image)
-    found: list[Path] = []
-    for directory, there in sorted(images.items()):
-        try:
-            found += journals_in(directory)
-        except HostFileError as error:
-            if error.errno != errno.EACCES:
-                raise
-            found += [path for path in map(journal_path, (image.path for image in there)) if path.exists()]
-    return found
+
+def _journals_as_scanned(lineage: Lineage) -> list[Path]:
+    """Does the same without listing again what the scan has listed."""
+    near = _by_directory(lineage.images.values()) if lineage.journals else {}
+    met = (path for path in map(Path, lineage.journals) if os.fspath(path.parent) in near)
+    found = [path for path in met if os.path.lexists(path) and is_journal(path)]
+    for directory, there in _by_directory(lineage.strays).items():
+        if not lineage.was_listed(directory):
+            found += _journals_in(directory, there)
+    return sorted(found)
+
+
+def _by_directory(images: Iterable[Image]) -> dict[str, list[Image]]:
+    """Returns images by the directories, without symbolic links, in which they lie."""
+    named: dict[str, list[Image]] = {}
+    for image in images:
+        named.setdefault(os.path.dirname(image.filename), []).append(image)
+    real: dict[str, list[Image]] = {}
+    for directory, there in named.items():
+        real.setdefault(os.path.realpath(directory), []).extend(there)
+    return real
+
+
+def _journals_in(directory: str, images: list[Image]) -> list[Path]:
+    """In a directory that may be entered and not be listed, journals of merges into known images are found by name."""
+    try:
+        return journals_in(directory)
+    except HostFileError as error:
+        if error.errno != errno.EACCES:
+            raise
+        return [path for path in map(journal_path, (image.path for image in images)) if path.exists()]
 
 
 def _named_in(seen: Seen) -> tuple[Path, ...]:

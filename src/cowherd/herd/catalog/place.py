@@ -1,0 +1,74 @@
+"""Where the catalog is, who may write it, and the file systems whose times can be relied on."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+VARIABLE = "COWHERD_CATALOG"
+"""The environment variable that names the catalog's file; "off" goes without."""
+OFF = "off"
+
+_NAME = "catalog-1.sqlite"  # another layout of the rows has another name, so that two versions don't throw away each other's
+_MOUNTS = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5)
+_SYSTEM_CACHE = "/var/cache"
+_RELIABLE = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"))
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+
+def catalog_path() -> Path | None:
+    """Returns where the catalog is, None for none: COWHERD_CATALOG says, or it is the user's cache directory (root's is the
+    system's, so that `sudo` does not leave files of root's in somebody's home)."""
+    named = os.environ.get(VARIABLE, "")
+    if named:
+        return None if named == OFF else Path(os.path.abspath(named))
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if os.geteuid() == 0:
+        home = _SYSTEM_CACHE
+    elif not os.path.isabs(home):  # the specification has relative ones ignored
+        home = os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(os.path.abspath(home), "cowherd", _NAME)
+
+
+def is_named() -> bool:
+    """Whether somebody chose the file by name, so that it may be one of their own."""
+    return bool(os.environ.get(VARIABLE, ""))
+
+
+def distrust(path: Path) -> str | None:
+    """Returns why what lies at `path` is not to be believed, None if it may be or nothing is there. Raises OSError."""
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(info.st_mode):
+        return "it is no regular file"
+    if info.st_uid != os.geteuid():
+        return "it belongs to another user"
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "others may write to it"
+    return None
+
+
+def times_are_reliable(directory: str, mounts: Path = _MOUNTS) -> bool:
+    """Returns whether every change of a file under `directory` shows in what stat(2) says of it at once.
+
+    So it is on the file systems of this machine's own kernel. Over a network another machine's change can take a minute to show.
+    """
+    best, kind = -1, ""
+    try:
+        table = mounts.read_bytes()
+    except OSError:
+        return False
+    for line in table.splitlines():
+        fields = line.split(b" ")
+        point = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), fields[4])
+        if len(point) >= best and _lies_in(os.fsencode(directory), point):
+            best, kind = len(point), os.fsdecode(fields[fields.index(b"-") + 1])
+    return kind in _RELIABLE
+
+
+def _lies_in(directory: bytes, point: bytes) -> bool:
+    return directory == point or directory.startswith(point.rstrip(b"/") + b"/")
