@@ -30,9 +30,10 @@ PLACES = {
     "cache": "/var/cache/libvirt",
 }
 USERS = {
-    "passwd": f"libvirt-qemu:x:{GROUP}:{GROUP}::/:/bin/false\n",
-    "group": f"libvirt-qemu:x:{GROUP}:\nkvm:x:{GROUP + 1}:\n",
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nlibvirt-qemu:x:{GROUP}:{GROUP}::/:/bin/false\n",
+    "group": f"root:x:0:\nlibvirt-qemu:x:{GROUP}:\nkvm:x:{GROUP + 1}:\n",
 }
+"""Users that libvirt asks for by their names, and would have made when it was installed as a service."""
 CONFIGURATION = {
     "libvirtd.conf": 'auth_unix_rw = "none"\nlog_outputs = "3:stderr"\n',
     "qemu.conf": f'user = "+0"\ngroup = "+{GROUP}"\nsecurity_driver = "none"\nstdio_handler = "file"\nnamespaces = []\n',
@@ -117,8 +118,8 @@ def _prepare(scratch: Path) -> None:
         assert found
         (scratch / "bin" / program).symlink_to(found)  # each other emulator in its PATH would cost it a second to look at
     (scratch / "nothing").touch()
-    for file, entry in USERS.items():
-        (scratch / file).write_text(Path("/etc", file).read_text() + entry)
+    for file, entries in USERS.items():
+        (scratch / file).write_text(entries)
 
 
 def _script(scratch: Path) -> str:
