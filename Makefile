@@ -14,7 +14,7 @@ WORKERS ?= auto
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench check format qemu clean
+.PHONY: help demo test browser bench check format qemu guest clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ help: ## List the targets
 demo: $(RUN) ## Watch cowherd keep a small herd of real disks safe (no root, no QEMU)
 	@$(BIN)/python demo/run.py
 
-test: $(DEV) qemu ## Run all tests (installs QEMU's tools where it may)
+test: $(DEV) qemu guest ## Run all tests (installs QEMU's tools where it may)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 browser: $(DEV) requirements/browser.txt qemu ## Look at the report in a real browser (needs Chromium)
@@ -44,6 +44,9 @@ format: $(DEV) ## Rewrite the sources as the linter and formatter want them
 
 qemu: ## Install QEMU's tools for the tests, if they are missing and this user may
 	@scripts/install-qemu || { test -z "$$CI" && echo "Going on without: the tests that need QEMU are skipped." >&2; }
+
+guest: ## Fetch a kernel for the tests that boot a machine, if it is missing
+	@scripts/fetch-guest $(VENV)/guest || { test -z "$$CI" && echo "Going on without: the tests that boot one are skipped." >&2; }
 
 clean: ## Remove everything that these targets made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

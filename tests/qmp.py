@@ -41,13 +41,15 @@ class Monitor:
 
 
 def connected(path: Path, process: subprocess.Popen[Any]) -> Monitor:
-    """Waits for QEMU's monitor."""
+    """Waits for QEMU's monitor, whose socket is there a moment before it answers."""
     until = time.monotonic() + START_SECONDS
-    while not path.exists():
-        if process.poll() is not None or time.monotonic() > until:
-            pytest.fail(f"QEMU did not start: {process.stderr.read().decode() if process.stderr else process.returncode}")
+    while True:
+        try:
+            return Monitor(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            if process.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"QEMU did not start: {process.stderr.read().decode() if process.stderr else process.returncode}")
         time.sleep(0.01)
-    return Monitor(path)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +31,10 @@ PLACES = {
     "cache": "/var/cache/libvirt",
 }
 USERS = {
-    "passwd": f"libvirt-qemu:x:{GROUP}:{GROUP}::/:/bin/false\n",
-    "group": f"libvirt-qemu:x:{GROUP}:\nkvm:x:{GROUP + 1}:\n",
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nlibvirt-qemu:x:{GROUP}:{GROUP}::/:/bin/false\n",
+    "group": f"root:x:0:\nlibvirt-qemu:x:{GROUP}:\nkvm:x:{GROUP + 1}:\n",
 }
+"""Users that libvirt asks for by their names, and would have made when it was installed as a service."""
 CONFIGURATION = {
     "libvirtd.conf": 'auth_unix_rw = "none"\nlog_outputs = "3:stderr"\n',
     "qemu.conf": f'user = "+0"\ngroup = "+{GROUP}"\nsecurity_driver = "none"\nstdio_handler = "file"\nnamespaces = []\n',
@@ -45,17 +47,16 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory
 
 
 class Libvirt:
-    """The daemon, and virsh to talk to it. `etc` is what it sees as /etc/libvirt; `root` is a root directory with that in it."""
+    """The daemon at `uri`, and virsh to talk to it. `root` is a root directory with what it sees as /etc/libvirt."""
 
     def __init__(self, scratch: Path, process: subprocess.Popen[bytes]):
         self.scratch, self.process = scratch, process
         self.root = scratch / "root"
-        self.etc = self.root / "etc/libvirt"
+        self.uri = f"qemu+unix:///system?socket={scratch}/run/libvirt-sock"
 
     def virsh(self, *words: str | Path, code: int = 0) -> str:
         """Returns what virsh prints, on both its outputs."""
-        uri = f"qemu+unix:///system?socket={self.scratch}/run/libvirt-sock"
-        command = ["virsh", "-c", uri, *map(str, words)]
+        command = ["virsh", "-c", self.uri, *map(str, words)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == code, f"virsh {words}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
@@ -88,7 +89,7 @@ def libvirtd(scratch: Path) -> Iterator[Libvirt]:
     """Runs a libvirtd whose directories lie in `scratch`."""
     _prepare(scratch)
     with (scratch / "daemon.log").open("wb") as log:
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _script(scratch)]
+        command = ["unshare", "--mount", "--propagation", "private", "--uts", "sh", "-ec", _script(scratch)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     daemon = Libvirt(scratch, process)
     try:
@@ -111,19 +112,21 @@ def _prepare(scratch: Path) -> None:
     (scratch / "root/etc/libvirt").symlink_to(scratch / "etc")
     for name, text in CONFIGURATION.items():
         (scratch / "etc" / name).write_text(text)
+    with (scratch / "etc/libvirtd.conf").open("a") as file:
+        file.write(f'host_uuid = "{uuid.uuid4()}"\n')  # a host of its own, to which machines can be migrated
     (scratch / "bin").mkdir()
     for program in ("qemu-system-x86_64", "qemu-img"):
         found = shutil.which(program)
         assert found
         (scratch / "bin" / program).symlink_to(found)  # each other emulator in its PATH would cost it a second to look at
     (scratch / "nothing").touch()
-    for file, entry in USERS.items():
-        (scratch / file).write_text(Path("/etc", file).read_text() + entry)
+    for file, entries in USERS.items():
+        (scratch / file).write_text(entries)
 
 
 def _script(scratch: Path) -> str:
     quoted = shlex.quote(str(scratch))
-    lines = [f"mkdir -p {' '.join(PLACES.values())}"]
+    lines = [f"hostname {shlex.quote(scratch.name)}", f"mkdir -p {' '.join(PLACES.values())}"]
     lines += [f"mount --bind {quoted}/{name} {place}" for name, place in PLACES.items()]
     lines += [f"mount --bind {quoted}/{name} /etc/{name}" for name in USERS]
     # A /dev/kvm that can't be opened: else libvirt probes with and without it.

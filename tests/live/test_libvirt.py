@@ -104,6 +104,19 @@ def test_a_saved_machine_is_not_restored_onto_a_changed_base(guarded, overlay, t
     assert guarded.running() == []
 
 
+def test_a_machine_is_not_taken_over_from_another_host_onto_a_changed_base(guarded, overlay, tmp_path):
+    guarded.define("migrating", overlay)
+    guarded.virsh("start", "migrating")
+    drift(overlay)
+    (tmp_path / "elsewhere").mkdir()
+    with libvirt.libvirtd(tmp_path / "elsewhere") as other:
+        install(Hook(), other.root)
+        other.reload()
+        words = ["--live", "--unsafe", "migrating", other.uri, "--migrateuri", f"unix://{tmp_path}/memory"]
+        assert "refusing to start migrating: vda: touched" in guarded.virsh("migrate", *words, code=1)
+        assert (guarded.running(), other.running()) == (["migrating"], [])
+
+
 def test_a_sealed_base_is_not_given_to_a_guest(guarded, overlay):
     guarded.define("careless", overlay.parent / "base")
     assert "base-sealed" in guarded.virsh("start", "careless", code=1)
