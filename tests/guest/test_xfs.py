@@ -453,3 +453,14 @@ def test_two_states_side_by_side_are_judged_as_xfs_repair_does(tmp_path, seed):
     assert (system.checked and not system.contradictions) == clean
     readable = {path: entry for path, entry in system.files.items() if entry.problem is None}
     assert as_listed(volume, dataclasses.replace(system, files=readable)) == expected_of(listed(mixed))
+
+
+def test_blocks_that_hold_several_records_of_inodes_are_read(tmp_path):
+    kind = dataclasses.replace(with_options("-b", "size=65536", "-m", "rmapbt=1"), size=600 * MIB)
+    raw = made(tmp_path / "raw", kind, lambda folder: truth.fill(folder, 1, 200))
+    with raw.open("rb") as file:
+        disk = Cached(lambda offset, length: os.pread(file.fileno(), length, offset), kind.size)
+        volume = Volume(disk, "the whole disk", [(0, kind.size)])
+        system = read_xfs(volume)
+        assert (system.checked, system.contradictions) == (True, ())
+        assert as_listed(volume, system) == expected_of(listed(raw))
