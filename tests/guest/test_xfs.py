@@ -1,4 +1,9 @@
-"""XFS as the kernel writes it: files, owners of blocks and judgement, held against the kernel, xfs_db and xfs_repair."""
+"""XFS as the kernel writes it: files, owners of blocks and judgement, held against the kernel, xfs_db and xfs_repair.
+
+To search for longer, in more damaged and more torn file systems:
+
+    COWHERD_EXAMPLES=200 pytest -o faulthandler_timeout=0 tests/guest/test_xfs.py
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,7 @@ from cowherd.guest.source import Cached, Malformed, Volume
 from cowherd.guest.xfs import read_xfs
 from cowherd.guest.xfs.dirblocks import hash_of
 from tests.guest import truth
+from tests.images import examples
 from tests.storage.hosts import run
 
 MIB = 1 << 20
@@ -310,7 +316,7 @@ def structures(of_kind):
     return content, [(name, pair) for name, ranges in areas if name != "log" for pair in ranges.tolist()]
 
 
-@settings(max_examples=int(os.environ.get("COWHERD_DAMAGES", "25")), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_system_is_read_or_refused(structures, data):
     """Each damage hits structures, and checksums are made to fit it, so that it gets further than the first look."""
@@ -453,7 +459,7 @@ def blocks_of(raw: Path):
     return np.frombuffer(raw.read_bytes(), np.uint8).reshape(-1, 4096)
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("COWHERD_TORN", "6"))))
+@pytest.mark.parametrize("seed", range(examples(4)))
 def test_two_states_side_by_side_are_judged_as_xfs_repair_does(of_kind, tmp_path, seed):
     """One state shows through wherever the other did not write, as an overlay's base does."""
     chance = random.Random(seed)
