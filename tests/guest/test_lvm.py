@@ -332,3 +332,17 @@ def test_any_text_in_the_place_of_metadata_is_charted_or_refused(head, text, at)
     volumes, chart = read_volumes(volume.disk, [volume])
     assert all(volume.size <= 64 * MIB for volume in volumes)
     assert chart.uncharted
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from([0x21C, 0x1004]), st.integers(0, 91), st.binary(min_size=1, max_size=8)), max_size=4))
+def test_any_numbers_in_the_headers_are_read_or_refused(head, damage):
+    data = bytearray(head)
+    for start, at, patch in damage:
+        data[start + at : start + at + len(patch)] = patch
+    data[0x210:0x214] = checksum(bytes(data[0x214:0x400])).to_bytes(4, "little")
+    data[0x1000:0x1004] = checksum(bytes(data[0x1004:0x1200])).to_bytes(4, "little")
+    volume = padded(data)
+    volumes, chart = read_volumes(volume.disk, [volume])
+    parts = [*(volume.span for volume in volumes), chart.tables, *(part.span for part in chart.uncharted)]
+    assert extents.normalised(np.concatenate(parts)).tolist() == [[0, volume.size]]

@@ -21,7 +21,10 @@ LEAF_AT, FREE_AT = 1 << 35, 1 << 36
 _SINGLE, _DATA, _FREE = (b"XD2B", b"XDB3"), (b"XD2D", b"XDD3"), (b"XD2F", b"XDF3")
 _LEAF1, _LEAFN, _NODE = (0xD2F1, 0x3DF1), (0xD2FF, 0x3DFF), (0xFEBE, 0x3EBE)
 _UNUSED = 0xFFFF
+NO_BLOCK = 0xFFFF
+"""Stands in the index of free room for a block that is not there."""
 _INDEX = struct.Struct(">II")
+_LAST, _DEEPEST = 0xFFFFFFFF, 5
 
 
 @dataclass
@@ -34,6 +37,18 @@ class Parsed:
     entries: list[Entry] = field(default_factory=list)
     hashes: list[tuple[int, int]] = field(default_factory=list)
     largest: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Index:
+    """The (hash, address) pairs of a directory's names that a look-up can find, in order, and whether the index is whole.
+
+    `rooms` are the largest free stretches of the data blocks, if they are told there.
+    """
+
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    rooms: list[int] | None = None
+    whole: bool = True
 
 
 @lru_cache(1 << 16)
@@ -134,54 +149,51 @@ def _walk(layout: Layout, data: bytes, at: int, end: int, number: int) -> Iterat
         at += length
 
 
-def index_of(layout: Layout, blocks: dict[int, bytes], first: int) -> tuple[list[tuple[int, int]], list[int] | None]:
-    """Returns the index of names of a larger directory, from its blocks by number, the root of which is block `first`.
-
-    Beside it the largest free stretches of the data blocks, if they are told there. Raises `Malformed` where it is none.
-    """
-    wrong = Malformed("the index of the directory's names is damaged")
-    if first not in blocks:
-        raise wrong
-    start = 64 if layout.crcs else 16
-    data = blocks[first]
+def index_of(layout: Layout, blocks: dict[int, bytes], first: int) -> Index:
+    """Returns the index of names of a larger directory, from its blocks by number, the root of which is block `first`."""
+    data = blocks.get(first, b"")
     if int.from_bytes(data[8:10], "big") == _LEAF1[layout.crcs]:
         (held,) = struct.unpack_from(">I", data, len(data) - 4)
-        if held * 2 + 4 > len(data) - start or len(blocks) != 1:
-            raise wrong
-        return _leaf(layout, data), list(struct.unpack_from(f">{held}H", data, len(data) - 4 - 2 * held))
-    pairs: list[tuple[int, int]] = []
-    visited = 0
-    pending = [(first, -1, -1)]
+        if held * 2 + 4 > len(data) - (64 if layout.crcs else 16) or len(blocks) != 1:
+            return Index(whole=False)
+        return Index(_leaf(layout, data), list(struct.unpack_from(f">{held}H", data, len(data) - 4 - 2 * held)))
+    found, visited = Index(), set[int]()
+    pending = [(first, -1, 0, _LAST, -1)]
     while pending:
-        number, level, last = pending.pop()
+        number, level, low, high, last = pending.pop()
         data = blocks.get(number, b"")
-        visited += 1
-        if len(data) < start or visited > len(blocks):
-            raise wrong
         magic = int.from_bytes(data[8:10], "big")
-        if magic == _LEAFN[layout.crcs] and level <= 0:
-            found = _leaf(layout, data, stale=True)
-            if last >= 0 and (not found or found[-1][0] != last):
-                raise wrong
-            pairs += [pair for pair in found if pair[1]]
+        if number in visited or magic not in (_LEAFN[layout.crcs], _NODE[layout.crcs]):
+            found.whole = False
             continue
-        count, depth = struct.unpack_from(">HH", data, 56 if layout.crcs else 12)
-        if magic != _NODE[layout.crcs] or not 1 <= depth <= 5 or level not in (-1, depth) or start + 8 * count > len(data):
-            raise wrong
-        children = list(_INDEX.iter_unpack(data[start : start + 8 * count]))
-        if not children or (last >= 0 and children[-1][0] != last):
-            raise wrong
-        pending += [(child, depth - 1, top) for top, child in reversed(children)]
-    if visited != len(blocks):
-        raise wrong
-    return pairs, None
+        visited.add(number)
+        if magic == _LEAFN[layout.crcs]:
+            pairs = _leaf(layout, data, stale=True)
+            found.pairs += [pair for pair in pairs if pair[1] and low <= pair[0] <= high]
+            found.whole &= level <= 0 and (last < 0 or (pairs[-1:] != [] and pairs[-1][0] == last))
+            continue
+        depth, children = _node(layout, data)
+        tops = [top for top, _ in children]
+        found.whole &= level in (-1, depth) and (last < 0 or tops[-1:] == [last]) and tops == sorted(tops)
+        bounds = zip([low, *tops], [*tops[:-1], high], children, strict=False)
+        pending += [(child, depth - 1, least, most, top) for least, most, (top, child) in reversed(list(bounds))]
+    found.whole &= visited == blocks.keys()
+    return found
+
+
+def _node(layout: Layout, data: bytes) -> tuple[int, list[tuple[int, int]]]:
+    """Returns the level of an inner block of the index, and (last hash, block) of its children; none of one that is damaged."""
+    start = 64 if layout.crcs else 16
+    count, depth = struct.unpack_from(">HH", data, 56 if layout.crcs else 12)
+    if not 1 <= depth <= _DEEPEST or not 0 < count <= (len(data) - start) // 8:
+        return -1, []
+    return depth, list(_INDEX.iter_unpack(data[start : start + 8 * count]))
 
 
 def _leaf(layout: Layout, data: bytes, *, stale: bool = False) -> list[tuple[int, int]]:
     start = 64 if layout.crcs else 16
     (count,) = struct.unpack_from(">H", data, 56 if layout.crcs else 12)
-    if start + 8 * count > len(data):
-        raise Malformed("the index of the directory's names is damaged")
+    count = min(count, (len(data) - start) // 8)
     return [pair for pair in _INDEX.iter_unpack(data[start : start + 8 * count]) if pair[1] or stale]
 
 
@@ -194,5 +206,5 @@ def free_room(layout: Layout, blocks: list[bytes]) -> dict[int, int]:
         if data[:4] != _FREE[layout.crcs] or start + 2 * count > len(data):
             raise Malformed("the index of the directory's free room is damaged")
         stretches = struct.unpack_from(f">{count}H", data, start)
-        found |= {first + number: length for number, length in enumerate(stretches) if length != _UNUSED}
+        found |= {first + number: length for number, length in enumerate(stretches) if length != NO_BLOCK}
     return found

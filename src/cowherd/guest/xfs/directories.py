@@ -16,7 +16,9 @@ from cowherd.guest.xfs.blocks import DIRECTORY, HASHED, wrong
 from cowherd.guest.xfs.dirblocks import (
     FREE_AT,
     LEAF_AT,
+    NO_BLOCK,
     Entry,
+    Index,
     Parsed,
     free_room,
     index_of,
@@ -49,6 +51,7 @@ class _Directory:
     inode: int
     parent: int
     entries: list[Entry] = field(default_factory=list)
+    unfound: set[bytes] = field(default_factory=set)
 
 
 def read_tree(layout: Layout, inodes: Inodes) -> Tree:
@@ -169,42 +172,47 @@ class _Reader:
         data = {place // each: block for place, block in held.items() if place < leaf}
         hashed = {place: block for place, block in held.items() if leaf <= place < free}
         rooms = [block for place, block in sorted(held.items()) if place >= free]
-        parsed, index = Parsed(), None
+        parsed, index = Parsed(), Index()
         size = int(self._inodes.table["size"][self._inodes.index[directory.inode]])
         single = size == layout.directory_block and not hashed
         for number, block in sorted(data.items()):
             before = len(parsed.entries), len(parsed.hashes)
             try:
-                index = parse_data(layout, block, number, single, parsed) or index
+                index.pairs += parse_data(layout, block, number, single, parsed) or []
             except Malformed as error:
                 del parsed.entries[before[0] :], parsed.hashes[before[1] :]
                 self._say(directory, str(error))
         directory.entries = parsed.entries
         if sorted(data)[-1:] != [size // layout.directory_block - 1]:
             self._say(directory, "its size is not that of its blocks")
-        try:
-            self._compare(parsed, index or [], hashed, rooms, single)
-        except Malformed as error:
-            self._say(directory, str(error))
+        if not single:
+            index = index_of(layout, hashed, leaf)
+            self._compare_rooms(directory, parsed, index, rooms)
+        self._compare_names(directory, parsed, index)
         if [name for name, _, _ in parsed.entries[:2]] != [b".", b".."]:
             self._say(directory, "the directory does not begin as one")
 
-    def _compare(
-        self, parsed: Parsed, index: list[tuple[int, int]], hashed: dict[int, bytes], rooms: list[bytes], single: bool
-    ) -> None:
-        told: dict[int, int] | None = None
-        if not single:
-            index, stretches = index_of(self._layout, hashed, LEAF_AT // self._layout.block)
-            told = {number: length for number, length in enumerate(stretches or []) if length != 0xFFFF}
-            told = free_room(self._layout, rooms) if stretches is None else told
+    def _compare_rooms(self, directory: _Directory, parsed: Parsed, index: Index, rooms: list[bytes]) -> None:
+        try:
+            told = {number: length for number, length in enumerate(index.rooms or []) if length != NO_BLOCK}
+            told = free_room(self._layout, rooms) if index.rooms is None else told
+        except Malformed as error:
+            self._say(directory, str(error))
+            return
+        if told != parsed.largest:
+            self._say(directory, "the index of the directory's free room does not fit its blocks")
+
+    def _compare_names(self, directory: _Directory, parsed: Parsed, index: Index) -> None:
+        """Compares the index with the entries. A name that is not in it is seen in a listing, but leads nowhere."""
         if self._layout.lower_case:  # which letters it holds for equal is not known here
-            same = sorted(at for _, at in index) == sorted(at for _, at in parsed.hashes)
+            same = sorted(at for _, at in index.pairs) == sorted(at for _, at in parsed.hashes)
         else:
-            same = sorted(index) == sorted(parsed.hashes)
-        if not same or [pair[0] for pair in index] != sorted(pair[0] for pair in index):
-            raise Malformed("the index of the directory's names does not fit its entries")
-        if told is not None and told != parsed.largest:
-            raise Malformed("the index of the directory's free room does not fit its blocks")
+            same = sorted(index.pairs) == sorted(parsed.hashes)
+            found = set() if same else set(index.pairs)
+            pairs = [] if same else zip(parsed.entries, parsed.hashes, strict=True)
+            directory.unfound = {entry[0] for entry, pair in pairs if pair not in found}
+        if not same or not index.whole or [pair[0] for pair in index.pairs] != sorted(pair[0] for pair in index.pairs):
+            self._say(directory, "the index of the directory's names does not fit its entries")
 
     def _take(self, directory: _Directory, following: list[_Directory]) -> None:
         """Adds the entries of a directory to the tree, and the directories among them to those that are read next."""
@@ -216,6 +224,9 @@ class _Reader:
                     say(directory, f"{name.decode()} leads to inode {inode}")
                 continue
             path = f"{directory.path}/{os.fsdecode(name)}"
+            if name in directory.unfound:
+                tree.dangling[path] = "the directory's index of names does not lead to it"
+                continue
             if inode not in inodes.index:
                 say(directory, f"{os.fsdecode(name)} leads to inode {inode}, which is not in use")
                 tree.dangling[path] = "its inode is not in use"

@@ -80,7 +80,7 @@ class Inodes:
 def read_inodes(layout: Layout, chunks: Chunks) -> Inodes:
     """Reads all inodes that are in use by their records. Records that overlap or lie nowhere are complained of and left out."""
     first = chunks.first
-    good = first % layout.per_block == 0
+    good = first % min(CHUNK, layout.per_block) == 0
     good[1:] &= first[1:] >= first[:-1] + CHUNK
     places = layout.inode_places(first[:, None] + np.arange(CHUNK))
     there = chunks.there == 1
