@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import shutil
+import stat
 import struct
 from pathlib import Path
 
@@ -75,6 +76,50 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
+
+
+FORMS = [
+    "-t ext4 -O meta_bg,^resize_inode",
+    "-t ext4 -O meta_bg,^resize_inode -b 4096 -g 256",
+    "-t ext4 -O bigalloc -C 16384",
+    "-t ext4 -O bigalloc,meta_bg,^resize_inode -C 8192 -g 8192",
+    "-t ext4 -O ea_inode -b 4096",
+    "-t ext4 -O inline_data",
+    "-t ext4 -O inline_data,^metadata_csum -I 512 -b 4096",
+]
+
+
+@pytest.mark.parametrize("options", FORMS)
+def test_each_form_of_ext4_is_read_as_the_kernel_shows_it(tmp_path, options):
+    truth.require_mounts(tmp_path, EXT4)
+    raw = make(tmp_path / "raw", *options.split())
+    with truth.mounted(raw, EXT4) as folder:
+        truth.fill(folder, 1, 30)
+        truth.churn(folder, 2, 15)
+        (folder / "few" / "more").mkdir(parents=True)
+        for number in range(12):
+            (folder / "few" / f"file{number}").write_text("x" * number * 15)
+        (folder / "few" / "link").symlink_to("y" * 90)
+        if "ea_inode" in options:
+            os.setxattr(folder / "few" / "file1", "user.large", b"v" * 60000)
+    run("e2fsck", "-fn", raw)
+    with truth.mounted(raw, EXT4, "ro") as folder:
+        shown = truth.listing(folder)
+        inside = {path: _told(folder, path) for path in shown if path.startswith("/few/file")}
+    data = raw.read_bytes()
+    system = read_ext(volume(data))
+    assert (system.contradictions, system.notes, system.checked) == ((), (), True)
+    require_as_shown(data, system, shown)
+    inline = {path: digest for path, digest in inside.items() if system.files[path].digest}
+    assert {path: system.files[path].digest for path in inline} == inline
+    assert bool(inline) == ("inline_data" in options)
+    unexplained = system.owners(system.span).get("other", 0)
+    assert unexplained == 0
+
+
+def _told(folder: Path, path: str) -> str:
+    """What a file that is kept inside of its inode is known by."""
+    return hashlib.sha256(bytes([stat.S_IFREG >> 12]) + Path(f"{folder}{path}").read_bytes()).hexdigest()
 
 
 DIRTY = [

@@ -47,6 +47,8 @@ class Kind:
 
 
 EXT4 = Kind("ext4", ["mke2fs", "-q", "-t", "ext4"], ["e2fsck", "-fn"], "ro,noload")
+EXT4_MORE = Kind("ext4 with more", [*EXT4.make, "-O", "inline_data,ea_inode,meta_bg,^resize_inode"], EXT4.check, EXT4.options)
+EXT4_BIG = Kind("ext4 in clusters", [*EXT4.make, "-O", "bigalloc", "-C", "16384"], EXT4.check, EXT4.options)
 EXT3 = Kind("ext3", ["mke2fs", "-q", "-t", "ext3"], ["e2fsck", "-fn"], "ro,noload")
 NTFS = Kind("NTFS", ["mkfs.ntfs", "-q", "-F"], ["ntfsfix", "-n"], "ro,norecover", mount=("mount", "-t", "ntfs-3g"), exact=False)
 FAT16 = Kind("FAT16", ["mkfs.fat", "-F", "16"], ["fsck.fat", "-n"], mount=("mtools",))

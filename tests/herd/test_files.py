@@ -15,7 +15,7 @@ from cowherd.herd.files import impact_on_files
 from cowherd.herd.impact import Hit
 from tests.guest import truth
 from tests.guest.lvm import lvm_on
-from tests.guest.truth import BTRFS, EXT2, EXT3, EXT4, FAT16, FAT32, NTFS, XFS, Kind
+from tests.guest.truth import BTRFS, EXT2, EXT3, EXT4, EXT4_BIG, EXT4_MORE, FAT16, FAT32, NTFS, XFS, Kind
 from tests.storage.hosts import run
 
 EXT4_LARGE = dataclasses.replace(EXT4, name="ext4 of 4 KiB blocks", make=[*EXT4.make, "-b", "4096"], size=192 << 20)
@@ -106,6 +106,15 @@ def test_files_and_verdicts_are_what_the_kernel_and_the_checker_find(tmp_path, k
     hits = story.judged(donors=[story.donor])
     assert hits["none"].verdict == "synchronised"
     story.require_true(hits)
+
+
+@pytest.mark.parametrize("kind", [EXT4_MORE, EXT4_BIG], ids=lambda kind: kind.name)
+def test_the_rarer_forms_of_ext4_are_judged_as_the_kernel_and_the_checker_do(tmp_path, kind):
+    story = Story(tmp_path, kind)
+    story.overlay("few", lambda folder: (folder / "note").write_text("hello"))
+    story.overlay("many", lambda folder: truth.churn(folder, 2, 40))
+    story.change_base(lambda folder: truth.churn(folder, 3, 40))
+    story.require_true(story.judged(donors=[story.donor]))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -14,9 +14,9 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem
-from cowherd.guest.ext.check import contradictions
-from cowherd.guest.ext.inodes import Inode, Table, journal_of, read_inodes
+from cowherd.guest.blocks import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem, union_of
+from cowherd.guest.ext.check import contradictions, owned_by
+from cowherd.guest.ext.inodes import EA_INODE_FLAG, Inode, Table, journal_of, read_inodes
 from cowherd.guest.ext.journal import Replay, Replayed, replay
 from cowherd.guest.ext.layout import HAS_JOURNAL, JOURNAL_INODE, Layout
 from cowherd.guest.ext.tree import read_tree
@@ -97,6 +97,8 @@ def _areas(layout: Layout, table: Table, log: Replay) -> tuple[Ranges, dict[str,
             pairs["extended attributes"].append((inode.attributes, inode.attributes + 1))
         if inode.is_directory:
             pairs["directory"] += blocks
+        elif inode.flags & EA_INODE_FLAG:
+            pairs["extended attributes"] += blocks
         elif inode.number == JOURNAL_INODE and layout.compat & HAS_JOURNAL:
             head = blocks[0][0] if blocks else 0
             pairs["journal"] += [(head, head + 1), *((block, block + 1) for block in log.live)]
@@ -107,6 +109,9 @@ def _areas(layout: Layout, table: Table, log: Replay) -> tuple[Ranges, dict[str,
             idle += blocks
         else:
             idle += [(block, block + count) for _, block, count, written in inode.mapped if not written]
+    if layout.cluster > 1:
+        everything = union_of([layout.fixed, *map(owned_by, table.inodes.values()), extents.ranges(pairs["extended attributes"])])
+        idle += extents.subtract(layout.whole_clusters(everything), everything).tolist()
     for name, found in pairs.items():
         areas.setdefault(name, []).append(extents.ranges(found))
     joined = {name: extents.normalised(np.concatenate(parts)) for name, parts in areas.items()}

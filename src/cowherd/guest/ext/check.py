@@ -13,7 +13,7 @@ import numpy as np
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.crc import crc32c, crc32c_rows
-from cowherd.guest.ext.inodes import Inode, Table
+from cowherd.guest.ext.inodes import EA_INODE_FLAG, Inode, Table
 from cowherd.guest.ext.layout import BLOCK_UNINIT, INODE_UNINIT, RESIZE_INODE, Layout
 from cowherd.guest.ext.tree import Tree
 from cowherd.guest.owners import overlaps
@@ -67,18 +67,18 @@ def _bitmaps(layout: Layout, table: Table) -> Iterator[str]:
             yield f"group {group} counts {groups.directories[group]} directories, {directories[group]} are there"
     if layout.is_replayed:
         return  # the log does not keep the superblock's counts up to date; a mount counts anew
-    if free_blocks != layout.free_blocks:
+    if free_blocks != layout.free_blocks // layout.cluster:
         yield f"the superblock counts {layout.free_blocks} free blocks, the groups {free_blocks}"
     if free_inodes != layout.values["free_inodes"]:
         yield f"the superblock counts {layout.values['free_inodes']} free inodes, the groups {free_inodes}"
 
 
 def _block_bitmap(layout: Layout, group: int) -> Iterator[str]:
-    block, length = int(layout.groups.block_bitmap[group]), layout.group_length(group)
+    block, length = int(layout.groups.block_bitmap[group]), layout.group_clusters(group)
     free = length - int(layout.bitmap(group, block, length).sum())
     if free != layout.groups.free_blocks[group]:
         yield f"group {group} counts {layout.groups.free_blocks[group]} free blocks, its bitmap {free}"
-    if not _bitmap_checksum_holds(layout, group, block, layout.group_blocks // 8, 24, 56):
+    if not _bitmap_checksum_holds(layout, group, block, layout.group_blocks // layout.cluster // 8, 24, 56):
         yield f"the checksum of group {group}'s block bitmap is wrong"
 
 
@@ -110,13 +110,13 @@ def _bitmap_checksum_holds(layout: Layout, group: int, block: int, length: int, 
 
 def _blocks(layout: Layout, table: Table) -> Iterator[str]:
     """Compares what owns blocks with each other and with the bitmap."""
-    parts = [layout.fixed, *(_owned(inode) for inode in table.inodes.values() if inode.number != RESIZE_INODE)]
+    parts = [layout.fixed, *(owned_by(inode) for inode in table.inodes.values() if inode.number != RESIZE_INODE)]
     shared_attributes = {inode.attributes for inode in table.inodes.values() if inode.attributes}
     parts.append(extents.ranges((block, block + 1) for block in shared_attributes))
     resize = table.inodes.get(RESIZE_INODE)
     reserved = extents.ranges((block, block + 1) for block in resize.own) if resize else np.empty((0, 2), np.int64)
     everything = np.concatenate([*parts, extents.subtract(reserved, layout.fixed)])
-    owned = extents.normalised(everything)
+    owned = layout.whole_clusters(extents.normalised(everything))
     for start, end in overlaps(everything)[:_MOST_NAMED].tolist():
         yield f"blocks {start} to {end - 1} belong to two files or structures"
     used = layout.used_blocks()
@@ -127,7 +127,8 @@ def _blocks(layout: Layout, table: Table) -> Iterator[str]:
         yield f"blocks {start} to {end - 1} are marked as in use but belong to nothing"
 
 
-def _owned(inode: Inode) -> Ranges:
+def owned_by(inode: Inode) -> Ranges:
+    """Returns the blocks of an inode's content and of its map, in any order."""
     pairs = [(block, block + count) for _, block, count, _ in inode.mapped] + [(block, block + 1) for block in inode.own]
     return np.array(pairs, np.int64).reshape(-1, 2)
 
@@ -145,6 +146,8 @@ def _links(layout: Layout, table: Table, tree: Tree) -> Iterator[str]:
     for inode in table.inodes.values():
         references = tree.references[inode.number]
         if (inode.number in _RESERVED_IN_USE and inode.number != 2) or inode.number == layout.orphan_file:
+            continue
+        if inode.flags & EA_INODE_FLAG and not references:
             continue
         if references == inode.links or (inode.is_directory and inode.links == _UNCOUNTED and references) or inode.problem:
             continue

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cowherd import extents
 from cowherd.guest.crc import START, crc32c, crc32c_rows
-from cowherd.guest.ext.layout import INODE_UNINIT, Layout
+from cowherd.guest.ext.layout import EA_INODE, INODE_UNINIT, RESIZE_INODE, Layout
 from cowherd.guest.source import Malformed
 
 _GROUP_CHECKSUMS, _ORPHANS_PRESENT = 0x10, 0x10000
-EXTENTS_FLAG, HUGE_FILE_FLAG = 0x80000, 0x40000
+EXTENTS_FLAG, HUGE_FILE_FLAG, EA_INODE_FLAG, INLINE_DATA_FLAG = 0x80000, 0x40000, 0x200000, 0x10000000
+_ATTRIBUTES_MAGIC, _SYSTEM = b"\0\0\x02\xea", 7
+_ATTRIBUTE = struct.Struct("<BBHIII")
 _EXTENT_MAGIC, _LONGEST_WRITTEN, _DEEPEST = 0xF30A, 32768, 5
 _HEADER = struct.Struct("<HHHHI")
 _LEAF, _INDEX = struct.Struct("<IHHI"), struct.Struct("<IIHH")
@@ -45,11 +48,33 @@ class Inode:
         return stat.S_ISDIR(self.mode)
 
     @property
+    def flags(self) -> int:
+        """Its flags."""
+        return int.from_bytes(self.raw[32:36], "little")
+
+    @property
     def inline(self) -> bytes | None:
-        """What a symbolic link keeps inside of the inode, or a device its number; None where there are blocks."""
+        """What is kept inside of the inode: a short file or link, a device's number; None where there are blocks."""
+        if self.flags & INLINE_DATA_FLAG:
+            return (self.raw[40:100] + self.more_inline)[: self.size]
         if stat.S_ISLNK(self.mode) and self.size < 60 and not self.mapped:
             return self.raw[40 : 40 + self.size]
         return None if stat.S_IFMT(self.mode) in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) else self.raw[40:60]
+
+    @property
+    def more_inline(self) -> bytes:
+        """What does not fit beside the inode's own fields: the value of the attribute system.data."""
+        first = 128 + int.from_bytes(self.raw[128:130], "little")
+        if self.raw[first : first + 4] != _ATTRIBUTES_MAGIC:
+            return b""
+        at = first + 4
+        while at + _ATTRIBUTE.size <= len(self.raw) and self.raw[at : at + 4] != bytes(4):
+            length, index, place, _, size, _ = _ATTRIBUTE.unpack_from(self.raw, at)
+            name = self.raw[at + _ATTRIBUTE.size : at + _ATTRIBUTE.size + length]
+            if (index, name) == (_SYSTEM, b"data"):
+                return self.raw[first + 4 + place : first + 4 + place + size]
+            at += _ATTRIBUTE.size + -(-length // 4) * 4
+        return b""
 
 
 @dataclass
@@ -184,7 +209,8 @@ def _parse(layout: Layout, number: int, raw: bytes, bad: bool) -> Inode:
     elif _has_map(inode, flags):
         try:
             _Mapper(layout, inode).read(flags)
-            inode.complaint = _miscounted(layout, inode, blocks | blocks_high << 32, flags)
+            if layout.cluster == 1 or number != RESIZE_INODE:
+                inode.complaint = _miscounted(layout, inode, blocks | blocks_high << 32, flags)
         except (Malformed, struct.error) as error:
             inode.problem, inode.mapped, inode.own = str(error), [], []
     return inode
@@ -192,6 +218,8 @@ def _parse(layout: Layout, number: int, raw: bytes, bad: bool) -> Inode:
 
 def _has_map(inode: Inode, flags: int) -> bool:
     kind = stat.S_IFMT(inode.mode)
+    if flags & INLINE_DATA_FLAG:
+        return False
     if kind == stat.S_IFLNK:
         return bool(flags & EXTENTS_FLAG) or inode.size >= 60
     return kind in (stat.S_IFREG, stat.S_IFDIR) or (kind == 0 and inode.number < 11)
@@ -199,9 +227,14 @@ def _has_map(inode: Inode, flags: int) -> bool:
 
 def _miscounted(layout: Layout, inode: Inode, said: int, flags: int) -> str | None:
     """Compares the count of an inode's blocks, in sectors of 512 bytes or in blocks, with its map; readers ignore it."""
-    found = sum(count for _, _, count, _ in inode.mapped) + len(inode.own) + (inode.attributes != 0)
+    pairs = [(block, block + count) for _, block, count, _ in inode.mapped] + [(block, block + 1) for block in inode.own]
+    found = sum(end - start for start, end in pairs)
+    if layout.cluster > 1:
+        found = extents.total(layout.whole_clusters(extents.ranges(pairs)))
+    found += (inode.attributes != 0) * layout.cluster
     agrees = said == (found if flags & HUGE_FILE_FLAG else found * (layout.block // 512))
-    return None if agrees else "the number of its blocks is not what its map holds"
+    elsewhere = layout.incompat & EA_INODE and said > found  # it also counts the inodes that hold its large attributes
+    return None if agrees or elsewhere else "the number of its blocks is not what its map holds"
 
 
 class _Mapper:

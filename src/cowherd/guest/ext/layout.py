@@ -22,9 +22,11 @@ SUPERBLOCK, SUPERBLOCK_BYTES, MAGIC = 1024, 1024, 0xEF53
 ROOT_INODE, RESIZE_INODE, JOURNAL_INODE = 2, 7, 8
 
 HAS_JOURNAL, SPARSE_SUPER2, ORPHAN_FILE = 0x4, 0x200, 0x1000
-FILETYPE, RECOVER, EXTENTS, BITS64, CSUM_SEED = 0x2, 0x4, 0x40, 0x80, 0x2000
-_READABLE = FILETYPE | RECOVER | EXTENTS | BITS64 | 0x100 | 0x200 | CSUM_SEED | 0x4000 | 0x10000 | 0x20000
-_UNREADABLE_NAMES = {0x8: "journal device", 0x10: "meta_bg", 0x400: "ea_inode", 0x8000: "inline_data", 0x1: "compression"}
+FILETYPE, RECOVER, META_BG, EXTENTS, BITS64, CSUM_SEED, INLINE_DATA = 0x2, 0x4, 0x10, 0x40, 0x80, 0x2000, 0x8000
+EA_INODE = 0x400
+_READABLE = FILETYPE | RECOVER | META_BG | EXTENTS | BITS64 | 0x100 | 0x200 | EA_INODE | CSUM_SEED | 0x4000 | INLINE_DATA
+_READABLE |= 0x10000 | 0x20000
+_UNREADABLE_NAMES = {0x8: "journal device", 0x1: "compression"}
 SPARSE_SUPER, BIGALLOC, METADATA_CSUM = 0x1, 0x200, 0x400
 
 INODE_UNINIT, BLOCK_UNINIT = 1, 2
@@ -99,9 +101,9 @@ class Layout:
     def _take_sizes(self) -> None:
         values = self.values
         unreadable = self.incompat & ~_READABLE
-        if unreadable or self.ro_compat & BIGALLOC:
+        if unreadable:
             names = [name for bit, name in _UNREADABLE_NAMES.items() if unreadable & bit]
-            raise Malformed(f"it has features that are not read here: {', '.join(names) or 'bigalloc or newer ones'}")
+            raise Malformed(f"it has features that are not read here: {', '.join(names) or 'newer ones'}")
         self.block = 1024 << min(values["log_block"], 7)
         self.wide = bool(self.incompat & BITS64)
         self.blocks = values["blocks_lo"] | (values["blocks_hi"] << 32 if self.wide else 0)
@@ -111,11 +113,15 @@ class Layout:
         self.descriptor = max(values["descriptor_bytes"], 32) if self.wide else 32
         self.first_block: int = values["first_block"]
         self.group_blocks: int = values["group_blocks"]
+        big = bool(self.ro_compat & BIGALLOC) and values["log_block"] <= values["log_cluster"] <= 20
+        self.cluster: int = 1 << values["log_cluster"] - values["log_block"] if big else 1
         self.group_inodes: int = values["group_inodes"]
         sane = (
             values["log_block"] <= 6
-            and self.first_block == (1 if self.block == 1024 else 0)
-            and 8 <= self.group_blocks <= self.block * 8
+            and self.first_block == (1 if self.block == 1024 and self.cluster == 1 else 0)
+            and 8 <= self.group_blocks <= self.block * 8 * self.cluster
+            and self.group_blocks % self.cluster == 0
+            and (not self.ro_compat & BIGALLOC or self.group_blocks == values["group_clusters"] * self.cluster)
             and 8 <= self.group_inodes <= self.block * 8
             and 128 <= self.inode_bytes <= self.block
             and self.inode_bytes & (self.inode_bytes - 1) == 0
@@ -155,9 +161,8 @@ class Layout:
         return crc32c(self.superblock[104:120])
 
     def _read_groups(self) -> Groups:
-        start = (self.first_block + 1) * self.block
-        data = self.volume.read(start, self.count * self.descriptor)
-        raw = np.frombuffer(data, np.uint8).reshape(self.count, self.descriptor)
+        data = b"".join(self.volume.read(block * self.block, self.block) for block in self._descriptor_blocks())
+        raw = np.frombuffer(data, np.uint8, self.count * self.descriptor).reshape(self.count, self.descriptor)
 
         def field(low: int, high: int, width: int) -> NDArray[np.int64]:
             value = raw[:, low : low + width].copy().view(f"<u{width}")[:, 0].astype(np.int64)
@@ -170,6 +175,29 @@ class Layout:
             raise Malformed("a group descriptor refers to blocks past the end")
         counts = [field(low, high, 2) for low, high in ((12, 44), (14, 46), (16, 48), (28, 50), (18, 0))]
         return Groups(raw, places[0], places[1], places[2], counts[0], counts[1], counts[2], counts[3], counts[4])
+
+    @property
+    def _old_descriptor_blocks(self) -> int:
+        """How many blocks of descriptors follow the superblock; with meta_bg, the rest lie in the groups that they describe."""
+        count = -(-self.count * self.descriptor // self.block)
+        return min(count, self.values["first_meta_group"]) if self.incompat & META_BG else count
+
+    def _descriptor_blocks(self) -> Iterator[int]:
+        """Yields the blocks that hold the descriptors, in order."""
+        start, each = self.superblock_block + 1, self.block // self.descriptor
+        for index in range(-(-self.count // each)):
+            group = index * each
+            old = index < self._old_descriptor_blocks
+            yield (
+                start + index
+                if old
+                else self.group_start(group) + self.has_backup(group) + (self.superblock_block > self.first_block and group == 0)
+            )
+
+    @property
+    def superblock_block(self) -> int:
+        """The block that holds the superblock: the first one, or with 1 KiB blocks counted from 0 the one after."""
+        return 1 if self.block == 1024 else 0
 
     def group_start(self, group: int) -> int:
         """Returns the first block of a group."""
@@ -194,35 +222,58 @@ class Layout:
 
     def areas(self) -> Iterator[tuple[str, Ranges]]:
         """Yields the fixed structures as ranges of block numbers, by name."""
-        descriptor_blocks = -(-self.count * self.descriptor // self.block)
+        old = self._old_descriptor_blocks
         reserved = self.values["reserved_gdt"] if self.compat & 0x10 else 0
         starts = np.array([self.group_start(group) for group in range(self.count) if self.has_backup(group)], np.int64)
+        starts[:1] = self.superblock_block
         yield "superblock", _blocks(starts[:1], 1)
-        if self.first_block == 1:
+        if self.superblock_block == 1:
             yield "boot block", _blocks(np.zeros(1, np.int64), 1)
-        yield "group descriptors", _blocks(starts[:1] + 1, descriptor_blocks)
+        yield "group descriptors", _blocks(np.array(list(self._descriptor_blocks()), np.int64), 1)
         if reserved:
-            yield "reserved descriptors", _blocks(starts + 1 + descriptor_blocks, reserved)
+            yield "reserved descriptors", _blocks(starts + 1 + old, reserved)
         if len(starts) > 1:
-            yield "backup superblocks", _blocks(starts[1:], 1 + descriptor_blocks)
+            yield "backup superblocks", _blocks(starts[1:], 1 + old)
+        if self.incompat & META_BG:
+            yield "backup descriptors", _blocks(np.array(list(self._backup_descriptors()), np.int64), 1)
         yield "block bitmap", _blocks(self.groups.block_bitmap, 1)
         yield "inode bitmap", _blocks(self.groups.inode_bitmap, 1)
         yield "inode table", _blocks(self.groups.inode_table, self.table_blocks)
+
+    def _backup_descriptors(self) -> Iterator[int]:
+        """Yields the copies of descriptors with meta_bg: in the second and the last group that a block of them describes."""
+        each = self.block // self.descriptor
+        for first in range(self._old_descriptor_blocks * each, self.count, each):
+            for group in (first + 1, first + each - 1):
+                if group < self.count:
+                    yield self.group_start(group) + self.has_backup(group)
 
     def bitmap(self, group: int, block: int, bits: int) -> NDArray[np.bool_]:
         """Returns the first `bits` bits of a group's bitmap at `block`."""
         data = np.frombuffer(self.volume.read(int(block) * self.block, -(-bits // 8)), np.uint8)
         return np.unpackbits(data, bitorder="little")[:bits].astype(np.bool_)
 
+    def group_clusters(self, group: int) -> int:
+        """Returns how many clusters a group has: what its bitmap has bits for; blocks, but for bigalloc."""
+        return -(-self.group_length(group) // self.cluster)
+
+    def whole_clusters(self, blocks: Ranges) -> Ranges:
+        """Returns ranges of blocks widened to whole clusters."""
+        if self.cluster == 1:
+            return blocks
+        return extents.aligned(blocks - self.first_block, self.cluster, self.blocks - self.first_block) + self.first_block
+
     def used_blocks(self) -> Ranges:
         """Returns the block numbers in use by the bitmaps; of groups without a bitmap, those of the fixed structures."""
         parts = [np.empty((0, 2), np.int64)]
         for group in range(self.count):
             if not self.groups.flags[group] & BLOCK_UNINIT:
-                used = self.bitmap(group, int(self.groups.block_bitmap[group]), self.group_length(group))
-                parts.append(set_bits(used) + self.group_start(group))
+                used = self.bitmap(group, int(self.groups.block_bitmap[group]), self.group_clusters(group))
+                clusters = np.minimum(set_bits(used) * self.cluster, self.group_length(group))
+                parts.append(clusters + self.group_start(group))
             else:
-                parts.append(extents.intersect(self.fixed, extents.ranges([self._bounds(group)])))
+                own = extents.intersect(self.fixed, extents.ranges([self._bounds(group)]))
+                parts.append(self.whole_clusters(own))
         return extents.normalised(np.concatenate(parts))
 
     @property

@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
-from cowherd.guest.ext.inodes import Inode, Table, checksum_of
+from cowherd.guest.ext.inodes import INLINE_DATA_FLAG, Inode, Table, checksum_of
 from cowherd.guest.ext.layout import FILETYPE, ROOT_INODE, Layout
 
 _ENTRY = struct.Struct("<IHBB")
@@ -75,6 +75,8 @@ def _look_up(layout: Layout, inodes: Table, number: int, kind: int, path: str, t
 
 
 def _entries(layout: Layout, directory: Inode, path: str, tree: Tree) -> list[tuple[bytes, int, int]]:
+    if directory.flags & INLINE_DATA_FLAG:
+        return _inline_entries(directory, path, tree)
     found: list[tuple[bytes, int, int]] = []
     blocks = -(-directory.size // layout.block)
     held = {first + n: block + n for first, block, count, written in directory.mapped if written for n in range(count)}
@@ -91,6 +93,15 @@ def _entries(layout: Layout, directory: Inode, path: str, tree: Tree) -> list[tu
             tree.contradictions.append(f"{path or '/'}: block {number} of the directory is damaged")
     if [name for name, _, _ in found[:2]] != [b".", b".."]:
         tree.contradictions.append(f"{path or '/'}: the directory does not begin as one")
+    return found
+
+
+def _inline_entries(directory: Inode, path: str, tree: Tree) -> list[tuple[bytes, int, int]]:
+    """Returns the entries of a directory without blocks, which names its parent by number only."""
+    held = directory.inline or b""
+    found = [(b".", directory.number, 2), (b"..", int.from_bytes(held[:4], "little"), 2)]
+    if not (_parse(held[4:60], found) and _parse(held[60:], found)):
+        tree.contradictions.append(f"{path or '/'}: the directory inside of inode {directory.number} is damaged")
     return found
 
 
