@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 import urllib.request
 
@@ -14,7 +15,7 @@ import pytest
 
 import cowherd
 from tests.herd.qemu_herd import make_base, noise, write
-from tests.herd.watching.watcher import watching
+from tests.herd.watching.watcher import COWHERD, environment, watching
 
 
 @pytest.fixture
@@ -34,6 +35,18 @@ def test_a_signal_ends_it_cleanly_and_at_once(herd, number):
         assert time.monotonic() - began < 30  # it must not hang; that it takes no second shows the limit on its threads
     assert watch.kinds()[-1] == "stopped"
     assert "Traceback" not in watch.log
+
+
+def test_at_its_end_it_counts_what_it_told_if_that_is_asked_for(herd, tmp_path):
+    command = [*COWHERD, "watch", "--json", "--events", tmp_path / "events", tmp_path]
+    process = subprocess.Popen(
+        [*map(str, command)], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    wait_until(lambda: (tmp_path / "events").exists() and "verified" in (tmp_path / "events").read_text())
+    process.terminate()
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert json.loads(printed)["events"] == {"started": 1, "verified": 1, "stopped": 1}
 
 
 def test_it_ends_while_it_reads(herd):

@@ -64,6 +64,14 @@ def test_a_write_by_qemu_hits_each_overlay_as_impact_says(base):
     assert (drifted["changed"], verdicts(drifted)) == ([[32 * BLOCK, BLOCK]], VERDICTS)
 
 
+def test_an_overlay_that_a_machine_runs_on_is_judged_all_the_same_and_the_machine_named(raw):
+    overlay = raw.parent / "web.qcow2"
+    with watching(raw.parent) as watch, running("qemu-io", "-f", "qcow2", overlay, until="qemu-io> ") as machine:
+        raw.write_bytes(raw.read_bytes()[:-1] + b"!")
+        (hit,) = watch.wait_for("drifted")["overlays"]
+    assert (hit["path"], hit["verdict"], hit["open_in"]) == (str(overlay), "synchronised", [machine.pid])
+
+
 def test_a_commit_into_the_base_is_named(base):
     with watching(base.parent) as watch, unwaited("qemu-img", "commit", "-q", "-f", "qcow2", base.parent / "torn.qcow2") as pid:
         written = watch.wait_for("written")

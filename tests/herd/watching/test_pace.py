@@ -82,3 +82,22 @@ def test_a_pace_that_is_stopped_ends_who_reads_also_one_that_waits_for_what_is_u
     assert ended.is_set()
     with pytest.raises(Stopped):
         pace.progress(urgent=True)(1, 2)
+
+
+def test_while_something_urgent_is_read_the_rest_waits():
+    pace = Pace(TokenBucket(None))
+    pace.hurry(True)
+    order: list[str] = []
+
+    def read() -> None:
+        pace.progress(urgent=False)(1, 1)
+        order.append("in turn")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join(0.05)
+    pace.progress(urgent=True)(1, 1)
+    order.append("urgent")
+    pace.hurry(False)
+    thread.join(10)
+    assert order == ["urgent", "in turn"]

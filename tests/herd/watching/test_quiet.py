@@ -51,6 +51,14 @@ def test_seal_reseal_and_unseal(base):
         assert alarms_until_now(watch, base) == []
 
 
+def test_a_merge_that_preserves_what_a_sealed_overlay_shows(base):
+    golden = base.parent / "fresh.qcow2"
+    cowherd.seal(golden)
+    with watching(base.parent) as watch:
+        guard("merge", base.parent / "torn.qcow2", "--strategy", "preserve")
+        assert alarms_until_now(watch, base) == []
+
+
 def test_a_machine_that_reads_through_the_base_and_writes_to_its_overlay(base):
     with watching(base.parent) as watch:
         write(base.parent / "fresh.qcow2", "read 0 1M", "write -P 3 0 1M")

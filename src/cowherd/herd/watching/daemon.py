@@ -24,6 +24,7 @@ from cowherd.herd.watching.rounds import next_to_read
 from cowherd.herd.watching.stock import take_stock
 from cowherd.herd.watching.watch import Known, Watch
 from cowherd.herd.watching.workers import Crashed, Failed, InTurn, Result, Stocked, Suspicious, Workers
+from cowherd.text import printable
 
 SWEEP_SECONDS = 60.0
 STOP_SECONDS = 0.8
@@ -109,7 +110,7 @@ class Daemon:
         if self.notifier.why_not_fanotify:
             why = self.notifier.why_not_fanotify
             how = f"the kernel names no writers, whoever has a file open is a hint (inotify; fanotify: {why})"
-        message = f"{len(stock.bases)} sealed image(s) in {', '.join(map(os.fspath, self.settings.directories))}; {how}"
+        message = f"{len(stock.bases)} sealed image(s) in {', '.join(map(printable, self.settings.directories))}; {how}"
         self.watch.emit(Kind.STARTED, Level.INFO, message, bases=[os.fspath(path) for path in stock.bases])
         self._complain_of_unwatched()
         self._systemd.tell("READY=1", f"STATUS={self._status()}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ from cowherd.extents import Ranges, total
 from cowherd.herd.condition import condition
 from cowherd.herd.digest import BLOCK, differing, digest_disk, to_bytes
 from cowherd.herd.impact import UNREADABLE, Hit, depth_of, judged
-from cowherd.herd.merging.pending import Pending, describe
+from cowherd.herd.merging.journal import Entry, Seen, journal_path, look_at
+from cowherd.herd.merging.pending import describe
 from cowherd.herd.sealfile import SealRecord, read_digests
 from cowherd.herd.status import Status
 from cowherd.herd.watching.stock import Base, Stock
@@ -120,7 +121,7 @@ def _left_behind(stock: Stock, path: Path) -> list[Path]:
 def _examine(
     stock: Stock, base: Base, progress: Progress | None, always_read: bool, suspicious: Callable[[Path], None] | None
 ) -> Finding:
-    pending = Pending(stock.lineage).concerning(base.image)
+    pending = _merge_of(stock, base)
     if pending:
         return Finding(base.path, Outcome.PENDING if pending.running else Outcome.INTERRUPTED, describe(pending), base.record)
     quick = condition(stock.lineage, base.image)
@@ -138,6 +139,22 @@ def _examine(
     if held.content_digest == record.content_digest:
         return _fine(stock, base, record, was_read=True, still_changing=moving)
     return _drifted(stock, base, record, sealed, held, still_changing=moving)
+
+
+def _merge_of(stock: Stock, base: Base) -> Seen | None:
+    """Returns the journal of a merge that takes part of what `base` is read through, or None: it lies beside one of those files.
+
+    The whole herd's journals are not asked for, since that takes long where there are many images.
+    """
+    for path in base.files:
+        seen = look_at(journal_path(path))
+        if seen and (seen.entry is None or any(one.key == base.key for one in _named_in(stock, seen.entry))):
+            return seen
+    return None
+
+
+def _named_in(stock: Stock, entry: Entry) -> Iterator[Image]:
+    return (image for path in entry.images if (image := stock.lineage.known(path)))
 
 
 def _fine(stock: Stock, base: Base, record: SealRecord, *, was_read: bool, still_changing: bool = False) -> Finding:

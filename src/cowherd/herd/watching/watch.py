@@ -267,13 +267,17 @@ def _is_legitimate(base: Base, processes: list[Process]) -> bool:
 
     What it has done is examined as every other change; only the alarm waits for that.
     """
-    try:
-        seen = look_at(journal_path(base.path))
-    except CowherdError:
-        seen = None
-    if seen and seen.running:
+    if any(_merge_runs(path) for path in base.files):
         return True
     return bool(processes) and all(_is_cowherd(process) for process in processes)
+
+
+def _merge_runs(path: Path) -> bool:
+    try:
+        seen = look_at(journal_path(path))
+    except CowherdError:
+        return False
+    return seen is not None and seen.running
 
 
 def _is_cowherd(process: Process) -> bool:
