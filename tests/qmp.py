@@ -21,7 +21,11 @@ class Monitor:
 
     def __init__(self, path: Path):
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._lines = self._socket.makefile("r")
         self._lines.readline()
         self("qmp_capabilities")

@@ -89,3 +89,11 @@ def test_numpy_is_loaded_without_a_thread_for_each_processor(overlay):
     _, report = run("cowherd-img", "map", overlay)
     assert "numpy" in report["loaded"]
     assert report["threads"] == 1
+
+
+def test_the_check_before_a_machine_starts_loads_nothing_that_it_does_not_use(overlay):
+    """libvirt waits for it at every start."""
+    printed, report = run("cowherd", "run", "--dry-run", "--", "qemu-system-x86_64", overlay)
+    assert printed.startswith("unsealed")
+    assert third_party(report["loaded"]) == set()
+    assert HEAVY_PARTS_OF_PYTHON & report["loaded"].keys() == set()

@@ -36,6 +36,8 @@ def drift(overlay: Path) -> None:
 def test_a_machine_on_an_intact_chain_becomes_this_process(overlay, tmp_path):
     words = ["-M", "pc", "-accel", "tcg", "-m", "16", "-display", "none", "-nodefaults", "-S"]
     words += ["-qmp", f"unix:{tmp_path}/qmp,server,nowait", "-drive", f"file={overlay},if=virtio"]
+    words += ["-drive", "driver=null-co,if=virtio"]
+    (tmp_path / "base").chmod(0o600)
     command = [sys.executable, "-m", "cowherd.cli.guard.main", "run", "--", QEMU, *words]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
@@ -48,6 +50,10 @@ def test_a_machine_on_an_intact_chain_becomes_this_process(overlay, tmp_path):
             talk.close()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0
+            assert process.stderr
+            said = process.stderr.read().decode()
+            assert "cowherd: not checked: -drive driver=null-co,if=virtio: the driver null-co" in said
+            assert f"let through: {tmp_path}/base: its attributes were changed" in said
         finally:
             process.kill()
 

@@ -22,7 +22,7 @@ def configure(parser: Parser) -> None:
         "Finds the images that a QEMU command line opens (-drive, -blockdev, -hda and its kin, -readconfig, a file name that\n"
         "stands alone), checks their whole chains as 'verify' does, and then becomes QEMU, with the same process id. It refuses\n"
         "to start on drift, a missing base or an interrupted merge (exit code 4), and if the guest would write to a base that\n"
-        "others stand on or that is sealed (3). What is no local file, as nbd://..., is not checked; --dry-run says so.\n\n"
+        "others stand on or that is sealed (3). What is no local file, as nbd://..., is said and not checked.\n\n"
         "With --json the document is printed if the machine does not start; what starts prints what QEMU does.",
         "cowherd run -- qemu-system-x86_64 -m 2G -drive file=web.qcow2,if=virtio\n"
         "cowherd run --dry-run -- qemu-system-x86_64 -hda web.qcow2",
@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> Report:
         raise InvalidRequest("after -- a command with QEMU's program is expected, as in: cowherd run -- qemu-system-x86_64 ...")
     found = check_start(drives_of(command[program + 1 :]), **starting.options_of(arguments), progress=progress("reading"))
     if not (found.exit_code or arguments.dry_run):
+        for remark in starting.remarks(found):
+            print(remark, file=sys.stderr)
         _become(command)
     lines = starting.lines(found) if arguments.dry_run else ()
     return Report(starting.document(found), lines, starting.reasons(found, command[program]), found.exit_code)

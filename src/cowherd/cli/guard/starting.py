@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import table
+from cowherd.live.machine.drive import EMPTY
 from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
@@ -55,6 +56,16 @@ def lines(found: Start) -> tuple[str, ...]:
     """Returns a line on each drive."""
     rows = [(str(answer.status), printable(answer.drive.where), _path(answer), answer.detail) for answer in found.answers]
     return tuple(table(rows)) or ("no drives",)
+
+
+def remarks(found: Start) -> tuple[str, ...]:
+    """Returns what is worth a line on standard error though the machine starts: what nobody checked, and what was let through."""
+    said = []
+    for answer in found.answers:
+        unchecked = answer.drive.remote not in ("", EMPTY)
+        if unchecked or answer.status == "touched":
+            said.append(f"cowherd: {'not checked: ' if unchecked else ''}{printable(answer.drive.where)}: {answer.detail}")
+    return tuple(said)
 
 
 def reasons(found: Start, what: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cowherd.image.backing import has_protocol
-from cowherd.live.machine.drive import Below, Drive, MachineUnclear
+from cowherd.live.machine.drive import EMPTY, Below, Drive, MachineUnclear
 from cowherd.text import printable
 
 Options = dict[str, Any]
@@ -116,7 +116,7 @@ class Nodes:
     def _formatted(self, drive: Drive, options: Options, driver: Any, child: Any, depth: int) -> Drive:
         """Returns the drive of a format's node, or of a -drive that leaves the format to be guessed."""
         if child is None:
-            return replace(drive, remote="an empty drive")
+            return replace(drive, remote=EMPTY)
         found = self._drive(drive, child, depth + 1)
         if found.path is None:
             return found
@@ -138,7 +138,7 @@ class Nodes:
     def _named(self, drive: Drive, name: Any) -> Drive:
         """Returns the drive of a file name as QEMU reads it: a path, `file:path`, `json:{...}`, or another protocol's."""
         if not isinstance(name, str) or not name:
-            return replace(drive, remote="an empty drive")
+            return replace(drive, remote=EMPTY)
         if name.startswith("json:"):
             return self._drive(drive, _object(name.removeprefix("json:")), 1)
         for prefix in ("file:", "host_device:", "host_cdrom:"):

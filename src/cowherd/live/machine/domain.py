@@ -12,7 +12,7 @@ from typing import NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from cowherd.live.machine.drive import Below, Drive, MachineUnclear
+from cowherd.live.machine.drive import EMPTY, Below, Drive, MachineUnclear
 from cowherd.text import printable
 
 MAX_BYTES = 16 << 20
@@ -94,7 +94,7 @@ def _source(element: ElementTree.Element, root: Path) -> tuple[Path | None, str]
     """Returns the path of a disk's or a backing store's source, or None and what it is instead."""
     kind, source = element.get("type", "file"), element.find("source")
     if source is None:
-        return None, "an empty drive"
+        return None, EMPTY
     if kind == "volume":
         return _volume(source, root)
     name = source.get({"file": "file", "block": "dev"}.get(kind, ""))

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from cowherd.errors import CowherdError
 
+EMPTY = "an empty drive"
+"""What a drive is in which there is nothing, as a CD-ROM may be."""
+
 
 @dataclass(frozen=True)
 class Below:
