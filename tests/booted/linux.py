@@ -6,6 +6,7 @@ state is kept, and every machine of the tests goes on from there, with other dis
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gzip
 import lzma
@@ -112,12 +113,19 @@ def require() -> None:
         pytest.skip(reason)
 
 
-def booted(directory: Path) -> Linux:
-    """Returns a Linux that was booted in `directory`, by this process or by another that tests at the same time."""
+@contextlib.contextmanager
+def one_at_a_time(directory: Path) -> Iterator[None]:
+    """Makes `directory`, and lets only one of the processes that test at the same time into the block."""
     directory.mkdir(exist_ok=True)
-    linux = Linux(directory)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def booted(directory: Path) -> Linux:
+    """Returns a Linux that was booted in `directory`, by this process or by another that tests at the same time."""
+    linux = Linux(directory)
+    with one_at_a_time(directory):
         if not linux.state.exists():
             linux.boot()
     return linux

@@ -5,6 +5,7 @@ base <- a <- b, base <- c: the base is an ext4 disk, in which each machine makes
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -86,32 +87,44 @@ class Herd:
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory, worker_id):
-    linux.require()
+def shared(tmp_path_factory, worker_id):
+    """A directory that all processes have which test at the same time."""
     own = tmp_path_factory.getbasetemp()
-    return linux.booted((own if worker_id == "master" else own.parent) / "linux")
+    return own if worker_id == "master" else own.parent
 
 
 @pytest.fixture(scope="session")
-def original(machine, tmp_path_factory):
+def machine(shared):
+    linux.require()
+    return linux.booted(shared / "linux")
+
+
+@pytest.fixture(scope="session")
+def original(machine, shared):
     """The herd as its guests left it, and what a guest sees in its disks."""
-    directory = tmp_path_factory.mktemp("herd")
-    files = tmp_path_factory.mktemp("files")
-    (files / "etc").mkdir()
+    directory = shared / "booted-herd"
+    herd, seen = Herd(machine, directory), directory / "seen.json"
+    with linux.one_at_a_time(directory):
+        if not seen.exists():
+            make_herd(herd)
+            seen.write_text(json.dumps(herd.seen(*(herd / name for name in ("base", *OVERLAYS)))))
+    return herd, json.loads(seen.read_text())
+
+
+def make_herd(herd: Herd) -> None:
+    """Makes the base from files of ours, and lets a guest live in each overlay."""
+    files, raw = herd / "files" / "etc", herd / "raw"
+    files.mkdir(parents=True)
     for number in range(1, 61):
-        (files / "etc" / f"file{number}").write_bytes(bytes([number]) * (number * 700))
-    raw = directory / "raw"
+        (files / f"file{number}").write_bytes(bytes([number]) * (number * 700))
     with raw.open("wb") as file:
         file.truncate(SIZE)
-    run("mke2fs", "-q", "-t", "ext4", "-d", files, raw)
-    qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, directory / "base")
-    raw.unlink()
-    seal(directory / "base")
-    herd = Herd(machine, directory)
+    run("mke2fs", "-q", "-t", "ext4", "-d", files.parent, raw)
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, herd / "base")
+    seal(herd / "base")
     for number, (name, under) in enumerate((("a", "base"), ("b", "a"), ("c", "base")), start=1):
         clone(herd / under, herd / name, seal_base=False)
         herd.live(herd / name, name, number)
-    return herd, herd.seen(*(herd / name for name in ("base", *OVERLAYS)))
 
 
 @pytest.fixture
