@@ -162,5 +162,6 @@ def test_a_configuration_that_can_t_be_read_is_an_error(tmp_path):
 
 def test_qemu_is_found_behind_other_programs():
     assert program_at(["env", "A=1", "/usr/bin/qemu-system-aarch64", "-S"]) == 2
+    assert program_at(["sudo", "-u", "qemu", "-g", "kvm", "qemu-system-x86_64", "-S"]) == 5
     assert program_at(["kvm"]) == 0
     assert program_at(["ls", "-l"]) is None

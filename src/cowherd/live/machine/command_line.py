@@ -13,7 +13,8 @@ from cowherd.live.machine.blockdev import Nodes, Options, is_on, parsed, put
 from cowherd.live.machine.drive import Drive, MachineUnclear
 from cowherd.text import printable
 
-_PROGRAM = re.compile(r"(qemu-system-[\w.-]+|qemu-kvm|kvm|qemu)")
+_PROGRAMS = (re.compile(r"qemu-system-[\w.-]+|qemu-kvm"), re.compile("kvm"))
+"""QEMU's names, the surest first: kvm is a group's name too, as in `sudo -g kvm qemu-system-x86_64`."""
 _FILE_OPTIONS = frozenset(("hda", "hdb", "hdc", "hdd", "fda", "fdb", "mtdblock", "sd", "pflash", "cdrom"))
 _WITHOUT_ARGUMENT = re.compile(
     r"h|help|version|snapshot|S|s|nographic|daemonize|enable-kvm|no-reboot|no-shutdown|no-user-config|nodefaults|"
@@ -39,7 +40,8 @@ class _Found:
 
 def program_at(words: Sequence[str]) -> int | None:
     """Returns where QEMU's program stands in a command, which may begin with others such as env; None if it is not there."""
-    return next((at for at, word in enumerate(words) if _PROGRAM.fullmatch(os.path.basename(word))), None)
+    names = [os.path.basename(word) for word in words]
+    return next((at for program in _PROGRAMS for at, name in enumerate(names) if program.fullmatch(name)), None)
 
 
 def drives_of(arguments: Sequence[str], directory: str | os.PathLike[str] = ".") -> tuple[Drive, ...]:
