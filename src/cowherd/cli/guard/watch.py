@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser, UsageError, duration_argument, size_argument
-from cowherd.cli.guard.output import Report, table
+from cowherd.cli.guard.output import Report, progress, table
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import shown
 
@@ -198,7 +198,7 @@ def _once(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Repor
         raise UsageError("--metrics needs a watch that goes on", "cowherd watch --metrics PORT DIR")
     reporters = _Reporters(arguments, lambda problem: print(f"cowherd: {problem}", file=sys.stderr))
     try:
-        checked = check_once(directories, arguments.rate or None, reporters.all)
+        checked = check_once(directories, arguments.rate or None, reporters.all, lambda path: progress(f"reading {shown(path)}"))
         if reporters.hook:
             reporters.hook.finish(arguments.exec_limit)
     finally:
