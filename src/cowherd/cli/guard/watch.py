@@ -139,7 +139,10 @@ class _Reporters:
         from cowherd.herd.watching.reporting.log import Log
 
         self.counted = _Counted()
-        self.all: list[Reporter] = [Log(verbose=not arguments.quiet and not arguments.once), self.counted]
+        log = Log(verbose=not arguments.quiet and not arguments.once)
+        self.all: list[Reporter] = [self.counted]
+        if log.to_journal or not arguments.once:  # on a terminal the table of --once says the same
+            self.all.append(log)
         self.metrics: Metrics | None = None
         self.hook: Hook | None = None
         try:
@@ -152,7 +155,7 @@ class _Reporters:
         for target in arguments.events:
             from cowherd.herd.watching.reporting.jsonlines import JsonLines
 
-            self.all.append(JsonLines(target))
+            self.all.append(JsonLines(target, complain))
         if arguments.metrics:
             from cowherd.herd.watching.reporting.metrics import Metrics
 
