@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cowherd.live.holders import Holder, program_name, shortened
+from cowherd.live.machine.blockdev import pairs
 from cowherd.text import printable
 
 _PROC = Path("/proc")
@@ -18,7 +19,6 @@ _REMEMBERED = 512
 _UNIT = re.compile(r"/([^/]+\.(?:service|scope))(?=/|$)")
 _MACHINE = re.compile(r"machine-qemu-\d+-(.+)\.scope")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
-_GUEST = re.compile(r"guest=((?:[^,]|,,)+)")
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ def _unit_of(groups: str) -> str | None:
 
 
 def _domain_of(arguments: bytes, unit: str | None) -> str | None:
-    """Returns the name that libvirt starts QEMU with (-name guest=NAME,...; commas doubled), or else the one in its scope."""
+    """Returns the name that libvirt starts QEMU with (-name guest=NAME,...), or else the one in its scope."""
     words = arguments.split(b"\0")
-    named = _GUEST.match(os.fsdecode(words[words.index(b"-name") + 1])) if b"-name" in words[:-1] else None
+    named = dict(pairs(os.fsdecode(words[words.index(b"-name") + 1]))).get("guest") if b"-name" in words[:-1] else None
     if named:
-        return printable(named[1].replace(",,", ","))
+        return printable(named)
     scope = _MACHINE.fullmatch(_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), unit)) if unit else None
     return printable(scope[1]) if scope else None

@@ -52,10 +52,21 @@ def test_once_reports_as_the_watch_does(herd, cowherd, tmp_path):
     hook = tmp_path / "hook"
     hook.write_text(f'#!/bin/sh\necho "$COWHERD_EVENT $COWHERD_BASE" > {tmp_path}/told\n')
     hook.chmod(0o755)
-    _, _, err = cowherd("watch", "--once", herd, "--exec", hook, "--events", tmp_path / "events")
+    cowherd("watch", "--once", herd, "--exec", hook, "--events", tmp_path / "events")
     assert (tmp_path / "told").read_text() == f"drifted {herd}/base.qcow2\n"
     assert '"event": "drifted"' in (tmp_path / "events").read_text()
-    assert "error: drifted: " in err
+
+
+def test_once_says_what_it_found_once_and_to_the_journal_with_its_level_too(herd, cowherd, tmp_path, monkeypatch):
+    write(herd / "base.qcow2", "write -P 1 64k 64k")
+    assert cowherd("watch", "--once", herd)[2] == ""
+    with (tmp_path / "journal").open("w+") as journal:
+        info = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{info.st_dev}:{info.st_ino}")
+        monkeypatch.setattr("sys.stderr", journal)
+        assert cowherd("watch", "--once", herd)[0] == 4
+        journal.seek(0)
+        assert journal.read().startswith("<3>drifted: ")
 
 
 def test_once_without_seals_is_fine(tmp_path, cowherd):

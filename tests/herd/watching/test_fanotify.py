@@ -64,6 +64,19 @@ def test_a_write_by_qemu_hits_each_overlay_as_impact_says(base):
     assert (drifted["changed"], verdicts(drifted)) == ([[32 * BLOCK, BLOCK]], VERDICTS)
 
 
+@pytest.mark.qemu("qemu-system-x86_64")
+def test_a_machine_that_writes_into_the_base_is_named_by_its_domain(base):
+    machine = ("qemu-system-x86_64", "-name", "guest=web,debug-threads=on", "-S", "-nodefaults", "-display", "none")
+    disk = ("-monitor", "stdio", "-blockdev", f"qcow2,node-name=d,file.driver=file,file.filename={base}")
+    with watching(base.parent) as watch, running(*machine, *disk, until="(qemu) ") as qemu:
+        qemu.stdin.write(b'qemu-io d "write -P 1 2M 64k"\nqemu-io d "flush"\n')
+        qemu.stdin.flush()
+        (process,) = watch.wait_for("written")["processes"]
+        drifted = watch.wait_for("drifted")
+    assert (process["pid"], process["command"], process["domain"]) == (qemu.pid, "qemu-system-x86_64", "web")
+    assert (drifted["changed"], verdicts(drifted)) == ([[32 * BLOCK, BLOCK]], VERDICTS)
+
+
 def test_an_overlay_that_a_machine_runs_on_is_judged_all_the_same_and_the_machine_named(raw):
     overlay = raw.parent / "web.qcow2"
     with watching(raw.parent) as watch, running("qemu-io", "-f", "qcow2", overlay, until="qemu-io> ") as machine:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser, UsageError, duration_argument, size_argument
-from cowherd.cli.guard.output import Report, table
+from cowherd.cli.guard.output import Report, progress, table
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import shown
 
@@ -139,7 +139,10 @@ class _Reporters:
         from cowherd.herd.watching.reporting.log import Log
 
         self.counted = _Counted()
-        self.all: list[Reporter] = [Log(verbose=not arguments.quiet and not arguments.once), self.counted]
+        log = Log(verbose=not arguments.quiet and not arguments.once)
+        self.all: list[Reporter] = [self.counted]
+        if log.to_journal or not arguments.once:  # on a terminal the table of --once says the same
+            self.all.append(log)
         self.metrics: Metrics | None = None
         self.hook: Hook | None = None
         try:
@@ -152,7 +155,7 @@ class _Reporters:
         for target in arguments.events:
             from cowherd.herd.watching.reporting.jsonlines import JsonLines
 
-            self.all.append(JsonLines(target))
+            self.all.append(JsonLines(target, complain))
         if arguments.metrics:
             from cowherd.herd.watching.reporting.metrics import Metrics
 
@@ -198,7 +201,7 @@ def _once(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Repor
         raise UsageError("--metrics needs a watch that goes on", "cowherd watch --metrics PORT DIR")
     reporters = _Reporters(arguments, lambda problem: print(f"cowherd: {problem}", file=sys.stderr))
     try:
-        checked = check_once(directories, arguments.rate or None, reporters.all)
+        checked = check_once(directories, arguments.rate or None, reporters.all, lambda path: progress(f"reading {shown(path)}"))
         if reporters.hook:
             reporters.hook.finish(arguments.exec_limit)
     finally:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cowherd.extents import total
 from cowherd.herd.watching.events import Event
@@ -16,7 +16,9 @@ from cowherd.herd.watching.pace import Pace, TokenBucket
 from cowherd.herd.watching.reporting.report import Reporter
 from cowherd.herd.watching.stock import take_stock
 from cowherd.herd.watching.watch import Watch
-from cowherd.storage.iopriority import be_idle
+
+if TYPE_CHECKING:
+    from cowherd.herd.digest import Progress
 
 _NOT_WRONG = (Outcome.FINE, Outcome.UNSEALED, Outcome.PENDING)
 
@@ -61,9 +63,16 @@ class Checked:
         }
 
 
-def check_once(directories: Sequence[Path], rate: int | None, reporters: Sequence[Reporter]) -> list[Checked]:
-    """Reads the sealed images under `directories`, by path, at `rate` bytes a second, and reports what a watch would report."""
-    be_idle()
+def check_once(
+    directories: Sequence[Path],
+    rate: int | None,
+    reporters: Sequence[Reporter],
+    progress: Callable[[Path], Progress | None] = lambda path: None,
+) -> list[Checked]:
+    """Reads the sealed images under `directories`, by path, at `rate` bytes a second, and reports what a watch would report.
+
+    `progress` returns what shows how far the reading of one image is.
+    """
     pace, events = Pace(TokenBucket(rate)), list[Event]()
 
     def report(event: Event) -> None:
@@ -77,7 +86,16 @@ def check_once(directories: Sequence[Path], rate: int | None, reporters: Sequenc
     checked = []
     for path in sorted(stock.bases):
         events.clear()
-        finding = examine(stock, path, pace.progress(urgent=True), always_read=True)
+        finding = examine(stock, path, _both(pace.progress(urgent=True), progress(path)), always_read=True)
         watch.conclude(finding, time.monotonic())
         checked.append(Checked(finding, tuple(events)))
     return checked
+
+
+def _both(pace: Progress, shown: Progress | None) -> Progress:
+    def advance(done: int, total: int) -> None:
+        if shown:
+            shown(done, total)
+        pace(done, total)
+
+    return advance

@@ -5,37 +5,44 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TextIO
+from collections.abc import Callable
+from typing import BinaryIO
 
 from cowherd.errors import HostFileError
 from cowherd.herd.watching.events import Event
+from cowherd.text import printable
 
 
 class JsonLines:
-    """Writes each event as a line of JSON. `target` is a file, or "-" for standard output. Raises `HostFileError`."""
+    """Writes each event as a line of JSON. `target` is a file, or "-" for standard output. Raises `HostFileError`.
 
-    def __init__(self, target: str):
-        self._target = target
+    `complain` is told when lines begin to be lost, as on a full disk.
+    """
+
+    def __init__(self, target: str, complain: Callable[[str], None]):
+        self._target, self._complain = target, complain
         self._stream = self._open()
-        self.failed: str | None = None
+        self._failing = False
 
-    def _open(self) -> TextIO:
+    def _open(self) -> BinaryIO:
         if self._target == "-":
-            return sys.stdout
+            return sys.stdout.buffer
         try:
             fd = os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise HostFileError(self._target, "write events to", error) from error
-        return os.fdopen(fd, "w", encoding="ascii")
+        return os.fdopen(fd, "wb", buffering=0)
 
     def report(self, event: Event) -> None:
-        """Writes one line; where it can't, `failed` says why, until it can again."""
+        """Writes one line; one that can't be written is lost."""
         try:
-            self._stream.write(json.dumps(event.to_json()) + "\n")
+            self._stream.write(json.dumps(event.to_json()).encode("ascii") + b"\n")
             self._stream.flush()
-            self.failed = None
+            self._failing = False
         except OSError as error:
-            self.failed = error.strerror or str(error)
+            if not self._failing:
+                self._failing = True  # before the complaint, which is an event too
+                self._complain(f"events can't be written to {printable(self._target)}: {error.strerror or error}")
 
     def reopen(self) -> None:
         """Opens the file again by its name. Raises `HostFileError`; the old one stays in use then."""

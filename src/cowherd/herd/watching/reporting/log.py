@@ -12,18 +12,18 @@ from cowherd.herd.watching.events import Event, Level
 class Log:
     """Writes lines to `stream`: for journald with the level before it, as in `<4>`; else with the time and the level's name.
 
-    `verbose`: events of level info too.
+    `verbose`: events of level info too. `to_journal`: whether journald reads it.
     """
 
     def __init__(self, stream: TextIO | None = None, *, verbose: bool = True):
         self._stream = sys.stderr if stream is None else stream
-        self._verbose, self._to_journal = verbose, _is_journal(self._stream)
+        self._verbose, self.to_journal = verbose, _is_journal(self._stream)
 
     def report(self, event: Event) -> None:
         """Writes one line; where nobody can take it, it is lost."""
         if event.level is Level.INFO and not self._verbose:
             return
-        if self._to_journal:
+        if self.to_journal:
             head = f"<{event.level.value}>"
         else:
             head = f"{event.when.astimezone().isoformat(timespec='seconds')} {event.level.name.lower()}: "
