@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 
@@ -214,3 +215,14 @@ def test_an_image_that_is_not_there_is_an_error(tmp_path):
 def test_without_a_name_the_current_directory_is_the_herd(herd, monkeypatch):
     monkeypatch.chdir(herd)
     assert statuses() == {"base.qcow2": "ok", "o.qcow2": "ok"}
+
+
+@pytest.mark.parametrize("answers", range(1, 8))
+def test_a_seal_that_somebody_takes_away_meanwhile_ends_in_an_error_or_an_answer(tmp_path, monkeypatch, answers):
+    base = make_base(tmp_path / "base", noise(65536))
+    seal(base)
+    left = iter(range(answers))
+    monkeypatch.setattr("cowherd.herd.scan.is_sealed", lambda path: next(left, None) is not None)
+    seal_path(base).rename(tmp_path / "taken")
+    with contextlib.suppress(HostFileError):
+        assert len(verify([base], full=True)) == 1

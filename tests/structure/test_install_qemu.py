@@ -11,7 +11,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "scripts" / "install-qemu"
 HOST_PROGRAMS = ["sh", "sed", "awk", "tr", "tee", "rm", "cat", "touch", "chmod"]
 PEERS = ["mke2fs", "debugfs", "e2fsck", "mkfs.fat", "fsck.fat", "mcopy", "mkfs.ntfs", "sfdisk", "lvm", "mkfs.xfs", "mkfs.btrfs"]
-OTHER_TOOLS = ["qemu-io", "qemu-nbd", "qemu-storage-daemon", *PEERS, "btrfs", "libvirtd", "virsh"]
+OTHER_TOOLS = ["qemu-io", "qemu-nbd", "qemu-storage-daemon", *PEERS, "btrfs", "libvirtd", "virsh", "strace"]
 OLD, NEW = "1:7.2+dfsg-7+deb12u18", "1:10.0.2+ds-2~bpo12+1"
 MIRROR = "mirror.invalid/debian/"
 

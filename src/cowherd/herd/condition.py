@@ -39,7 +39,8 @@ def record_of(image: Image) -> SealRecord | None:
 
     Raises `ImageFormatError` where the seal is damaged, `HostFileError` where it can't be read.
     """
-    return read_record(image.seal) if image.seal else None
+    seal = image.seal
+    return read_record(seal) if seal else None
 
 
 def condition(lineage: Lineage, image: Image, recorded: Recorded = record_of) -> Condition:

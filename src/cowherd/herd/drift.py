@@ -51,7 +51,7 @@ def held_drift(lineage: Lineage, base: Image, progress: Progress | None = None) 
     """
     if base.seal is None:
         raise NotSealed(base.path)
-    _, sealed = read_digests(base.seal)
+    _, sealed = read_digests(base.expected_seal)
     with held_content(lineage, base, progress) as held:
         yield Drift(base, sealed, held, differing(sealed, held.digests))
 

@@ -36,7 +36,7 @@ def holding_seals(lineage: Lineage, *images: Image) -> list[Kept]:
     for image in sorted(concerned.values(), key=lambda image: len(lineage.chain(image))):
         if image.seal and condition(lineage, image).status is Status.OK:
             with contextlib.suppress(CowherdError):  # its blocks are damaged, which verify --full reports
-                kept.append(Kept(image, *read_digests(image.seal)))
+                kept.append(Kept(image, *read_digests(image.expected_seal)))
     return kept
 
 

@@ -139,7 +139,7 @@ def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> Non
     write_reference(overlay, reference)
     if held and overlay.seal:
         after = survey_again(lineage)
-        record_files(after, after.images[overlay.key], *read_digests(overlay.seal))
+        record_files(after, after.images[overlay.key], *read_digests(overlay.expected_seal))
 
 
 def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> None:

@@ -75,6 +75,11 @@ class Image(NamedTuple):
         """The seal that lies beside one of the names now, or None."""
         return next((seal_path(name) for name in self.filenames if is_sealed(name)), None)
 
+    @property
+    def expected_seal(self) -> Path:
+        """The seal of an image that had one a moment ago; where it would be if somebody has taken it away since."""
+        return self.seal or seal_path(self.path)
+
 
 @dataclass
 class Found:

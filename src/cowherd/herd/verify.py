@@ -197,9 +197,8 @@ class Checker:
             return held.digests.content_digest
 
     def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
-        assert image.seal is not None
         try:
-            record, sealed = read_digests(image.seal)
+            record, sealed = read_digests(image.expected_seal)
         except ImageFormatError as error:
             return Condition(Status.TOUCHED, str(error))
         try:

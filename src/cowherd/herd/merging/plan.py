@@ -227,7 +227,7 @@ def plan_merge(
 
 def _content(lineage: Lineage, base: Image, disk: Disk, progress: Progress | None) -> BlockDigests:
     if base.seal and condition(lineage, base).status is Status.OK:
-        return read_digests(base.seal)[1]
+        return read_digests(base.expected_seal)[1]
     return digest_disk(disk, progress)
 
 
