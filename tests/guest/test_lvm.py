@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import subprocess
 
 import numpy as np
@@ -24,6 +25,12 @@ MIB = 1 << 20
 
 def disk_of(data: bytes) -> Cached:
     return Cached(lambda offset, length: data[offset : offset + length], len(data))
+
+
+def mapped(path):
+    """A file's content, of which only what is looked at is read."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def sized(path, size):
@@ -89,7 +96,7 @@ def test_a_volume_in_two_segments_is_read_where_lvm_says_that_it_lies(raw, tmp_p
         pieces = lvm.segments("root")
     assert len(pieces) == 2
     expected = put_file_system(raw, pieces, tmp_path)
-    chart = survey(disk_of(data := raw.read_bytes()))
+    chart = survey(disk_of(data := mapped(raw)))
     system = assert_files(chart, data, "logical volume vg/root", expected)
     assert system.span.tolist() == sorted([start, start + length] for start, length in pieces)
     assert_everything_is_charted_once(chart, len(data))
@@ -114,7 +121,7 @@ def test_physical_volumes_in_two_partitions_make_one_striped_volume(partitioned,
         lvm.create("wide", "-i", "2", "-I", "64k", "-L", "40M")
         places = [lvm.extents_at(device) for device in lvm.devices]
     expected = put_file_system(partitioned, [(places[n % 2] + n // 2 * 65536, 65536) for n in range(640)], tmp_path)
-    chart = survey(disk_of(data := partitioned.read_bytes()))
+    chart = survey(disk_of(data := mapped(partitioned)))
     assert_files(chart, data, "logical volume vg/wide", expected)
     assert_everything_is_charted_once(chart, len(data))
 
@@ -124,7 +131,7 @@ def test_a_volume_that_partly_lies_on_another_disk_is_not_read(partitioned):
         lvm("vgcreate", "vg", *lvm.devices)
         lvm.create("both", "-L", "60M")
         lvm.create("here", "-L", "8M")
-    data = partitioned.read_bytes()[: PARTS[1][0]]  # the first physical volume alone
+    data = mapped(partitioned)[: PARTS[1][0]]  # the first physical volume alone
     only = bytearray(data)
     only[: PARTS[0][0]] = bytes(PARTS[0][0])
     volume = Volume(disk_of(bytes(only)), "partition 1", PARTS[:1])
@@ -142,7 +149,7 @@ def test_a_label_in_another_sector_and_a_second_copy_of_the_metadata_are_found(r
         lvm.create("root", "-L", "24M")
         pieces = lvm.segments("root")
     expected = put_file_system(raw, pieces, tmp_path)
-    chart = survey(disk_of(data := raw.read_bytes()))
+    chart = survey(disk_of(data := mapped(raw)))
     assert_files(chart, data, "logical volume vg/root", expected)
     assert chart.tables[-1, 1] > 127 * MIB
 
@@ -154,12 +161,12 @@ def test_metadata_that_have_gone_once_around_their_area_are_read(raw):
         lvm("vgcreate", "vg", *lvm.devices)
         for number in range(14):
             lvm("vgchange", "--addtag", f"tag{number}{'x' * 900}", "vg")
-            starts.append(copy_of(raw.read_bytes())[0])
+            starts.append(copy_of(mapped(raw))[0])
         lvm.create("last", "-L", "8M")
         pieces = lvm.segments("last")
         sequence = int(lvm("vgs", "--noheadings", "-o", "seqno", "vg"))
     assert starts != sorted(starts)
-    volume = Volume(disk_of(raw.read_bytes()), "the whole disk", [(0, raw.stat().st_size)])
+    volume = Volume(disk_of(mapped(raw)), "the whole disk", [(0, raw.stat().st_size)])
     assert [group.sequence for group in read_physical(volume).groups] == [sequence]
     (last,), _ = read_volumes(volume.disk, [volume])
     assert last.span.tolist() == [[start, start + length] for start, length in pieces]
@@ -168,7 +175,7 @@ def test_metadata_that_have_gone_once_around_their_area_are_read(raw):
 def test_a_disk_that_no_volume_group_uses_is_idle(raw):
     with lvm_on(raw) as lvm:
         lvm("pvcreate", *lvm.devices)
-    chart = survey(disk_of(raw.read_bytes()))
+    chart = survey(disk_of(mapped(raw)))
     assert [(part.idle, part.reason) for part in chart.uncharted] == [
         (True, "it is an LVM physical volume that no volume group uses")
     ]
@@ -227,7 +234,7 @@ def test_what_does_not_lie_plainly_on_the_disk_is_named_and_not_read(raw, tmp_pa
         pieces = lvm.segments("root")
         extents_at = lvm.extents_at(lvm.devices[0])
     expected = put_file_system(raw, pieces, tmp_path)
-    chart = survey(disk_of(data := raw.read_bytes()))
+    chart = survey(disk_of(data := mapped(raw)))
     assert_files(chart, data, "logical volume vg/root", expected)
     reasons = {part.place: part for part in chart.uncharted if not part.idle}
     assert {place: part.reason for place, part in reasons.items()} == {
@@ -245,7 +252,7 @@ def head(tmp_path_factory):
     with lvm_on(raw) as lvm:
         lvm("vgcreate", "vg", *lvm.devices)
         lvm.create("root", "-L", "24M")
-    return raw.read_bytes()[:MIB]
+    return mapped(raw)[:MIB]
 
 
 def padded(head):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import mmap
 import os
 import random
 import re
@@ -49,8 +50,8 @@ KINDS = [
 
 
 def opened(raw: Path) -> Volume:
-    data = raw.read_bytes()
-    return volume_of(data)
+    with raw.open("rb") as file:
+        return volume_of(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def volume_of(data) -> Volume:
@@ -387,6 +388,16 @@ def test_a_log_that_was_not_replayed_is_told_and_nothing_is_called_free(tmp_path
     assert read_xfs(opened(raw)).checked
 
 
+def test_a_last_record_that_is_no_unmount_leaves_the_log_open(usual):
+    content = bytearray(usual.read_bytes())
+    ((start, end),) = dict(read_xfs(volume_of(content)).areas)["log"].tolist()
+    records = [at for at in range(start, end, 512) if content[at : at + 4] == b"\xfe\xed\xba\xbe"]
+    last = max(records, key=lambda at: content[at + 16 : at + 24])
+    assert int.from_bytes(content[last + 40 : last + 44], "big") == 1
+    content[last + 512 + 9] = 0x02  # the operation is a commit now
+    assert not read_xfs(volume_of(content)).checked
+
+
 def test_an_inode_that_directories_lead_to_is_read_even_if_no_tree_lists_it(usual):
     content = bytearray(usual.read_bytes())
     tree = dict(read_xfs(volume_of(content)).areas)["inode trees"]
@@ -399,6 +410,26 @@ def test_an_inode_that_directories_lead_to_is_read_even_if_no_tree_lists_it(usua
     system = read_xfs(volume_of(content))
     assert system.files.keys() == before
     assert any("marked as free" in problem for problem in system.contradictions)
+
+
+@pytest.mark.parametrize(
+    ("structure", "magic", "record", "said"),
+    [("owner trees", b"RMB3", 24, "trees of owners"), ("reference trees", b"R3FC", 12, "trees of references")],
+    ids=["owners", "references"],
+)
+def test_trees_that_name_others_than_own_the_blocks_are_contradicted(of_kind, tmp_path, structure, magic, record, said):
+    content = bytearray(of_kind(KINDS[1]).read_bytes())
+    blocks = dict(read_xfs(volume_of(content)).areas)[structure].tolist()
+    starts = [block for start, end in blocks for block in range(start, end, 4096)]
+    block = next(at for at in starts if content[at : at + 6] == magic + b"\0\0" and content[at + 7])
+    last = block + 56 + record * (content[block + 7] - 1)
+    content[last + (15 if record == 24 else 11)] += 1
+    mend(content, structure, block)
+    assert any(said in problem for problem in read_xfs(volume_of(content)).contradictions)
+    raw = tmp_path / "raw"
+    raw.write_bytes(content)
+    assert subprocess.run(["xfs_repair", "-n", raw], capture_output=True, check=False).returncode == 1
+    raw.unlink()
 
 
 PROTOTYPE = """/stand/diskboot
@@ -486,9 +517,7 @@ def test_two_states_side_by_side_are_judged_as_xfs_repair_does(of_kind, tmp_path
 def test_blocks_that_hold_several_records_of_inodes_are_read(tmp_path):
     kind = dataclasses.replace(with_options("-b", "size=65536", "-m", "rmapbt=1"), size=600 * MIB)
     raw = made(tmp_path / "raw", kind, lambda folder: truth.fill(folder, 1, 200))
-    with raw.open("rb") as file:
-        disk = Cached(lambda offset, length: os.pread(file.fileno(), length, offset), kind.size)
-        volume = Volume(disk, "the whole disk", [(0, kind.size)])
-        system = read_xfs(volume)
-        assert (system.checked, system.contradictions) == (True, ())
-        assert as_listed(volume, system) == expected_of(listed(raw))
+    volume = opened(raw)
+    system = read_xfs(volume)
+    assert (system.checked, system.contradictions) == (True, ())
+    assert as_listed(volume, system) == expected_of(listed(raw))
