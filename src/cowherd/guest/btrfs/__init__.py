@@ -141,7 +141,7 @@ class _Reader:
             needed.append(_GROUPS)
         for number in needed:
             if number not in self._found.roots:
-                yield f"there is no {_name(number)}"
+                yield f"its {_name(number)} can't be found"
         for tree in self._found.walked:
             number = tree.root.tree
             whole = number in (_CHUNKS, _DEVICES, _GROUPS)
@@ -188,7 +188,7 @@ class _Reader:
             free=volume.on_disk(free),
             idle=volume.on_disk(extents.subtract(used, read)) if knows else NO_RANGES,
             areas=(),
-            contradictions=(*stops, *gaps[:_MOST_NAMED], *listing.contradictions, *against),
+            contradictions=(*gaps[:_MOST_NAMED], *stops, *listing.contradictions, *against),
             checked=True,
             notes=tuple(self._notes(listing, content)),
             summed=True,
