@@ -228,6 +228,28 @@ def test_a_tree_block_that_is_not_what_is_meant_is_a_contradiction_and_its_files
     assert readable < system.files.keys()
 
 
+def test_in_a_volume_of_two_pieces_all_is_where_the_pieces_lie(single):
+    half = len(single) // 2
+    disk = bytes(MIB) + single[half:] + single[:half]
+    pieces = [(MIB + len(single) - half, half), (MIB, len(single) - half)]
+    whole = read_btrfs(volume(single))
+    found = read_btrfs(Volume(volume(disk).disk, "volume", pieces))
+    assert found.contradictions == ()
+    plain = [path for path, entry in whole.files.items() if len(entry.runs)]
+    assert {path: content(disk, found, path) for path in plain} == {path: content(single, whole, path) for path in plain}
+    assert found.owners(found.span) == whole.owners(whole.span)
+
+
+@pytest.mark.parametrize("tree", ["chunk tree", "root tree", "extent tree", "device tree", "subvolume tree", "checksum tree"])
+def test_what_cant_be_read_is_structure_all_the_same(single, tree):
+    system = read_btrfs(volume(single))
+    leaf = next(int(area[0, 0]) for name, area in system.areas if name == f"{tree} (leaves)")
+    found = read_btrfs(volume(damaged(single, leaf + 200)))
+    assert found.contradictions
+    hit = np.array([[leaf, leaf + NODE]], np.int64)
+    assert extents.intersect(found.metadata, hit).tolist() == hit.tolist()
+
+
 def test_without_the_tree_of_extents_nothing_is_read(single):
     system = read_btrfs(volume(single))
     leaf = next(int(area[0, 0]) for name, area in system.areas if name == "extent tree (leaves)")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cowherd.guest.btrfs import read_btrfs
+from cowherd.guest.source import Cached, Volume
 from cowherd.herd.clone import clone
 from cowherd.herd.files import impact_on_files
 from cowherd.herd.impact import Hit
@@ -282,3 +284,23 @@ def test_a_disk_whose_guest_crashed_is_judged_as_the_kernel_shows_it_after_a_mou
     hit = story.judged(donors=[story.donor])["crashed"]
     compare_with_truth(hit, story.before[overlay], truth.listing_of(overlay, story.scratch, story.kind))
     assert hit.inside.unknown == []
+
+
+@pytest.mark.parametrize("tree", ["chunk tree", "subvolume tree"])
+def test_a_btrfs_that_lost_a_block_of_a_tree_is_torn(tmp_path, tree):
+    small = dataclasses.replace(BTRFS, make=["mkfs.btrfs", "-q", "-m", "single", "-n", "4096"], size=64 << 20)
+    story = Story(tmp_path, small)
+    overlay = story.overlay("few", lambda folder: (folder / "note").write_text("hello"))
+    story.change_base(lambda folder: None)
+    data = truth.raw_of(overlay, tmp_path).read_bytes()
+    system = read_btrfs(Volume(Cached(lambda at, length: data[at : at + length], len(data)), "disk", [(0, len(data))]))
+    (leaves,) = [area for name, area in system.areas if name == f"{tree} (leaves)"]
+    base = truth.raw_of(story.base, tmp_path).read_bytes()
+    shared = [
+        at for low, high in leaves.tolist() for at in range(low, high, 4096) if base[at : at + 4096] == data[at : at + 4096]
+    ]
+    truth.write(story.base, f"write -P 7 {shared[-1]} 4096")
+    hits = story.judged(donors=[story.donor])
+    assert hits["few"].verdict == "torn"
+    assert hits["few"].inside.to_json()["files"]["lost"]
+    story.require_true(hits)

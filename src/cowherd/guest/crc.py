@@ -11,8 +11,9 @@ _POLYNOMIAL = 0x82F63B78
 START = 0xFFFFFFFF
 
 _SHORT = 512
-_PARTS = (256, 64)  # bytes of a long row that are worked on at once: fewer steps for few rows, less memory traffic for many
+_PART = 64  # bytes of a long row that are worked on at once, where there are many rows
 _FEW = 8
+_SEGMENT = 4096  # of few rows
 
 
 @cache
@@ -41,12 +42,42 @@ def crc32c(data: bytes, crc: int = START) -> int:
 def crc32c_rows(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Returns the checksum of each row of a two-dimensional array, after what gave `crcs`."""
     count, length = rows.shape
-    part = _PARTS[count >= _FEW]
-    head = length % part if length >= _SHORT else length
+    if length >= _SHORT and count < _FEW:
+        return _of_few(rows, crcs)
+    head = length % _PART if length >= _SHORT else length
     table, crcs = _table(), crcs.astype(np.uint32)
     for column in np.ascontiguousarray(rows[:, :head].T):
         crcs = table[(crcs ^ column) & np.uint32(0xFF)] ^ (crcs >> np.uint32(8))
-    return _after(crcs, rows[:, head:], part) if head < length else crcs
+    return _after(crcs, rows[:, head:], _PART) if head < length else crcs
+
+
+@cache
+def _places() -> NDArray[np.uint32]:
+    """Returns what each value of each byte of a segment contributes to its checksum, as one flat array."""
+    rows = np.empty((_SEGMENT, 256), np.uint32)
+    row = rows[-1] = table = _table()
+    for place in range(_SEGMENT - 2, -1, -1):
+        row = rows[place] = table[row & np.uint32(0xFF)] ^ (row >> np.uint32(8))
+    return rows.reshape(-1)
+
+
+def _of_few(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Adds up what each byte contributes: a checksum is linear, and what came before is as if it changed the first four bytes.
+
+    Zeros in front change nothing while the checksum is 0, so that every row may be brought to whole segments.
+    """
+    count, length = rows.shape
+    padded = np.zeros((count, -(-length // _SEGMENT) * _SEGMENT), np.uint8)
+    padded[:, -length:] = rows
+    first = padded.shape[1] - length
+    padded[:, first : first + 4] ^= crcs.astype("<u4").view(np.uint8).reshape(-1, 4)
+    crcs = np.zeros(count, "<u4")
+    for at in range(0, padded.shape[1], _SEGMENT):
+        segment = padded[:, at : at + _SEGMENT]
+        segment[:, :4] ^= crcs.view(np.uint8).reshape(-1, 4)
+        places = segment + np.arange(0, _SEGMENT * 256, 256, dtype=np.int32)
+        crcs = np.bitwise_xor.reduce(_places()[places], axis=1).astype("<u4")
+    return crcs.astype(np.uint32)
 
 
 def _after(crcs: NDArray[np.uint32], rows: NDArray[np.uint8], part: int) -> NDArray[np.uint32]:

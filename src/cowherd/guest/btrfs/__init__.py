@@ -141,7 +141,7 @@ class _Reader:
             needed.append(_GROUPS)
         for number in needed:
             if number not in self._found.roots:
-                yield f"there is no {_name(number)}"
+                yield f"its {_name(number)} can't be found"
         for tree in self._found.walked:
             number = tree.root.tree
             whole = number in (_CHUNKS, _DEVICES, _GROUPS)
@@ -165,9 +165,10 @@ class _Reader:
         )
         is_whole = not gaps and not stops
         against = list(contradictions(allocation, reached, listing.read, self._found.deleting)) if is_whole else []
-        known = allocation.all if not any(tree.gaps for tree in self._found.walked if tree.root.tree == _EXTENTS) else None
-        used = layout.on_volume(known) if known is not None else extents.ranges(_spans(layout))
-        free = extents.subtract(extents.ranges([(0, volume.size)]), used)
+        whole = extents.ranges([(0, volume.size)])
+        knows = not stops and not any(tree.gaps for tree in self._found.walked if tree.root.tree == _EXTENTS)
+        used = layout.on_volume(allocation.all) if knows else whole
+        free = extents.subtract(whole, used)
         read = content.on_volume(listing.read)
         areas = {
             "boot area": extents.ranges([(0, _BOOT_BYTES)]),
@@ -175,6 +176,7 @@ class _Reader:
             **self._tree_areas(),
             "free space cache": layout.on_volume(extents.ranges(self._found.cached), 0),
             "log": layout.on_volume(logged),
+            "other blocks of trees": layout.on_volume(extents.subtract(allocation.blocks, reached)),
         }
         if listing.left_out or not is_whole:
             areas["content of files that are not listed"] = layout.on_volume(extents.subtract(allocation.data, listing.read), 0)
@@ -184,9 +186,9 @@ class _Reader:
             volume.span,
             listing.files,
             free=volume.on_disk(free),
-            idle=volume.on_disk(extents.subtract(used, read)),
+            idle=volume.on_disk(extents.subtract(used, read)) if knows else NO_RANGES,
             areas=(),
-            contradictions=(*stops, *gaps[:_MOST_NAMED], *listing.contradictions, *against),
+            contradictions=(*gaps[:_MOST_NAMED], *stops, *listing.contradictions, *against),
             checked=True,
             notes=tuple(self._notes(listing, content)),
             summed=True,
@@ -230,11 +232,6 @@ def _is_subvolume(number: int) -> bool:
 
 def _name(tree: int) -> str:
     return _NAMES.get(TOP if _is_subvolume(tree) else tree, "other tree")
-
-
-def _spans(layout: Layout) -> Iterator[tuple[int, int]]:
-    for chunk in layout.chunks:
-        yield from ((at, at + chunk.length) for at in chunk.copies)
 
 
 def _blocks_of_files(leaf: Leaf) -> list[tuple[int, int]]:

@@ -43,7 +43,8 @@ class Content:
         self._sound_starts: list[int] = self._sound[:, 0].tolist()
 
     def _take(self, address: int, body: bytes) -> None:
-        self.layout.chunk_at(address, self._length(body))
+        if address + self._length(body) >= 1 << 62:
+            raise Malformed("checksums of addresses that can't be")
         if self._at and address < self._at[-1] + self._length(self._sums[-1]):
             raise Malformed("checksums overlap")
         self._at.append(address)
