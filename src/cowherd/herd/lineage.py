@@ -80,14 +80,15 @@ class Lineage:
         while pending:
             key = pending.pop()
             image = images[key]
-            if image.backing is None or key in self._leads:
+            backing = image.backing
+            if backing is None or key in self._leads:
                 continue
             leads = []
             for name in image.filenames:
-                spelling = name[: name.rindex("/")], image.backing.name, image.backing.format
+                spelling = name[: name.rindex("/")], backing.name, backing.format
                 lead = known.get(spelling)
                 if lead is None:
-                    lead = known[spelling] = self._lead(name, image.backing)
+                    lead = known[spelling] = self._lead(name, backing)
                     if lead.target is not None:
                         pending.append(lead.target)
                 leads.append(lead)
@@ -135,6 +136,10 @@ class Lineage:
     def was_listed(self, directory: str) -> bool:
         """Whether a directory, by a path without symbolic links, was looked through."""
         return directory in self._found.listed
+
+    def real_directory(self, image: Image) -> str | None:
+        """Returns the directory in which an image's file lies, without symbolic links; None where that would have to be asked."""
+        return None if image.key in self._found.strays else os.path.dirname(image.filename)
 
     @property
     def journals(self) -> Sequence[str]:

@@ -22,13 +22,16 @@ def name_for(overlay: Image, base: Path) -> str:
     return stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real)
 
 
-def breaks_when_moved(image: Image, base: Image) -> bool:
-    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base."""
+def breaks_when_moved(image: Image, base: Image, base_directory: str | None = None) -> bool:
+    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base.
+
+    `base_directory` is the one in which the base's file lies, for who knows it.
+    """
     assert image.backing is not None
     name = image.backing.name
     if has_protocol(name):
         return not os.path.isabs(resolve(image.path, image.backing).name)
-    real = os.path.dirname(os.path.realpath(base.filename))
+    real = base_directory or os.path.dirname(os.path.realpath(base.filename))
     return not os.path.isabs(name) and not move_together(os.path.dirname(image.filename), real)
 
 

@@ -62,7 +62,7 @@ class Examination:
         place = filename[: filename.rindex("/")], image.backing.name, base.filenames[0]
         known = self._fragile.get(place)
         if known is None:
-            known = self._fragile[place] = breaks_when_moved(image, base)
+            known = self._fragile[place] = breaks_when_moved(image, base, self.lineage.real_directory(base))
         return known
 
     def command(self, *words: str | os.PathLike[str], herd: bool = True) -> tuple[str, ...]:

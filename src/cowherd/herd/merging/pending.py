@@ -103,7 +103,8 @@ def _by_directory(images: Iterable[Image]) -> dict[str, list[Image]]:
     """Returns images by the directories, without symbolic links, in which they lie."""
     named: dict[str, list[Image]] = {}
     for image in images:
-        named.setdefault(os.path.dirname(image.filename), []).append(image)
+        filename = image.filenames[0]
+        named.setdefault(filename[: filename.rindex("/")] or "/", []).append(image)
     real: dict[str, list[Image]] = {}
     for directory, there in named.items():
         real.setdefault(os.path.realpath(directory), []).extend(there)
