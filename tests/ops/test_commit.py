@@ -16,7 +16,7 @@ from cowherd.ops.commit import commit, find_base, plan_commit
 from tests.images import KIB, MIB, Features
 from tests.ops.chains import Chain, Member, is_empty
 from tests.qemu import Tool
-from tests.storage.hosts import reflink_file_system
+from tests.storage.hosts import loop_device, reflink_file_system
 
 SMALL, MIDDLE, LARGE = 300 * KIB, MIB + 512, 3 * MIB - KIB
 BASES = (None, Features(), Features(4 * KIB, version=2), Features(16 * KIB, extended_l2=True), Features(512, refcount_bits=1))
@@ -112,6 +112,22 @@ def test_what_the_base_has_a_place_for_needs_no_room(tmp_path: Path, monkeypatch
     monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 0)
     commit(chain.top, format="qcow2")
     assert chain.content("base").startswith(b"toptop")
+
+
+def test_a_base_on_a_device_needs_no_room_where_the_devices_node_lies(
+    tmp_path: Path, qemu_img: Tool, monkeypatch: pytest.MonkeyPatch
+):
+    backing, top = tmp_path / "device", tmp_path / "top"
+    backing.write_bytes(bytes(8 * MIB))
+    with loop_device(backing) as device:
+        qemu_img("create", "-q", "-f", "qcow2", device, "4M")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", device, "-F", "qcow2", top)
+        with open_disk(top, format="qcow2", writable=True) as disk:
+            disk.write(MIB, b"down" * 100000)
+        monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 0)
+        commit(top, format="qcow2")
+        with open_disk(device, format="qcow2") as disk:
+            assert disk.read(MIB, 400000) == b"down" * 100000
 
 
 @pytest.mark.parametrize("base", [None, Features(), Features(16 * KIB, extended_l2=True)], ids=str)

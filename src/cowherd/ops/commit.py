@@ -143,8 +143,8 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
 
 
 def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
-    """Counts what the target has no place for yet; with shared blocks it needs none."""
-    if all(can_clone(layer.file, target.layers[0].file) for layer in above.layers):
+    """Counts what the target has no place for yet; with shared blocks, or on a device, it needs none."""
+    if target.layers[0].file.is_block_device or all(can_clone(layer.file, target.layers[0].file) for layer in above.layers):
         return
     held = [ext.ranges_of(ext.of_kind(batch, ext.DATA)) for batch in target.extents(depth=1)]
     check_space([(target.path, ext.total(ext.subtract(plan.copy, ext.normalised(np.concatenate(held)))))] if held else [])

@@ -102,11 +102,8 @@ class RawFile:
         return _prepare(data, self.unit)
 
     def prepare_range(self, data: FileRange, scratch: memoryview) -> Prepared | None:
-        """Finds the zeros in a chunk that a file near by holds: every unit may become a hole, so all of it is looked at."""
-        if data.file.device != self.file.device or not self.unit:
-            return None
-        data.file.preadinto(data.offset, scratch)
-        return Prepared(data, nonzero_units(scratch, self.unit))
+        """None: every unit may become a hole, so all of it is read, and written from the cache sooner than from the file."""
+        return None
 
     def put(self, start: int, chunk: Prepared) -> WriteJob | None:
         """Places a chunk; see `Sink.put`."""
