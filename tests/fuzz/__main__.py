@@ -70,7 +70,6 @@ class Fuzzer:
         for seed in self.seeds:  # what is loaded or kept on first use is no input's doing
             self.path.write_bytes(seed.content)
             self._exercise(seed.kind, self.path)
-        self._least = self._peak()
 
     def one(self, choices: Any) -> None:
         """Tries one mutation of one seed with one action."""
@@ -82,12 +81,12 @@ class Fuzzer:
         """Tries one file; anything but an answer or an error of the project is kept."""
         self.inputs += 1
         self.path.write_bytes(content)
+        before = self._peak()
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
         try:
             self._exercise(kind, self.path, action)
-            if self._peak() - self._least > MOST_BYTES:
-                self._least = self._peak()
-                raise TooLarge(f"{self._least >> 20} MiB")
+            if self._peak() - before > MOST_BYTES:
+                raise TooLarge(f"{(self._peak() - before) >> 20} MiB more than anything before")
         except Exception as error:  # noqa: BLE001 - this is what is looked for
             self._keep(kind, content, error)
         finally:
