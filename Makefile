@@ -12,12 +12,15 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # How many tests run at once, and what else pytest (or the benchmark) is told: make test ARGS="-k seal -x"
 WORKERS ?= auto
 ARGS ?=
+# How long make fuzz and make differential go on, and where QEMU's sources have its image fuzzer (tests/image-fuzzer)
+MINUTES ?= 10
+IMAGE_FUZZER ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench check format qemu guest clean
+.PHONY: help demo test browser bench fuzz differential check format qemu guest clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUN) ## Watch cowherd keep a small herd of real disks safe (no root, no QEMU)
 	@$(BIN)/python demo/run.py
@@ -31,6 +34,13 @@ browser: $(DEV) requirements/browser.txt qemu ## Look at the report in a real br
 
 bench: $(RUN) qemu ## Measure cowherd and qemu-img side by side (make bench ARGS="--quick"; see docs/benchmarks.md)
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(DEV) ## Fuzz everything that reads a file (make fuzz MINUTES=10; see docs/reliability.md)
+	@$(PIP_INSTALL) "atheris>=3.0" || echo "Going on without atheris: inputs are chosen by chance." >&2
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(IMAGE_FUZZER),--image-fuzzer $(IMAGE_FUZZER)) $(ARGS)
+
+differential: $(DEV) qemu ## Let QEMU and cowherd change images in turn (make differential MINUTES=60)
+	@$(BIN)/python -m tests.differential --minutes $(MINUTES)
 
 check: $(DEV) ## Lint, check the format, the types and the layers
 	$(BIN)/ruff check

@@ -1,0 +1,203 @@
+"""Fuzzes everything that reads a file: `python -m tests.fuzz --minutes 10`, or `make fuzz MINUTES=10`.
+
+Guided by coverage where atheris is installed (the extra `fuzz`), by chance where it is not. With `--image-fuzzer DIR`, the folder
+tests/image-fuzzer of QEMU's sources, QEMU's own generator makes images as well. A finding (an exception that is not of the
+project's own, more than 10 s or 256 MiB) is kept in --findings and named; `--again FILE` repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+MOST_SECONDS, MOST_BYTES = 10, 256 << 20
+
+
+class TooSlow(Exception):
+    """An input took longer than any may."""
+
+
+class TooLarge(Exception):
+    """An input took more memory than any may."""
+
+
+class FromBytes:
+    """Decisions taken from a fuzzer's input; zeros when it is used up."""
+
+    def __init__(self, data: bytes):
+        self._data, self._position = data, 0
+
+    def number(self, most: int) -> int:
+        """Returns an integer from 0 to `most`."""
+        width = max(1, (most.bit_length() + 7) // 8)
+        piece = self._data[self._position : self._position + width]
+        self._position += width
+        return int.from_bytes(piece, "little") % (most + 1)
+
+
+class ByChance:
+    """Decisions of a random generator."""
+
+    def __init__(self, seed: int):
+        self._random = random.Random(seed)
+
+    def number(self, most: int) -> int:
+        """Returns an integer from 0 to `most`."""
+        return self._random.randint(0, most)
+
+
+class Fuzzer:
+    """Tries inputs, counts them and keeps those that are findings."""
+
+    def __init__(self, folder: Path, findings: Path):
+        from tests.fuzz import mutate, seeds, targets
+
+        self._mutated, self._exercise = mutate.mutated, targets.exercise
+        (folder / "seeds").mkdir()
+        self.seeds = seeds.seeds(folder / "seeds")
+        self.path, self.findings = folder / "input", findings
+        self.inputs, self.found = 0, set[str]()
+        for seed in self.seeds:  # what is loaded or kept on first use is no input's doing
+            self.path.write_bytes(seed.content)
+            self._exercise(seed.kind, self.path)
+
+    def one(self, choices: Any) -> None:
+        """Tries one mutation of one seed with one action."""
+        seed = self.seeds[choices.number(len(self.seeds) - 1)]
+        action = choices.number(31)
+        self.attempt(seed.kind, self._mutated(seed, choices), action)
+
+    def attempt(self, kind: str, content: bytes, action: int | None = None) -> None:
+        """Tries one file; anything but an answer or an error of the project is kept."""
+        self.inputs += 1
+        self.path.write_bytes(content)
+        before = self._peak()
+        signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+        try:
+            self._exercise(kind, self.path, action)
+            if self._peak() - before > MOST_BYTES:
+                raise TooLarge(f"{(self._peak() - before) >> 20} MiB more than anything before")
+        except Exception as error:  # noqa: BLE001 - this is what is looked for
+            self._keep(kind, content, error)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _peak(self) -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+    def _keep(self, kind: str, content: bytes, error: Exception) -> None:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/cowherd/" in frame.filename]
+        last = frames[-1] if frames else None
+        where = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}" if last else type(error).__name__
+        if where in self.found:
+            return
+        self.found.add(where)
+        self.findings.mkdir(exist_ok=True, parents=True)
+        name = self.findings / f"{kind}-{len(self.found)}-{type(error).__name__}"
+        name.write_bytes(content)
+        print(f"finding: {where}: {error}\n  python -m tests.fuzz --again {name}", flush=True)
+
+
+def _too_slow(number: int, frame: FrameType | None) -> None:
+    raise TooSlow(f"more than {MOST_SECONDS} s")
+
+
+def _guided(fuzzer: Fuzzer, end: float, most: int) -> None:
+    import atheris
+
+    def one(data: bytes) -> None:
+        if time.monotonic() > end or fuzzer.inputs >= most:
+            _finish(fuzzer)
+        fuzzer.one(FromBytes(data))
+
+    atheris.Setup([sys.argv[0], "-max_len=96", "-len_control=0", "-timeout=60", "-report_slow_units=60", "-verbosity=0"], one)
+    atheris.Fuzz()
+
+
+def _by_chance(fuzzer: Fuzzer, end: float, most: int) -> None:
+    number = random.SystemRandom().getrandbits(40)
+    while time.monotonic() < end and fuzzer.inputs < most:
+        fuzzer.one(ByChance(number + fuzzer.inputs))
+
+
+def _of_qemu(fuzzer: Fuzzer, folder: str, seconds: float) -> None:
+    """Lets QEMU's image fuzzer make images."""
+    sys.path.insert(0, folder)
+    import qcow2  # type: ignore[import-not-found]  # of QEMU's sources, not a package
+
+    sample = random.sample
+    # Since Python 3.11 a set has no order to sample from; QEMU's generator was not changed for that.
+    random.sample = lambda population, k: sample(sorted(population), k)  # type: ignore[method-assign, assignment]
+    end, begun = time.monotonic() + seconds, fuzzer.inputs
+    image = fuzzer.path.with_name("qemu")
+    while time.monotonic() < end:
+        qcow2.create_image(str(image), "base.raw", "raw", None)
+        fuzzer.attempt("qcow2", image.read_bytes(), random.randrange(32))
+    random.sample = sample
+    print(f"{fuzzer.inputs - begun} images of QEMU's image fuzzer", flush=True)
+
+
+def _finish(fuzzer: Fuzzer) -> None:
+    print(f"{fuzzer.inputs} inputs, {len(fuzzer.found)} findings", flush=True)
+    os._exit(4 if fuzzer.found else 0)  # libFuzzer takes any other end for a crash
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--inputs", type=int, default=1 << 60, help="end after this many")
+    parser.add_argument("--by-chance", action="store_true", help="without coverage, which is several times faster")
+    parser.add_argument("--findings", type=Path, default=Path("findings"))
+    parser.add_argument("--image-fuzzer", metavar="DIR", help="tests/image-fuzzer of QEMU's sources")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="try a finding again")
+    return parser.parse_args()
+
+
+def _instrumented(by_chance: bool) -> bool:
+    """Loads what is fuzzed, with the counters of coverage if they can be had; returns whether they could."""
+    try:
+        import atheris
+    except ImportError:
+        if not by_chance:
+            print("atheris is not installed (pip install 'cowherd[fuzz]'): inputs are chosen by chance", flush=True)
+        by_chance = True
+    if not by_chance:
+        with atheris.instrument_imports(include=["cowherd"]):
+            from tests.fuzz import targets
+    else:
+        from tests.fuzz import targets
+    return bool(targets) and not by_chance
+
+
+def main() -> None:
+    """Fuzzes until the time or the number of inputs is reached; exits with 4 if there are findings."""
+    arguments = _arguments()
+    guided = _instrumented(arguments.by_chance or arguments.again is not None)
+    signal.signal(signal.SIGPROF, _too_slow)
+    where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=where, prefix="cowherd-fuzz-") as folder:
+        fuzzer = Fuzzer(Path(folder), arguments.findings)
+        if arguments.again is not None:
+            from tests.fuzz.targets import exercise
+
+            exercise(arguments.again.name.split("-")[0], arguments.again)
+            return
+        seconds = arguments.minutes * 60
+        if arguments.image_fuzzer:
+            _of_qemu(fuzzer, arguments.image_fuzzer, seconds / 10)
+        (_guided if guided else _by_chance)(fuzzer, time.monotonic() + seconds, arguments.inputs)
+        _finish(fuzzer)
+
+
+if __name__ == "__main__":
+    main()
