@@ -34,6 +34,7 @@ _HOMES = {
         "DriftFound",
         "Finding",
         "Garbage",
+        "HerdNotReadable",
         "ImageInfo",
         "Impact",
         "Inspection",

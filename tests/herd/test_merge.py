@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace, UnsupportedFeature
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
-from cowherd.herd.faults import DriftFound
+from cowherd.herd.faults import DriftFound, HerdNotReadable
 from cowherd.herd.lineage import survey
 from cowherd.herd.merging.journal import journal_path
 from cowherd.herd.merging.merge import MergeInterrupted, lock_for_writing, merge
@@ -436,3 +436,31 @@ def test_an_overlay_that_appears_after_the_plan_was_made_stops_the_merge(tmp_pat
     with pytest.raises(ImageInUse):
         merge(tmp_path / "o", strategy="preserve")
     assert content(tmp_path / "late") == noise(65536)
+
+
+@pytest.fixture
+def unreadable(herd, monkeypatch):
+    """A file of the herd that this user may not open: an overlay, for all that anybody knows."""
+    path = herd["directory"] / "locked"
+    make_overlay(path, herd["base"])
+
+    def refuse(name, *arguments, real=os.open, **options):
+        if os.fspath(name) == os.fspath(path):
+            raise PermissionError(13, "Permission denied")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    return path
+
+
+def test_preserve_is_refused_while_there_may_be_overlays_that_nobody_knows_of(herd, unreadable):
+    before = files(herd)
+    with pytest.raises(HerdNotReadable) as refused:
+        merge(herd["one"], strategy="preserve")
+    assert (refused.value.unreadable, refused.value.exit_code) == ((unreadable,), 3)
+    assert files(herd) == before
+
+
+def test_auto_forks_where_there_may_be_overlays_that_nobody_knows_of(herd, unreadable):
+    assert merge(herd["one"], dry_run=True).plan.strategy == "fork"
+    assert merge(herd["one"], strategy="preserve", ignore_unreadable=True).done

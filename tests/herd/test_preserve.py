@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from cowherd.errors import ImageInUse
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
-from cowherd.herd.faults import DonorMissing
+from cowherd.herd.faults import DonorMissing, HerdNotReadable
 from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
@@ -224,3 +225,21 @@ def test_any_herd_is_preserved(tmp_path_factory, data):
     assert problems(herd) == {}
     for path in herd.values():
         qemu_img("check", "-q", path)
+
+
+def test_it_is_refused_while_there_may_be_overlays_that_nobody_knows_of(herd, donor, monkeypatch):
+    before = contents(herd)
+    write(herd["base"], *TAMPERING)
+
+    def refuse(name, *arguments, real=os.open, **options):
+        if os.fspath(name) == os.fspath(herd["little"]):
+            raise PermissionError(13, "Permission denied")
+        return real(name, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(HerdNotReadable) as refused:
+            repair(herd["base"], donors=[donor], preserve=True)
+    assert refused.value.unreadable == (herd["little"],)
+    repair(herd["base"], donors=[donor], preserve=True)
+    assert contents(herd) == before

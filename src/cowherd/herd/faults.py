@@ -70,6 +70,26 @@ class BindingContradicted(CowherdError):
         )
 
 
+class HerdNotReadable(CowherdError):
+    """Files of the herd could not be looked at, and any of them may be an overlay that nobody knows of.
+
+    Attributes: `base`, `action` (what was refused, as in "merge into"), `unreadable`.
+    """
+
+    exit_code = 3
+
+    def __init__(self, base: str | os.PathLike[str], action: str, unreadable: Sequence[str | os.PathLike[str]]):
+        self.base, self.action = Path(base), action
+        self.unreadable = tuple(Path(path) for path in unreadable)
+
+    def __str__(self) -> str:
+        return (
+            f"refusing to {self.action} {shown(self.base)}: {len(self.unreadable)} file(s) or directories of the herd can't be "
+            f"read, {preview(self.unreadable)}, and an overlay among them would see the change. Run it as a user who may read "
+            f"them, or leave them out of account with --ignore-unreadable"
+        )
+
+
 class UnsealRefused(BaseInUse):
     """A seal that dependents rely on was to be given up. Attributes: `base`, `dependents`."""
 

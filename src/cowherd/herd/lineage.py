@@ -17,6 +17,7 @@ from typing import NamedTuple
 from cowherd.errors import BackingFileError, CowherdError, HostFileError
 from cowherd.formats.layer import BackingReference
 from cowherd.formats.probe import probe
+from cowherd.herd.faults import HerdNotReadable
 from cowherd.herd.header import identity_of
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
@@ -304,6 +305,13 @@ class Lineage:
                     seen.add(key)
                     yield depth, images[key]
                     pending.extend((depth + 1, child) for child in reversed(children.get(key, ())))
+
+
+def require_readable(lineage: Lineage, base: Image, action: str) -> None:
+    """Raises `HerdNotReadable` if there may be dependents that nobody knows of, which something is about to leave out."""
+    left_out = [path for path in lineage.unreadable if os.path.lexists(path)]
+    if left_out:
+        raise HerdNotReadable(base.path, action, left_out)
 
 
 def survey_again(lineage: Lineage) -> Lineage:

@@ -19,7 +19,7 @@ from cowherd.herd.digest import BLOCK, BlockDigests, digests_of, equal_rows, exp
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import ContentChanging, NotSealed, RepairFailed
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
@@ -40,15 +40,17 @@ def repair(
     donors: Sequence[str | os.PathLike[str]] = (),
     preserve: bool = False,
     dry_run: bool = False,
+    ignore_unreadable: bool = False,
     herd: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
 ) -> Repaired:
     """Brings a sealed base back to its sealed content, or with `preserve` writes the old blocks into the overlays that need them.
 
     Without `donors` they are found: the base's shadow, and images and raw files of the same size in the herd. Every block is
-    compared with the seal before it is written. A base that is gone while its seal is left is made anew (`rebuild`). `dry_run`
-    only plans. Raises `NotSealed`, `DonorMissing`, `NotEnoughSpace` (nothing is written then), `ImageInUse` if a process has an
-    image open that must be written, `RepairFailed`.
+    compared with the seal before it is written. A base that is gone while its seal is left is made anew (`rebuild`).
+    `dry_run` only plans. Files of the herd that can't be read may be overlays; `preserve` goes on without them only with
+    `ignore_unreadable`. Raises `HerdNotReadable`, `NotSealed`, `DonorMissing`, `NotEnoughSpace` (nothing is written then),
+    `ImageInUse` if a process has an image open that must be written, `RepairFailed`.
     """
     from cowherd.herd import preserve as preserving
     from cowherd.herd import rebuild as rebuilding
@@ -57,6 +59,8 @@ def repair(
         return rebuilding.rebuild(base, donors=donors, dry_run=dry_run, herd=herd, progress=progress)
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base)
+    if preserve and not dry_run and not ignore_unreadable:
+        require_readable(lineage, image, "keep the change of")
     require_none(lineage, [image, *lineage.chain(image)], "repair")
     named = [Path(donor) for donor in donors]
     with naming_holders():

@@ -69,6 +69,14 @@ class Parser(argparse.ArgumentParser):
             help="also look for relatives under DIR, and not just in the image's own directory (may be repeated)",
         )
 
+    def add_ignore_unreadable(self) -> None:
+        """Adds --ignore-unreadable, for commands that have to know every overlay."""
+        self.add_argument(
+            "--ignore-unreadable",
+            action="store_true",
+            help="go on although files of the herd can't be read: an overlay among them may then see other content",
+        )
+
     def error(self, message: str) -> NoReturn:
         """Raises `UsageError`."""
         raise UsageError(message, self.format_usage())

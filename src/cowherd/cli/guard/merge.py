@@ -44,6 +44,7 @@ def configure(parser: Parser) -> None:
         help="what is left of OVERLAY: nothing (the default), the image without its content, or all of it as it is",
     )
     parser.add_argument("--new-base", metavar="NAME", help="with fork: the name of the copy (default: BASE-merged)")
+    parser.add_ignore_unreadable()
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     parser.add_herd()
 
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> Report:
         keep=arguments.keep,
         new_base=arguments.new_base,
         dry_run=arguments.dry_run,
+        ignore_unreadable=arguments.ignore_unreadable,
         herd=arguments.herd,
         progress=progress(f"merging {shown(arguments.overlay)}"),
     )

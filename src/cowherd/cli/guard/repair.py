@@ -40,6 +40,7 @@ def configure(parser: Parser) -> None:
         help="an image that holds old blocks (may be repeated)",
     )
     parser.add_argument("--preserve", action="store_true", help="keep the base as it is, and the overlays as they were")
+    parser.add_ignore_unreadable()
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     parser.add_herd()
 
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> Report:
         donors=arguments.donors,
         preserve=arguments.preserve,
         dry_run=arguments.dry_run,
+        ignore_unreadable=arguments.ignore_unreadable,
         herd=arguments.herd,
         progress=progress(f"repairing {shown(arguments.base)}"),
     )

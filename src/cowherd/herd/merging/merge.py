@@ -18,7 +18,7 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
 from cowherd.herd.drift import pairs
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, require_readable, survey_again, survey_around
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
 from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path
@@ -86,6 +86,7 @@ def merge(
     keep: str = NOTHING,
     new_base: PathName | None = None,
     dry_run: bool = False,
+    ignore_unreadable: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Merged:
@@ -94,11 +95,12 @@ def merge(
     `strategy`: "preserve" writes what other overlays would lose into them; "fork" leaves the base alone and makes a new one
     beside it, named `new_base` (a free name by default), for the overlay's own overlays; "auto" takes the one that writes less.
     `keep`: the overlay is removed ("nothing"), emptied ("empty"), or left as it is ("content") when all has been verified.
-    `dry_run` only plans.
+    `dry_run` only plans. Files of the herd that can't be read may be overlays: only "fork" keeps those, and "auto" takes it then;
+    with `ignore_unreadable` they don't count.
 
-    Raises, with nothing changed: `InvalidRequest`, `BaseSealed` for a sealed overlay that would not be kept, `DriftFound` for a
-    base or overlay that is not as its seal says, `ImageInUse`, `NotEnoughSpace`, `MergePending`, `UnsupportedFeature`. Raises
-    `MergeInterrupted` if it fails later: then `recover` finishes it.
+    Raises, with nothing changed: `HerdNotReadable`, `InvalidRequest`, `BaseSealed` for a sealed overlay that would not be
+    kept, `DriftFound` for a base or overlay that is not as its seal says, `ImageInUse`, `NotEnoughSpace`, `MergePending`,
+    `UnsupportedFeature`. Raises `MergeInterrupted` if it fails later: then `recover` finishes it.
     """
     _check_choices(strategy, keep)
     lineage = survey_around(overlay, *([into] if into else []), herd=herd)
@@ -111,10 +113,14 @@ def merge(
         above = images_above(lineage, top, base)
         require_none(lineage, [*lineage.chain(top), *lineage.dependents(base)], "merge")
         fork = named_fork(base, new_base) if new_base else free_name(base)
+        if strategy == AUTO and lineage.unreadable and not ignore_unreadable:
+            strategy = FORK
         plan = plan_merge(lineage, above, base, strategy, keep, fork, reflink=can_reflink(base), progress=progress)
         _require_possible(lineage, plan)
         if dry_run:
             return Merged(plan, done=False)
+        if plan.strategy == PRESERVE and not ignore_unreadable:
+            require_readable(lineage, base, "merge into")
         plan.check_space()
         lock_for_writing(held, lineage, plan)
         _require_nobody_new(lineage, plan)
