@@ -126,6 +126,22 @@ def test_physical_volumes_in_two_partitions_make_one_striped_volume(partitioned,
     assert_everything_is_charted_once(chart, len(data))
 
 
+@pytest.mark.parametrize("stale", [0, 1])
+def test_the_newest_metadata_are_believed(partitioned, stale):
+    start = PARTS[stale][0]
+    with lvm_on(partitioned, *PARTS) as lvm:
+        lvm("vgcreate", "vg", *lvm.devices)
+        old = mapped(partitioned)[start : start + MIB]
+        lvm.create("root", "-L", "8M")
+        pieces = lvm.segments("root")
+    with partitioned.open("r+b") as file:
+        file.seek(start)
+        file.write(old)
+    disk = disk_of(mapped(partitioned))
+    volumes, _ = read_volumes(disk, [Volume(disk, f"partition {number}", [part]) for number, part in enumerate(PARTS, 1)])
+    assert [volume.span.tolist() for volume in volumes] == [[[at, at + length] for at, length in pieces]]
+
+
 def test_a_volume_that_partly_lies_on_another_disk_is_not_read(partitioned):
     with lvm_on(partitioned, *PARTS) as lvm:
         lvm("vgcreate", "vg", *lvm.devices)
