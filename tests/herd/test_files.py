@@ -279,7 +279,7 @@ def test_an_overlay_on_an_overlay_is_judged_by_all_that_it_shows(story):
 def test_a_disk_whose_guest_crashed_is_judged_as_the_kernel_shows_it_after_a_mount(tmp_path, seed):
     story = Story(tmp_path, dataclasses.replace(EXT4, options=""))
     overlay = story.overlay("crashed", lambda folder: truth.churn(folder, seed + 10, 4), crashes=True)
-    story.change_base(lambda folder: truth.churn(folder, seed + 20, 3))
+    story.change_base(lambda folder: truth.churn(folder, seed + 20, 30))
     assert "/last" in story.before[overlay]
     hit = story.judged(donors=[story.donor])["crashed"]
     compare_with_truth(hit, story.before[overlay], truth.listing_of(overlay, story.scratch, story.kind))
