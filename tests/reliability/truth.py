@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -211,9 +214,9 @@ def _scratch() -> Iterator[Path]:
 
 @cache
 def _scratch_directory() -> Path:
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="cowherd-checked-"))
+    directory = tempfile.mkdtemp(prefix="cowherd-checked-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(directory)
 
 
 def _assert_honest(root: Path) -> None:

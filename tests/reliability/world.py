@@ -108,17 +108,20 @@ class Identities:
 
     @contextlib.contextmanager
     def believed(self) -> Iterator[None]:
-        """Makes os.stat, os.lstat and os.fstat tell it while the block runs."""
+        """Makes os.stat, os.lstat, os.fstat and what os.scandir yields tell it while the block runs."""
         saved = os.stat, os.lstat, os.fstat
+        scandir = os.scandir
 
         def telling(call: Any) -> Any:
             return lambda *arguments, **options: self._told(call(*arguments, **options))
 
         os.stat, os.lstat, os.fstat = map(telling, saved)
+        os.scandir = lambda *place: Listing(scandir(*place), self._told)
         try:
             yield
         finally:
             os.stat, os.lstat, os.fstat = saved
+            os.scandir = scandir
 
     def _told(self, info: os.stat_result) -> os.stat_result:
         known = self._known.get((info.st_dev, info.st_ino))
@@ -130,3 +133,44 @@ class Identities:
         ctime = node.times[1] if info.st_ctime_ns == laid_out[1] else info.st_ctime_ns
         facts |= {"st_mtime_ns": mtime, "st_ctime_ns": ctime, "st_mtime": mtime / 1e9, "st_ctime": ctime / 1e9}
         return os.stat_result((info[0], node.number, *info[2:]), facts)
+
+
+class Listing:
+    """What os.scandir returns, with entries that tell what `told` makes of their files."""
+
+    def __init__(self, entries: Any, told: Any):
+        self._entries, self._told = entries, told
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries.close()
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (Entry(entry, self._told) for entry in self._entries)
+
+    def __next__(self) -> Entry:
+        return Entry(next(self._entries), self._told)
+
+
+class Entry:
+    """A directory's entry, as os.scandir yields it."""
+
+    def __init__(self, entry: os.DirEntry[str], told: Any):
+        self._entry, self._told = entry, told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._entry, name)
+
+    def __fspath__(self) -> str:
+        return self._entry.path
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return self._told(self._entry.stat(follow_symlinks=follow_symlinks))
+
+    def inode(self) -> int:
+        return self.stat(follow_symlinks=False).st_ino

@@ -7,13 +7,14 @@ their content digests compared, the likeliest first, unless a seal that holds sa
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.errors import CowherdError, ImageInUse, preview
+from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
@@ -85,12 +86,18 @@ def relink(
     roots = [Path(os.path.realpath(directory)) for directory in directories]
     meant |= {key for key, image in lineage.images.items() if any(image.path.is_relative_to(root) for root in roots)}
     search, done = _Search(progress), []
-    for key in [image.key for _, image in lineage.walk() if image.key in meant]:
-        one = _repair(lineage, lineage.images[key], search, dry_run=dry_run)
+    for image in [image for _, image in lineage.walk() if image.key in meant]:
+        now = lineage.images.get(image.key)
+        one = _repair(lineage, now, search, dry_run=dry_run) if now else Relinked(image.path, problem=_lost(image.path))
         done += [one] if one else []
         if one and one.base and not dry_run:
             lineage = survey_again(lineage)
     return done
+
+
+def _lost(path: Path) -> CowherdError:
+    """What is wrong with an image that was there and can't be looked at any more."""
+    return HostFileError(path, "look at", FileNotFoundError(errno.ENOENT, "it was there a moment ago"))
 
 
 def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool) -> Relinked | None:
