@@ -56,7 +56,7 @@ def masked(text: str) -> list[str]:
 def comparable(excerpt: str) -> list[str]:
     """The lines of the README's excerpt that every machine's story has: not what e2fsck complains of first, nor QEMU without
     QEMU."""
-    other = r"\.\.\.$|e2fsck |Entry '|Fix\? |Pass 2:" + ("" if shutil.which("qemu-img") else r"|\$ qemu-img ")
+    other = r"\.\.\.$|e2fsck |Entry '|Fix\? |Pass N:" + ("" if shutil.which("qemu-img") else r"|\$ qemu-img ")
     return [line for line in masked(excerpt) if not re.match(other, line)]
 
 

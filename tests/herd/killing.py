@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from tests.herd.qemu_herd import KILLED
 
@@ -28,6 +29,7 @@ def killed_before_change(number: int, work: Callable[[], object]) -> bool:
         for name in _CHANGES:
             setattr(os, name, mortal(getattr(os, name)))
         HostFile.pwrite, HostFile.pwritev = mortal(HostFile.pwrite), mortal(HostFile.pwritev)
+        FileRange.put = mortal(FileRange.put)
         work()
         code = 0
     finally:

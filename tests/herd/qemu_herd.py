@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from tests import qemu
 
@@ -99,6 +100,7 @@ def killed_after(writes: int, work: Callable[[], object]) -> None:
             return lambda *arguments: write(*arguments) if next(left, None) is not None else os._exit(KILLED)
 
         HostFile.pwrite, HostFile.pwritev = mortal(HostFile.pwrite), mortal(HostFile.pwritev)
+        FileRange.put = mortal(FileRange.put)
         work()
     finally:
         os._exit(0)

@@ -18,6 +18,7 @@ from cowherd.herd.seal import seal, unseal
 from cowherd.herd.status import Status
 from cowherd.herd.tree import tree
 from cowherd.herd.verify import verify
+from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from tests.herd.merging import MIB, killed_at
@@ -51,20 +52,24 @@ def interrupted(directory, phase, **options) -> None:
     """Kills a merge in the middle of a phase: in PREPARING before anything was written, in APPLYING after some of it was."""
 
     def work() -> None:
-        advance, written, pwritev = Journal.advance, [], HostFile.pwritev
+        advance, written = Journal.advance, []
 
-        def dying(self, offset, buffers):
-            if self.path.name in ("base", "base-merged") and written:
-                os._exit(0)
-            written.append(self.path)
-            pwritev(self, offset, buffers)
+        def dying(write):
+            def once(self, *arguments):
+                target = arguments[0] if isinstance(self, FileRange) else self
+                if target.path.name in ("base", "base-merged") and written:
+                    os._exit(0)
+                written.append(target.path)
+                return write(self, *arguments)
+
+            return once
 
         def reached(self, to):
             if phase is Phase.PREPARING:
                 os._exit(0)
             advance(self, to)
             written.clear()
-            HostFile.pwritev = dying
+            HostFile.pwritev, FileRange.put = dying(HostFile.pwritev), dying(FileRange.put)
             if options.get("strategy") == "fork":
                 os._exit(0)
 

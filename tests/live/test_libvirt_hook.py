@@ -66,6 +66,7 @@ def test_a_cowherd_that_is_gone_counts_as_a_check_that_failed(tmp_path, policy, 
     script = install(Hook(policy, package=copy.parent), tmp_path).path
     shutil.rmtree(copy)
     (copy / "cli").mkdir(parents=True)
+    (copy / "__init__.py").touch()
     (copy / "cli" / "__init__.py").write_text("raise RuntimeError('half an upgrade')")
     assert call(script, "web", "prepare", "begin", "-").returncode == code
 
