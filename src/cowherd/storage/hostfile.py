@@ -169,13 +169,15 @@ class HostFile:
     def preadinto(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end of the file is zeros."""
         view = buffer.cast("B") if buffer.nbytes else buffer[:0]
-        with _naming(self.path, "read"):
+        try:
             while len(view):
                 count = os.preadv(self.fd, [view], offset)
                 if not count:
                     view[:] = bytes(len(view))
                     return
                 offset, view = offset + count, view[count:]
+        except OSError as error:  # not `_naming`: of a small read it would be a third
+            raise HostFileError(self.path, "read", error) from error
 
     def pwrite(self, offset: int, data: Buffer) -> None:
         """Writes all of `data` (contiguous, of any item type) at `offset`."""

@@ -47,6 +47,8 @@ Exit codes: 0 fine, 1 the operation failed, 2 wrong usage, 3 refused because ove
 'cowherd COMMAND --help' explains a command, with an example. The engine's own commands are in cowherd-img.
 """
 
+_WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "seal")
+
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000  # a herd of that many images takes a quarter longer with Python's 700
 
 
@@ -80,6 +82,10 @@ def _run(words: list[str]) -> Report:
     parser = Parser(words[0])
     module.configure(parser)
     arguments = parser.parse_args(words[1:])
+    if words[0] in _WITH_ARRAYS or getattr(arguments, "full", False):
+        from cowherd.cli.memory import keep_freed_memory
+
+        keep_freed_memory()
     with _rescanning() if arguments.rescan else contextlib.nullcontext():
         report = module.run(arguments)
     assert isinstance(report, Report)

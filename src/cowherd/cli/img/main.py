@@ -34,6 +34,8 @@ COMMANDS = {
 ABSENT = ("amend", "bench", "bitmap")
 """Commands of qemu-img that cowherd-img does not have."""
 
+_WITHOUT_ARRAYS = ("info", "snapshot")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (sys.argv by default) and returns its exit code. Nothing but SystemExit escapes."""
@@ -78,6 +80,10 @@ def _run(command: str, words: list[str], program: str) -> int:
 
     from cowherd.cli.img.options import parse
 
+    if command not in _WITHOUT_ARRAYS:
+        from cowherd.cli.memory import keep_freed_memory
+
+        keep_freed_memory()
     module = import_module(f"cowherd.cli.img.{command}")
     syntax: Syntax = module.SYNTAX
     _warn_of_merges(words, program)

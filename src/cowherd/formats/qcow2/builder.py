@@ -18,7 +18,8 @@ from cowherd.formats.qcow2.header import Header, write_header
 from cowherd.formats.qcow2.refcounts import pack_counts
 from cowherd.storage.hostfile import HostFile
 
-_REFCOUNT_BLOCKS_AT_ONCE = 64
+_COUNTS_AT_ONCE = 1 << 18
+_ENTRIES_AT_ONCE = 1 << 16
 
 
 class Builder:
@@ -41,20 +42,43 @@ class Builder:
 
         With extended L2 entries `bitmaps` holds each cluster's second word; by default all subclusters are data.
         """
-        within = self._turn_to(cluster)
+        within, per_table = self._turn_to(cluster), self.header.l2_entries
         host = self._take(number) * self.header.cluster_size
         self._compressed_end = 0
         done = 0
         while done < number:
-            count = min(number - done, self.header.l2_entries - within)
-            step = np.arange(done, done + count, dtype=np.uint64) * np.uint64(self.header.cluster_size)
-            self._table[within : within + count, 0] = (step + np.uint64(host)) | l2.COPIED
-            if self.header.extended_l2:
-                self._table[within : within + count, 1] = l2.ALLOCATED_BITS if bitmaps is None else bitmaps[done : done + count]
-            done += count
+            if not within and not self.header.extended_l2 and number - done > per_table:
+                done += self._write_full_tables(
+                    cluster + done, (number - done) // per_table, host + done * self.header.cluster_size
+                )
+            else:
+                count = min(number - done, per_table - within)
+                self._fill(within, count, host + done * self.header.cluster_size)
+                if self.header.extended_l2:
+                    shown = l2.ALLOCATED_BITS if bitmaps is None else bitmaps[done : done + count]
+                    self._table[within : within + count, 1] = shown
+                done += count
             if done < number:
                 within = self._turn_to(cluster + done)
         return host
+
+    def _fill(self, within: int, count: int, host: int) -> None:
+        """Maps entries of the open table to adjacent clusters."""
+        step = np.arange(count, dtype=np.uint64) * np.uint64(self.header.cluster_size)
+        self._table[within : within + count, 0] = (step + np.uint64(host)) | l2.COPIED
+
+    def _write_full_tables(self, cluster: int, tables: int, host: int) -> int:
+        """Writes up to `tables` whole tables that map adjacent clusters, the open one being empty; returns the clusters."""
+        per_table, size = self.header.l2_entries, self.header.cluster_size
+        tables = min(tables, max(1, _ENTRIES_AT_ONCE // per_table))
+        number = tables * per_table
+        words = (np.arange(number, dtype=np.uint64) * np.uint64(size) + np.uint64(host)) | l2.COPIED
+        first = self._take(tables) * size
+        self.file.pwrite(first, words.astype(">u8").data)
+        index = cluster // per_table
+        self._l1[index : index + tables] = (first + np.arange(tables, dtype=np.uint64) * np.uint64(size)) | l2.COPIED
+        self._index = -1
+        return number
 
     def place_compressed(self, cluster: int, length: int) -> int:
         """Maps a guest cluster to `length` bytes of compressed data, packed behind the last; returns their file offset."""
@@ -99,10 +123,11 @@ class Builder:
         table = np.zeros(table_clusters * size // 8, np.uint64)
         table[:blocks] = (first + table_clusters + np.arange(blocks, dtype=np.uint64)) * np.uint64(size)
         self.file.pwrite(first * size, table.astype(">u8").tobytes())
-        for block in range(0, blocks, _REFCOUNT_BLOCKS_AT_ONCE):
-            number = min(_REFCOUNT_BLOCKS_AT_ONCE, blocks - block)
+        step = max(1, _COUNTS_AT_ONCE // per_block)
+        for block in range(0, blocks, step):
+            number = min(step, blocks - block)
             lo, hi = block * per_block, (block + number) * per_block
-            counts = np.zeros(hi - lo, np.uint64)
+            counts = np.zeros(hi - lo, f"u{max(1, self.header.refcount_bits // 8)}")
             counts[: max(0, self._next - lo)] = 1
             compressed = self._compressed_counts[lo:hi]
             counts[: len(compressed)] = np.maximum(counts[: len(compressed)], compressed)

@@ -17,9 +17,10 @@ from cowherd.formats.qcow2.refcounts import Counts, unpack_counts
 from cowherd.formats.qcow2.references import Group, References, expected_refcounts, file_length, refcount_table_words
 from cowherd.formats.qcow2.roots import L1Entries, Root, entries_in_parts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, read_clusters
+from cowherd.formats.qcow2.steady import ClusterReader
 from cowherd.storage.hostfile import HostFile
 
-_GROUP_BYTES = 1 << 20
+_GROUP_BYTES = 1 << 19
 _LONG_RUN = 64
 _FAR_CLUSTERS = 1 << 26
 """How far behind the file's end refcounts are looked up: those that a truncated image still has."""
@@ -92,14 +93,14 @@ class _Stored:
         """Yields (first cluster, counts, unreadable clusters) for the first `clusters` clusters; all that is left out is 0."""
         step = max(1, _GROUP_BYTES // self.header.cluster_size)
         blocks = min(len(self.offsets), -(-clusters // self.per_block))
+        reader = ClusterReader(self.file, step, self.header.cluster_size)
         for begin in range(0, blocks, step):
             part = slice(begin, min(begin + step, blocks))
             if not self.offsets[part].any():
                 continue
             offsets = np.where(self.unreadable[part] | (self.offsets[part] == 0), -1, self.offsets[part])
-            raw = read_clusters(self.file, offsets, self.header.cluster_size)
             first = begin * self.per_block
-            counts = unpack_counts(raw.tobytes(), self.header.refcount_order)[: clusters - first]
+            counts = unpack_counts(reader.read(offsets).reshape(-1).data, self.header.refcount_order)[: clusters - first]
             blind = np.flatnonzero(self.unreadable[part])
             unreadable = expand(blind * self.per_block, np.full(len(blind), self.per_block))
             yield first, counts, unreadable[unreadable < len(counts)]

@@ -17,7 +17,7 @@ from cowherd.extents import Ranges, normalised
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.state import ImageState
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.hostfile import Buffer, HostFile
 
 Counts = NDArray[np.unsignedinteger[Any]]
 """Refcounts in the narrowest unsigned type that holds the width; a TiB in 64 KiB clusters is 32 MiB of them."""
@@ -25,7 +25,7 @@ Counts = NDArray[np.unsignedinteger[Any]]
 _TABLE_GROWTH = 2
 
 
-def unpack_counts(data: bytes, order: int) -> Counts:
+def unpack_counts(data: Buffer, order: int) -> Counts:
     """Returns the refcounts that a block (or several) holds, one element each; entries below a byte start at the lowest bit."""
     if order >= 3:
         width = 1 << (order - 3)

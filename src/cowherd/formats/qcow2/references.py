@@ -21,7 +21,8 @@ from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.layout import Field, Structure
 from cowherd.formats.qcow2.refcounts import Counts
 from cowherd.formats.qcow2.roots import entries_in_parts, followable, snapshot_table_facts
-from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, read_clusters, stored_groups
+from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, join_runs, stored_groups
+from cowherd.formats.qcow2.steady import ClusterReader
 from cowherd.storage.hostfile import HostFile
 
 ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
@@ -32,13 +33,15 @@ MOST_CROOKED_TABLES = 1024
 """L2 tables not at a cluster's start that are followed: they overlap, so a small file could hold any number."""
 _GROUP_ENTRIES = 1 << 16
 """L2 entries looked at together: so few that the arrays stay in the processor's cache."""
+_RUNS_AT_ONCE = 1 << 12
+"""Runs of entries looked at together, of any number of groups: where tables are long runs, that is many."""
 _PENDING_ENTRIES = 1 << 18
 _RESERVED_IN_TABLE = np.uint64(0x1FF)
 _SECTOR = 512
 
 
 class Group(NamedTuple):
-    """L2 tables that were read together. `runs.table` is an index into the other arrays."""
+    """Runs of L2 entries that are looked at together. `runs.table` is an index into the other arrays."""
 
     runs: Runs
     facts: Facts
@@ -246,19 +249,34 @@ class _Count:
         """Counts what the L2 tables at `offsets` point to; returns the offsets of those in which something is wrong."""
         damaged = [np.empty(0, np.int64)]
         step = max(1, _GROUP_ENTRIES // self.header.l2_entries)
+        reader = ClusterReader(self.file, step, self.header.cluster_size)
+        gathered: list[Runs] = []
+        waiting = 0
         for begin in stored_groups(self.file, offsets, step, self.header.cluster_size):
-            part = slice(begin, begin + step)
-            runs = find_runs(read_clusters(self.file, offsets[part], self.header.cluster_size), self.header)
-            facts = classify(runs, self.header, self.file_size)
-            often = times[part][runs.table]
-            self._count_runs(runs, facts, often)
-            wrong = facts.flaws * runs.length + facts.past_end
-            if wrong.any():
-                self.corruptions += int((wrong * often).sum())
-                damaged.append(offsets[part][np.unique(runs.table[wrong > 0])])
-            if self.watch is not None:
-                self.watch(Group(runs, facts, offsets[part], active[part]))
+            runs = find_runs(reader.read(offsets[begin : begin + step]), self.header)
+            gathered.append(runs._replace(table=runs.table + begin))
+            waiting += len(runs.table)
+            if waiting >= _RUNS_AT_ONCE:
+                damaged.append(self._look_at(join_runs(gathered), offsets, times, active))
+                gathered, waiting = [], 0
+        if gathered:
+            damaged.append(self._look_at(join_runs(gathered), offsets, times, active))
         return np.concatenate(damaged)
+
+    def _look_at(self, runs: Runs, offsets: Integers, times: Integers, active: Integers) -> Integers:
+        """Counts what some runs point to; returns the file offsets of their tables in which something is wrong."""
+        facts = classify(runs, self.header, self.file_size)
+        often = times[runs.table]
+        self._count_runs(runs, facts, often)
+        if self.watch is not None and len(runs.table):
+            first, last = int(runs.table[0]), int(runs.table[-1]) + 1
+            among = runs._replace(table=runs.table - first)
+            self.watch(Group(among, facts, offsets[first:last], active[first:last]))
+        wrong = facts.flaws * runs.length + facts.past_end
+        if not wrong.any():
+            return np.empty(0, np.int64)
+        self.corruptions += int((wrong * often).sum())
+        return offsets[np.unique(runs.table[wrong > 0])]
 
     def _count_runs(self, runs: Runs, facts: Facts, often: Integers) -> None:
         bits = self.header.cluster_bits

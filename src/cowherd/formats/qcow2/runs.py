@@ -6,7 +6,7 @@ often one run, so that what follows costs by runs and not by entries. Specificat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OFFSET_MASK, ZERO, compressed_places
 from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.steady import ClusterReader, steady_tables
 from cowherd.storage.hostfile import HostFile
 
 Integers = NDArray[np.int64]
@@ -77,13 +78,7 @@ class Facts(NamedTuple):
 
 def read_clusters(file: HostFile, offsets: Integers, size: int) -> NDArray[np.uint8]:
     """Returns the `size` bytes at each offset, shape (offsets, size); what lies past the file's end is zeros."""
-    raw = np.zeros((len(offsets), size), np.uint8)
-    inside = np.flatnonzero((offsets >= 0) & (offsets < file.size()))
-    seams = np.flatnonzero((np.diff(offsets[inside]) != size) | (np.diff(inside) != 1)) + 1
-    for rows in np.split(inside, seams) if len(inside) else ():
-        begin, end = int(rows[0]), int(rows[-1]) + 1
-        file.preadinto(int(offsets[begin]), raw[begin:end].reshape(-1).data)
-    return raw
+    return ClusterReader(file, len(offsets), size).read(offsets)
 
 
 def stored_groups(file: HostFile, offsets: Integers, step: int, size: int) -> Iterator[int]:
@@ -106,6 +101,13 @@ def stored_groups(file: HostFile, offsets: Integers, step: int, size: int) -> It
 def find_runs(raw: NDArray[np.uint8], header: Header, *, joined: bool = True) -> Runs:
     """Returns the runs in the L2 tables `raw`, shape (tables, bytes of a table); each entry its own run if not `joined`."""
     words, bitmaps = _entries(raw, header)
+    if joined and bitmaps is None:
+        tables = words.reshape(len(raw), -1)
+        if steady_tables(tables, header).all():
+            rows = len(raw)
+            nothing = np.zeros(rows, np.int64)
+            length = np.full(rows, header.l2_entries)
+            return Runs(np.arange(rows), nothing, length, tables[:, 0].copy(), nothing.astype(np.uint64))
     used = words != 0
     if bitmaps is not None:
         used |= (bitmaps & ALLOCATED_BITS) != 0
@@ -119,6 +121,11 @@ def find_runs(raw: NDArray[np.uint8], header: Header, *, joined: bool = True) ->
     where = first if place is None else place[first]
     bitmap = np.zeros(len(first), np.uint64) if bitmaps is None else bitmaps[first]
     return Runs(where // header.l2_entries, where % header.l2_entries, length, words[first], bitmap)
+
+
+def join_runs(parts: Sequence[Runs]) -> Runs:
+    """Returns the runs of several groups of tables as one; there is at least one part."""
+    return parts[0] if len(parts) == 1 else Runs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _entries(raw: NDArray[np.uint8], header: Header) -> tuple[Words, Words | None]:

@@ -5,6 +5,7 @@ Specification: section Cluster mapping.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,12 +20,13 @@ from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.entries import Entries, EntryError, decode
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.state import ImageState
+from cowherd.formats.qcow2.steady import ClusterReader, steady_tables, whole_tables
 from cowherd.storage.hostfile import HostFile
 
 L1Table = NDArray[np.uint64]
 
-_GROUP_CLUSTERS = 1 << 18
-"""Clusters decoded at once: enough to keep numpy busy, few enough to keep the arrays in memory small."""
+_GROUP_CLUSTERS = 1 << 16
+"""Clusters decoded at once: enough to keep numpy busy, few enough for the arrays to stay in the processor's cache."""
 _GROUP_CLUSTERS_EXTENDED = 1 << 14
 _ALWAYS_WALKED = 1 << 30
 """With more bytes of L2 tables than this, the L1 table must not name the same ones again and again: a file of some MiB could
@@ -72,8 +74,12 @@ class Tables:
         if length <= 0:
             return ext.single(0, 0, ext.BACKING)
         end = start + length
+        first, last = start // self.reach, -(-end // self.reach)
+        reader = None
+        if last - first > 1:
+            reader = ClusterReader(self.file, min(last - first, self._tables_at_once), self.header.cluster_size)
         try:
-            parts = [self._decode_group(*group, start, end) for group in self._groups(start // self.reach, -(-end // self.reach))]
+            parts = [self._decode_group(*group, start, end, reader) for group in self._groups(first, last)]
         except EntryError as error:
             raise ImageFormatError(self.file.path, f"Image is corrupt: {error}") from error
         return ext.clip(ext.concat(parts), start, end)
@@ -218,28 +224,35 @@ class Tables:
         most = _GROUP_CLUSTERS_EXTENDED if self.header.extended_l2 else _GROUP_CLUSTERS
         return max(1, most // self.header.l2_entries)
 
-    def _decode_group(self, first: int, last: int, mapped: bool, start: int, end: int) -> Extents:
+    def _decode_group(self, first: int, last: int, mapped: bool, start: int, end: int, reader: ClusterReader | None) -> Extents:
+        """Returns the extents of L1 entries [first, last) as far as they touch [start, end): of whole clusters."""
+        base, size, per_table = first * self.reach, self.header.cluster_size, self.header.l2_entries
         if not mapped:
-            return ext.single(first * self.reach, (last - first) * self.reach, ext.BACKING)
-        entries = self._load_many(first, last)
-        base = first * self.reach
-        skip = max(0, start - base) // self.header.cluster_size
-        stop = min(len(entries), -(-(end - base) // self.header.cluster_size))
-        return decode(entries[skip:stop], base + skip * self.header.cluster_size, self.header)
+            return ext.single(base, (last - first) * self.reach, ext.BACKING)
+        skip = max(0, start - base) // size
+        stop = min((last - first) * per_table, -(-(end - base) // size))
+        if last - first == 1 or reader is None:
+            return decode(self._load(self.l2_offset(first))[skip:stop], base + skip * size, self.header)
+        tables = self._load_many(first, last, reader)
+        steady = steady_tables(tables[:, :, 0], self.header)
+        steady[: -(-skip // per_table)] = steady[stop // per_table :] = False  # of a part of a table only that is judged
+        parts = []
+        borders = [0, *(np.flatnonzero(np.diff(steady)) + 1).tolist(), last - first]
+        for begin, after in itertools.pairwise(borders):
+            low, high = max(skip, begin * per_table), min(stop, after * per_table)
+            if steady[begin]:
+                parts.append(whole_tables(tables[begin:after, 0, 0], base + begin * self.reach, self.header))
+            else:
+                parts.append(decode(tables.reshape(-1, self._words)[low:high], base + low * size, self.header))
+        return ext.merge(np.concatenate(parts))
 
-    def _load_many(self, first: int, last: int) -> Entries:
-        if last - first == 1:
-            return self._load(self.l2_offset(first))
-        size = self.header.cluster_size
-        raw = np.empty((last - first, size), np.uint8)
+    def _load_many(self, first: int, last: int, reader: ClusterReader) -> Entries:
+        """Returns the tables of mapped L1 entries, shape (tables, entries, words)."""
         offsets = l2_offsets(self.l1[first:last])
-        seams = np.flatnonzero(np.diff(offsets) != size) + 1
-        for begin, end in zip([0, *seams.tolist()], [*seams.tolist(), len(offsets)], strict=True):
-            self.file.preadinto(int(offsets[begin]), raw[begin:end].reshape(-1).data)
-        entries = raw.view(">u8").astype(np.uint64).reshape(last - first, -1, self._words)
+        entries = reader.read(offsets).view(">u8").astype(np.uint64).reshape(last - first, -1, self._words)
         for row in np.flatnonzero(np.isin(offsets, list(self._dirty))) if self._dirty else ():
             entries[row] = self._dirty[int(offsets[row])]
-        return entries.reshape(-1, self._words)
+        return entries
 
     def _load(self, offset: int) -> Entries:
         table = self._dirty.get(offset)
