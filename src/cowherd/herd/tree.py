@@ -85,7 +85,11 @@ class Tree:
 
 def tree(directories: Sequence[str | os.PathLike[str]] = ()) -> Tree:
     """Returns the herd in `directories` (the current one by default). Reads headers and the records of seals only."""
-    lineage = survey(directories or ["."])
+    return tree_of(survey(directories or ["."]))
+
+
+def tree_of(lineage: Lineage) -> Tree:
+    """Returns the herd of a lineage that is known already."""
     checker = Checker(full=False)
     nodes = tuple(_node(lineage, checker, depth, image) for depth, image in lineage.walk())
     return Tree(tuple(map(Path, lineage.directories)), nodes, lineage.orphans, lineage.unreadable)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
-from cowherd.herd.condition import FINE, Condition, condition
+from cowherd.herd.condition import FINE, Condition, Conditions
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
 from cowherd.herd.scan import Image, Key
@@ -86,6 +86,7 @@ class Checker:
         self._changed: dict[Key, int] = {}
         self._contents: dict[Key, bytes | None] = {}
         self._pending: Pending | None = None
+        self._quick: Conditions | None = None
 
     def check(self, lineage: Lineage, image: Image) -> Verified:
         """Returns what can be said of `image`."""
@@ -141,7 +142,9 @@ class Checker:
             return Condition(Status.UNTRUSTED, untrusted)
         if lineage.seal(image) is None:
             return self._of_overlay(lineage, image)
-        quick = condition(lineage, image, lineage.record_of)
+        if self._quick is None:
+            self._quick = Conditions(lineage, lineage.record_of)
+        quick = self._quick.of(image)
         found = self._read_again(lineage, image, quick) if self.full and quick.status is not Status.MISSING_BASE else quick
         return found if self.full else _worse(found, self._of_binding(lineage, image))
 
@@ -218,6 +221,7 @@ class Checker:
                 return FINE
             if self.refresh_seals:
                 refresh(lineage, image, held)
+                self._quick = None  # what stands on it may be in order now
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
             return Condition(Status.OK, f"its content is as sealed, though {quick.detail}")
 
