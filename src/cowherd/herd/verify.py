@@ -105,17 +105,16 @@ class Checker:
 
     def condition(self, lineage: Lineage, image: Image) -> Condition:
         """Returns the status of `image`, and the reason where it is not plain."""
-        found = self._conditions.get(image.key)
-        if found is None:
-            base = lineage.parent(image)
-            alike = base and self._stands_alike(lineage, image)
-            if base and alike:
-                digest = image.binding.content_digest if image.binding else None
-                found = self._of_overlays.get((base.key, digest)) or self._find(lineage, image)
-                self._of_overlays[base.key, digest] = found
-            else:
-                found = self._find(lineage, image)
-            self._conditions[image.key] = found
+        base = lineage.parent(image)
+        if base and self._stands_alike(lineage, image):
+            place = base.key, image.binding.content_digest if image.binding else None
+            found = self._of_overlays.get(place)
+            if found is None:
+                found = self._of_overlays[place] = self._find(lineage, image)
+        else:
+            found = self._conditions.get(image.key)
+            if found is None:
+                found = self._conditions[image.key] = self._find(lineage, image)
         return found
 
     def _stands_alike(self, lineage: Lineage, image: Image) -> bool:
