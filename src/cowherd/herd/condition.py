@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.lineage import Lineage
-from cowherd.herd.scan import Image
+from cowherd.herd.scan import Image, Key
 from cowherd.herd.sealfile import ChainFile, SealRecord, read_record
 from cowherd.herd.status import Status
 from cowherd.storage.identity import FileIdentity
@@ -43,19 +43,71 @@ def record_of(image: Image) -> SealRecord | None:
     return read_record(seal) if seal else None
 
 
-def condition(lineage: Lineage, image: Image, recorded: Recorded = record_of) -> Condition:
-    """Compares the files of a sealed image and of its chain with what its seal recorded.
+def condition(lineage: Lineage, image: Image) -> Condition:
+    """Compares the files of a sealed image and of its chain with what its seal recorded."""
+    return Conditions(lineage, record_of).of(image)
 
+
+class Conditions:
+    """The conditions of images of one herd, as long as nothing changes there: each is found out once.
+
+    In a chain of sealed images each vouches for all above it: without a memory that is twice the work with every image more.
     `recorded` gives the records: `Lineage.record_of` for who looks at a whole herd once and changes nothing.
     """
-    try:
-        record = recorded(image)
-        if record is None:
-            return Condition(Status.UNSEALED)
-        own = of_file(image.path, record.identity)
-        return own if own.status is not Status.OK else _of_chain(lineage, image, record, recorded)
-    except CowherdError as error:
-        return Condition(Status.TOUCHED, str(error))
+
+    def __init__(self, lineage: Lineage, recorded: Recorded):
+        self._lineage, self._recorded = lineage, recorded
+        self._records: dict[Key, SealRecord | None] = {}
+        self._known: dict[Key, Condition] = {}
+
+    def of(self, image: Image) -> Condition:
+        """Compares the files of a sealed image and of its chain with what its seal recorded."""
+        found = self._known.get(image.key)
+        if found is None:
+            found = self._known[image.key] = self._find(image)
+        return found
+
+    def _find(self, image: Image) -> Condition:
+        try:
+            record = self._record(image)
+            if record is None:
+                return Condition(Status.UNSEALED)
+            own = of_file(image.path, record.identity)
+            return own if own.status is not Status.OK else self._of_chain(image, record)
+        except CowherdError as error:
+            return Condition(Status.TOUCHED, str(error))
+
+    def _record(self, image: Image) -> SealRecord | None:
+        if image.key not in self._records:
+            self._records[image.key] = self._recorded(image)
+        return self._records[image.key]
+
+    def _of_chain(self, image: Image, record: SealRecord) -> Condition:
+        below = self._lineage.chain(image)[1:]
+        if self._lineage.in_loop(image):
+            return Condition(Status.MISSING_BASE, "its chain is a loop")
+        broken = self._lineage.broken(below[-1] if below else image)
+        if broken:
+            return Condition(Status.MISSING_BASE, f"its chain ends at {printable(broken.name)}: {broken.problem}")
+        if len(below) != len(record.chain):
+            return Condition(Status.REPLACED, f"its chain has {len(below)} files below it and had {len(record.chain)}")
+        pairs = list(zip(below, record.chain, strict=True))
+        for file, sealed in reversed(pairs):  # from the bottom, so that none has to look deeper than those that are known
+            if sealed.content_digest:
+                self.of(file)
+        for file, sealed in pairs:
+            if not self._vouched_for(file, sealed):
+                found = of_file(file.path, sealed.identity)
+                if found.status is not Status.OK:
+                    return replace(found, detail=f"below it, {printable(file.path)}: {found.detail}")
+        return FINE
+
+    def _vouched_for(self, file: Image, sealed: ChainFile) -> bool:
+        """Returns whether a file's own seal, which holds, says that it has the content that was read through it."""
+        record = self._record(file) if sealed.content_digest else None
+        if record is None or record.content_digest != sealed.content_digest:
+            return False
+        return self.of(file).status is Status.OK
 
 
 def of_file(path: Path, sealed: FileIdentity) -> Condition:
@@ -81,28 +133,3 @@ def _what_moved(now: FileIdentity, sealed: FileIdentity) -> str:
     if now.mtime_ns != sealed.mtime_ns:
         return "it was written to"
     return "its attributes were changed, or it was written to and its time set back"
-
-
-def _of_chain(lineage: Lineage, image: Image, record: SealRecord, recorded: Recorded) -> Condition:
-    below = lineage.chain(image)[1:]
-    if lineage.in_loop(image):
-        return Condition(Status.MISSING_BASE, "its chain is a loop")
-    broken = lineage.broken(below[-1] if below else image)
-    if broken:
-        return Condition(Status.MISSING_BASE, f"its chain ends at {printable(broken.name)}: {broken.problem}")
-    if len(below) != len(record.chain):
-        return Condition(Status.REPLACED, f"its chain has {len(below)} files below it and had {len(record.chain)}")
-    for file, sealed in zip(below, record.chain, strict=True):
-        if not _vouched_for(lineage, file, sealed, recorded):
-            found = of_file(file.path, sealed.identity)
-            if found.status is not Status.OK:
-                return replace(found, detail=f"below it, {printable(file.path)}: {found.detail}")
-    return FINE
-
-
-def _vouched_for(lineage: Lineage, file: Image, sealed: ChainFile, recorded: Recorded) -> bool:
-    """Returns whether a file's own seal, which holds, says that it has the content that was read through it."""
-    record = recorded(file) if sealed.content_digest else None
-    if record is None or record.content_digest != sealed.content_digest:
-        return False
-    return condition(lineage, file, recorded).status is Status.OK

@@ -44,6 +44,11 @@ class Lead(NamedTuple):
     problem: str | None = None
 
 
+_NOBODY = -1  # instead of the number of an image
+_NO_CHILDREN: list[int] = []  # the children of all who have none
+_ENDLESS = -1  # instead of the depth of an image in a loop
+
+
 class Lineage:
     """The images of a herd and the links between them.
 
@@ -59,24 +64,30 @@ class Lineage:
         self._follow()
         self.images = found.images
         self.unreadable, self.orphans, self.catalog = tuple(found.unreadable), tuple(found.orphans), found.catalog
-        self._parents: dict[Key, Key] = {}
-        self._children: dict[Key, list[Key]] = {}
-        for key in sorted(self._leads, key=self._order):
-            leads = self._leads[key]
-            targets = [lead.target for lead in leads if lead.target is not None]
-            if targets:
-                self._parents[key] = targets[0]
-            for target in targets if len(targets) == 1 else dict.fromkeys(targets):
-                self._children.setdefault(target, []).append(key)
         self._seals: dict[Key, Path | None] = {}
+        self._ordered = [image for _, image in sorted((path_order(image.filenames[0]), image) for image in found.images.values())]
+        self._numbers = {image.key: number for number, image in enumerate(self._ordered)}
+        self._parents = [_NOBODY] * len(self._ordered)
+        self._children: list[list[int]] = [_NO_CHILDREN] * len(self._ordered)
+        for number, image in enumerate(self._ordered):
+            if image.key in self._leads:
+                self._descend(number, self._leads[image.key])
 
-    def _order(self, key: Key) -> str:
-        return path_order(self._found.images[key].filenames[0])
+    def _descend(self, number: int, leads: tuple[Lead, ...]) -> None:
+        """Notes on what the image of a number stands; these come in the order of paths, and so does what is noted."""
+        targets = [self._numbers[lead.target] for lead in leads if lead.target is not None]
+        if targets:
+            self._parents[number] = targets[0]
+        for target in targets if len(targets) == 1 else dict.fromkeys(targets):
+            if self._children[target]:
+                self._children[target].append(number)
+            else:
+                self._children[target] = [number]
 
     def _follow(self) -> None:
         """Resolves the backing file of every image, adding images outside of the directories that it leads to."""
         images = self._found.images
-        known: dict[tuple[str, str, str | None], Lead] = {}
+        known: dict[tuple[str, str, str | None], tuple[Lead]] = {}
         pending = list(images)
         while pending:
             key = pending.pop()
@@ -84,16 +95,16 @@ class Lineage:
             backing = image.backing
             if backing is None or key in self._leads:
                 continue
-            leads = []
+            leads: tuple[Lead, ...] = ()
             for name in image.filenames:
                 spelling = name[: name.rindex("/")], backing.name, backing.format
-                lead = known.get(spelling)
-                if lead is None:
-                    lead = known[spelling] = self._lead(name, backing)
-                    if lead.target is not None:
-                        pending.append(lead.target)
-                leads.append(lead)
-            self._leads[key] = tuple(leads)
+                one = known.get(spelling)
+                if one is None:
+                    one = known[spelling] = (self._lead(name, backing),)
+                    if one[0].target is not None:
+                        pending.append(one[0].target)
+                leads = leads + one if leads else one
+            self._leads[key] = leads
         for key in [key for key in self._leads if images[key].backing is None]:
             del self._leads[key]  # it was found to be recorded as raw only after its header had been followed
 
@@ -128,7 +139,10 @@ class Lineage:
     def leads_astray(self, image: Image) -> bool:
         """Whether an overlay that has a base does not find it under every one of its names."""
         leads = self._leads[image.key]
-        return len(leads) > 1 and any(lead.target != self._parents[image.key] for lead in leads)
+        if len(leads) == 1:
+            return False
+        base = self.parent(image)
+        return base is not None and any(lead.target != base.key for lead in leads)
 
     def named_paths(self) -> set[str]:
         """Returns the paths that overlays name as their bases."""
@@ -154,6 +168,8 @@ class Lineage:
 
     def seal(self, image: Image) -> Path | None:
         """Returns the seal that lay beside one of an image's names when the herd was looked at, or None."""
+        if not self._found.sealed and not self._found.strays:
+            return None
         if image.key in self._found.strays:
             if image.key not in self._seals:
                 self._seals[image.key] = image.seal
@@ -204,12 +220,15 @@ class Lineage:
 
     def parent(self, image: Image) -> Image | None:
         """Returns the base of `image`, or None if it has none or it can't be found."""
-        key = self._parents.get(image.key)
-        return None if key is None else self.images[key]
+        number = self._numbers.get(image.key)
+        if number is None:
+            return None
+        base = self._parents[number]
+        return None if base == _NOBODY else self._ordered[base]
 
     def broken(self, image: Image) -> Link | None:
         """Returns the link of an overlay whose backing file can't be found under any of its names, or None."""
-        if image.key in self._parents or image.key not in self._leads:
+        if image.key not in self._leads or self.parent(image):
             return None
         return self.links(image)[0]
 
@@ -223,63 +242,77 @@ class Lineage:
 
     def in_loop(self, image: Image) -> bool:
         """Returns whether the chain of `image` comes back to an image it has passed."""
-        return image.key in self._parents and image.key not in self._depths
+        number = self._numbers.get(image.key)
+        return number is not None and self._depths[number] == _ENDLESS
 
     def length(self, image: Image) -> int:
         """Returns how many images `chain` has."""
-        depth = self._depths.get(image.key)
-        return len(self.chain(image)) if depth is None else depth + 1
+        number = self._numbers.get(image.key)
+        depth = _ENDLESS if number is None else self._depths[number]
+        return len(self.chain(image)) if depth == _ENDLESS else depth + 1
 
     @functools.cached_property
-    def _depths(self) -> dict[Key, int]:
-        """How many images lie below each one whose chain ends."""
-        depths: dict[Key, int] = {}
-        level = [key for key in self.images if key not in self._parents]
-        for depth in range(len(self.images)):
-            depths |= dict.fromkeys(level, depth)
-            level = [child for key in level for child in self._children.get(key, ()) if self._parents[child] == key]
-            if not level:
-                break
+    def _levels(self) -> list[list[int]]:
+        """The images whose chains end, by how many lie below them."""
+        parents, children = self._parents, self._children
+        levels = [[number for number, base in enumerate(parents) if base == _NOBODY]]
+        while levels[-1]:
+            levels.append([child for number in levels[-1] for child in children[number] if parents[child] == number])
+        return levels
+
+    @functools.cached_property
+    def _depths(self) -> list[int]:
+        """How many images lie below each."""
+        depths = [_ENDLESS] * len(self._ordered)
+        for depth, level in enumerate(self._levels):
+            for number in level:
+                depths[number] = depth
         return depths
 
     def has_children(self, image: Image) -> bool:
         """Whether an overlay names `image` as its backing file."""
-        return image.key in self._children
+        return bool(self._children_of(image))
 
     def children(self, image: Image) -> list[Image]:
         """Returns the overlays that name `image` as their backing file, by path."""
-        return [self.images[key] for key in self._children.get(image.key, ())]
+        return [self._ordered[number] for number in self._children_of(image)]
+
+    def _children_of(self, image: Image) -> list[int]:
+        number = self._numbers.get(image.key)
+        return _NO_CHILDREN if number is None else self._children[number]
 
     def dependents(self, image: Image) -> list[Image]:
         """Returns every overlay whose chain passes through `image`, by path."""
-        return [self.images[key] for key in sorted(self._dependents(image.key), key=self._order)]
+        number = self._numbers.get(image.key)
+        return [] if number is None else [self._ordered[found] for found in sorted(self._dependents(number))]
 
-    def _dependents(self, key: Key) -> set[Key]:
-        seen = {key}
-        pending = [key]
+    def _dependents(self, number: int) -> set[int]:
+        seen = {number}
+        pending = [number]
         while pending:
-            for child in self._children.get(pending.pop(), ()):
+            for child in self._children[pending.pop()]:
                 if child not in seen:
                     seen.add(child)
                     pending.append(child)
-        return seen - {key}
+        return seen - {number}
 
     def count_dependents(self, image: Image) -> int:
         """Returns how many overlays `dependents` would return."""
-        if self._counts is None:
-            return len(self._dependents(image.key))
-        return self._counts.get(image.key, 0)
+        number = self._numbers.get(image.key)
+        if number is None:
+            return 0
+        return len(self._dependents(number)) if self._counts is None else self._counts[number]
 
     @functools.cached_property
-    def _counts(self) -> dict[Key, int] | None:
-        """How many dependents each image has that has any; None where an overlay has several bases, or a chain is a loop."""
-        if len(self._depths) < len(self.images) or sum(map(len, self._children.values())) > len(self._parents):
+    def _counts(self) -> list[int] | None:
+        """How many dependents each image has; None where an overlay has several bases, or a chain is a loop."""
+        images = len(self._ordered)
+        if sum(map(len, self._levels)) < images or sum(map(len, self._children)) > images - len(self._levels[0]):
             return None
-        counts: dict[Key, int] = {}
-        for key in reversed(self._depths):  # the deepest come first
-            base = self._parents.get(key)
-            if base is not None:
-                counts[base] = counts.get(base, 0) + counts.get(key, 0) + 1
+        counts = [0] * images
+        for level in reversed(self._levels[1:]):
+            for number in level:
+                counts[self._parents[number]] += counts[number] + 1
         return counts
 
     def siblings(self, image: Image) -> list[Image]:
@@ -289,22 +322,22 @@ class Lineage:
 
     def roots(self) -> list[Image]:
         """Returns the images that stand on nothing, and those whose base is not there, by path."""
-        return [self.images[key] for key in sorted((key for key in self.images if key not in self._parents), key=self._order)]
+        return [self._ordered[number] for number in self._levels[0]]
 
     def walk(self) -> Iterator[tuple[int, Image]]:
         """Yields (depth, image) for every image, each base before its overlays; images in loops come last, at depth 0."""
-        images, children = self.images, self._children
-        seen: set[Key] = set()
-        roots = [root.key for root in self.roots()]
-        looped = sorted((key for key in images if key not in self._depths), key=self._order)
-        for root in [*roots, *looped]:
+        images, children = self._ordered, self._children
+        seen = bytearray(len(images))
+        looped = [number for number, depth in enumerate(self._depths) if depth == _ENDLESS]
+        for root in [*self._levels[0], *looped]:
             pending = [(0, root)]
             while pending:
-                depth, key = pending.pop()
-                if key not in seen:
-                    seen.add(key)
-                    yield depth, images[key]
-                    pending.extend((depth + 1, child) for child in reversed(children.get(key, ())))
+                depth, number = pending.pop()
+                if not seen[number]:
+                    seen[number] = True
+                    yield depth, images[number]
+                    if children[number]:
+                        pending += [(depth + 1, child) for child in reversed(children[number])]
 
 
 def require_readable(lineage: Lineage, base: Image, action: str) -> None:

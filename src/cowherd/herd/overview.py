@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
-from cowherd.herd.doctor.doctor import Diagnosis, doctor
+from cowherd.herd.doctor.doctor import Diagnosis, diagnosis_of
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.status import Status
-from cowherd.herd.tree import Tree, tree
+from cowherd.herd.tree import Tree, tree_of
 
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
@@ -65,16 +65,16 @@ def overview(directories: Sequence[PathName] = (), *, full: bool = False, progre
 
     Bases whose files are not as their seals left them are read to see where they differ; with `full` all sealed images are.
     """
-    found = tree(directories)
-    diagnosis = doctor(directories, full=full, progress=progress)
+    lineage = survey(directories or ["."])
+    found = tree_of(lineage)
+    diagnosis = diagnosis_of(lineage, full=full, progress=progress)
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return Overview(made, found, diagnosis, tuple(_drifts(found, diagnosis, directories, progress)))
+    return Overview(made, found, diagnosis, tuple(_drifts(lineage, found, diagnosis, progress)))
 
 
-def _drifts(found: Tree, diagnosis: Diagnosis, directories: Sequence[PathName], progress: Progress | None) -> list[DriftPicture]:
+def _drifts(lineage: Lineage, found: Tree, diagnosis: Diagnosis, progress: Progress | None) -> list[DriftPicture]:
     suspects = {node.path for node in found.nodes if node.level is not None and node.status in _MAY_HAVE_DRIFTED}
     suspects |= {finding.path for finding in diagnosis.findings if finding.kind.value == Status.DRIFTED.value}
-    lineage = survey(directories or ["."])
     return [_picture(lineage, path, progress) for path in sorted(suspects)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
-from cowherd.herd.condition import FINE, Condition, condition
+from cowherd.herd.condition import FINE, Condition, Conditions
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
 from cowherd.herd.scan import Image, Key
@@ -86,6 +86,7 @@ class Checker:
         self._changed: dict[Key, int] = {}
         self._contents: dict[Key, bytes | None] = {}
         self._pending: Pending | None = None
+        self._quick: Conditions | None = None
 
     def check(self, lineage: Lineage, image: Image) -> Verified:
         """Returns what can be said of `image`."""
@@ -104,17 +105,16 @@ class Checker:
 
     def condition(self, lineage: Lineage, image: Image) -> Condition:
         """Returns the status of `image`, and the reason where it is not plain."""
-        found = self._conditions.get(image.key)
-        if found is None:
-            base = lineage.parent(image)
-            alike = base and self._stands_alike(lineage, image)
-            if base and alike:
-                digest = image.binding.content_digest if image.binding else None
-                found = self._of_overlays.get((base.key, digest)) or self._find(lineage, image)
-                self._of_overlays[base.key, digest] = found
-            else:
-                found = self._find(lineage, image)
-            self._conditions[image.key] = found
+        base = lineage.parent(image)
+        if base and self._stands_alike(lineage, image):
+            place = base.key, image.binding.content_digest if image.binding else None
+            found = self._of_overlays.get(place)
+            if found is None:
+                found = self._of_overlays[place] = self._find(lineage, image)
+        else:
+            found = self._conditions.get(image.key)
+            if found is None:
+                found = self._conditions[image.key] = self._find(lineage, image)
         return found
 
     def _stands_alike(self, lineage: Lineage, image: Image) -> bool:
@@ -141,7 +141,9 @@ class Checker:
             return Condition(Status.UNTRUSTED, untrusted)
         if lineage.seal(image) is None:
             return self._of_overlay(lineage, image)
-        quick = condition(lineage, image, lineage.record_of)
+        if self._quick is None:
+            self._quick = Conditions(lineage, lineage.record_of)
+        quick = self._quick.of(image)
         found = self._read_again(lineage, image, quick) if self.full and quick.status is not Status.MISSING_BASE else quick
         return found if self.full else _worse(found, self._of_binding(lineage, image))
 
@@ -218,6 +220,7 @@ class Checker:
                 return FINE
             if self.refresh_seals:
                 refresh(lineage, image, held)
+                self._quick = None  # what stands on it may be in order now
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
             return Condition(Status.OK, f"its content is as sealed, though {quick.detail}")
 

@@ -14,28 +14,21 @@ TRASH = ".cowherd-trash"
 """The directory that deleted images wait in; what lies there is no part of a herd."""
 
 
-class File(NamedTuple):
-    """A regular file, or a symbolic link to one: its name in its directory, and stat(2) of the file."""
-
-    name: str
-    info: os.stat_result
-    is_link: bool
-
-
-_file = File._make
-
-
 class Listing(NamedTuple):
-    """A directory (without symbolic links in its path) with its files, by name."""
+    """A directory (without symbolic links in its path) with its regular files and symbolic links to such, in order of names.
+
+    `files` holds stat(2) of each, of a link that of its file; `links` are the names that are links.
+    """
 
     directory: str
-    files: list[File]
+    files: dict[str, os.stat_result]
+    links: set[str]
 
 
 def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[str]:
     """Yields the paths of what `walk` finds."""
     for listing in walk(directory, levels, unreadable):
-        yield from (os.path.join(listing.directory, file.name) for file in listing.files)
+        yield from (os.path.join(listing.directory, name) for name in listing.files)
 
 
 def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[Listing]:
@@ -51,33 +44,39 @@ def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator
         return
     while pending:
         current, level = pending.pop()
-        files: list[File] = []
+        files: dict[str, os.stat_result] = {}
+        links: set[str] = set()
         try:
-            below = _listed(current, files, unreadable)
+            below = _listed(current, files, links, unreadable)
         except OSError:
             unreadable.append(Path(current))
             continue
         if levels is None or level < levels:
             pending.extend((entry.path, level + 1) for entry in below if _device_of(entry) == device)
-        files.sort()
-        yield Listing(current, files)
+        yield Listing(current, {name: files[name] for name in sorted(files)}, links)
 
 
-def _listed(directory: str, files: list[File], unreadable: list[Path]) -> list[os.DirEntry[str]]:
-    """Fills in the files of a directory, and returns the directories in it, by name."""
+def _listed(
+    directory: str, files: dict[str, os.stat_result], links: set[str], unreadable: list[Path]
+) -> list[os.DirEntry[str]]:
+    """Fills in the files of a directory and which of them are links, and returns the directories in it, by name."""
     below = []
     with os.scandir(directory) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            is_file = entry.is_file(follow_symlinks=False)
+            if not is_file and entry.is_dir(follow_symlinks=False):
                 below.append(entry)
-            elif entry.is_file(follow_symlinks=False) or _is_link_to_file(entry):
+            elif is_file or _is_link_to_file(entry):
                 name = entry.name
                 if name.startswith(TEMPORARY_PREFIX) or (name.endswith(SHADOW_SUFFIX) and _is_shadow(entry.path)):
                     continue
                 try:
-                    files.append(_file((name, entry.stat(), entry.is_symlink())))
+                    files[name] = entry.stat()
                 except OSError:
                     unreadable.append(Path(entry.path))
+                    continue
+                if not is_file:
+                    links.add(name)
     return sorted((entry for entry in below if entry.name != TRASH), key=lambda entry: entry.name)
 
 

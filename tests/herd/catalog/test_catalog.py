@@ -12,6 +12,7 @@ import pytest
 
 from bench.herds import header, make_herd, write_image
 from cowherd.herd.catalog import catalog, store
+from cowherd.herd.catalog.rows import unpack
 from cowherd.herd.lineage import survey
 from cowherd.herd.scan import scan
 from tests.herd.catalog.watching import counted_reads, facts, settle, without_catalog
@@ -29,6 +30,12 @@ def herd(folder, cache):
 def truth(*directories) -> dict[str, object]:
     with without_catalog():
         return facts(*directories)
+
+
+def remembered(cache) -> int:
+    """How many files the catalog has rows of."""
+    with sqlite3.connect(cache) as database:
+        return sum(len(unpack(data)) for (data,) in database.execute("SELECT rows FROM directories"))
 
 
 def test_what_has_not_changed_is_not_opened_again(herd, cache):
@@ -107,22 +114,22 @@ def test_files_that_are_no_images_are_known_too(folder, cache):
     assert read == []
 
 
-def test_a_name_that_is_not_text_is_looked_at_anew_each_time(folder, cache):
+def test_names_that_are_not_text_are_known_too(folder, cache):
     write_image(os.path.join(os.fsencode(folder), b"odd\xff"), header())
     write_image(folder / "even", header("odd\udcff"))
     settle()
     assert facts(folder) == truth(folder)
     with counted_reads() as read:
-        assert facts(folder) == truth(folder)
-    assert "even" not in read[: len(read) // 2]
+        found = facts(folder)
+    assert read == []
+    assert found == truth(folder)
 
 
 def test_rows_of_files_that_are_gone_are_dropped(herd, cache):
     for number in range(5):
         (herd / "images" / "00001" / f"image-00003{number}.qcow2").unlink()
     scan([herd])
-    with sqlite3.connect(cache) as database:
-        assert database.execute("SELECT count(*) FROM files").fetchone() == (35,)
+    assert remembered(cache) == 35
 
 
 def test_directories_that_nobody_looks_at_any_more_are_dropped(herd, cache):
@@ -133,7 +140,7 @@ def test_directories_that_nobody_looks_at_any_more_are_dropped(herd, cache):
     scan([], [herd / "images" / "00001"])
     with sqlite3.connect(cache) as database:
         assert database.execute("SELECT count(*) FROM directories WHERE path LIKE '%00000'").fetchone() == (0,)
-        assert database.execute("SELECT count(*) FROM files").fetchone() == (21,)
+    assert remembered(cache) == 21
 
 
 def test_directories_that_are_looked_at_stay(herd, cache):
@@ -145,7 +152,7 @@ def test_directories_that_are_looked_at_stay(herd, cache):
     assert oldest == int(time.time() / 86400)
 
 
-@pytest.mark.parametrize("keep", [0, 50, 3000, 9000])
+@pytest.mark.parametrize("keep", [0, 50, 3000, 5000])
 def test_a_catalog_that_was_cut_off_is_thrown_away_and_made_anew(herd, cache, caplog, keep, monkeypatch):
     monkeypatch.setattr(catalog, "is_named", lambda: False)
     with cache.open("r+b") as file:

@@ -15,6 +15,8 @@ from cowherd.text import current_directory, shown
 if TYPE_CHECKING:
     from cowherd.herd.tree import Node
 
+_DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would be thousands of columns wide
+
 
 def configure(parser: Parser) -> None:
     """Declares the command's arguments."""
@@ -71,9 +73,12 @@ def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
     here = current_directory()
     stems = {0: ""}  # what is drawn before the branch of an image, by its depth
     for node, follows in zip(nodes, _have_later_siblings(nodes), strict=True):
-        image, stem = node.image, stems.get(node.depth, "")
+        image, stem = node.image, stems.get(min(node.depth, _DEEPEST_DRAWN), "")
         branch = ("├─ " if follows else "└─ ") if node.depth else ""
-        stems[node.depth + 1] = stem + (("│  " if follows else "   ") if node.depth else "")
+        if node.depth < _DEEPEST_DRAWN:
+            stems[node.depth + 1] = stem + (("│  " if follows else "   ") if node.depth else "")
+        else:
+            branch = f"({node.depth}) "
         size = "?" if image.size is None else human_size(image.size)
         yield (
             stem + branch + shown(image.filename, here),

@@ -13,10 +13,10 @@ import contextvars
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cowherd.herd.catalog.place import catalog_path, distrust, is_named, times_are_reliable
-from cowherd.herd.catalog.rows import Unpacker, pack
+from cowherd.herd.catalog.rows import Row, pack, unpack
 from cowherd.herd.header import Identity, Read
 from cowherd.herd.walk import Listing
 from cowherd.text import printable
@@ -33,16 +33,8 @@ rescanning: contextvars.ContextVar[bool] = contextvars.ContextVar("rescanning", 
 """Whether scans read every file anew, and use the catalog only to write what they find."""
 
 
-_BATCH = 20_000  # rows that wait to be written
 _PRIMARY = 0xFF  # of SQLite's result codes, the part that says which sort
 _NO_DAMAGE = (3, 5, 6, 7, 8, 10, 13, 14)  # no permission, busy, locked, no memory, read-only, I/O, full, can't open
-
-
-class _Change(NamedTuple):
-    """What is to be written of a directory: rows by file name, and names whose rows go."""
-
-    new: dict[str, bytes]
-    gone: set[str]
 
 
 def is_settled(identity: Identity, read_at_ns: int) -> bool:
@@ -58,13 +50,12 @@ class Catalog:
 
     def __init__(self) -> None:
         self.path: Path | None = None
-        self.unpack = Unpacker().unpack
         self._store: Store | None = None
         self._opened = False
         self._files = 0
         self._reliable: dict[str, bool] = {}
-        self._changes: dict[str, _Change] = {}
-        self._pending = 0
+        self._known: dict[str, dict[str, Row]] = {}  # what was written of the directories that are looked at
+        self._changed: dict[str, dict[str, Row]] = {}  # what is to be written of some of them
 
     def __enter__(self) -> Catalog:
         return self
@@ -73,29 +64,27 @@ class Catalog:
         self._write()
         self._close()
 
-    def rows(self, place: str, listing: Listing) -> Mapping[str, bytes] | None:
+    def rows(self, place: str, listing: Listing) -> Mapping[str, Row] | None:
         """Returns what is written of a directory under `place`, by file name; None where nothing need be remembered of it."""
         self._files += len(listing.files)
-        if self._files < WORTHWHILE or not self._usable(place):
+        if self._files < WORTHWHILE or not self._usable(place) or not _is_text(listing.directory):
             return None
-        rows: dict[str, bytes] = {}
+        data, is_stale = b"", False
         with self._careful():
-            rows = self._store.rows(listing.directory) if self._store else {}
-        gone = rows.keys() - {file.name for file in listing.files} if rows else set()
-        if gone or (rows and self._store and self._store.stale(listing.directory)):
-            self._change(listing.directory).gone.update(gone)
+            data, is_stale = self._store.rows(listing.directory) if self._store else (data, is_stale)
+        rows = self._known[listing.directory] = unpack(data)
+        gone = rows.keys() - listing.files.keys()
+        if gone or (data and is_stale):
+            self._changed[listing.directory] = {name: row for name, row in rows.items() if name not in gone}
         return {} if rescanning.get() else rows
 
     def remember(self, directory: str, name: str, read: Read, read_at_ns: int) -> None:
         """Notes what was found in a file that was opened at `read_at_ns` or later."""
         if self._store is None or read.identity is None or not is_settled(read.identity, read_at_ns):
             return
-        row = pack(read.identity, read.content)
-        if row is not None and _is_text(directory) and _is_text(name):
-            self._change(directory).new[name] = row
-            self._pending += 1
-            if self._pending >= _BATCH:
-                self._write()
+        if directory not in self._changed:
+            self._changed[directory] = dict(self._known.get(directory, {}))
+        self._changed[directory][name] = Row(read.identity, read.content)
 
     def _usable(self, place: str) -> bool:
         if place not in self._reliable:
@@ -160,18 +149,14 @@ class Catalog:
         if store:
             store.close()
 
-    def _change(self, directory: str) -> _Change:
-        return self._changes.setdefault(directory, _Change({}, set()))
-
     def _write(self) -> None:
-        changes, self._changes, self._pending = self._changes, {}, 0
-        if not changes:
+        if not self._changed:
             return
         with self._careful():
             if self._store:
                 self._store.begin()
-                for directory, change in changes.items():
-                    self._store.change(directory, change.new, change.gone)
+                for directory, rows in self._changed.items():
+                    self._store.replace(directory, pack(rows))
                 self._store.commit()
 
 

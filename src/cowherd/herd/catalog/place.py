@@ -11,7 +11,7 @@ VARIABLE = "COWHERD_CATALOG"
 """The environment variable that names the catalog's file; "off" goes without."""
 OFF = "off"
 
-_NAME = "catalog-1.sqlite"  # another layout of the rows has another name, so that two versions don't throw away each other's
+_NAME = "catalog-2.sqlite"  # another layout of the rows has another name, so that two versions don't throw away each other's
 _MOUNTS = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5)
 _SYSTEM_CACHE = "/var/cache"
 _RELIABLE = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"))

@@ -1,8 +1,10 @@
-"""One row of the catalog: what is known of one file, as bytes that say themselves whether they can be believed.
+"""The rows of one directory: what is known of each of its files, as bytes that say themselves whether they can be believed.
 
-    4 CRC-32 of what follows | 40 identity: five little-endian signed 64-bit numbers | a JSON document, see `_plain`
+    4 CRC-32 of what follows | 4 number of files | 44 for each: its identity, five signed 64-bit numbers, and which content it has
+    | a JSON document: [names of the files, the contents that they have, see `_plain`]
 
-A row that does not fit its checksum, or that makes no sense, is as good as none: the file is read.
+All numbers are little-endian. Overlays of one base say the same: so each content stands there once. Bytes that do not fit their
+checksum, or that make no sense, are as good as none: the files are read.
 """
 
 from __future__ import annotations
@@ -10,61 +12,59 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.binding import Binding
 from cowherd.herd.header import Content, Head, Identity
 from cowherd.herd.sealfile import SealRecord, record_from_json, record_to_json
 
-_IDENTITY = struct.Struct("<5q")
+_PREFIX = struct.Struct("<II")
 _CRC = 4
-_CONTENT = _CRC + _IDENTITY.size
+_FILE = struct.Struct("<5qI")
 _SEAL, _IMAGE = "seal", "image"
 
 
-class Unknown:
-    """The type of `UNKNOWN`."""
+class Row(NamedTuple):
+    """What a file held when it had an identity."""
+
+    identity: Identity
+    content: Content
 
 
-UNKNOWN: Final = Unknown()
-"""What a catalog knows of a file that it has not seen, or that has changed since."""
-
-
-def pack(identity: Identity, content: Content) -> bytes | None:
-    """Returns a row, or None for numbers that no row can hold."""
-    try:
-        body = _IDENTITY.pack(*identity) + json.dumps(_plain(content), separators=(",", ":")).encode("ascii")
-    except struct.error:
-        return None
-    return struct.pack("<I", zlib.crc32(body)) + body
-
-
-class Unpacker:
-    """Reads rows. Many of them say the same (overlays of one base), which is then one object."""
-
-    def __init__(self) -> None:
-        self._seen: dict[bytes, Content] = {}
-
-    def unpack(self, row: bytes | None, identity: Identity) -> Content | Unknown:
-        """Returns what `row` says of a file that has `identity` now."""
+def pack(rows: Mapping[str, Row]) -> bytes:
+    """Returns rows by file name as bytes; those with numbers that don't fit are left out."""
+    names: list[str] = []
+    files: list[bytes] = []
+    contents: dict[str, int] = {}
+    for name, (identity, content) in rows.items():
+        text = json.dumps(_plain(content), separators=(",", ":"))
         try:
-            if row is None or row[_CRC:_CONTENT] != _IDENTITY.pack(*identity):
-                return UNKNOWN
+            files.append(_FILE.pack(*identity, contents.setdefault(text, len(contents))))
         except struct.error:
-            return UNKNOWN
-        if zlib.crc32(row[_CRC:]) != int.from_bytes(row[:_CRC], "little"):
-            return UNKNOWN
-        text = row[_CONTENT:]
-        try:
-            return self._seen[text]
-        except KeyError:
-            pass
-        try:
-            content = self._seen[text] = _content(json.loads(text))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return UNKNOWN
-        return content
+            continue
+        names.append(name)
+    document = f"[{json.dumps(names, separators=(',', ':'))},[{','.join(contents)}]]"
+    body = b"".join([len(files).to_bytes(_CRC, "little"), *files, document.encode("ascii")])
+    return zlib.crc32(body).to_bytes(_CRC, "little") + body
+
+
+def unpack(data: bytes) -> dict[str, Row]:
+    """Returns rows by file name; none where the bytes can't be believed."""
+    if len(data) < _PREFIX.size:
+        return {}
+    crc, count = _PREFIX.unpack_from(data)
+    end = _PREFIX.size + count * _FILE.size
+    if zlib.crc32(memoryview(data)[_CRC:]) != crc or end > len(data):
+        return {}
+    try:
+        names, plain = json.loads(data[end:])
+        contents = list(map(_content, plain))
+        files = _FILE.iter_unpack(memoryview(data)[_PREFIX.size : end])
+        return {name: Row(file[:5], contents[file[5]]) for name, file in zip(names, files, strict=True)}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
 
 
 def _plain(content: Content) -> Any:

@@ -1,4 +1,4 @@
-"""The catalog's file, an SQLite database: rows of `rows.py` by directory and name."""
+"""The catalog's file, an SQLite database: the rows of `rows.py` by directory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cowherd.storage.atomic import temporary_name
@@ -21,10 +20,7 @@ _MARKED_DAYS = 7
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS directories (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, used INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS files (
-    directory INTEGER NOT NULL, name TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (directory, name)
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS directories (path TEXT NOT NULL PRIMARY KEY, used INTEGER NOT NULL, rows BLOB NOT NULL);
 """
 
 
@@ -63,27 +59,14 @@ class Store:
         """Closes the catalog."""
         self._database.close()
 
-    def rows(self, directory: str) -> dict[str, bytes]:
-        """Returns the rows of a directory by file name."""
-        found = self._database.execute("SELECT id FROM directories WHERE path = ?", (directory,)).fetchone()
-        return dict(self._database.execute("SELECT name, row FROM files WHERE directory = ?", found)) if found else {}
+    def rows(self, directory: str) -> tuple[bytes, bool]:
+        """Returns the rows of a directory, as `rows.pack` makes them, and whether it should be noted that it is still in use."""
+        found = self._database.execute("SELECT rows, used FROM directories WHERE path = ?", (directory,)).fetchone()
+        return (bytes(found[0]), found[1] < self._today - _MARKED_DAYS) if found else (b"", False)
 
-    def stale(self, directory: str) -> bool:
-        """Whether it should be noted that a directory with rows is still in use."""
-        found = self._database.execute("SELECT used FROM directories WHERE path = ?", (directory,)).fetchone()
-        return found is not None and found[0] < self._today - _MARKED_DAYS
-
-    def change(self, directory: str, new: Mapping[str, bytes], gone: Iterable[str]) -> None:
-        """Puts rows in place of those of the same names, and drops others. Belongs between `begin` and `commit`."""
-        run = self._database.execute
-        run(
-            "INSERT INTO directories (path, used) VALUES (?, ?) ON CONFLICT (path) DO UPDATE SET used = excluded.used",
-            (directory, self._today),
-        )
-        (number,) = run("SELECT id FROM directories WHERE path = ?", (directory,)).fetchone()
-        many = self._database.executemany
-        many("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", ((number, name, row) for name, row in new.items()))
-        many("DELETE FROM files WHERE directory = ? AND name = ?", ((number, name) for name in gone))
+    def replace(self, directory: str, rows: bytes) -> None:
+        """Puts rows in the place of those that a directory had. Belongs between `begin` and `commit`."""
+        self._database.execute("INSERT OR REPLACE INTO directories VALUES (?, ?, ?)", (directory, self._today, rows))
 
     def begin(self) -> None:
         """Begins to write."""
@@ -91,11 +74,8 @@ class Store:
 
     def commit(self) -> None:
         """Ends writing; what nobody has looked at for three months is dropped."""
-        old = self._today - _KEPT_DAYS
-        run = self._database.execute
-        run("DELETE FROM files WHERE directory IN (SELECT id FROM directories WHERE used < ?)", (old,))
-        run("DELETE FROM directories WHERE used < ?", (old,))
-        run("COMMIT")
+        self._database.execute("DELETE FROM directories WHERE used < ?", (self._today - _KEPT_DAYS,))
+        self._database.execute("COMMIT")
 
 
 def _make(path: Path) -> None:

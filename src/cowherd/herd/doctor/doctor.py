@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cowherd.herd.doctor import content, files, links
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding
-from cowherd.herd.lineage import survey
+from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.verify import Checker
 
 if TYPE_CHECKING:
@@ -70,7 +70,13 @@ def doctor(
     The quick form reads headers and the records of seals, and the tables of a few overlays; `full` also reads the content of
     sealed images and the tables of all. Raises `HostFileError` where /proc can't be looked at.
     """
-    lineage = survey(directories or ["."])
+    return diagnosis_of(survey(directories or ["."]), full=full, longest_chain=longest_chain, progress=progress)
+
+
+def diagnosis_of(
+    lineage: Lineage, *, full: bool = False, longest_chain: int = LONGEST_CHAIN, progress: Progress | None = None
+) -> Diagnosis:
+    """Examines the herd of a lineage that is known already; raises as `doctor`."""
     exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
     return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.images), tuple(found), full, lineage.catalog)
