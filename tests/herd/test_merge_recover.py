@@ -51,7 +51,7 @@ def interrupted(directory, phase, **options) -> None:
     """Kills a merge in the middle of a phase: in PREPARING before anything was written, in APPLYING after some of it was."""
 
     def work() -> None:
-        advance, written, pwritev = Journal.advance, [], HostFile.pwritev
+        advance, written, pwritev, copy = Journal.advance, [], HostFile.pwritev, os.copy_file_range
 
         def dying(self, offset, buffers):
             if self.path.name in ("base", "base-merged") and written:
@@ -59,12 +59,16 @@ def interrupted(directory, phase, **options) -> None:
             written.append(self.path)
             pwritev(self, offset, buffers)
 
+        def copying(*arguments):
+            written.append(arguments)
+            return copy(*arguments)
+
         def reached(self, to):
             if phase is Phase.PREPARING:
                 os._exit(0)
             advance(self, to)
             written.clear()
-            HostFile.pwritev = dying
+            HostFile.pwritev, os.copy_file_range = dying, copying
             if options.get("strategy") == "fork":
                 os._exit(0)
 
