@@ -10,9 +10,10 @@ damage found.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cowherd.text import printable, shown
 
@@ -72,6 +73,12 @@ class HostFileError(CowherdError):
 
     def __str__(self) -> str:
         return f"Could not {self.action} '{printable(self.path)}': {self.reason}"
+
+    @classmethod
+    def named_by(cls, error: OSError) -> Self:
+        """Returns one about the file that `error` itself names; it must name one."""
+        name = error.filename
+        return cls(f"file descriptor {name}" if isinstance(name, int) else os.fsdecode(name), "use", error)
 
 
 class ImageFormatError(CowherdError):

@@ -11,6 +11,7 @@ from cowherd.formats.qcow2.create import write_empty
 from cowherd.herd.binding import Binding, read_binding
 from cowherd.herd.clone import clone, stored_name
 from cowherd.herd.faults import DriftFound
+from cowherd.herd.lineage import survey_around
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.storage.hostfile import HostFile
@@ -183,6 +184,18 @@ def test_no_overlay_is_made_of_a_base_that_is_being_changed(base):
     seal(base)
     with HostFile.open(base, lock=WRITE), pytest.raises(ImageInUse):
         clone(base, base.with_name("o.qcow2"))
+    assert not base.with_name("o.qcow2").exists()
+
+
+def test_no_overlay_is_made_of_a_file_that_has_lost_its_name(base, monkeypatch):
+    def replaced(*arguments, real=survey_around, **options):
+        other = make_base(base.with_name("other.qcow2"), noise(65536, 2))
+        other.rename(base)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("cowherd.herd.clone.survey_around", replaced)
+    with pytest.raises(ImageInUse):
+        clone(base, base.with_name("o.qcow2"), seal_base=False)
     assert not base.with_name("o.qcow2").exists()
 
 

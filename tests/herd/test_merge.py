@@ -22,6 +22,7 @@ from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
 from cowherd.live.holders import holders
+from cowherd.storage import identity
 from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection, current
@@ -436,6 +437,75 @@ def test_an_overlay_that_appears_after_the_plan_was_made_stops_the_merge(tmp_pat
     with pytest.raises(ImageInUse):
         merge(tmp_path / "o", strategy="preserve")
     assert content(tmp_path / "late") == noise(65536)
+
+
+@pytest.fixture
+def rival(herd, monkeypatch):
+    """Takes the free name of a fork after the plan was made, as another merge does."""
+    taken = herd["directory"] / "base-merged"
+
+    def late(*arguments):
+        taken.write_bytes(b"taken")
+        lock_for_writing(*arguments)
+
+    monkeypatch.setattr("cowherd.herd.merging.merge.lock_for_writing", late)
+    return taken
+
+
+def test_a_fork_whose_name_was_taken_meanwhile_gets_another(herd, rival):
+    before = shown(herd)
+    plan = merge(herd["one"], strategy="fork").plan
+    assert plan.fork == herd["directory"] / "base-merged2"
+    assert content(plan.fork) == before["one"]
+    assert rival.read_bytes() == b"taken"
+
+
+def test_a_fork_of_a_given_name_that_was_taken_meanwhile_is_not_made(herd, rival):
+    with pytest.raises(InvalidRequest, match="is there already"):
+        merge(herd["one"], strategy="fork", new_base=rival)
+    assert not journal_path(herd["base"]).exists()
+    assert rival.read_bytes() == b"taken"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_takes_the_name_of_a_fork_at_the_last_moment_is_left_alone(herd, monkeypatch, links):
+    taken = herd["directory"] / "base-merged"
+    before = content(herd["one"])
+
+    def late(path, *, real=identity.make_lasting):
+        taken.write_bytes(b"taken")
+        real(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cowherd.herd.merging.fork.make_lasting", late)
+        with pytest.raises(MergeInterrupted, match="another file has taken the name"):
+            merge(herd["one"], strategy="fork")
+    assert taken.read_bytes() == b"taken"
+    taken.rename(herd["directory"] / "moved")
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    recover([herd["directory"]])
+    assert content(taken) == before
+    assert [path.name for path in herd["directory"].glob(".cowherd-*")] == []
+
+
+def no_links(*_):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_fork_that_has_both_its_names_when_the_power_fails_keeps_one(herd, monkeypatch):
+    before = content(herd["one"])
+
+    def gone(path):
+        raise HostFileError(path, "remove", OSError(errno.EIO, os.strerror(errno.EIO)))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cowherd.herd.merging.fork.take_name", gone)
+        with pytest.raises(MergeInterrupted):
+            merge(herd["one"], strategy="fork")
+    recover([herd["directory"]])
+    assert content(herd["directory"] / "base-merged") == before
+    assert [path.name for path in herd["directory"].glob(".cowherd-*")] == []
 
 
 @pytest.fixture

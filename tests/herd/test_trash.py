@@ -5,12 +5,14 @@ import os
 import pytest
 
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
+from cowherd.formats.qcow2 import create
 from cowherd.herd.clone import clone
-from cowherd.herd.lineage import survey
+from cowherd.herd.lineage import survey, survey_around
 from cowherd.herd.seal import seal
 from cowherd.herd.trash import empty_trash, purge, restore, trash, trashed
 from cowherd.herd.verify import verify
 from cowherd.herd.walk import TRASH
+from cowherd.storage import protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
@@ -140,6 +142,51 @@ def test_an_image_in_use_is_refused(herd):
     with HostFile.open(herd / "alone", lock=READ), pytest.raises(ImageInUse):
         trash([herd / "alone"])
     assert (herd / "alone").exists()
+
+
+@pytest.mark.parametrize("delete", [trash, purge])
+def test_nobody_makes_an_overlay_of_an_image_while_it_goes(herd, monkeypatch, delete):
+    refused = []
+
+    def unprotecting(path, *, real=protection.current):
+        with pytest.raises(ImageInUse) as error:
+            clone(herd / "alone", herd / "late", seal_base=False)
+        refused.append(error.value.path)
+        return real(path)
+
+    monkeypatch.setattr(protection, "current", unprotecting)
+    delete([herd / "alone"])
+    assert refused == [herd / "alone"]
+    assert names(herd) == {"base", "base.seal", "o"}
+
+
+def test_an_overlay_that_is_being_made_keeps_its_base(herd, monkeypatch):
+    def deleting(*arguments, real=create.write_empty):
+        with pytest.raises(ImageInUse):
+            trash([herd / "alone"])
+        return real(*arguments)
+
+    monkeypatch.setattr(create, "write_empty", deleting)
+    clone(herd / "alone", herd / "late", seal_base=False)
+    assert content(herd / "late") == CONTENT
+
+
+def test_an_overlay_made_just_before_the_image_is_looked_at_keeps_it(herd, monkeypatch):
+    """QEMU makes overlays without a lock that lasts."""
+
+    def late(*arguments, real=survey_around, **options):
+        make_overlay(herd / "late", herd / "alone")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("cowherd.herd.trash.survey_around", late)
+    with pytest.raises(BaseInUse):
+        trash([herd / "alone"])
+    assert (herd / "alone").exists()
+
+
+def test_an_image_that_is_named_twice_goes_once(herd):
+    (herd / "link").symlink_to("alone")
+    assert len(trash([herd / "alone", herd / "link"])) == 1
 
 
 def test_what_is_not_in_the_trash_can_not_come_back(herd):

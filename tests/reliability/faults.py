@@ -118,7 +118,8 @@ class Injected:
             return strike(name, call, *arguments, **options)
         if name == "fallocate":
             return self.fault.error
-        raise OSError(self.fault.error, os.strerror(self.fault.error))
+        named = (arguments[0],) if isinstance(arguments[0], str | bytes | os.PathLike) else ()
+        raise OSError(self.fault.error, os.strerror(self.fault.error), *named)
 
 
 def kind_of(root: Path, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def test_one_buffer_or_several_become_the_files_content(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_bytes() for name in ("one", "several", "empty")] == [b"abc", b"abcd", b""]
 
 
-@pytest.mark.parametrize("step", ["pwritev", "fdatasync", "rename", "fchmod"])
+@pytest.mark.parametrize("step", ["pwritev", "fsync", "rename", "fchmod"])
 def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -66,6 +66,14 @@ def test_data_is_flushed_before_the_rename_and_the_directory_after(tmp_path: Pat
         watch(name)
     write_atomically(tmp_path / "file", b"x")
     assert steps == ["pwritev", "fdatasync", "rename", "fsync"]
+
+
+def test_a_mode_that_was_asked_for_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(stat.S_IMODE(os.fstat(fd).st_mode)), real(fd))[1])
+    write_atomically(tmp_path / "file", b"x", mode=0o444)
+    assert flushed[0] == 0o444
 
 
 def test_the_asked_mode_is_given_whatever_the_umask(tmp_path: Path) -> None:

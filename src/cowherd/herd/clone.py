@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.errors import HostFileError, InvalidRequest, UnsupportedFeature
+from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.condition import condition, record_of
@@ -70,9 +70,12 @@ def clone(
         raise InvalidRequest(
             f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
         )
-    with naming_holders(), HostFile.open(base, lock=READ):  # from here on until the overlay is there, nothing is merged into it
+    # From here on until the overlay is there, nothing is merged into the base, and nobody deletes it.
+    with naming_holders(), HostFile.open(base, lock=READ) as locked:
         lineage = survey_around(base, herd=herd)
         image = lineage.find(base, base_format)
+        if image.key != (locked.device, locked.inode):  # another file has got its name
+            raise ImageInUse(image.path, "read")
         require_none(lineage, [image], "make an overlay of")
         size = _checked_size(image, size)
         sealed = None

@@ -215,6 +215,7 @@ def _restore_mode(image: Image, *, force: bool) -> None:
         return  # a damaged seal no longer says what the mode was
     if record and record.level > Protection.RECORDED:
         protection.unprotect(image.path, record.mode_before)
+        make_lasting(image.path)
 
 
 def _existing(image: Image) -> tuple[Path, SealRecord]:

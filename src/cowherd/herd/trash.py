@@ -53,11 +53,8 @@ def trash(images: Sequence[PathName], *, force: bool = False, herd: Sequence[Pat
     Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, and `ImageInUse` if a
     process has one open; nothing has been done then.
     """
-    lineage = survey_around(*images, herd=herd)
-    doomed = in_order(lineage, images)
-    refuse_needed(lineage, doomed, force=force)
-    require_unused(doomed)
-    return [_trash_one(lineage, image) for image in doomed]
+    with _doomed(images, force=force, herd=herd) as (lineage, doomed):
+        return [_trash_one(lineage, image) for image in doomed]
 
 
 def purge(images: Sequence[PathName], *, force: bool = False, herd: Sequence[PathName] = ()) -> list[tuple[Path, int]]:
@@ -65,19 +62,48 @@ def purge(images: Sequence[PathName], *, force: bool = False, herd: Sequence[Pat
 
     Raises as `trash`, and `BaseSealed` also for a sealed image that nothing stands on, unless `force`.
     """
-    lineage = survey_around(*images, herd=herd)
-    doomed = in_order(lineage, images)
-    refuse_needed(lineage, doomed, force=force)
-    for image in doomed if not force else ():
-        if image.seal:
-            raise BaseSealed(image.path, "delete for good")
-    require_unused(doomed)
-    for image in doomed:
-        path = Path(os.path.realpath(image.path))
-        with _mutable(path):
-            for name in (path.name, path.name + SUFFIX, path.name + SHADOW_SUFFIX):
-                take_name(path.with_name(name))
+    with _doomed(images, force=force, herd=herd) as (_, doomed):
+        for image in doomed if not force else ():
+            if image.seal:
+                raise BaseSealed(image.path, "delete for good")
+        for image in doomed:
+            path = Path(os.path.realpath(image.path))
+            with _mutable(path):
+                for name in (path.name, path.name + SUFFIX, path.name + SHADOW_SUFFIX):
+                    take_name(path.with_name(name))
     return [(image.path, image.disk_size) for image in doomed]
+
+
+@contextlib.contextmanager
+def _doomed(images: Sequence[PathName], *, force: bool, herd: Sequence[PathName]) -> Iterator[tuple[Lineage, list[Image]]]:
+    """Gives the images that `images` name, in the order in which they may go, once it is certain that they may.
+
+    They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
+    """
+    with contextlib.ExitStack() as stack:
+        in_use = _locked(images, stack)
+        lineage = survey_around(*images, herd=herd)
+        doomed = in_order(lineage, images)
+        refuse_needed(lineage, doomed, force=force)
+        if in_use:
+            raise in_use
+        _refuse_writers(doomed)
+        yield lineage, doomed
+
+
+def _locked(images: Sequence[PathName], stack: contextlib.ExitStack) -> ImageInUse | None:
+    """Locks images until `stack` ends; returns the error of the first that is in use, which may not be the best reason."""
+    files: dict[tuple[int, int], HostFile] = {}
+    for name in images:
+        file = stack.enter_context(HostFile.open(name, lock=None))
+        files.setdefault((file.device, file.inode), file)
+    try:
+        with naming_holders():
+            for file in files.values():
+                file.lock(WRITE)
+    except ImageInUse as error:
+        return error
+    return None
 
 
 def in_order(lineage: Lineage, paths: Sequence[PathName]) -> list[Image]:
@@ -101,6 +127,10 @@ def require_unused(images: Sequence[Image]) -> None:
     with naming_holders():
         for image in images:
             HostFile.open(image.path, lock=WRITE).close()
+    _refuse_writers(images)
+
+
+def _refuse_writers(images: Sequence[Image]) -> None:
     for path, found in writers(image.path for image in images).items():
         raise ImageInUse(path, "write", shared=True, holders=[describe(holder) for holder in found])
 

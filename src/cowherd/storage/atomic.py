@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX = ".cowherd-"
 """How the names of files begin that are not finished yet; they are nobody's images."""
 
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What a file system says that has none."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: Buffer | Sequence[Buffer], mode: int | None = None) -> None:
@@ -48,7 +49,7 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
             if mode is not None:
                 _set_mode(file, mode)
             yield file
-            file.flush()
+            file.flush(whole=mode is not None)
         _rename(file.path, path)
     except BaseException:
         with contextlib.suppress(OSError):  # it has its name, or the first error says more
@@ -86,7 +87,7 @@ def name_newcomer(file: HostFile, path: Path) -> None:
             os.link(file.path, path)
             os.unlink(file.path)
         except OSError as error:
-            if error.errno not in _NO_HARD_LINKS or os.path.lexists(path):
+            if error.errno not in NO_HARD_LINKS or os.path.lexists(path):
                 raise
             os.rename(file.path, path)
     except OSError as error:

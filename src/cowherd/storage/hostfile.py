@@ -196,10 +196,10 @@ class HostFile:
                 offset += count
                 first = _advance(pending, first, count)
 
-    def flush(self) -> None:
-        """Makes everything written so far durable (fdatasync)."""
+    def flush(self, *, whole: bool = False) -> None:
+        """Makes everything written so far durable (fdatasync); with `whole` the file's permission bits and times, too (fsync)."""
         with _naming(self.path, "flush"):
-            os.fdatasync(self.fd)
+            (os.fsync if whole else os.fdatasync)(self.fd)
 
     def truncate(self, size: int) -> None:
         """Sets the length of a regular file."""

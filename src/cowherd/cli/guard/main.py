@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.output import Report, error_report, show
-from cowherd.errors import CowherdError
+from cowherd.errors import CowherdError, HostFileError
 
 COMMANDS = {
     "tree": "show the herd: bases, the overlays under them, and how each is",
@@ -58,14 +58,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
-        return show(_run(words), as_json=as_json)
-    except CowherdError as error:
-        return show(error_report(error), as_json=as_json)
+        return _run_and_show(words, as_json=as_json)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        _discard_output()
         return 1
+    except OSError as error:  # the output
+        _discard_output()
+        print(f"cowherd: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _run_and_show(words: list[str], *, as_json: bool) -> int:
+    try:
+        return show(_run(words), as_json=as_json)
+    except CowherdError as error:
+        return show(error_report(error), as_json=as_json)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return show(error_report(HostFileError.named_by(error)), as_json=as_json)
+
+
+def _discard_output() -> None:
+    """What is still buffered must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> Report:

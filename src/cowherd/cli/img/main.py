@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
-from cowherd.errors import CowherdError
+from cowherd.errors import CowherdError, HostFileError
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ def _run(command: str, words: list[str], program: str) -> int:
     except CowherdError as error:
         out("")
         return _complain(error, program, command)
+    except OSError as error:
+        if error.filename is None:  # the output
+            raise
+        return _complain(HostFileError.named_by(error), program, command)
     return code
 
 

@@ -16,9 +16,11 @@ from cowherd.herd.condition import record_of
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.merging.steps import MergeFailed, apply_down, verify_content
 from cowherd.herd.seal import seal_found
-from cowherd.storage.atomic import sync_directory
+from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.identity import make_lasting
+from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     assert entry.fork is not None
     record = record_of(base)
     if os.path.lexists(entry.temporary):
-        _rename(entry.temporary, entry.fork, record.mode_before if record else stat.S_IMODE(base.path.stat().st_mode))
+        _give_name(entry.temporary, entry.fork, record.mode_before if record else stat.S_IMODE(base.path.stat().st_mode))
     target = lineage.find(entry.fork, entry.base_format)
     if record is None or target.seal:
         return target, record_of(target)
@@ -95,12 +97,28 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     return target, done.record
 
 
-def _rename(temporary: Path, path: Path, mode: int) -> None:
-    if os.path.lexists(path):
-        raise MergeFailed(path, "another file has taken the name of the new base; move it away")
+def _give_name(temporary: Path, path: Path, mode: int) -> None:
+    """Never takes the name from another file, also where that came a moment ago."""
     try:
         os.chmod(temporary, mode)
-        os.rename(temporary, path)
+        make_lasting(temporary)
+        if not _linked(temporary, path):
+            os.rename(temporary, path)
     except OSError as error:
         raise HostFileError(path, "create", error) from error
     sync_directory(path.parent)
+    take_name(temporary)
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Gives a file a second name, if it has not got it from an earlier try; returns False where there are no hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        if not os.path.samestat(os.lstat(temporary), os.lstat(path)):
+            raise MergeFailed(path, "another file has taken the name of the new base; move it away") from error
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        return False
+    return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +124,8 @@ def merge(
         plan.check_space()
         lock_for_writing(held, lineage, plan)
         _require_nobody_new(lineage, plan)
-        return Merged(plan, True, _carry_out(held, lineage, plan, progress))
+        plan, journal = _begun(lineage, plan, named=new_base is not None)
+        return Merged(plan, True, _carry_out(held, lineage, plan, journal, progress))
 
 
 def _check_choices(strategy: str, keep: str) -> None:
@@ -197,7 +198,7 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     if plan.new_size > plan.old_size:
         _require_growth(plan.base)
     if plan.strategy == FORK and os.path.lexists(plan.fork):
-        raise InvalidRequest(f"the new base {shown(plan.fork)} is there already")
+        raise _taken(plan.fork)
     _require_repointing(lineage, plan)
 
 
@@ -248,8 +249,28 @@ def _stands_on(lineage: Lineage, overlay: Image, base: Image) -> bool:
     return parent is not None and parent.key == base.key
 
 
-def _carry_out(held: Holding, lineage: Lineage, plan: MergePlan, progress: Progress | None) -> list[tuple[Path, str]]:
-    journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
+def _begun(lineage: Lineage, plan: MergePlan, *, named: bool) -> tuple[MergePlan, Journal]:
+    """Writes the journal, and returns the plan with a new base whose name is free now: another merge may have taken it since.
+
+    Raises `InvalidRequest` if it is `named`, and taken.
+    """
+    while True:
+        journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
+        if plan.strategy != FORK or not os.path.lexists(plan.fork):
+            return plan, journal
+        journal.remove()
+        if named:
+            raise _taken(plan.fork)
+        plan = replace(plan, fork=free_name(plan.base))
+
+
+def _taken(fork: Path) -> InvalidRequest:
+    return InvalidRequest(f"the new base {shown(fork)} is there already")
+
+
+def _carry_out(
+    held: Holding, lineage: Lineage, plan: MergePlan, journal: Journal, progress: Progress | None
+) -> list[tuple[Path, str]]:
     try:
         if plan.strategy == FORK:
             build_fork(lineage, plan, journal.entry, progress)
@@ -266,7 +287,7 @@ def _carry_out(held: Holding, lineage: Lineage, plan: MergePlan, progress: Progr
         else:
             left = apply(lineage, plan, progress)
         return left + conclude(held, lineage, journal, plan.base, progress)
-    except (CowherdError, KeyboardInterrupt) as error:
+    except (CowherdError, OSError, KeyboardInterrupt) as error:
         raise MergeInterrupted(plan.base.path, plan.overlay.path, journal.path, error) from error
     finally:
         journal.close()
@@ -275,7 +296,7 @@ def _carry_out(held: Holding, lineage: Lineage, plan: MergePlan, progress: Progr
 def _taken_back_after(error: BaseException, held: Holding, lineage: Lineage, journal: Journal, plan: MergePlan) -> None:
     try:
         take_back(held, lineage, journal, plan.base)
-    except CowherdError as another:
+    except (CowherdError, OSError) as another:
         raise MergeInterrupted(plan.base.path, plan.overlay.path, journal.path, another) from error
     finally:
         journal.close()
