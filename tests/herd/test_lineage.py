@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from bench.herds import header, write_image
 from cowherd.errors import HostFileError
 from cowherd.herd.lineage import survey, survey_around
 from cowherd.herd.seal import seal
@@ -204,3 +205,14 @@ def test_a_shadow_is_not_a_member_of_the_herd(herd):
 def test_finding_the_herd_needs_no_numpy():
     code = "import sys, cowherd.herd.verify, cowherd.herd.tree, cowherd.herd.gate; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": "src"}).returncode == 0
+
+
+def test_an_image_that_gets_another_name_by_its_overlay_is_followed_from_both(tmp_path):
+    write_image(tmp_path / "a", header())
+    write_image(tmp_path / "b", header("a"))
+    (tmp_path / "link").symlink_to(".")
+    write_image(tmp_path / "A", header("link/b"))
+    lineage = survey([tmp_path])
+    image = lineage.find(tmp_path / "b")
+    assert [link.path for link in lineage.links(image)] == [tmp_path / "a", tmp_path / "link" / "a"]
+    assert {link.target for link in lineage.links(image)} == {lineage.find(tmp_path / "a").key}

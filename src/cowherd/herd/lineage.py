@@ -45,7 +45,6 @@ class Lead(NamedTuple):
 
 
 _NOBODY = -1  # instead of the number of an image
-_NO_CHILDREN: list[int] = []  # the children of all who have none
 _ENDLESS = -1  # instead of the depth of an image in a loop
 
 
@@ -65,24 +64,25 @@ class Lineage:
         self.images = found.images
         self.unreadable, self.orphans, self.catalog = tuple(found.unreadable), tuple(found.orphans), found.catalog
         self._seals: dict[Key, Path | None] = {}
-        self._ordered = [image for _, image in sorted((path_order(image.filenames[0]), image) for image in found.images.values())]
+        self._ordered = _by_path(found.images.values())
         self._numbers = {image.key: number for number, image in enumerate(self._ordered)}
         self._parents = [_NOBODY] * len(self._ordered)
-        self._children: list[list[int]] = [_NO_CHILDREN] * len(self._ordered)
-        for number, image in enumerate(self._ordered):
-            if image.key in self._leads:
-                self._descend(number, self._leads[image.key])
+        self._children: dict[int, list[int]] = {}
+        self._descend()
 
-    def _descend(self, number: int, leads: tuple[Lead, ...]) -> None:
-        """Notes on what the image of a number stands; these come in the order of paths, and so does what is noted."""
-        targets = [self._numbers[lead.target] for lead in leads if lead.target is not None]
-        if targets:
-            self._parents[number] = targets[0]
-        for target in targets if len(targets) == 1 else dict.fromkeys(targets):
-            if self._children[target]:
-                self._children[target].append(number)
-            else:
-                self._children[target] = [number]
+    def _descend(self) -> None:
+        """Notes on what each image stands, by numbers, which have the order of paths."""
+        numbers, parents, children = self._numbers, self._parents, self._children
+        for number, image in enumerate(self._ordered):
+            leads = self._leads.get(image.key, ())
+            for lead in leads:
+                if lead.target is not None:
+                    base = numbers[lead.target]
+                    if parents[number] == _NOBODY:
+                        parents[number] = base
+                    overlays = children.setdefault(base, [])
+                    if len(leads) == 1 or number not in overlays[-1:]:
+                        overlays.append(number)
 
     def _follow(self) -> None:
         """Resolves the backing file of every image, adding images outside of the directories that it leads to."""
@@ -93,7 +93,7 @@ class Lineage:
             key = pending.pop()
             image = images[key]
             backing = image.backing
-            if backing is None or key in self._leads:
+            if backing is None or len(self._leads.get(key, ())) == len(image.filenames):
                 continue
             leads: tuple[Lead, ...] = ()
             for name in image.filenames:
@@ -105,8 +105,6 @@ class Lineage:
                         pending.append(one[0].target)
                 leads = leads + one if leads else one
             self._leads[key] = leads
-        for key in [key for key in self._leads if images[key].backing is None]:
-            del self._leads[key]  # it was found to be recorded as raw only after its header had been followed
 
     def _lead(self, name: str, backing: BackingReference) -> Lead:
         path = None
@@ -128,7 +126,11 @@ class Lineage:
             return Lead(path, None, error.problem)
         except CowherdError as error:
             return Lead(path, None, str(error))
-        return Lead(path, target.key if target else None, None if target else "it is not an image file")
+        if target is None:
+            return Lead(path, None, "it is not an image file")
+        if target.backing is None:
+            self._leads.pop(target.key, None)  # it is found to be recorded as raw after its header has been followed
+        return Lead(path, target.key)
 
     def links(self, image: Image) -> tuple[Link, ...]:
         """Returns where each name of an overlay leads, in the order of its names; nothing for an image without a backing file."""
@@ -232,6 +234,22 @@ class Lineage:
             return None
         return self.links(image)[0]
 
+    @functools.cached_property
+    def broken_overlays(self) -> list[Image]:
+        """The images of which `broken` has something to say, by path."""
+        return [image for image, base in zip(self._ordered, self._parents, strict=True) if base == _NOBODY and self.broken(image)]
+
+    @functools.cached_property
+    def overlays(self) -> list[tuple[Image, Image]]:
+        """The images that have a base that is there, each with its base, by path."""
+        images, parents = self._ordered, self._parents
+        return [(image, images[base]) for image, base in zip(images, parents, strict=True) if base != _NOBODY]
+
+    @functools.cached_property
+    def bases(self) -> list[Image]:
+        """The images that others stand on, by path."""
+        return [self._ordered[number] for number in sorted(self._children)]
+
     def chain(self, image: Image) -> list[Image]:
         """Returns `image`, its base, that one's base, ...; it ends before an image that it already holds (see `in_loop`)."""
         chain, seen = [image], {image.key}
@@ -245,6 +263,17 @@ class Lineage:
         number = self._numbers.get(image.key)
         return number is not None and self._depths[number] == _ENDLESS
 
+    @functools.cached_property
+    def looped(self) -> list[Image]:
+        """The images of which `in_loop` is true, by path."""
+        return [self._ordered[number] for number, depth in enumerate(self._depths) if depth == _ENDLESS]
+
+    def deep(self, length: int) -> list[Image]:
+        """Returns the images whose `length` is more than that."""
+        return [self._ordered[number] for level in self._levels[length:] for number in level] + [
+            image for image in self.looped if self.length(image) > length
+        ]
+
     def length(self, image: Image) -> int:
         """Returns how many images `chain` has."""
         number = self._numbers.get(image.key)
@@ -257,7 +286,7 @@ class Lineage:
         parents, children = self._parents, self._children
         levels = [[number for number, base in enumerate(parents) if base == _NOBODY]]
         while levels[-1]:
-            levels.append([child for number in levels[-1] for child in children[number] if parents[child] == number])
+            levels.append([child for number in levels[-1] for child in children.get(number, ()) if parents[child] == number])
         return levels
 
     @functools.cached_property
@@ -277,9 +306,8 @@ class Lineage:
         """Returns the overlays that name `image` as their backing file, by path."""
         return [self._ordered[number] for number in self._children_of(image)]
 
-    def _children_of(self, image: Image) -> list[int]:
-        number = self._numbers.get(image.key)
-        return _NO_CHILDREN if number is None else self._children[number]
+    def _children_of(self, image: Image) -> Sequence[int]:
+        return self._children.get(self._numbers.get(image.key, _NOBODY), ())
 
     def dependents(self, image: Image) -> list[Image]:
         """Returns every overlay whose chain passes through `image`, by path."""
@@ -290,7 +318,7 @@ class Lineage:
         seen = {number}
         pending = [number]
         while pending:
-            for child in self._children[pending.pop()]:
+            for child in self._children.get(pending.pop(), ()):
                 if child not in seen:
                     seen.add(child)
                     pending.append(child)
@@ -307,7 +335,7 @@ class Lineage:
     def _counts(self) -> list[int] | None:
         """How many dependents each image has; None where an overlay has several bases, or a chain is a loop."""
         images = len(self._ordered)
-        if sum(map(len, self._levels)) < images or sum(map(len, self._children)) > images - len(self._levels[0]):
+        if sum(map(len, self._levels)) < images or sum(map(len, self._children.values())) > images - len(self._levels[0]):
             return None
         counts = [0] * images
         for level in reversed(self._levels[1:]):
@@ -336,8 +364,14 @@ class Lineage:
                 if not seen[number]:
                     seen[number] = True
                     yield depth, images[number]
-                    if children[number]:
+                    if number in children:
                         pending += [(depth + 1, child) for child in reversed(children[number])]
+
+
+def _by_path(images: Iterable[Image]) -> list[Image]:
+    found = list(images)
+    names = [path_order(image.filenames[0]) for image in found]
+    return [found[place] for place in sorted(range(len(found)), key=names.__getitem__)]
 
 
 def require_readable(lineage: Lineage, base: Image, action: str) -> None:

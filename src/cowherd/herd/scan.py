@@ -130,17 +130,16 @@ class Found:
             image = self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
         return image
 
-    def take(self, filename: str, info: os.stat_result, head: Head) -> None:
+    def take(self, filename: str, key: Key, disk_size: int, head: Head) -> None:
         """Adds a qcow2 image that lies in the directories. Of several names the first one decides how a problem is told."""
-        key = self.met[filename] = (info.st_dev, info.st_ino)
-        known = self.images.get(key)
-        if known is None:
-            self.images[key] = _image((key, (filename,), "qcow2", head[0], info.st_blocks * 512, *head[1:]))
-            return
-        names = _ordered(*known.filenames, filename)
-        if names[0] == filename and filename not in known.filenames:
-            known = Image(key, names, "qcow2", head[0], info.st_blocks * 512, *head[1:])
-        self.images[key] = known._replace(filenames=names)
+        self.met[filename] = key
+        image = _image((key, (filename,), "qcow2", head[0], disk_size, *head[1:]))
+        known = self.images.setdefault(key, image)
+        if known is not image:
+            names = _ordered(*known.filenames, filename)
+            if names[0] == filename and filename not in known.filenames:
+                known = image
+            self.images[key] = known._replace(filenames=names)
 
 
 def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Found:
@@ -204,20 +203,21 @@ class _Scan:
                 self.found.journals.append(prefix + name)
             if info.st_size < SMALLEST_IMAGE and not name.endswith(SUFFIX):
                 continue
-            row = known(name)
-            if row is None or row[0] != identity_of(info):
+            row, identity = known(name), identity_of(info)
+            if row is None or row[0] != identity:
                 self.missed.append(_Missed(listing, name, rows is not None))
             elif isinstance(row[1], Head) and name not in links:
-                take(prefix + name, info, row[1])
+                take(prefix + name, identity[:2], info.st_blocks * 512, row[1])
             else:
                 self._met(listing, name, row[1], settled=True)
 
     def _met(self, listing: Listing, name: str, content: Content, *, settled: bool) -> None:
         path, info = os.path.join(listing.directory, name), listing.files[name]
         if isinstance(content, Head):
-            self.found.take(path, info, content)
+            key = info.st_dev, info.st_ino
+            self.found.take(path, key, info.st_blocks * 512, content)
             if name in listing.links:
-                self.found.strays.add((info.st_dev, info.st_ino))
+                self.found.strays.add(key)
         elif name.endswith(SUFFIX):
             self.seals[path.removesuffix(SUFFIX)] = content.format if content else None
             if content and settled:

@@ -100,14 +100,13 @@ def tree_of(lineage: Lineage) -> Tree:
 
 def _node(lineage: Lineage, checker: Checker, depth: int, image: Image) -> Node:
     found = checker.condition(lineage, image)
-    level = _level(lineage, image) if lineage.seal(image) else None
-    return _of((image, depth, _base(lineage, image), level, found.status, found.detail, lineage.count_dependents(image)))
-
-
-def _base(lineage: Lineage, image: Image) -> str | None:
     base = lineage.parent(image)
-    if base:
-        return base.filename
+    base_name = base.filename if base else _missing_base(lineage, image)
+    level = _level(lineage, image) if lineage.seal(image) else None
+    return _of((image, depth, base_name, level, found.status, found.detail, lineage.count_dependents(image)))
+
+
+def _missing_base(lineage: Lineage, image: Image) -> str | None:
     broken = lineage.broken(image)
     return os.fspath(broken.path) if broken and broken.path else None
 

@@ -68,8 +68,8 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
     if not cells:
         return []
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    line = "  ".join([*(f"{{:<{width}}}" for width in widths[:-1]), "{}"])
-    return [line.format(*row).rstrip() for row in cells]
+    line = "  ".join([*(f"%-{width}s" for width in widths[:-1]), "%s"])
+    return [(line % row).rstrip() for row in cells]
 
 
 def progress(what: str) -> Callable[[int, int], None] | None:

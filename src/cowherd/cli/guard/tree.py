@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, Rows, table
 from cowherd.sizes import human_size
-from cowherd.text import current_directory, shown
+from cowherd.text import current_directory, printable, shown
 
 if TYPE_CHECKING:
     from cowherd.herd.tree import Node
@@ -71,6 +71,7 @@ def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
     if nodes:
         yield "image", "format", "size", "on disk", "seal", "status"
     here = current_directory()
+    directories: dict[str, str] = {}  # how each is shown, with what stands between it and a name
     stems = {0: ""}  # what is drawn before the branch of an image, by its depth
     for node, follows in zip(nodes, _have_later_siblings(nodes), strict=True):
         image, stem = node.image, stems.get(min(node.depth, _DEEPEST_DRAWN), "")
@@ -80,8 +81,11 @@ def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
         else:
             branch = f"({node.depth}) "
         size = "?" if image.size is None else human_size(image.size)
+        directory, _, name = image.filename.rpartition("/")
+        if directory not in directories:
+            directories[directory] = shown(f"{directory}/-", here)[:-1]
         yield (
-            stem + branch + shown(image.filename, here),
+            stem + branch + directories[directory] + printable(name),
             image.format,
             size,
             human_size(image.disk_size),
@@ -105,4 +109,4 @@ def _have_later_siblings(nodes: Sequence[Node]) -> list[bool]:
 
 def _status(node: Node) -> str:
     reason = node.image.problem or (node.detail if node.detail and not node.status.is_fine else "")
-    return f"{node.status.value}: {reason}" if reason else node.status.value
+    return f"{node.status}: {reason}" if reason else node.status

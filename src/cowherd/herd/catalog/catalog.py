@@ -54,7 +54,7 @@ class Catalog:
         self._opened = False
         self._files = 0
         self._reliable: dict[str, bool] = {}
-        self._known: dict[str, dict[str, Row]] = {}  # what was written of the directories that are looked at
+        self._known: dict[str, bytes] = {}  # what was written of the directories that are looked at
         self._changed: dict[str, dict[str, Row]] = {}  # what is to be written of some of them
 
     def __enter__(self) -> Catalog:
@@ -72,10 +72,10 @@ class Catalog:
         data, is_stale = b"", False
         with self._careful():
             data, is_stale = self._store.rows(listing.directory) if self._store else (data, is_stale)
-        rows = self._known[listing.directory] = unpack(data)
-        gone = rows.keys() - listing.files.keys()
-        if gone or (data and is_stale):
-            self._changed[listing.directory] = {name: row for name, row in rows.items() if name not in gone}
+        self._known[listing.directory] = data
+        rows = unpack(data)
+        if is_stale or not rows.keys() <= listing.files.keys():
+            self._changed[listing.directory] = {name: row for name, row in rows.items() if name in listing.files}
         return {} if rescanning.get() else rows
 
     def remember(self, directory: str, name: str, read: Read, read_at_ns: int) -> None:
@@ -83,8 +83,8 @@ class Catalog:
         if self._store is None or read.identity is None or not is_settled(read.identity, read_at_ns):
             return
         if directory not in self._changed:
-            self._changed[directory] = dict(self._known.get(directory, {}))
-        self._changed[directory][name] = Row(read.identity, read.content)
+            self._changed[directory] = unpack(self._known.get(directory, b""))
+        self._changed[directory][name] = read.identity, read.content
 
     def _usable(self, place: str) -> bool:
         if place not in self._reliable:

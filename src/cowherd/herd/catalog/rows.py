@@ -1,7 +1,7 @@
 """The rows of one directory: what is known of each of its files, as bytes that say themselves whether they can be believed.
 
-    4 CRC-32 of what follows | 4 number of files | 44 for each: its identity, five signed 64-bit numbers, and which content it has
-    | a JSON document: [names of the files, the contents that they have, see `_plain`]
+    4 CRC-32 of what follows | 4 number of files | 40 for each: its identity, five signed 64-bit numbers
+    | 4 for each: which content it has | a JSON document: [names of the files, the contents that they have, see `_plain`]
 
 All numbers are little-endian. Overlays of one base say the same: so each content stands there once. Bytes that do not fit their
 checksum, or that make no sense, are as good as none: the files are read.
@@ -13,7 +13,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.binding import Binding
@@ -22,31 +22,32 @@ from cowherd.herd.sealfile import SealRecord, record_from_json, record_to_json
 
 _PREFIX = struct.Struct("<II")
 _CRC = 4
-_FILE = struct.Struct("<5qI")
+_IDENTITY = struct.Struct("<5q")
+_NUMBER = 4
 _SEAL, _IMAGE = "seal", "image"
 
 
-class Row(NamedTuple):
-    """What a file held when it had an identity."""
-
-    identity: Identity
-    content: Content
+Row = tuple[Identity, Content]
+"""What a file held when it had an identity."""
 
 
 def pack(rows: Mapping[str, Row]) -> bytes:
     """Returns rows by file name as bytes; those with numbers that don't fit are left out."""
     names: list[str] = []
-    files: list[bytes] = []
+    identities: list[bytes] = []
+    numbers: list[int] = []
     contents: dict[str, int] = {}
     for name, (identity, content) in rows.items():
-        text = json.dumps(_plain(content), separators=(",", ":"))
         try:
-            files.append(_FILE.pack(*identity, contents.setdefault(text, len(contents))))
+            identities.append(_IDENTITY.pack(*identity))
         except struct.error:
             continue
         names.append(name)
+        text = json.dumps(_plain(content), separators=(",", ":"))
+        numbers.append(contents.setdefault(text, len(contents)))
     document = f"[{json.dumps(names, separators=(',', ':'))},[{','.join(contents)}]]"
-    body = b"".join([len(files).to_bytes(_CRC, "little"), *files, document.encode("ascii")])
+    columns = [struct.pack("<I", len(names)), *identities, struct.pack(f"<{len(names)}I", *numbers)]
+    body = b"".join([*columns, document.encode("ascii")])
     return zlib.crc32(body).to_bytes(_CRC, "little") + body
 
 
@@ -55,14 +56,16 @@ def unpack(data: bytes) -> dict[str, Row]:
     if len(data) < _PREFIX.size:
         return {}
     crc, count = _PREFIX.unpack_from(data)
-    end = _PREFIX.size + count * _FILE.size
+    middle = _PREFIX.size + count * _IDENTITY.size
+    end = middle + count * _NUMBER
     if zlib.crc32(memoryview(data)[_CRC:]) != crc or end > len(data):
         return {}
     try:
         names, plain = json.loads(data[end:])
         contents = list(map(_content, plain))
-        files = _FILE.iter_unpack(memoryview(data)[_PREFIX.size : end])
-        return {name: Row(file[:5], contents[file[5]]) for name, file in zip(names, files, strict=True)}
+        identities = _IDENTITY.iter_unpack(data[_PREFIX.size : middle])
+        contained = map(contents.__getitem__, struct.unpack_from(f"<{count}I", data, middle))
+        return dict(zip(names, zip(identities, contained, strict=True), strict=True))
     except (ValueError, LookupError, TypeError, RecursionError):
         return {}
 

@@ -27,7 +27,7 @@ _KINDS = {
 
 def lost_images(exam: Examination) -> Iterator[Finding]:
     """Images of which only the seal is left."""
-    needed = {broken.path for broken in map(exam.lineage.broken, exam.images) if broken}
+    needed = {broken.path for broken in map(exam.lineage.broken, exam.lineage.broken_overlays) if broken}
     for path in exam.lineage.orphans:
         if path in needed:
             detail = (
@@ -84,7 +84,7 @@ def _seal_is_damaged(exam: Examination, image: Image) -> bool:
 
 def written_now(exam: Examination) -> Iterator[Finding]:
     """Bases that a process has open for writing while overlays stand on them."""
-    for base in exam.bases:
+    for base in exam.lineage.bases:
         for holder in exam.written.get(base.key, ()):
             detail = (
                 f"{describe(holder)} has it open for writing, and {exam.lineage.count_dependents(base)} overlay(s) stand on it"
@@ -94,7 +94,7 @@ def written_now(exam: Examination) -> Iterator[Finding]:
 
 def unprotected_bases(exam: Examination) -> Iterator[Finding]:
     """Bases that nothing keeps from being changed: without a seal, or sealed and writable."""
-    for base in exam.bases:
+    for base in exam.lineage.bases:
         if base.problem or exam.lineage.broken(base) or exam.lineage.in_loop(base):
             continue
         remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.path)
@@ -109,7 +109,7 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
 
 def unbound(exam: Examination) -> Iterator[Finding]:
     """Overlays of sealed bases that don't know what they stand on."""
-    for image, base in exam.overlays:
+    for image, base in exam.lineage.overlays:
         if image.binding is None and image.problem is None and image.format == "qcow2" and exam.lineage.seal(base):
             detail = f"it has no binding to its sealed base {printable(base.path)}"
             yield Finding(Kind.UNBOUND, image.path, detail, exam.command("cowherd", "bind", image.path))

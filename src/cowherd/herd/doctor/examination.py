@@ -30,16 +30,6 @@ class Examination:
         return tuple(image for _, image in self.lineage.walk())
 
     @cached_property
-    def bases(self) -> tuple[Image, ...]:
-        """The images that others stand on."""
-        return tuple(image for image in self.images if self.lineage.has_children(image))
-
-    @cached_property
-    def overlays(self) -> tuple[tuple[Image, Image], ...]:
-        """The images that have a base that is there, each with its base."""
-        return tuple((image, base) for image in self.images if (base := self.lineage.parent(image)))
-
-    @cached_property
     def written(self) -> Mapping[Key, tuple[Holder, ...]]:
         """Which images of the herd other processes have open for writing right now."""
         found = writers_of_files(self.lineage.images)

@@ -67,7 +67,7 @@ def _of_tables(exam: Examination, image: Image) -> Iterator[Finding]:
 
 def copied_bases(exam: Examination) -> Iterator[Finding]:
     """Overlays that hold their own copy of most of what their base holds, so that sharing it hardly saves anything."""
-    for image, base in exam.overlays:
+    for image, base in exam.lineage.overlays:
         if base.disk_size >= _SMALL and image.disk_size / _MOST >= base.disk_size and not exam.lineage.in_loop(image):
             yield from _copied(exam, image, base)
 

@@ -19,7 +19,7 @@ from cowherd.text import printable
 
 def missing_bases(exam: Examination) -> Iterator[Finding]:
     """Overlays whose base is not there, under any of their names."""
-    for image in exam.images:
+    for image in exam.lineage.broken_overlays:
         broken = exam.lineage.broken(image)
         if broken:
             where = printable(broken.path or broken.name)
@@ -46,15 +46,14 @@ def _in_trash(path: Path | None) -> Path | None:
 
 def loops(exam: Examination) -> Iterator[Finding]:
     """Images that stand on themselves."""
-    for image in exam.images:
-        if exam.lineage.in_loop(image):
-            detail = "its chain comes back to itself; name its real base with cowherd-img rebase -u"
-            yield Finding(Kind.LOOP, image.path, detail)
+    for image in exam.lineage.looped:
+        detail = "its chain comes back to itself; name its real base with cowherd-img rebase -u"
+        yield Finding(Kind.LOOP, image.path, detail)
 
 
 def unrecorded_formats(exam: Examination) -> Iterator[Finding]:
     """Overlays that leave the format of their base to be guessed from bytes that a guest may have written."""
-    for image, base in exam.overlays:
+    for image, base in exam.lineage.overlays:
         if image.backing and not image.backing.format and not _records_format(image):
             detail = f"it does not record the format of its base {printable(base.path)}, which looks like {base.format}"
             remedy = exam.command("cowherd", "bind", image.path, "--format", base.format)
@@ -71,7 +70,7 @@ def _records_format(image: Image) -> bool:
 
 def names(exam: Examination) -> Iterator[Finding]:
     """Backing names that lead to the base only from one place."""
-    for image, base in exam.overlays:
+    for image, base in exam.lineage.overlays:
         if image.backing is None:
             continue
         remedy = ("cowherd", "move", "--repair", image.filename)
@@ -88,16 +87,15 @@ def names(exam: Examination) -> Iterator[Finding]:
 
 def deep_chains(exam: Examination) -> Iterator[Finding]:
     """Overlays at the end of a chain that is too long; each read asks every layer, and each layer is a file kept open."""
-    for image in exam.images:
-        length = exam.lineage.length(image)
-        if length > exam.longest_chain and not exam.lineage.has_children(image):
-            detail = f"its chain has {length} images, more than {exam.longest_chain}"
+    for image in exam.lineage.deep(max(exam.longest_chain, 0)):
+        if not exam.lineage.has_children(image):
+            detail = f"its chain has {exam.lineage.length(image)} images, more than {exam.longest_chain}"
             yield Finding(Kind.DEEP_CHAIN, image.path, detail, exam.command("cowherd", "flatten", image.path))
 
 
 def smaller_bases(exam: Examination) -> Iterator[Finding]:
     """Unsealed bases that are smaller than an overlay: it may have been made larger, or the base cut off since."""
-    for base in exam.bases:
+    for base in exam.lineage.bases:
         if base.size is None or exam.lineage.seal(base):
             continue
         larger = [child for child in exam.lineage.children(base) if (child.size or 0) > base.size]
