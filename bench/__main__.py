@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import page, picture, places, report, run
+from bench.growth import GROWTH_JOBS, Cell, run_growth
+from bench.growth_table import growth_document, growth_tables
 from bench.inputs import Workspace, clear
 from bench.job import TMPFS, XFS, Job
 from bench.jobs import JOBS
@@ -32,6 +34,8 @@ def main(words: Sequence[str] | None = None) -> int:
     pairs = arguments.pairs or (1 if arguments.quick else _PAIRS)
     as_installed()
     under = report.circumstances(words, size, pairs)
+    if arguments.growth:
+        return _grow(arguments, under, size, pairs)
     rows: list[run.Row] = []
     ended = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, it unmounts and removes what it made, too
@@ -45,11 +49,38 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if ended or any(row.missing and row.missing.startswith("failed") for row in rows) else 0
 
 
+def _grow(arguments: argparse.Namespace, under: report.Circumstances, size: Scale, runs: int) -> int:
+    """Shows how the cost of each job grows. A folder in memory of its own is used, and removed."""
+    chosen = [job for job in GROWTH_JOBS if arguments.job is None or job.name in arguments.job]
+    cells: list[Cell] = []
+    code = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with places.place(TMPFS, arguments.folder) as folder:
+            for cell in run_growth(chosen, folder, size.factor, runs, _say):
+                cells.append(cell)
+    except KeyboardInterrupt:
+        _say("interrupted: only the cells before are shown")
+        code = 1
+    except (BenchmarkFailed, subprocess.CalledProcessError) as error:
+        _say(str(error))
+        code = 1
+    print(f"{report.conditions(under)}\n{growth_tables(cells)}", end="")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(growth_document(under, cells), indent=1) + "\n")
+    return code
+
+
 def _parser() -> argparse.ArgumentParser:
     folder = places.default_folder()
-    names = [job.name for job in JOBS]
+    names = list(dict.fromkeys([*(job.name for job in JOBS), *(job.name for job in GROWTH_JOBS)]))
     parser = argparse.ArgumentParser(prog="python -m bench", description="Runs cowherd and its peers side by side.")
     parser.add_argument("--quick", action="store_true", help="small images, and one pair")
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help="how the cost of each job grows with size, depth and data; --list names its jobs last",
+    )
     parser.add_argument("--job", action="append", metavar="NAME", choices=names, help="only this one (repeatable)")
     parser.add_argument("--place", choices=[TMPFS, XFS], help="only there")
     parser.add_argument("--pairs", type=int, metavar="N", help=f"pairs a row (default: {_PAIRS}, or 1 with --quick)")
@@ -58,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write the ratios there, as SVG")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
-    parser.add_argument("--list", action="version", version="\n".join(job.name for job in JOBS), help="list the jobs")
+    listed = "\n".join([*(job.name for job in JOBS), "", "with --growth:", *(job.name for job in GROWTH_JOBS)])
+    parser.add_argument("--list", action="version", version=listed, help="list the jobs")
     return parser
 
 

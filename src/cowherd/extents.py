@@ -133,7 +133,10 @@ def ranges_of(extents: Extents) -> Ranges:
 
 def of_kind(extents: Extents, *kinds: int) -> Extents:
     """Returns the extents whose kind is one of `kinds`."""
-    chosen: Extents = extents[np.isin(extents["kind"], kinds)]
+    found = extents["kind"] == kinds[0]
+    for kind in kinds[1:]:  # a few comparisons are faster than a look-up of each in a set
+        found |= extents["kind"] == kind
+    chosen: Extents = extents[found]
     return chosen
 
 
@@ -147,6 +150,8 @@ def normalised(pairs: Ranges) -> Ranges:
     pairs = pairs[pairs[:, 1] > pairs[:, 0]]
     if not len(pairs):
         return np.empty((0, 2), np.int64)
+    if (pairs[1:, 0] > pairs[:-1, 1]).all():
+        return pairs
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     reach = np.maximum.accumulate(pairs[:, 1])
     first = np.flatnonzero(np.concatenate(([True], pairs[1:, 0] > reach[:-1])))

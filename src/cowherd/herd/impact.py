@@ -17,7 +17,7 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.errors import BackingFileError, CowherdError
-from cowherd.extents import Ranges
+from cowherd.extents import Extents, Ranges
 from cowherd.herd.digest import BLOCK
 from cowherd.herd.drift import drift_of, pairs
 from cowherd.herd.lineage import survey_around
@@ -121,12 +121,12 @@ def judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
 def judged(path: Path, disk: Disk, depth: int, changed: Ranges) -> Hit:
     """Returns what changed bytes of the layer at `depth` of an open disk do to it."""
     visible = extents.intersect(changed, extents.ranges([(0, disk.size)]))
-    open_bytes = exposed_bytes(disk, depth, visible)
+    open_bytes, holds_data = _seen_through(disk, depth, visible)
     exposed = extents.intersect(extents.aligned(open_bytes, BLOCK, disk.size), visible)
     shielded = extents.subtract(visible, exposed)
     if not len(exposed):
         return Hit(path, INTACT, exposed, shielded)
-    return Hit(path, TORN if has_own_data(disk, depth) else SYNCHRONISED, exposed, shielded)
+    return Hit(path, TORN if holds_data or has_own_data(disk, depth) else SYNCHRONISED, exposed, shielded)
 
 
 def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
@@ -134,25 +134,29 @@ def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
 
     Past the end of a layer above nothing shows through: there are zeros.
     """
-    ranges = extents.intersect(ranges, extents.ranges([(0, disk.size)]))
-    found = [_NOTHING]
+    return _seen_through(disk, depth, extents.intersect(ranges, extents.ranges([(0, disk.size)])))[0]
+
+
+def has_own_data(disk: Disk, depth: int) -> bool:
+    """Returns whether the top `depth` layers hold anything of their own: data, or clusters that they have made zeros."""
+    return any(_holds_data(disk, depth, batch) for batch in disk.extents(depth=depth))
+
+
+def _seen_through(disk: Disk, depth: int, ranges: Ranges) -> tuple[Ranges, bool]:
+    """Returns what `exposed_bytes` does, and whether the layers above were seen to hold anything of their own meanwhile."""
+    found, own = [_NOTHING], False
     if len(ranges):
         start, end = int(ranges[0, 0]), int(ranges[-1, 1])
         for batch in disk.extents(start, end - start, depth=depth):
             found.append(extents.ranges_of(extents.restrict(extents.of_kind(batch, extents.BACKING), ranges)))
-    return extents.normalised(np.concatenate(found))
+            own = own or _holds_data(disk, depth, batch)
+    return extents.normalised(np.concatenate(found)), own
 
 
-def has_own_data(disk: Disk, depth: int) -> bool:
-    """Returns whether the top `depth` layers hold anything of their own: data, or clusters that they have made zeros.
-
-    The zeros past the end of a layer that is smaller than the one on it are nobody's.
-    """
+def _holds_data(disk: Disk, depth: int, batch: Extents) -> bool:
+    """Whether some of `batch` is its layer's own. Zeros past the end of a layer smaller than the one on it are nobody's."""
     sizes = np.array([layer.size for layer in disk.layers[:depth]], np.int64)
-    return any(
-        bool(((batch["kind"] != extents.BACKING) & (batch["start"] < sizes[batch["depth"]])).any())
-        for batch in disk.extents(depth=depth)
-    )
+    return bool(((batch["kind"] != extents.BACKING) & (batch["start"] < sizes[batch["depth"]])).any())
 
 
 def depth_of(disk: Disk, base: Image) -> int:

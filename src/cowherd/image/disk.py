@@ -13,7 +13,7 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest, ReadOnlyImage
 from cowherd.extents import Extents
-from cowherd.formats.layer import BackingReference, Below, Layer
+from cowherd.formats.layer import ENDLESS, BackingReference, Below, Layer
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
 from cowherd.storage.copying import FileRange
@@ -125,10 +125,17 @@ class Disk:
         window = self._window()
         while start < end:
             # Where no layer stores anything a window may be as long as it likes: a disk may claim exabytes.
-            empty = min((layer.empty_until(start) for layer in self.layers[:layers]), default=end)
+            empty = self.empty_until(start, depth=layers)
             stop = min(end, max(start // window + 1, empty // window) * window)
             yield self._cover(start, stop, 0, layers)
             start = stop
+
+    def empty_until(self, start: int, *, depth: int | None = None) -> int:
+        """Returns the first guest byte at or after `start` that one of the top `depth` layers (all by default) may hold.
+
+        It may lie behind the disk's end.
+        """
+        return min((layer.empty_until(start) for layer in self.layers[:depth]), default=ENDLESS)
 
     def read_extents(self, batch: Extents, start: int, buffer: memoryview) -> None:
         """Fills `buffer`, whose first byte is guest byte `start`, with the bytes of `batch`, extents of this disk inside it.

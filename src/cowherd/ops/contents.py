@@ -28,12 +28,20 @@ class SideBySide:
         ]
 
     def windows(self, end: int) -> Iterator[tuple[int, int]]:
-        """Yields (start, end) of the guest ranges, small enough for their extents to fit in memory, that cover [0, `end`)."""
-        layers = [layer for disk in (self.first, self.second) if disk is not None for layer in disk.layers]
+        """Yields (start, end) of the guest ranges, small enough for their extents to fit in memory, that cover [0, `end`).
+
+        Where neither disk stores anything one may be of any length.
+        """
+        disks = [disk for disk in (self.first, self.second) if disk is not None]
+        layers = [layer for disk in disks for layer in disk.layers]
         smallest = min([_RAW_UNIT, *(layer.granularity for layer in layers if layer.granularity > 1)])
         window = smallest * _WINDOW_UNITS
-        for start in range(0, end, window):
-            yield start, min(start + window, end)
+        start = 0
+        while start < end:
+            empty = min((disk.empty_until(start) for disk in disks), default=end)
+            stop = min(end, max(start // window + 1, empty // window) * window)
+            yield start, stop
+            start = stop
 
     def covers(self, start: int, end: int) -> tuple[Extents, Extents]:
         """Returns the extents of both in [start, end), cut so that those of one index cover the same guest bytes."""
@@ -93,7 +101,8 @@ def groups(extents: Extents, size: int) -> Iterator[tuple[int, int]]:
 
 def reads_zero(batch: Extents) -> Mask:
     """Whether each extent of a whole chain is known to read as zeros."""
-    return np.isin(batch["kind"], (ext.ZERO, ext.BACKING))
+    zero: Mask = (batch["kind"] == ext.ZERO) | (batch["kind"] == ext.BACKING)
+    return zero
 
 
 def cut_alike(a: Extents, b: Extents) -> tuple[Extents, Extents]:
