@@ -35,6 +35,7 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name, take_name
@@ -92,7 +93,7 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
     lineage = survey_around(real, wanted, herd=herd)
     image = lineage.find(real)
     require_none(lineage, [image, *lineage.children(image)], "move")
-    if not os.path.lexists(wanted) and is_sealed(wanted):
+    if not is_there(wanted) and is_sealed(wanted):
         raise InvalidRequest(
             f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"
         )
@@ -166,7 +167,7 @@ def _name_own_base_properly(lineage: Lineage, plan: Move) -> None:
 def _copy_seal(plan: Move) -> None:
     """Puts the seal beside the new name as it is; its shadow too, where that costs nothing."""
     old, new = seal_path(plan.source), seal_path(plan.target)
-    if os.path.lexists(old):
+    if is_there(old):
         with HostFile.open(old, lock=None) as file:
             atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444)
     shadow = _shadow(plan.source)

@@ -26,6 +26,7 @@ from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
+from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 
@@ -154,7 +155,7 @@ def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> N
     image = lineage.find(base.path)
     left = seal_path(link.path) if link.path else None
     held = search.held.get(image.key)
-    if image.seal is None and left is not None and os.path.lexists(left) and not os.path.lexists(link.path or left):
+    if image.seal is None and left is not None and is_there(left) and not is_there(link.path or left):
         record, digests = read_digests(left)
         record_files(lineage, image, replace(record, shadow=None), digests)
         take_name(left)
@@ -202,7 +203,7 @@ class _Search:
 def _seal_left(link: Link) -> SealRecord | None:
     """Returns the record of the seal that lies where a lost base lay."""
     with contextlib.suppress(CowherdError):  # none is there, or it is damaged
-        return read_record(seal_path(link.path)) if link.path and not os.path.lexists(link.path) else None
+        return read_record(seal_path(link.path)) if link.path and not is_there(link.path) else None
     return None
 
 

@@ -29,6 +29,7 @@ from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
@@ -174,7 +175,7 @@ def _mutable(*places: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        there = next((place for place in reversed(places) if os.path.lexists(place)), None)
+        there = next((place for place in reversed(places) if is_there(place)), None)
         if there and level is Protection.IMMUTABLE:
             protection.protect(there, level)
 
@@ -208,7 +209,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     entry = found[-1]
     untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
     with _mutable(entry.image, entry.path):
-        if os.path.lexists(entry.path) and not os.path.samestat(os.lstat(entry.path), os.lstat(entry.image)):
+        if is_there(entry.path) and not os.path.samestat(os.lstat(entry.path), os.lstat(entry.image)):
             raise HostFileError(entry.path, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
         _restore_seal(entry)
         give_name(entry.image, entry.path)
@@ -220,7 +221,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
 def _restore_seal(entry: Entry) -> None:
     for suffix in (SUFFIX, SHADOW_SUFFIX):
         left, place = entry.image.with_name(entry.image.name + suffix), entry.path.with_name(entry.path.name + suffix)
-        if os.path.lexists(left) and not os.path.lexists(place):
+        if is_there(left) and not is_there(place):
             give_name(left, place)
 
 
@@ -228,7 +229,7 @@ def _settle(entry: Entry, *, untouched: bool, herd: Sequence[PathName]) -> Resto
     """Makes the seal of a file that nobody touched in the trash know it where it is now."""
     lineage = survey_around(entry.path, herd=herd)
     image = lineage.find(entry.path)
-    sealed = entry.sealed and untouched and os.path.lexists(seal_path(entry.path))
+    sealed = entry.sealed and untouched and is_there(seal_path(entry.path))
     if sealed:
         record_files(lineage, image, *read_digests(seal_path(entry.path)))
     broken = lineage.broken(image)

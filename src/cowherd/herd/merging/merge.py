@@ -43,6 +43,7 @@ from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.locks import READ, WRITE
+from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
@@ -197,7 +198,7 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
         raise BaseSealed(plan.overlay.path, "merge away", hit)
     if plan.new_size > plan.old_size:
         _require_growth(plan.base)
-    if plan.strategy == FORK and os.path.lexists(plan.fork):
+    if plan.strategy == FORK and is_there(plan.fork):
         raise _taken(plan.fork)
     _require_repointing(lineage, plan)
 
@@ -256,7 +257,7 @@ def _begun(lineage: Lineage, plan: MergePlan, *, named: bool) -> tuple[MergePlan
     """
     while True:
         journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
-        if plan.strategy != FORK or not os.path.lexists(plan.fork):
+        if plan.strategy != FORK or not is_there(plan.fork):
             return plan, journal
         journal.remove()
         if named:
