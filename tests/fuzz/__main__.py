@@ -138,11 +138,11 @@ def minimised(content: bytes, seed: bytes, still: Callable[[bytes], bool]) -> by
         end = min(shared, start + MINIMISED_AT_ONCE)
         if content[start:end] == seed[start:end]:
             continue
-        for at in range(start, end, 4):
-            piece = slice(at, min(end, at + 4))
-            before, least[piece] = least[piece], seed[piece]
-            if before != least[piece] and not still(bytes(least)):
-                least[piece] = before
+        for at in range(start, end):
+            if least[at] != seed[at]:
+                before, least[at] = least[at], seed[at]
+                if not still(bytes(least)):
+                    least[at] = before
     return bytes(least)
 
 
@@ -222,16 +222,16 @@ def _instrumented(by_chance: bool) -> bool:
 def main() -> None:
     """Fuzzes until the time or the number of inputs is reached; exits with 4 if there are findings."""
     arguments = _arguments()
-    guided = _instrumented(arguments.by_chance or arguments.again is not None)
+    if arguments.again is not None:
+        from tests.fuzz.targets import exercise
+
+        exercise(arguments.again.name.split("-")[0], arguments.again)
+        return
+    guided = _instrumented(arguments.by_chance)
     signal.signal(signal.SIGPROF, _too_slow)
     where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=where, prefix="cowherd-fuzz-") as folder:
         fuzzer = Fuzzer(Path(folder), arguments.findings, arguments.seeds)
-        if arguments.again is not None:
-            from tests.fuzz.targets import exercise
-
-            exercise(arguments.again.name.split("-")[0], arguments.again)
-            return
         seconds = arguments.minutes * 60
         if arguments.image_fuzzer:
             _of_qemu(fuzzer, arguments.image_fuzzer, seconds / 10)
