@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.keeping import Kept, holding_seals
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.scan import Image
@@ -66,17 +66,21 @@ def move(
     target: PathName,
     *,
     dry_run: bool = False,
+    ignore_unreadable: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Move:
     """Moves the image file `source` to `target`, a new name or a directory, with its seal, and rewrites the overlays of it.
 
-    Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base. `dry_run` only plans.
-    Raises `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay of it is in use,
+    Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base, as do, with
+    `ignore_unreadable`, those that can't be read. `dry_run` only plans.
+    Raises `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay is in use,
     `NotEnoughSpace`; nothing has been changed then.
     """
     plan, lineage = _plan(source, target, herd)
     if not dry_run:
+        if not ignore_unreadable:
+            require_readable(lineage, plan.image, "move")
         _require_free(plan)
         check_space([(plan.target.parent, plan.copied_bytes)])
         with naming_holders():

@@ -56,9 +56,7 @@ def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator
         yield Listing(current, {name: files[name] for name in sorted(files)}, links)
 
 
-def _listed(
-    directory: str, files: dict[str, os.stat_result], links: set[str], unreadable: list[Path]
-) -> list[os.DirEntry[str]]:
+def _listed(directory: str, files: dict[str, os.stat_result], links: set[str], unreadable: list[Path]) -> list[os.DirEntry[str]]:
     """Fills in the files of a directory and which of them are links, and returns the directories in it, by name."""
     below = []
     with os.scandir(directory) as entries:
