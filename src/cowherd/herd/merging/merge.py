@@ -118,6 +118,8 @@ def merge(
             strategy = FORK
         plan = plan_merge(lineage, above, base, strategy, keep, fork, reflink=can_reflink(base), progress=progress)
         _require_possible(lineage, plan)
+        if plan.strategy == FORK and new_base and is_there(plan.fork):
+            raise _taken(plan.fork)
         if dry_run:
             return Merged(plan, done=False)
         if plan.strategy == PRESERVE and not ignore_unreadable:
@@ -198,8 +200,6 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
         raise BaseSealed(plan.overlay.path, "merge away", hit)
     if plan.new_size > plan.old_size:
         _require_growth(plan.base)
-    if plan.strategy == FORK and is_there(plan.fork):
-        raise _taken(plan.fork)
     _require_repointing(lineage, plan)
 
 
