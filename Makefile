@@ -12,9 +12,11 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # How many tests run at once, and what else pytest (or the benchmark) is told: make test ARGS="-k seal -x"
 WORKERS ?= auto
 ARGS ?=
-# How long make fuzz and make differential go on, and where QEMU's sources have its image fuzzer (tests/image-fuzzer)
+# How long make fuzz and make differential go on, and where QEMU's sources have its image fuzzer (tests/image-fuzzer);
+# IMAGE_FUZZER=fetch fetches them from the machine's Debian or Ubuntu mirror.
 MINUTES ?= 10
 IMAGE_FUZZER ?=
+FETCHED := $(VENV)/image-fuzzer
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test browser bench fuzz differential check format qemu guest clean
@@ -35,9 +37,12 @@ browser: $(DEV) requirements/browser.txt qemu ## Look at the report in a real br
 bench: $(RUN) qemu ## Measure cowherd and qemu-img side by side (make bench ARGS="--quick"; see docs/benchmarks.md)
 	@$(BIN)/python -m bench $(ARGS)
 
-fuzz: $(DEV) ## Fuzz everything that reads a file (make fuzz MINUTES=10; see docs/reliability.md)
-	@$(PIP_INSTALL) "atheris>=3.0" || echo "Going on without atheris: inputs are chosen by chance." >&2
-	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(IMAGE_FUZZER),--image-fuzzer $(IMAGE_FUZZER)) $(ARGS)
+fuzz: $(DEV) requirements/fuzz.txt $(if $(filter fetch,$(IMAGE_FUZZER)),$(FETCHED)) ## Fuzz everything that reads a file (make fuzz MINUTES=10; see docs/reliability.md)
+	@$(PIP_INSTALL) --require-hashes -r requirements/fuzz.txt || echo "Going on without atheris: inputs are chosen by chance." >&2
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(IMAGE_FUZZER),--image-fuzzer $(IMAGE_FUZZER:fetch=$(FETCHED))) $(ARGS)
+
+$(FETCHED):
+	@scripts/fetch-image-fuzzer $@
 
 differential: $(DEV) qemu ## Let QEMU and cowherd change images in turn (make differential MINUTES=60)
 	@$(BIN)/python -m tests.differential --minutes $(MINUTES)

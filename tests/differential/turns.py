@@ -161,7 +161,8 @@ class Turns(RuleBasedStateMachine):
             return
         if image.bitmaps or (image.snapshots and image.features.version < 3) or not _fits(image.features, size):
             return
-        if by == "cowherd":
+        if by == "cowherd" or (size > image.model.size and image.features.version < 3 and len(self.chain) > 1):
+            # QEMU refuses to grow an overlay of version 2, which has no clusters of zeros to hide the base's end with.
             resize(image.path, size, format="qcow2", shrink=True)
         else:
             Tool("qemu-img")("resize", "-q", "--shrink", "-f", "qcow2", image.path, size)

@@ -16,11 +16,14 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 MOST_SECONDS, MOST_BYTES = 10, 256 << 20
+MINIMISED_AT_ONCE = 4096
 
 
 class TooSlow(Exception):
@@ -59,14 +62,16 @@ class ByChance:
 class Fuzzer:
     """Tries inputs, counts them and keeps those that are findings."""
 
-    def __init__(self, folder: Path, findings: Path):
+    def __init__(self, folder: Path, findings: Path, only: str | None = None):
         from tests.fuzz import mutate, seeds, targets
 
         self._mutated, self._exercise = mutate.mutated, targets.exercise
         (folder / "seeds").mkdir()
-        self.seeds = seeds.seeds(folder / "seeds")
+        self.seeds = [
+            seed for seed in seeds.seeds(folder / "seeds") if only is None or (seed.name or seed.kind) in only.split(",")
+        ]
         self.path, self.findings = folder / "input", findings
-        self.inputs, self.found = 0, set[str]()
+        self.inputs, self.found, self.tried = 0, set[str](), Counter[str]()
         for seed in self.seeds:  # what is loaded or kept on first use is no input's doing
             self.path.write_bytes(seed.content)
             self._exercise(seed.kind, self.path)
@@ -75,37 +80,70 @@ class Fuzzer:
         """Tries one mutation of one seed with one action."""
         seed = self.seeds[choices.number(len(self.seeds) - 1)]
         action = choices.number(31)
-        self.attempt(seed.kind, self._mutated(seed, choices), action)
+        self.tried[seed.name or seed.kind] += 1
+        self.attempt(seed.kind, self._mutated(seed, choices), action, seed.content)
 
-    def attempt(self, kind: str, content: bytes, action: int | None = None) -> None:
-        """Tries one file; anything but an answer or an error of the project is kept."""
+    def attempt(self, kind: str, content: bytes, action: int | None = None, seed: bytes = b"") -> None:
+        """Tries one file. Anything but an answer or an error of the project is kept, as little changed from `seed` as will do."""
         self.inputs += 1
-        self.path.write_bytes(content)
         before = self._peak()
+        error = self._error(kind, content, action)
+        if error is None and self._peak() - before > MOST_BYTES:
+            error = TooLarge(f"{(self._peak() - before) >> 20} MiB more than anything before")
+        if error is not None and (where := _place_of(error)) not in self.found:
+            self.found.add(where)
+            if seed and not isinstance(error, TooSlow | TooLarge):
+                content = minimised(content, seed, lambda less: self._fails_at(where, kind, less, action))
+            self._keep(kind, content, where, error)
+
+    def _error(self, kind: str, content: bytes, action: int | None) -> Exception | None:
+        self.path.write_bytes(content)
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
         try:
             self._exercise(kind, self.path, action)
-            if self._peak() - before > MOST_BYTES:
-                raise TooLarge(f"{(self._peak() - before) >> 20} MiB more than anything before")
         except Exception as error:  # noqa: BLE001 - this is what is looked for
-            self._keep(kind, content, error)
+            return error
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+        return None
+
+    def _fails_at(self, where: str, kind: str, content: bytes, action: int | None) -> bool:
+        error = self._error(kind, content, action)
+        return error is not None and _place_of(error) == where
 
     def _peak(self) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
-    def _keep(self, kind: str, content: bytes, error: Exception) -> None:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/cowherd/" in frame.filename]
-        last = frames[-1] if frames else None
-        where = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}" if last else type(error).__name__
-        if where in self.found:
-            return
-        self.found.add(where)
+    def _keep(self, kind: str, content: bytes, where: str, error: Exception) -> None:
         self.findings.mkdir(exist_ok=True, parents=True)
         name = self.findings / f"{kind}-{len(self.found)}-{type(error).__name__}"
         name.write_bytes(content)
         print(f"finding: {where}: {error}\n  python -m tests.fuzz --again {name}", flush=True)
+
+
+def _place_of(error: Exception) -> str:
+    """What tells one finding from another: the class of its exception, and the last line of cowherd's on its way."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/cowherd/" in frame.filename]
+    last = frames[-1] if frames else None
+    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}" if last else type(error).__name__
+
+
+def minimised(content: bytes, seed: bytes, still: Callable[[bytes], bool]) -> bytes:
+    """Returns `content` with as many of its differences from `seed` taken back, one after the other, as `still` allows."""
+    if len(content) < len(seed) and still(longer := content + seed[len(content) :]):
+        content = longer
+    least = bytearray(content)
+    shared = min(len(content), len(seed))
+    for start in range(0, shared, MINIMISED_AT_ONCE):
+        end = min(shared, start + MINIMISED_AT_ONCE)
+        if content[start:end] == seed[start:end]:
+            continue
+        for at in range(start, end):
+            if least[at] != seed[at]:
+                before, least[at] = least[at], seed[at]
+                if not still(bytes(least)):
+                    least[at] = before
+    return bytes(least)
 
 
 def _too_slow(number: int, frame: FrameType | None) -> None:
@@ -148,7 +186,8 @@ def _of_qemu(fuzzer: Fuzzer, folder: str, seconds: float) -> None:
 
 
 def _finish(fuzzer: Fuzzer) -> None:
-    print(f"{fuzzer.inputs} inputs, {len(fuzzer.found)} findings", flush=True)
+    tried = ", ".join(f"{number} {name}" for name, number in sorted(fuzzer.tried.items()))
+    print(f"{fuzzer.inputs} inputs, {len(fuzzer.found)} findings: {tried}", flush=True)
     os._exit(4 if fuzzer.found else 0)  # libFuzzer takes any other end for a crash
 
 
@@ -156,6 +195,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--inputs", type=int, default=1 << 60, help="end after this many")
+    parser.add_argument("--seeds", help="only these kinds of files, such as XFS,btrfs,LVM")
     parser.add_argument("--by-chance", action="store_true", help="without coverage, which is several times faster")
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     parser.add_argument("--image-fuzzer", metavar="DIR", help="tests/image-fuzzer of QEMU's sources")
@@ -182,16 +222,16 @@ def _instrumented(by_chance: bool) -> bool:
 def main() -> None:
     """Fuzzes until the time or the number of inputs is reached; exits with 4 if there are findings."""
     arguments = _arguments()
-    guided = _instrumented(arguments.by_chance or arguments.again is not None)
+    if arguments.again is not None:
+        from tests.fuzz.targets import exercise
+
+        exercise(arguments.again.name.split("-")[0], arguments.again)
+        return
+    guided = _instrumented(arguments.by_chance)
     signal.signal(signal.SIGPROF, _too_slow)
     where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=where, prefix="cowherd-fuzz-") as folder:
-        fuzzer = Fuzzer(Path(folder), arguments.findings)
-        if arguments.again is not None:
-            from tests.fuzz.targets import exercise
-
-            exercise(arguments.again.name.split("-")[0], arguments.again)
-            return
+        fuzzer = Fuzzer(Path(folder), arguments.findings, arguments.seeds)
         seconds = arguments.minutes * 60
         if arguments.image_fuzzer:
             _of_qemu(fuzzer, arguments.image_fuzzer, seconds / 10)

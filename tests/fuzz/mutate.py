@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Protocol
+from typing import Literal, Protocol
 
 from blake3 import blake3
 
-from tests.fuzz.seeds import Seed
+from tests.fuzz.disks import put_right
+from tests.fuzz.seed import Seed
 
 EDGES = (0, 1, 2, 7, 8, 9, 63, 64, 255, 511, 512, 4096, *(1 << bits for bits in (16, 21, 31, 32, 40, 55, 56, 62, 63)))
 _MOST_CHANGES = 6
@@ -29,27 +30,30 @@ def mutated(seed: Seed, choices: Choices) -> bytes:
     content = bytearray(seed.content)
     for _ in range(1 + choices.number(_MOST_CHANGES - 1)):
         _change(content, seed, choices)
-    if choices.number(3):
+    if choices.number(7 if seed.sums or seed.mend else 3):
         _put_right(seed.kind, content)
+        put_right(seed, content)
     return bytes(content)
 
 
 def _change(content: bytearray, seed: Seed, choices: Choices) -> None:
     kind = choices.number(9)
     if kind == 0:
-        del content[choices.number(len(content)) :]
+        del content[seed.fixed + choices.number(len(content) - seed.fixed) :]
     elif kind == 1:  # any bytes
-        for position in range(start := choices.number(max(0, len(content) - 1)), min(len(content), start + 4)):
+        start = seed.fixed + choices.number(max(0, len(content) - seed.fixed - 1))
+        for position in range(start, min(len(content), start + 4)):
             content[position] = choices.number(255)
     elif kind == 2:  # a piece of the file put somewhere else
         size = (8, 64, 512, 4096)[choices.number(3)]
-        source = _aligned(choices, len(content), size)
-        _put(content, _aligned(choices, len(content), size), bytes(content[source : source + size]))
+        source, target = (seed.fixed + _aligned(choices, len(content) - seed.fixed, size) for _ in range(2))
+        _put(content, target, bytes(content[source : source + size]))
     else:
         offset, width = seed.places[choices.number(len(seed.places) - 1)]
         offset += width * choices.number(15) if width == 8 and kind > 6 else 0
-        old = int.from_bytes(content[offset : offset + width], "big")
-        _put(content, offset, (_value(old, len(content), choices) % (1 << 8 * width)).to_bytes(width, "big"))
+        order: Literal["big", "little"] = "big" if seed.order == "big" else "little"
+        old = int.from_bytes(content[offset : offset + width], order)
+        _put(content, offset, (_value(old, len(content), choices) % (1 << 8 * width)).to_bytes(width, order))
 
 
 def _value(old: int, length: int, choices: Choices) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
-import subprocess
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +10,8 @@ import cowherd
 from cowherd.formats.qcow2 import layout
 from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness
 from cowherd.image.open import open_disk
+from tests.fuzz.disks import disks
+from tests.fuzz.seed import Seed
 from tests.hostile import corpus
 from tests.images import KIB, Features, create_with_cowherd, run_in_cowherd, workload
 
@@ -26,24 +25,12 @@ SMALL = (
 )
 
 
-@dataclass(frozen=True)
-class Seed:
-    """A file of one kind: "qcow2", "raw", "seal", "journal" or "disk" (what a guest's file systems are looked for in).
-
-    `places` are the offsets of its tables and fields, each with the bytes of an entry.
-    """
-
-    kind: str
-    content: bytes
-    places: tuple[tuple[int, int], ...]
-
-
 def seeds(folder: Path) -> list[Seed]:
     """All seeds; `folder` is used to make them."""
     made = [_qcow2(folder / f"{number}.qcow2", features) for number, features in enumerate(SMALL)]
     made += [_with_tables(change) for change in _CHANGES]
     made += [_raw(), _seal(folder), _journal(folder)]
-    return made + _disks(folder)
+    return made + disks(folder)
 
 
 def _qcow2(path: Path, features: Features) -> Seed:
@@ -107,31 +94,3 @@ def _journal(folder: Path) -> Seed:
     journal.close()
     content = (folder / "base.merge").read_bytes()
     return Seed("journal", content, tuple((offset, 4) for offset in range(0, 24, 4)) + tuple((o, 1) for o in range(24, 700, 3)))
-
-
-def _disks(folder: Path) -> list[Seed]:
-    """File systems, of the programs that are there."""
-    made = []
-    for name, size, *command in (
-        ("ext4", 2 << 20, "mke2fs", "-q", "-F", "-t", "ext4"),
-        ("ext2", 1 << 20, "mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024"),
-    ):
-        path = folder / name
-        path.write_bytes(bytes(size))
-        if shutil.which(command[0]) and not subprocess.run([*command, path], capture_output=True, check=False).returncode:
-            content = path.read_bytes()
-            blocks = range(0, min(len(content), 64 * KIB), 256)
-            offsets = (*range(0, 64, 2), *range(1024, 1280, 4), *blocks)
-            made.append(Seed("disk", content, tuple((offset, 4) for offset in offsets)))
-    return [*made, _partitioned()]
-
-
-def _partitioned() -> Seed:
-    content = bytearray(256 * KIB)
-    for number in range(4):
-        entry = bytes((0, 0, 0, 0, 0x83 if number < 3 else 5, 0, 0, 0))
-        content[446 + 16 * number : 462 + 16 * number] = entry + (64 * (number + 1)).to_bytes(4, "little") + b"\x40\0\0\0"
-    content[510:512] = b"\x55\xaa"
-    content[512:520] = b"EFI PART"
-    offsets = (*range(446, 640, 4), *range(1024, 1280, 8))
-    return Seed("disk", bytes(content), tuple((offset, 4) for offset in offsets))

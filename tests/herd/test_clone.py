@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.errors import CowherdError, HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats.qcow2 import create
 from cowherd.formats.qcow2.create import write_empty
 from cowherd.herd.binding import Binding, read_binding
@@ -185,6 +188,27 @@ def test_no_overlay_is_made_of_a_base_that_is_being_changed(base):
     with HostFile.open(base, lock=WRITE), pytest.raises(ImageInUse):
         clone(base, base.with_name("o.qcow2"))
     assert not base.with_name("o.qcow2").exists()
+
+
+def test_a_base_that_can_not_be_looked_at_for_a_moment_is_not_taken_for_raw(base, monkeypatch):
+    seal(base)
+    overlay, seen, number = base.with_name("o.qcow2"), [None], 0
+
+    def failing(path, *arguments, real=os.stat, **options):
+        if not isinstance(path, int) and os.fspath(path) == os.fspath(base):
+            seen.append(path)
+            if len(seen) == number:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
+        return real(path, *arguments, **options)
+
+    while len(seen) >= number:
+        seen.clear()
+        number += 1
+        with monkeypatch.context() as patched, contextlib.suppress(CowherdError, OSError):
+            patched.setattr(os, "stat", failing)
+            assert clone(base, overlay).backing.format == "qcow2"
+        overlay.unlink(missing_ok=True)
+    assert number > 3
 
 
 def test_no_overlay_is_made_of_a_file_that_has_lost_its_name(base, monkeypatch):

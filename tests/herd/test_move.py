@@ -8,6 +8,7 @@ import pytest
 
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.clone import clone
+from cowherd.herd.faults import HerdNotReadable
 from cowherd.herd.lineage import survey
 from cowherd.herd.move import move
 from cowherd.herd.seal import seal
@@ -17,6 +18,7 @@ from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
 from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
+from tests.herd.refusing import refuse
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -38,6 +40,18 @@ def herd(tmp_path):
     write(tmp_path / "vms" / "top", "write -P 3 64k 64k")
     write(tmp_path / "vms" / "b", "write -P 4 64k 64k")
     return tmp_path
+
+
+def test_nothing_moves_while_an_overlay_may_be_there_that_can_not_be_rewritten(herd, monkeypatch):
+    with monkeypatch.context() as patched:
+        refuse(patched, herd / "vms" / "b")
+        with pytest.raises(HerdNotReadable) as refused:
+            move(herd / "bases" / "base", herd / "bases" / "new", herd=[herd])
+    assert (refused.value.unreadable, refused.value.exit_code) == ((herd / "vms" / "b",), 3)
+    assert not (herd / "bases" / "new").exists()
+    refuse(monkeypatch, herd / "vms" / "b")
+    move(herd / "bases" / "base", herd / "bases" / "new", ignore_unreadable=True, herd=[herd])
+    assert backing(herd / "bases" / "mid") == "new"
 
 
 def contents(herd) -> dict[str, bytes]:

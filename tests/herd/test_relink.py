@@ -6,10 +6,12 @@ import shutil
 import pytest
 
 from cowherd.herd.clone import clone
+from cowherd.herd.naming import write_reference
 from cowherd.herd.relink import BaseNotFound, relink
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.verify import verify
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
+from tests.herd.refusing import refuse
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -137,6 +139,31 @@ def test_a_sealed_overlay_keeps_its_seal(herd):
     os.rename(herd / "base", herd / "elsewhere" / "base")
     relink([herd / "a", herd / "b"])
     assert {row.status.value for row in verify([herd / "a"])} == {"ok"}
+
+
+@pytest.mark.parametrize("name", ["a", "inner", "."])
+def test_what_can_not_be_read_may_need_repair_and_is_named(herd, monkeypatch, name):
+    (herd / "inner").mkdir()
+    (herd / "base").rename(herd / "renamed")
+    refuse(monkeypatch, herd / name)
+    done = {one.overlay: one for one in relink([herd])}
+    assert "can't be read" in str(done[herd / name].problem)
+    assert done[herd / name].problem.exit_code == 1
+    assert (herd / "b" in done) == (name != ".")
+    assert all(one.problem is None for path, one in done.items() if path != herd / name)
+
+
+def test_an_overlay_that_is_gone_when_its_seal_is_to_be_renewed_is_told(herd, monkeypatch):
+    seal(herd / "a")
+    (herd / "base").rename(herd / "renamed")
+
+    def gone(*arguments, real=write_reference):
+        real(*arguments)
+        (herd / "a").rename(herd.parent / "gone")
+
+    monkeypatch.setattr("cowherd.herd.relink.write_reference", gone)
+    (one,) = relink([herd / "a"], herd=[herd])
+    assert "it was there a moment ago" in str(one.problem)
 
 
 def test_sound_links_are_left_alone(herd):

@@ -7,6 +7,7 @@ import pytest
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.formats.qcow2 import create
 from cowherd.herd.clone import clone
+from cowherd.herd.faults import HerdNotReadable
 from cowherd.herd.lineage import survey, survey_around
 from cowherd.herd.seal import seal
 from cowherd.herd.trash import empty_trash, purge, restore, trash, trashed
@@ -18,6 +19,7 @@ from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
 from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
+from tests.herd.refusing import refuse
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -142,6 +144,19 @@ def test_an_image_in_use_is_refused(herd):
     with HostFile.open(herd / "alone", lock=READ), pytest.raises(ImageInUse):
         trash([herd / "alone"])
     assert (herd / "alone").exists()
+
+
+@pytest.mark.parametrize("delete", [trash, purge])
+@pytest.mark.parametrize("name", ["o", "inner"])
+def test_nothing_goes_while_an_overlay_may_be_there_that_can_not_be_read(herd, monkeypatch, delete, name):
+    (herd / "inner").mkdir()
+    refuse(monkeypatch, herd / name)
+    with pytest.raises(HerdNotReadable) as refused:
+        delete([herd / "alone"], herd=[herd])
+    assert (refused.value.unreadable, refused.value.exit_code) == ((herd / name,), 3)
+    assert (herd / "alone").exists()
+    delete([herd / "alone"], ignore_unreadable=True, herd=[herd])
+    assert not (herd / "alone").exists()
 
 
 @pytest.mark.parametrize("delete", [trash, purge])

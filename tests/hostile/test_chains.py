@@ -15,6 +15,7 @@ from cowherd.image.open import MAX_CHAIN, open_disk
 from cowherd.ops.create import create
 from cowherd.ops.info import BackingLoop, chain_info
 from cowherd.storage import hostfile
+from tests.reliability.calls import interposed
 
 JOBS: dict[str, Callable[[Path], object]] = {
     "open": lambda path: open_disk(path, format="qcow2").close(),
@@ -104,6 +105,67 @@ def test_a_link_that_is_swapped_after_the_opening_changes_nothing(which: str, tm
         _swap(link, "evil")
         assert disk.read(0, 8) == b"goodgood"
         assert len(list(disk.extents())) == 1
+
+
+SIDES = {"good": (b"g", 65536, 1 << 20), "evil": (b"e", 4096, 3 << 20)}
+"""Two images for each name: what they hold, the size of their clusters, their virtual size."""
+
+
+def _two_faced(folder: Path) -> Path:
+    """Makes a chain of three whose names are links, each to a file of either side; returns the top's name."""
+    for name, under in (("base", None), ("middle", "base"), ("top", "middle")):
+        for side, (byte, cluster, size) in SIDES.items():
+            options = {"cluster_size": str(cluster)}
+            path = folder / f"{name}.{side}"
+            create(path, size, options=options, backing=under, backing_format="qcow2" if under else None, unsafe=True)
+            with open_disk(path, format="qcow2", writable=True, backing=False) as disk:
+                disk.write(65536 * ("base", "middle", "top").index(name), byte * 65536)
+        (folder / name).symlink_to(f"{name}.good")
+    return folder / "top"
+
+
+def _read(top: Path) -> set[tuple[int, int]]:
+    """Reads what each image of the chain holds; returns nothing, as the whole shows only the size of one."""
+    with open_disk(top, format="qcow2") as disk:
+        for index in range(3):
+            part = disk.read(65536 * index, 65536)
+            assert part in (b"g" * 65536, b"e" * 65536)
+        assert disk.size in {size for _, _, size in SIDES.values()}
+    return set()
+
+
+def _told(top: Path) -> set[tuple[int, int]]:
+    infos = chain_info(top, format="qcow2")
+    assert len(infos) == 3
+    return {(info.cluster_size or 0, info.virtual_size) for info in infos}
+
+
+@pytest.mark.parametrize("target", ["evil", "fifo"])
+@pytest.mark.parametrize("look", [_read, _told])
+def test_links_that_are_swapped_at_any_step_mix_no_two_files(look: Callable[[Path], set], target: str, tmp_path: Path):
+    top = _two_faced(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    calls = steps = refused = 0
+
+    def swapping(_: str, call: Callable[..., object], arguments: tuple[object, ...], options: dict[str, object]) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == steps:
+            for name in ("base", "middle", "top"):
+                _swap(tmp_path / name, "fifo" if target == "fifo" else f"{name}.evil")
+        return call(*arguments, **options)
+
+    while calls >= steps:
+        steps, calls = steps + 1, 0
+        for name in ("base", "middle", "top"):
+            _swap(tmp_path / name, f"{name}.good")
+        try:
+            with interposed(swapping):
+                assert look(top) <= {(cluster, size) for _, cluster, size in SIDES.values()}
+        except CowherdError:
+            refused += 1
+    assert steps > 10
+    assert (refused > 0) == (target == "fifo")
 
 
 def test_an_inspection_is_of_the_file_that_the_name_led_to_then(tmp_path: Path):

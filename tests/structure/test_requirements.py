@@ -27,8 +27,8 @@ def pins(file: Path) -> dict[str, str]:
     return {canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==") for requirement in requirements}
 
 
-def test_there_are_pins_for_running_developing_building_and_the_browser():
-    assert [file.stem for file in FILES] == ["browser", "build", "dev", "run"]
+def test_there_are_pins_for_running_developing_building_the_browser_and_fuzzing():
+    assert [file.stem for file in FILES] == ["browser", "build", "dev", "fuzz", "run"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -49,6 +49,7 @@ def test_no_pin_says_where_to_download_from(file):
         ("dev", PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]),
         ("build", PROJECT["build-system"]["requires"]),
         ("browser", PROJECT["project"]["optional-dependencies"]["browser"]),
+        ("fuzz", PROJECT["project"]["optional-dependencies"]["fuzz"]),
     ],
 )
 def test_the_pins_satisfy_what_the_project_asks_for(stem, wanted):

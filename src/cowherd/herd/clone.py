@@ -26,6 +26,7 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import newcomer
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
+from cowherd.storage.presence import is_there
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def clone(
     `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base.
     """
     target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
-    if os.path.lexists(target):
+    if is_there(target):
         raise HostFileError(overlay, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
     if is_sealed(target):
         raise InvalidRequest(

@@ -85,7 +85,7 @@ class HerdNotReadable(CowherdError):
     def __str__(self) -> str:
         return (
             f"refusing to {self.action} {shown(self.base)}: {len(self.unreadable)} file(s) or directories of the herd can't be "
-            f"read, {preview(self.unreadable)}, and an overlay among them would see the change. Run it as a user who may read "
+            f"read, {preview(self.unreadable)}, and an overlay among them would be harmed. Run it as a user who may read "
             f"them, or leave them out of account with --ignore-unreadable"
         )
 

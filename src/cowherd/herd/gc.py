@@ -18,6 +18,7 @@ from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, seal_path
 from cowherd.herd.trashbox import entries, remains, trash_directories
 from cowherd.herd.walk import TRASH
 from cowherd.live.holders import writers
+from cowherd.storage.presence import is_there
 
 PathName = str | os.PathLike[str]
 
@@ -83,7 +84,7 @@ def _leftovers(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
     for path in _temporary_files(places):
         yield _leftover(path, "a file that was never finished", ("rm", "-f", os.fspath(path)))
     for path in _files(places):
-        if path.name.endswith(SHADOW_SUFFIX) and not os.path.lexists(_sealed_by(path)):
+        if path.name.endswith(SHADOW_SUFFIX) and not is_there(_sealed_by(path)):
             yield _leftover(path, "the shadow of a seal that is gone", ("rm", "-f", os.fspath(path)))
     for trash in trash_directories(places):
         for path in remains(trash):

@@ -7,6 +7,7 @@ spelling of its path is one base.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.image.backing import resolve
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import is_there
 from cowherd.text import path_order
 
 
@@ -376,7 +378,7 @@ def _by_path(images: Iterable[Image]) -> list[Image]:
 
 def require_readable(lineage: Lineage, base: Image, action: str) -> None:
     """Raises `HerdNotReadable` if there may be dependents that nobody knows of, which something is about to leave out."""
-    left_out = [path for path in lineage.unreadable if os.path.lexists(path)]
+    left_out = [path for path in lineage.unreadable if is_there(path)]
     if left_out:
         raise HerdNotReadable(base.path, action, left_out)
 
@@ -385,6 +387,14 @@ def survey_again(lineage: Lineage) -> Lineage:
     """Returns the lineage of the same herd as it is now."""
     homes = [directory for directory, levels in lineage.directories.items() if levels is not None]
     return survey([directory for directory, levels in lineage.directories.items() if levels is None], homes)
+
+
+def known_again(lineage: Lineage, image: Image) -> Image:
+    """Returns an image as a later survey sees it. Raises `HostFileError` if that could not look at it, or it is gone."""
+    now = lineage.images.get(image.key)
+    if now is None:
+        raise HostFileError(image.path, "look at", FileNotFoundError(errno.ENOENT, "it was there a moment ago"))
+    return now
 
 
 def _probed(path: Path) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.keeping import Kept, holding_seals
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.scan import Image
@@ -35,6 +35,7 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name, take_name
@@ -65,17 +66,21 @@ def move(
     target: PathName,
     *,
     dry_run: bool = False,
+    ignore_unreadable: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Move:
     """Moves the image file `source` to `target`, a new name or a directory, with its seal, and rewrites the overlays of it.
 
-    Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base. `dry_run` only plans.
-    Raises `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay of it is in use,
+    Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base, as do, with
+    `ignore_unreadable`, those that can't be read. `dry_run` only plans.
+    Raises `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay is in use,
     `NotEnoughSpace`; nothing has been changed then.
     """
     plan, lineage = _plan(source, target, herd)
     if not dry_run:
+        if not ignore_unreadable:
+            require_readable(lineage, plan.image, "move")
         _require_free(plan)
         check_space([(plan.target.parent, plan.copied_bytes)])
         with naming_holders():
@@ -92,7 +97,7 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
     lineage = survey_around(real, wanted, herd=herd)
     image = lineage.find(real)
     require_none(lineage, [image, *lineage.children(image)], "move")
-    if not os.path.lexists(wanted) and is_sealed(wanted):
+    if not is_there(wanted) and is_sealed(wanted):
         raise InvalidRequest(
             f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"
         )
@@ -166,7 +171,7 @@ def _name_own_base_properly(lineage: Lineage, plan: Move) -> None:
 def _copy_seal(plan: Move) -> None:
     """Puts the seal beside the new name as it is; its shadow too, where that costs nothing."""
     old, new = seal_path(plan.source), seal_path(plan.target)
-    if os.path.lexists(old):
+    if is_there(old):
         with HostFile.open(old, lock=None) as file:
             atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444)
     shadow = _shadow(plan.source)

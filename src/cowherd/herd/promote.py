@@ -30,6 +30,7 @@ from cowherd.herd.status import Status
 from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name
@@ -80,7 +81,7 @@ def promote(
     require_none(lineage, lineage.chain(image), "make a base of")
     _require_sound_chain(lineage, image)
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
-    if os.path.lexists(target) and not resumed:
+    if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
     if is_sealed(target) and not resumed:
         raise InvalidRequest(

@@ -18,7 +18,7 @@ from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
-from cowherd.herd.lineage import Lineage, Link, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, Link, known_again, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
 from cowherd.herd.scan import Image, Key
@@ -26,6 +26,7 @@ from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
+from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 
@@ -77,7 +78,8 @@ def relink(
     """Repairs the backing names of overlays, those in a directory if that is named: lost bases are found by their content, and
     names that lead to the base only from one place are written as `clone` would.
 
-    Returns the overlays for which something was to be done. What goes wrong with one is told in its `problem`.
+    Returns the overlays for which something was to be done. What goes wrong with one, or with a file that can't be read and
+    may be one, is told in its `problem`.
     """
     directories = [path for path in images if os.path.isdir(path)]
     named = [path for path in images if not os.path.isdir(path)]
@@ -87,23 +89,23 @@ def relink(
     meant |= {key for key, image in lineage.images.items() if any(image.path.is_relative_to(root) for root in roots)}
     search, done = _Search(progress), []
     for image in [image for _, image in lineage.walk() if image.key in meant]:
-        now = lineage.images.get(image.key)
-        one = _repair(lineage, now, search, dry_run=dry_run) if now else Relinked(image.path, problem=_lost(image.path))
+        one = _repair(lineage, image, search, dry_run=dry_run)
         done += [one] if one else []
         if one and one.base and not dry_run:
             lineage = survey_again(lineage)
-    return done
+    return done + [Relinked(path, problem=_unreadable(path)) for path in lineage.unreadable if is_there(path)]
 
 
-def _lost(path: Path) -> CowherdError:
-    """What is wrong with an image that was there and can't be looked at any more."""
-    return HostFileError(path, "look at", FileNotFoundError(errno.ENOENT, "it was there a moment ago"))
+def _unreadable(path: Path) -> CowherdError:
+    """What is wrong with a file that may be an overlay, or a directory that may hold some."""
+    return HostFileError(path, "look into", OSError(errno.EIO, "it can't be read, and an overlay in need of repair may be there"))
 
 
 def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool) -> Relinked | None:
     if overlay.backing is None:
         return None
     try:
+        overlay = known_again(lineage, overlay)
         require_none(lineage, [overlay], "rewrite the base of")
         base = _base_by_name(lineage, overlay)
         by_content = base is None
@@ -146,7 +148,7 @@ def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> Non
     write_reference(overlay, reference)
     if held and overlay.seal:
         after = survey_again(lineage)
-        record_files(after, after.images[overlay.key], *read_digests(overlay.expected_seal))
+        record_files(after, known_again(after, overlay), *read_digests(overlay.expected_seal))
 
 
 def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> None:
@@ -154,7 +156,7 @@ def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> N
     image = lineage.find(base.path)
     left = seal_path(link.path) if link.path else None
     held = search.held.get(image.key)
-    if image.seal is None and left is not None and os.path.lexists(left) and not os.path.lexists(link.path or left):
+    if image.seal is None and left is not None and is_there(left) and not is_there(link.path or left):
         record, digests = read_digests(left)
         record_files(lineage, image, replace(record, shadow=None), digests)
         take_name(left)
@@ -202,7 +204,7 @@ class _Search:
 def _seal_left(link: Link) -> SealRecord | None:
     """Returns the record of the seal that lies where a lost base lay."""
     with contextlib.suppress(CowherdError):  # none is there, or it is damaged
-        return read_record(seal_path(link.path)) if link.path and not os.path.lexists(link.path) else None
+        return read_record(seal_path(link.path)) if link.path and not is_there(link.path) else None
     return None
 
 

@@ -28,6 +28,7 @@ from cowherd.herd.sealfile import is_sealed
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 from cowherd.storage.identity import FileIdentity
+from cowherd.storage.presence import is_there
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
@@ -55,7 +56,7 @@ def repair(
     from cowherd.herd import preserve as preserving
     from cowherd.herd import rebuild as rebuilding
 
-    if not os.path.lexists(base) and is_sealed(base) and not preserve:
+    if not is_there(base) and is_sealed(base) and not preserve:
         return rebuilding.rebuild(base, donors=donors, dry_run=dry_run, herd=herd, progress=progress)
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base)

@@ -25,6 +25,7 @@ from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_path
 from cowherd.herd.walk import Listing, walk
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import is_there
 from cowherd.text import path_order
 
 Key = tuple[int, int]
@@ -154,10 +155,11 @@ def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os
         seals = _Scan(found, catalog).run()
         found.catalog = catalog.path
     for sealed, recorded in seals.items():
-        if os.path.lexists(sealed):
+        if is_there(sealed):
             found.sealed.add(sealed)
-            if found.add(Path(sealed), recorded) is None:
-                found.add(Path(sealed), "raw")
+            path = Path(sealed)
+            if found.add(path, recorded) is None and found.unreadable[-1:] != [path]:
+                found.add(path, "raw")  # it could be looked at, and is no qcow2 image
         else:
             found.orphans.append(Path(sealed))
     return found

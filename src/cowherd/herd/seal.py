@@ -27,6 +27,7 @@ from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
 from cowherd.storage.identity import FileIdentity, make_lasting
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.transfer import take_name
 
@@ -150,7 +151,7 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
     Returns where the seal was. Raises `UnsealRefused` while overlays in the herd depend on it, unless `force`; `NotSealed`.
     An image that is gone can be unsealed too.
     """
-    if not os.path.lexists(image):
+    if not is_there(image):
         return _drop_orphan(Path(image))
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image)
@@ -364,7 +365,7 @@ def _mode(path: Path) -> int:
 
 def _drop_orphan(image: Path) -> Path:
     path = seal_path(image)
-    if not os.path.lexists(path):
+    if not is_there(path):
         raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
     take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
     take_name(path)

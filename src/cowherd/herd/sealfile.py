@@ -32,6 +32,7 @@ from cowherd.errors import ImageFormatError
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def seal_path(image: str | os.PathLike[str]) -> Path:
 
 def is_sealed(image: str | os.PathLike[str]) -> bool:
     """Returns whether a seal lies beside `image`."""
-    return os.path.lexists(seal_path(image))
+    return is_there(seal_path(image))
 
 
 def write_seal(path: Path, record: SealRecord, digests: BlockDigests) -> None:

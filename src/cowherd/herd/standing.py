@@ -12,7 +12,7 @@ from cowherd.formats.layer import BackingReference
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals
-from cowherd.herd.lineage import Lineage, survey_again
+from cowherd.herd.lineage import Lineage, known_again, survey_again
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
@@ -97,8 +97,9 @@ def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) ->
             overlay.path, name, format=overlay.format, backing_format=recorded, differs=stand.differs, progress=progress
         )
         after = survey_again(lineage)
-        base = after.parent(after.images[overlay.key])
-        _bind(after, after.images[overlay.key], base)
+        now = known_again(after, overlay)
+        base = after.parent(now)
+        _bind(after, now, base)
     return Settled(overlay.path, base.path if base else None, done.bytes_compared, done.bytes_written, done=True)
 
 

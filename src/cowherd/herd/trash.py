@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.condition import condition
-from cowherd.herd.lineage import Lineage, survey, survey_around
+from cowherd.herd.lineage import Lineage, require_readable, survey, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import record_files, settled
@@ -29,6 +29,7 @@ from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
@@ -47,22 +48,27 @@ class Restored:
     base_problem: str | None
 
 
-def trash(images: Sequence[PathName], *, force: bool = False, herd: Sequence[PathName] = ()) -> list[Entry]:
+def trash(
+    images: Sequence[PathName], *, force: bool = False, ignore_unreadable: bool = False, herd: Sequence[PathName] = ()
+) -> list[Entry]:
     """Moves images, overlays before their bases, into the trash beside each; their seals and shadows go along.
 
-    Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, and `ImageInUse` if a
-    process has one open; nothing has been done then.
+    Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, `HerdNotReadable` if
+    one may that can't be read, unless `force` or `ignore_unreadable`, and `ImageInUse` if a process has one open; nothing has
+    been done then.
     """
-    with _doomed(images, force=force, herd=herd) as (lineage, doomed):
+    with _doomed(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         return [_trash_one(lineage, image) for image in doomed]
 
 
-def purge(images: Sequence[PathName], *, force: bool = False, herd: Sequence[PathName] = ()) -> list[tuple[Path, int]]:
+def purge(
+    images: Sequence[PathName], *, force: bool = False, ignore_unreadable: bool = False, herd: Sequence[PathName] = ()
+) -> list[tuple[Path, int]]:
     """Deletes images for good, with their seals and shadows, and returns each with the bytes that its file occupied.
 
     Raises as `trash`, and `BaseSealed` also for a sealed image that nothing stands on, unless `force`.
     """
-    with _doomed(images, force=force, herd=herd) as (_, doomed):
+    with _doomed(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (_, doomed):
         for image in doomed if not force else ():
             if image.seal:
                 raise BaseSealed(image.path, "delete for good")
@@ -75,7 +81,9 @@ def purge(images: Sequence[PathName], *, force: bool = False, herd: Sequence[Pat
 
 
 @contextlib.contextmanager
-def _doomed(images: Sequence[PathName], *, force: bool, herd: Sequence[PathName]) -> Iterator[tuple[Lineage, list[Image]]]:
+def _doomed(
+    images: Sequence[PathName], *, force: bool, readable: bool, herd: Sequence[PathName]
+) -> Iterator[tuple[Lineage, list[Image]]]:
     """Gives the images that `images` name, in the order in which they may go, once it is certain that they may.
 
     They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
@@ -85,6 +93,8 @@ def _doomed(images: Sequence[PathName], *, force: bool, herd: Sequence[PathName]
         lineage = survey_around(*images, herd=herd)
         doomed = in_order(lineage, images)
         refuse_needed(lineage, doomed, force=force)
+        if readable and doomed:
+            require_readable(lineage, doomed[0], "delete")
         if in_use:
             raise in_use
         _refuse_writers(doomed)
@@ -174,7 +184,7 @@ def _mutable(*places: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        there = next((place for place in reversed(places) if os.path.lexists(place)), None)
+        there = next((place for place in reversed(places) if is_there(place)), None)
         if there and level is Protection.IMMUTABLE:
             protection.protect(there, level)
 
@@ -208,7 +218,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     entry = found[-1]
     untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
     with _mutable(entry.image, entry.path):
-        if os.path.lexists(entry.path) and not os.path.samestat(os.lstat(entry.path), os.lstat(entry.image)):
+        if is_there(entry.path) and not os.path.samestat(os.lstat(entry.path), os.lstat(entry.image)):
             raise HostFileError(entry.path, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
         _restore_seal(entry)
         give_name(entry.image, entry.path)
@@ -220,7 +230,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
 def _restore_seal(entry: Entry) -> None:
     for suffix in (SUFFIX, SHADOW_SUFFIX):
         left, place = entry.image.with_name(entry.image.name + suffix), entry.path.with_name(entry.path.name + suffix)
-        if os.path.lexists(left) and not os.path.lexists(place):
+        if is_there(left) and not is_there(place):
             give_name(left, place)
 
 
@@ -228,7 +238,7 @@ def _settle(entry: Entry, *, untouched: bool, herd: Sequence[PathName]) -> Resto
     """Makes the seal of a file that nobody touched in the trash know it where it is now."""
     lineage = survey_around(entry.path, herd=herd)
     image = lineage.find(entry.path)
-    sealed = entry.sealed and untouched and os.path.lexists(seal_path(entry.path))
+    sealed = entry.sealed and untouched and is_there(seal_path(entry.path))
     if sealed:
         record_files(lineage, image, *read_digests(seal_path(entry.path)))
     broken = lineage.broken(image)

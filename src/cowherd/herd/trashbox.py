@@ -19,6 +19,7 @@ from cowherd.herd.walk import TRASH
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
+from cowherd.storage.presence import is_there
 
 _VERSION = 1
 _LONGEST_RECORD = 1 << 20
@@ -132,11 +133,11 @@ def entries(trash: Path) -> tuple[list[Entry], list[Path]]:
             except ImageFormatError:
                 other.append(path)
                 continue
-            if os.path.lexists(entry.image):
+            if is_there(entry.image):
                 found.append(entry)
             else:
                 other.append(path)
-        elif not os.path.lexists(trash / f"{name}.json"):
+        elif not is_there(trash / f"{name}.json"):
             other.append(path)
     return sorted(found, key=lambda entry: (entry.deleted, entry.id)), other
 

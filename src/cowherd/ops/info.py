@@ -83,19 +83,23 @@ def image_info(path: str | os.PathLike[str], *, format: str | None = None, force
     `format` None guesses it from the file's first bytes; `force_share` looks at an image that another process may be writing.
     Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, or `UnsupportedFeature` for a format that is not there.
     """
-    from cowherd.formats.probe import probe
-
     filename = os.fspath(path)
     with HostFile.open(filename, lock=None) as file:
-        found = format or probe(file)
-        if found != "raw" and not force_share:  # QEMU looks at a raw image without minding its writers
-            file.lock(INSPECT)
-        host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
-        if found == "raw":
-            return ImageInfo(filename, "raw", host.length, host)
-        if found != "qcow2":
-            raise UnsupportedFeature(filename, f"image format '{found}'")
-        return _qcow2_info(filename, file, host)
+        return _info_of(file, filename, format, force_share=force_share)
+
+
+def _info_of(file: HostFile, filename: str, format: str | None, *, force_share: bool) -> ImageInfo:
+    from cowherd.formats.probe import probe
+
+    found = format or probe(file)
+    if found != "raw" and not force_share:  # QEMU looks at a raw image without minding its writers
+        file.lock(INSPECT)
+    host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
+    if found == "raw":
+        return ImageInfo(filename, "raw", host.length, host)
+    if found != "qcow2":
+        raise UnsupportedFeature(filename, f"image format '{found}'")
+    return _qcow2_info(filename, file, host)
 
 
 def chain_info(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> list[ImageInfo]:
@@ -111,11 +115,11 @@ def iter_chain(path: str | os.PathLike[str], *, format: str | None = None, force
     seen: set[tuple[int, int]] = set()
     name: str | None = os.fspath(path)
     while name is not None:
-        info = image_info(name, format=format, force_share=force_share)
-        status = os.stat(name)
-        if (status.st_dev, status.st_ino) in seen:
+        with HostFile.open(name, lock=None) as file:  # what is told and what a loop is known by are of one file
+            info, identity = _info_of(file, name, format, force_share=force_share), (file.device, file.inode)
+        if identity in seen:
             raise BackingLoop(name)
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         yield info
         name, format = _next(info)
 

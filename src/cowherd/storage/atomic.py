@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.storage.hostfile import Buffer, HostFile
+from cowherd.storage.presence import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,7 +88,7 @@ def name_newcomer(file: HostFile, path: Path) -> None:
             os.link(file.path, path)
             os.unlink(file.path)
         except OSError as error:
-            if error.errno not in NO_HARD_LINKS or os.path.lexists(path):
+            if error.errno not in NO_HARD_LINKS or is_there(path):
                 raise
             os.rename(file.path, path)
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.storage.atomic import replacement, sync_directory
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import is_there
 from cowherd.text import printable
 
 Progress = Callable[[int, int], None]
@@ -36,7 +37,7 @@ def give_name(source: Path, target: Path, progress: Progress | None = None) -> b
     call. A copy keeps mode and holes, and is read back before it gets its name.
     Raises `HostFileError`, where another file has the name too; `ImageInUse` if the file that must be copied is in use.
     """
-    if os.path.lexists(target):
+    if is_there(target):
         return _is_there(source, target, progress)
     try:
         os.link(source, target, follow_symlinks=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -145,6 +146,18 @@ def test_a_full_disk_under_the_output_is_an_error(raw):
         said = process.stderr.read()
     assert process.returncode == 1
     assert said == "cowherd-img: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", ["/some/file", 7])
+def test_an_error_of_the_host_that_nobody_expected_is_told_with_the_name_of_its_file(raw, monkeypatch, name):
+    def failing(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    monkeypatch.setattr("cowherd.cli.img.info.run", failing)
+    outcome = cowherd_img("info", raw)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.endswith("Input/output error\n")
+    assert str(name) in outcome.err
 
 
 def test_an_interruption_ends_with_130_and_no_traceback(raw, monkeypatch):

@@ -22,6 +22,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to delete")
     parser.add_argument("--force", action="store_true", help="even though overlays stand on it, which can't be read then")
     parser.add_argument("--purge", action="store_true", help="for good, and not into the trash; sealed images only with --force")
+    parser.add_ignore_unreadable()
     parser.add_herd()
 
 
@@ -29,12 +30,13 @@ def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.herd.trash import purge, trash
 
+    how = {"force": arguments.force, "ignore_unreadable": arguments.ignore_unreadable, "herd": arguments.herd}
     if arguments.purge:
-        gone = purge(arguments.images, force=arguments.force, herd=arguments.herd)
+        gone = purge(arguments.images, **how)
         lines = tuple(f"{shown(path)}: deleted, {human_size(size)} freed" for path, size in gone)
         document = [{"path": os.fspath(path), "id": None, "freed_bytes": size} for path, size in gone]
         return Report({"deleted": document}, lines)
-    entries = trash(arguments.images, force=arguments.force, herd=arguments.herd)
+    entries = trash(arguments.images, **how)
     lines = tuple(
         f"{shown(entry.path)}: in the trash; 'cowherd trash restore {shown(entry.path)}' brings it back" for entry in entries
     )

@@ -30,6 +30,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("paths", nargs="+", metavar="SRC DST", help="from where to where; with --repair: overlays or directories")
     parser.add_argument("--repair", action="store_true", help="find lost bases by their content, and rewrite names")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_ignore_unreadable()
     parser.add_herd()
 
 
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.move import move
 
     source, target = arguments.paths
-    how = {"dry_run": arguments.dry_run, "herd": arguments.herd, "progress": progress(f"copying {shown(source)}")}
+    how = {"dry_run": arguments.dry_run, "ignore_unreadable": arguments.ignore_unreadable, "herd": arguments.herd}
+    how |= {"progress": progress(f"copying {shown(source)}")}
     return move_report(move(source, target, **how), done=not arguments.dry_run)
 
 

@@ -22,6 +22,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="the image to rename")
     parser.add_argument("name", metavar="NAME", help="its new name, without a directory")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_ignore_unreadable()
     parser.add_herd()
 
 
@@ -34,5 +35,6 @@ def run(arguments: argparse.Namespace) -> Report:
     target = Path(os.path.realpath(arguments.image)).with_name(arguments.name)
     if target.is_dir():
         raise InvalidRequest("a directory has that name; 'cowherd move' moves into it")
-    done = move(arguments.image, target, dry_run=arguments.dry_run, herd=arguments.herd)
+    ignoring = arguments.ignore_unreadable
+    done = move(arguments.image, target, dry_run=arguments.dry_run, ignore_unreadable=ignoring, herd=arguments.herd)
     return move_report(done, done=not arguments.dry_run)

@@ -20,6 +20,7 @@ from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import make_lasting
+from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
@@ -42,7 +43,7 @@ def free_name(base: Image) -> Path:
     """Returns a name beside `base` that is not taken, such as `debian-merged.qcow2`."""
     path = base.path
     names = (f"{path.stem}-merged{number if number > 1 else ''}{path.suffix}" for number in count(1))
-    return next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    return next(path.with_name(name) for name in names if not is_there(path.with_name(name)))
 
 
 def named_fork(base: Image, name: str | os.PathLike[str]) -> Path:
@@ -85,7 +86,7 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     assert entry.temporary is not None
     assert entry.fork is not None
     record = record_of(base)
-    if os.path.lexists(entry.temporary):
+    if is_there(entry.temporary):
         _give_name(entry.temporary, entry.fork, record.mode_before if record else stat.S_IMODE(base.path.stat().st_mode))
     target = lineage.find(entry.fork, entry.base_format)
     if record is None or target.seal:

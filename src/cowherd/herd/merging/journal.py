@@ -34,6 +34,7 @@ from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
 from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
+from cowherd.storage.presence import is_there
 
 SUFFIX = ".merge"
 
@@ -102,7 +103,7 @@ def is_journal(path: Path) -> bool:
 
     Others may have files of such names that have nothing to do with images. Raises `HostFileError`.
     """
-    if os.path.lexists(path.with_name(path.name.removesuffix(SUFFIX))):
+    if is_there(path.with_name(path.name.removesuffix(SUFFIX))):
         return True
     with HostFile.open(path, lock=None) as file:
         return file.pread(0, len(_MAGIC)) == _MAGIC

@@ -43,6 +43,7 @@ from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.locks import READ, WRITE
+from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
@@ -117,6 +118,8 @@ def merge(
             strategy = FORK
         plan = plan_merge(lineage, above, base, strategy, keep, fork, reflink=can_reflink(base), progress=progress)
         _require_possible(lineage, plan)
+        if plan.strategy == FORK and new_base and is_there(plan.fork):
+            raise _taken(plan.fork)
         if dry_run:
             return Merged(plan, done=False)
         if plan.strategy == PRESERVE and not ignore_unreadable:
@@ -197,8 +200,6 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
         raise BaseSealed(plan.overlay.path, "merge away", hit)
     if plan.new_size > plan.old_size:
         _require_growth(plan.base)
-    if plan.strategy == FORK and os.path.lexists(plan.fork):
-        raise _taken(plan.fork)
     _require_repointing(lineage, plan)
 
 
@@ -256,7 +257,7 @@ def _begun(lineage: Lineage, plan: MergePlan, *, named: bool) -> tuple[MergePlan
     """
     while True:
         journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
-        if plan.strategy != FORK or not os.path.lexists(plan.fork):
+        if plan.strategy != FORK or not is_there(plan.fork):
             return plan, journal
         journal.remove()
         if named:

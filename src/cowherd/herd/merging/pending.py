@@ -11,6 +11,7 @@ from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.merging.journal import SUFFIX, Seen, is_journal, journal_path, look_at
 from cowherd.herd.scan import Image, Key
+from cowherd.storage.presence import is_there
 from cowherd.text import shown
 
 
@@ -92,7 +93,7 @@ def _journals_as_scanned(lineage: Lineage) -> list[Path]:
     """Does the same without listing again what the scan has listed."""
     near = _by_directory(lineage.images.values()) if lineage.journals else {}
     met = (path for path in map(Path, lineage.journals) if os.fspath(path.parent) in near)
-    found = [path for path in met if os.path.lexists(path) and is_journal(path)]
+    found = [path for path in met if is_there(path) and is_journal(path)]
     for directory, there in _by_directory(lineage.strays).items():
         if not lineage.was_listed(directory):
             found += _journals_in(directory, there)

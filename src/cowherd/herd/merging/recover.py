@@ -28,6 +28,7 @@ from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, settled
 from cowherd.live.holders import naming_holders
 from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import is_there
 from cowherd.storage.space import check_space
 from cowherd.text import shown
 
@@ -91,7 +92,7 @@ def _recovered(path: Path, progress: Progress | None) -> Recovered:
 
 def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
     entry = journal.entry
-    lineage = survey_around(entry.base, *(path for path in entry.images if os.path.lexists(path)))
+    lineage = survey_around(entry.base, *(path for path in entry.images if is_there(path)))
     base = lineage.find(entry.base, entry.base_format)
     with naming_holders(), Holding() as held:
         if journal.phase is Phase.PREPARING:
@@ -99,7 +100,7 @@ def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
         target = base
         if entry.strategy == FORK:
             target, _ = promoted(lineage, base, entry, progress)
-            lineage = survey_around(entry.fork or entry.base, *(path for path in entry.images if os.path.lexists(path)))
+            lineage = survey_around(entry.fork or entry.base, *(path for path in entry.images if is_there(path)))
             target = lineage.find(target.path, entry.base_format)
         overlay = lineage.known(entry.overlay)
         held.lock([target, *lineage.children(target)], WRITE)
