@@ -216,3 +216,14 @@ def test_an_image_that_gets_another_name_by_its_overlay_is_followed_from_both(tm
     image = lineage.find(tmp_path / "b")
     assert [link.path for link in lineage.links(image)] == [tmp_path / "a", tmp_path / "link" / "a"]
     assert {link.target for link in lineage.links(image)} == {lineage.find(tmp_path / "a").key}
+
+
+def test_an_image_that_records_itself_as_raw_stands_on_nothing(tmp_path):
+    (tmp_path / "sub").mkdir()
+    write_image(tmp_path / "sub" / "a", header("sub/a", "raw"))
+    (tmp_path / "link").symlink_to("sub/a")
+    lineage = survey([tmp_path])
+    image = lineage.find(tmp_path / "link")
+    assert image.format == "raw"
+    assert lineage.links(image) == ()
+    assert lineage.parent(image) is None

@@ -106,7 +106,8 @@ class Lineage:
                     if one[0].target is not None:
                         pending.append(one[0].target)
                 leads = leads + one if leads else one
-            self._leads[key] = leads
+            if images[key].backing is not None:  # it may have found itself, recorded as raw
+                self._leads[key] = leads
 
     def _lead(self, name: str, backing: BackingReference) -> Lead:
         path = None
