@@ -1,8 +1,8 @@
 """How the cost of each job grows: with the virtual size, with the depth of the chain, and with the data that it holds.
 
-The same data lies in every image: further apart on a larger disk, and shared out among the layers of a deeper chain, each with few
-L2 tables of its own. So a job that costs more on a larger disk does work that nobody asked for, and so does one that costs more
-on a deeper chain than to look at those tables. The last image has four times the data, for comparison.
+The same data lies in every image: further apart on a larger disk, and shared out among the layers of a deeper chain, each of
+which has a few L2 tables. So a job that costs more on a larger disk does work that nobody asked for, and so does one that costs
+more on a deeper chain than to look at those tables. The last image has four times the data, for comparison.
 """
 
 from __future__ import annotations
