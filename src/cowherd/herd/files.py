@@ -18,8 +18,9 @@ from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, locate
 from cowherd.herd.drift import Drift, drift_of
 from cowherd.herd.faults import DonorMissing
-from cowherd.herd.impact import UNREADABLE, Hit, Impact, depth_of, exposed_bytes, judge
+from cowherd.herd.impact import UNREADABLE, Hit, Impact, depth_of, exposed_bytes
 from cowherd.herd.inside import Watch, look_inside
+from cowherd.herd.judging import judge_all
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.past import Past
 from cowherd.herd.scan import Image
@@ -49,7 +50,7 @@ def impact_on_files(
     image = lineage.find(base)
     drift = drift_of(lineage, image, against, progress)
     overlays = lineage.dependents(image)
-    hits = [judge(overlay, image, drift.changed) for overlay in overlays]
+    hits = judge_all(lineage, overlays, image, drift.changed)
     if not any(len(hit.exposed) for hit in hits):
         return Impact(image.path, drift.changed, tuple(hits))
     named = [Path(donor) for donor in (*donors, *([against] if against is not None else []))]

@@ -8,7 +8,7 @@ looked at: the answer is about what the overlay shows now.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,11 +102,13 @@ def impact(
 
     Raises `NotSealed` where there is neither, `ImageInUse` if a process has the base open for writing.
     """
+    from cowherd.herd.judging import judge_all
+
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base)
     require_none(lineage, [image], "judge the changes of")
     changed = drift_of(lineage, image, against, progress).changed
-    return Impact(image.path, changed, tuple(judge(overlay, image, changed) for overlay in lineage.dependents(image)))
+    return Impact(image.path, changed, tuple(judge_all(lineage, lineage.dependents(image), image, changed)))
 
 
 def judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
@@ -121,12 +123,18 @@ def judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
 def judged(path: Path, disk: Disk, depth: int, changed: Ranges) -> Hit:
     """Returns what changed bytes of the layer at `depth` of an open disk do to it."""
     visible = extents.intersect(changed, extents.ranges([(0, disk.size)]))
-    open_bytes, holds_data = _seen_through(disk, depth, visible)
-    exposed = extents.intersect(extents.aligned(open_bytes, BLOCK, disk.size), visible)
+    shown, own = seen_through(disk, depth, visible)
+    return hit_by(path, disk.size, changed, shown, lambda: own or has_own_data(disk, depth))
+
+
+def hit_by(path: Path, size: int, changed: Ranges, shown: Ranges, has_own: Callable[[], bool]) -> Hit:
+    """Returns the verdict about an overlay of `size` bytes that shows the bytes `shown` of what has changed."""
+    visible = extents.intersect(changed, extents.ranges([(0, size)]))
+    exposed = extents.intersect(extents.aligned(shown, BLOCK, size), visible)
     shielded = extents.subtract(visible, exposed)
     if not len(exposed):
         return Hit(path, INTACT, exposed, shielded)
-    return Hit(path, TORN if holds_data or has_own_data(disk, depth) else SYNCHRONISED, exposed, shielded)
+    return Hit(path, TORN if has_own() else SYNCHRONISED, exposed, shielded)
 
 
 def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
@@ -134,7 +142,7 @@ def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
 
     Past the end of a layer above nothing shows through: there are zeros.
     """
-    return _seen_through(disk, depth, extents.intersect(ranges, extents.ranges([(0, disk.size)])))[0]
+    return seen_through(disk, depth, extents.intersect(ranges, extents.ranges([(0, disk.size)])))[0]
 
 
 def has_own_data(disk: Disk, depth: int) -> bool:
@@ -142,7 +150,7 @@ def has_own_data(disk: Disk, depth: int) -> bool:
     return any(_holds_data(disk, depth, batch) for batch in disk.extents(depth=depth))
 
 
-def _seen_through(disk: Disk, depth: int, ranges: Ranges) -> tuple[Ranges, bool]:
+def seen_through(disk: Disk, depth: int, ranges: Ranges) -> tuple[Ranges, bool]:
     """Returns what `exposed_bytes` does, and whether the layers above were seen to hold anything of their own meanwhile."""
     found, own = [_NOTHING], False
     if len(ranges):

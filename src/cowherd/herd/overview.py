@@ -80,14 +80,14 @@ def _drifts(lineage: Lineage, found: Tree, diagnosis: Diagnosis, progress: Progr
 
 def _picture(lineage: Lineage, path: Path, progress: Progress | None) -> DriftPicture:
     from cowherd.herd.drift import drift_of
-    from cowherd.herd.impact import judge
+    from cowherd.herd.judging import judge_all
 
     try:
         base = lineage.find(path)
         drift = drift_of(lineage, base, None, progress)
     except CowherdError as error:
         return DriftPicture(path, 0, (), str(error))
-    hits = [judge(overlay, base, drift.changed) for overlay in lineage.dependents(base)] if len(drift.changed) else []
+    hits = judge_all(lineage, lineage.dependents(base), base, drift.changed) if len(drift.changed) else []
     pictures = tuple(HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem) for hit in hits)
     return DriftPicture(path, max(drift.old.size, drift.new.size), _spans(drift.changed), None, pictures)
 
