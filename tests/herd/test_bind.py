@@ -4,6 +4,7 @@ import pytest
 
 from cowherd.errors import BackingFileError, InvalidRequest
 from cowherd.formats.layer import BackingReference
+from cowherd.herd import bind
 from cowherd.herd.bind import adopt
 from cowherd.herd.binding import read_binding
 from cowherd.herd.condition import record_of
@@ -47,6 +48,21 @@ def test_a_directory_stands_for_its_overlays_each_base_being_sealed_once(herd):
     assert [one.sealed_now for one in done] == [True, True, False]
     assert {row.status.value for row in verify(herd=[herd], full=True)} == {"ok"}
     assert adopt([herd]) == []
+
+
+def test_the_herd_is_looked_through_anew_only_for_what_has_changed_below(herd, monkeypatch):
+    for number in range(10):
+        make_overlay(herd / f"c{number}", "base")
+    looks = []
+
+    def look(lineage, again=bind.survey_again):
+        looks.append(lineage)
+        return again(lineage)
+
+    monkeypatch.setattr(bind, "survey_again", look)
+    assert [one.problem for one in adopt([herd])] == [None] * 13
+    assert len(looks) == 3  # two bases were sealed, and one of them had been bound itself
+    assert {row.status.value for row in verify(herd=[herd], full=True)} == {"ok"}
 
 
 def test_binding_keeps_the_seal_of_the_overlay_itself(herd):

@@ -15,7 +15,7 @@ from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image
+from cowherd.herd.scan import Image, Key
 from cowherd.herd.seal import bind, keeping_content, seal
 from cowherd.herd.status import Status
 from cowherd.image.backing import resolve
@@ -62,9 +62,14 @@ def adopt(
     named = [path for path in images if not os.path.isdir(path)]
     lineage = survey_around(*named, herd=[*herd, *directories])
     done: list[Adopted] = []
+    written: set[Key] = set()
     for overlay in _overlays(lineage, named, directories):
-        job = _Adoption(survey_again(lineage) if done else lineage, overlay, base_format, force=force, progress=progress)
+        if written.intersection(image.key for image in lineage.chain(lineage.find(overlay))):
+            lineage, written = survey_again(lineage), set()
+        job = _Adoption(lineage, overlay, base_format, force=force, progress=progress)
         done.append(job.run(seal_bases=seal_bases))
+        lineage = job.lineage
+        written.add(lineage.find(overlay).key)
     return done
 
 
@@ -85,7 +90,7 @@ def _overlays(lineage: Lineage, named: Iterable[PathName], directories: Iterable
 
 
 class _Adoption:
-    """Adopts one overlay; every step finds the herd as the steps before have left it."""
+    """Adopts one overlay; every step finds what it asks of the herd as the steps before have left it."""
 
     def __init__(self, lineage: Lineage, overlay: Path, base_format: str | None, *, force: bool, progress: Progress | None):
         self.lineage, self.done = lineage, Adopted(overlay)
