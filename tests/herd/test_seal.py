@@ -18,6 +18,7 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.protection import Protection, current, unprotect
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
+from tests.herd.refusing import refuse
 from tests.storage.hosts import reflink_file_system, require_root
 
 pytestmark = pytest.mark.qemu("qemu-io")
@@ -259,3 +260,18 @@ def test_a_raw_base_is_sealed_as_its_overlay_records_it(tmp_path):
     base = make_base(tmp_path / "base.raw", noise(1 << 16), format="raw")
     make_overlay(tmp_path / "o.qcow2", base.name, base_format="raw")
     assert read_record(seal(base).seal).format == "raw"
+
+
+def test_an_overlay_whose_base_could_not_be_looked_at_is_not_sealed_as_if_it_had_none(tmp_path, monkeypatch):
+    make_base(tmp_path / "base", noise(65536))
+    make_overlay(tmp_path / "overlay", "base")
+
+    def half_blind(*arguments, real=survey_around, **options):
+        with monkeypatch.context() as patched:
+            refuse(patched, tmp_path / "base")
+            return real(*arguments, **options)
+
+    monkeypatch.setattr("cowherd.herd.seal.survey_around", half_blind)
+    with pytest.raises(ContentChanging):
+        seal(tmp_path / "overlay")
+    assert not seal_path(tmp_path / "overlay").exists()

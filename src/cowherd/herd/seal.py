@@ -230,13 +230,17 @@ def _existing(image: Image) -> tuple[Path, SealRecord]:
 def held_content(lineage: Lineage, image: Image, progress: Progress | None = None) -> Iterator[Held]:
     """Digests the content of `image` and gives it to the block, during which the image's locks keep QEMU from writing.
 
-    Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read.
+    Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read, or if the
+    lineage does not know the files that its content comes from: the host may have failed when it was looked at.
     """
     from cowherd.herd.digest import digest_disk
     from cowherd.image.open import open_disk
 
-    files = [file.path for file in lineage.chain(image)]
+    chain = lineage.chain(image)
+    files = [file.path for file in chain]
     with naming_holders(), open_disk(image.path, format=image.format) as disk:
+        if [(layer.file.device, layer.file.inode) for layer in disk.layers] != [file.key for file in chain]:
+            raise ContentChanging(image.path)
         before = [settled(path) for path in files]
         digests = digest_disk(disk, progress)
         for path, identity in zip(files, before, strict=True):
