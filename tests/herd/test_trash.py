@@ -13,7 +13,7 @@ from cowherd.herd.seal import seal
 from cowherd.herd.trash import empty_trash, purge, restore, trash, trashed
 from cowherd.herd.verify import verify
 from cowherd.herd.walk import TRASH
-from cowherd.storage import protection
+from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
@@ -216,6 +216,20 @@ def test_emptying_removes_for_good_and_tells_what_was_freed(herd):
     assert len(trashed([herd])) == 1
     assert [freed for _, freed in empty_trash([herd])] == [size]
     assert not (herd / TRASH).exists()
+
+
+def test_the_record_goes_when_all_else_is_durably_gone(herd, monkeypatch):
+    (entry,) = trash([herd / "alone"])
+    (entry.directory / "alone.seal").write_bytes(b"seal")
+    left = []
+
+    def flushing(directory, *, real=atomic.sync_directory):
+        left.append((directory, entry.directory.exists() and names(entry.directory), entry.record.exists()))
+        real(directory)
+
+    monkeypatch.setattr(atomic, "sync_directory", flushing)
+    empty_trash([herd])
+    assert left == [(entry.directory, set(), True), (entry.trash, False, True)]
 
 
 def test_emptying_spares_what_is_younger(herd):

@@ -279,11 +279,18 @@ def _refuse_awaited(doomed: Sequence[Entry], directories: Sequence[PathName]) ->
 
 
 def _remove(entry: Entry) -> None:
-    """Removes what is left of an entry, its record last."""
+    """Removes what is left of an entry, its record last: what has none is not taken for remains of a deletion."""
     try:
-        shutil.rmtree(entry.directory)
+        for path in entry.directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        atomic.sync_directory(entry.directory)
+        entry.directory.rmdir()
     except OSError as error:
         raise HostFileError(entry.directory, "remove", error) from error
+    atomic.sync_directory(entry.trash)
     take_name(entry.record)
     with contextlib.suppress(OSError):  # it is not empty
         entry.trash.rmdir()
