@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -59,12 +58,6 @@ FACTORS = st.sampled_from((0.3, 0.9, 0.999, 1, 1.001, 1.2, 2.5))
 
 figures: Counter[str] = Counter()
 """What was done so far in this process."""
-deadline: list[float] = []
-"""When no further sequence is to begin, by the monotonic clock; empty: never."""
-
-
-class TimeIsOver(Exception):
-    """The deadline has passed."""
 
 
 @dataclass
@@ -83,8 +76,6 @@ class Turns(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        if deadline and time.monotonic() > deadline[0]:
-            raise TimeIsOver
         self.scratch = Path(tempfile.mkdtemp(prefix="cowherd-turns-"))
         self.chain: list[Image] = []
         self.made = 0
