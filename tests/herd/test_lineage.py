@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench.herds import header, write_image
+from bench.herds import header, make_herd, write_image
 from cowherd.errors import HostFileError
 from cowherd.herd.lineage import survey, survey_around
 from cowherd.herd.seal import seal
@@ -227,3 +227,20 @@ def test_an_image_that_records_itself_as_raw_stands_on_nothing(tmp_path):
     assert image.format == "raw"
     assert lineage.links(image) == ()
     assert lineage.parent(image) is None
+
+
+def test_very_many_images_are_read_by_processes_as_they_are_by_threads(tmp_path):
+    make_herd(tmp_path, 5000)
+    (tmp_path / "00001" / "image-001001.qcow2").write_bytes(b"QFI\xfb" + bytes(200))
+    program = "import sys; from cowherd.cli.guard.main import main; from cowherd.herd import scan; "
+    by_processes, by_threads = (
+        subprocess.run(
+            [sys.executable, "-c", f"{program}{setup}sys.exit(main(['tree', '--json', {str(tmp_path)!r}]))"],
+            env=os.environ | {"COWHERD_CATALOG": "off"},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for setup in ("import multiprocessing.pool as pool; pool.ThreadPool = None; ", "scan._MANY = 1 << 30; ")
+    )
+    assert len(json.loads(by_processes)["images"]) == 5000
+    assert by_processes == by_threads

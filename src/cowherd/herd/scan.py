@@ -33,8 +33,10 @@ Key = tuple[int, int]
 
 LEVELS_BELOW_HOME = 1
 _READERS = 16
+_PROCESSES = 8
 _CHUNK = 64
-_AT_ONCE = 4096  # files that wait to be read
+_MANY = 4096  # files for which processes are worth their start
+_AT_ONCE = 32768  # files that wait to be read
 
 
 class Image(NamedTuple):
@@ -246,16 +248,27 @@ def _nothing_known(_name: str) -> Row | None:
 
 
 def _read_all(paths: list[str]) -> Iterator[Read | None]:
-    """Reads files, many at once so that a disk can answer in the order that suits it; None stands for one that can't be read."""
+    """Reads files, many at once so that a disk can answer in the order that suits it; None stands for one that can't be read.
+
+    Very many are read by processes: threads would wait for the interpreter's lock longer than for the disk. Only where nothing
+    else runs in this process, since a fork would copy another thread's locks.
+    """
     if len(paths) <= _CHUNK:
         yield from map(_read_or_none, paths)
         return
-    from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing import get_context
+    from multiprocessing.pool import ThreadPool
+    from threading import active_count
 
-    chunks = (paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK))
-    with ThreadPoolExecutor(_READERS) as pool:
-        for results in pool.map(lambda chunk: list(map(_read_or_none, chunk)), chunks):
+    chunks = [paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK)]
+    by_processes = len(paths) >= _MANY and active_count() == 1
+    with get_context("fork").Pool(_PROCESSES) if by_processes else ThreadPool(_READERS) as pool:
+        for results in pool.imap(_read_chunk, chunks):
             yield from results
+
+
+def _read_chunk(paths: list[str]) -> list[Read | None]:
+    return list(map(_read_or_none, paths))
 
 
 def _read_or_none(path: str) -> Read | None:
