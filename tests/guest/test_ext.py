@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import random
@@ -69,7 +70,17 @@ def work_and_pull_the_plug(folder: Path, raw: Path, copy: Path) -> None:
         (folder / "open").unlink()
         (folder / "last").write_text("last")
         _sync(folder / "last")
+        _copy_at_one_moment(raw, copy)
+
+
+def _copy_at_one_moment(raw: Path, copy: Path) -> None:
+    """Copies what lies on the disk; the kernel may write to it in between, and then the copy is of no one moment."""
+    for _ in range(50):
         shutil.copy(raw, copy)
+        if filecmp.cmp(raw, copy, shallow=False):
+            return
+        filecmp.clear_cache()
+    raise AssertionError("the kernel never stopped writing")
 
 
 def _sync(path: Path) -> None:
