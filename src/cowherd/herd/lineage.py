@@ -377,9 +377,14 @@ def _by_path(images: Iterable[Image]) -> list[Image]:
     return [found[place] for place in sorted(range(len(found)), key=names.__getitem__)]
 
 
+def left_out_of(lineage: Lineage) -> list[Path]:
+    """Returns what could not be read when the herd was looked through, and is still there: it may be overlays."""
+    return [path for path in lineage.unreadable if is_there(path)]
+
+
 def require_readable(lineage: Lineage, base: Image, action: str) -> None:
     """Raises `HerdNotReadable` if there may be dependents that nobody knows of, which something is about to leave out."""
-    left_out = [path for path in lineage.unreadable if is_there(path)]
+    left_out = left_out_of(lineage)
     if left_out:
         raise HerdNotReadable(base.path, action, left_out)
 

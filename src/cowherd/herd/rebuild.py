@@ -60,12 +60,15 @@ def rebuild(
 def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, progress: Progress | None) -> None:
     unfinished = atomic.temporary_name(path)
     try:
-        if not _shadow_copied(path, record, unfinished):
+        held = _from_shadow(path, record, unfinished, progress)
+        if held is None:
             check_space([(path.parent, plan.write_bytes)])
             create(unfinished, plan.sealed_size, format=record.format)
             with open_disk(unfinished, format=record.format, writable=True) as disk:
                 write_blocks(disk, plan.located, plan.located.blocks, progress)
-        held = _held(unfinished, record, progress)
+            held = _as_sealed(unfinished, record, progress)
+        if held is None:
+            raise RepairFailed(unfinished)
         os.chmod(unfinished, record.mode_before)
         os.link(unfinished, path)  # unlike a rename it never replaces what somebody has put there meanwhile
     except OSError as error:
@@ -77,19 +80,16 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
     refresh(now, now.find(path), held)
 
 
-def _shadow_copied(path: Path, record: SealRecord, unfinished: Path) -> bool:
-    """Copies the shadow, at no cost in space; returns False if there is none that still holds what was sealed."""
+def _from_shadow(path: Path, record: SealRecord, unfinished: Path, progress: Progress | None) -> Held | None:
+    """Copies the shadow, at no cost in space; returns None if there is none that still holds what was sealed."""
     shadow = path.with_name(record.shadow) if record.shadow else None
     if shadow is None or not shadow.exists() or not copying.clone_file(shadow, unfinished):
-        return False
-    with open_disk(unfinished, format=record.format) as disk:
-        return digest_disk(disk).content_digest == record.content_digest
+        return None
+    return _as_sealed(unfinished, record, progress)
 
 
-def _held(unfinished: Path, record: SealRecord, progress: Progress | None) -> Held:
-    """Reads the new image back. Raises `RepairFailed` if it is not what was sealed."""
+def _as_sealed(unfinished: Path, record: SealRecord, progress: Progress | None) -> Held | None:
+    """Reads the new image back; returns None if it does not hold what was sealed."""
     with open_disk(unfinished, format=record.format) as disk:
         found = digest_disk(disk, progress)
-    if found.content_digest != record.content_digest:
-        raise RepairFailed(unfinished)
-    return Held(found, settled(unfinished))
+    return Held(found, settled(unfinished)) if found.content_digest == record.content_digest else None

@@ -18,7 +18,7 @@ from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats.layer import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
-from cowherd.herd.lineage import Lineage, Link, known_again, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, Link, known_again, left_out_of, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
 from cowherd.herd.scan import Image, Key
@@ -93,7 +93,7 @@ def relink(
         done += [one] if one else []
         if one and one.base and not dry_run:
             lineage = survey_again(lineage)
-    return done + [Relinked(path, problem=_unreadable(path)) for path in lineage.unreadable if is_there(path)]
+    return done + [Relinked(path, problem=_unreadable(path)) for path in left_out_of(lineage)]
 
 
 def _unreadable(path: Path) -> CowherdError:

@@ -18,7 +18,7 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
 from cowherd.herd.drift import pairs
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, require_readable, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, left_out_of, require_readable, survey_again, survey_around
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
 from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path
@@ -114,7 +114,7 @@ def merge(
         above = images_above(lineage, top, base)
         require_none(lineage, [*lineage.chain(top), *lineage.dependents(base)], "merge")
         fork = named_fork(base, new_base) if new_base else free_name(base)
-        if strategy == AUTO and lineage.unreadable and not ignore_unreadable:
+        if strategy == AUTO and not ignore_unreadable and left_out_of(lineage):
             strategy = FORK
         plan = plan_merge(lineage, above, base, strategy, keep, fork, reflink=can_reflink(base), progress=progress)
         _require_possible(lineage, plan)
