@@ -176,7 +176,7 @@ class BaseInUse(CowherdError):
 
     def __init__(self, base: str | PathLike[str], action: str, dependents: Sequence[str | PathLike[str]]):
         self.base, self.action = Path(base), action
-        self.dependents = tuple(Path(path) for path in dependents)
+        self.dependents = tuple(map(Path, dependents))
 
     def __str__(self) -> str:
         return (
@@ -193,7 +193,7 @@ class BaseSealed(CowherdError):
 
     def __init__(self, base: str | PathLike[str], action: str, dependents: Sequence[str | PathLike[str]] = ()):
         self.base, self.action = Path(base), action
-        self.dependents = tuple(Path(path) for path in dependents)
+        self.dependents = tuple(map(Path, dependents))
 
     def __str__(self) -> str:
         hit = f"; {len(self.dependents)} overlay(s) depend on it: {preview(self.dependents)}" if self.dependents else ""

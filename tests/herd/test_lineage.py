@@ -44,7 +44,7 @@ def test_relations_are_found_at_all_depths(herd):
 
 
 def test_walking_goes_from_each_base_to_its_overlays(herd):
-    walked = [(depth, image.path.name) for depth, image in survey([herd]).walk()]
+    walked = [(depth, image.path.name) for depth, image, _ in survey([herd]).walk()]
     assert walked == [(0, "root"), (1, "lone"), (1, "middle"), (2, "leaf"), (2, "other")]
 
 
@@ -229,18 +229,20 @@ def test_an_image_that_records_itself_as_raw_stands_on_nothing(tmp_path):
     assert lineage.parent(image) is None
 
 
+_TREE_OF_READ = "import sys; from cowherd.cli.guard.main import main; from cowherd.herd import pool, reading; "
+
+
 def test_very_many_images_are_read_by_processes_as_they_are_by_threads(tmp_path):
     make_herd(tmp_path, 5000)
     (tmp_path / "00001" / "image-001001.qcow2").write_bytes(b"QFI\xfb" + bytes(200))
-    program = "import sys; from cowherd.cli.guard.main import main; from cowherd.herd import scan; "
     by_processes, by_threads = (
         subprocess.run(
-            [sys.executable, "-c", f"{program}{setup}sys.exit(main(['tree', '--json', {str(tmp_path)!r}]))"],
+            [sys.executable, "-c", f"{_TREE_OF_READ}{setup}sys.exit(main(['tree', '--json', {str(tmp_path)!r}]))"],
             env=os.environ | {"COWHERD_CATALOG": "off"},
             capture_output=True,
             check=True,
         ).stdout
-        for setup in ("import multiprocessing.pool as pool; pool.ThreadPool = None; ", "scan._MANY = 1 << 30; ")
+        for setup in ("pool.ThreadPoolExecutor = None; ", "reading._MANY = 1 << 30; ")
     )
     assert len(json.loads(by_processes)["images"]) == 5000
     assert by_processes == by_threads

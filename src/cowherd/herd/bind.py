@@ -82,7 +82,7 @@ def _overlays(lineage: Lineage, named: Iterable[PathName], directories: Iterable
             seen.add(image.key)
             yield image.path
     roots = [Path(os.path.realpath(directory)) for directory in directories]
-    for _, image in lineage.walk():
+    for _, image, _ in lineage.walk():
         inside = any(name.is_relative_to(root) for name in image.names for root in roots)
         unbound = image.backing is not None and image.binding is None and not image.problem
         if inside and unbound and image.key not in seen:

@@ -5,16 +5,19 @@ Everything here follows from the bytes of one file, so that it can be remembered
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.formats.layer import BackingReference
-from cowherd.formats.qcow2.header import read_header
+from cowherd.formats.qcow2.header import FIRST_READ, Header, parse_header, read_header
 from cowherd.formats.qcow2.layout import MAGIC
-from cowherd.herd.binding import Binding, binding_in
+from cowherd.herd.binding import EXTENSION_TYPE, Binding, binding_in
 from cowherd.herd.sealfile import SealRecord, read_record
 from cowherd.storage.hostfile import HostFile
 
@@ -46,9 +49,10 @@ class Read(NamedTuple):
     content: Content
 
 
-def identity_of(info: os.stat_result) -> Identity:
-    """Returns the identity in what stat(2) says."""
-    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+identity_of: Callable[[os.stat_result], Identity] = operator.attrgetter(
+    "st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"
+)
+"""Returns the identity in what stat(2) says."""
 
 
 def read_image(path: str) -> Read:
@@ -58,11 +62,38 @@ def read_image(path: str) -> Read:
         info = os.fstat(fd)
         identity = identity_of(info)
         large = info.st_size >= SMALLEST_IMAGE if stat.S_ISREG(info.st_mode) else stat.S_ISBLK(info.st_mode)
-        if not large or os.pread(fd, len(MAGIC), 0) != MAGIC:
+        area = os.pread(fd, FIRST_READ, 0) if large else b""
+        if not area.startswith(MAGIC):
             return Read(identity, None)
-        return _header(HostFile(Path(path), fd, writable=False), identity)
+        head = _head_in(area) if len(area) == FIRST_READ else None
+        return Read(identity, head) if head else _header(HostFile(Path(path), fd, writable=False), identity)
     finally:
         os.close(fd)
+
+
+class _Longer(Exception):
+    """A header goes on behind its first bytes."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _head_in(area: bytes) -> Head | None:
+    """Returns what a header says, which the overlays of one base share; None where its first bytes are not all, or are wrong."""
+    try:
+        return _head_of(parse_header(_NO_PATH, area, _no_more), _NO_PATH)
+    except (_Longer, CowherdError):
+        return None
+
+
+_NO_PATH = Path()
+
+
+def _no_more(_length: int) -> bytes:
+    raise _Longer
+
+
+def _head_of(header: Header, path: Path) -> Head:
+    backing = header.backing if header.backing_name else None
+    return Head(header.size, backing, binding_in(header, path), dirty=header.dirty, corrupt=header.corrupt)
 
 
 def _header(file: HostFile, identity: Identity) -> Read:
@@ -72,12 +103,10 @@ def _header(file: HostFile, identity: Identity) -> Read:
         return Read(None, Head(None, problem=str(error)))
     except CowherdError as error:
         return Read(identity, Head(None, problem=str(error)))
-    backing = header.backing if header.backing_name else None
-    head = Head(header.size, backing, dirty=header.dirty, corrupt=header.corrupt)
     try:
-        return Read(identity, head._replace(binding=binding_in(header, file.path)))
+        return Read(identity, _head_of(header, file.path))
     except CowherdError as error:
-        return Read(identity, head._replace(problem=str(error)))
+        return Read(identity, _head_of(header.with_extension(EXTENSION_TYPE, None), file.path)._replace(problem=str(error)))
 
 
 def read_seal(path: str) -> Read:

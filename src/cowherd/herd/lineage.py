@@ -355,9 +355,9 @@ class Lineage:
         """Returns the images that stand on nothing, and those whose base is not there, by path."""
         return [self._ordered[number] for number in self._levels[0]]
 
-    def walk(self) -> Iterator[tuple[int, Image]]:
-        """Yields (depth, image) for every image, each base before its overlays; images in loops come last, at depth 0."""
-        images, children = self._ordered, self._children
+    def walk(self) -> Iterator[tuple[int, Image, Image | None]]:
+        """Yields (depth, image, its base) for every image, each base before its overlays; those in loops last, at depth 0."""
+        images, parents, children = self._ordered, self._parents, self._children
         seen = bytearray(len(images))
         looped = [number for number, depth in enumerate(self._depths) if depth == _ENDLESS]
         for root in [*self._levels[0], *looped]:
@@ -366,7 +366,8 @@ class Lineage:
                 depth, number = pending.pop()
                 if not seen[number]:
                     seen[number] = True
-                    yield depth, images[number]
+                    base = parents[number]
+                    yield depth, images[number], None if base == _NOBODY else images[base]
                     if number in children:
                         pending += [(depth + 1, child) for child in reversed(children[number])]
 

@@ -88,7 +88,7 @@ def relink(
     roots = [Path(os.path.realpath(directory)) for directory in directories]
     meant |= {key for key, image in lineage.images.items() if any(image.path.is_relative_to(root) for root in roots)}
     search, done = _Search(progress), []
-    for image in [image for _, image in lineage.walk() if image.key in meant]:
+    for image in [image for _, image, _ in lineage.walk() if image.key in meant]:
         one = _repair(lineage, image, search, dry_run=dry_run)
         done += [one] if one else []
         if one and one.base and not dry_run:

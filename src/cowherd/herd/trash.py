@@ -127,7 +127,7 @@ def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = Fa
     require_none(lineage, doomed, "delete")
     keys = {image.key for image in doomed}
     for image in doomed if not force else ():
-        needing = [dependent.path for dependent in lineage.dependents(image) if dependent.key not in keys]
+        needing = [dependent.filename for dependent in lineage.dependents(image) if dependent.key not in keys]
         if needing:
             raise BaseSealed(image.path, "delete", needing) if image.seal else BaseInUse(image.path, "delete", needing)
 

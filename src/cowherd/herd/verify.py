@@ -64,7 +64,7 @@ def verify(
     if not images:
         lineage = survey(herd or ["."])
         gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
-        return [checker.check(lineage, image) for _, image in lineage.walk()] + gone
+        return [checker.check(lineage, image) for _, image, _ in lineage.walk()] + gone
     rows: dict[Key, Verified] = {}
     lineage = survey_around(*images, herd=herd)
     for path in images:
@@ -90,8 +90,8 @@ class Checker:
 
     def check(self, lineage: Lineage, image: Image) -> Verified:
         """Returns what can be said of `image`."""
-        found = self.condition(lineage, image)
         base = lineage.parent(image)
+        found = self.condition(lineage, image, base)
         broken = lineage.broken(image)
         return Verified(
             path=image.path,
@@ -103,9 +103,8 @@ class Checker:
             only_attributes=found.only_attributes,
         )
 
-    def condition(self, lineage: Lineage, image: Image) -> Condition:
-        """Returns the status of `image`, and the reason where it is not plain."""
-        base = lineage.parent(image)
+    def condition(self, lineage: Lineage, image: Image, base: Image | None) -> Condition:
+        """Returns the status of `image`, and the reason where it is not plain. `base` is its parent in the lineage."""
         if base and self._stands_alike(lineage, image):
             place = base.key, image.binding.content_digest if image.binding else None
             found = self._of_overlays.get(place)
@@ -163,7 +162,7 @@ class Checker:
         base = lineage.parent(image)
         if base is None:
             return Condition(Status.UNSEALED, image.problem) if image.problem else _UNSEALED
-        below = self.condition(lineage, base)
+        below = self.condition(lineage, base, lineage.parent(base))
         if below.status is Status.OK and image.binding is None:
             below = _UNBOUND
         elif not below.status.is_fine and lineage.seal(base):

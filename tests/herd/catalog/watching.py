@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from unittest import mock
 
-from cowherd.herd import scan as scanning
+from cowherd.herd import reading
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image, scan
 
@@ -36,8 +36,8 @@ def counted_reads() -> Iterator[list[str]]:
         return lambda path: (names.append(os.path.basename(path)), read(path))[1]
 
     with (
-        mock.patch.object(scanning, "read_image", counting(scanning.read_image)),
-        mock.patch.object(scanning, "read_seal", counting(scanning.read_seal)),
+        mock.patch.object(reading, "read_image", counting(reading.read_image)),
+        mock.patch.object(reading, "read_seal", counting(reading.read_seal)),
     ):
         yield names
 

@@ -5,6 +5,7 @@ Specification: QEMU docs/interop/qcow2, sections Header, Header extensions, Feat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.storage.hostfile import HostFile
 
-_FIRST_READ = 4096
+FIRST_READ = 4096
+"""Bytes that nearly every header fits in."""
 
 
 class Extension(NamedTuple):
@@ -171,7 +173,15 @@ def read_header(file: HostFile) -> Header:
     No number in it is used for an allocation or a seek before it has been found to be within the format's limits.
     Raises `ImageFormatError`, or `UnsupportedFeature` for an unknown incompatible feature.
     """
-    return _Parser(file).parse()
+    return parse_header(file.path, file.pread(0, FIRST_READ), lambda length: file.pread(0, length))
+
+
+def parse_header(path: Path, area: bytes, more: Callable[[int], bytes]) -> Header:
+    """Does what `read_header` does with the first `FIRST_READ` bytes of a file, fewer only where it ends before.
+
+    `more` returns as many bytes from the file's beginning as it is asked for. `path` is for messages alone.
+    """
+    return _Parser(path, area, more).parse()
 
 
 def write_header(file: HostFile, header: Header) -> None:
@@ -196,10 +206,8 @@ def _pack_extension(extension: Extension) -> bytes:
 
 
 class _Parser:
-    def __init__(self, file: HostFile):
-        self.path: Path = file.path
-        self.file = file
-        self.area = file.pread(0, _FIRST_READ)
+    def __init__(self, path: Path, area: bytes, more: Callable[[int], bytes]):
+        self.path, self.area, self.more = path, area, more
 
     def parse(self) -> Header:
         values = self._fixed_fields()
@@ -315,7 +323,7 @@ class _Parser:
 
     def _bytes(self, start: int, end: int) -> bytes:
         if end > len(self.area):
-            self.area = self.file.pread(0, 1 << max(end - 1, 1).bit_length())
+            self.area = self.more(1 << max(end - 1, 1).bit_length())
         return self.area[start:end]
 
     def _invalid(self, problem: str) -> ImageFormatError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.herd.catalog.place import catalog_path, distrust, is_named, times_are_reliable
 from cowherd.herd.catalog.rows import Row, pack, unpack
-from cowherd.herd.header import Identity, Read
+from cowherd.herd.header import Identity
 from cowherd.herd.walk import Listing
 from cowherd.text import printable
 
@@ -78,13 +78,13 @@ class Catalog:
             self._changed[listing.directory] = {name: row for name, row in rows.items() if name in listing.files}
         return {} if rescanning.get() else rows
 
-    def remember(self, directory: str, name: str, read: Read, read_at_ns: int) -> None:
-        """Notes what was found in a file that was opened at `read_at_ns` or later."""
-        if self._store is None or read.identity is None or not is_settled(read.identity, read_at_ns):
+    def remember(self, directory: str, rows: Mapping[str, Row]) -> None:
+        """Notes what was found in files that were read just now, none of which `is_settled` doubts."""
+        if self._store is None or not rows:
             return
         if directory not in self._changed:
             self._changed[directory] = unpack(self._known.get(directory, b""))
-        self._changed[directory][name] = read.identity, read.content
+        self._changed[directory] |= rows
 
     def _usable(self, place: str) -> bool:
         if place not in self._reliable:

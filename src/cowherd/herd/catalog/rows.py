@@ -37,14 +37,18 @@ def pack(rows: Mapping[str, Row]) -> bytes:
     identities: list[bytes] = []
     numbers: list[int] = []
     contents: dict[str, int] = {}
+    told: dict[int, int] = {}  # the numbers of contents by their id(): reading shares them, and so spares telling each
     for name, (identity, content) in rows.items():
         try:
             identities.append(_IDENTITY.pack(*identity))
         except struct.error:
             continue
         names.append(name)
-        text = json.dumps(_plain(content), separators=(",", ":"))
-        numbers.append(contents.setdefault(text, len(contents)))
+        number = told.get(id(content))
+        if number is None:
+            text = json.dumps(_plain(content), separators=(",", ":"))
+            number = told[id(content)] = contents.setdefault(text, len(contents))
+        numbers.append(number)
     document = f"[{json.dumps(names, separators=(',', ':'))},[{','.join(contents)}]]"
     columns = [struct.pack("<I", len(names)), *identities, struct.pack(f"<{len(names)}I", *numbers)]
     body = b"".join([*columns, document.encode("ascii")])

@@ -53,7 +53,7 @@ def drift(exam: Examination) -> Iterator[Finding]:
         if exam.merges.journals and exam.merges.concerning(image):
             continue
         try:
-            found = exam.checker.condition(exam.lineage, image)
+            found = exam.checker.condition(exam.lineage, image, exam.lineage.parent(image))
         except (ImageInUse, ContentChanging) as error:
             yield Finding(Kind.NOT_READ, image.path, f"its content can't be read now: {error}")
             continue

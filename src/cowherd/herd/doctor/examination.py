@@ -27,7 +27,7 @@ class Examination:
     @cached_property
     def images(self) -> tuple[Image, ...]:
         """The images, each base before its overlays."""
-        return tuple(image for _, image in self.lineage.walk())
+        return tuple(image for _, image, _ in self.lineage.walk())
 
     @cached_property
     def written(self) -> Mapping[Key, tuple[Holder, ...]]:
