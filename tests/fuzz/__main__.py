@@ -3,15 +3,19 @@
 Guided by coverage where atheris is installed (the extra `fuzz`), by chance where it is not. With `--image-fuzzer DIR`, the folder
 tests/image-fuzzer of QEMU's sources, QEMU's own generator makes images as well. A finding (an exception that is not of the
 project's own, more than 10 s or 256 MiB) is kept in --findings and named; `--again FILE` repeats it.
+
+The inputs are tried by one process after another: what counts coverage keeps more with every input, and gives back nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +28,8 @@ from typing import Any
 
 MOST_SECONDS, MOST_BYTES = 10, 256 << 20
 MINIMISED_AT_ONCE = 4096
+MOST_GROWTH = 1 << 30
+_FINDINGS, _AGAIN = 4, 75
 
 
 class TooSlow(Exception):
@@ -66,15 +72,28 @@ class Fuzzer:
         from tests.fuzz import mutate, seeds, targets
 
         self._mutated, self._exercise = mutate.mutated, targets.exercise
-        (folder / "seeds").mkdir()
-        self.seeds = [
-            seed for seed in seeds.seeds(folder / "seeds") if only is None or (seed.name or seed.kind) in only.split(",")
-        ]
+        scratch = folder / f"seeds-{os.getpid()}"
+        scratch.mkdir()
+        self.seeds = [seed for seed in seeds.seeds(scratch) if only is None or (seed.name or seed.kind) in only.split(",")]
         self.path, self.findings = folder / "input", findings
         self.inputs, self.found, self.tried = 0, set[str](), Counter[str]()
         for seed in self.seeds:  # what is loaded or kept on first use is no input's doing
             self.path.write_bytes(seed.content)
             self._exercise(seed.kind, self.path)
+        self._at_first = self._peak()
+
+    def has_grown(self) -> bool:
+        """Whether this process holds so much that another one should go on."""
+        return self._peak() > self._at_first + MOST_GROWTH
+
+    def told(self) -> str:
+        """Returns what was done, for the process that goes on."""
+        return json.dumps({"inputs": self.inputs, "found": sorted(self.found), "tried": self.tried})
+
+    def go_on(self, told: str) -> None:
+        """Goes on after another process."""
+        done = json.loads(told)
+        self.inputs, self.found, self.tried = done["inputs"], set(done["found"]), Counter(done["tried"])
 
     def one(self, choices: Any) -> None:
         """Tries one mutation of one seed with one action."""
@@ -150,15 +169,20 @@ def _too_slow(number: int, frame: FrameType | None) -> None:
     raise TooSlow(f"more than {MOST_SECONDS} s")
 
 
-def _guided(fuzzer: Fuzzer, end: float, most: int) -> None:
+def _guided(fuzzer: Fuzzer, end: float, most: int, folder: Path) -> None:
     import atheris
 
     def one(data: bytes) -> None:
         if time.monotonic() > end or fuzzer.inputs >= most:
             _finish(fuzzer)
+        if fuzzer.has_grown():
+            _hand_over(fuzzer, folder)
         fuzzer.one(FromBytes(data))
 
-    atheris.Setup([sys.argv[0], "-max_len=96", "-len_control=0", "-timeout=60", "-report_slow_units=60", "-verbosity=0"], one)
+    corpus = folder / "corpus"
+    corpus.mkdir(exist_ok=True)
+    options = ("-max_len=96", "-len_control=0", "-timeout=60", "-report_slow_units=60", "-verbosity=0", "-rss_limit_mb=0")
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
     atheris.Fuzz()
 
 
@@ -188,7 +212,15 @@ def _of_qemu(fuzzer: Fuzzer, folder: str, seconds: float) -> None:
 def _finish(fuzzer: Fuzzer) -> None:
     tried = ", ".join(f"{number} {name}" for name, number in sorted(fuzzer.tried.items()))
     print(f"{fuzzer.inputs} inputs, {len(fuzzer.found)} findings: {tried}", flush=True)
-    os._exit(4 if fuzzer.found else 0)  # libFuzzer takes any other end for a crash
+    os._exit(_FINDINGS if fuzzer.found else 0)  # libFuzzer takes any other end for a crash
+
+
+def _hand_over(fuzzer: Fuzzer, folder: Path) -> None:
+    (folder / _STATE).write_text(fuzzer.told())
+    os._exit(_AGAIN)
+
+
+_STATE = "state.json"
 
 
 def _arguments() -> argparse.Namespace:
@@ -199,6 +231,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--by-chance", action="store_true", help="without coverage, which is several times faster")
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     parser.add_argument("--image-fuzzer", metavar="DIR", help="tests/image-fuzzer of QEMU's sources")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # of the process that started this one
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--again", type=Path, metavar="FILE", help="try a finding again")
     return parser.parse_args()
 
@@ -226,17 +260,46 @@ def main() -> None:
         from tests.fuzz.targets import exercise
 
         exercise(arguments.again.name.split("-")[0], arguments.again)
-        return
-    guided = _instrumented(arguments.by_chance)
-    signal.signal(signal.SIGPROF, _too_slow)
+    elif arguments.folder is not None:
+        _work(arguments)
+    else:
+        sys.exit(_in_turn(arguments.minutes * 60))
+
+
+def _in_turn(seconds: float) -> int:
+    """Lets one process after another try inputs; returns the exit code of the last."""
     where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=where, prefix="cowherd-fuzz-") as folder:
-        fuzzer = Fuzzer(Path(folder), arguments.findings, arguments.seeds)
-        seconds = arguments.minutes * 60
-        if arguments.image_fuzzer:
-            _of_qemu(fuzzer, arguments.image_fuzzer, seconds / 10)
-        (_guided if guided else _by_chance)(fuzzer, time.monotonic() + seconds, arguments.inputs)
-        _finish(fuzzer)
+        words = [
+            sys.executable,
+            "-m",
+            "tests.fuzz",
+            *sys.argv[1:],
+            "--folder",
+            folder,
+            "--until",
+            str(time.monotonic() + seconds),
+        ]
+        code = _AGAIN
+        while code == _AGAIN:
+            code = subprocess.run(words, check=False).returncode
+        return code
+
+
+def _work(arguments: argparse.Namespace) -> None:
+    """Tries inputs until this process has grown too large, or the end is reached."""
+    guided = _instrumented(arguments.by_chance)
+    signal.signal(signal.SIGPROF, _too_slow)
+    fuzzer, state = Fuzzer(arguments.folder, arguments.findings, arguments.seeds), arguments.folder / _STATE
+    if state.exists():
+        fuzzer.go_on(state.read_text())
+    elif arguments.image_fuzzer:
+        _of_qemu(fuzzer, arguments.image_fuzzer, arguments.minutes * 6)
+    if guided:
+        _guided(fuzzer, arguments.until, arguments.inputs, arguments.folder)
+    else:
+        _by_chance(fuzzer, arguments.until, arguments.inputs)
+    _finish(fuzzer)
 
 
 if __name__ == "__main__":

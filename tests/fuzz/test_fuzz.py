@@ -31,6 +31,23 @@ def test_nothing_but_errors_of_the_project_comes_out(fuzzer: Fuzzer):
     assert (fuzzer.inputs, fuzzer.found) == (300, set())
 
 
+def test_another_process_goes_on_where_one_has_grown_too_large(made: Fuzzer, fuzzer: Fuzzer, monkeypatch: pytest.MonkeyPatch):
+    fuzzer.one(ByChance(1))
+    told = fuzzer.told()
+    fuzzer.one(ByChance(2))
+    fuzzer.go_on(told)
+    assert (fuzzer.inputs, fuzzer.found) == (1, set())
+    assert not fuzzer.has_grown()
+    monkeypatch.setattr("tests.fuzz.__main__.MOST_GROWTH", -1)
+    assert fuzzer.has_grown()
+
+
+def test_a_run_ends_after_as_many_inputs_as_were_asked_for():
+    words = [sys.executable, "-m", "tests.fuzz", "--by-chance", "--inputs", "20", "--seeds", "raw"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "20 inputs, 0 findings: 20 raw\n"
+
+
 def test_every_kind_of_file_is_fuzzed(fuzzer: Fuzzer):
     assert {seed.kind for seed in fuzzer.seeds} == set(targets.ACTIONS)
 

@@ -89,7 +89,7 @@ def test_a_link_that_becomes_a_pipe_after_it_was_looked_at_does_not_hang(tmp_pat
     os.mkfifo(tmp_path / "fifo")
     link = tmp_path / "link"
     link.symlink_to("image")
-    monkeypatch.setattr(hostfile, "_refuse_other_than_images", lambda path, action: _swap(link, "fifo"))
+    monkeypatch.setattr(hostfile, "refuse_other_than_images", lambda path, action: _swap(link, "fifo"))
     with pytest.raises(CowherdError, match="not a regular file"):
         open_disk(link, format="raw")
 

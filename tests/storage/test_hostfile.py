@@ -144,7 +144,7 @@ def test_pipes_sockets_and_character_devices_are_refused(tmp_path: Path) -> None
 def test_a_pipe_put_there_between_look_and_open_neither_hangs_nor_leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    monkeypatch.setattr(hostfile, "_refuse_other_than_images", lambda path, action: None)
+    monkeypatch.setattr(hostfile, "refuse_other_than_images", lambda path, action: None)
     before = descriptors()
     with pytest.raises(HostFileError, match="not a regular file"):
         HostFile.open(pipe)

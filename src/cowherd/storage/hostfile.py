@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 from cowherd.errors import HostFileError, ReadOnlyImage
 from cowherd.storage import fallocate
+from cowherd.storage.kinds import check_kind, refuse_other_than_images
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
-from cowherd.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ class HostFile:
         Raises `HostFileError`, or `ImageInUse` where another process excludes this use.
         """
         path = Path(path)
-        _refuse_other_than_images(path, "open")
+        refuse_other_than_images(path, "open")
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         with _naming(path, "open"):
             # O_NONBLOCK so that a pipe put there since can't hang the open; regular files don't care.
@@ -68,7 +68,7 @@ class HostFile:
         Raises `HostFileError`, or `ImageInUse` where another process has the file in use.
         """
         path = Path(path)
-        _refuse_other_than_images(path, "create")
+        refuse_other_than_images(path, "create")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if exclusive else 0)
         with _naming(path, "create"):
             fd = os.open(path, flags, mode)
@@ -90,7 +90,7 @@ class HostFile:
     @classmethod
     def _adopt(cls, path: Path, fd: int, action: str, *, writable: bool, lock: LockMode | None) -> Self:
         try:
-            _check_type(path, os.fstat(fd).st_mode, action)
+            check_kind(path, os.fstat(fd), action)
             file = cls(path, fd, writable=writable)
             if file.is_block_device:
                 file._settle_block_device(action)
@@ -293,26 +293,6 @@ def _advance(pending: list[memoryview], first: int, count: int) -> int:
     if count:
         pending[first] = pending[first][count:]
     return first
-
-
-def _refuse_other_than_images(path: Path, action: str) -> None:
-    """Refuses what is no image before it is opened: opening a pipe or a character device can have effects of its own.
-
-    What the name leads to may change until it is opened, so the open file is checked again.
-    """
-    with contextlib.suppress(OSError):  # open() says better what is wrong with the name
-        _check_type(path, os.stat(path).st_mode, action)
-
-
-def _check_type(path: Path, mode: int, action: str) -> None:
-    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
-        return
-    if stat.S_ISDIR(mode):
-        # QEMU's words for opening one; creating one fails with the kernel's.
-        name = printable(path)
-        text = os.strerror(errno.EISDIR) if action == "create" else f"'file' driver requires '{name}' to be a regular file"
-        raise HostFileError(path, action, OSError(errno.EISDIR, text))
-    raise HostFileError(path, action, OSError(errno.EINVAL, "not a regular file or block device"))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,82 @@
+"""Which files of the host may be images at all: regular ones that lie on a disk or in memory, and block devices."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+
+from cowherd.errors import HostFileError
+from cowherd.text import printable
+
+_MOUNTS = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5)
+_OF_THE_KERNEL = frozenset(
+    (
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "efivarfs",
+        "fusectl",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "resctrl",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "sysfs",
+        "tracefs",
+    )
+)
+"""File systems whose files are doors into the kernel: writing to /proc/sysrq-trigger or /proc/self/mem stores nothing."""
+
+
+def refuse_other_than_images(path: Path, action: str) -> None:
+    """Refuses what is no image before it is opened: opening a pipe or a character device can have effects of its own.
+
+    What the name leads to may change until it is opened, so the open file is to be checked again. Raises `HostFileError`.
+    """
+    with contextlib.suppress(OSError):  # open() says better what is wrong with the name
+        check_kind(path, os.stat(path), action)
+
+
+def check_kind(path: Path, info: os.stat_result, action: str) -> None:
+    """Raises `HostFileError` if `info`, what stat(2) says of `path`, is not that of a file that may be an image."""
+    if stat.S_ISBLK(info.st_mode):
+        return
+    if stat.S_ISREG(info.st_mode):
+        if _may_be_of_the_kernel(info) and _file_system(info.st_dev) in _OF_THE_KERNEL:
+            raise HostFileError(path, action, OSError(errno.EINVAL, "it is a file of the kernel's, which no image can be"))
+        return
+    if stat.S_ISDIR(info.st_mode):
+        # QEMU's words for opening one; creating one fails with the kernel's.
+        name = printable(path)
+        text = os.strerror(errno.EISDIR) if action == "create" else f"'file' driver requires '{name}' to be a regular file"
+        raise HostFileError(path, action, OSError(errno.EISDIR, text))
+    raise HostFileError(path, action, OSError(errno.EINVAL, "not a regular file or block device"))
+
+
+def _may_be_of_the_kernel(info: os.stat_result) -> bool:
+    """Such files occupy nothing, on a file system without a device; so do few others, and the table of mounts is long."""
+    return info.st_blocks == 0 and os.major(info.st_dev) == 0
+
+
+def _file_system(device: int) -> str | None:
+    """Returns the type of the file system with that number, None if it is not in the table of mounts, or that can't be read."""
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
+    try:
+        table = _MOUNTS.read_bytes()
+    except OSError:
+        return None
+    for line in table.splitlines():
+        fields = line.split(b" ")
+        if fields[2] == number:
+            return fields[fields.index(b"-") + 1].decode("ascii", "replace")
+    return None
