@@ -8,9 +8,9 @@ import pytest
 from cowherd.cli.guard.main import main
 from cowherd.herd.clone import clone
 from cowherd.herd.gc import Sort, clean, gc
+from cowherd.herd.listing import TRASH
 from cowherd.herd.seal import seal
 from cowherd.herd.trash import trash
-from cowherd.herd.walk import TRASH
 from tests.herd.qemu_herd import make_base, make_overlay, noise
 
 pytestmark = pytest.mark.qemu

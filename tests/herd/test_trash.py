@@ -9,10 +9,10 @@ from cowherd.formats.qcow2 import create
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import HerdNotReadable
 from cowherd.herd.lineage import survey, survey_around
+from cowherd.herd.listing import TRASH
 from cowherd.herd.seal import seal
 from cowherd.herd.trash import empty_trash, purge, restore, trash, trashed
 from cowherd.herd.verify import verify
-from cowherd.herd.walk import TRASH
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError
 from cowherd.herd.lineage import Lineage, survey
+from cowherd.herd.listing import TRASH
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, seal_path
 from cowherd.herd.trashbox import entries, remains, trash_directories
-from cowherd.herd.walk import TRASH
 from cowherd.live.holders import writers
 from cowherd.storage.presence import is_there
 

@@ -21,7 +21,7 @@ from cowherd.formats.layer import BackingReference
 from cowherd.herd.binding import Binding
 from cowherd.herd.catalog.catalog import Catalog, is_settled
 from cowherd.herd.catalog.rows import Row
-from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, identity_of, read_image
+from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
 from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.reading import Readers
 from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_path
@@ -34,6 +34,7 @@ Key = tuple[int, int]
 """What makes two names the same file: (device, inode)."""
 
 LEVELS_BELOW_HOME = 1
+_SIZE = 2  # of an identity
 _BATCH = 256  # files that are read in one go
 
 
@@ -220,13 +221,13 @@ class _Scan:
         missed = []
         self.found.listed.add(listing.directory)
         self.found.journals.extend(prefix + name for name in listing.files if name.endswith(JOURNAL_SUFFIX))
-        for (name, info), identity in zip(listing.files.items(), map(identity_of, listing.files.values()), strict=True):
+        for name, (identity, blocks) in listing.files.items():
             row = known(name)
             if row is None or row[0] != identity:
-                if info.st_size >= SMALLEST_IMAGE or name.endswith(SUFFIX):
+                if identity[_SIZE] >= SMALLEST_IMAGE or name.endswith(SUFFIX):
                     missed.append(name)
             elif isinstance(row[1], Head) and name not in links:
-                take(prefix + name, identity[:2], info.st_blocks * 512, row[1])
+                take(prefix + name, identity[:2], blocks * 512, row[1])
             else:
                 self._met(listing, name, row[1], settled=True)
         return missed
@@ -249,16 +250,16 @@ class _Scan:
     def _met(self, listing: Listing, name: str, content: Content, *, settled: bool) -> None:
         if content is None and not name.endswith(SUFFIX):
             return
-        path, info = _prefix(listing) + name, listing.files[name]
+        path, (identity, blocks) = _prefix(listing) + name, listing.files[name]
         if isinstance(content, Head):
-            key = info.st_dev, info.st_ino
-            self.found.take(path, key, info.st_blocks * 512, content)
+            key = identity[:2]
+            self.found.take(path, key, blocks * 512, content)
             if name in listing.links:
                 self.found.strays.add(key)
         elif name.endswith(SUFFIX):
             self.seals[path.removesuffix(SUFFIX)] = content.format if content else None
             if content and settled:
-                self.found.records[path] = identity_of(info), content
+                self.found.records[path] = identity, content
 
 
 _NOTHING = Read(None, None)

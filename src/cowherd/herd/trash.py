@@ -17,13 +17,13 @@ from pathlib import Path
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.condition import condition
 from cowherd.herd.lineage import Lineage, require_readable, survey, survey_around
+from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
 from cowherd.herd.status import Status
 from cowherd.herd.trashbox import Entry, entries, find_entries, trash_directories, write_entry
-from cowherd.herd.walk import TRASH
 from cowherd.live.holders import describe, naming_holders, writers
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cowherd.errors import HostFileError, ImageFormatError
-from cowherd.herd.walk import TRASH
+from cowherd.herd.listing import TRASH
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import active_count
 from typing import NamedTuple
 
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX
-from cowherd.storage.atomic import TEMPORARY_PREFIX
+from cowherd.herd.listing import Facts, Listed, list_directory
 
-TRASH = ".cowherd-trash"
-"""The directory that deleted images wait in; what lies there is no part of a herd."""
+_MANY = 4096  # files after which another process is worth its start
 
 
 class Listing(NamedTuple):
-    """A directory (without symbolic links in its path) with its regular files and symbolic links to such, in order of names.
-
-    `files` holds stat(2) of each, of a link that of its file; `links` are the names that are links.
-    """
+    """A directory (without symbolic links in its path) with its files, in order of names; see `Listed`."""
 
     directory: str
-    files: dict[str, os.stat_result]
-    links: set[str]
+    files: dict[str, Facts]
+    links: frozenset[str]
 
 
 def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[str]:
@@ -35,62 +32,47 @@ def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator
     """Yields directory after directory, without leaving the file system of the first; trash directories are no part of it.
 
     Directories more than `levels` below are not entered, where that is a number. What can't be read is added to `unreadable`.
+    Where there is very much, another process lists what comes next while the caller is busy with what it has.
     """
-    pending = [(directory, 0)]
     try:
-        device = os.stat(directory).st_dev
+        way = Way([(directory, 0)], levels, os.stat(directory).st_dev)
     except OSError:
         unreadable.append(Path(directory))
         return
-    while pending:
-        current, level = pending.pop()
-        files: dict[str, os.stat_result] = {}
-        links: set[str] = set()
+    met = 0
+    with contextlib.ExitStack() as stack:
+        look: Callable[[], Listed | None] = way.look
+        while way.pending:
+            current = way.pending[-1][0]
+            listed = look()
+            way.go_on(listed)
+            if listed is None:
+                unreadable.append(Path(current))
+                continue
+            unreadable.extend(Path(current, name) for name in listed.unreadable)
+            before, met = met, met + len(listed.files)
+            if before < _MANY <= met and way.pending and active_count() == 1:  # a fork would copy other threads' locks
+                from cowherd.herd.ahead import Ahead
+
+                look = stack.enter_context(Ahead(way)).look
+            yield Listing(current, listed.files, frozenset(listed.links))
+
+
+class Way:
+    """What is yet to be looked through: `pending` directories, the next one last, and how far below the first each lies."""
+
+    def __init__(self, pending: list[tuple[str, int]], levels: int | None, device: int):
+        self.pending, self._levels, self._device = pending, levels, device
+
+    def look(self) -> Listed | None:
+        """Returns what is in the next directory, None where that can't be read."""
+        directory, level = self.pending[-1]
         try:
-            below = _listed(current, files, links, unreadable)
+            return list_directory(directory, self._device if self._levels is None or level < self._levels else None)
         except OSError:
-            unreadable.append(Path(current))
-            continue
-        if levels is None or level < levels:
-            pending.extend((entry.path, level + 1) for entry in below if _device_of(entry) == device)
-        yield Listing(current, {name: files[name] for name in sorted(files)}, links)
+            return None
 
-
-def _listed(directory: str, files: dict[str, os.stat_result], links: set[str], unreadable: list[Path]) -> list[os.DirEntry[str]]:
-    """Fills in the files of a directory and which of them are links, and returns the directories in it, by name."""
-    below = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            is_file = entry.is_file(follow_symlinks=False)
-            if not is_file and entry.is_dir(follow_symlinks=False):
-                below.append(entry)
-            elif is_file or _is_link_to_file(entry):
-                name = entry.name
-                if name.startswith(TEMPORARY_PREFIX) or (name.endswith(SHADOW_SUFFIX) and _is_shadow(entry.path)):
-                    continue
-                try:
-                    files[name] = entry.stat()
-                except OSError:
-                    unreadable.append(Path(entry.path))
-                    continue
-                if not is_file:
-                    links.add(name)
-    return sorted((entry for entry in below if entry.name != TRASH), key=lambda entry: entry.name)
-
-
-def _device_of(entry: os.DirEntry[str]) -> int | None:
-    try:
-        return entry.stat(follow_symlinks=False).st_dev
-    except OSError:
-        return None  # gone since it was listed
-
-
-def _is_link_to_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_symlink() and entry.is_file()
-    except OSError:
-        return False  # a loop of symbolic links
-
-
-def _is_shadow(path: str) -> bool:
-    return os.path.lexists(path.removesuffix(SHADOW_SUFFIX) + SUFFIX)
+    def go_on(self, listed: Listed | None) -> None:
+        """Puts what lies below the next directory in its place."""
+        directory, level = self.pending.pop()
+        self.pending.extend((os.path.join(directory, name), level + 1) for name in (listed.below if listed else ()))

@@ -9,9 +9,9 @@ from pathlib import Path
 from cowherd.errors import BackingFileError
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
+from cowherd.herd.listing import TRASH
 from cowherd.herd.scan import Image
 from cowherd.herd.trashbox import entries
-from cowherd.herd.walk import TRASH
 from cowherd.image.backing import resolve
 from cowherd.sizes import human_size
 from cowherd.text import printable

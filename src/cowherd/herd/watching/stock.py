@@ -10,9 +10,9 @@ from pathlib import Path
 from cowherd.errors import CowherdError
 from cowherd.herd.condition import record_of
 from cowherd.herd.lineage import Lineage, survey
+from cowherd.herd.listing import TRASH
 from cowherd.herd.scan import Image, Key
 from cowherd.herd.sealfile import SealRecord, seal_path
-from cowherd.herd.walk import TRASH
 
 
 @dataclass(frozen=True)

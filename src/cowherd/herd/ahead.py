@@ -1,0 +1,58 @@
+"""A process that looks through directories while another is busy with what was found there."""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import signal
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+
+from cowherd.herd.listing import Listed
+from cowherd.herd.walk import Way
+
+
+class Ahead:
+    """Lists the directories of a way in another process, a few more than were asked for. A context manager."""
+
+    def __init__(self, way: Way):
+        """Begins with what is pending now; nothing else may run in this process."""
+        self._way = way
+        context = get_context("fork")
+        self._connection, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(target=_look_ahead, args=(way, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._connection.close()  # which ends the other process with its next directory
+        self._process.join()
+
+    def look(self) -> Listed | None:
+        """Does what `Way.look` does."""
+        try:
+            return _unpacked(self._connection.recv_bytes())
+        except EOFError:  # somebody killed the process
+            return self._way.look()
+
+
+def _look_ahead(way: Way, connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who waits for this process
+    with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
+        while way.pending:
+            listed = way.look()
+            connection.send_bytes(_packed(listed))
+            way.go_on(listed)
+
+
+def _packed(listed: Listed | None) -> bytes:
+    """Plain values are all that marshal takes, and it takes half the time of pickle."""
+    return marshal.dumps(tuple(listed) if listed else None)
+
+
+def _unpacked(data: bytes) -> Listed | None:
+    values = marshal.loads(data)
+    return Listed(*values) if values else None

@@ -1,0 +1,77 @@
+"""What lies in one directory, as scandir and stat tell, without opening any file."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from cowherd.herd.header import Identity, identity_of
+from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX
+from cowherd.storage.atomic import TEMPORARY_PREFIX
+
+TRASH = ".cowherd-trash"
+"""The directory that deleted images wait in; what lies there is no part of a herd."""
+
+Facts = tuple[Identity, int]
+"""What stat(2) says of a file: its identity, and how many blocks of 512 bytes it occupies."""
+
+
+class Listed(NamedTuple):
+    """The regular files and symbolic links to such in a directory, the directories there, and what could not be looked at.
+
+    All are in order of names. `files` holds the facts of each, of a link those of its file; `links` are the names that are links.
+    It consists of plain values, so that another process can hand it over.
+    """
+
+    files: dict[str, Facts]
+    links: list[str]
+    below: list[str]
+    unreadable: list[str]
+
+
+def list_directory(directory: str, device: int | None) -> Listed:
+    """Looks through a directory; of the directories there only those on `device` count, none with None. Raises OSError.
+
+    Trash directories, unfinished files and the shadows of seals are left out.
+    """
+    files: dict[str, Facts] = {}
+    links: list[str] = []
+    below: list[str] = []
+    unreadable: list[str] = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            is_file = entry.is_file(follow_symlinks=False)
+            if not is_file and entry.is_dir(follow_symlinks=False):
+                if device is not None and entry.name != TRASH and _device_of(entry) == device:
+                    below.append(entry.name)
+            elif is_file or _is_link_to_file(entry):
+                name = entry.name
+                if name.startswith(TEMPORARY_PREFIX) or (name.endswith(SHADOW_SUFFIX) and _is_shadow(entry.path)):
+                    continue
+                try:
+                    info = entry.stat()
+                except OSError:
+                    unreadable.append(name)
+                    continue
+                files[name] = identity_of(info), info.st_blocks
+                if not is_file:
+                    links.append(name)
+    return Listed({name: files[name] for name in sorted(files)}, sorted(links), sorted(below), sorted(unreadable))
+
+
+def _device_of(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat(follow_symlinks=False).st_dev
+    except OSError:
+        return None  # gone since it was listed
+
+
+def _is_link_to_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_symlink() and entry.is_file()
+    except OSError:
+        return False  # a loop of symbolic links
+
+
+def _is_shadow(path: str) -> bool:
+    return os.path.lexists(path.removesuffix(SHADOW_SUFFIX) + SUFFIX)
