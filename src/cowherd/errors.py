@@ -50,6 +50,10 @@ class CowherdError(Exception):
 
     exit_code = 1
 
+    def facts(self) -> dict[str, object]:
+        """Returns the attributes that say what has happened, by name."""
+        return dict(vars(self))
+
 
 class InvalidRequest(CowherdError):
     """The caller asked for something that makes no sense: a bad size, an unknown option, a range past the end."""
@@ -166,37 +170,44 @@ class NotEnoughSpace(CowherdError):
         )
 
 
-class BaseInUse(CowherdError):
-    """A change to a base would be seen by overlays that depend on it.
-
-    Attributes: `base`, `action` (what was refused, as in "commit into"), `dependents`.
-    """
-
-    exit_code = 3
-
-    def __init__(self, base: str | PathLike[str], action: str, dependents: Sequence[str | PathLike[str]]):
-        self.base, self.action = Path(base), action
-        self.dependents = tuple(map(Path, dependents))
-
-    def __str__(self) -> str:
-        return (
-            f"refusing to {self.action} {shown(self.base)}: it is the base of {len(self.dependents)} other "
-            f"overlay(s), {preview(self.dependents)}, which would read other content. "
-            f"Give them a base of their own first (cowherd-img rebase), or give up their content with --break-dependents"
-        )
-
-
-class BaseSealed(CowherdError):
-    """A change to a sealed image was asked. Attributes: `base`, `action`, `dependents` (may be empty)."""
+class _Harm(CowherdError):
+    """Something was asked that would change what `dependents` read."""
 
     exit_code = 3
 
     def __init__(self, base: str | PathLike[str], action: str, dependents: Sequence[str | PathLike[str]] = ()):
         self.base, self.action = Path(base), action
-        self.dependents = tuple(map(Path, dependents))
+        self._dependents = tuple(os.fspath(path) for path in dependents)
+
+    @property
+    def dependents(self) -> tuple[Path, ...]:
+        """The overlays concerned. They may be very many, and a message names three: so they are made into paths here."""
+        return tuple(map(Path, self._dependents))
+
+    def facts(self) -> dict[str, object]:
+        """Returns the attributes; of `dependents`, the names."""
+        return {"base": self.base, "action": self.action, "dependents": self._dependents}
+
+
+class BaseInUse(_Harm):
+    """A change to a base would be seen by overlays that depend on it.
+
+    Attributes: `base`, `action` (what was refused, as in "commit into"), `dependents`.
+    """
 
     def __str__(self) -> str:
-        hit = f"; {len(self.dependents)} overlay(s) depend on it: {preview(self.dependents)}" if self.dependents else ""
+        return (
+            f"refusing to {self.action} {shown(self.base)}: it is the base of {len(self._dependents)} other "
+            f"overlay(s), {preview(self._dependents)}, which would read other content. "
+            f"Give them a base of their own first (cowherd-img rebase), or give up their content with --break-dependents"
+        )
+
+
+class BaseSealed(_Harm):
+    """A change to a sealed image was asked. Attributes: `base`, `action`, `dependents` (may be empty)."""
+
+    def __str__(self) -> str:
+        hit = f"; {len(self._dependents)} overlay(s) depend on it: {preview(self._dependents)}" if self._dependents else ""
         return (
             f"refusing to {self.action} {shown(self.base)}: it is sealed{hit}. "
             f"'cowherd clone' makes an overlay to write to; 'cowherd unseal' gives up the seal"

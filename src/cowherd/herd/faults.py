@@ -98,8 +98,8 @@ class UnsealRefused(BaseInUse):
 
     def __str__(self) -> str:
         return (
-            f"refusing to unseal {shown(self.base)}: {len(self.dependents)} overlay(s) depend on it, "
-            f"{preview(self.dependents)}. 'cowherd unseal --force' gives up what keeps them safe"
+            f"refusing to unseal {shown(self.base)}: {len(self._dependents)} overlay(s) depend on it, "
+            f"{preview(self._dependents)}. 'cowherd unseal --force' gives up what keeps them safe"
         )
 
 

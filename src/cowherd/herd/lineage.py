@@ -74,40 +74,46 @@ class Lineage:
 
     def _descend(self) -> None:
         """Notes on what each image stands, by numbers, which have the order of paths."""
-        numbers, parents, children = self._numbers, self._parents, self._children
+        numbers, parents, children, leads_of = self._numbers, self._parents, self._children, self._leads.get
         for number, image in enumerate(self._ordered):
-            leads = self._leads.get(image.key, ())
-            for lead in leads:
+            for lead in leads_of(image.key, ()):
                 if lead.target is not None:
                     base = numbers[lead.target]
                     if parents[number] == _NOBODY:
                         parents[number] = base
                     overlays = children.setdefault(base, [])
-                    if len(leads) == 1 or number not in overlays[-1:]:
+                    if not overlays or overlays[-1] != number:
                         overlays.append(number)
 
     def _follow(self) -> None:
         """Resolves the backing file of every image, adding images outside of the directories that it leads to."""
         images = self._found.images
         known: dict[tuple[str, str, str | None], tuple[Lead]] = {}
-        pending = list(images)
-        while pending:
-            key = pending.pop()
-            image = images[key]
-            backing = image.backing
-            if backing is None or len(self._leads.get(key, ())) == len(image.filenames):
-                continue
-            leads: tuple[Lead, ...] = ()
-            for name in image.filenames:
-                spelling = name[: name.rindex("/")], backing.name, backing.format
-                one = known.get(spelling)
-                if one is None:
-                    one = known[spelling] = (self._lead(name, backing),)
-                    if one[0].target is not None:
-                        pending.append(one[0].target)
-                leads = leads + one if leads else one
-            if images[key].backing is not None:  # it may have found itself, recorded as raw
-                self._leads[key] = leads
+        led_to: list[Key] = []
+        for key in list(images):
+            self._follow_one(key, known, led_to)
+        while led_to:
+            key = led_to.pop()
+            if len(self._leads.get(key, ())) != len(images[key].filenames):  # it was not there before, or not by all of its names
+                self._follow_one(key, known, led_to)
+
+    def _follow_one(self, key: Key, known: dict[tuple[str, str, str | None], tuple[Lead]], led_to: list[Key]) -> None:
+        image = self._found.images[key]
+        backing = image.backing
+        if backing is None:
+            return
+        leads: tuple[Lead, ...] = ()
+        for name in image.filenames:
+            spelling = name[: name.rindex("/")], backing.name, backing.format
+            one = known.get(spelling)
+            if one is None:
+                one = known[spelling] = (self._lead(name, backing),)
+                if one[0].target is not None:
+                    led_to.append(one[0].target)
+                    if self._found.images[key].backing is None:  # it has found itself, recorded as raw
+                        return
+            leads = leads + one if leads else one
+        self._leads[key] = leads
 
     def _lead(self, name: str, backing: BackingReference) -> Lead:
         path = None

@@ -164,6 +164,7 @@ def _of_dependents(lineage: Lineage, answer: Answer, herd: Sequence[str | os.Pat
 
 def _harm(error: BaseSealed | BaseInUse) -> str:
     what = ["it is sealed"] if isinstance(error, BaseSealed) else []
-    if error.dependents:
-        what.append(f"{len(error.dependents)} overlay(s) stand on it, {preview(error.dependents)}")
+    dependents = error.dependents
+    if dependents:
+        what.append(f"{len(dependents)} overlay(s) stand on it, {preview(dependents)}")
     return f"the guest would write to it, and {' and '.join(what)}; 'cowherd clone' makes an overlay to write to"

@@ -46,7 +46,7 @@ class Rows(list[Mapping[str, Any]]):
 
 def error_report(error: CowherdError) -> Report:
     """Returns an error as a report: its message on standard error, and with --json its class and facts as a document."""
-    facts = {name: plain(value) for name, value in vars(error).items()}
+    facts = {name: plain(value) for name, value in error.facts().items()}
     document = {"error": {"kind": type(error).__name__, "message": str(error), **facts}, "exit_code": error.exit_code}
     return Report(document, notes=(f"cowherd: {error}",), exit_code=error.exit_code)
 
