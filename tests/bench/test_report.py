@@ -57,6 +57,13 @@ def test_a_row_that_could_not_run_says_why():
     assert "not run: only root may mount a file system" in table([missing])
 
 
+def test_a_peer_that_was_stopped_is_said_to_be_and_the_ratio_is_a_bound():
+    line = table([row(stopped_after=120.2)]).splitlines()[-1]
+    assert "| qemu-img, stopped after 120 s | over 2.000 / 1.000 | over 2.500 / 1.500 |" in line
+    assert "| at most 0.500 (0.400 to 0.600) |" in line
+    assert ">at most 0.5<" in picture([row(stopped_after=120.2)])
+
+
 def test_the_picture_is_well_formed_and_has_a_bar_for_each_row_with_figures():
     rows = [row(), row(reached=False, target="report"), Row("copy", "copy", "peer", "xfs", "0.7", missing="no root")]
     found = ElementTree.fromstring(picture(rows))
