@@ -21,7 +21,7 @@ import time
 def main() -> None:
     """Runs the command of the command line with its standard output in the file named first."""
     output, limit, command = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
-    stopped = []
+    stopped: list[int] = []
 
     def stop(*_: object) -> None:
         try:

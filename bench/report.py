@@ -92,7 +92,8 @@ def _ratio(row: Row) -> str:
     assert row.ratio is not None
     assert row.extra is not None
     most = "" if row.stopped_after is None else "at most "
-    text = f"{most}{row.ratio.middle:.3f} ({row.ratio.least:.3f} to {row.ratio.most:.3f})"
+    fewer = f", {row.pairs} pairs" if row.pairs < row.pairs_wanted else ""
+    text = f"{most}{row.ratio.middle:.3f} ({row.ratio.least:.3f} to {row.ratio.most:.3f}{fewer})"
     return f"{row.extra.middle * 1000:+.0f} ms; {text}" if row.target.startswith("+") else text
 
 

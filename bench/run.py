@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from bench.inputs import Workspace, clear, warm
 from bench.job import Job, Result, Side
+from bench.limits import Limits
 from bench.measure import BenchmarkFailed, Command, Run, measure
 from bench.peers import contenders, winner
 from bench.ratio import Spread, differences, ratios, spread
@@ -23,18 +24,10 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How often a job runs, and how long a run of the peer may take."""
-
-    pairs: int
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
 class Row:
     """A job's figures at one place. `configuration` is the peer's best, if it has several. Where the job could not run, `missing`
     says why and the rest is None. `stopped_after`: after so many seconds the peer was stopped; the ratio
-    is at most what it says then.
+    is at most what it says then. `pairs` are less than `pairs_wanted` where these would have taken too long.
     """
 
     name: str
@@ -50,6 +43,7 @@ class Row:
     extra: Spread | None = None
     reached: bool | None = None
     pairs: int = 0
+    pairs_wanted: int = 0
     stopped_after: float | None = None
 
 
@@ -64,10 +58,12 @@ def run_job(job: Job, space: Workspace, place: str, limits: Limits, say: Callabl
         warm(space.shared)
         theirs: dict[str, list[Run]] = {}
         ours: list[Run] = []
-        for pair in range(limits.pairs):
-            _run_pair(job, space, theirs, ours, limits.seconds, check=pair in (0, limits.pairs - 1))
-            say(f"pair {pair + 1} of {limits.pairs}")
-        return figures(job, space, place, theirs, ours)
+        last = False
+        while not last:
+            last = limits.is_last(theirs, ours)
+            _run_pair(job, space, theirs, ours, limits.run, check=last or not ours)
+            say(f"pair {len(ours)} of {len(ours) if last else limits.pairs}")
+        return replace(figures(job, space, place, theirs, ours), pairs_wanted=limits.pairs)
     finally:
         shutil.rmtree(space.own, ignore_errors=True)
 
@@ -107,8 +103,9 @@ def _run_pair(
     done = _run_peer(job, their_side, theirs, limit)
     _prepare(job, our_side)
     ours.append(mine := _measured(job.ours(our_side), our_side, "ours"))
-    compare = check and done is not None and not done.stopped
-    difference = job.differs(space, Result(done, their_side.out), Result(mine, our_side.out)) if compare else None
+    difference = None
+    if check and done is not None and not done.stopped:
+        difference = job.differs(space, Result(done, their_side.out), Result(mine, our_side.out))
     shutil.rmtree(folder)
     if difference:
         raise BenchmarkFailed(f"{job.name}: the results differ: {difference}")

@@ -13,9 +13,9 @@ import pytest
 from bench import run
 from bench.inputs import Workspace, chain, mapped, shuffle_tables, tool
 from bench.job import Job
+from bench.limits import Limits
 from bench.measure import BenchmarkFailed, Command
 from bench.ratio import Target
-from bench.run import Limits
 from bench.scale import QUICK
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +87,19 @@ def test_where_one_configuration_runs_out_of_time_another_counts_and_is_compared
 
     with pytest.raises(BenchmarkFailed, match="the results differ: texts"):
         run.run_job(job(theirs=theirs), space, "tmpfs", Limits(2, 0.5), lambda text: None)
+
+
+def test_a_row_that_takes_long_gets_fewer_pairs_but_two(space):
+    rows = [run.run_job(job(), space, "tmpfs", Limits(4, row=limit), lambda text: None) for limit in (0.001, 1000)]
+    assert [(row.pairs, row.pairs_wanted) for row in rows] == [(2, 4), (4, 4)]
+
+
+def test_results_are_compared_in_the_first_and_the_last_pair(space):
+    compared = []
+    counted = job(differs=lambda space, theirs, ours: compared.append(ours.run))
+    run.run_job(counted, space, "tmpfs", Limits(4), lambda text: None)
+    run.run_job(counted, space, "tmpfs", Limits(4, row=0.001), lambda text: None)
+    assert len(compared) == 4
 
 
 def test_results_that_differ_fail_the_job(space):
