@@ -17,10 +17,13 @@ from bench.growth_table import growth_document, growth_tables
 from bench.inputs import Workspace, clear
 from bench.job import TMPFS, XFS, Job
 from bench.jobs import JOBS
+from bench.limits import Limits
 from bench.measure import BenchmarkFailed, as_installed
 from bench.scale import FULL, QUICK, Scale, scale
 
 _PAIRS = 5
+_SECONDS = 120
+_ROW_SECONDS = 150
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -40,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
     ended = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, it unmounts and removes what it made, too
     try:
-        for row in _rows(_chosen(arguments.job), arguments, size, pairs):
+        for row in _rows(_chosen(arguments.job), arguments, size, Limits(pairs, arguments.limit, arguments.row_limit)):
             rows.append(row)  # one by one: those before an interrupt are kept
     except KeyboardInterrupt:
         _say("interrupted: only the rows before are shown")
@@ -84,6 +87,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--job", action="append", metavar="NAME", choices=names, help="only this one (repeatable)")
     parser.add_argument("--place", choices=[TMPFS, XFS], help="only there")
     parser.add_argument("--pairs", type=int, metavar="N", help=f"pairs a row (default: {_PAIRS}, or 1 with --quick)")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        metavar="N",
+        default=_SECONDS,
+        help="stop a run of the peer after N seconds; what was stopped does not run again (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--row-limit",
+        type=float,
+        metavar="N",
+        default=_ROW_SECONDS,
+        help="make fewer pairs, but two, of a row whose runs would take longer than N seconds (default: %(default)s)",
+    )
     parser.add_argument("--scale", type=float, metavar="F", help="images of F times the full size")
     parser.add_argument("--folder", type=Path, default=folder, metavar="DIR", help="where to work (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -104,7 +121,7 @@ def _chosen(names: Sequence[str] | None) -> list[Job]:
     return [job for job in JOBS if names is None or job.name in names]
 
 
-def _rows(jobs: Sequence[Job], arguments: argparse.Namespace, size: Scale, pairs: int) -> Iterator[run.Row]:
+def _rows(jobs: Sequence[Job], arguments: argparse.Namespace, size: Scale, limits: Limits) -> Iterator[run.Row]:
     for name in (TMPFS, XFS):
         there = [job for job in jobs if name in job.places and arguments.place in (None, name)]
         if not there:
@@ -112,16 +129,16 @@ def _rows(jobs: Sequence[Job], arguments: argparse.Namespace, size: Scale, pairs
         try:
             with places.place(name, arguments.folder) as folder:
                 for job in there:
-                    yield _row(job, Workspace(folder / "shared", clear(folder / "own"), size), name, pairs)
+                    yield _row(job, Workspace(folder / "shared", clear(folder / "own"), size), name, limits)
         except places.PlaceMissing as missing:
             nowhere = Workspace(Path(), Path(), size)
             yield from (run.row(job, nowhere, name, missing=str(missing)) for job in there)
 
 
-def _row(job: Job, space: Workspace, place: str, pairs: int) -> run.Row:
+def _row(job: Job, space: Workspace, place: str, limits: Limits) -> run.Row:
     space.shared.mkdir(exist_ok=True)
     try:
-        return run.run_job(job, space, place, pairs, lambda text: _say(f"{job.name} on {place}: {text}"))
+        return run.run_job(job, space, place, limits, lambda text: _say(f"{job.name} on {place}: {text}"))
     except (BenchmarkFailed, subprocess.CalledProcessError) as error:
         _say(f"{job.name} on {place}: {error}")
         return run.row(job, space, place, missing=f"failed: {str(error).splitlines()[0][:200]}")

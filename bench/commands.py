@@ -45,4 +45,4 @@ def _program(name: str, module: str) -> tuple[str, ...]:
     installed = Path(sys.executable).with_name(name)
     if installed.exists():
         return (str(installed),)
-    return (sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())")
+    return (sys.executable, "-c", f"from {module} import program; program()")

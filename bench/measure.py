@@ -29,13 +29,17 @@ class Command:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run cost: seconds of wall clock and CPU, `peak` bytes of memory; its exit code, and the file with its output."""
+    """What one run cost: seconds of wall clock and CPU, `peak` bytes of memory; its exit code, and the file with its output.
+
+    `stopped`: it was not at its end when its time was up, and so would have cost more.
+    """
 
     wall: float
     cpu: float
     peak: int
     code: int
     output: Path
+    stopped: bool = False
 
 
 def as_installed() -> None:
@@ -46,17 +50,20 @@ def as_installed() -> None:
         compileall.compile_dir(folder, quiet=2)
 
 
-def measure(command: Command, output: Path) -> Run:
-    """Runs `command` with its standard output in the file `output`. Raises `BenchmarkFailed` if it fails."""
-    launch = [sys.executable, "-I", "-S", str(_LAUNCHER), str(output), *command.words]
+def measure(command: Command, output: Path, limit: float | None = None) -> Run:
+    """Runs `command` with its standard output in the file `output`, for `limit` seconds at most.
+
+    Raises `BenchmarkFailed` if it fails.
+    """
+    launch = [sys.executable, "-I", "-S", str(_LAUNCHER), str(output), str(limit or 0), *command.words]
     subprocess.run(["sync", "--file-system", str(output.parent)], check=True)  # nobody pays for what earlier runs left unwritten
     printed, errors, code = _launched(launch)
     if code != 0:
         raise BenchmarkFailed(f"could not start {command.words[0]}: {errors.strip()}")
     cost = json.loads(printed)
-    if cost["code"] not in command.codes:
+    if cost["code"] not in command.codes and not cost["stopped"]:
         raise BenchmarkFailed(f"{' '.join(command.words)[:400]}: exit code {cost['code']}: {errors.strip()[-400:]}")
-    return Run(cost["wall"], cost["cpu"], cost["peak"], cost["code"], output)
+    return Run(cost["wall"], cost["cpu"], cost["peak"], cost["code"], output, cost["stopped"])
 
 
 def _launched(words: list[str]) -> tuple[str, str, int]:

@@ -68,12 +68,17 @@ def _bar(row: Row, y: int) -> str:
         f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{name}</text>',
         f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{max(2, end - _LEFT):.1f}" height="14"/>',
         f'<line class="spread" x1="{_x(row.ratio.least):.1f}" x2="{_x(row.ratio.most):.1f}" y1="{middle}" y2="{middle}"/>',
-        f'<text x="{max(end, _x(row.ratio.most)) + 8:.1f}" y="{y + 12}">{row.ratio.middle:.3g}</text>',
+        f'<text x="{max(end, _x(row.ratio.most)) + 8:.1f}" y="{y + 12}">{_figure(row)}</text>',
     ]
     if not row.target.startswith("+") and row.target != "report":
         tick = _x(float(row.target))
         parts.append(f'<line class="target" x1="{tick:.1f}" x2="{tick:.1f}" y1="{y - 3}" y2="{y + 17}"/>')
     return "\n".join(parts)
+
+
+def _figure(row: Row) -> str:
+    assert row.ratio is not None
+    return f"{row.ratio.middle:.3g}" if row.stopped_after is None else f"at most {row.ratio.middle:.3g}"
 
 
 def _x(ratio: float) -> float:

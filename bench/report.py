@@ -69,12 +69,13 @@ def conditions(under: Circumstances) -> str:
 def _cells(row: Row) -> list[str]:
     if row.theirs is None or row.ours is None or row.ratio is None:
         return [row.title, row.place, row.peer, *["-"] * 4, row.target, f"not run: {row.missing}"]
+    over = "" if row.stopped_after is None else "over "
     return [
         row.title,
         row.place,
-        row.peer if row.configuration in (None, "plain") else f"{row.peer} ({row.configuration})",
-        f"{row.theirs.wall:.3f} / {row.ours.wall:.3f}",
-        f"{row.theirs.cpu:.3f} / {row.ours.cpu:.3f}",
+        _peer(row),
+        f"{over}{row.theirs.wall:.3f} / {row.ours.wall:.3f}",
+        f"{over}{row.theirs.cpu:.3f} / {row.ours.cpu:.3f}",
         f"{_mebibytes(row.theirs)} / {_mebibytes(row.ours)}{' (over 150)' if row.ours.peak > MEMORY_LIMIT else ''}",
         _ratio(row),
         row.target,
@@ -82,10 +83,17 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def _peer(row: Row) -> str:
+    name = row.peer if row.configuration in (None, "plain") else f"{row.peer} ({row.configuration})"
+    return name if row.stopped_after is None else f"{name}, stopped after {row.stopped_after:.0f} s"
+
+
 def _ratio(row: Row) -> str:
     assert row.ratio is not None
     assert row.extra is not None
-    text = f"{row.ratio.middle:.3f} ({row.ratio.least:.3f} to {row.ratio.most:.3f})"
+    most = "" if row.stopped_after is None else "at most "
+    fewer = f", {row.pairs} pairs" if row.pairs < row.pairs_wanted else ""
+    text = f"{most}{row.ratio.middle:.3f} ({row.ratio.least:.3f} to {row.ratio.most:.3f}{fewer})"
     return f"{row.extra.middle * 1000:+.0f} ms; {text}" if row.target.startswith("+") else text
 
 

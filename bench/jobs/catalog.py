@@ -21,18 +21,23 @@ _LIST = 'find "$1" -type f -printf "%D %i %s %b %T@ %C@ %p\\n"'
 _READ = 'find "$1" -type f -print0 | xargs -0 head -q -c 4096 | wc -c'
 _SETTLED_SECONDS = 4  # the catalog takes no file that has just changed
 _WARM = Target(extra=1.7)
+_HERD = "herd"
 _NOTHING_WRONG, _REFUSED = 0, 3
 
 
 def _make(space: Workspace) -> None:
-    """A herd that the catalog knows."""
-    make_herd(_herd(space), space.scale.many)
-    time.sleep(_SETTLED_SECONDS)
+    """A herd, made by the first of these jobs, and a catalog of the job's own that knows it."""
+    space.once(_HERD, lambda folder: _make_herd(folder, space.scale.many))
     run_now(_knowing(space, guard("tree", _herd(space))).words)
 
 
+def _make_herd(folder: Path, images: int) -> None:
+    make_herd(folder, images)
+    time.sleep(_SETTLED_SECONDS)
+
+
 def _herd(space: Workspace) -> Path:
-    return space.own / "herd"
+    return space.shared / _HERD
 
 
 def _knowing(space: Workspace, command: Command) -> Command:

@@ -13,6 +13,7 @@ import pytest
 from bench import run
 from bench.inputs import Workspace, chain, mapped, shuffle_tables, tool
 from bench.job import Job
+from bench.limits import Limits
 from bench.measure import BenchmarkFailed, Command
 from bench.ratio import Target
 from bench.scale import QUICK
@@ -46,15 +47,65 @@ def space(tmp_path):
 
 
 def test_the_best_configuration_of_the_peer_counts(space):
-    row = run.run_job(job(), space, "tmpfs", 2, lambda text: None)
+    row = run.run_job(job(), space, "tmpfs", Limits(2), lambda text: None)
     assert (row.configuration, row.pairs) == ("quick", 2)
     assert row.theirs.wall < 0.1
+
+
+def counting(label, folder, script):
+    """A command that leaves one more line in a file of its own each time."""
+    return Command(label, ("sh", "-c", f"echo >> {folder / label}; {script}"))
+
+
+def counted(folder):
+    return {path.name: len(path.read_text()) for path in folder.iterdir() if path.name in ("slow", "quick", "ours")}
+
+
+def test_a_configuration_that_is_clearly_slower_runs_in_two_pairs_only(space):
+    def theirs(side):
+        return (counting("slow", space.shared, "sleep 0.3; echo x"), counting("quick", space.shared, "echo x"))
+
+    row = run.run_job(job(theirs=theirs), space, "tmpfs", Limits(4), lambda text: None)
+    assert counted(space.shared) == {"slow": 2, "quick": 4}
+    assert (row.configuration, row.pairs, row.stopped_after) == ("quick", 4, None)
+
+
+def test_a_peer_that_runs_out_of_time_runs_once_and_the_ratio_is_against_its_limit(space):
+    def theirs(side):
+        return (counting("slow", space.shared, "sleep 60"),)
+
+    ours = counting("ours", space.shared, "sleep 0.1")
+    row = run.run_job(job(theirs=theirs, ours=lambda side: ours), space, "tmpfs", Limits(3, 0.5), lambda text: None)
+    assert counted(space.shared) == {"slow": 1, "ours": 3}
+    assert 0.5 <= row.stopped_after < 30
+    assert row.ratio.middle == pytest.approx(row.ours.wall / row.stopped_after)
+
+
+def test_where_one_configuration_runs_out_of_time_another_counts_and_is_compared(space):
+    def theirs(side):
+        return (Command("quick", ("echo", "y")), counting("slow", space.shared, "sleep 60"))
+
+    with pytest.raises(BenchmarkFailed, match="the results differ: texts"):
+        run.run_job(job(theirs=theirs), space, "tmpfs", Limits(2, 0.5), lambda text: None)
+
+
+def test_a_row_that_takes_long_gets_fewer_pairs_but_two(space):
+    rows = [run.run_job(job(), space, "tmpfs", Limits(4, row=limit), lambda text: None) for limit in (0.001, 1000)]
+    assert [(row.pairs, row.pairs_wanted) for row in rows] == [(2, 4), (4, 4)]
+
+
+def test_results_are_compared_in_the_first_and_the_last_pair(space):
+    compared = []
+    counted = job(differs=lambda space, theirs, ours: compared.append(ours.run))
+    run.run_job(counted, space, "tmpfs", Limits(4), lambda text: None)
+    run.run_job(counted, space, "tmpfs", Limits(4, row=0.001), lambda text: None)
+    assert len(compared) == 4
 
 
 def test_results_that_differ_fail_the_job(space):
     other = job(ours=lambda side: Command("ours", ("echo", "y")))
     with pytest.raises(BenchmarkFailed, match="the results differ: texts"):
-        run.run_job(other, space, "tmpfs", 1, lambda text: None)
+        run.run_job(other, space, "tmpfs", Limits(1), lambda text: None)
 
 
 def test_no_run_finds_an_output_of_an_earlier_one(space):
@@ -62,17 +113,17 @@ def test_no_run_finds_an_output_of_an_earlier_one(space):
         return (Command("plain", ("mkdir", str(side.out / "made"))),)
 
     once = job(theirs=theirs, ours=lambda side: theirs(side)[0])
-    assert run.run_job(once, space, "tmpfs", 3, lambda text: None).pairs == 3
+    assert run.run_job(once, space, "tmpfs", Limits(3), lambda text: None).pairs == 3
 
 
 def test_a_job_leaves_nothing_behind(space):
-    run.run_job(job(), space, "tmpfs", 1, lambda text: None)
+    run.run_job(job(), space, "tmpfs", Limits(1), lambda text: None)
     assert not space.own.exists()
 
 
 def test_a_job_that_lacks_something_says_so_and_runs_nothing(space):
     lacking = dataclasses.replace(job(), setup=lambda space: pytest.fail("set up"), missing=lambda: "no peer")
-    assert run.run_job(lacking, space, "tmpfs", 1, lambda text: None).missing == "no peer"
+    assert run.run_job(lacking, space, "tmpfs", Limits(1), lambda text: None).missing == "no peer"
 
 
 def beginning(image: Path) -> bytes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
@@ -33,6 +34,19 @@ def test_what_a_shell_starts_is_counted_to_it(tmp_path):
 def test_the_output_is_kept(tmp_path):
     run = measure(python("print('hello')"), tmp_path / "out")
     assert run.output.read_text() == "hello\n"
+
+
+def test_a_command_whose_time_is_up_is_stopped_with_all_that_it_started(tmp_path):
+    script = f"(sleep 1; touch {tmp_path / 'late'}) & sleep 60"
+    run = measure(Command("sh", ("sh", "-c", script)), tmp_path / "out", limit=0.2)
+    assert run.stopped
+    assert 0.2 <= run.wall < 30
+    time.sleep(1.5)
+    assert not (tmp_path / "late").exists()
+
+
+def test_a_command_that_ends_in_time_is_not_stopped(tmp_path):
+    assert not measure(Command("true", ("true",)), tmp_path / "out", limit=60).stopped
 
 
 def test_an_exit_code_that_is_not_expected_fails_the_benchmark(tmp_path):

@@ -30,6 +30,7 @@ ROW = Row(
     extra=Spread(-1.0, -1.0, -1.0),
     reached=True,
     pairs=5,
+    pairs_wanted=5,
 )
 
 
@@ -55,6 +56,17 @@ def test_a_missed_target_and_too_much_memory_stand_out():
 def test_a_row_that_could_not_run_says_why():
     missing = Row("copy", "copy", "peer", "xfs", "0.7", missing="only root may mount a file system")
     assert "not run: only root may mount a file system" in table([missing])
+
+
+def test_a_row_of_fewer_pairs_than_were_asked_for_says_so():
+    assert "| 0.500 (0.400 to 0.600, 2 pairs) |" in table([row(pairs=2, pairs_wanted=5)])
+
+
+def test_a_peer_that_was_stopped_is_said_to_be_and_the_ratio_is_a_bound():
+    line = table([row(stopped_after=120.2)]).splitlines()[-1]
+    assert "| qemu-img, stopped after 120 s | over 2.000 / 1.000 | over 2.500 / 1.500 |" in line
+    assert "| at most 0.500 (0.400 to 0.600) |" in line
+    assert ">at most 0.5<" in picture([row(stopped_after=120.2)])
 
 
 def test_the_picture_is_well_formed_and_has_a_bar_for_each_row_with_figures():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cowherd import extents
 from cowherd.herd import digest
 from cowherd.herd.digest import BLOCK, BlockDigests, differing, digest_disk, digests_of, expand, runs_of
+from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
 
@@ -84,6 +85,21 @@ def test_a_block_that_an_end_cuts_short_is_the_same_on_a_larger_disk(tmp_path):
     (tmp_path / "small").write_bytes(b"\1" * 1024)
     (tmp_path / "large").write_bytes(b"\1" * 1024 + bytes(MIB))
     assert differing(digests(tmp_path / "small", "raw"), digests(tmp_path / "large", "raw")).tolist() == []
+
+
+@pytest.mark.parametrize(("kept", "times"), [(100_000, 1), (2, 3)])
+def test_extents_are_looked_up_once_unless_they_are_very_many(tmp_path, data, monkeypatch, kept, times):
+    path, looked_up = tmp_path / "disk.raw", []
+    with path.open("wb") as file:
+        for start in (0, 16 * MIB, 32 * MIB):  # holes between them
+            file.seek(start)
+            file.write(data)
+    monkeypatch.setattr(digest, "_KEPT_EXTENTS", kept)
+    ask = Disk.extents
+    monkeypatch.setattr(Disk, "extents", lambda *where: looked_up.append(where) or ask(*where))
+    found = digests(path, "raw")
+    assert listed(found) == plain(path.read_bytes())
+    assert len(looked_up) == times
 
 
 def test_an_empty_disk_of_terabytes_costs_nothing(tmp_path):

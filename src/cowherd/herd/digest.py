@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cowherd import extents
 from cowherd.extents import Extents, Ranges
 from cowherd.herd.workers import share_out
+from cowherd.storage.buffers import page_aligned
 
 if TYPE_CHECKING:
     from cowherd.image.disk import Disk
@@ -39,6 +40,8 @@ Progress = Callable[[int, int], None]
 _TASK_BLOCKS = 256
 _BLOCKS_READ = 8
 """Read at once: so few that they are still in the processor's cache when they are hashed."""
+_KEPT_EXTENTS = 100_000
+"""Some 4 MB: of disks with more extents these are looked up twice."""
 _CONTENT_HEAD = struct.Struct("<20sQIQ")
 _CONTENT_TAG = b"cowherd content 1"
 
@@ -79,31 +82,45 @@ def digest_disk(disk: Disk, progress: Progress | None = None) -> BlockDigests:
 
     Costs 32 bytes of memory for each 64 KiB of data, and nothing for zeros. `progress(done, total)` counts bytes.
     """
-    candidates = data_runs(disk)
-    digests = digests_of(disk, candidates, progress)
+    covers = _few(disk.extents())
+    candidates = data_runs(disk, covers)
+    digests = digests_of(disk, candidates, progress, covers)
     kept = ~is_zero(digests)
     if kept.all():
         return BlockDigests(disk.size, candidates, digests)
     return BlockDigests(disk.size, runs_of(expand(candidates)[kept]), digests[kept])
 
 
-def data_runs(disk: Disk) -> Ranges:
-    """Returns the runs of block numbers that some layer of the chain holds data for."""
+def _few(batches: Iterator[Extents]) -> list[Extents] | None:
+    """Returns all of `batches`, so that tables, or a file's holes, are looked up once; None if they hold very many extents."""
+    kept: list[Extents] = []
+    for batch in batches:
+        kept.append(batch)
+        if sum(map(len, kept)) > _KEPT_EXTENTS:
+            return None
+    return kept
+
+
+def data_runs(disk: Disk, covers: Iterable[Extents] | None = None) -> Ranges:
+    """Returns the runs of block numbers that some layer of the chain holds data for. `covers`: the disk's extents, if known."""
     parts = [np.empty((0, 2), np.int64)]
-    for batch in disk.extents():
+    for batch in disk.extents() if covers is None else covers:
         data = extents.ranges_of(extents.of_kind(batch, extents.DATA, extents.COMPRESSED))
         parts.append(to_blocks(data))
     return extents.normalised(np.concatenate(parts))
 
 
-def digests_of(disk: Disk, runs: Ranges, progress: Progress | None = None) -> Digests:
-    """Returns the digest of every block in `runs`; what lies past the disk's end counts as zeros."""
+def digests_of(disk: Disk, runs: Ranges, progress: Progress | None = None, covers: Iterable[Extents] | None = None) -> Digests:
+    """Returns the digest of every block in `runs`; what lies past the disk's end counts as zeros.
+
+    `covers` are the extents of the whole disk, in order, if they are known.
+    """
     out = np.tile(np.frombuffer(ZERO_DIGEST, np.uint8), (extents.total(runs), 1))
     buffers = threading.local()
 
     def hash_task(task: _Task) -> int:
         if not hasattr(buffers, "bytes"):
-            buffers.bytes = memoryview(bytearray(_BLOCKS_READ * BLOCK))
+            buffers.bytes = page_aligned(_BLOCKS_READ * BLOCK)
             buffers.blocks = [buffers.bytes[start : start + BLOCK] for start in range(0, _BLOCKS_READ * BLOCK, BLOCK)]
         found: list[bytes] = []
         for first, count, depth, host in task.window.places(task.pieces):
@@ -116,7 +133,7 @@ def digests_of(disk: Disk, runs: Ranges, progress: Progress | None = None) -> Di
         out[task.row : task.row + len(found)] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, DIGEST_BYTES)
         return len(found) * BLOCK
 
-    share_out(_tasks(disk, runs), hash_task, len(out) * BLOCK, progress)
+    share_out(_tasks(disk, runs, covers), hash_task, len(out) * BLOCK, progress)
     return out
 
 
@@ -156,13 +173,13 @@ class _Task:
     pieces: list[tuple[int, int]]
 
 
-def _tasks(disk: Disk, runs: Ranges) -> Iterator[_Task]:
+def _tasks(disk: Disk, runs: Ranges, covers: Iterable[Extents] | None) -> Iterator[_Task]:
     inside = extents.intersect(runs, extents.ranges([(0, -(-disk.size // BLOCK))]))
     if not len(inside):
         return
     start, end = int(inside[0, 0]) * BLOCK, min(int(inside[-1, 1]) * BLOCK, disk.size)
     row = 0
-    for cover in disk.extents(start, end - start):
+    for cover in disk.extents(start, end - start) if covers is None else covers:
         window = _Window(cover)
         wanted = extents.intersect(inside, extents.ranges([(window.start // BLOCK, -(-window.end // BLOCK))]))
         for pieces in _portions(wanted):

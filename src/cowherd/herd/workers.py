@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Task = TypeVar("Task")
 
@@ -19,32 +18,51 @@ def share_out(
     """Runs `work` on each of `tasks`, on several threads, in no particular order; tasks are drawn only when a thread is free.
 
     `work` returns how much of `total` it has done, for `progress(done, total)`. The first error ends the others after their
-    current task and is raised here.
+    current task and is raised here. The calling thread is one of them.
     """
-    lock = threading.Lock()
-    stopped = threading.Event()
-    done = 0
+    shared = _Shared(tasks, work, total, progress)
+    helpers = [threading.Thread(target=shared.take_part) for _ in range(_WORKERS - 1)]
+    try:
+        for helper in helpers:
+            helper.start()
+        shared.take_part()
+    finally:
+        shared.stopped.set()
+        for helper in helpers:
+            if helper.ident is not None:  # it was started
+                helper.join()
+    if shared.failures:
+        raise shared.failures[0]
 
-    def draw() -> Task | None:
-        with lock:
-            return None if stopped.is_set() else next(tasks, None)
 
-    def run() -> None:
-        nonlocal done
+class _Shared(Generic[Task]):
+    """What the threads of one job have in common."""
+
+    def __init__(
+        self, tasks: Iterator[Task], work: Callable[[Task], int], total: int, progress: Callable[[int, int], None] | None
+    ):
+        self._tasks, self._work, self._total, self._progress = tasks, work, total, progress
+        self._lock = threading.Lock()
+        self._done = 0
+        self.stopped = threading.Event()
+        self.failures: list[BaseException] = []
+
+    def take_part(self) -> None:
+        """Does tasks until there are no more, or one has failed."""
         try:
-            while (task := draw()) is not None:
-                amount = work(task)
-                with lock:
-                    done += amount
-                    if progress:
-                        progress(done, total)
+            while (task := self._draw()) is not None:
+                self._count(self._work(task))
+        except BaseException as error:  # noqa: BLE001 - raised again by share_out
+            self.failures.append(error)
         finally:
-            stopped.set()
+            self.stopped.set()
 
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        running = [pool.submit(run) for _ in range(_WORKERS)]
-        try:
-            for future in running:
-                future.result()
-        finally:
-            stopped.set()
+    def _draw(self) -> Task | None:
+        with self._lock:
+            return None if self.stopped.is_set() else next(self._tasks, None)
+
+    def _count(self, amount: int) -> None:
+        with self._lock:
+            self._done += amount
+            if self._progress:
+                self._progress(self._done, self._total)

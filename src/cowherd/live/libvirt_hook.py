@@ -43,7 +43,7 @@ class HookForeign(CowherdError):
 
 
 _FIND = "import sys; place = sys.argv.pop(1); place in sys.path or sys.path.insert(0, place); "
-_CODE = f"{_FIND}from cowherd.cli.guard.main import main; sys.exit(main())"
+_CODE = f"{_FIND}from cowherd.cli.guard.main import program; program()"
 _TRY = f"{_FIND}import cowherd.cli.guard.main"
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.output import Report, error_report, show
+from cowherd.cli.process import run
 from cowherd.errors import CowherdError, HostFileError
 
 COMMANDS = {
@@ -49,14 +50,11 @@ Exit codes: 0 fine, 1 the operation failed, 2 wrong usage, 3 refused because ove
 
 _WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "seal")
 
-_OBJECTS_BETWEEN_COLLECTIONS = 1_000_000  # with Python's 700 a herd of 100,000 images takes a quarter longer
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         return _run_and_show(words, as_json=as_json)
     except KeyboardInterrupt:
@@ -138,5 +136,10 @@ def _version() -> str:
         return "cowherd, run from its sources"
 
 
+def program() -> NoReturn:
+    """What the installed program calls."""
+    run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

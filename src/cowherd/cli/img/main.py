@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
+from cowherd.cli.process import run
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.text import printable
 
@@ -176,5 +177,10 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def program() -> NoReturn:
+    """What the installed program calls."""
+    run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()
