@@ -240,7 +240,7 @@ def test_very_many_images_are_read_by_processes_as_they_are_by_threads(tmp_path)
             capture_output=True,
             check=True,
         ).stdout
-        for setup in ("import multiprocessing.pool as pool; pool.ThreadPool = None; ", "scan._MANY = 1 << 30; ")
+        for setup in ("scan._read_by_threads = None; ", "scan._MANY = 1 << 30; ")
     )
     assert len(json.loads(by_processes)["images"]) == 5000
     assert by_processes == by_threads

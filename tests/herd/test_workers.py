@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from cowherd.herd import workers
 from cowherd.herd.workers import share_out
 
 
@@ -22,15 +21,13 @@ def test_every_task_is_done_once_and_counted():
     assert [count for count, _ in seen] == sorted(count for count, _ in seen)
 
 
-def test_several_threads_take_part(monkeypatch):
-    monkeypatch.setattr(workers, "_WORKERS", 3)
+def test_several_threads_take_part():
     together = threading.Barrier(3, timeout=30)
-    share_out(iter(range(1, 4)), lambda task: together.wait() and 1, 3)
+    share_out(iter(range(1, 4)), lambda task: together.wait() and 1, 3, threads=3)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad task"), KeyboardInterrupt()])
-def test_the_first_error_is_raised_and_no_further_task_begins(monkeypatch, error):
-    monkeypatch.setattr(workers, "_WORKERS", 2)
+def test_the_first_error_is_raised_and_no_further_task_begins(error):
     begun, threads = [], threading.active_count()
 
     def work(task):
@@ -41,7 +38,7 @@ def test_the_first_error_is_raised_and_no_further_task_begins(monkeypatch, error
         return 1
 
     with pytest.raises(type(error)):
-        share_out(iter(range(1, 1000)), work, 1000)
+        share_out(iter(range(1, 1000)), work, 1000, threads=2)
     assert len(begun) < 10
     assert threading.active_count() == threads
 

@@ -256,15 +256,31 @@ def _read_all(paths: list[str]) -> Iterator[Read | None]:
     if len(paths) <= _CHUNK:
         yield from map(_read_or_none, paths)
         return
-    from multiprocessing import get_context
-    from multiprocessing.pool import ThreadPool
     from threading import active_count
 
     chunks = [paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK)]
-    by_processes = len(paths) >= _MANY and active_count() == 1
-    with get_context("fork").Pool(_PROCESSES) if by_processes else ThreadPool(_READERS) as pool:
+    if len(paths) < _MANY or active_count() > 1:
+        yield from _read_by_threads(chunks)
+        return
+    from multiprocessing import get_context
+
+    with get_context("fork").Pool(_PROCESSES) as pool:
         for results in pool.imap(_read_chunk, chunks):
             yield from results
+
+
+def _read_by_threads(chunks: list[list[str]]) -> Iterator[Read | None]:
+    from cowherd.herd.workers import share_out
+
+    results: list[list[Read | None]] = [[]] * len(chunks)
+
+    def read(number: int) -> int:
+        results[number] = _read_chunk(chunks[number])
+        return len(chunks[number])
+
+    share_out(iter(range(len(chunks))), read, sum(map(len, chunks)), threads=min(_READERS, len(chunks)))
+    for result in results:
+        yield from result
 
 
 def _read_chunk(paths: list[str]) -> list[Read | None]:

@@ -13,7 +13,11 @@ _WORKERS = min(4, os.cpu_count() or 1)
 
 
 def share_out(
-    tasks: Iterator[Task], work: Callable[[Task], int], total: int, progress: Callable[[int, int], None] | None = None
+    tasks: Iterator[Task],
+    work: Callable[[Task], int],
+    total: int,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = _WORKERS,
 ) -> None:
     """Runs `work` on each of `tasks`, on several threads, in no particular order; tasks are drawn only when a thread is free.
 
@@ -21,7 +25,7 @@ def share_out(
     current task and is raised here. The calling thread is one of them.
     """
     shared = _Shared(tasks, work, total, progress)
-    helpers = [threading.Thread(target=shared.take_part) for _ in range(_WORKERS - 1)]
+    helpers = [threading.Thread(target=shared.take_part) for _ in range(threads - 1)]
     try:
         for helper in helpers:
             helper.start()
