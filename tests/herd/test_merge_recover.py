@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -7,8 +8,12 @@ import pytest
 from cowherd import commit, delete, rebase, resize
 from cowherd import open as open_image
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
+from cowherd.herd import reading
 from cowherd.herd.clone import clone
+from cowherd.herd.header import read_image
 from cowherd.herd.impact import impact
+from cowherd.herd.merging import concerned
+from cowherd.herd.merging import merge as merging
 from cowherd.herd.merging.journal import Journal, Phase, journal_path, look_at
 from cowherd.herd.merging.merge import merge
 from cowherd.herd.merging.pending import MergePending
@@ -286,3 +291,93 @@ def test_a_directory_that_is_not_there_is_an_error(herd):
 
 def test_where_nothing_was_interrupted_nothing_is_done(herd):
     assert recover([herd]) == []
+
+
+@pytest.mark.parametrize("unseen", ["top", "other", "leaf"])
+@pytest.mark.parametrize("phase", list(Phase))
+def test_what_can_not_be_read_is_not_taken_for_gone(herd, monkeypatch, unseen, phase):
+    before = shown(herd)
+    interrupted(herd, phase, strategy="preserve", keep="nothing")
+
+    def refusing(path):
+        if path == str(herd / unseen):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read_image(path)
+
+    for reader in (reading, concerned):
+        monkeypatch.setattr(reader, "read_image", refusing)
+    (one,) = recover([herd])
+    assert (one.outcome, type(one.error)) == (FAILED, HostFileError)
+    assert f"Could not read '{herd / unseen}': Permission denied" in str(one.error)
+    assert journal_path(herd / "base").exists()
+    monkeypatch.undo()
+    assert [one.outcome for one in recover([herd])] == [TAKEN_BACK if phase is Phase.PREPARING else FINISHED]
+    assert {name: before[name] for name in shown(herd)} == shown(herd)
+    assert fine(herd)
+
+
+def test_an_overlay_of_which_the_host_can_not_tell_is_not_taken_for_gone(herd, monkeypatch):
+    before = shown(herd)
+    interrupted(herd, Phase.APPLYING, strategy="preserve", keep="nothing")
+    stat = os.stat
+
+    def failing(path, *arguments, **options):
+        if path == herd / "overlay":
+            raise OSError(errno.EIO, "Input/output error")
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    (one,) = recover([herd])
+    monkeypatch.undo()
+    assert (one.outcome, type(one.error)) == (FAILED, HostFileError)
+    assert [one.outcome for one in recover([herd])] == [FINISHED]
+    assert {name: before[name] for name in shown(herd)} == shown(herd)
+    assert fine(herd)
+
+
+def test_a_directory_that_fails_is_not_one_without_journals(herd, monkeypatch):
+    interrupted(herd, Phase.APPLYING, strategy="preserve")
+    below, scandir = herd / "below", os.scandir
+    below.mkdir()
+
+    def failing(path):
+        if os.fspath(path) == str(below):
+            raise OSError(errno.EIO, "Input/output error", str(below))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(HostFileError, match="Could not look through"):
+        recover([herd])
+    monkeypatch.undo()
+    assert [one.outcome for one in recover([herd])] == [FINISHED]
+
+
+def test_a_merge_is_not_over_while_an_overlay_can_not_be_read(herd, monkeypatch):
+    before = shown(herd)
+    seal(herd / "other")
+    looked = merging.survey_again
+
+    def blind(lineage):
+        def refusing(path):
+            if path == str(herd / "other"):
+                raise OSError(errno.EIO, "Input/output error")
+            return read_image(path)
+
+        with monkeypatch.context() as patch:
+            for reader in (reading, concerned):
+                patch.setattr(reader, "read_image", refusing)
+            return looked(lineage)
+
+    advance = Journal.advance
+
+    def at_the_end(self, to):
+        advance(self, to)
+        monkeypatch.setattr(merging, "survey_again", blind)
+
+    monkeypatch.setattr(Journal, "advance", at_the_end)
+    with pytest.raises(merging.MergeInterrupted, match="Could not read"):
+        merge(herd / "overlay", strategy="preserve")
+    monkeypatch.undo()
+    assert [one.outcome for one in recover([herd])] == [FINISHED]
+    assert {name: before[name] for name in shown(herd)} == shown(herd)
+    assert fine(herd)

@@ -24,7 +24,7 @@ from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.image.backing import resolve
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import ABSENT, is_there
 from cowherd.text import path_order
 
 
@@ -204,10 +204,15 @@ class Lineage:
         return read_record(path)
 
     def known(self, path: str | os.PathLike[str]) -> Image | None:
-        """Returns the image that `path` names, or None where the scan met no such image."""
+        """Returns the image that `path` names, or None where the scan met no such image.
+
+        Raises `HostFileError` if the host fails: what it can't tell of is not gone.
+        """
         try:
             info = os.stat(path)
-        except OSError:
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise HostFileError(path, "look at", error) from error
             return None
         return self.images.get((info.st_dev, info.st_ino))
 

@@ -7,7 +7,7 @@ import os
 
 from cowherd.errors import HostFileError
 
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
 """What says that there is nothing under a name, or nothing that this user could get at."""
 
 
@@ -20,7 +20,7 @@ def is_there(path: str | os.PathLike[str]) -> bool:
     try:
         os.lstat(path)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             return False
         raise HostFileError(path, "look at", error) from error
     except ValueError:  # a zero byte

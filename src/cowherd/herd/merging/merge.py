@@ -19,6 +19,7 @@ from cowherd.herd.condition import condition
 from cowherd.herd.drift import pairs
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, left_out_of, require_readable, survey_again, survey_around
+from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
 from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path
@@ -332,10 +333,13 @@ def apply(lineage: Lineage, plan: MergePlan, progress: Progress | None) -> list[
 def conclude(held: Holding, lineage: Lineage, journal: Journal, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
     """Brings the seals of dependents up to date, whose files have changed, and removes the journal."""
     held.close()
+    entry, left = journal.entry, list[tuple[Path, str]]()
     now = survey_again(lineage)
-    left: list[tuple[Path, str]] = []
-    for image in filter(None, map(now.known, {base.path, journal.entry.fork or base.path})):
-        left += refresh_dependents(now, image, progress)
+    for path in {base.path, entry.fork or base.path}:
+        if is_there(path):
+            image = now.find(path, entry.base_format)
+            require_concerned(now, entry)
+            left += refresh_dependents(now, image, progress)
     journal.remove()
     return left
 

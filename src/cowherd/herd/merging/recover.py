@@ -6,6 +6,7 @@ now: blocks that were merged already are equal and drop out; what a machine has 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd import extents
-from cowherd.errors import CowherdError
+from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.digest import digest_disk
 from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import promoted
 from cowherd.herd.merging.holding import Holding, stacked
 from cowherd.herd.merging.journal import SUFFIX, Entry, Journal, Phase, is_journal
@@ -69,9 +71,15 @@ def recover(directories: Sequence[str | os.PathLike[str]] = (), *, progress: Pro
 def _journals_under(directory: str | os.PathLike[str]) -> list[Path]:
     top = os.path.realpath(directory)
     found = journals_in(top)
-    for current, _, files in os.walk(top):
+    for current, _, files in os.walk(top, onerror=_raised):
         found += [Path(current, name) for name in files if name.endswith(SUFFIX) and is_journal(Path(current, name))]
     return found
+
+
+def _raised(error: OSError) -> None:
+    """Only a directory that this user may not look through is passed over."""
+    if error.errno != errno.EACCES:
+        raise HostFileError(error.filename, "look through", error) from error
 
 
 def _recovered(path: Path, progress: Progress | None) -> Recovered:
@@ -94,6 +102,7 @@ def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
     entry = journal.entry
     lineage = survey_around(entry.base, *(path for path in entry.images if is_there(path)))
     base = lineage.find(entry.base, entry.base_format)
+    require_concerned(lineage, entry)
     with naming_holders(), Holding() as held:
         if journal.phase is Phase.PREPARING:
             return take_back(held, lineage, journal, base, progress)
@@ -102,6 +111,7 @@ def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
             target, _ = promoted(lineage, base, entry, progress)
             lineage = survey_around(entry.fork or entry.base, *(path for path in entry.images if is_there(path)))
             target = lineage.find(target.path, entry.base_format)
+            require_concerned(lineage, entry)
         overlay = lineage.known(entry.overlay)
         held.lock([target, *lineage.children(target)], WRITE)
         if overlay:
