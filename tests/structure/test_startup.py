@@ -93,6 +93,14 @@ def test_images_of_few_tables_are_compared_without_numpy(overlay, tmp_path):
     assert (HEAVY_FOR_INFO - {"threading"}) & report["loaded"].keys() == set()
 
 
+def test_a_full_verify_of_images_of_few_tables_does_without_numpy(overlay):
+    run("cowherd", "seal", overlay)
+    printed, report = run("cowherd", "verify", "--full", overlay)
+    assert "overlay.qcow2" in printed
+    assert third_party(report["loaded"]) <= {"blake3", "blake3.blake3"}
+    assert HEAVY_PARTS_OF_PYTHON & report["loaded"].keys() == set()
+
+
 def test_a_rebase_that_changes_no_content_is_done_without_numpy(overlay, tmp_path):
     base = overlay.with_name("base.qcow2")
     other = tmp_path / "other.qcow2"
