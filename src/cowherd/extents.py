@@ -11,17 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-BACKING = 0
-"""This layer holds nothing here: the backing file shows through (zeros where there is none)."""
-ZERO = 1
-"""Reads as zeros; `host` is the preallocated place or -1."""
-DATA = 2
-"""Plain bytes at `host` of the layer's file."""
-COMPRESSED = 3
-"""Whole compressed clusters; `host` is -1, the format decompresses."""
+from cowherd import arrays, kinds
 
-NOWHERE = -1
-"""The `host` of an extent that has no plain bytes."""
+arrays.come_into_use()
+
+BACKING, ZERO, DATA, COMPRESSED, NOWHERE = kinds.BACKING, kinds.ZERO, kinds.DATA, kinds.COMPRESSED, kinds.NOWHERE
 
 EXTENT = np.dtype([("start", np.int64), ("length", np.int64), ("host", np.int64), ("depth", np.int32), ("kind", np.uint8)])
 

@@ -10,10 +10,11 @@ import pytest
 
 PAGE_FAULTS = """
 import resource, sys
-import numpy
 if sys.argv[1] == "keep":
     from cowherd.cli.memory import keep_freed_memory
     keep_freed_memory()
+import numpy
+import cowherd.extents
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(50):
     pieces = [numpy.ones(1 << 20, numpy.uint8) for _ in range(4)]

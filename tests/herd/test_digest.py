@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cowherd import extents
 from cowherd.herd import digest
-from cowherd.herd.digest import BLOCK, BlockDigests, differing, digest_disk, digests_of, expand, runs_of
+from cowherd.herd.content import BLOCK, ZERO_DIGEST
+from cowherd.herd.digest import BlockDigests, differing, digest_disk, digests_of, expand, runs_of
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
@@ -114,7 +115,7 @@ def test_blocks_asked_for_past_the_end_are_zeros(tmp_path):
     path.write_bytes(b"\1" * BLOCK)
     with open_disk(path, format="raw") as disk:
         found = digests_of(disk, extents.ranges([(0, 3)]))
-    assert [row.tobytes() for row in found] == [blake3(b"\1" * BLOCK).digest(), digest.ZERO_DIGEST, digest.ZERO_DIGEST]
+    assert [row.tobytes() for row in found] == [blake3(b"\1" * BLOCK).digest(), ZERO_DIGEST, ZERO_DIGEST]
 
 
 def test_progress_counts_up_to_the_bytes_of_data(tmp_path):
@@ -161,5 +162,5 @@ def test_what_differs_is_what_a_plain_comparison_finds(a, b):
 def test_looking_up_gives_the_row_of_each_block_or_that_of_zeros(held, asked):
     numbers = np.array(sorted(asked), np.int64)
     found = made(held).lookup(numbers)
-    wanted = [bytes([held[n]] * 32) if n in held else digest.ZERO_DIGEST for n in sorted(asked)]
+    wanted = [bytes([held[n]] * 32) if n in held else ZERO_DIGEST for n in sorted(asked)]
     assert [row.tobytes() for row in found] == wanted

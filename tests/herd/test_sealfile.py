@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd.errors import HostFileError, ImageFormatError
-from cowherd.herd.digest import BLOCK, BlockDigests
+from cowherd.herd.content import BLOCK
+from cowherd.herd.digest import BlockDigests
 from cowherd.herd.sealfile import ChainFile, SealRecord, is_sealed, read_digests, read_record, seal_path, write_seal
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.protection import Protection

@@ -11,7 +11,8 @@ import pytest
 
 import cowherd
 from cowherd.errors import BackingFileError, CowherdError
-from cowherd.image.open import MAX_CHAIN, open_disk
+from cowherd.image.chain import MAX_CHAIN
+from cowherd.image.open import open_disk
 from cowherd.ops.create import create
 from cowherd.ops.info import BackingLoop, chain_info
 from cowherd.storage import hostfile
@@ -51,7 +52,7 @@ def test_a_loop_ends_with_an_error(job: str, tmp_path: Path):
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_chain_that_is_too_long_ends_with_an_error(job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cowherd.image.open.MAX_CHAIN", 30)
+    monkeypatch.setattr("cowherd.image.chain.MAX_CHAIN", 30)
     top = _chain(tmp_path, 40)
     with pytest.raises(BackingFileError, match="longer than 30 images"):
         JOBS[job](top)

@@ -9,7 +9,7 @@ import pytest
 
 from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature
 from cowherd.formats.layer import BackingReference
-from cowherd.image import open as open_module
+from cowherd.image import chain
 from cowherd.image.open import open_disk, open_layer
 from tests.images import KIB, MIB, Features, create_with_cowherd
 from tests.qemu import Tool
@@ -84,7 +84,7 @@ def test_a_chain_may_be_long_but_not_endless(tmp_path: Path, monkeypatch: pytest
         image(tmp_path / str(number), str(number - 1))
     with open_disk(tmp_path / "20", format="qcow2") as disk:
         assert len(disk.layers) == 21
-    monkeypatch.setattr(open_module, "MAX_CHAIN", 20)
+    monkeypatch.setattr(chain, "MAX_CHAIN", 20)
     before = descriptors()
     with pytest.raises(BackingFileError, match="longer than 20"):
         open_disk(tmp_path / "20", format="qcow2")

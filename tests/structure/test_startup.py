@@ -85,6 +85,34 @@ def test_commands_that_look_at_a_whole_herd_do_without_numpy(overlay, command):
     assert HEAVY_PARTS_OF_PYTHON & report["loaded"].keys() == set()
 
 
+def test_images_of_few_tables_are_compared_without_numpy(overlay, tmp_path):
+    run("cowherd-img", "create", "-q", "-f", "qcow2", "-b", overlay.with_name("base.qcow2"), "-F", "qcow2", tmp_path / "other")
+    printed, report = run("cowherd-img", "compare", overlay, tmp_path / "other")
+    assert printed == "Images are identical.\n"
+    assert third_party(report["loaded"]) == set()
+    assert (HEAVY_FOR_INFO - {"threading"}) & report["loaded"].keys() == set()
+
+
+def test_a_full_verify_of_images_of_few_tables_does_without_numpy(overlay):
+    run("cowherd", "seal", overlay)
+    printed, report = run("cowherd", "verify", "--full", overlay)
+    assert "overlay.qcow2" in printed
+    assert third_party(report["loaded"]) <= {"blake3", "blake3.blake3"}
+    assert HEAVY_PARTS_OF_PYTHON & report["loaded"].keys() == set()
+
+
+def test_a_rebase_that_changes_no_content_is_done_without_numpy(overlay, tmp_path):
+    base = overlay.with_name("base.qcow2")
+    other = tmp_path / "other.qcow2"
+    other.write_bytes(base.read_bytes())
+    for sealed in (base, other):
+        run("cowherd", "seal", sealed)
+    run("cowherd", "bind", overlay)
+    for options in ((), ("-u",)):
+        _, report = run("cowherd-img", "rebase", *options, "-b", other, "-F", "qcow2", overlay)
+        assert third_party(report["loaded"]) == set()
+
+
 def test_numpy_is_loaded_without_a_thread_for_each_processor(overlay):
     _, report = run("cowherd-img", "map", overlay)
     assert "numpy" in report["loaded"]

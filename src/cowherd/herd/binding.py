@@ -79,6 +79,11 @@ def write_binding(overlay: Path, binding: Binding | None) -> None:
 
     Only the header changes. Raises `BindingImpossible` where it does not fit, `ImageInUse` if a process has the image open.
     """
+    from cowherd.image.header import change_header
+
+    data = binding.pack() if binding else None
+    if change_header(overlay, lambda header: header.with_extension(EXTENSION_TYPE, data), format="qcow2"):
+        return
     from cowherd.image.open import open_disk
 
     with open_disk(overlay, format="qcow2", writable=True, backing=False) as disk:

@@ -7,7 +7,6 @@ the disk's end cuts short is padded with zeros, so that the same bytes on a disk
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,16 +19,12 @@ from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Extents, Ranges
+from cowherd.herd.content import BLOCK, DIGEST_BYTES, ZERO_DIGEST, content_digest
 from cowherd.herd.workers import share_out
 from cowherd.storage.buffers import page_aligned
 
 if TYPE_CHECKING:
     from cowherd.image.disk import Disk
-
-BLOCK = 65536
-"""Bytes of guest address space that one digest stands for."""
-DIGEST_BYTES = 32
-ZERO_DIGEST = blake3(bytes(BLOCK)).digest()
 
 Digests = NDArray[np.uint8]
 """An array of shape (n, 32): one digest a row."""
@@ -42,8 +37,6 @@ _BLOCKS_READ = 8
 """Read at once: so few that they are still in the processor's cache when they are hashed."""
 _KEPT_EXTENTS = 100_000
 """Some 4 MB: of disks with more extents these are looked up twice."""
-_CONTENT_HEAD = struct.Struct("<20sQIQ")
-_CONTENT_TAG = b"cowherd content 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +53,7 @@ class BlockDigests:
     @cached_property
     def content_digest(self) -> bytes:
         """32 bytes that stand for size and content together."""
-        head = _CONTENT_HEAD.pack(_CONTENT_TAG, self.size, BLOCK, len(self.runs))
-        return blake3(head).update(self.runs.astype("<i8").tobytes()).update(self.digests.tobytes()).digest()
+        return content_digest(self.size, len(self.runs), self.runs.astype("<i8").tobytes(), self.digests.tobytes())
 
     def lookup(self, blocks: Blocks) -> Digests:
         """Returns the digest of each of `blocks`; that of zeros for blocks outside the runs or past the end."""

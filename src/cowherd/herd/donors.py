@@ -19,16 +19,8 @@ from numpy.typing import NDArray
 
 from cowherd.errors import CowherdError
 from cowherd.herd.condition import record_of
-from cowherd.herd.digest import (
-    BLOCK,
-    BlockDigests,
-    Blocks,
-    digests_of,
-    equal_rows,
-    is_zero,
-    read_padded,
-    runs_of,
-)
+from cowherd.herd.content import BLOCK
+from cowherd.herd.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, read_padded, runs_of
 from cowherd.herd.faults import ContentChanging, DonorMissing
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image

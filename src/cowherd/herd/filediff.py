@@ -10,7 +10,8 @@ import numpy as np
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.blocks import DIRECTORY, FileEntry, FileSystem
-from cowherd.herd.digest import BLOCK, Progress
+from cowherd.herd.content import BLOCK
+from cowherd.herd.digest import Progress
 from cowherd.herd.past import ReadInto, steps
 
 _REREADS = 4

@@ -18,7 +18,7 @@ import numpy as np
 from cowherd import extents
 from cowherd.errors import BackingFileError, CowherdError
 from cowherd.extents import Extents, Ranges
-from cowherd.herd.digest import BLOCK
+from cowherd.herd.content import BLOCK
 from cowherd.herd.drift import drift_of, pairs
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.merging.pending import require_none

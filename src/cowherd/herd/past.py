@@ -9,7 +9,7 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.herd.digest import BLOCK
+from cowherd.herd.content import BLOCK
 from cowherd.herd.donors import BlockReader
 from cowherd.image.disk import Disk
 

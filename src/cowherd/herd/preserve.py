@@ -19,7 +19,8 @@ from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.herd.binding import Binding, set_binding
 from cowherd.herd.condition import condition, of_file, record_of
-from cowherd.herd.digest import BLOCK, expand, to_blocks
+from cowherd.herd.content import BLOCK
+from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed

@@ -15,7 +15,8 @@ import numpy as np
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.herd.condition import record_of
-from cowherd.herd.digest import BLOCK, BlockDigests, digests_of, equal_rows, expand, to_bytes
+from cowherd.herd.content import BLOCK
+from cowherd.herd.digest import BlockDigests, digests_of, equal_rows, expand, to_bytes
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import ContentChanging, NotSealed, RepairFailed

@@ -33,6 +33,7 @@ from cowherd.storage.transfer import take_name
 
 if TYPE_CHECKING:
     from cowherd.herd.digest import BlockDigests, Progress
+    from cowherd.image.chain import Link
 
 _LONGEST_TICK_SECONDS = 0.02
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which file systems stamp times; Python has no name for it
@@ -236,17 +237,46 @@ def held_content(lineage: Lineage, image: Image, progress: Progress | None = Non
     from cowherd.herd.digest import digest_disk
     from cowherd.image.open import open_disk
 
-    chain = lineage.chain(image)
-    files = [file.path for file in chain]
     with naming_holders(), open_disk(image.path, format=image.format) as disk:
-        if [(layer.file.device, layer.file.inode) for layer in disk.layers] != [file.key for file in chain]:
-            raise ContentChanging(image.path)
-        before = [settled(path) for path in files]
-        digests = digest_disk(disk, progress)
-        for path, identity in zip(files, before, strict=True):
-            if FileIdentity.of(path) != identity:
-                raise ContentChanging(path)
-        yield Held(digests, before[0])
+        with _unwritten(lineage, image, disk.layers) as identity:
+            digests = digest_disk(disk, progress)
+        yield Held(digests, identity)
+
+
+def confirms(lineage: Lineage, image: Image, content: bytes, progress: Progress | None = None) -> bool:
+    """Returns whether the content digest of `image` is `content`, if that can be told without arrays.
+
+    False if it is another one, or the image is not simple enough: then `held_content` tells. Raises as that.
+    """
+    from cowherd.formats.outline import NotPlain
+    from cowherd.herd.plain import outlined_digest
+    from cowherd.image.outline import open_outline
+
+    try:
+        with (
+            naming_holders(),
+            open_outline(image.path, format=image.format) as outline,
+            _unwritten(lineage, image, outline.layers),
+        ):
+            return outlined_digest(outline, progress) == content
+    except NotPlain:
+        return False
+
+
+@contextlib.contextmanager
+def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link]) -> Iterator[FileIdentity]:
+    """Gives the identity of an image's file to a block that reads its open `layers`.
+
+    Raises `ContentChanging` if these are not the files that the lineage knows, or if one was written to meanwhile.
+    """
+    chain = lineage.chain(image)
+    if [(layer.file.device, layer.file.inode) for layer in layers] != [file.key for file in chain]:
+        raise ContentChanging(image.path)
+    before = [settled(file.path) for file in chain]
+    yield before[0]
+    for file, identity in zip(chain, before, strict=True):
+        if FileIdentity.of(file.path) != identity:
+            raise ContentChanging(file.path)
 
 
 def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool) -> Sealed:

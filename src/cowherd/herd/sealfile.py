@@ -24,6 +24,7 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,12 @@ def read_digests(path: Path) -> tuple[SealRecord, BlockDigests]:
         return _Reader(file).everything()
 
 
+def check_seal(path: Path) -> SealRecord:
+    """Does the same without numpy, and returns the record alone. Raises as `read_digests`."""
+    with HostFile.open(path, lock=None) as file:
+        return _Reader(file).checked()[0]
+
+
 class _Reader:
     def __init__(self, file: HostFile):
         self.file, self.path = file, file.path
@@ -158,25 +165,33 @@ class _Reader:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._damaged(f"its record makes no sense ({type(error).__name__}: {error})") from error
 
+    def checked(self) -> tuple[SealRecord, bytes]:
+        """Returns the record and the whole file, in which runs and digests are sound."""
+        from blake3 import blake3
+
+        from cowherd.herd.content import content_digest
+
+        data = self.file.pread(0, self.end + _DIGEST)
+        view = memoryview(data)
+        if blake3(view[: self.end]).digest() != data[self.end :]:
+            raise self._damaged("its checksum is wrong")
+        record = self.record()
+        self._check_runs(struct.iter_unpack("<qq", view[self.body : self.body + self.run_count * _RUN]), record.size)
+        if content_digest(record.size, self.run_count, view[self.body : self.end]) != record.content_digest:
+            raise self._damaged("its content digest is not that of its blocks")
+        return record, data
+
     def everything(self) -> tuple[SealRecord, BlockDigests]:
         import numpy as np
-        from blake3 import blake3
 
         from cowherd.herd.digest import BlockDigests
 
-        data = self.file.pread(0, self.end + _DIGEST)
-        if blake3(memoryview(data)[: self.end]).digest() != data[self.end :]:
-            raise self._damaged("its checksum is wrong")
-        record = self.record()
+        record, data = self.checked()
         runs = np.frombuffer(data, "<i8", self.run_count * 2, self.body).reshape(-1, 2).astype(np.int64)
-        self._check_runs(runs.tolist(), record.size)
         rows = np.frombuffer(data, np.uint8, self.digest_count * _DIGEST, self.body + self.run_count * _RUN)
-        digests = BlockDigests(record.size, runs, rows.reshape(-1, _DIGEST))
-        if digests.content_digest != record.content_digest:
-            raise self._damaged("its content digest is not that of its blocks")
-        return record, digests
+        return record, BlockDigests(record.size, runs, rows.reshape(-1, _DIGEST))
 
-    def _check_runs(self, runs: list[list[int]], size: int) -> None:
+    def _check_runs(self, runs: Iterable[tuple[int, int]], size: int) -> None:
         position, blocks = -1, 0
         for first, end in runs:
             if not position < first < end:

@@ -58,7 +58,7 @@ def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, 
     Raises `UnsupportedFeature` for an overlay with internal snapshots, which would lose what they show, and what opening the
     overlay's chain raises.
     """
-    from cowherd.ops.rebase import doubtful_bytes
+    from cowherd.ops.shielding import doubtful_bytes
 
     broken = lineage.broken(overlay)
     if broken:

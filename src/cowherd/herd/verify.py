@@ -13,14 +13,13 @@ from cowherd.herd.condition import FINE, Condition, Conditions
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
 from cowherd.herd.scan import Image, Key
-from cowherd.herd.seal import held_content, refresh
-from cowherd.herd.sealfile import read_digests
+from cowherd.herd.seal import confirms, held_content, refresh
+from cowherd.herd.sealfile import check_seal, read_digests
 from cowherd.herd.status import Status
 from cowherd.text import printable
 
 if TYPE_CHECKING:
-    from cowherd.herd.digest import BlockDigests, Progress
-    from cowherd.herd.sealfile import SealRecord
+    from cowherd.herd.digest import Progress
 
 _SEVERITY = {status: number for number, status in enumerate(Status)}
 _UNSEALED = Condition(Status.UNSEALED)
@@ -199,29 +198,37 @@ class Checker:
 
     def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
         try:
-            record, sealed = read_digests(image.expected_seal)
+            record = check_seal(image.expected_seal)
         except ImageFormatError as error:
             return Condition(Status.TOUCHED, str(error))
         try:
-            return self._compared(lineage, image, quick, record, sealed)
+            refreshing = self.refresh_seals and quick.status is not Status.OK
+            if not refreshing and confirms(lineage, image, record.content_digest, self.progress):
+                self._changed[image.key] = 0
+                return _as_sealed(quick)
+            return self._compared(lineage, image, quick)
         except (ImageFormatError, UnsupportedFeature, BackingFileError) as error:
             return Condition(max(quick.status, Status.DRIFTED, key=list(Status).index), f"it can't be read any more: {error}")
 
-    def _compared(self, lineage: Lineage, image: Image, quick: Condition, record: SealRecord, sealed: BlockDigests) -> Condition:
+    def _compared(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
         from cowherd.herd.drift import changed_bytes
 
+        record, sealed = read_digests(image.expected_seal)
         with held_content(lineage, image, self.progress) as held:
             self._changed[image.key] = changed_bytes(sealed, held.digests)
             if held.digests.content_digest != record.content_digest:
                 worse = quick if quick.status is Status.REPLACED else Condition(Status.DRIFTED)
                 return Condition(worse.status, _difference(sealed.size, held.digests.size, self._changed[image.key]))
-            if quick.status is Status.OK:
-                return FINE
-            if self.refresh_seals:
+            if quick.status is not Status.OK and self.refresh_seals:
                 refresh(lineage, image, held)
                 self._quick = None  # what stands on it may be in order now
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
-            return Condition(Status.OK, f"its content is as sealed, though {quick.detail}")
+            return _as_sealed(quick)
+
+
+def _as_sealed(quick: Condition) -> Condition:
+    """Returns the condition of an image whose content is as sealed."""
+    return FINE if quick.status is Status.OK else Condition(Status.OK, f"its content is as sealed, though {quick.detail}")
 
 
 def _difference(sealed_size: int, size: int, changed: int) -> str:

@@ -27,8 +27,8 @@ class SideBySide:
             [] if disk is None else [(layer.file.device, layer.file.inode) for layer in disk.layers] for disk in (first, second)
         ]
 
-    def windows(self, end: int) -> Iterator[tuple[int, int]]:
-        """Yields (start, end) of the guest ranges, small enough for their extents to fit in memory, that cover [0, `end`).
+    def windows(self, end: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Yields (start, end) of the guest ranges, small enough for their extents to fit in memory, that cover [`start`, `end`).
 
         Where neither disk stores anything one may be of any length.
         """
@@ -36,7 +36,6 @@ class SideBySide:
         layers = [layer for disk in disks for layer in disk.layers]
         smallest = min([_RAW_UNIT, *(layer.granularity for layer in layers if layer.granularity > 1)])
         window = smallest * _WINDOW_UNITS
-        start = 0
         while start < end:
             empty = min((disk.empty_until(start) for disk in disks), default=end)
             stop = min(end, max(start // window + 1, empty // window) * window)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
+from cowherd.cli.memory import keep_freed_memory
 from cowherd.cli.process import run
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.text import printable
@@ -34,8 +35,6 @@ COMMANDS = {
 
 ABSENT = ("amend", "bench", "bitmap")
 """Commands of qemu-img that cowherd-img does not have."""
-
-_WITHOUT_ARRAYS = ("info", "snapshot")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,10 +80,7 @@ def _run(command: str, words: list[str], program: str) -> int:
 
     from cowherd.cli.img.options import parse
 
-    if command not in _WITHOUT_ARRAYS:
-        from cowherd.cli.memory import keep_freed_memory
-
-        keep_freed_memory()
+    keep_freed_memory()
     module = import_module(f"cowherd.cli.img.{command}")
     syntax: Syntax = module.SYNTAX
     _warn_of_merges(words, program)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cowherd.formats.qcow2.header import Header, write_header
 from cowherd.storage.hostfile import HostFile
 
 
-@dataclass
 class ImageState:
     """The file and the current header of an open image; every part looks the header up here, because writing changes it."""
 
-    file: HostFile
-    header: Header
+    def __init__(self, file: HostFile, header: Header):
+        self.file, self.header = file, header
 
     def replace_header(self, header: Header) -> None:
         """Makes everything written so far durable, then the new header."""

@@ -20,8 +20,8 @@ from cowherd import extents
 from cowherd.errors import CowherdError
 from cowherd.extents import Ranges
 from cowherd.herd.condition import condition
+from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import (
-    BLOCK,
     BlockDigests,
     Blocks,
     Digests,

@@ -17,7 +17,8 @@ import numpy as np
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.extents import Ranges, total
 from cowherd.herd.condition import condition
-from cowherd.herd.digest import BLOCK, differing, digest_disk, to_bytes
+from cowherd.herd.content import BLOCK
+from cowherd.herd.digest import differing, digest_disk, to_bytes
 from cowherd.herd.impact import UNREADABLE, Hit, depth_of, judged
 from cowherd.herd.merging.journal import Entry, Seen, journal_path, look_at
 from cowherd.herd.merging.pending import describe

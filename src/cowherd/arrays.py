@@ -1,0 +1,22 @@
+"""What a program wants done as soon as arrays come into use, and not before: many commands need none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+_wanted: list[Callable[[], None]] = []
+
+
+def when_in_use(job: Callable[[], None]) -> None:
+    """Calls `job` once numpy is imported for cowherd's arrays; now if it has been imported already."""
+    if "numpy" in sys.modules:
+        job()
+    else:
+        _wanted.append(job)
+
+
+def come_into_use() -> None:
+    """Is called where numpy is imported for all the rest: does what waits for it."""
+    while _wanted:
+        _wanted.pop()()

@@ -1,0 +1,108 @@
+"""Outlines: where the bytes of an image lie, for images of so few tables that plain Python tells it before numpy is imported.
+
+An outline knows raw files and qcow2 images with standard clusters. Whatever else it meets, also anything that breaks the
+specification, it leaves to `cowherd.formats.raw` and `cowherd.formats.qcow2`, by raising `NotPlain`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cowherd.formats.layer import ENDLESS, BackingReference
+from cowherd.kinds import DATA, ZERO
+from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from cowherd.kinds import Row
+
+SECTOR = 512
+
+
+class NotPlain(Exception):
+    """The image has something that only the full readers understand."""
+
+
+class LayerOutline(Protocol):
+    """One opened image file, without its backing file. Offsets and lengths are guest bytes."""
+
+    file: HostFile
+    format: str
+    depth: int
+    """Its place in its chain, 0 is the top."""
+
+    @property
+    def entries(self) -> int:
+        """Table entries that may have to be looked at."""
+        ...
+
+    @property
+    def granularity(self) -> int:
+        """Bytes of the smallest unit that the format allocates (1 for raw)."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        ...
+
+    @property
+    def backing(self) -> BackingReference | None:
+        """The backing file that the image names, or None."""
+        ...
+
+    def rows(self, start: int, end: int) -> list[Row]:
+        """Returns a cover of [start, end), which lies inside `size`. Raises `NotPlain`, `HostFileError`."""
+        ...
+
+    def empty_until(self, start: int) -> int:
+        """Returns a guest byte at or after `start` before which the file stores nothing; see `Layer.empty_until`."""
+        ...
+
+    def close(self) -> None:
+        """Closes the file."""
+        ...
+
+
+class RawOutline:
+    """A raw image; see `LayerOutline` and `cowherd.formats.raw.Raw`."""
+
+    format = "raw"
+    granularity = 1
+    entries = 0
+
+    def __init__(self, file: HostFile):
+        self.file = file
+        self.depth = 0
+        self._length = file.size()
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        return -(-self._length // SECTOR) * SECTOR
+
+    @property
+    def backing(self) -> BackingReference | None:
+        """None: raw images have no backing file."""
+        return None
+
+    def rows(self, start: int, end: int) -> list[Row]:
+        """Returns data where the host file has data and zeros for its holes."""
+        rows: list[Row] = []
+        position = start
+        for data, hole in self.file.data_ranges(start, min(end, self._length)):
+            if data > position:
+                rows.append((position, data - position, position, self.depth, ZERO))
+            rows.append((data, hole - data, data, self.depth, DATA))
+            position = hole
+        if position < end:
+            rows.append((position, end - position, position, self.depth, ZERO))
+        return rows
+
+    def empty_until(self, start: int) -> int:
+        """Returns where the host file holds data again."""
+        data = self.file.next_data(start)
+        return ENDLESS if data is None else data
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()

@@ -1,0 +1,171 @@
+"""The outline of a qcow2 image: its L1 table in memory, its L2 tables decoded one at a time, entry by entry.
+
+Specification: section Cluster mapping.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_right
+from itertools import compress
+from typing import TYPE_CHECKING
+
+from cowherd.formats.layer import ENDLESS, BackingReference
+from cowherd.formats.outline import NotPlain
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.header import Header, read_header
+from cowherd.kinds import BACKING, DATA, NOWHERE, ZERO
+from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from cowherd.kinds import Row
+
+_MOST_L1_ENTRIES = 1 << 14
+_FLAGS = ~layout.L2_OFFSET_MASK
+_REMEMBERED = 2
+"""Decoded tables that are kept: whoever goes through an image looks at one table for a while."""
+
+
+class TableOutline:
+    """A qcow2 image; see `cowherd.formats.outline.LayerOutline`."""
+
+    format = "qcow2"
+
+    def __init__(self, file: HostFile):
+        """Takes over `file` unless it raises: `NotPlain`, or what reading the header raises."""
+        self.file = file
+        self.depth = 0
+        self.header = read_header(file)
+        self._refuse_unusual(self.header)
+        self._l1 = _words(file.pread(self.header.l1_table_offset, self.header.l1_size * 8))
+        self._tables = [word & layout.L1_OFFSET_MASK for word in self._l1]
+        if any(offset % self.header.cluster_size for offset in self._tables):
+            raise NotPlain
+        self._decoded: dict[int, list[Row]] = {}
+
+    @staticmethod
+    def _refuse_unusual(header: Header) -> None:
+        if header.crypt_method or header.external_data_file or header.extended_l2 or header.l1_size > _MOST_L1_ENTRIES:
+            raise NotPlain
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes: QEMU counts whole sectors only."""
+        return self.header.size // layout.SECTOR * layout.SECTOR
+
+    @property
+    def backing(self) -> BackingReference | None:
+        """The backing file as the image names it, or None."""
+        return self.header.backing
+
+    @property
+    def granularity(self) -> int:
+        """Bytes of a cluster."""
+        return self.header.cluster_size
+
+    @property
+    def entries(self) -> int:
+        """Entries of all L2 tables."""
+        return sum(map(bool, self._tables)) * self.header.l2_entries
+
+    def rows(self, start: int, end: int) -> list[Row]:
+        """Returns a cover of [start, end). Raises `NotPlain`, `HostFileError`."""
+        reach = self.header.l2_entries * self.header.cluster_size
+        found: list[Row] = []
+        for index in range(start // reach, -(-end // reach)):
+            low, high = max(start, index * reach), min(end, (index + 1) * reach)
+            if self._tables[index]:
+                found += _clipped(self._table(index), low, high)
+            else:
+                found.append((low, high - low, NOWHERE, self.depth, BACKING))
+        return found
+
+    def empty_until(self, start: int) -> int:
+        """Returns the first guest byte at or after `start` that a table may map, `ENDLESS` if there is none."""
+        reach = self.header.l2_entries * self.header.cluster_size
+        for index in range(start // reach, len(self._tables)):
+            if self._tables[index]:
+                return max(start, index * reach)
+        return ENDLESS
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+    def _table(self, index: int) -> list[Row]:
+        rows = self._decoded.get(index)
+        if rows is None:
+            words = _words(self.file.pread(self._tables[index], self.header.cluster_size))
+            while len(self._decoded) >= _REMEMBERED:
+                del self._decoded[next(iter(self._decoded))]
+            rows = self._decoded[index] = self._rows_of(words, index * self.header.l2_entries * self.header.cluster_size)
+        return rows
+
+    def _rows_of(self, words: array[int], guest: int) -> list[Row]:
+        """Returns the rows of a whole table whose first entry maps guest offset `guest`."""
+        size = self.header.cluster_size
+        rows: list[Row] = []
+        done = 0
+        for first, last in _runs(words, size):
+            if first > done:
+                rows.append((guest + done * size, (first - done) * size, NOWHERE, self.depth, BACKING))
+            host, kind = self._meaning(words[first], words[last - 1])
+            rows.append((guest + first * size, (last - first) * size, host, self.depth, kind))
+            done = last
+        if done < len(words):
+            rows.append((guest + done * size, (len(words) - done) * size, NOWHERE, self.depth, BACKING))
+        return rows
+
+    def _meaning(self, word: int, last: int) -> tuple[int, int]:
+        """Returns the host offset and the kind of a run of entries from `word` to `last`."""
+        host = word & layout.L2_OFFSET_MASK
+        if word & layout.COMPRESSED_FLAG or host % self.header.cluster_size or (word ^ last) & _FLAGS:
+            raise NotPlain
+        if word & layout.ZERO_FLAG:
+            if self.header.version < 3:
+                raise NotPlain
+            return host or NOWHERE, ZERO
+        return (host, DATA) if host else (NOWHERE, BACKING)
+
+
+def _words(data: bytes) -> array[int]:
+    words = array("Q", data)
+    if sys.byteorder == "little":
+        words.byteswap()
+    return words
+
+
+def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
+    """Returns [first, last) of each run of entries that are not 0, each a cluster of `size` bytes further or all the same."""
+    used = compress(range(len(words)), words)
+    runs: list[tuple[int, int]] = []
+    first = following = -1
+    expected = step = 0
+    for index, word in zip(used, filter(None, words), strict=True):
+        if index == following and word == expected:
+            following += 1
+            expected += step
+            continue
+        if first >= 0:
+            runs.append((first, following))
+        step = size if word & layout.L2_OFFSET_MASK else 0
+        first, following, expected = index, index + 1, word + step
+    if first >= 0:
+        runs.append((first, following))
+    return runs
+
+
+def _clipped(rows: list[Row], start: int, end: int) -> list[Row]:
+    """Returns the part of a cover inside [start, end), which lies inside of it."""
+    first = bisect_right(rows, start, key=lambda row: row[0]) - 1
+    if start == rows[0][0] and end == rows[-1][0] + rows[-1][1]:
+        return rows
+    last = bisect_right(rows, end - 1, key=lambda row: row[0])
+    return [_cut(row, start, end) for row in rows[first:last]]
+
+
+def _cut(row: Row, start: int, end: int) -> Row:
+    guest, length, host, depth, kind = row
+    skipped = max(0, start - guest)
+    return guest + skipped, min(guest + length, end) - guest - skipped, host if host == NOWHERE else host + skipped, depth, kind

@@ -1,0 +1,127 @@
+"""Following a chain from image to image: names, formats, locks and loops. What each opened file becomes is the caller's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, UnsupportedFeature
+from cowherd.formats import probe
+from cowherd.formats.layer import BackingReference
+from cowherd.image.backing import resolve
+from cowherd.storage import locks
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import LockMode
+
+MAX_CHAIN = 1024
+"""Longest chain that is followed; each layer costs a file descriptor."""
+
+
+class Link(Protocol):
+    """An opened image of a chain."""
+
+    file: HostFile
+
+    @property
+    def backing(self) -> BackingReference | None:
+        """The backing file that the image names, or None."""
+        ...
+
+    def close(self) -> None:
+        """Closes the file."""
+        ...
+
+
+AnyLink = TypeVar("AnyLink", bound=Link)
+Make = Callable[[HostFile, str], AnyLink]
+"""Makes an opened and locked file of a known format ("qcow2" or "raw") a link; it takes over the file unless it raises."""
+
+
+class Use(NamedTuple):
+    """What the opener will do with the chain's files, as locks: on qcow2 and on raw, on the top and on what lies under it."""
+
+    top: LockMode | None
+    top_raw: LockMode | None
+    below: LockMode | None
+
+
+READING = Use(locks.READ, locks.READ_RAW, locks.READ)
+WRITING = Use(locks.WRITE, locks.RESIZE_RAW, locks.READ)
+SHARED = Use(locks.READ_SHARED, locks.READ_SHARED, locks.READ_SHARED)
+
+
+def open_chain(
+    path: str | os.PathLike[str],
+    format: str | None,
+    make: Make[AnyLink],
+    *,
+    use: Use,
+    writable: bool = False,
+    backing: bool = True,
+) -> list[AnyLink]:
+    """Returns the image at `path` and, if `backing`, every image under it, the top one first.
+
+    A format of None is guessed from the file's first bytes. Only the top is opened for writing, if `writable`.
+    Raises `HostFileError`, `ImageInUse`, `UnsupportedFeature`, `BackingFileError`, and what `make` raises; then nothing is open.
+    """
+    links: list[AnyLink] = []
+    try:
+        links.append(_open_top(path, format, make, writable=writable, use=use))
+        if backing:
+            _open_backing_files(links, make, use)
+    except BaseException:
+        for link in links:
+            link.close()
+        raise
+    return links
+
+
+def _open_top(path: str | os.PathLike[str], format: str | None, make: Make[AnyLink], *, writable: bool, use: Use) -> AnyLink:
+    file = HostFile.open(path, writable=writable, lock=None)
+    return _made(file, format, make, use.top, use.top_raw)
+
+
+def _open_backing_files(links: list[AnyLink], make: Make[AnyLink], use: Use) -> None:
+    visited = {(links[0].file.device, links[0].file.inode)}
+    while (stored := links[-1].backing) is not None:
+        overlay = links[-1].file.path
+        if len(links) >= MAX_CHAIN:
+            raise BackingFileError(overlay, stored.name, f"the chain is longer than {MAX_CHAIN} images")
+        links.append(_open_backing(overlay, stored, make, use, visited))
+
+
+def _open_backing(
+    overlay: os.PathLike[str], stored: BackingReference, make: Make[AnyLink], use: Use, visited: set[tuple[int, int]]
+) -> AnyLink:
+    reference = resolve(overlay, stored)
+    try:
+        file = HostFile.open(reference.name, lock=None)
+    except HostFileError as error:
+        raise BackingFileError(overlay, stored.name, str(error)) from error
+    identity = file.device, file.inode
+    if identity in visited:  # asked before the lock, which an image that is being written would not give to itself
+        file.close()
+        raise BackingFileError(overlay, stored.name, "the chain is a loop: this file is an overlay of itself")
+    visited.add(identity)
+    try:
+        return _made(file, reference.format, make, use.below, use.below)
+    except UnsupportedFeature as error:
+        raise BackingFileError(overlay, stored.name, str(error)) from error
+    except ImageFormatError as error:
+        raise BackingFileError(overlay, stored.name, error.problem) from error
+
+
+def _made(file: HostFile, format: str | None, make: Make[AnyLink], lock: LockMode | None, lock_raw: LockMode | None) -> AnyLink:
+    """Opens `file` as `format` (None: guesses), and closes it if that fails."""
+    try:
+        name = probe.probe(file) if format is None else format
+        if name not in probe.KNOWN:
+            raise UnsupportedFeature(file.path, f"the image format '{name}'")
+        mode = lock if name == "qcow2" else lock_raw
+        if mode is not None:
+            file.lock(mode)
+        return make(file, name)
+    except BaseException:
+        file.close()
+        raise
