@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from cowherd.errors import HostFileError, ReadOnlyImage
 from cowherd.storage import fallocate
-from cowherd.storage.kinds import check_kind, refuse_other_than_images
+from cowherd.storage.filetype import check_type, refuse_other_than_images
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class HostFile:
     @classmethod
     def _adopt(cls, path: Path, fd: int, action: str, *, writable: bool, lock: LockMode | None) -> Self:
         try:
-            check_kind(path, os.fstat(fd), action)
+            check_type(path, os.fstat(fd), action)
             file = cls(path, fd, writable=writable)
             if file.is_block_device:
                 file._settle_block_device(action)

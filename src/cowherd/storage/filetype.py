@@ -44,10 +44,10 @@ def refuse_other_than_images(path: Path, action: str) -> None:
     What the name leads to may change until it is opened, so the open file is to be checked again. Raises `HostFileError`.
     """
     with contextlib.suppress(OSError):  # open() says better what is wrong with the name
-        check_kind(path, os.stat(path), action)
+        check_type(path, os.stat(path), action)
 
 
-def check_kind(path: Path, info: os.stat_result, action: str) -> None:
+def check_type(path: Path, info: os.stat_result, action: str) -> None:
     """Raises `HostFileError` if `info`, what stat(2) says of `path`, is not that of a file that may be an image."""
     if stat.S_ISBLK(info.st_mode):
         return
