@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cowherd.errors import HostFileError
 from cowherd.live.holders import naming_holders
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
+from cowherd.storage.presence import is_there
 
 if TYPE_CHECKING:
     from cowherd.formats.qcow2.options import Qcow2Options
@@ -231,7 +232,7 @@ def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependent
         from cowherd.herd.gate import change_anyway
 
         change_anyway(path)
-    elif os.path.exists(path):
+    elif is_there(path):
         from cowherd.herd.gate import guard_replace
 
         guard_replace(path, herd=herd)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
-from cowherd.errors import BaseInUse, BaseSealed
+from cowherd.errors import BaseInUse, BaseSealed, HostFileError
 from cowherd.herd import gate
 from cowherd.herd.seal import seal
 from cowherd.herd.status import Status
@@ -159,3 +162,17 @@ def test_an_image_without_a_seal_that_is_changed_anyway_is_left_alone(herd):
     before = FileIdentity.of(herd / "base")
     gate.change_anyway(herd / "base")
     assert FileIdentity.of(herd / "base") == before
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_host_that_can_not_tell_whether_there_is_a_base_does_not_open_the_gate(herd, monkeypatch, guard):
+    lstat = os.lstat
+
+    def failing(path, *arguments, **options):
+        if os.fspath(path) == str(herd / "base"):
+            raise OSError(errno.EIO, "Input/output error")
+        return lstat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "lstat", failing)
+    with pytest.raises((HostFileError, BaseInUse)):
+        guard(herd / "base")

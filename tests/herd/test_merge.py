@@ -467,6 +467,23 @@ def test_a_fork_of_a_given_name_that_was_taken_meanwhile_is_not_made(herd, rival
     assert rival.read_bytes() == b"taken"
 
 
+def test_a_fork_is_not_begun_if_the_host_can_not_tell_whether_its_name_is_free(herd, monkeypatch):
+    before = shown(herd)
+    free, lstat = herd["directory"] / "base-merged", os.lstat
+
+    def failing(path, *arguments, **options):
+        if journal_path(herd["base"]).exists() and path == free:
+            raise OSError(errno.EIO, "Input/output error")
+        return lstat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "lstat", failing)
+    with pytest.raises(HostFileError, match="base-merged"):
+        merge(herd["one"], strategy="fork")
+    monkeypatch.undo()
+    assert not journal_path(herd["base"]).exists()
+    assert shown(herd) == before
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_that_takes_the_name_of_a_fork_at_the_last_moment_is_left_alone(herd, monkeypatch, links):
     taken = herd["directory"] / "base-merged"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 
 import pytest
 
+from cowherd.errors import HostFileError
 from cowherd.herd.clone import clone
 from cowherd.herd.naming import write_reference
 from cowherd.herd.relink import BaseNotFound, relink
@@ -179,3 +181,17 @@ def test_a_dry_run_changes_nothing(herd):
     assert done.base == herd / "elsewhere" / "base"
     assert (herd / "a").read_bytes() == before
     assert (herd / "base.seal").exists()
+
+
+def test_a_directory_of_which_the_host_can_not_tell_is_not_passed_over(tmp_path, monkeypatch):
+    stat = os.stat
+
+    def failing(path, *arguments, **options):
+        if path == tmp_path:
+            monkeypatch.undo()  # it fails once
+            raise OSError(errno.EIO, "Input/output error")
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    with pytest.raises(HostFileError, match="Input/output error"):
+        relink([tmp_path])

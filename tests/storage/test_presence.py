@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import is_directory, is_there, parted
 
 
 def test_files_directories_and_links_that_lead_nowhere_are_there(tmp_path: Path):
@@ -29,3 +29,20 @@ def test_a_host_that_can_not_tell_has_not_said_no(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "lstat", fail)
     with pytest.raises(HostFileError, match="Input/output error"):
         is_there(tmp_path)
+
+
+def test_directories_are_told_from_other_names(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(".")
+    names = [f"{tmp_path}/{name}" for name in ("file", "link", "none", "file/inside", "zero\0byte", "")]
+    assert [is_directory(name) for name in names] == [False, True, False, False, False, True]
+    assert parted(names) == ([names[1], names[5]], [names[0], *names[2:5]])
+
+
+def test_what_the_host_can_not_tell_of_is_not_taken_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(path: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "stat", fail)
+    with pytest.raises(HostFileError, match="Input/output error"):
+        is_directory(tmp_path)

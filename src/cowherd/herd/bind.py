@@ -20,6 +20,7 @@ from cowherd.herd.seal import bind, keeping_content, seal
 from cowherd.herd.status import Status
 from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
+from cowherd.storage.presence import parted
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def adopt(
     record none; it is needed where neither a seal nor another overlay says it, because guessing is not safe. An overlay that is
     bound to other content is left alone unless `force`. What goes wrong with one overlay is told in its `problem`.
     """
-    directories = [path for path in images if os.path.isdir(path)]
-    named = [path for path in images if not os.path.isdir(path)]
+    directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
     done: list[Adopted] = []
     written: set[Key] = set()

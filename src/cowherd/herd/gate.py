@@ -18,13 +18,14 @@ from cowherd.herd.merging.pending import require_none
 from cowherd.herd.scan import Image
 from cowherd.herd.sealfile import is_sealed
 from cowherd.storage.identity import announce_change
+from cowherd.storage.presence import is_there
 
 PathName = str | os.PathLike[str]
 
 
 def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[PathName] = ()) -> None:
     """Refuses to change the content of an image that is sealed or has dependents. What is not there, or no image, passes."""
-    if os.path.exists(path):
+    if is_there(path):
         lineage = survey_around(path, herd=herd)
         image = lineage.known(path)
         if image:

@@ -35,7 +35,7 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import is_directory, is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name, take_name
@@ -90,7 +90,7 @@ def move(
 
 def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple[Move, Lineage]:
     real = Path(os.path.realpath(source))
-    wanted = Path(os.path.realpath(target)) / real.name if os.path.isdir(target) else Path(os.path.abspath(target))
+    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else Path(os.path.abspath(target))
     wanted = Path(os.path.realpath(wanted.parent)) / wanted.name
     if wanted == real:
         raise InvalidRequest(f"{printable(real)} is there already")

@@ -26,7 +26,7 @@ from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 
@@ -81,8 +81,7 @@ def relink(
     Returns the overlays for which something was to be done. What goes wrong with one, or with a file that can't be read and
     may be one, is told in its `problem`.
     """
-    directories = [path for path in images if os.path.isdir(path)]
-    named = [path for path in images if not os.path.isdir(path)]
+    directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
     meant = {lineage.find(path).key for path in named}
     roots = [Path(os.path.realpath(directory)) for directory in directories]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.errors import BaseSealed, CowherdError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.errors import BaseSealed, CowherdError, HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
@@ -258,8 +258,12 @@ def _begun(lineage: Lineage, plan: MergePlan, *, named: bool) -> tuple[MergePlan
     """
     while True:
         journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
-        if plan.strategy != FORK or not is_there(plan.fork):
-            return plan, journal
+        try:
+            if plan.strategy != FORK or not is_there(plan.fork):
+                return plan, journal
+        except HostFileError:
+            journal.remove()
+            raise
         journal.remove()
         if named:
             raise _taken(plan.fork)
