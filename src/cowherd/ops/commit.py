@@ -137,7 +137,7 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
         if progress is not None:
             progress(done, total)
 
-    pump(moves(plan, above, target), load, store)
+    pump(moves(plan, above, target), load, store, is_quick=lambda move: move.held is None)
     if progress is not None:
         progress(total, total)
 

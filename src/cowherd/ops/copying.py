@@ -24,18 +24,25 @@ Loaded = TypeVar("Loaded")
 WriteJob = Callable[[], None]
 
 
-def pump(items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]) -> None:
+def pump(
+    items: Iterable[Item],
+    load: Callable[[Item], Loaded],
+    store: Callable[[Item, Loaded], WriteJob | None],
+    is_quick: Callable[[Item], bool] = lambda _: False,
+) -> None:
     """Loads items on threads, a few ahead, and stores each in the order given.
+
+    Those that `is_quick` says take no time to load are loaded when their turn to be stored has come.
 
     `store(item, loaded)` runs in the calling thread; what it returns, if anything, is run on a thread: the write itself, once its
     place is decided. The first error ends the job and is raised; everything that was started has ended by then.
     """
-    loads: deque[tuple[Item, Future[Loaded]]] = deque()
+    loads: deque[tuple[Item, Future[Loaded] | None]] = deque()
     writes: deque[Future[None]] = deque()
 
     def store_one() -> None:
         item, future = loads.popleft()
-        job = store(item, future.result())
+        job = store(item, load(item) if future is None else future.result())
         if job is not None:
             writes.append(pool.submit(job))
         if len(writes) > _AHEAD:
@@ -44,7 +51,7 @@ def pump(items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         try:
             for item in items:
-                loads.append((item, pool.submit(load, item)))
+                loads.append((item, None if is_quick(item) else pool.submit(load, item)))
                 if len(loads) > _AHEAD:
                     store_one()
             while loads:

@@ -21,8 +21,8 @@ from cowherd.ops.copying import Buffers, Progress, pump
 from cowherd.ops.rebase import NewBackingFileError, Rebased
 from cowherd.text import printable
 
-_READ_BYTES = 1 << 20
-"""Read from each side at once: what stays in the processor's cache until it is compared."""
+_READ_BYTES = 2 << 20
+"""Read from each side at once: little enough to stay in the processor's cache, much enough for what it costs to share out."""
 
 
 def rebase_disk(
@@ -213,17 +213,14 @@ class _Shielding:
 def _grouped(ranges: Ranges, old: Extents, new: Extents, size: int, *, compress: bool) -> Iterator[_Group]:
     """Puts ranges that lie apart together, up to `size` bytes, which no range exceeds."""
     ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
+    starts = old["start"].copy(), new["start"].copy()  # a column of its own is searched, one among others copied each time
     first = before = 0
     while first < len(ranges):
         last = int(np.searchsorted(ends, before + size, side="right"))
         start, end = int(ranges[first, 0]), int(ranges[last - 1, 1])
-        yield _Group(ranges[first:last], _between(old, start, end), _between(new, start, end), compress)
+        of_old, of_new = (slice(*np.searchsorted(column, (start, end)).tolist()) for column in starts)
+        yield _Group(ranges[first:last], old[of_old], new[of_new], compress)
         first, before = last, int(ends[last - 1])
-
-
-def _between(extents: Extents, start: int, end: int) -> Extents:
-    first, last = np.searchsorted(extents["start"], (start, end)).tolist()
-    return extents[first:last]
 
 
 def _changes(ranges: Ranges, changed: Ranges, buffer: memoryview) -> Iterator[_Change]:

@@ -109,6 +109,15 @@ def test_the_refcount_table_grows_when_the_file_outgrows_it(tmp_path: Path):
     assert (report.corruptions, report.check_errors, report.leaks) == (0, 0, clusters)
 
 
+def test_the_clusters_of_refcount_blocks_are_known_also_after_more_came(refcounts: Refcounts):
+    before = refcounts.block_clusters
+    while len(refcounts.block_clusters) < len(before) + 3:
+        refcounts.allocate(refcounts.per_block)
+    offsets = refcounts.table[refcounts.table != 0].tolist()
+    assert refcounts.block_clusters == {offset // refcounts.header.cluster_size for offset in offsets}
+    assert before < refcounts.block_clusters
+
+
 def test_a_count_below_zero_is_corruption(refcounts: Refcounts):
     free = refcounts.last_used()
     with pytest.raises(ImageCorrupt, match="contradicts"):

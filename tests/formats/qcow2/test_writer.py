@@ -264,3 +264,29 @@ def test_a_guest_cluster_on_top_of_a_table_is_not_written(tmp_path: Path):
         file.write((l1 | 1 << 63).to_bytes(8, "big"))
     with open_qcow2(path, writable=True) as image, pytest.raises(ImageCorrupt, match="overlaps"):
         image.write(0, memoryview(b"y"), None)
+
+
+@pytest.mark.parametrize("features", [PLAIN, SUBCLUSTERS], ids=str)
+def test_one_cluster_is_judged_as_many_are(tmp_path: Path, features: Features):
+    """A request inside one cluster is answered without arrays; the answer must be that of the arrays."""
+    with opened(tmp_path, features) as disk:
+        disk.write(0, b"x" * (3 * CLUSTER))
+        disk.write(5 * CLUSTER, b"x" * 512)
+        disk.zero(CLUSTER, CLUSTER, unmap=False)
+        disk.write_compressed(7 * CLUSTER, b"c" * CLUSTER)
+        disk.zero(8 * CLUSTER, CLUSTER)
+        writer = qcow2(disk)._writer
+        assert writer is not None
+        together = {
+            cluster: (run.in_place, run.complete)
+            for run in writer._runs(0, 0, 10, 0, 10 * CLUSTER)
+            for cluster in range(run.first, run.last)
+        }
+        alone = {}
+        for cluster in range(10):
+            (run,) = writer._runs(0, cluster, cluster + 1, cluster * CLUSTER, (cluster + 1) * CLUSTER)
+            assert (run.first, run.last) == (cluster, cluster + 1)
+            alone[cluster] = run.in_place, run.complete
+        assert alone == together
+        assert {True, False} == {in_place for in_place, _ in alone.values()}
+        assert any(in_place and not complete for in_place, complete in alone.values())

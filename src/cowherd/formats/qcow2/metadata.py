@@ -95,6 +95,8 @@ class Metadata:
 
     def free_words(self, words: NDArray[np.uint64]) -> None:
         """Gives back what L2 entries pointed to (their first words)."""
+        if not words.any():
+            return
         size = self.header.cluster_size
         compressed = (words & COMPRESSED) != 0
         if compressed.any():
@@ -168,10 +170,8 @@ class Metadata:
             return True
         if self._l2_clusters is None:
             self._l2_clusters = set((l2_offsets(self.tables.l1) // size).tolist()) - {0}
-        blocks = self.refcounts.table
-        return not self._l2_clusters.isdisjoint(range(first, end)) or bool(
-            ((blocks >= first * size) & (blocks < end * size)).any()
-        )
+        wanted = range(first, end)
+        return not (self._l2_clusters.isdisjoint(wanted) and self.refcounts.block_clusters.isdisjoint(wanted))
 
     def _note_l2(self, old: int, new: int) -> None:
         """Keeps in mind that the L2 table at file offset `old` is at `new` now; 0 stands for none."""

@@ -77,6 +77,7 @@ class Refcounts:
         self.per_block = self.header.cluster_size * 8 // self.header.refcount_bits
         self.table = read_table(self.file, self.header)
         self._dtype = np.dtype(f"u{max(1, self.header.refcount_bits // 8)}")
+        self._block_clusters: frozenset[int] | None = None
         self._blocks: dict[int, Counts] = {}
         self._dirty: set[int] = set()
         self._new: set[int] = set()
@@ -96,6 +97,13 @@ class Refcounts:
     def dirty_bytes(self) -> int:
         """Memory of the blocks that the next flush writes."""
         return len(self._dirty) * self.header.cluster_size
+
+    @property
+    def block_clusters(self) -> frozenset[int]:
+        """The host clusters that hold refcount blocks."""
+        if self._block_clusters is None:
+            self._block_clusters = frozenset((self.table[self.table != 0] // self.header.cluster_size).tolist())
+        return self._block_clusters
 
     def count(self, cluster: int) -> int:
         """Returns the refcount of a host cluster, 0 where no block covers it."""
@@ -278,6 +286,7 @@ class Refcounts:
         """Puts an empty block for region `block` into host cluster `cluster`, whose count is the caller's to set."""
         counts = self._blocks[block] = np.zeros(self.per_block, self._dtype)
         self.table[block] = cluster * self.header.cluster_size
+        self._block_clusters = None
         self._dirty.add(block)
         self._new.add(block)
         return counts

@@ -17,7 +17,7 @@ from cowherd import extents as ext
 from cowherd.formats.layer import Below
 from cowherd.formats.qcow2 import entries as l2
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.entries import Entries, compressed_word
+from cowherd.formats.qcow2.entries import Entries, compressed_word, data_word
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
@@ -165,6 +165,9 @@ class Writer:
             yield _Run(first, last, in_place=False, complete=False)
             return
         entries = table[first:last]
+        if len(entries) == 1:
+            yield self._only_run(entries, index, first, start, end)
+            return
         words = entries[:, 0]
         host = (words & l2.OFFSET_MASK).astype(np.int64)
         in_place = ((words & l2.COPIED) != 0) & ((words & l2.COMPRESSED) == 0) & (host != 0)
@@ -174,6 +177,14 @@ class Writer:
         borders = [0, *(np.flatnonzero(~same) + 1).tolist(), len(entries)]
         for begin, stop in itertools.pairwise(borders):
             yield _Run(first + begin, first + stop, bool(in_place[begin]), bool(complete[begin]))
+
+    def _only_run(self, entries: Entries, index: int, first: int, start: int, end: int) -> _Run:
+        """Returns what `_runs` yields for one cluster, found without arrays: most requests of a guest are that short."""
+        word = int(entries[0, 0])
+        own = bool(word & layout.COPIED and word & layout.L2_OFFSET_MASK and not word & layout.COMPRESSED_FLAG)
+        if own and self.header.extended_l2:
+            return _Run(first, first + 1, own, bool(self._complete(entries, index, first, start, end)[0]))
+        return _Run(first, first + 1, own, own and not word & layout.ZERO_FLAG)
 
     def _complete(self, entries: Entries, index: int, first: int, start: int, end: int) -> NDArray[np.bool_]:
         """Whether each cluster already shows data in every unit that [start, end) touches, so that its entry stays as it is."""
@@ -284,6 +295,10 @@ class Writer:
     def _point_to(self, index: int, run: _Run, host: int) -> None:
         table = self.metadata.owned_l2(index)
         old = table[run.first : run.last, 0].copy()
+        if run.last - run.first == 1:
+            table[run.first, 0] = data_word(host)
+            self.metadata.free_words(old)
+            return
         step = np.arange(run.last - run.first, dtype=np.uint64) * np.uint64(self.header.cluster_size)
         table[run.first : run.last, 0] = (step + np.uint64(host)) | l2.COPIED
         self.metadata.free_words(old)
