@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import CowherdError
@@ -161,20 +161,20 @@ class _Comparing:
         for left, right in _side_by_side(*own):
             if left[4] == right[4] == BACKING:
                 continue
-            if left[4] == BACKING != right[4]:
-                yield from self._different(self.a.rows(left[0], left[0] + left[1], self._own[0]), [right])
+            start, end = left[0], left[0] + left[1]
+            pairs: Iterable[tuple[Row, Row]] = ((left, right),)
+            if left[4] == BACKING:
+                pairs = _side_by_side(self.a.rows(start, end, self._own[0]), [right])
             elif right[4] == BACKING:
-                yield from self._different([left], self.b.rows(right[0], right[0] + right[1], self._own[1]))
-            else:
-                yield from self._different([left], [right])
+                pairs = _side_by_side([left], self.b.rows(start, end, self._own[1]))
+            for one, other in pairs:
+                here, there = place_of(one), place_of(other)
+                if not self._same_place(here, there):
+                    yield _Piece(one[0], one[1], here, there)
 
-    def _different(self, a: list[Row], b: list[Row]) -> Iterator[_Piece]:
-        """Yields where two covers are neither zeros in both nor one place in one file."""
-        for left, right in _side_by_side(a, b):
-            here, there = place_of(left), place_of(right)
-            same_file = self._files[0][here[1]] == self._files[1][there[1]]
-            if here[0] != there[0] or (here[0] != NOWHERE and not same_file):
-                yield _Piece(left[0], left[1], here, there)
+    def _same_place(self, here: tuple[int, int], there: tuple[int, int]) -> bool:
+        """Whether both are zeros, or one place in one file."""
+        return here[0] == there[0] and (here[0] == NOWHERE or self._files[0][here[1]] == self._files[1][there[1]])
 
 
 def _own_layers(a: Outline, b: Outline) -> tuple[int, int]:
@@ -202,7 +202,10 @@ def _side_by_side(a: list[Row], b: list[Row]) -> Iterator[tuple[Row, Row]]:
         left, right = a[first], b[second]
         end, other_end = left[0] + left[1], right[0] + right[1]
         start, stop = max(left[0], right[0]), min(end, other_end)
-        yield _cut(left, start, stop), _cut(right, start, stop)
+        yield (
+            left if left[0] == start and end == stop else _cut(left, start, stop),
+            right if right[0] == start and other_end == stop else _cut(right, start, stop),
+        )
         first, second = first + (end == stop), second + (other_end == stop)
 
 

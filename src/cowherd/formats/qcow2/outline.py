@@ -19,10 +19,13 @@ from cowherd.kinds import BACKING, DATA, NOWHERE, ZERO
 from cowherd.storage.hostfile import HostFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cowherd.kinds import Row
 
 _MOST_L1_ENTRIES = 1 << 14
 _FLAGS = ~layout.L2_OFFSET_MASK
+_NOTHING = bytes(256)
 _REMEMBERED = 2
 """Decoded tables that are kept: whoever goes through an image looks at one table for a while."""
 
@@ -136,13 +139,22 @@ def _words(data: bytes) -> array[int]:
     return words
 
 
+def _used(words: array[int]) -> Iterator[int]:
+    """Yields the indices of the entries that are not 0; most of a sparse table is passed over in blocks."""
+    data, block = memoryview(words).cast("B").tobytes(), len(_NOTHING) // words.itemsize
+    for first in range(0, len(words), block):
+        last = min(first + block, len(words))
+        if data[first * words.itemsize : last * words.itemsize] != _NOTHING[: (last - first) * words.itemsize]:
+            yield from compress(range(first, last), words[first:last])
+
+
 def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
     """Returns [first, last) of each run of entries that are not 0, each a cluster of `size` bytes further or all the same."""
-    used = compress(range(len(words)), words)
     runs: list[tuple[int, int]] = []
     first = following = -1
     expected = step = 0
-    for index, word in zip(used, filter(None, words), strict=True):
+    for index in _used(words):
+        word = words[index]
         if index == following and word == expected:
             following += 1
             expected += step
