@@ -52,7 +52,8 @@ def _rebase(name: str, title: str, target: float, changed: float) -> Job:
         size = space.scale.image
         copy(space.raw(size), space.own / "old.raw")
         copy(space.raw(size), space.own / "new.raw")
-        change(space.own / "new.raw", changed)
+        if changed:
+            change(space.own / "new.raw", changed)
         overlay(space.own / "overlay.qcow2", space.own / "old.raw", "raw", size, seed=1, runs=size // CLUSTER // 100, clusters=1)
         if not changed:
             for base in ("old.raw", "new.raw"):

@@ -7,7 +7,7 @@ import pytest
 from bench.inputs import Workspace
 from bench.job import TMPFS, XFS, Side
 from bench.jobs import JOBS
-from bench.scale import FULL, QUICK, size
+from bench.scale import FULL, QUICK, scale, size
 
 # The targets of the benchmark, as agreed on: (name, ratio).
 RATIOS = {
@@ -54,8 +54,8 @@ def test_names_are_unique():
 def test_a_job_runs_somewhere_and_its_title_is_complete_at_every_scale(job):
     assert job.places
     assert set(job.places) <= {TMPFS, XFS}
-    for scale in (QUICK, FULL):
-        assert not set("{}") & set(scale.fill(job.title) + scale.fill(job.peer))
+    for sizes in (QUICK, FULL):
+        assert not set("{}") & set(sizes.fill(job.title) + sizes.fill(job.peer))
 
 
 @pytest.mark.parametrize("job", [job for job in JOBS if "reflink" in job.name], ids=lambda job: job.name)
@@ -73,6 +73,18 @@ def test_a_conversion_meets_qemu_in_both_configurations(name, tmp_path, monkeypa
     assert plain.words[0] == "qemu-img"
     assert {"-W", "-m", "16"} <= set(parallel.words)
     assert [word for word in parallel.words if word not in ("-W", "-m", "16")] == list(plain.words)
+
+
+@pytest.mark.parametrize(("name", "equal"), [("rebase-equal", True), ("rebase-changed", False)])
+def test_the_bases_of_a_rebase_are_equal_where_the_row_says_so(name, equal, tmp_path, monkeypatch):
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(b"x" * (4 << 20))
+    monkeypatch.setattr(Workspace, "raw", lambda self, size: disk)
+    space = Workspace(tmp_path, tmp_path / "own", scale(0.001))
+    space.own.mkdir()
+    [job] = [job for job in JOBS if job.name == name]
+    job.setup(space)
+    assert ((space.own / "old.raw").read_bytes() == (space.own / "new.raw").read_bytes()) is equal
 
 
 def test_the_full_scale_is_that_of_the_targets():
