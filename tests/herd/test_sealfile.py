@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import struct
@@ -64,7 +63,7 @@ def test_a_seal_reads_back_as_it_was_written(path):
 
 def test_an_empty_disk_can_be_sealed(tmp_path):
     nothing = BlockDigests(0, np.empty((0, 2), np.int64), np.empty((0, 32), np.uint8))
-    record = dataclasses.replace(RECORD, size=0, content_digest=nothing.content_digest)
+    record = RECORD._replace(size=0, content_digest=nothing.content_digest)
     write_seal(tmp_path / "s", record, nothing)
     assert read_digests(tmp_path / "s")[0] == record
 
@@ -144,7 +143,7 @@ def test_a_record_of_a_million_brackets_is_refused(path):
 )
 def test_runs_that_make_no_sense_are_refused(tmp_path, runs):
     digests = BlockDigests(DIGESTS.size, np.array(runs), DIGESTS.digests)
-    write_seal(tmp_path / "s", dataclasses.replace(RECORD, content_digest=digests.content_digest), digests)
+    write_seal(tmp_path / "s", RECORD._replace(content_digest=digests.content_digest), digests)
     with pytest.raises(ImageFormatError, match="runs"):
         read_digests(tmp_path / "s")
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -82,7 +81,7 @@ def test_a_seal_signed_by_another_key_is_untrusted(herd, keys):
 def test_a_record_that_was_changed_is_untrusted(herd, keys, field):
     record, digests = read_digests(herd / "base.seal")
     other = {"content_digest": bytes(32), "size": 1 << 19, "generation": 2, "seal_id": bytes(16), "format": "raw"}[field]
-    write_seal(herd / "base.seal", replace(record, **{field: other}), digests)
+    write_seal(herd / "base.seal", record._replace(**{field: other}), digests)
     assert statuses(herd, keys)["base"] == "untrusted"
 
 
@@ -92,7 +91,7 @@ def test_a_base_changed_together_with_an_unsigned_seal_is_found_out(herd, keys):
     write(herd / "base", "write -P 1 0 64k")
     forged = seal(herd / "base")
     record, digests = read_digests(forged.seal)
-    write_seal(forged.seal, replace(record, signature=signature), digests)
+    write_seal(forged.seal, record._replace(signature=signature), digests)
     assert statuses(herd, keys)["base"] == "untrusted"
 
 

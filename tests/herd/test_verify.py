@@ -100,9 +100,8 @@ def test_another_device_number_alone_is_not_a_replacement(herd, monkeypatch):
     real = conditions.FileIdentity.of
 
     def after_a_reboot(path):
-        import dataclasses
 
-        return dataclasses.replace(real(path), device=12345)
+        return real(path)._replace(device=12345)
 
     monkeypatch.setattr(conditions.FileIdentity, "of", after_a_reboot)
     assert both(herd) == ("ok", "ok")

@@ -15,9 +15,8 @@ overlay, rebase -u, snapshots, resizes and commits, and also a base that is repl
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import ImageFormatError, InvalidRequest
 from cowherd.herd.faults import BindingImpossible
@@ -35,8 +34,7 @@ _BLOCK = 65536
 _DATA = struct.Struct(">HHIQ16s32s")
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """The base that an overlay was made on: its content digest (32 bytes), and its seal's id (16 bytes) and generation."""
 
     content_digest: bytes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.lineage import Lineage
@@ -15,8 +15,7 @@ from cowherd.storage.identity import FileIdentity
 from cowherd.text import printable
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """A status and, where it is not plain, the reason in words.
 
     `only_attributes`: all that says against the image is a ctime that moved, as it does with chown and chmod; to have been
@@ -99,7 +98,7 @@ class Conditions:
             if not self._vouched_for(file, sealed):
                 found = of_file(file.path, sealed.identity)
                 if found.status is not Status.OK:
-                    return replace(found, detail=f"below it, {printable(file.path)}: {found.detail}")
+                    return found._replace(detail=f"below it, {printable(file.path)}: {found.detail}")
         return FINE
 
     def _vouched_for(self, file: Image, sealed: ChainFile) -> bool:

@@ -11,7 +11,6 @@ import errno
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +27,7 @@ from cowherd.storage.presence import ABSENT, is_there
 from cowherd.text import path_order
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """What one name of an overlay leads to: the base's key, or None and why not. `path` is None if it is no local file."""
 
     name: Path

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,4 +203,4 @@ def _with_shadow(plan: Move, record: SealRecord) -> SealRecord:
     if record.shadow is None:
         return record
     there = _shadow(plan.target)
-    return replace(record, shadow=there.name if there.exists() else make_shadow(plan.target))
+    return record._replace(shadow=there.name if there.exists() else make_shadow(plan.target))

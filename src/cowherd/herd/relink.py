@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,7 +157,7 @@ def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> N
     held = search.held.get(image.key)
     if image.seal is None and left is not None and is_there(left) and not is_there(link.path or left):
         record, digests = read_digests(left)
-        record_files(lineage, image, replace(record, shadow=None), digests)
+        record_files(lineage, image, record._replace(shadow=None), digests)
         take_name(left)
     elif image.seal and held and condition(lineage, image).status is not Status.OK:
         refresh(lineage, image, held)

@@ -13,7 +13,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +87,6 @@ _image: Callable[[tuple[Any, ...]], Image] = functools.partial(
 )  # a third of the time of a call with arguments
 
 
-@dataclass
 class Found:
     """The result of a scan of `directories`.
 
@@ -100,17 +98,18 @@ class Found:
     used.
     """
 
-    directories: Mapping[str, int | None] = field(default_factory=dict)
-    images: dict[Key, Image] = field(default_factory=dict)
-    unreadable: list[Path] = field(default_factory=list)
-    orphans: list[Path] = field(default_factory=list)
-    records: dict[str, tuple[Identity, SealRecord]] = field(default_factory=dict)
-    sealed: set[str] = field(default_factory=set)
-    strays: set[Key] = field(default_factory=set)
-    listed: set[str] = field(default_factory=set)
-    met: dict[str, Key] = field(default_factory=dict)
-    journals: list[str] = field(default_factory=list)
-    catalog: Path | None = None
+    def __init__(self, directories: Mapping[str, int | None] | None = None):
+        self.directories = directories or {}
+        self.images: dict[Key, Image] = {}
+        self.unreadable: list[Path] = []
+        self.orphans: list[Path] = []
+        self.records: dict[str, tuple[Identity, SealRecord]] = {}
+        self.sealed: set[str] = set()
+        self.strays: set[Key] = set()
+        self.listed: set[str] = set()
+        self.met: dict[str, Key] = {}
+        self.journals: list[str] = []
+        self.catalog: Path | None = None
 
     def add(self, path: Path, recorded_format: str | None = None) -> Image | None:
         """Looks at one file and adds it, or its new name, if it is an image; returns the image.

@@ -11,9 +11,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
@@ -39,8 +38,7 @@ _LONGEST_TICK_SECONDS = 0.02
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which file systems stamp times; Python has no name for it
 
 
-@dataclass(frozen=True)
-class Sealed:
+class Sealed(NamedTuple):
     """What sealing did.
 
     `wanted` is the level asked for, `record.level` the one reached; `shadow_problem` says why a shadow that was asked for is not
@@ -58,8 +56,7 @@ class Sealed:
     not_bound: tuple[tuple[Path, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """Content as it was read, and the identity of the image's file at that time."""
 
     digests: BlockDigests
@@ -108,11 +105,11 @@ def seal_found(
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
         outcome = _record(lineage, base, held, before, level, shadow=shadow)
         if sign:
-            outcome = replace(outcome, record=sign(outcome.record))
+            outcome = outcome._replace(record=sign(outcome.record))
             write_seal(outcome.seal, outcome.record, held.digests)
     if bind:
         bound, not_bound = _bind_children(lineage, base, outcome.record)
-        return replace(outcome, bound=bound, not_bound=not_bound)
+        return outcome._replace(bound=bound, not_bound=not_bound)
     return outcome
 
 
@@ -143,7 +140,7 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
         raise DriftFound(image.path, Status.DRIFTED, "record it as unchanged")
     protection.protect(image.path, record.level)
     identity = _unwritten_since(image.path, held.identity)
-    write_seal(path, replace(record, identity=identity, chain=_chain_files(lineage, image)), held.digests)
+    write_seal(path, record._replace(identity=identity, chain=_chain_files(lineage, image)), held.digests)
 
 
 def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence[str | os.PathLike[str]] = ()) -> Path:
@@ -191,7 +188,7 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
 
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
-    record = replace(record, identity=_lasting(image.path), chain=_chain_files(lineage, image))
+    record = record._replace(identity=_lasting(image.path), chain=_chain_files(lineage, image))
     write_seal(image.seal or seal_path(image.path), record, digests)
 
 

@@ -25,9 +25,8 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cowherd.errors import ImageFormatError
 from cowherd.storage import atomic
@@ -54,8 +53,7 @@ _RUN = 16
 _MODE = 0o444
 
 
-@dataclass(frozen=True)
-class ChainFile:
+class ChainFile(NamedTuple):
     """A backing file that the sealed content was read through: its name then, its identity, and its own seal's content digest."""
 
     name: str
@@ -63,16 +61,14 @@ class ChainFile:
     content_digest: bytes | None
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """Who vouches for a seal: an Ed25519 public key (32 bytes) and its signature (64 bytes); see `cowherd.herd.signing`."""
 
     public_key: bytes
     value: bytes
 
 
-@dataclass(frozen=True)
-class SealRecord:
+class SealRecord(NamedTuple):
     """What a seal says apart from the digests of the blocks.
 
     `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,7 @@ def signer(private_key: PathName) -> Callable[[SealRecord], SealRecord]:
     key = _private_key(private_key)
 
     def signed(record: SealRecord) -> SealRecord:
-        return replace(record, signature=Signature(key.public_key().public_bytes_raw(), key.sign(_message(record))))
+        return record._replace(signature=Signature(key.public_key().public_bytes_raw(), key.sign(_message(record))))
 
     return signed
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +75,7 @@ class Node(NamedTuple):
 _of: Callable[[tuple[Any, ...]], Node] = functools.partial(tuple.__new__, Node)  # a third of the time of a call with arguments
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(NamedTuple):
     """A herd: its directories, its images (each base before its overlays), images of which only the seal is left, and files
     that could not be looked at, which may be overlays too."""
 

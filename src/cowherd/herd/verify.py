@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.condition import FINE, Condition, Conditions
@@ -26,8 +25,7 @@ _UNSEALED = Condition(Status.UNSEALED)
 _UNBOUND = Condition(Status.OK, "not bound to its base")
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """What verify says of one image: its status, the reason in words where there is one, and how many bytes are known to differ.
 
     `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` is None where the
@@ -165,7 +163,7 @@ class Checker:
         if below.status is Status.OK and image.binding is None:
             below = _UNBOUND
         elif not below.status.is_fine and lineage.seal(base):
-            below = replace(below, detail=f"its base {printable(base.path.name)}: {below.detail}")
+            below = below._replace(detail=f"its base {printable(base.path.name)}: {below.detail}")
         return _worse(below, self._of_binding(lineage, image))
 
     def _of_binding(self, lineage: Lineage, image: Image) -> Condition:

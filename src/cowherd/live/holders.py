@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
@@ -24,8 +23,7 @@ _KERNEL_NAME_LENGTH = 15
 _LOCK_BYTES = frozenset(base + n for base in (PERMISSION_BASE, SHARED_BASE) for n in range(len(NAMES)))
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that has a file open.
 
     `command` is its program's name and `command_line` the beginning of its arguments, both escaped for printing; `writing`: some
@@ -44,8 +42,7 @@ class Holder:
         return self.pid == os.getpid()
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """Who has a file open: `holders`, by process id; `unreadable` counts the processes that may not be looked into."""
 
     holders: tuple[Holder, ...]

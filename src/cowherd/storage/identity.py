@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cowherd.errors import HostFileError
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 _NOT_OURS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-@dataclass(frozen=True)
-class FileIdentity:
+class FileIdentity(NamedTuple):
     """A host file as it was at one moment. Equal identities: the same file, not written to, resized or re-owned since.
 
     `mtime_ns` can be set by anybody who owns the file, `ctime_ns` cannot; but ctime also moves with chmod, chattr, link and
@@ -46,11 +44,11 @@ class FileIdentity:
 
         Raises ValueError where a field is missing or no integer; the caller, who knows which file that came from, names it.
         """
-        return cls(**{field.name: _integer(facts, field.name) for field in fields(cls)})
+        return cls(**{name: _integer(facts, name) for name in cls._fields})
 
     def to_dict(self) -> dict[str, int]:
         """Returns the fields as plain integers, for JSON."""
-        return asdict(self)
+        return self._asdict()
 
     def same_file(self, other: FileIdentity) -> bool:
         """Returns whether both are one file on the host, whatever was done to it between."""

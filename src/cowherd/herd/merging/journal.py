@@ -26,9 +26,8 @@ import os
 import struct
 import time
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
 from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
@@ -58,8 +57,7 @@ class Phase(enum.IntEnum):
     APPLYING = 1
 
 
-@dataclass(frozen=True)
-class Witness:
+class Witness(NamedTuple):
     """A child of the base as it was before: `digest` stands for the bytes of it that the merge may touch.
 
     `whole`: those that the child holds itself count too.
@@ -70,8 +68,7 @@ class Witness:
     whole: bool
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What a journal records, with absolute paths.
 
     `strategy` and `keep` as in `cowherd.herd.merging.merge`; `images`: every file that is concerned, for those who ask
@@ -174,8 +171,7 @@ class Journal:
         self._file.close()
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """A journal as others see it: `entry` is None where it is damaged, as `problem` says; `running`: somebody is at work."""
 
     path: Path
