@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cowherd.formats.qcow2 import builder
@@ -46,4 +48,26 @@ def test_every_cluster_is_mapped_to_the_place_that_was_told(
     shown = []
     for row in json.loads(qemu_img("map", "--output=json", "-f", "qcow2", path)):
         shown += [row["offset"] + at for at in range(0, row["length"], CLUSTER)]
+    assert shown == told
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["plain", "extended"])
+def test_clusters_that_lie_apart_are_placed_one_behind_the_other(tmp_path: Path, qemu_img: qemu.Tool, extended: bool):
+    cluster = 16384 if extended else CLUSTER
+    header = new_header(9 * PER_TABLE * cluster, Qcow2Options(cluster_size=cluster, extended_l2=extended))
+    clusters = np.flatnonzero(np.random.default_rng(1).random(9 * PER_TABLE) < 0.4)
+    path = tmp_path / "image.qcow2"
+    told: dict[int, int] = {}
+    with HostFile.create(path) as file:
+        build = Builder(file, header)
+        for first, end in pairwise([0, 1, 50, len(clusters)]):
+            host = build.place(clusters[first:end])
+            told |= {number: host + at * cluster for at, number in enumerate(clusters[first:end].tolist())}
+        build.finish()
+    assert_sound(path)
+    shown = {}
+    for row in json.loads(qemu_img("map", "--output=json", "-f", "qcow2", path)):
+        if row["data"]:
+            numbers = range(row["start"] // cluster, (row["start"] + row["length"]) // cluster)
+            shown |= {number: row["offset"] + at * cluster for at, number in enumerate(numbers)}
     assert shown == told

@@ -7,6 +7,8 @@ unfinished is not an image.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,6 +63,21 @@ class Builder:
             if done < number:
                 within = self._turn_to(cluster + done)
         return host
+
+    def place(self, clusters: NDArray[np.int64], bitmaps: NDArray[np.uint64] | None = None) -> int:
+        """Does what `place_data` does for any clusters in ascending order: they come to lie one behind the other."""
+        first = self._take(len(clusters)) * self.header.cluster_size
+        self._compressed_end = 0
+        host = np.uint64(first) + np.arange(len(clusters), dtype=np.uint64) * np.uint64(self.header.cluster_size)
+        tables = clusters // self.header.l2_entries
+        borders = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(clusters)]
+        for begin, end in pairwise(borders):
+            self._turn_to(int(clusters[begin]))
+            within = clusters[begin:end] % self.header.l2_entries
+            self._table[within, 0] = host[begin:end] | l2.COPIED
+            if self.header.extended_l2:
+                self._table[within, 1] = l2.ALLOCATED_BITS if bitmaps is None else bitmaps[begin:end]
+        return first
 
     def _fill(self, within: int, count: int, host: int) -> None:
         """Maps entries of the open table to adjacent clusters."""
