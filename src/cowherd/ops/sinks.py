@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -194,7 +195,7 @@ class NewQcow2:
 
 
 class NewCompressedQcow2:
-    """A new qcow2 image of compressed clusters, packed in guest order."""
+    """A new qcow2 image of compressed clusters: those of a lot are packed, and those that do not shrink follow."""
 
     keeps_zeros = False
 
@@ -213,14 +214,21 @@ class NewCompressedQcow2:
         """Places a lot; see `Sink.put`."""
         assert isinstance(lot.data, memoryview)
         assert lot.nonzero is not None
-        size = self.cluster_size
+        clusters = ext.numbers(ranges, self.cluster_size)
+        lengths = np.array([0 if compressed is None else len(compressed) for compressed in lot.compressed])
+        tables = clusters // self.builder.header.l2_entries
+        borders = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(clusters)]
         writes: list[tuple[int, bytes | memoryview]] = []
-        found = zip(ext.numbers(ranges, size).tolist(), lot.nonzero.tolist(), lot.compressed, strict=True)
-        for index, (cluster, nonzero, compressed) in enumerate(found):
-            if compressed is not None:
-                writes.append((self.builder.place_compressed(cluster, len(compressed)), compressed))
-            elif nonzero:
-                writes.append((self.builder.place_data(cluster, 1), lot.data[index * size : (index + 1) * size]))
+        for begin, end in pairwise(borders):  # a table is written when the next one is begun
+            packed = begin + np.flatnonzero(lengths[begin:end])
+            plain = begin + np.flatnonzero(lot.nonzero[begin:end] & (lengths[begin:end] == 0))
+            if len(packed):
+                hosts = self.builder.place_packed(clusters[packed], lengths[packed]).tolist()
+                writes += zip(hosts, (lot.compressed[index] or b"" for index in packed.tolist()), strict=True)
+            if len(plain):
+                host = self.builder.place(clusters[plain])
+                places = range(host, host + len(plain) * self.cluster_size, self.cluster_size)
+                writes += zip(places, (self._cluster(lot.data, index) for index in plain.tolist()), strict=True)
         return partial(self._write, writes) if writes else None
 
     def zero(self, start: int, end: int) -> None:
@@ -234,9 +242,12 @@ class NewCompressedQcow2:
         """Completes the target and makes it durable."""
         self.builder.finish()
 
+    def _cluster(self, data: memoryview, index: int) -> memoryview:
+        return data[index * self.cluster_size : (index + 1) * self.cluster_size]
+
     def _compress(self, data: memoryview, index: int) -> bytes | None:
         size = self.cluster_size
-        cluster = data[index * size : (index + 1) * size]
+        cluster = self._cluster(data, index)
         compressed = self.codec.compress(cluster if len(cluster) == size else bytes(cluster).ljust(size, b"\0"))
         return compressed if len(compressed) < size else None
 

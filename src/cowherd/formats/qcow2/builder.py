@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cowherd.formats.qcow2 import entries as l2
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.create import l1_entries, refcount_clusters
-from cowherd.formats.qcow2.entries import compressed_word
+from cowherd.formats.qcow2.entries import compressed_word, compressed_words
 from cowherd.formats.qcow2.header import Header, write_header
 from cowherd.formats.qcow2.refcounts import pack_counts
 from cowherd.storage.hostfile import HostFile
@@ -107,10 +107,31 @@ class Builder:
         end = host + length
         if end > self._next * size:  # the rest goes to the next cluster, which is adjacent
             self._take(1)
-        self._reference(host // size, (end - 1) // size)
+        self._reference(host // size, np.ones((end - 1) // size - host // size + 1, np.int64))
         self._compressed_end = end
         self._table[within] = 0
         self._table[within, 0] = compressed_word(host, length, self.header.cluster_bits)
+        return host
+
+    def place_packed(self, clusters: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Does what `place_compressed` does for many clusters, ascending and of one L2 table; returns the file offset of each."""
+        size = self.header.cluster_size
+        self._turn_to(int(clusters[0]))  # first: it may write another table, behind which this goes
+        start = self._compressed_end or self._next * size
+        end = start + np.cumsum(lengths)
+        host = end - lengths
+        first, last = host // size, (end - 1) // size
+        uses = np.bincount(first - first[0], minlength=int(last[-1] - first[0]) + 1)
+        uses += np.bincount((last - first[0])[last > first], minlength=len(uses))
+        if uses.max() + self._references(int(first[0])) > self._maximum:  # few may share a cluster with such narrow refcounts
+            places = zip(clusters.tolist(), lengths.tolist(), strict=True)
+            return np.array([self.place_compressed(cluster, length) for cluster, length in places])
+        self._take(max(0, int(last[-1]) + 1 - self._next))
+        self._reference(int(first[0]), uses)
+        self._compressed_end = int(end[-1])
+        within = clusters % self.header.l2_entries
+        self._table[within] = 0
+        self._table[within, 0] = compressed_words(host, lengths, self.header.cluster_bits)
         return host
 
     def finish(self) -> Header:
@@ -175,7 +196,9 @@ class Builder:
     def _references(self, host_cluster: int) -> int:
         return int(self._compressed_counts[host_cluster]) if host_cluster < len(self._compressed_counts) else 0
 
-    def _reference(self, first: int, last: int) -> None:
-        if last >= len(self._compressed_counts):
+    def _reference(self, first: int, uses: NDArray[np.int64]) -> None:
+        """Counts uses of host clusters from `first` on by compressed data."""
+        last = first + len(uses)
+        if last > len(self._compressed_counts):
             self._compressed_counts = np.append(self._compressed_counts, np.zeros(last + 1024, np.uint32))
-        self._compressed_counts[first : last + 1] += 1
+        self._compressed_counts[first:last] += uses.astype(np.uint32)

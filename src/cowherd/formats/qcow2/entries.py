@@ -87,6 +87,13 @@ def compressed_word(offset: int, length: int, cluster_bits: int) -> int:
     return layout.COMPRESSED_FLAG | further << (62 - (cluster_bits - 8)) | offset
 
 
+def compressed_words(offset: NDArray[np.int64], length: NDArray[np.int64], cluster_bits: int) -> NDArray[np.uint64]:
+    """Encodes many Compressed Clusters Descriptors."""
+    further = (offset + length - 1) // layout.COMPRESSED_SECTOR - offset // layout.COMPRESSED_SECTOR
+    words: NDArray[np.uint64] = (further.astype(np.uint64) << np.uint64(62 - (cluster_bits - 8))) | offset.astype(np.uint64)
+    return words | COMPRESSED
+
+
 def data_word(host: int) -> int:
     """Encodes the first word of a cluster that this image alone uses, at file offset `host`."""
     return host | layout.COPIED
