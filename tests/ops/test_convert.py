@@ -272,3 +272,15 @@ def test_scattered_pieces_of_any_size_arrive_where_they_belong(tmp_path, qemu_im
     new = target.startswith("new")
     convert(source, copy, source_format="qcow2", target_format=format, sparse_size=sparse_size, create_target=new)
     assert_holds(qemu_img, copy, format, source)
+
+
+@pytest.mark.parametrize(("format", "compress"), [("raw", False), ("qcow2", False), ("qcow2", True)])
+def test_the_disk_begins_to_write_while_the_rest_is_read(tmp_path, raw, monkeypatch, format, compress):
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(HostFile, "start_writing", lambda self, offset, length: begun.append((offset, offset + length)))
+    convert(raw, tmp_path / "target", target_format=format, compress=compress)
+    with open_disk(tmp_path / "target", format=format) as disk:
+        held = extents.concat([extents.of_kind(batch, extents.DATA) for batch in disk.extents()])
+    assert len(held)
+    for _, length, host, _, _ in held.tolist():
+        assert any(start <= host and host + length <= max(end, SIZE) for start, end in begun)

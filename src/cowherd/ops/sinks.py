@@ -131,6 +131,9 @@ def _runs_in(ranges: Ranges, nonzero: Mask | None, unit: int) -> Writes:
 def _write(file: HostFile, writes: Writes, data: memoryview | FileRanges) -> None:
     for offset, first, end in writes:
         put(file, offset, data[first:end])
+    if isinstance(data, memoryview):
+        last, first, end = writes[-1]
+        file.start_writing(writes[0][0], last + end - first - writes[0][0])
 
 
 class NewQcow2:
@@ -263,6 +266,7 @@ class NewCompressedQcow2:
             batch.append(data)
             end = host + len(data)
         self.file.pwritev(begin, batch)
+        self.file.start_writing(writes[0][0], end - writes[0][0])
 
 
 def _whole_units(least: int, unit: int) -> int:
