@@ -1,4 +1,4 @@
-"""The flow of a copy: loaded side by side, stored in order, written one at a time, ended by the first error."""
+"""The flow of a copy: loaded side by side, stored in order, ended by the first error."""
 
 from __future__ import annotations
 
@@ -22,18 +22,33 @@ def test_items_are_stored_in_order_although_later_ones_are_loaded_first() -> Non
     assert stored == [(item, item * 10) for item in range(30)]
 
 
-def test_one_write_runs_at_a_time_and_all_have_run_at_the_end() -> None:
-    running = threading.Lock()
+def test_everything_is_written_at_the_end_and_one_is_stored_at_a_time() -> None:
+    storing = threading.Lock()
     written: list[int] = []
 
-    def write(item: int) -> None:
-        assert running.acquire(blocking=False)
+    def store(item: int, _: int) -> Callable[[], None]:
+        assert storing.acquire(blocking=False)
         time.sleep(0.001)
-        written.append(item)
-        running.release()
+        storing.release()
+        return lambda: written.append(item)
 
-    Flow(range(20), lambda item: item, lambda item, _: lambda: write(item)).run()
+    Flow(range(20), lambda item: item, store).run()
     assert sorted(written) == list(range(20))
+
+
+def test_an_interrupt_ends_everything() -> None:
+    def load(item: int) -> int:
+        if item >= 3 and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.001)
+        return item
+
+    stored: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        Flow(range(1000), load, lambda item, _: stored.append(item)).run()
+    assert stored == list(range(len(stored)))
+    assert len(stored) < 1000
+    assert threading.active_count() == 1
 
 
 class Broken(Exception):
