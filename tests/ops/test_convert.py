@@ -244,6 +244,21 @@ def test_a_file_system_without_reflink_is_known_as_such(tmp_path):
         path.unlink()
 
 
+def test_clusters_of_long_runs_that_begin_with_data_are_not_read(tmp_path, raw, qemu_img, monkeypatch):
+    read: list[int] = []
+    original = HostFile.preadinto
+    monkeypatch.setattr(HostFile, "preadinto", lambda *given: read.append(len(given[-1])) or original(*given))
+    target = tmp_path / "image.qcow2"
+    raw.write_bytes(os.urandom(4 * MIB) + bytes(MIB) + bytes(64) + b"late" * 1000 + bytes(MIB - 4064))
+    convert(raw, target, source_format="raw", target_format="qcow2")
+    monkeypatch.undo()
+    assert sum(read) == 2 * MIB  # what begins with zeros
+    assert_holds(qemu_img, target, "qcow2", raw)
+    with open_disk(target) as disk:
+        held = sum(extents.total(extents.ranges_of(extents.of_kind(batch, extents.DATA))) for batch in disk.extents())
+    assert held == 4 * MIB + 64 * 1024
+
+
 @pytest.mark.parametrize("unit", ["4k", "64k", "0"])
 def test_a_raw_copy_has_the_holes_that_were_asked_for(tmp_path, qemu_img, unit):
     source, image, target = (tmp_path / name for name in ("disk.raw", "image.qcow2", "copy.raw"))

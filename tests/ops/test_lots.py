@@ -13,7 +13,7 @@ from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
-from cowherd.ops.lots import COPY, ZERO, Lot, lot_bytes, lots
+from cowherd.ops.lots import COPY, TAKE, ZERO, Lot, lot_bytes, lots
 from cowherd.ops.sinks import ExistingImage, NewQcow2, RawFile, Sink
 from cowherd.ops.sources import Concatenation
 from cowherd.storage.hostfile import HostFile
@@ -71,6 +71,24 @@ def test_an_overlay_gets_what_the_source_holds_itself(scattered: Path, tmp_path:
     zeros = [tuple(pair) for lot in found if lot.means == ZERO for pair in lot.ranges.tolist()]
     assert zeros == [(number * CLUSTER, (number + 1) * CLUSTER) for number in range(1, 300, 30)]
     assert sum(ext.total(lot.ranges) for lot in found if lot.means == COPY) == 130 * CLUSTER
+
+
+@pytest.mark.parametrize(("cluster_size", "means"), [(65536, [COPY, TAKE]), (4096, [COPY])])
+def test_the_kernel_takes_long_runs_of_large_clusters(tmp_path: Path, cluster_size: int, means: list[int]) -> None:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(os.urandom(16 * CLUSTER) + bytes(100 * CLUSTER))
+    with path.open("r+b") as file:
+        file.truncate(10 * CLUSTER)
+        file.truncate(30 * CLUSTER)
+        file.seek(30 * CLUSTER)
+        file.write(os.urandom(33 * CLUSTER))
+        file.truncate(SIZE)
+    header = new_header(SIZE, Qcow2Options(cluster_size=cluster_size))
+    found = planned(path, NewQcow2(HostFile.create(tmp_path / "new"), header), 2 << 20)
+    assert [kind for kind in (COPY, TAKE) if any(lot.means == kind for lot in found)] == means
+    taken = [tuple(pair) for lot in found if lot.means == TAKE for pair in lot.ranges.tolist()]
+    assert taken == ([(30 * CLUSTER, 63 * CLUSTER)] if TAKE in means else [])
+    assert sum(ext.total(lot.ranges) for lot in found) == 43 * CLUSTER
 
 
 @pytest.mark.parametrize(("alignment", "expected"), [(512, 2 << 20), (1536, 2096640), (2 << 20, 2 << 20), (3 << 20, 3 << 20)])

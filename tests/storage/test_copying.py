@@ -201,3 +201,14 @@ def test_a_part_of_several_file_ranges_is_put_as_one(pair: tuple[HostFile, HostF
     assert len(part) == len(content[first:end])
     part.put(target, 10)
     assert target.pread(10, 300) == content[first:end].ljust(300, b"\0")
+
+
+def test_bytes_of_several_file_ranges_are_read_as_of_one(pair: tuple[HostFile, HostFile]) -> None:
+    source, _ = pair
+    places = [(4000, 96), (80, 64), (16300, 160)]  # the last one reaches past the end
+    row = FileRanges([FileRange(source, offset, length, shares=False) for offset, length in places])
+    content = b"".join(CONTENT[offset : offset + length].ljust(length, b"\0") for offset, length in places)
+    buffer = bytearray(150)
+    row.readinto(90, memoryview(buffer))
+    assert buffer == content[90:240]
+    assert row.words(32) == b"".join(content[start : start + 8] for start in range(0, 320, 32))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest
@@ -16,7 +17,7 @@ from cowherd.image.open import open_disk
 from cowherd.ops.copying import Buffers, Progress, WriteJob
 from cowherd.ops.create import FORMATS, SECTOR, create
 from cowherd.ops.flow import Flow
-from cowherd.ops.lots import SHARE, ZERO, Lot, lot_bytes, lots
+from cowherd.ops.lots import SHARE, TAKE, ZERO, Lot, lot_bytes, lots
 from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
 from cowherd.ops.sources import Concatenation
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
@@ -132,13 +133,15 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
     """Feeds the sink with all that the source shows, in guest order."""
     size = lot_bytes(sink.alignment, _LOT_BYTES)
     overlay = wanted.backing is not None
-    buffers = Buffers(size)
+    buffers, taking = Buffers(size), Lock()
 
     def load(lot: Lot) -> Prepared | None:
         if lot.means == ZERO:
             return None
         if lot.means == SHARE:
-            return Prepared(source.shared(lot.held), None)
+            return Prepared(source.stored(lot.held, shares=True), None)
+        if lot.means == TAKE:
+            return sink.prepare_ranges(source.stored(lot.held, shares=False))
         buffer = buffers.take(ext.total(lot.ranges))
         source.read(lot.ranges, lot.held, buffer, overlay=overlay)
         return sink.prepare(buffer)
@@ -153,10 +156,13 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
         return partial(write, sink.put(lot.ranges, loaded), loaded)
 
     def write(job: WriteJob | None, loaded: Prepared) -> None:
-        if job is not None:
-            job()
         if isinstance(loaded.data, memoryview):
+            if job is not None:
+                job()
             buffers.give(loaded.data)
+        elif job is not None:
+            with taking:  # for long; the kernel would let others wait busily
+                job()
 
     Flow(lots(source, sink, wanted.path, size, overlay=overlay), load, store).run()
     sink.finish()

@@ -29,6 +29,9 @@ from cowherd.storage.hostfile import HostFile
 
 Mask = NDArray[np.bool_]
 
+_LEAST_PEEKED = 32 << 10
+"""Bytes of the smallest unit of which reading one word is worth a system call."""
+
 
 class Prepared(NamedTuple):
     """The bytes of a lot, one range behind the other, and what is known of their units.
@@ -55,6 +58,14 @@ class Sink(Protocol):
         """Looks at a lot's bytes; may run on any thread."""
         ...
 
+    def takes_from(self, file: HostFile) -> bool:
+        """Whether the kernel is to copy long runs from that file, see `prepare_ranges`, which need not be read for that."""
+        ...
+
+    def prepare_ranges(self, data: FileRanges) -> Prepared:
+        """Does what `prepare` does for ranges that are whole units, of files for which `takes_from` is true."""
+        ...
+
     def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
         """Decides where the bytes of `ranges` go, and returns their writing as a job, or None if it is done."""
         ...
@@ -77,7 +88,19 @@ def _prepare(data: memoryview, unit: int) -> Prepared:
     return Prepared(data, nonzero_units(data, unit) if unit else None)
 
 
-class RawFile:
+class _ReadsAll:
+    """What is the same for all sinks for which every byte is read."""
+
+    def takes_from(self, file: HostFile) -> bool:
+        """No: see `Sink.takes_from`."""
+        return False
+
+    def prepare_ranges(self, data: FileRanges) -> Prepared:
+        """Never called, since nothing is taken from files."""
+        raise AssertionError("this target's lots are read")
+
+
+class RawFile(_ReadsAll):
     """A new raw file, empty but of full length: what is not written is a hole."""
 
     def __init__(self, file: HostFile, sparse_size: int):
@@ -149,6 +172,19 @@ class NewQcow2:
         """Finds the zeros in a lot."""
         return _prepare(data, self.unit)
 
+    def takes_from(self, file: HostFile) -> bool:
+        """Yes, from a file near by if clusters are large: those whose first word tells that they hold data are not read."""
+        return file.device == self.file.device and self.unit >= _LEAST_PEEKED
+
+    def prepare_ranges(self, data: FileRanges) -> Prepared:
+        """Finds the zeros in a lot; see `Sink.prepare_ranges`."""
+        nonzero: Mask = np.frombuffer(data.words(self.unit), np.uint64) != 0
+        scratch = memoryview(bytearray(self.unit))
+        for index in np.flatnonzero(~nonzero).tolist():
+            data.readinto(index * self.unit, scratch)
+            nonzero[index] = np.frombuffer(scratch, np.uint64).any()
+        return Prepared(data, nonzero)
+
     def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
         """Places a lot; see `Sink.put`."""
         clusters = ext.numbers(ranges, self.cluster_size)
@@ -197,7 +233,7 @@ class NewQcow2:
         return bitmaps
 
 
-class NewCompressedQcow2:
+class NewCompressedQcow2(_ReadsAll):
     """A new qcow2 image of compressed clusters: those of a lot are packed, and those that do not shrink follow."""
 
     keeps_zeros = False
@@ -274,7 +310,7 @@ def _whole_units(least: int, unit: int) -> int:
     return -(-least // unit) * unit if unit else least
 
 
-class ExistingImage:
+class ExistingImage(_ReadsAll):
     """An image that exists already, or a new overlay: written through its own tables."""
 
     keeps_zeros = True

@@ -49,10 +49,10 @@ class Concatenation:
             self.readinto(start, buffer[done : done + end - start])
             done += end - start
 
-    def shared(self, held: Extents) -> FileRanges:
-        """Returns where files hold the extents `held`, all of plain data: ranges to be shared."""
+    def stored(self, held: Extents, *, shares: bool) -> FileRanges:
+        """Returns where files hold the extents `held`, all of plain data; with `shares` blocks are to be shared."""
         layers = self._disk_at(int(held["start"][0])).layers  # a batch of `extents` is of one disk
-        return FileRanges([FileRange(layers[depth].file, host, size, shares=True) for _, size, host, depth, _ in held.tolist()])
+        return FileRanges([FileRange(layers[depth].file, host, size, shares=shares) for _, size, host, depth, _ in held.tolist()])
 
     def extents(self, *, depth: int | None = None) -> Iterator[Extents]:
         """Yields the extents of all disks as batches; `host` and `depth` are those within each disk."""

@@ -82,6 +82,23 @@ class FileRanges:
             part.put(target, offset)
             offset += len(part)
 
+    def readinto(self, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` with the bytes from number `start` of the row on. Raises `HostFileError`."""
+        done = 0
+        for part in self[start : start + len(buffer)].ranges:
+            part.file.preadinto(part.offset, buffer[done : done + len(part)])
+            done += len(part)
+
+    def words(self, step: int) -> bytes:
+        """Returns the 8 bytes at each multiple of `step`, itself one of 8, joined. Every range is whole steps, but for the last.
+
+        Raises `HostFileError`.
+        """
+        found: list[bytes] = []
+        for part in self.ranges:
+            found += part.file.pread_each(range(part.offset, part.offset + len(part), step), 8)
+        return b"".join(found)
+
 
 Bytes = memoryview | FileRange
 """What a guest write brings: bytes in memory, or in another file."""

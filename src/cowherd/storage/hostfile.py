@@ -17,7 +17,7 @@ from cowherd.storage.filetype import check_type, refuse_other_than_images
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -165,6 +165,14 @@ class HostFile:
         if data:
             self.preadinto(offset + len(data), memoryview(buffer)[len(data) :])
         return bytes(buffer)
+
+    def pread_each(self, offsets: Iterable[int], length: int) -> list[bytes]:
+        """Returns `length` bytes from each of `offsets`; what lies past the end of the file is zeros."""
+        try:
+            found = [os.pread(self.fd, length, offset) for offset in offsets]
+        except OSError as error:
+            raise HostFileError(self.path, "read", error) from error
+        return [data if len(data) == length else data.ljust(length, b"\0") for data in found]
 
     def preadinto(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end of the file is zeros."""
