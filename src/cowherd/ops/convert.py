@@ -14,9 +14,9 @@ from cowherd.errors import InvalidRequest
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.open import open_disk
-from cowherd.ops.copying import Buffers, Progress, WriteJob
+from cowherd.ops.copying import Buffers, Progress
 from cowherd.ops.create import FORMATS, SECTOR, create
-from cowherd.ops.flow import Flow
+from cowherd.ops.flow import Flow, WriteJob
 from cowherd.ops.lots import SHARE, TAKE, ZERO, Lot, lot_bytes, lots
 from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
 from cowherd.ops.sources import Concatenation

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 WriteJob = Callable[[], None]
+"""The writing of one item, once its place is decided."""
 
 _MOST_THREADS = 4
 

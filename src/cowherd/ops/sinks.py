@@ -23,7 +23,8 @@ from cowherd.formats.qcow2.compression import codec
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.disk import Disk
-from cowherd.ops.copying import WriteJob, nonzero_units, runs_of
+from cowherd.ops.copying import nonzero_units, runs_of
+from cowherd.ops.flow import WriteJob
 from cowherd.storage.copying import FileRanges, put
 from cowherd.storage.hostfile import HostFile
 
