@@ -141,3 +141,24 @@ def test_a_single_extent_without_bytes_is_none():
 def test_offsets_beyond_32_bits_survive():
     far = ext.single(1 << 60, 1 << 50, ext.DATA, 1 << 55)
     assert ext.clip(far, (1 << 60) + 5, 1 << 62).tolist() == [((1 << 60) + 5, (1 << 50) - 5, (1 << 55) + 5, 0, ext.DATA)]
+
+
+@given(pairs, st.integers(1, 20))
+def test_ranges_are_cut_after_as_many_bytes_as_were_asked_for(given_pairs: list[tuple[int, int]], size: int):
+    ranges = ext.ranges(given_pairs)
+    pieces, begins = ext.cut(ranges, size)
+    assert [byte for start, end in pieces.tolist() for byte in range(start, end)] == [
+        byte for start, end in ranges.tolist() for byte in range(start, end)
+    ]
+    groups = [ext.total(pieces[first:last]) for first, last in pairwise([*begins.tolist(), len(pieces)])]
+    assert all(length == size for length in groups[:-1])
+    assert not groups or 0 < groups[-1] <= size
+
+
+@given(pairs, st.integers(1, 7))
+def test_units_of_ranges_are_numbered(given_pairs: list[tuple[int, int]], unit: int):
+    whole = ext.ranges((start * unit, end * unit) for start, end in given_pairs)
+    if len(whole):
+        whole[-1, 1] -= unit - 1  # the last unit is a part of one
+    expected = [number for start, end in whole.tolist() for number in range(start // unit, -(-end // unit))]
+    assert ext.numbers(whole, unit).tolist() == expected

@@ -182,6 +182,32 @@ def aligned(pairs: Ranges, block: int, limit: int) -> Ranges:
     return normalised(np.column_stack((start, end)))
 
 
+def cut(pairs: Ranges, size: int) -> tuple[Ranges, NDArray[np.int64]]:
+    """Cuts ranges, laid one behind the other, after every `size` bytes of that row.
+
+    Returns the pieces, in their order, and where each group of pieces that make up `size` bytes (the last may be less) begins.
+    """
+    lengths = pairs[:, 1] - pairs[:, 0]
+    end = np.cumsum(lengths)
+    begin = end - lengths
+    first = begin // size
+    counts = (end - 1) // size - first + 1
+    owner = np.repeat(np.arange(len(pairs)), counts)
+    group = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    moved = pairs[owner, 0] - begin[owner]
+    pieces = np.column_stack((np.maximum(begin[owner], group * size) + moved, np.minimum(end[owner], (group + 1) * size) + moved))
+    opens = np.ones(len(group), np.bool_)
+    opens[1:] = group[1:] != group[:-1]
+    return pieces, np.flatnonzero(opens)
+
+
+def numbers(pairs: Ranges, unit: int) -> NDArray[np.int64]:
+    """Returns the numbers of the units of `unit` bytes that ranges are made of; each begins with one, and may end inside one."""
+    counts = -(-(pairs[:, 1] - pairs[:, 0]) // unit)
+    ahead = np.cumsum(counts) - counts
+    return np.repeat(pairs[:, 0] // unit - ahead, counts) + np.arange(int(counts.sum()))
+
+
 def total(pairs: Ranges) -> int:
     """Returns how many bytes `pairs` cover."""
     return int((pairs[:, 1] - pairs[:, 0]).sum())

@@ -226,7 +226,7 @@ def test_a_change_to_a_shared_block_stays_in_its_own_image(reflinks):
 def test_blocks_that_can_not_be_shared_after_all_are_copied(reflinks, qemu_img, monkeypatch):
     source, image = reflinks / "disk.raw", reflinks / "image.qcow2"
     source.write_bytes(os.urandom(3 * MIB))
-    monkeypatch.setattr("cowherd.ops.convert.clone_range", lambda *place: False)
+    monkeypatch.setattr("cowherd.storage.copying.clone_range", lambda *place: False)
     convert(source, image, target_format="qcow2")
     assert_holds(qemu_img, image, "qcow2", source)
 
@@ -244,7 +244,7 @@ def test_a_file_system_without_reflink_is_known_as_such(tmp_path):
         path.unlink()
 
 
-def test_clusters_that_begin_with_data_are_not_read(tmp_path, raw, qemu_img, monkeypatch):
+def test_clusters_of_long_runs_that_begin_with_data_are_not_read(tmp_path, raw, qemu_img, monkeypatch):
     read: list[int] = []
     original = HostFile.preadinto
     monkeypatch.setattr(HostFile, "preadinto", lambda *given: read.append(len(given[-1])) or original(*given))
@@ -270,3 +270,32 @@ def test_a_raw_copy_has_the_holes_that_were_asked_for(tmp_path, qemu_img, unit):
     with HostFile.open(target, lock=None) as file:
         held = sum(end - start for start, end in file.data_ranges(0, file.size()))
     assert held == {"4k": 8 * 18 * 4096, "64k": 8 * 3 * 65536, "0": 8 * 7 * 65536}[unit]
+
+
+@pytest.mark.parametrize("sparse_size", [512, 1536, 4096, 12288])
+@pytest.mark.parametrize("target", ["new raw", "new qcow2", "old raw", "old qcow2"])
+def test_scattered_pieces_of_any_size_arrive_where_they_belong(tmp_path, qemu_img, target, sparse_size):
+    source, copy, format = tmp_path / "disk.qcow2", tmp_path / "copy", target.split()[1]
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=1k", source, SIZE)
+    with open_disk(source, writable=True) as disk:
+        for number, offset in enumerate(range(0, SIZE - 6000, 5 * 1024)):
+            disk.write(offset + 300 * (number % 4), os.urandom(700) + bytes(number % 3 * 900) + b"x")
+    if target.startswith("old"):
+        qemu_img("create", "-q", "-f", format, copy, SIZE)
+        with open_disk(copy, format=format, writable=True) as disk:
+            disk.write(0, b"old" * (SIZE // 3))
+    new = target.startswith("new")
+    convert(source, copy, source_format="qcow2", target_format=format, sparse_size=sparse_size, create_target=new)
+    assert_holds(qemu_img, copy, format, source)
+
+
+@pytest.mark.parametrize(("format", "compress"), [("raw", False), ("qcow2", False), ("qcow2", True)])
+def test_the_disk_begins_to_write_while_the_rest_is_read(tmp_path, raw, monkeypatch, format, compress):
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(HostFile, "start_writing", lambda self, offset, length: begun.append((offset, offset + length)))
+    convert(raw, tmp_path / "target", target_format=format, compress=compress)
+    with open_disk(tmp_path / "target", format=format) as disk:
+        held = extents.concat([extents.of_kind(batch, extents.DATA) for batch in disk.extents()])
+    assert len(held)
+    for _, length, host, _, _ in held.tolist():
+        assert any(start <= host and host + length <= max(end, SIZE) for start, end in begun)

@@ -14,7 +14,7 @@ import pytest
 
 from cowherd.errors import HostFileError, InvalidRequest, ReadOnlyImage
 from cowherd.storage import copying
-from cowherd.storage.copying import FileRange, clone_file, clone_range, copy_range
+from cowherd.storage.copying import FileRange, FileRanges, clone_file, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from tests.storage.hosts import reflink_file_system, run
 
@@ -188,3 +188,27 @@ def test_a_file_range_shares_whole_blocks_and_copies_others(reflink: Path) -> No
             target.flush()
             assert target.pread(0, 2 * BLOCK) == CONTENT[start : start + 2 * BLOCK]
         assert shares_blocks(reflink / name) is shared
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 300), (0, 100), (100, 150), (99, 101), (50, 299), (250, 1000), (7, 7)])
+def test_a_part_of_several_file_ranges_is_put_as_one(pair: tuple[HostFile, HostFile], first: int, end: int) -> None:
+    source, target = pair
+    places = [(1000, 100), (30, 50), (8000, 150)]
+    row = FileRanges([FileRange(source, offset, length, shares=False) for offset, length in places])
+    content = b"".join(CONTENT[offset : offset + length] for offset, length in places)
+    part = row[first:end]
+    assert len(row) == 300
+    assert len(part) == len(content[first:end])
+    part.put(target, 10)
+    assert target.pread(10, 300) == content[first:end].ljust(300, b"\0")
+
+
+def test_bytes_of_several_file_ranges_are_read_as_of_one(pair: tuple[HostFile, HostFile]) -> None:
+    source, _ = pair
+    places = [(4000, 96), (80, 64), (16300, 160)]  # the last one reaches past the end
+    row = FileRanges([FileRange(source, offset, length, shares=False) for offset, length in places])
+    content = b"".join(CONTENT[offset : offset + length].ljust(length, b"\0") for offset, length in places)
+    buffer = bytearray(150)
+    row.readinto(90, memoryview(buffer))
+    assert buffer == content[90:240]
+    assert row.words(32) == b"".join(content[start : start + 8] for start in range(0, 320, 32))

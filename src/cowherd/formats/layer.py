@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:  # `cowherd-img info` reads headers without paying for numpy
@@ -84,8 +84,8 @@ class Layer(Protocol):
         """
         ...
 
-    def read_compressed(self, start: int, buffer: memoryview) -> None:
-        """Fills `buffer` with guest bytes that lie in extents of kind COMPRESSED."""
+    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fills each buffer with guest bytes, from the offset beside it on, that lie in extents of kind COMPRESSED."""
         ...
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cowherd import extents as ext
@@ -58,7 +60,7 @@ class Raw(ClosingLayer):
         data = self.file.next_data(start)
         return ENDLESS if data is None else data
 
-    def read_compressed(self, start: int, buffer: memoryview) -> None:
+    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
         """Never called: a raw image has no compressed clusters."""
         raise AssertionError("a raw image has no compressed clusters")
 

@@ -142,23 +142,26 @@ class Disk:
 
         For callers that have the extents already; bytes of `buffer` between them stay as they are.
         """
-        for position, length, host, depth, kind in batch.tolist():
-            self._read_extent(position, host, depth, kind, buffer[position - start : position - start + length])
+        views = (buffer[position - start : position - start + length] for position, length, *_ in batch.tolist())
+        self._read_each(batch, views)
 
     def read_gathered(self, batch: Extents, buffer: memoryview) -> None:
         """Fills `buffer` with the bytes of `batch`, extents of this disk, one behind the other: what lies between is left out."""
-        done = 0
-        for position, length, host, depth, kind in batch.tolist():
-            self._read_extent(position, host, depth, kind, buffer[done : done + length])
-            done += length
+        ends = np.cumsum(batch["length"]).tolist()
+        views = (buffer[end - length : end] for end, length in zip(ends, batch["length"].tolist(), strict=True))
+        self._read_each(batch, views)
 
-    def _read_extent(self, start: int, host: int, depth: int, kind: int, buffer: memoryview) -> None:
-        if kind == ext.DATA:
-            self.layers[depth].file.preadinto(host, buffer)
-        elif kind == ext.COMPRESSED:
-            self.layers[depth].read_compressed(start, buffer)
-        else:
-            _clear(buffer)
+    def _read_each(self, batch: Extents, views: Iterator[memoryview]) -> None:
+        packed: dict[int, list[tuple[int, memoryview]]] = {}
+        for (start, _, host, depth, kind), view in zip(batch.tolist(), views, strict=True):
+            if kind == ext.DATA:
+                self.layers[depth].file.preadinto(host, view)
+            elif kind == ext.COMPRESSED:
+                packed.setdefault(depth, []).append((start, view))
+            else:
+                _clear(view)
+        for depth, parts in packed.items():
+            self.layers[depth].read_compressed(parts)
 
     def set_backing(self, reference: BackingReference | None) -> None:
         """Names another backing file in the header; the disk must be opened again to see it. Changes no data."""

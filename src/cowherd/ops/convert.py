@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
-
-import numpy as np
+from threading import Lock
 
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest
-from cowherd.extents import Extents
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.open import open_disk
-from cowherd.ops.copying import CHUNK_BYTES, Buffers, Progress, WriteJob, pump
+from cowherd.ops.copying import Buffers, Progress
 from cowherd.ops.create import FORMATS, SECTOR, create
-from cowherd.ops.plan import Share, Step, plan_copy, shares, steps
+from cowherd.ops.flow import Flow, WriteJob
+from cowherd.ops.lots import SHARE, TAKE, ZERO, Lot, lot_bytes, lots
 from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
 from cowherd.ops.sources import Concatenation
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
-from cowherd.storage.copying import Bytes, can_clone, clone_alignment, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
 Path = str | os.PathLike[str]
+
+_LOT_BYTES = 4 << 20
+"""Bytes moved at once: large enough that what a lot costs counts for little, small enough for a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
     file.lock(locks.WRITE)
     if wanted.compress:
         return NewCompressedQcow2(file, header)
-    return NewQcow2(file, header, keep_zeros=not wanted.sparse_size)
+    return NewQcow2(file, header, keeps_zeros=not wanted.sparse_size)
 
 
 def _image_written_through_its_tables(stack: ExitStack, size: int, wanted: _Target) -> Sink:
@@ -132,93 +131,40 @@ def _existing_target(stack: ExitStack, size: int, wanted: _Target, *, is_zero: b
 
 def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress | None) -> None:
     """Feeds the sink with all that the source shows, in guest order."""
-    buffers = Buffers(_chunk_bytes(sink))
+    size = lot_bytes(sink.alignment, _LOT_BYTES)
+    overlay = wanted.backing is not None
+    buffers, taking = Buffers(size), Lock()
 
-    def load(item: tuple[Step | Share, Extents]) -> Prepared | None:
-        step, batch = item
-        if isinstance(step, Share) or step.is_zero:
+    def load(lot: Lot) -> Prepared | None:
+        if lot.means == ZERO:
             return None
-        buffer = buffers.take(step.end - step.start)
-        held = source.in_one_piece(batch, step.start, step.end)
-        chunk = sink.prepare_range(held, buffer) if held else None
-        if chunk is not None:
-            buffers.give(buffer)
-            return chunk
-        source.read_planned(batch, step.start, buffer)
+        if lot.means == SHARE:
+            return Prepared(source.stored(lot.held, shares=True), None)
+        if lot.means == TAKE:
+            return sink.prepare_ranges(source.stored(lot.held, shares=False))
+        buffer = buffers.take(ext.total(lot.ranges))
+        source.read(lot.ranges, lot.held, buffer, overlay=overlay)
         return sink.prepare(buffer)
 
-    def store(item: tuple[Step | Share, Extents], chunk: Prepared | None) -> WriteJob | None:
-        step, _ = item
+    def store(lot: Lot, loaded: Prepared | None) -> WriteJob | None:
         if progress:
-            progress(step.end, source.size)
-        if isinstance(step, Share):
-            _share(source, sink, step)
-        elif chunk is None:
-            sink.zero(step.start, step.end)
-        else:
-            return partial(write, sink.put(step.start, chunk), chunk.data)
-        return None
+            progress(lot.end, source.size)
+        if loaded is None:
+            for start, end in lot.ranges.tolist():
+                sink.zero(start, end)
+            return None
+        return partial(write, sink.put(lot.ranges, loaded), loaded)
 
-    def write(job: WriteJob | None, data: Bytes) -> None:
-        if job is not None:
-            job()
-        if isinstance(data, memoryview):
-            buffers.give(data)
+    def write(job: WriteJob | None, loaded: Prepared) -> None:
+        if isinstance(loaded.data, memoryview):
+            if job is not None:
+                job()
+            buffers.give(loaded.data)
+        elif job is not None:
+            with taking:  # for long; the kernel would let others wait busily
+                job()
 
-    pump(_steps(source, sink, wanted), load, store)
+    Flow(lots(source, sink, wanted.path, size, overlay=overlay), load, store).run()
     sink.finish()
     if progress:
         progress(source.size, source.size)
-
-
-def _chunk_bytes(sink: Sink) -> int:
-    return max(CHUNK_BYTES, sink.alignment)
-
-
-def _share(source: Concatenation, sink: Sink, share: Share) -> None:
-    """Makes the target share the source's blocks, or copies them where the file system has changed its mind."""
-    target = sink.sharing()
-    if target is None:
-        raise AssertionError("shares are planned only for targets that can share")
-    held_by, place, length = source.file_at(share.start, share.depth), sink.place(share.start, share.end), share.end - share.start
-    if not clone_range(held_by, share.host, target, place, length):
-        copy_range(held_by, share.host, target, place, length)
-
-
-def _steps(source: Concatenation, sink: Sink, wanted: _Target) -> Iterator[tuple[Step | Share, Extents]]:
-    """Plans one batch of extents at a time, so that memory does not grow with the image; yields each step with its batch.
-
-    A range that was widened to the target's alignment may reach into the next batch, whose plan then leaves it out.
-    """
-    overlay = wanted.backing is not None
-    sharable = _sharable_depths(source, sink)
-    done = 0
-    for batch in source.extents(depth=1 if overlay else None):
-        plan = plan_copy(wanted.path, batch, alignment=sink.alignment, limit=source.size, backing_is_zero=not overlay)
-        shared = _shares(batch, sink, sharable, done)
-        taken = ext.union(np.array([[0, done]], np.int64), ext.ranges((share.start, share.end) for share in shared))
-        plan = replace(plan, copy=ext.subtract(plan.copy, taken), zero=ext.subtract(plan.zero, taken))
-        todo: Iterator[Step | Share] = heapq.merge(steps(plan, _chunk_bytes(sink)), shared, key=attrgetter("start"))
-        for step in todo:
-            yield step, batch
-            done = max(done, step.end)
-
-
-def _sharable_depths(source: Concatenation, sink: Sink) -> frozenset[int]:
-    """Returns the depths at which every source's layer can share blocks with the target: none without reflink."""
-    target = sink.sharing()
-    if target is None:
-        return frozenset()
-    chains = source.layer_files()
-    common = range(min(map(len, chains)))
-    return frozenset(depth for depth in common if all(can_clone(files[depth], target) for files in chains))
-
-
-def _shares(batch: Extents, sink: Sink, depths: frozenset[int], done: int) -> list[Share]:
-    target = sink.sharing()
-    if target is None or not depths:
-        return []
-    block = clone_alignment(target)
-    if sink.alignment % block:
-        return []
-    return [share for share in shares(batch, alignment=sink.alignment, block=block, depths=depths) if share.start >= done]

@@ -6,11 +6,13 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 CHUNK_BYTES = 2 << 20
 """Bytes moved at once: large enough that a system call costs nothing, small enough to keep several in memory."""
@@ -21,32 +23,28 @@ Progress = Callable[[int, int], None]
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
-WriteJob = Callable[[], None]
 
 
 def pump(
     items: Iterable[Item],
     load: Callable[[Item], Loaded],
-    store: Callable[[Item, Loaded], WriteJob | None],
+    store: Callable[[Item, Loaded], None],
     is_quick: Callable[[Item], bool] = lambda _: False,
 ) -> None:
     """Loads items on threads, a few ahead, and stores each in the order given.
 
     Those that `is_quick` says take no time to load are loaded when their turn to be stored has come.
 
-    `store(item, loaded)` runs in the calling thread; what it returns, if anything, is run on a thread: the write itself, once its
-    place is decided. The first error ends the job and is raised; everything that was started has ended by then.
+    `store(item, loaded)` runs in the calling thread. The first error ends the job and is raised; everything that was started has
+    ended by then.
     """
+    from concurrent.futures import ThreadPoolExecutor  # it brings logging with it, which a conversion does without
+
     loads: deque[tuple[Item, Future[Loaded] | None]] = deque()
-    writes: deque[Future[None]] = deque()
 
     def store_one() -> None:
         item, future = loads.popleft()
-        job = store(item, load(item) if future is None else future.result())
-        if job is not None:
-            writes.append(pool.submit(job))
-        if len(writes) > _AHEAD:
-            writes.popleft().result()
+        store(item, load(item) if future is None else future.result())
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         try:
@@ -56,8 +54,6 @@ def pump(
                     store_one()
             while loads:
                 store_one()
-            while writes:
-                writes.popleft().result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -6,10 +6,9 @@ import bisect
 from collections.abc import Iterator, Sequence
 
 from cowherd import extents as ext
-from cowherd.extents import Extents
-from cowherd.formats.raw import Raw
+from cowherd.extents import Extents, Ranges
 from cowherd.image.disk import Disk
-from cowherd.storage.copying import FileRange
+from cowherd.storage.copying import FileRange, FileRanges
 from cowherd.storage.hostfile import HostFile
 
 
@@ -35,28 +34,25 @@ class Concatenation:
             inside = max(0, self.size - start)
             buffer[inside:] = bytes(len(buffer) - inside)
 
-    def read_planned(self, batch: Extents, start: int, buffer: memoryview) -> None:
-        """Does what `readinto` does; where `batch`, of `extents`, tells all about the range, no table is looked at again."""
-        known = ext.clip(batch, start, start + len(buffer))
-        complete = len(known) and int(known["length"].sum()) == len(buffer) and not (known["kind"] == ext.BACKING).any()
-        if complete and len(self.disks) == 1:
-            self.disks[0].read_extents(known, start, buffer)
-        else:
-            self.readinto(start, buffer)
+    def read(self, ranges: Ranges, held: Extents, buffer: memoryview, *, overlay: bool) -> None:
+        """Fills `buffer` with the bytes of `ranges`, one behind the other.
 
-    def in_one_piece(self, batch: Extents, start: int, end: int) -> FileRange | None:
-        """Returns where a file holds [start, end) as it is, one byte behind the other; None if none does.
-
-        `batch`, of `extents`, tells about the range. The holes of a raw file are part of such a piece, and read as zeros.
+        Where `held`, the extents in them, tells all about the ranges, no table is looked at again. With `overlay` it comes from
+        the topmost layers alone, and what they leave to others is looked up.
         """
-        known = ext.clip(batch, start, end)
-        if len(self.disks) > 1 or not len(known) or int(known["length"].sum()) != end - start:
-            return None
-        depth, host = int(known["depth"][0]), int(known["host"][0])
-        together = (known["depth"] == depth) & (known["host"] - known["start"] == host - start)
-        layer = self.disks[0].layers[depth]
-        as_stored = together & (isinstance(layer, Raw) | (known["kind"] == ext.DATA))
-        return FileRange(layer.file, host, end - start, shares=False) if as_stored.all() and host != ext.NOWHERE else None
+        complete = int(held["length"].sum()) == len(buffer) and not (overlay and (held["kind"] == ext.BACKING).any())
+        if complete and len(self.disks) == 1:
+            self.disks[0].read_gathered(held, buffer)
+            return
+        done = 0
+        for start, end in ranges.tolist():
+            self.readinto(start, buffer[done : done + end - start])
+            done += end - start
+
+    def stored(self, held: Extents, *, shares: bool) -> FileRanges:
+        """Returns where files hold the extents `held`, all of plain data; with `shares` blocks are to be shared."""
+        layers = self._disk_at(int(held["start"][0])).layers  # a batch of `extents` is of one disk
+        return FileRanges([FileRange(layers[depth].file, host, size, shares=shares) for _, size, host, depth, _ in held.tolist()])
 
     def extents(self, *, depth: int | None = None) -> Iterator[Extents]:
         """Yields the extents of all disks as batches; `host` and `depth` are those within each disk."""
@@ -67,11 +63,9 @@ class Concatenation:
                     batch["start"] += first
                 yield batch
 
-    def file_at(self, start: int, depth: int) -> HostFile:
-        """Returns the host file of the layer at `depth` of the disk that holds byte `start`."""
-        index = bisect.bisect_right(self.starts, start) - 1
-        return self.disks[index].layers[depth].file
-
     def layer_files(self) -> list[list[HostFile]]:
         """Returns the host files of each disk's layers."""
         return [[layer.file for layer in disk.layers] for disk in self.disks]
+
+    def _disk_at(self, start: int) -> Disk:
+        return self.disks[bisect.bisect_right(self.starts, start) - 1]

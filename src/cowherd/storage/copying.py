@@ -7,6 +7,8 @@ import fcntl
 import os
 import stat
 import struct
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest, ReadOnlyImage
@@ -15,6 +17,7 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _FICLONE = 0x40049409
@@ -51,13 +54,59 @@ class FileRange:
             copy_range(self.file, self.offset, target, offset, self.length)
 
 
+class FileRanges:
+    """Ranges of host files, one behind the other, taken for one: `len` tells the bytes, and a slice is a part of the row."""
+
+    __slots__ = ("_ends", "ranges")
+
+    def __init__(self, ranges: Sequence[FileRange]):
+        self.ranges = ranges
+        self._ends = list(accumulate(map(len, ranges)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, part: slice) -> FileRanges:
+        start, stop, _ = part.indices(len(self))
+        first, last = bisect_right(self._ends, start), bisect_left(self._ends, stop)
+        found = []
+        for index in range(first, last + 1) if start < stop else ():
+            end = self._ends[index]
+            begin = end - len(self.ranges[index])
+            found.append(self.ranges[index][max(start - begin, 0) : min(stop, end) - begin])
+        return FileRanges(found)
+
+    def put(self, target: HostFile, offset: int) -> None:
+        """Makes `target` hold these bytes from `offset` on. Raises `HostFileError`."""
+        for part in self.ranges:
+            part.put(target, offset)
+            offset += len(part)
+
+    def readinto(self, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` with the bytes from number `start` of the row on. Raises `HostFileError`."""
+        done = 0
+        for part in self[start : start + len(buffer)].ranges:
+            part.file.preadinto(part.offset, buffer[done : done + len(part)])
+            done += len(part)
+
+    def words(self, step: int) -> bytes:
+        """Returns the 8 bytes at each multiple of `step`, itself one of 8, joined. Every range is whole steps, but for the last.
+
+        Raises `HostFileError`.
+        """
+        found: list[bytes] = []
+        for part in self.ranges:
+            found += part.file.pread_each(range(part.offset, part.offset + len(part), step), 8)
+        return b"".join(found)
+
+
 Bytes = memoryview | FileRange
 """What a guest write brings: bytes in memory, or in another file."""
 
 
-def put(target: HostFile, offset: int, data: Bytes) -> None:
+def put(target: HostFile, offset: int, data: Bytes | FileRanges) -> None:
     """Writes `data` at `offset` of `target`. Raises `HostFileError`."""
-    if isinstance(data, FileRange):
+    if isinstance(data, FileRange | FileRanges):
         data.put(target, offset)
     else:
         target.pwrite(offset, data)

@@ -17,7 +17,7 @@ from cowherd.storage.filetype import check_type, refuse_other_than_images
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -166,6 +166,14 @@ class HostFile:
             self.preadinto(offset + len(data), memoryview(buffer)[len(data) :])
         return bytes(buffer)
 
+    def pread_each(self, offsets: Iterable[int], length: int) -> list[bytes]:
+        """Returns `length` bytes from each of `offsets`; what lies past the end of the file is zeros."""
+        try:
+            found = [os.pread(self.fd, length, offset) for offset in offsets]
+        except OSError as error:
+            raise HostFileError(self.path, "read", error) from error
+        return [data if len(data) == length else data.ljust(length, b"\0") for data in found]
+
     def preadinto(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end of the file is zeros."""
         view = buffer.cast("B") if buffer.nbytes else buffer[:0]
@@ -195,6 +203,12 @@ class HostFile:
                     raise OSError(errno.EIO, "the host took no more bytes")
                 offset += count
                 first = _advance(pending, first, count)
+
+    def start_writing(self, offset: int, length: int) -> None:
+        """Has the host begin to write a range to its disk, so that the next `flush` finds less to do; waits for nothing."""
+        from cowherd.storage.writeback import start_writing  # only who writes much asks for it
+
+        start_writing(self.fd, offset, length)
 
     def flush(self, *, whole: bool = False) -> None:
         """Makes everything written so far durable (fdatasync); with `whole` the file's permission bits and times, too (fsync)."""

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.entries import CompressedPlace, EntryError, compressed_place, compressed_word, data_word, decode
+from cowherd.formats.qcow2.entries import (
+    CompressedPlace,
+    EntryError,
+    close_together,
+    compressed_place,
+    compressed_word,
+    data_word,
+    decode,
+)
 from cowherd.formats.qcow2.header import Header
 
 BITS = 16
@@ -143,3 +151,16 @@ def test_a_descriptor_as_the_specification_counts_it():
 
 def test_a_data_word_is_marked_as_used_alone():
     assert data_word(5 * SIZE) == 5 * SIZE | layout.COPIED
+
+
+@given(st.lists(st.tuples(st.integers(0, 40 << 20), st.integers(1, 1 << 16)), min_size=1, max_size=40))
+def test_pieces_of_the_file_hold_every_compressed_cluster_once_and_little_else(places: list[tuple[int, int]]):
+    places.sort()
+    offset, length = np.array(places).T
+    pieces = list(close_together(offset, length, np.arange(len(places))))
+    assert [label for *_, labels in pieces for label in labels.tolist()] == list(range(len(places)))
+    for begin, end, labels in pieces:
+        assert begin == offset[labels[0]]
+        assert end >= (offset + length)[labels].max()
+        assert end - begin <= (4 << 20) + (1 << 16)
+        assert end - begin <= int(length[labels].sum()) + len(labels) * (64 << 10)

@@ -7,13 +7,15 @@ unfinished is not an image.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cowherd.formats.qcow2 import entries as l2
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.create import l1_entries, refcount_clusters
-from cowherd.formats.qcow2.entries import compressed_word
+from cowherd.formats.qcow2.entries import compressed_word, compressed_words
 from cowherd.formats.qcow2.header import Header, write_header
 from cowherd.formats.qcow2.refcounts import pack_counts
 from cowherd.storage.hostfile import HostFile
@@ -62,6 +64,21 @@ class Builder:
                 within = self._turn_to(cluster + done)
         return host
 
+    def place(self, clusters: NDArray[np.int64], bitmaps: NDArray[np.uint64] | None = None) -> int:
+        """Does what `place_data` does for any clusters in ascending order: they come to lie one behind the other."""
+        first = self._take(len(clusters)) * self.header.cluster_size
+        self._compressed_end = 0
+        host = np.uint64(first) + np.arange(len(clusters), dtype=np.uint64) * np.uint64(self.header.cluster_size)
+        tables = clusters // self.header.l2_entries
+        borders = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(clusters)]
+        for begin, end in pairwise(borders):
+            self._turn_to(int(clusters[begin]))
+            within = clusters[begin:end] % self.header.l2_entries
+            self._table[within, 0] = host[begin:end] | l2.COPIED
+            if self.header.extended_l2:
+                self._table[within, 1] = l2.ALLOCATED_BITS if bitmaps is None else bitmaps[begin:end]
+        return first
+
     def _fill(self, within: int, count: int, host: int) -> None:
         """Maps entries of the open table to adjacent clusters."""
         step = np.arange(count, dtype=np.uint64) * np.uint64(self.header.cluster_size)
@@ -90,10 +107,31 @@ class Builder:
         end = host + length
         if end > self._next * size:  # the rest goes to the next cluster, which is adjacent
             self._take(1)
-        self._reference(host // size, (end - 1) // size)
+        self._reference(host // size, np.ones((end - 1) // size - host // size + 1, np.int64))
         self._compressed_end = end
         self._table[within] = 0
         self._table[within, 0] = compressed_word(host, length, self.header.cluster_bits)
+        return host
+
+    def place_packed(self, clusters: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Does what `place_compressed` does for many clusters, ascending and of one L2 table; returns the file offset of each."""
+        size = self.header.cluster_size
+        self._turn_to(int(clusters[0]))  # first: it may write another table, behind which this goes
+        start = self._compressed_end or self._next * size
+        end = start + np.cumsum(lengths)
+        host = end - lengths
+        first, last = host // size, (end - 1) // size
+        uses = np.bincount(first - first[0], minlength=int(last[-1] - first[0]) + 1)
+        uses += np.bincount((last - first[0])[last > first], minlength=len(uses))
+        if uses.max() + self._references(int(first[0])) > self._maximum:  # few may share a cluster with such narrow refcounts
+            places = zip(clusters.tolist(), lengths.tolist(), strict=True)
+            return np.array([self.place_compressed(cluster, length) for cluster, length in places])
+        self._take(max(0, int(last[-1]) + 1 - self._next))
+        self._reference(int(first[0]), uses)
+        self._compressed_end = int(end[-1])
+        within = clusters % self.header.l2_entries
+        self._table[within] = 0
+        self._table[within, 0] = compressed_words(host, lengths, self.header.cluster_bits)
         return host
 
     def finish(self) -> Header:
@@ -158,7 +196,9 @@ class Builder:
     def _references(self, host_cluster: int) -> int:
         return int(self._compressed_counts[host_cluster]) if host_cluster < len(self._compressed_counts) else 0
 
-    def _reference(self, first: int, last: int) -> None:
-        if last >= len(self._compressed_counts):
+    def _reference(self, first: int, uses: NDArray[np.int64]) -> None:
+        """Counts uses of host clusters from `first` on by compressed data."""
+        last = first + len(uses)
+        if last > len(self._compressed_counts):
             self._compressed_counts = np.append(self._compressed_counts, np.zeros(last + 1024, np.uint32))
-        self._compressed_counts[first : last + 1] += 1
+        self._compressed_counts[first:last] += uses.astype(np.uint32)

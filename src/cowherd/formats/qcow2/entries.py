@@ -28,6 +28,9 @@ ALLOCATED_BITS = np.uint64(layout.ALL_SUBCLUSTERS)
 ZERO_BITS = np.uint64(layout.ALL_SUBCLUSTERS << layout.SUBCLUSTERS)
 ALL = layout.ALL_SUBCLUSTERS
 
+_SMALL_GAP = 64 << 10
+_LONGEST_PIECE = 4 << 20
+
 
 class EntryError(ValueError):
     """An L2 entry breaks the specification. Attribute: `guest`, the guest offset of its cluster."""
@@ -60,14 +63,21 @@ def compressed_places(words: NDArray[np.uint64], cluster_bits: int) -> tuple[NDA
     return offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR
 
 
-def together(offset: NDArray[np.int64], length: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yields (first, end) of runs of compressed clusters whose data lies in one piece of the file, in their order.
+def close_together(
+    offset: NDArray[np.int64], length: NDArray[np.int64], label: NDArray[np.int64]
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Yields (begin, end, labels) of pieces of the file that hold compressed clusters' data with little between them.
 
-    Such a piece is hardly larger than the data in it.
+    Offsets ascend. A gap is part of a piece where reading it costs less than another request; no piece is longer than
+    `_LONGEST_PIECE`, but for one cluster's sake.
     """
-    adjacent = (offset[1:] >= offset[:-1]) & (offset[1:] <= offset[:-1] + length[:-1])
-    borders = [0, *(np.flatnonzero(~adjacent) + 1).tolist(), len(offset)]
-    yield from itertools.pairwise(borders)
+    end = np.maximum.accumulate(offset + length)
+    apart = np.concatenate(([True], offset[1:] - end[:-1] > _SMALL_GAP))
+    first = offset[np.maximum.accumulate(np.where(apart, np.arange(len(offset)), 0))]
+    apart[1:] |= np.diff((end - first) // _LONGEST_PIECE) != 0
+    borders = [*np.flatnonzero(apart).tolist(), len(offset)]
+    for begin, after in itertools.pairwise(borders):
+        yield int(offset[begin]), int(end[after - 1]), label[begin:after]
 
 
 def compressed_word(offset: int, length: int, cluster_bits: int) -> int:
@@ -75,6 +85,13 @@ def compressed_word(offset: int, length: int, cluster_bits: int) -> int:
     last_sector = (offset + length - 1) // layout.COMPRESSED_SECTOR
     further = last_sector - offset // layout.COMPRESSED_SECTOR
     return layout.COMPRESSED_FLAG | further << (62 - (cluster_bits - 8)) | offset
+
+
+def compressed_words(offset: NDArray[np.int64], length: NDArray[np.int64], cluster_bits: int) -> NDArray[np.uint64]:
+    """Encodes many Compressed Clusters Descriptors."""
+    further = (offset + length - 1) // layout.COMPRESSED_SECTOR - offset // layout.COMPRESSED_SECTOR
+    words: NDArray[np.uint64] = (further.astype(np.uint64) << np.uint64(62 - (cluster_bits - 8))) | offset.astype(np.uint64)
+    return words | COMPRESSED
 
 
 def data_word(host: int) -> int:

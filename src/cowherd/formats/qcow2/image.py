@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+
+import numpy as np
 
 from cowherd import extents as ext
 from cowherd.errors import ImageCorrupt, ImageFormatError, InvalidRequest, ReadOnlyImage, UnsupportedFeature
@@ -11,7 +14,7 @@ from cowherd.formats.layer import BackingReference, Below, ClosingLayer
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.compression import Codec, CodecError, codec
-from cowherd.formats.qcow2.entries import compressed_place, compressed_places, together
+from cowherd.formats.qcow2.entries import close_together, compressed_place, compressed_places
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
@@ -73,18 +76,22 @@ class Qcow2(ClosingLayer):
         """Returns how far nothing is stored; see `Layer.empty_until`."""
         return self._tables.empty_until(start)
 
-    def read_compressed(self, start: int, buffer: memoryview) -> None:
-        """Fills `buffer` with guest bytes of compressed clusters. Raises `ImageFormatError` if they do not decompress."""
-        size, end = self.header.cluster_size, start + len(buffer)
-        first, last = -(-start // size) * size, end // size * size
-        if last - first > size:  # several whole clusters
-            self._decompress_many(first, buffer[first - start : last - start])
-        else:
-            first = last = end
-        for guest in (*range(start // size * size, first, size), *range(last, end, size)):
-            cluster = self._decompressed(guest)
-            lo, hi = max(start, guest), min(end, guest + size)
-            buffer[lo - start : hi - start] = cluster[lo - guest : hi - guest]
+    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fills buffers with guest bytes; see `Layer.read_compressed`. Raises `ImageFormatError` if they do not decompress."""
+        size = self.header.cluster_size
+        whole: list[tuple[int, memoryview]] = []
+        for start, buffer in parts:
+            end = start + len(buffer)
+            for guest in range(start // size * size, end, size):
+                lo, hi = max(start, guest), min(end, guest + size)
+                if hi - lo == size:
+                    whole.append((guest, buffer[lo - start : hi - start]))
+                else:
+                    buffer[lo - start : hi - start] = self._decompressed(guest)[lo - guest : hi - guest]
+        if len(whole) == 1:
+            whole[0][1][:] = self._decompressed(whole[0][0])
+        elif whole:
+            self._decompress_many(whole)
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""
@@ -208,26 +215,25 @@ class Qcow2(ClosingLayer):
             self._codec = codec(self.header.compression)
         return self._codec
 
-    def _decompress_many(self, start: int, buffer: memoryview) -> None:
-        """Fills `buffer` with whole compressed clusters; the data of those that lie together is read at once."""
+    def _decompress_many(self, clusters: list[tuple[int, memoryview]]) -> None:
+        """Fills each buffer with the compressed cluster at its guest offset; data that lies close together is read at once."""
         size = self.header.cluster_size
-        first = start // size
-        words = self._tables.words(first, first + len(buffer) // size)
+        words = self._tables.words_at(np.array([guest for guest, _ in clusters]) // size)
         offsets, lengths = compressed_places(words, self.header.cluster_bits)
-        for begin, end in together(offsets, lengths):
-            low = int(offsets[begin:end].min())
-            data = memoryview(self.file.pread(low, int((offsets[begin:end] + lengths[begin:end]).max()) - low))
-            places = zip((offsets[begin:end] - low).tolist(), lengths[begin:end].tolist(), strict=True)
-            for index, (offset, length) in enumerate(places, begin):
-                cluster = self._decompress(data[offset : offset + length], start + index * size)
-                buffer[index * size : (index + 1) * size] = cluster
+        order = np.argsort(offsets, kind="stable")
+        for low, high, indices in close_together(offsets[order], lengths[order], order):
+            data = memoryview(self.file.pread(low, high - low))
+            places = zip(indices.tolist(), (offsets[indices] - low).tolist(), lengths[indices].tolist(), strict=True)
+            for index, offset, length in places:
+                guest, buffer = clusters[index]
+                buffer[:] = self._decompress(data[offset : offset + length], guest)
 
     def _decompressed(self, guest: int) -> bytes:
         remembered = self._last_cluster
         if remembered is not None and remembered[0] == guest:
             return remembered[1]
         cluster_number = guest // self.header.cluster_size
-        (word,) = self._tables.words(cluster_number, cluster_number + 1).tolist()
+        (word,) = self._tables.words_at(np.array([cluster_number])).tolist()
         place = compressed_place(word, self.header.cluster_bits)
         cluster = self._decompress(self.file.pread(place.offset, place.length), guest)
         self._last_cluster = (guest, cluster)
@@ -246,7 +252,7 @@ class Qcow2(ClosingLayer):
             if kind == ext.DATA:
                 self.file.preadinto(host, part)
             elif kind == ext.COMPRESSED:
-                self.read_compressed(position, part)
+                self.read_compressed([(position, part)])
             elif kind == ext.BACKING and below is not None:
                 below(position, part)
             else:

@@ -99,17 +99,17 @@ class Tables:
         offset = self.l2_offset(index)
         return None if not offset else self._load(offset)
 
-    def words(self, first: int, last: int) -> NDArray[np.uint64]:
-        """Returns the first words of the L2 entries of guest clusters [first, last), all of which are mapped."""
-        per_table = self.header.l2_entries
-        parts = []
-        for index in range(first // per_table, -(-last // per_table)):
+    def words_at(self, clusters: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Returns the first words of the L2 entries of guest clusters, all of which are mapped."""
+        words = np.empty(len(clusters), np.uint64)
+        indices, within = np.divmod(clusters, self.header.l2_entries)
+        for index in np.unique(indices).tolist() if len(clusters) > 1 else indices.tolist():
             table = self.l2(index)
             if table is None:
                 raise AssertionError("only mapped clusters have entries")
-            base = index * per_table
-            parts.append(table[max(first - base, 0) : last - base, 0])
-        return np.concatenate(parts)
+            chosen = indices == index
+            words[chosen] = table[within[chosen], 0]
+        return words
 
     def l2_offset(self, index: int) -> int:
         """Returns the file offset of the L2 table of L1 entry `index`, 0 where there is none."""

@@ -1,0 +1,82 @@
+"""Moving bytes: an item is loaded, stored and written by one thread, since what was just loaded lies in a processor's cache."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+WriteJob = Callable[[], None]
+"""The writing of one item, once its place is decided."""
+
+_MOST_THREADS = 4
+
+
+class Flow(Generic[Item, Loaded]):
+    """Loads items, several at once, stores them in the order given, and runs the writes that storing them returns.
+
+    One thread stores at a time; writes may overlap. The kernel lets one at a time into most files, and its waiting costs less
+    than waking a thread would.
+    """
+
+    def __init__(
+        self, items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]
+    ) -> None:
+        """`load` and `store` are called on any thread."""
+        self._items = enumerate(items)
+        self._load, self._store = load, store
+        self._drawing, self._turn = threading.Lock(), threading.Condition()
+        self._stored = 0
+        self._stopped = False
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Does it all. The first error ends the rest, and is raised when everything that was begun has ended."""
+        threads = min(_MOST_THREADS, os.cpu_count() or 1)  # with more of them they wait for the interpreter, and each other
+        helpers = [threading.Thread(target=self._help) for _ in range(threads - 1)]
+        for helper in helpers:
+            helper.start()
+        try:
+            self._work()
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            for helper in helpers:
+                helper.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _help(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for this one
+            self._failure = error
+            self._stop()
+
+    def _work(self) -> None:
+        while not self._stopped:
+            with self._drawing:
+                drawn = next(self._items, None)
+            if drawn is None:
+                return
+            number, item = drawn
+            job = self._store_in_turn(number, item, self._load(item))
+            if job is not None:
+                job()
+
+    def _store_in_turn(self, number: int, item: Item, loaded: Loaded) -> WriteJob | None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._stored == number or self._stopped)
+            job = None if self._stopped else self._store(item, loaded)
+            self._stored += 1
+            self._turn.notify_all()
+        return job
+
+    def _stop(self) -> None:
+        with self._turn:
+            self._stopped = True
+            self._turn.notify_all()

@@ -1,0 +1,34 @@
+"""Starting to write to the disk what lies in the page cache, without waiting: sync_file_range(2), which Python's `os` lacks.
+
+Nothing is durable by that; the flush that makes it so only finds less left to do.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WRITE = 2  # SYNC_FILE_RANGE_WRITE
+
+
+def start_writing(fd: int, offset: int, length: int) -> None:
+    """Asks the kernel to begin writing a range of a file to its disk.
+
+    Whether it does makes no difference but for time: a write that fails is reported by the next flush, as any is.
+    """
+    _sync_file_range()(fd, offset, length, _WRITE)
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int]:
+    """Returns sync_file_range(2), or where the C library has none a function that does nothing."""
+    import ctypes  # here, because most uses of a host file never need it and it takes milliseconds to load
+
+    function = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if function is None:
+        return lambda _fd, _offset, _length, _flags: 0
+    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return lambda fd, offset, length, flags: int(function(fd, offset, length, flags))
