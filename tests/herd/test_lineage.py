@@ -9,7 +9,8 @@ import pytest
 
 from bench.herds import header, make_herd, write_image
 from cowherd.errors import HostFileError
-from cowherd.herd.lineage import survey, survey_around
+from cowherd.herd.lineage import Lineage, survey, survey_around
+from cowherd.herd.scan import scan
 from cowherd.herd.seal import seal
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img
 
@@ -246,3 +247,13 @@ def test_very_many_images_are_read_by_processes_as_they_are_by_threads(tmp_path)
     )
     assert len(json.loads(by_processes)["images"]) == 5000
     assert by_processes == by_threads
+
+
+def test_of_images_that_record_each_other_as_raw_the_first_by_name_decides_whatever_was_read_first(tmp_path):
+    write_image(tmp_path / "a", header("b", "raw"))
+    write_image(tmp_path / "b", header("a", "raw"))
+    found = scan([tmp_path])
+    turned = scan([tmp_path])
+    turned.images = dict(reversed(turned.images.items()))
+    told = [{image.path.name: image.format for image in Lineage(one).images.values()} for one in (found, turned)]
+    assert told == [{"a": "qcow2", "b": "raw"}] * 2

@@ -11,6 +11,7 @@ import errno
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,8 +89,9 @@ class Lineage:
         images = self._found.images
         known: dict[tuple[str, str, str | None], tuple[Lead]] = {}
         led_to: list[Key] = []
-        for key in list(images):
-            self._follow_one(key, known, led_to)
+        # Always in one order: of images that record each other as raw, the first decides. The scan's order is that of its luck.
+        for image in sorted(images.values(), key=attrgetter("filenames")):
+            self._follow_one(image.key, known, led_to)
         while led_to:
             key = led_to.pop()
             if len(self._leads.get(key, ())) != len(images[key].filenames):  # it was not there before, or not by all of its names
@@ -135,8 +137,11 @@ class Lineage:
             return Lead(path, None, str(error))
         if target is None:
             return Lead(path, None, "it is not an image file")
-        if target.backing is None:
-            self._leads.pop(target.key, None)  # it is found to be recorded as raw after its header has been followed
+        if (
+            target.backing is None and target.key in self._leads
+        ):  # it is found to be recorded as raw after its header was followed
+            del self._leads[target.key]
+            self._was_misled = True
         return Lead(path, target.key)
 
     def links(self, image: Image) -> tuple[Link, ...]:

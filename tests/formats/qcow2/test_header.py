@@ -156,6 +156,38 @@ def test_a_shorter_header_leaves_nothing_of_the_longer_one(image: Path):
         assert file.pread(0, 65536) == plain.pack().ljust(65536, b"\0")
 
 
+@pytest.mark.parametrize("length", [1, 60, 250])
+def test_a_header_that_is_cut_short_between_two_sectors_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch, length: int):
+    """As with an overlay of QEMU's: with the table of feature names, the name of its base goes on in the second sector."""
+    named = Header(3, 16, 0, 0, 3 << 16, 1 << 16, 1, extensions=(feature_name_table(),))
+    old = named.with_backing(BackingReference("o" * length, "raw"))
+    new = old.with_extension(77, bytes(range(90))).with_backing(BackingReference("n" * length, "qcow2"))
+    path, cut = tmp_path / "image", tmp_path / "cut"
+    path.write_bytes(old.pack().ljust(4 << 16, b"\0"))
+    states, pwrite = [], HostFile.pwrite
+
+    def torn(file: HostFile, offset: int, data: bytes) -> None:
+        before = path.read_bytes()
+        for start in range(0, len(data), 512):
+            for part in (slice(0, start), slice(start, len(data))):  # the first sectors or the last ones alone
+                piece = data[part]
+                at = offset + part.start
+                states.append(before[:at] + piece + before[at + len(piece) :])
+        pwrite(file, offset, data)
+
+    monkeypatch.setattr(HostFile, "pwrite", torn)
+    with HostFile.open(path, writable=True) as file:
+        write_header(file, new)
+        states.append(path.read_bytes())
+    assert len(states) > 2
+    for state in states:
+        cut.write_bytes(state)
+        with HostFile.open(cut) as file:
+            found = read_header(file)
+        assert found.backing in (old.backing, new.backing)
+        assert found.extension(77) == (None if found.backing == old.backing else bytes(range(90)))
+
+
 def test_an_extension_is_replaced_in_its_place():
     header = Header(3, 16, 0, 0, 0, 0, 1, extensions=(Extension(1, b"a"), Extension(2, b"b"), Extension(3, b"c")))
     changed = header.with_extension(2, b"new")

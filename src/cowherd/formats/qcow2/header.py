@@ -187,17 +187,22 @@ def parse_header(path: Path, area: bytes, more: Callable[[int], bytes]) -> Heade
 def write_header(file: HostFile, header: Header) -> None:
     """Replaces the header area; callers flush before and after, as the order of their change demands.
 
-    One write, padded to whole 512-byte sectors so that nothing of an older, longer header is left behind.
+    What is cut short between two sectors must not leave half a header: where an image is changed, all goes into the first sector,
+    which is written whole or not at all. If need be the feature name table makes room for that, which only tells the names of
+    features that a program does not know. A longer header (a base's name of about 300 bytes) is one write, as QEMU's are.
     """
     area = header.pack()
-    used = max(len(area), _area_in_use(file, header.cluster_size))
-    file.pwrite(0, area.ljust(min(-(-used // 512) * 512, header.cluster_size), b"\0"))
-
-
-def _area_in_use(file: HostFile, cluster_size: int) -> int:
-    if file.size() < layout.V2_HEADER_LENGTH:
-        return 0
-    return len(read_header(file).pack()) if file.pread(0, 4) == layout.MAGIC else cluster_size
+    if file.size() < layout.V2_HEADER_LENGTH or file.pread(0, len(layout.MAGIC)) != layout.MAGIC:  # a new image
+        file.pwrite(0, area.ljust(header.cluster_size, b"\0"))
+        return
+    if len(area) > layout.SECTOR:
+        shorter = header.with_extension(layout.EXTENSION_FEATURE_NAMES, None).pack()
+        area = shorter if len(shorter) <= layout.SECTOR else area
+    before, now = (-(-length // layout.SECTOR) * layout.SECTOR for length in (len(read_header(file).pack()), len(area)))
+    file.pwrite(0, area.ljust(now, b"\0"))
+    if before > now:  # nothing of an older, longer header is to be left behind, once that is not needed any more
+        file.flush()
+        file.pwrite(now, bytes(before - now))
 
 
 def _pack_extension(extension: Extension) -> bytes:
