@@ -41,7 +41,8 @@ class Job:
     `title` and `peer` may name sizes of the scale in braces. `setup` makes the inputs, once; `prepare` what a run changes, before
     each run and not timed. `theirs` returns the peer's configurations, of which the best counts. `differs` says how the two
     results are not equal (None: they are). `missing` says what this machine lacks to run it. `places` are the file systems
-    that it runs on.
+    that it runs on. Before each run of a job that
+    `writes_much`, memory is made ready for it (see `bench.memory`).
     """
 
     name: str
@@ -55,3 +56,4 @@ class Job:
     places: tuple[str, ...] = (TMPFS,)
     prepare: Callable[[Side], None] = _nothing
     missing: Callable[[], str | None] = lambda: None
+    writes_much: bool = False

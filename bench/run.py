@@ -10,8 +10,11 @@ from bench.inputs import Workspace, clear, warm
 from bench.job import Job, Result, Side
 from bench.limits import Limits
 from bench.measure import BenchmarkFailed, Command, Run, measure
+from bench.memory import touch
 from bench.peers import contenders, winner
 from bench.ratio import Spread, differences, ratios, spread
+
+_READY_BYTES = 3 << 30  # more than any job writes at full scale
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ def _run_peer(job: Job, side: Side, theirs: dict[str, list[Run]], limit: float |
 def _prepare(job: Job, side: Side) -> None:
     clear(side.out)
     job.prepare(side)
+    if job.writes_much:
+        touch(int(_READY_BYTES * side.space.scale.factor))
 
 
 def _measured(command: Command, side: Side, name: str, limit: float | None = None) -> Run:

@@ -22,6 +22,7 @@ def _flatten(which: str, target: float) -> Job:
 
     return Job(
         name=f"flatten-{which}",
+        writes_much=True,
         title=f"flatten a chain of depth {{{which}}}, {{image}}",
         peer="qemu-img convert",
         target=Target(target),

@@ -32,6 +32,7 @@ def _commit(name: str, title: str, target: float, place: str) -> Job:
 
     return Job(
         name=name,
+        writes_much=True,
         title=title,
         peer="qemu-img commit",
         target=Target(target),
@@ -64,6 +65,7 @@ def _rebase(name: str, title: str, target: float, changed: float) -> Job:
 
     return Job(
         name=name,
+        writes_much=True,
         title=title,
         peer="qemu-img rebase",
         target=Target(target),

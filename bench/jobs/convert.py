@@ -25,6 +25,7 @@ def _copy(name: str, title: str, target: float, *, to_qcow2: bool, reflink: bool
 
     return Job(
         name=name,
+        writes_much=True,
         title=title,
         peer="qemu-img convert",
         target=Target(target),
@@ -44,6 +45,7 @@ def _write_compressed(kind: str, target: float) -> Job:
 
     return Job(
         name=f"write-{kind}",
+        writes_much=True,
         title=f"write {kind}-compressed qcow2, {{small}}",
         peer="qemu-img convert -c -W -m 16",
         target=Target(target),
@@ -64,6 +66,7 @@ def _read_compressed(kind: str, target: float) -> Job:
 
     return Job(
         name=f"read-{kind}",
+        writes_much=True,
         title=f"read {kind}-compressed qcow2, {{small}}",
         peer="qemu-img convert",
         target=Target(target),
