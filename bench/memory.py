@@ -1,7 +1,7 @@
 """Taking memory from the host before a run, so that no run has to.
 
-A virtual machine may give memory that is free back to its host, and whoever takes it anew waits for each page: more than a second for
-1 GiB, which is more than many a job takes. Which run that hits is a matter of luck, and of who comes second.
+A virtual machine may give memory that is free back to its host, and whoever takes it anew waits for each page: more than a second
+for 1 GiB, which is more than many a job takes. Which run that hits is a matter of luck, and of who comes second.
 """
 
 from __future__ import annotations
