@@ -24,7 +24,7 @@ from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.image.backing import resolve
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.presence import ABSENT, is_there
+from cowherd.storage.presence import is_there, look_up
 from cowherd.text import path_order
 
 
@@ -211,13 +211,8 @@ class Lineage:
 
         Raises `HostFileError` if the host fails: what it can't tell of is not gone.
         """
-        try:
-            info = os.stat(path)
-        except OSError as error:
-            if error.errno not in ABSENT:
-                raise HostFileError(path, "look at", error) from error
-            return None
-        return self.images.get((info.st_dev, info.st_ino))
+        info = look_up(path)
+        return self.images.get((info.st_dev, info.st_ino)) if info else None
 
     def find(self, path: str | os.PathLike[str], image_format: str | None = None) -> Image:
         """Returns the image that `path` names; `image_format` is its format if the herd does not record it, None guesses.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 from cowherd.errors import HostFileError
@@ -14,21 +14,31 @@ ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.E
 """What says that there is nothing under a name, or nothing that this user could get at."""
 
 
-def is_there(path: str | os.PathLike[str]) -> bool:
-    """Returns whether something has that name, be it a symbolic link that leads nowhere.
+def look_up(path: str | os.PathLike[str], *, follow: bool = True, absent: Collection[int] = ABSENT) -> os.stat_result | None:
+    """Returns what stat(2) says of a name, lstat without `follow`; None where the host says one of the `absent` errors.
 
-    Raises `HostFileError` where the host fails, as with an I/O error: os.path.lexists takes that for a no, and what goes by it
-    would leave out a seal, or write over a file, that is there.
+    Raises `HostFileError` where it fails otherwise, as with an I/O error: os.path takes that for a no, and what goes by it would
+    leave out a seal, or write over a file, that is there.
     """
     try:
-        os.lstat(path)
+        return os.stat(path) if follow else os.lstat(path)
     except OSError as error:
-        if error.errno in ABSENT:
-            return False
+        if error.errno in absent:
+            return None
         raise HostFileError(path, "look at", error) from error
     except ValueError:  # a zero byte
-        return False
-    return True
+        return None
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Returns whether something has that name, be it a symbolic link that leads nowhere. Raises `HostFileError`."""
+    return look_up(path, follow=False) is not None
+
+
+def is_directory(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a name leads to a directory. Raises `HostFileError`."""
+    info = look_up(path)
+    return info is not None and stat.S_ISDIR(info.st_mode)
 
 
 Name = TypeVar("Name", bound=str | os.PathLike[str])
@@ -41,18 +51,3 @@ def parted(paths: Iterable[Name]) -> tuple[list[Name], list[Name]]:
     for path in paths:
         (directories if is_directory(path) else others).append(path)
     return directories, others
-
-
-def is_directory(path: str | os.PathLike[str]) -> bool:
-    """Returns whether a name leads to a directory.
-
-    Raises `HostFileError` where the host fails, which os.path.isdir takes for a no.
-    """
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError as error:
-        if error.errno in ABSENT:
-            return False
-        raise HostFileError(path, "look at", error) from error
-    except ValueError:  # a zero byte
-        return False

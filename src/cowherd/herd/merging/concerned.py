@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.herd.header import read_image
+from cowherd.storage.presence import look_up
 
 if TYPE_CHECKING:
     from cowherd.herd.lineage import Lineage
     from cowherd.herd.merging.journal import Entry
+
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+"""Only a host that says that there is nothing is believed; one that may not or can't tell has not said so."""
 
 
 def require_concerned(lineage: Lineage, entry: Entry) -> None:
@@ -22,19 +26,8 @@ def require_concerned(lineage: Lineage, entry: Entry) -> None:
     """
     unreadable = set(lineage.unreadable)
     for path in entry.images:
-        if _is_there(path) and (path in unreadable or lineage.known(path) is None):
+        if look_up(path, absent=_GONE) and (path in unreadable or lineage.known(path) is None):
             raise _why(path)
-
-
-def _is_there(path: Path) -> bool:
-    """Only a host that says that there is nothing is believed; one that may not or can't tell has not said so."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise HostFileError(path, "look at", error) from error
-    return True
 
 
 def _why(path: Path) -> HostFileError:

@@ -339,11 +339,10 @@ def conclude(held: Holding, lineage: Lineage, journal: Journal, base: Image, pro
     held.close()
     entry, left = journal.entry, list[tuple[Path, str]]()
     now = survey_again(lineage)
-    for path in {base.path, entry.fork or base.path}:
-        if is_there(path):
-            image = now.find(path, entry.base_format)
-            require_concerned(now, entry)
-            left += refresh_dependents(now, image, progress)
+    bases = [now.find(path, entry.base_format) for path in {base.path, entry.fork or base.path} if is_there(path)]
+    require_concerned(now, entry)
+    for image in bases:
+        left += refresh_dependents(now, image, progress)
     journal.remove()
     return left
 

@@ -100,18 +100,14 @@ def _recovered(path: Path, progress: Progress | None) -> Recovered:
 
 def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
     entry = journal.entry
-    lineage = survey_around(entry.base, *(path for path in entry.images if is_there(path)))
-    base = lineage.find(entry.base, entry.base_format)
-    require_concerned(lineage, entry)
+    lineage, base = _surveyed(entry, entry.base)
     with naming_holders(), Holding() as held:
         if journal.phase is Phase.PREPARING:
             return take_back(held, lineage, journal, base, progress)
         target = base
         if entry.strategy == FORK:
             target, _ = promoted(lineage, base, entry, progress)
-            lineage = survey_around(entry.fork or entry.base, *(path for path in entry.images if is_there(path)))
-            target = lineage.find(target.path, entry.base_format)
-            require_concerned(lineage, entry)
+            lineage, target = _surveyed(entry, target.path)
         overlay = lineage.known(entry.overlay)
         held.lock([target, *lineage.children(target)], WRITE)
         if overlay:
@@ -119,6 +115,14 @@ def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
         changed = _no_longer_as_before(lineage, entry)
         rest = _again(lineage, overlay, target, entry, progress) if overlay else _without_overlay(lineage, target, progress)
         return [*changed, *rest, *conclude(held, lineage, journal, target, progress)]
+
+
+def _surveyed(entry: Entry, path: Path) -> tuple[Lineage, Image]:
+    """Returns the herd around a merge as it is now, with nothing left out that it concerns, and the base at `path` in it."""
+    lineage = survey_around(path, *(image for image in entry.images if is_there(image)))
+    base = lineage.find(path, entry.base_format)
+    require_concerned(lineage, entry)
+    return lineage, base
 
 
 def _again(lineage: Lineage, overlay: Image, target: Image, entry: Entry, progress: Progress | None) -> list[tuple[Path, str]]:
