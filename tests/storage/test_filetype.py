@@ -10,6 +10,7 @@ import pytest
 from cowherd.errors import HostFileError
 from cowherd.storage import filetype
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.mounts import mounts
 
 
 @pytest.mark.parametrize("name", ["/proc/self/mem", "/proc/version", "/proc/self/attr/current"])
@@ -51,5 +52,5 @@ def test_a_file_that_a_process_has_open_may_be_reached_through_its_entry_in_proc
 
 
 def test_where_nothing_is_known_of_mounts_files_are_opened_as_before(monkeypatch, tmp_path):
-    monkeypatch.setattr(filetype, "_MOUNTS", tmp_path / "absent")
+    monkeypatch.setattr(filetype, "mounts", lambda: mounts(tmp_path / "absent"))
     HostFile.open("/proc/version", lock=None).close()

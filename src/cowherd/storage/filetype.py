@@ -9,9 +9,9 @@ import stat
 from pathlib import Path
 
 from cowherd.errors import HostFileError
+from cowherd.storage.mounts import mounts
 from cowherd.text import printable
 
-_MOUNTS = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5)
 _OF_THE_KERNEL = frozenset(
     (
         "autofs",
@@ -70,13 +70,7 @@ def _may_be_of_the_kernel(info: os.stat_result) -> bool:
 
 def _file_system(device: int) -> str | None:
     """Returns the type of the file system with that number, None if it is not in the table of mounts, or that can't be read."""
-    number = f"{os.major(device)}:{os.minor(device)}".encode()
     try:
-        table = _MOUNTS.read_bytes()
+        return next((mount.type for mount in mounts() if mount.device == device), None)
     except OSError:
         return None
-    for line in table.splitlines():
-        fields = line.split(b" ")
-        if fields[2] == number:
-            return fields[fields.index(b"-") + 1].decode("ascii", "replace")
-    return None

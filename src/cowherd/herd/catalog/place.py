@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
+
+from cowherd.storage.mounts import MOUNTS, mounts
 
 VARIABLE = "COWHERD_CATALOG"
 """The environment variable that names the catalog's file; "off" goes without."""
 OFF = "off"
 
 _NAME = "catalog-2.sqlite"  # another layout of the rows has another name, so that two versions don't throw away each other's
-_MOUNTS = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5)
 _SYSTEM_CACHE = "/var/cache"
 _RELIABLE = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"))
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
 def catalog_path() -> Path | None:
@@ -52,21 +51,18 @@ def distrust(path: Path) -> str | None:
     return None
 
 
-def times_are_reliable(directory: str, mounts: Path = _MOUNTS) -> bool:
+def times_are_reliable(directory: str, table: Path = MOUNTS) -> bool:
     """Returns whether every change of a file under `directory` shows in what stat(2) says of it at once.
 
     So it is on the file systems of this machine's own kernel. Over a network another machine's change can take a minute to show.
     """
     best, kind = -1, ""
     try:
-        table = mounts.read_bytes()
+        for mount in mounts(table):
+            if len(mount.point) >= best and _lies_in(os.fsencode(directory), mount.point):
+                best, kind = len(mount.point), mount.type
     except OSError:
         return False
-    for line in table.splitlines():
-        fields = line.split(b" ")
-        point = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), fields[4])
-        if len(point) >= best and _lies_in(os.fsencode(directory), point):
-            best, kind = len(point), os.fsdecode(fields[fields.index(b"-") + 1])
     return kind in _RELIABLE
 
 
