@@ -10,6 +10,7 @@ import pytest
 
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.formats.outline import RawOutline
+from cowherd.image import outline
 from cowherd.image.open import open_disk
 from cowherd.image.outline import Outline
 from cowherd.ops import equality
@@ -141,7 +142,7 @@ def test_what_can_not_be_read_is_in_doubt(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_tables_that_are_not_plain_are_in_doubt_from_there_on(tmp_path: Path):
     reach = SMALL.reach
-    window = 4 * KIB * equality._WINDOW_UNITS
+    window = 4 * KIB * outline._WINDOW_UNITS
     paths = [overlay(tmp_path / name, None, 3 * window, {0: b"x", window + reach: b"y"}) for name in "ab"]
     with open_disk(paths[0], writable=True) as disk:
         disk.write_compressed(2 * window, b"z" * 4 * KIB)

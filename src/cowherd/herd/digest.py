@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cowherd import extents
 from cowherd.extents import Extents, Ranges
 from cowherd.herd.content import BLOCK, DIGEST_BYTES, ZERO_DIGEST, content_digest
-from cowherd.herd.workers import share_out
+from cowherd.ops.workers import share_out
 from cowherd.storage.buffers import page_aligned
 
 if TYPE_CHECKING:

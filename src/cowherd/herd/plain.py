@@ -14,14 +14,13 @@ from blake3 import blake3
 
 from cowherd.formats.outline import NotPlain
 from cowherd.herd.content import BLOCK, DIGEST_BYTES, ZERO_DIGEST, content_digest
-from cowherd.herd.workers import share_out
-from cowherd.image.outline import Outline
+from cowherd.image.outline import Outline, windows
 from cowherd.kinds import DATA, NOWHERE, Row
+from cowherd.ops.workers import share_out
 from cowherd.storage.buffers import page_aligned
 
 _MOST_ROWS = 1 << 17
 """Stretches of data beyond which importing numpy takes less time than doing without it."""
-_WINDOW_UNITS = 1 << 15
 _BLOCKS_READ = 8
 """Read at once: so few that they are still in the processor's cache when they are hashed."""
 _PIECES_IN_TASK = 32
@@ -66,16 +65,10 @@ def outlined_digest(outline: Outline, progress: Callable[[int, int], None] | Non
 def _data_rows(outline: Outline) -> list[Row]:
     """Returns the rows of data of a whole disk, in order."""
     found: list[Row] = []
-    window = min(layer.granularity if layer.granularity > 1 else BLOCK for layer in outline.layers) * _WINDOW_UNITS
-    start = 0
-    while start < outline.size:
-        start = max(start, outline.empty_until(start, len(outline.layers)) // window * window)
-        end = min(start + window, outline.size)
-        if end > start:
-            found += [row for row in outline.rows(start, end) if row[4] == DATA]
+    for start, end in windows([(outline, len(outline.layers))], outline.size):
+        found += [row for row in outline.rows(start, end) if row[4] == DATA]
         if len(found) > _MOST_ROWS:
             raise NotPlain
-        start = start + window
     return found
 
 

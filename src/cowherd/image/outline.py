@@ -6,7 +6,7 @@ For reading only, and only for chains of few tables; see `cowherd.formats.outlin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MOST_ENTRIES = 1 << 19
 """Table entries in a chain, beyond which importing numpy takes less time than doing without it."""
 _MOST_LAYERS = 16
+_WINDOW_UNITS = 1 << 15
+_RAW_UNIT = 64 << 10
 _ZEROS = memoryview(bytes(1 << 20))
 
 
@@ -97,6 +99,22 @@ class Outline:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def windows(sides: Iterable[tuple[Outline, int]], end: int) -> Iterator[tuple[int, int]]:
+    """Yields [start, stop) of guest ranges that cover [0, `end`), so small that the rows of each fit in memory.
+
+    Of each outline only so many of its layers count, from the top. Where none of them stores anything a range may have any length.
+    """
+    counted = list(sides)
+    layers = [layer for side, _ in counted for layer in side.layers]
+    window = min(layer.granularity if layer.granularity > 1 else _RAW_UNIT for layer in layers) * _WINDOW_UNITS
+    start = 0
+    while start < end:
+        empty = min(side.empty_until(start, last) for side, last in counted)
+        stop = min(end, max(start // window + 1, empty // window) * window)
+        yield start, stop
+        start = stop
 
 
 def place_of(row: Row) -> tuple[int, int]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import CowherdError
 from cowherd.formats.outline import NotPlain
-from cowherd.image.outline import Outline, open_outline, place_of
+from cowherd.image.outline import Outline, open_outline, place_of, windows
 from cowherd.kinds import BACKING, NOWHERE, ZERO
+from cowherd.ops.workers import share_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 20
 """Read from each side at once: what stays in the processor's cache until it is compared."""
-_WINDOW_UNITS = 1 << 15
-_RAW_UNIT = 64 << 10
-_THREADS = 4
 
 
 class Settled(NamedTuple):
@@ -82,41 +80,37 @@ class _Comparing:
         self.end = self.doubt = max(a.size, b.size)
         self._own = _own_layers(a, b)
         self._files = [[(layer.file.device, layer.file.inode) for layer in side.layers] for side in (a, b)]
-        self._groups = _grouped(self._pieces())
         self._lock = threading.Lock()
-        self._failure: BaseException | None = None
+        self._buffers = threading.local()
 
     def run(self) -> int:
         """Returns the guest byte up to which both are equal."""
-        helpers = [threading.Thread(target=self._help) for _ in range(min(_THREADS, os.cpu_count() or 1) - 1)]
-        for helper in helpers:
-            helper.start()
-        try:
-            self._work()
-        finally:
-            self._groups = iter(())  # nothing more is begun, also where this thread was interrupted
-            for helper in helpers:
-                helper.join()
-        if self._failure is not None:
-            raise self._failure
+        share_out(self._open_groups(), self._compare, self.end)
         if self._progress is not None and self.doubt >= self.end:
             self._progress(self.end, self.end)
         return self.doubt
 
-    def _help(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for this one
-            self._failure, self._groups = error, iter(())
+    def _open_groups(self) -> Iterator[list[_Piece]]:
+        """Yields groups as long as they lie before every byte in doubt."""
+        for group in _grouped(self._pieces()):
+            if group[0].start >= self.doubt:
+                return
+            if self._progress is not None:
+                self._progress(group[0].start, self.end)
+            yield group
 
-    def _work(self) -> None:
-        whole = bytearray(_READ_BYTES), bytearray(_READ_BYTES)
-        while group := self._next():
-            length = sum(piece.length for piece in group)
-            left, right = whole if length == _READ_BYTES else (bytearray(length), bytearray(length))
-            if not self._equal(group, left, right):
-                with self._lock:
-                    self.doubt = min(self.doubt, group[0].start)
+    def _compare(self, group: list[_Piece]) -> int:
+        if not hasattr(self._buffers, "whole"):
+            self._buffers.whole = bytearray(_READ_BYTES), bytearray(_READ_BYTES)
+        length = sum(piece.length for piece in group)
+        left, right = self._buffers.whole if length == _READ_BYTES else (bytearray(length), bytearray(length))
+        if not self._equal(group, left, right):
+            self._doubt_from(group[0].start)
+        return length
+
+    def _doubt_from(self, start: int) -> None:
+        with self._lock:
+            self.doubt = min(self.doubt, start)
 
     def _equal(self, group: list[_Piece], left: bytearray, right: bytearray) -> bool:
         try:
@@ -126,35 +120,15 @@ class _Comparing:
             return False
         return left == right
 
-    def _next(self) -> list[_Piece] | None:
-        with self._lock:
-            group = next(self._groups, None)
-            if group is None or group[0].start >= self.doubt:
-                return None
-            if self._progress is not None:
-                self._progress(group[0].start, self.end)
-            return group
-
     def _pieces(self) -> Iterator[_Piece]:
         """Yields what the tables leave open, in order, up to where they can't be read."""
-        for start, end in self._windows():
+        for start, end in windows(zip((self.a, self.b), self._own, strict=True), self.end):
             try:
                 pieces = list(self._open_pieces(start, end))
             except (CowherdError, NotPlain):
-                self.doubt = min(self.doubt, start)
+                self._doubt_from(start)
                 return
             yield from pieces
-
-    def _windows(self) -> Iterator[tuple[int, int]]:
-        """Yields [start, end) of guest ranges whose rows fit in memory; any length where neither side holds anything itself."""
-        layers = (*self.a.layers, *self.b.layers)
-        window = min(layer.granularity if layer.granularity > 1 else _RAW_UNIT for layer in layers) * _WINDOW_UNITS
-        start = 0
-        while start < self.end:
-            empty = min(self.a.empty_until(start, self._own[0]), self.b.empty_until(start, self._own[1]))
-            stop = min(self.end, max(start // window + 1, empty // window) * window)
-            yield start, stop
-            start = stop
 
     def _open_pieces(self, start: int, end: int) -> Iterator[_Piece]:
         own = _cover(self.a, start, end, self._own[0]), _cover(self.b, start, end, self._own[1])

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from cowherd.herd import workers
-from cowherd.herd.workers import share_out
+from cowherd.ops import workers
+from cowherd.ops.workers import share_out
 
 
 def test_every_task_is_done_once_and_counted():
