@@ -7,21 +7,18 @@ the disk's end cuts short is padded with zeros, so that the same bytes on a disk
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Extents, Ranges
-from cowherd.herd.content import BLOCK, DIGEST_BYTES, ZERO_DIGEST, content_digest
+from cowherd.herd.content import BLOCK, BLOCKS_READ, DIGEST_BYTES, ZERO_DIGEST, BlockHasher, content_digest
 from cowherd.ops.workers import share_out
-from cowherd.storage.buffers import page_aligned
 
 if TYPE_CHECKING:
     from cowherd.image.disk import Disk
@@ -33,8 +30,6 @@ Blocks = NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
 _TASK_BLOCKS = 256
-_BLOCKS_READ = 8
-"""Read at once: so few that they are still in the processor's cache when they are hashed."""
 _KEPT_EXTENTS = 100_000
 """Some 4 MB: of disks with more extents these are looked up twice."""
 
@@ -108,20 +103,17 @@ def digests_of(disk: Disk, runs: Ranges, progress: Progress | None = None, cover
     `covers` are the extents of the whole disk, in order, if they are known.
     """
     out = np.tile(np.frombuffer(ZERO_DIGEST, np.uint8), (extents.total(runs), 1))
-    buffers = threading.local()
+    hasher = BlockHasher()
 
     def hash_task(task: _Task) -> int:
-        if not hasattr(buffers, "bytes"):
-            buffers.bytes = page_aligned(_BLOCKS_READ * BLOCK)
-            buffers.blocks = [buffers.bytes[start : start + BLOCK] for start in range(0, _BLOCKS_READ * BLOCK, BLOCK)]
         found: list[bytes] = []
         for first, count, depth, host in task.window.places(task.pieces):
-            buffer = buffers.bytes[: count * BLOCK]
+            buffer = hasher.room(count)
             if host == extents.NOWHERE:
                 task.window.read(disk, first * BLOCK, buffer)
             else:
                 disk.layers[depth].file.preadinto(host, buffer)
-            found += [blake3(block).digest() for block in buffers.blocks[:count]]
+            found += hasher.digests(count)
         out[task.row : task.row + len(found)] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, DIGEST_BYTES)
         return len(found) * BLOCK
 
@@ -185,7 +177,7 @@ def _portions(runs: Ranges) -> Iterator[list[tuple[int, int]]]:
     room = _TASK_BLOCKS
     for first, end in runs.tolist():
         while first < end:
-            count = min(end - first, room, _BLOCKS_READ)
+            count = min(end - first, room, BLOCKS_READ)
             pieces.append((first, count))
             first, room = first + count, room - count
             if not room:

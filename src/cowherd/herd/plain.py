@@ -6,23 +6,17 @@ It is what `cowherd.herd.digest` finds; here no digest of a single block is kept
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from cowherd.formats.outline import NotPlain
-from cowherd.herd.content import BLOCK, DIGEST_BYTES, ZERO_DIGEST, content_digest
+from cowherd.herd.content import BLOCK, BLOCKS_READ, DIGEST_BYTES, ZERO_DIGEST, BlockHasher, content_digest
 from cowherd.image.outline import Outline, windows
 from cowherd.kinds import DATA, NOWHERE, Row
 from cowherd.ops.workers import share_out
-from cowherd.storage.buffers import page_aligned
 
 _MOST_ROWS = 1 << 17
 """Stretches of data beyond which importing numpy takes less time than doing without it."""
-_BLOCKS_READ = 8
-"""Read at once: so few that they are still in the processor's cache when they are hashed."""
 _PIECES_IN_TASK = 32
 
 _Place = tuple[int, int, int]
@@ -45,16 +39,13 @@ def outlined_digest(outline: Outline, progress: Callable[[int, int], None] | Non
     pieces = [piece for run in _runs(_data_rows(outline)) for piece in _cut(*run)]
     tasks = [pieces[begin : begin + _PIECES_IN_TASK] for begin in range(0, len(pieces), _PIECES_IN_TASK)]
     results = [b""] * len(tasks)
-    buffers = threading.local()
+    hasher = BlockHasher()
 
     def hash_task(number: int) -> int:
-        if not hasattr(buffers, "whole"):
-            buffers.whole = page_aligned(_BLOCKS_READ * BLOCK)
-            buffers.blocks = [buffers.whole[start : start + BLOCK] for start in range(0, _BLOCKS_READ * BLOCK, BLOCK)]
         found: list[bytes] = []
         for piece in tasks[number]:
-            outline.read(piece.places, buffers.whole[: piece.blocks * BLOCK])
-            found += [blake3(block).digest() for block in buffers.blocks[: piece.blocks]]
+            outline.read(piece.places, hasher.room(piece.blocks))
+            found += hasher.digests(piece.blocks)
         results[number] = b"".join(found)
         return len(found) * BLOCK
 
@@ -102,7 +93,7 @@ def _cut(first: int, places: list[_Place]) -> Iterator[_Piece]:
     ahead = iter(places)
     host, depth, length = next(ahead)
     while left:
-        room = size = min(left, _BLOCKS_READ * BLOCK)
+        room = size = min(left, BLOCKS_READ * BLOCK)
         taken: list[_Place] = []
         while room:
             if not length:

@@ -104,7 +104,7 @@ class Outline:
 def windows(sides: Iterable[tuple[Outline, int]], end: int) -> Iterator[tuple[int, int]]:
     """Yields [start, stop) of guest ranges that cover [0, `end`), so small that the rows of each fit in memory.
 
-    Of each outline only so many of its layers count, from the top. Where none of them stores anything a range may have any length.
+    Of each outline only so many of its layers count, from the top. Where none stores anything a range may have any length.
     """
     counted = list(sides)
     layers = [layer for side, _ in counted for layer in side.layers]
