@@ -62,6 +62,19 @@ def test_one_that_was_seen_before_is_known_after_its_end():
     assert found.command_line.endswith(SLEEPS)
 
 
+def test_one_that_opens_a_file_as_its_last_act_stays_known():
+    met = Acquaintances()
+    process = subprocess.Popen([sys.executable, "-c", SLEEPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline()
+    met.meet(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has waited for it
+    met.meet(process.pid)
+    found = met.identify(process.pid)
+    process.communicate()
+    assert found.command_line.endswith(SLEEPS)
+
+
 def test_a_suspect_is_a_hint(sleeper):
     found = suspect(Holder(sleeper.pid, "python", "python -c", writing=True, locking=False))
     assert found.hint

@@ -83,7 +83,7 @@ class Acquaintances:
 
     def meet(self, pid: int) -> None:
         """Looks at a process that opens a file, and remembers it; of those seen longest ago some are forgotten."""
-        found = look_up(pid)
+        found = self._look_up(pid)
         if found:
             self._seen[pid] = found
             self._seen.move_to_end(pid)
@@ -92,11 +92,16 @@ class Acquaintances:
 
     def identify(self, pid: int) -> Process:
         """Returns who a process is, or was."""
-        seen, found = self._seen.get(pid), look_up(pid)
+        found = self._look_up(pid)
         if found is None:
-            return replace(seen, gone=True) if seen else Process(pid, gone=True)
-        if not found.command_line and seen and seen.command == found.command:
-            return seen  # it has just ended, and has no arguments any more
+            return replace(self._seen[pid], gone=True) if pid in self._seen else Process(pid, gone=True)
+        return found
+
+    def _look_up(self, pid: int) -> Process | None:
+        """Does what `look_up` does; of one that has just ended, and has no arguments any more, what was seen of it before."""
+        seen, found = self._seen.get(pid), look_up(pid)
+        if seen and found and not found.command_line and seen.command == found.command:
+            return seen
         return found
 
 
