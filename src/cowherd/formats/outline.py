@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from cowherd.formats.layer import ENDLESS, BackingReference
-from cowherd.kinds import DATA, ZERO
+from cowherd.formats.layer import BackingReference
+from cowherd.formats.rawfile import RawFile
 from cowherd.storage.hostfile import HostFile
 
 if TYPE_CHECKING:
     from cowherd.kinds import Row
-
-SECTOR = 512
 
 
 class NotPlain(Exception):
@@ -63,45 +61,15 @@ class LayerOutline(Protocol):
         ...
 
 
-class RawOutline:
-    """A raw image; see `LayerOutline` and `cowherd.formats.raw.Raw`."""
+class RawOutline(RawFile):
+    """A raw image; see `LayerOutline` and `RawFile`."""
 
-    format = "raw"
-    granularity = 1
     entries = 0
-
-    def __init__(self, file: HostFile):
-        self.file = file
-        self.depth = 0
-        self._length = file.size()
-
-    @property
-    def size(self) -> int:
-        """Virtual size in bytes."""
-        return -(-self._length // SECTOR) * SECTOR
-
-    @property
-    def backing(self) -> BackingReference | None:
-        """None: raw images have no backing file."""
-        return None
+    depth = 0
 
     def rows(self, start: int, end: int) -> list[Row]:
         """Returns data where the host file has data and zeros for its holes."""
-        rows: list[Row] = []
-        position = start
-        for data, hole in self.file.data_ranges(start, min(end, self._length)):
-            if data > position:
-                rows.append((position, data - position, position, self.depth, ZERO))
-            rows.append((data, hole - data, data, self.depth, DATA))
-            position = hole
-        if position < end:
-            rows.append((position, end - position, position, self.depth, ZERO))
-        return rows
-
-    def empty_until(self, start: int) -> int:
-        """Returns where the host file holds data again."""
-        data = self.file.next_data(start)
-        return ENDLESS if data is None else data
+        return self._cover(start, end, self.depth)
 
     def close(self) -> None:
         """Closes the file."""

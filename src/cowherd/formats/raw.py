@@ -8,57 +8,19 @@ import numpy as np
 
 from cowherd import extents as ext
 from cowherd.extents import Extents
-from cowherd.formats.layer import ENDLESS, BackingReference, Below, ClosingLayer
+from cowherd.formats.layer import Below, ClosingLayer
+from cowherd.formats.rawfile import RawFile
 from cowherd.storage.copying import Bytes, put
-from cowherd.storage.hostfile import HostFile
 
-SECTOR = 512
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-class Raw(ClosingLayer):
-    """A raw image: a regular file or a block device; see `cowherd.formats.layer.Layer`.
-
-    The virtual size is the file's length, rounded up to a sector, as QEMU does; what a file lacks of its last sector reads as
-    zeros.
-    """
-
-    format = "raw"
-    granularity = 1
-
-    def __init__(self, file: HostFile):
-        self.file = file
-        self._length = file.size()
-
-    @property
-    def size(self) -> int:
-        """Virtual size in bytes."""
-        return -(-self._length // SECTOR) * SECTOR
-
-    @property
-    def backing(self) -> BackingReference | None:
-        """None: raw images have no backing file."""
-        return None
+class Raw(RawFile, ClosingLayer):
+    """A raw image; see `cowherd.formats.layer.Layer` and `RawFile`."""
 
     def extents(self, start: int, length: int) -> Extents:
         """Returns data where the host file has data and zeros for its holes; a hole keeps its place as `host`."""
-        end = start + length
-        stored_end = min(end, self._length)
-        rows: list[tuple[int, int, int, int, int]] = []
-        position = start
-        for data, hole in self.file.data_ranges(start, stored_end):
-            if data > position:
-                rows.append((position, data - position, position, 0, ext.ZERO))
-            rows.append((data, hole - data, data, 0, ext.DATA))
-            position = hole
-        if position < end:
-            rows.append((position, end - position, position, 0, ext.ZERO))
-        return ext.merge(np.array(rows, ext.EXTENT))
-
-    def empty_until(self, start: int) -> int:
-        """Returns where the host file holds data again; see `Layer.empty_until`."""
-        data = self.file.next_data(start)
-        return ENDLESS if data is None else data
+        return ext.merge(np.array(self._cover(start, start + length, 0), ext.EXTENT))
 
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
         """Never called: a raw image has no compressed clusters."""

@@ -162,7 +162,7 @@ def _qcow2_info(filename: str, file: HostFile, host: FileInfo) -> ImageInfo:
     return ImageInfo(
         filename=filename,
         format="qcow2",
-        virtual_size=header.size // SECTOR * SECTOR,  # as QEMU, which counts the whole sectors of a size that is none
+        virtual_size=header.disk_size,
         file=host,
         cluster_size=header.cluster_size,
         dirty=header.dirty,

@@ -53,6 +53,11 @@ class Header(NamedTuple):
     tail: bytes = b""
 
     @property
+    def disk_size(self) -> int:
+        """Virtual size in bytes: QEMU counts whole sectors only."""
+        return self.size // layout.SECTOR * layout.SECTOR
+
+    @property
     def cluster_size(self) -> int:
         """Bytes of a cluster."""
         return 1 << self.cluster_bits

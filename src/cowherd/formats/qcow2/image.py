@@ -52,7 +52,7 @@ class Qcow2(ClosingLayer):
     @property
     def size(self) -> int:
         """Virtual size in bytes: QEMU counts whole sectors only."""
-        return self.header.size // layout.SECTOR * layout.SECTOR
+        return self.header.disk_size
 
     @property
     def backing(self) -> BackingReference | None:

@@ -55,7 +55,7 @@ class TableOutline:
     @property
     def size(self) -> int:
         """Virtual size in bytes: QEMU counts whole sectors only."""
-        return self.header.size // layout.SECTOR * layout.SECTOR
+        return self.header.disk_size
 
     @property
     def backing(self) -> BackingReference | None:

@@ -1,0 +1,57 @@
+"""What a raw image is, told without numpy: its size, and where its file holds data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cowherd.formats.layer import ENDLESS, BackingReference
+from cowherd.kinds import DATA, ZERO
+from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from cowherd.kinds import Row
+
+SECTOR = 512
+
+
+class RawFile:
+    """A regular file or a block device as a disk.
+
+    The virtual size is the file's length, rounded up to a sector, as QEMU does; what a file lacks of its last sector reads as
+    zeros.
+    """
+
+    format = "raw"
+    granularity = 1
+
+    def __init__(self, file: HostFile):
+        self.file = file
+        self._length = file.size()
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        return -(-self._length // SECTOR) * SECTOR
+
+    @property
+    def backing(self) -> BackingReference | None:
+        """None: raw images have no backing file."""
+        return None
+
+    def empty_until(self, start: int) -> int:
+        """Returns where the host file holds data again; see `Layer.empty_until`."""
+        data = self.file.next_data(start)
+        return ENDLESS if data is None else data
+
+    def _cover(self, start: int, end: int, depth: int) -> list[Row]:
+        """Returns data where the host file has data and zeros for its holes; a hole keeps its place as `host`."""
+        rows: list[Row] = []
+        position = start
+        for data, hole in self.file.data_ranges(start, min(end, self._length)):
+            if data > position:
+                rows.append((position, data - position, position, depth, ZERO))
+            rows.append((data, hole - data, data, depth, DATA))
+            position = hole
+        if position < end:
+            rows.append((position, end - position, position, depth, ZERO))
+        return rows
