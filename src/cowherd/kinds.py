@@ -16,3 +16,10 @@ NOWHERE = -1
 
 Row = tuple[int, int, int, int, int]
 """An extent as plain integers: guest start, length, host offset, depth in the chain, kind."""
+
+
+def cut(row: Row, start: int, end: int) -> Row:
+    """Returns the part of a row that lies inside [start, end), which is not nothing."""
+    guest, length, host, depth, kind = row
+    skipped = max(0, start - guest)
+    return guest + skipped, min(guest + length, end) - guest - skipped, host if host == NOWHERE else host + skipped, depth, kind

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cowherd import extents as ext
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
 from cowherd.ops.lots import COPY, TAKE, ZERO, Lot, lot_bytes, lots
-from cowherd.ops.sinks import ExistingImage, NewQcow2, RawFile, Sink
+from cowherd.ops.rewriting import ExistingImage
+from cowherd.ops.sinks import NewQcow2, RawFile, Sink
 from cowherd.ops.sources import Concatenation
 from cowherd.storage.hostfile import HostFile
 
@@ -37,7 +37,7 @@ def scattered(tmp_path: Path) -> Path:
 
 def planned(path: Path, sink: Sink, size: int, *, overlay: bool = False) -> list[Lot]:
     with open_disk(path) as disk:
-        return list(lots(Concatenation([disk]), sink, "target", size, overlay=overlay))
+        return list(lots(Concatenation([disk], overlay=overlay), sink, size, overlay=overlay))
 
 
 def new_raw(folder: Path) -> RawFile:
@@ -47,17 +47,17 @@ def new_raw(folder: Path) -> RawFile:
 def test_scattered_clusters_are_moved_together(scattered: Path, tmp_path: Path) -> None:
     found = planned(scattered, new_raw(tmp_path), 2 << 20)
     assert {lot.means for lot in found} == {COPY}
-    assert [ext.total(lot.ranges) // CLUSTER for lot in found] == [32, 32, 32, 32, 2]
-    assert [start // CLUSTER for lot in found for start in lot.ranges[:, 0].tolist()] == list(range(0, 390, 3))
+    assert [lot.bytes // CLUSTER for lot in found] == [32, 32, 32, 32, 2]
+    assert [start // CLUSTER for lot in found for start, _ in lot.ranges] == list(range(0, 390, 3))
     for lot in found:
-        assert ext.ranges_of(lot.held).tolist() == lot.ranges.tolist()
+        assert [(start, start + length) for start, length, *_ in lot.held] == lot.ranges
 
 
 def test_a_target_that_keeps_zeros_gets_them_in_guest_order(scattered: Path, tmp_path: Path) -> None:
     sink = NewQcow2(HostFile.create(tmp_path / "new"), new_header(SIZE, Qcow2Options()), keeps_zeros=True)
     found = planned(scattered, sink, 2 << 20)
     assert {lot.means for lot in found} == {COPY, ZERO}
-    everything = [tuple(pair) for lot in found for pair in lot.ranges.tolist()]
+    everything = [pair for lot in found for pair in lot.ranges]
     assert everything[0][0] == 0
     assert everything[-1][1] == SIZE
     assert all(before[1] == after[0] for before, after in pairwise(everything))
@@ -68,9 +68,9 @@ def test_an_overlay_gets_what_the_source_holds_itself(scattered: Path, tmp_path:
     create(target, SIZE, backing=str(scattered), backing_format="qcow2")
     with open_disk(target, writable=True) as disk:
         found = planned(scattered, ExistingImage(disk, sparse_size=4096), 2 << 20, overlay=True)
-    zeros = [tuple(pair) for lot in found if lot.means == ZERO for pair in lot.ranges.tolist()]
+    zeros = [pair for lot in found if lot.means == ZERO for pair in lot.ranges]
     assert zeros == [(number * CLUSTER, (number + 1) * CLUSTER) for number in range(1, 300, 30)]
-    assert sum(ext.total(lot.ranges) for lot in found if lot.means == COPY) == 130 * CLUSTER
+    assert sum(lot.bytes for lot in found if lot.means == COPY) == 130 * CLUSTER
 
 
 @pytest.mark.parametrize(("cluster_size", "means"), [(65536, [COPY, TAKE]), (4096, [COPY])])
@@ -86,9 +86,9 @@ def test_the_kernel_takes_long_runs_of_large_clusters(tmp_path: Path, cluster_si
     header = new_header(SIZE, Qcow2Options(cluster_size=cluster_size))
     found = planned(path, NewQcow2(HostFile.create(tmp_path / "new"), header), 2 << 20)
     assert [kind for kind in (COPY, TAKE) if any(lot.means == kind for lot in found)] == means
-    taken = [tuple(pair) for lot in found if lot.means == TAKE for pair in lot.ranges.tolist()]
+    taken = [pair for lot in found if lot.means == TAKE for pair in lot.ranges]
     assert taken == ([(30 * CLUSTER, 63 * CLUSTER)] if TAKE in means else [])
-    assert sum(ext.total(lot.ranges) for lot in found) == 43 * CLUSTER
+    assert sum(lot.bytes for lot in found) == 43 * CLUSTER
 
 
 @pytest.mark.parametrize(("alignment", "expected"), [(512, 2 << 20), (1536, 2096640), (2 << 20, 2 << 20), (3 << 20, 3 << 20)])

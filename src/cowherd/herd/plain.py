@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cowherd.formats.outline import NotPlain
 from cowherd.herd.content import BLOCK, BLOCKS_READ, DIGEST_BYTES, ZERO_DIGEST, BlockHasher, content_digest
-from cowherd.image.outline import Outline, windows
+from cowherd.image.outline import Outline
 from cowherd.kinds import DATA, NOWHERE, Row
 from cowherd.ops.workers import share_out
 
@@ -56,8 +56,8 @@ def outlined_digest(outline: Outline, progress: Callable[[int, int], None] | Non
 def _data_rows(outline: Outline) -> list[Row]:
     """Returns the rows of data of a whole disk, in order."""
     found: list[Row] = []
-    for start, end in windows([(outline, len(outline.layers))], outline.size):
-        found += [row for row in outline.rows(start, end) if row[4] == DATA]
+    for rows in outline.covers():
+        found += [row for row in rows if row[4] == DATA]
         if len(found) > _MOST_ROWS:
             raise NotPlain
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,8 @@ from cowherd.extents import Extents
 from cowherd.formats.layer import ENDLESS, BackingReference, Below, Layer
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
+from cowherd.kinds import Row
+from cowherd.storage.buffers import clear
 from cowherd.storage.copying import FileRange
 
 Buffer = bytes | bytearray | memoryview
@@ -142,24 +145,27 @@ class Disk:
 
         For callers that have the extents already; bytes of `buffer` between them stay as they are.
         """
-        views = (buffer[position - start : position - start + length] for position, length, *_ in batch.tolist())
-        self._read_each(batch, views)
+        rows = batch.tolist()
+        self._read_each(rows, [buffer[position - start : position - start + length] for position, length, *_ in rows])
 
     def read_gathered(self, batch: Extents, buffer: memoryview) -> None:
         """Fills `buffer` with the bytes of `batch`, extents of this disk, one behind the other: what lies between is left out."""
-        ends = np.cumsum(batch["length"]).tolist()
-        views = (buffer[end - length : end] for end, length in zip(ends, batch["length"].tolist(), strict=True))
-        self._read_each(batch, views)
+        self.read_rows(batch.tolist(), buffer)
 
-    def _read_each(self, batch: Extents, views: Iterator[memoryview]) -> None:
+    def read_rows(self, rows: Sequence[Row], buffer: memoryview) -> None:
+        """Does what `read_gathered` does for extents as plain integers."""
+        ends = accumulate(row[1] for row in rows)
+        self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
+
+    def _read_each(self, rows: Iterable[Row], views: Iterable[memoryview]) -> None:
         packed: dict[int, list[tuple[int, memoryview]]] = {}
-        for (start, _, host, depth, kind), view in zip(batch.tolist(), views, strict=True):
+        for (start, _, host, depth, kind), view in zip(rows, views, strict=True):
             if kind == ext.DATA:
                 self.layers[depth].file.preadinto(host, view)
             elif kind == ext.COMPRESSED:
                 packed.setdefault(depth, []).append((start, view))
             else:
-                _clear(view)
+                clear(view)
         for depth, parts in packed.items():
             self.layers[depth].read_compressed(parts)
 
@@ -200,7 +206,7 @@ class Disk:
         """Fills `buffer` with what the layers from `first` down show, zeros past their end."""
         inside = max(0, min(len(buffer), self.layers[first].size - start))
         if inside < len(buffer):
-            _clear(buffer[inside:])
+            clear(buffer[inside:])
         if inside:
             cover = self._cover(start, start + inside, first, len(self.layers), to_read=True)
             self.read_extents(cover, start, buffer[:inside])
@@ -254,12 +260,6 @@ def _layer_extents(layer: Layer, wanted: ext.Ranges) -> Extents:
         return layer.extents(int(wanted[0, 0]), int(wanted[0, 1] - wanted[0, 0])).copy()
     low, high = int(wanted[0, 0]), int(wanted[-1, 1])
     return ext.restrict(layer.extents(low, high - low), wanted)
-
-
-def _clear(buffer: memoryview) -> None:
-    """Fills a buffer with zeros, without making as many of them elsewhere first."""
-    if len(buffer):
-        np.frombuffer(buffer, np.uint8)[:] = 0
 
 
 def _as_stored(wanted: ext.Ranges) -> Extents:

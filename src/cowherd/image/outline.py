@@ -14,7 +14,8 @@ from cowherd.formats.layer import ENDLESS
 from cowherd.formats.outline import LayerOutline, NotPlain, RawOutline
 from cowherd.formats.qcow2.outline import TableOutline
 from cowherd.image.chain import READING, SHARED, open_chain
-from cowherd.kinds import BACKING, DATA, NOWHERE, ZERO
+from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO
+from cowherd.storage.buffers import clear
 from cowherd.storage.hostfile import HostFile
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ _MOST_ENTRIES = 1 << 19
 _MOST_LAYERS = 16
 _WINDOW_UNITS = 1 << 15
 _RAW_UNIT = 64 << 10
-_ZEROS = memoryview(bytes(1 << 20))
 
 
 class Outline:
@@ -65,6 +65,31 @@ class Outline:
         """Returns the first guest byte at or after `start` that one of the top `last` layers may hold."""
         return min((layer.empty_until(start) for layer in self.layers[:last]), default=ENDLESS)
 
+    def covers(self) -> Iterator[list[Row]]:
+        """Yields rows that together cover the disk, some tables' worth at a time. Raises as `rows` does."""
+        for start, end in windows([(self, len(self.layers))], self.size):
+            yield self.rows(start, end)
+
+    def read_rows(self, rows: Iterable[Row], buffer: memoryview) -> None:
+        """Fills `buffer` with the bytes of rows, one behind the other. What is compressed comes last, all of a layer at once."""
+        packed: dict[int, list[tuple[int, memoryview]]] = {}
+        places: list[tuple[int, int, int]] = []
+        done = 0
+        for row in rows:
+            start, length, _, depth, kind = row
+            if kind == COMPRESSED:
+                self.read(places, buffer[done - sum(place[2] for place in places) : done])
+                packed.setdefault(depth, []).append((start, buffer[done : done + length]))
+                places = []
+            else:
+                places.append((*place_of(row), length))
+            done += length
+        self.read(places, buffer[done - sum(place[2] for place in places) : done])
+        for depth, parts in packed.items():
+            layer = self.layers[depth]
+            assert isinstance(layer, TableOutline)
+            layer.read_compressed(parts)
+
     def read(self, places: Iterable[tuple[int, int, int]], buffer: memoryview) -> None:
         """Fills `buffer` with (host offset, depth, length) one behind the other; a host of `NOWHERE` is zeros.
 
@@ -84,10 +109,8 @@ class Outline:
     def _fill(self, depth: int, host: int, part: memoryview) -> None:
         if depth >= 0:
             self.layers[depth].file.preadinto(host, part)
-            return
-        for position in range(0, len(part), len(_ZEROS)):
-            piece = part[position : position + len(_ZEROS)]
-            piece[:] = _ZEROS[: len(piece)]
+        else:
+            clear(part)
 
     def close(self) -> None:
         """Closes the files."""
@@ -122,18 +145,20 @@ def place_of(row: Row) -> tuple[int, int]:
     return (row[2], row[3]) if row[4] == DATA else (NOWHERE, 0)
 
 
-def open_outline(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> Outline:
-    """Opens a chain for reading, with the locks that `open_disk` takes for it.
+def open_outline(
+    path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False, compressed: bool = False
+) -> Outline:
+    """Opens a chain for reading, with the locks that `open_disk` takes for it. `compressed` clusters are told only if asked for.
 
     Raises `NotPlain` for a chain that only `open_disk` reads, and what that raises.
     """
-    layers = open_chain(path, format, _layer, use=SHARED if force_share else READING)
+
+    def make(file: HostFile, format: str) -> LayerOutline:
+        return TableOutline(file, compressed=compressed) if format == "qcow2" else RawOutline(file)
+
+    layers = open_chain(path, format, make, use=SHARED if force_share else READING)
     if len(layers) > _MOST_LAYERS or sum(layer.entries for layer in layers) > _MOST_ENTRIES:
         for layer in layers:
             layer.close()
         raise NotPlain
     return Outline(layers)
-
-
-def _layer(file: HostFile, format: str) -> LayerOutline:
-    return TableOutline(file) if format == "qcow2" else RawOutline(file)

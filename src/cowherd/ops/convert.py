@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
-from cowherd import extents as ext
 from cowherd.errors import InvalidRequest
+from cowherd.formats.outline import NotPlain
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
-from cowherd.image.open import open_disk
+from cowherd.image.outline import open_outline
+from cowherd.kinds import Row
 from cowherd.ops.copying import Buffers, Progress
 from cowherd.ops.create import FORMATS, SECTOR, create
 from cowherd.ops.flow import Flow, WriteJob
 from cowherd.ops.lots import SHARE, TAKE, ZERO, Lot, lot_bytes, lots
-from cowherd.ops.sinks import ExistingImage, NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
-from cowherd.ops.sources import Concatenation
+from cowherd.ops.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
+from cowherd.ops.sources import Concatenation, Outlined, Source
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
@@ -32,8 +33,11 @@ _LOT_BYTES = 4 << 20
 """Bytes moved at once: large enough that what a lot costs counts for little, small enough for a processor's cache."""
 
 
-@dataclass(frozen=True)
-class _Target:
+_MOST_ROWS = 1 << 17
+"""Stretches of an image beyond which importing numpy takes less time than doing without it."""
+
+
+class _Target(NamedTuple):
     """What was asked of the target."""
 
     path: Path
@@ -43,6 +47,14 @@ class _Target:
     backing_format: str | None
     compress: bool
     sparse_size: int
+
+    @property
+    def needs_tables(self) -> bool:
+        """Whether it is written through its own tables, though it is new.
+
+        An overlay may need bytes of its backing file to fill a cluster, and a preallocated image has its clusters already.
+        """
+        return self.format == "qcow2" and (self.backing is not None or self.options.get("preallocation", "off") != "off")
 
 
 def convert(
@@ -78,16 +90,44 @@ def convert(
     wanted = _Target(target, target_format, dict(options or {}), backing, backing_format, compress, sparse_size)
     paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     with ExitStack() as stack:
-        disks = [stack.enter_context(open_disk(path, format=source_format, force_share=force_share)) for path in paths]
-        if not force_share:
-            for disk in disks:  # of raw images, too: QEMU lets others write to one that it reads, but not while it converts it
-                disk.layers[0].file.lock(locks.READ)
-        source = Concatenation(disks)
+        source = None
+        if len(paths) == 1 and create_target and not wanted.needs_tables:
+            source = _outlined(stack, paths[0], source_format, force_share=force_share)
+        if source is None:
+            source = _disks(stack, paths, source_format, overlay=backing is not None, force_share=force_share)
         if create_target:
             sink = _new_target(stack, source.size, wanted)
         else:
             sink = _existing_target(stack, source.size, wanted, is_zero=target_is_zero)
         _copy(source, sink, wanted, progress)
+
+
+def _outlined(stack: ExitStack, path: Path, format: str | None, *, force_share: bool) -> Source | None:
+    """Opens an image without numpy; None if it is not plain enough for that, or has too much to tell."""
+    rows: list[Row] = []
+    with ExitStack() as trial:
+        try:
+            outline = trial.enter_context(open_outline(path, format=format, force_share=force_share, compressed=True))
+            for found in outline.covers():
+                rows += found
+                if len(rows) > _MOST_ROWS:
+                    return None
+        except NotPlain:
+            return None
+        if not force_share:
+            outline.layers[0].file.lock(locks.READ)  # see `_disks`
+        stack.push(trial.pop_all())
+    return Outlined(outline, rows)
+
+
+def _disks(stack: ExitStack, paths: Sequence[Path], format: str | None, *, overlay: bool, force_share: bool) -> Source:
+    from cowherd.image.open import open_disk
+
+    disks = [stack.enter_context(open_disk(path, format=format, force_share=force_share)) for path in paths]
+    if not force_share:
+        for disk in disks:  # of raw images, too: QEMU lets others write to one that it reads, but not while it converts it
+            disk.layers[0].file.lock(locks.READ)
+    return Concatenation(disks, overlay=overlay)
 
 
 def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
@@ -101,7 +141,7 @@ def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
         create(wanted.path, size, format="raw", options=wanted.options, backing=wanted.backing)
         file = HostFile.open(wanted.path, writable=True, lock=locks.WRITE_RAW)
         return RawFile(stack.enter_context(file), wanted.sparse_size)
-    if wanted.backing is not None or preallocation != "off":
+    if wanted.needs_tables:
         return _image_written_through_its_tables(stack, size, wanted)
     header = new_header(-(-size // SECTOR) * SECTOR, Qcow2Options.from_mapping(wanted.options))
     header.pack()  # refuses what does not fit while an old file of that name is still whole
@@ -114,7 +154,9 @@ def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
 
 
 def _image_written_through_its_tables(stack: ExitStack, size: int, wanted: _Target) -> Sink:
-    """An overlay may need bytes of its backing file to fill a cluster, and a preallocated image has its clusters already."""
+    from cowherd.image.open import open_disk
+    from cowherd.ops.rewriting import ExistingImage
+
     options = dict(wanted.options)
     create(wanted.path, size, options=options, backing=wanted.backing, backing_format=wanted.backing_format)
     disk = stack.enter_context(open_disk(wanted.path, format=wanted.format, writable=True))
@@ -123,16 +165,18 @@ def _image_written_through_its_tables(stack: ExitStack, size: int, wanted: _Targ
 
 
 def _existing_target(stack: ExitStack, size: int, wanted: _Target, *, is_zero: bool) -> Sink:
+    from cowherd.image.open import open_disk
+    from cowherd.ops.rewriting import ExistingImage
+
     disk = stack.enter_context(open_disk(wanted.path, format=wanted.format, writable=True))
     if disk.size < size:
         raise InvalidRequest("output file is smaller than input file")
     return ExistingImage(disk, sparse_size=wanted.sparse_size, compress=wanted.compress, is_zero=is_zero)
 
 
-def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress | None) -> None:
+def _copy(source: Source, sink: Sink, wanted: _Target, progress: Progress | None) -> None:
     """Feeds the sink with all that the source shows, in guest order."""
     size = lot_bytes(sink.alignment, _LOT_BYTES)
-    overlay = wanted.backing is not None
     buffers, taking = Buffers(size), Lock()
 
     def load(lot: Lot) -> Prepared | None:
@@ -142,15 +186,15 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
             return Prepared(source.stored(lot.held, shares=True), None)
         if lot.means == TAKE:
             return sink.prepare_ranges(source.stored(lot.held, shares=False))
-        buffer = buffers.take(ext.total(lot.ranges))
-        source.read(lot.ranges, lot.held, buffer, overlay=overlay)
+        buffer = buffers.take(lot.bytes)
+        source.read(lot.ranges, lot.held, buffer)
         return sink.prepare(buffer)
 
     def store(lot: Lot, loaded: Prepared | None) -> WriteJob | None:
         if progress:
             progress(lot.end, source.size)
         if loaded is None:
-            for start, end in lot.ranges.tolist():
+            for start, end in lot.ranges:
                 sink.zero(start, end)
             return None
         return partial(write, sink.put(lot.ranges, loaded), loaded)
@@ -164,7 +208,7 @@ def _copy(source: Concatenation, sink: Sink, wanted: _Target, progress: Progress
             with taking:  # for long; the kernel would let others wait busily
                 job()
 
-    Flow(lots(source, sink, wanted.path, size, overlay=overlay), load, store).run()
+    Flow(lots(source, sink, size, overlay=wanted.backing is not None), load, store).run()
     sink.finish()
     if progress:
         progress(source.size, source.size)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from cowherd.storage.buffers import is_zero, page_aligned
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -67,42 +65,43 @@ class Buffers:
 
     def __init__(self, size: int):
         self._size = size
-        self._free: deque[bytearray] = deque()
+        self._free: deque[memoryview] = deque()
 
     def take(self, length: int) -> memoryview:
         """Returns a buffer of `length` bytes with any content."""
         try:
             buffer = self._free.pop()
         except IndexError:
-            buffer = bytearray(self._size)
-        return memoryview(buffer)[:length]
+            buffer = page_aligned(self._size)
+        return buffer[:length]
 
     def give(self, view: memoryview) -> None:
         """Takes back what `take` returned; nobody uses it any more."""
-        if isinstance(view.obj, bytearray):
-            self._free.append(view.obj)
+        self._free.append(memoryview(view.obj))
 
 
-def nonzero_units(data: bytes | bytearray | memoryview, unit: int) -> NDArray[np.bool_]:
-    """Returns which units of `unit` bytes hold anything but zeros; the last one may be shorter. `unit` is a multiple of 8.
+def nonzero_units(data: memoryview, unit: int) -> bytes:
+    """Tells of each unit of `unit` bytes whether it holds anything but zeros, as 1 or 0; the last one may be shorter.
 
-    Most units that hold data show it in their first word, so few are looked at whole.
+    `unit` is a multiple of 8. Most units that hold data show it in their first word, so few are looked at whole.
     """
-    whole = len(data) // unit
-    words = np.frombuffer(data, np.uint64, whole * unit // 8).reshape(whole, unit // 8)
-    found: NDArray[np.bool_] = words[:, 0] != 0
-    doubtful = np.flatnonzero(~found)
-    for index in doubtful.tolist():
-        found[index] = words[index].any()
-    if len(data) > whole * unit:
-        rest = bool(np.frombuffer(data, np.uint8, -1, whole * unit).any())
-        found = np.append(found, rest)
-    return found
+    whole = len(data) // unit * unit
+    found = bytearray(map(bool, data[:whole].cast("Q")[:: unit // 8].tolist()))
+    doubtful = found.find(0)
+    while doubtful >= 0:
+        found[doubtful] = not is_zero(data[doubtful * unit : (doubtful + 1) * unit])
+        doubtful = found.find(0, doubtful + 1)
+    if whole < len(data):
+        found.append(not is_zero(data[whole:]))
+    return bytes(found)
 
 
-def runs_of(mask: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
-    """Returns (first, end, value) for each run of equal values."""
-    if not len(mask):
-        return []
-    borders = [0, *(np.flatnonzero(np.diff(mask)) + 1).tolist(), len(mask)]
-    return [(first, end, bool(mask[first])) for first, end in itertools.pairwise(borders)]
+def runs_of(marks: bytes) -> Iterator[tuple[int, int, bool]]:
+    """Yields (first, end, value) for each run of equal marks, each 1 or 0."""
+    first = 0
+    while first < len(marks):
+        value = marks[first]
+        end = marks.find(1 - value, first)
+        end = len(marks) if end < 0 else end
+        yield first, end, bool(value)
+        first = end

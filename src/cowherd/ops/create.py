@@ -13,7 +13,6 @@ from cowherd.formats.qcow2.create import new_header, write_empty
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
 from cowherd.image.backing import path_of
-from cowherd.image.open import open_disk
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
@@ -74,6 +73,8 @@ def _size_of_backing(path: str | os.PathLike[str], reference: BackingReference, 
     backing_path = path_of(path, reference)
     if _same_file(Path(path), backing_path):
         raise InvalidRequest(f"Error: Trying to create an image with the same filename as the backing file: {printable(path)}")
+    from cowherd.image.open import open_disk
+
     try:
         with open_disk(backing_path, format=reference.format, force_share=True) as disk:  # as QEMU: only its size is of interest
             return disk.size if size is None else size
@@ -131,13 +132,10 @@ def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: s
 
 def _preallocate(file: HostFile, header: Header, preallocation: str) -> None:
     """Maps every guest cluster; with extended L2 entries the subclusters stay unallocated, so that a backing file shows."""
-    import numpy as np
-
     builder = Builder(file, header)
     clusters = -(-header.size // header.cluster_size)
     if clusters:
-        bitmaps = np.zeros(clusters, np.uint64) if header.extended_l2 else None
-        host = builder.place_data(0, clusters, bitmaps)
+        host = builder.place_data(0, clusters, bitmap=0)
         if preallocation in ("falloc", "full"):
             file.preallocate(host, clusters * header.cluster_size)
     builder.finish()

@@ -5,20 +5,18 @@ A lot costs the same for one range as for a hundred, so that scattered clusters 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cowherd import extents as ext
-from cowherd.extents import Extents, Ranges
-from cowherd.ops.plan import plan_copy
-from cowherd.ops.sinks import Sink
-from cowherd.ops.sources import Concatenation
+from cowherd import kinds
 from cowherd.storage.copying import can_clone, clone_alignment
+
+if TYPE_CHECKING:
+    from cowherd.kinds import Row
+    from cowherd.ops.sinks import Sink
+    from cowherd.ops.sources import Ranges, Source
 
 COPY, SHARE, TAKE, ZERO = range(4)
 _SHARED_BYTES = 1 << 30
@@ -30,17 +28,22 @@ _LEAST_TAKEN = 1 << 20
 class Lot(NamedTuple):
     """Guest ranges, in order. `means` is COPY, SHARE (the target gets the very blocks), TAKE (the kernel copies) or ZERO.
 
-    `held` are the source's extents in them, without gaps unless a range reaches into the next window of tables; none for zeros.
+    `held` are the source's rows that cover them; none for zeros.
     """
 
     means: int
     ranges: Ranges
-    held: Extents
+    held: list[Row]
 
     @property
     def end(self) -> int:
         """The guest byte behind the last range."""
-        return int(self.ranges[-1, 1])
+        return self.ranges[-1][1]
+
+    @property
+    def bytes(self) -> int:
+        """How many the ranges have together."""
+        return sum(end - start for start, end in self.ranges)
 
 
 def lot_bytes(alignment: int, least: int) -> int:
@@ -48,91 +51,151 @@ def lot_bytes(alignment: int, least: int) -> int:
     return max(1, least // alignment) * alignment
 
 
-def lots(source: Concatenation, sink: Sink, target: str | os.PathLike[str], size: int, *, overlay: bool) -> Iterator[Lot]:
-    """Plans one batch of extents at a time, so that memory does not grow with the image; yields lots of up to `size` bytes.
+def lots(source: Source, sink: Sink, size: int, *, overlay: bool) -> Iterator[Lot]:
+    """Yields lots of up to `size` bytes in guest order, that together bring the target what the source shows.
 
-    With `overlay` only what the source itself holds is copied. Lots come in guest order. A range that was widened to the target's
-    alignment may reach into the next batch, whose plan then leaves it out.
+    With `overlay` what the source leaves to its backing file is left out; else it is zeros. Few rows are in memory at once.
     """
-    sharable, takable = _sharable_depths(source, sink), _takable_depths(source, sink)
-    done = 0
-    for batch in source.extents(depth=1 if overlay else None):
-        plan = plan_copy(target, batch, alignment=sink.alignment, limit=source.size, backing_is_zero=not overlay)
-        before = np.array([[0, done]], np.int64)
-        share = ext.subtract(_shares(batch, sink, sharable), before)
-        take = ext.subtract(_long_runs(batch, sink.alignment, takable), ext.union(before, share))
-        elsewhere = ext.union(before, ext.union(share, take))
-        copy = ext.subtract(plan.copy, elsewhere)
-        zero = ext.subtract(plan.zero, elsewhere) if sink.keeps_zeros else np.empty((0, 2), np.int64)
-        for means, ranges in _in_order((copy, share, take, zero)):
-            yield from _divided(means, ranges, batch, size)
-            done = int(ranges[-1, 1])
+    planner = _Planner(source, sink, overlay=overlay)
+    most = {COPY: size, SHARE: _SHARED_BYTES, TAKE: lot_bytes(size, _TAKEN_BYTES)}
+    for rows in _whole_units(source.rows(), sink.alignment):
+        clipping = _Clipping(rows)
+        for means, stretches in groupby(planner.stretches(rows), key=itemgetter(0)):
+            ranges = [(start, end) for _, start, end in stretches]
+            if means == ZERO:
+                yield Lot(ZERO, ranges, [])
+            else:
+                yield from (Lot(means, part, clipping.inside(part)) for part in _divided(ranges, most[means]))
 
 
-def _in_order(parts: tuple[Ranges, ...]) -> Iterator[tuple[int, Ranges]]:
-    """Yields all ranges in guest order, as many with the same means at once as follow each other."""
-    joined = np.concatenate(parts)
-    means = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    order = np.argsort(joined[:, 0], kind="stable")
-    joined, means = joined[order], means[order]
-    borders = [0, *(np.flatnonzero(np.diff(means)) + 1).tolist(), len(joined)]
-    for begin, end in pairwise(borders):
-        if begin < end:
-            yield int(means[begin]), joined[begin:end]
+class _Planner:
+    """Decides by which means the bytes of rows get into the target."""
+
+    def __init__(self, source: Source, sink: Sink, *, overlay: bool):
+        self._alignment, self._limit = sink.alignment, source.size
+        self._zeros: tuple[int, ...] = ()
+        if sink.keeps_zeros:
+            self._zeros = (kinds.ZERO,) if overlay else (kinds.ZERO, kinds.BACKING)
+        target, self._block = sink.sharing(), 1
+        self._sharable: set[int] = set()
+        if target is not None and not sink.alignment % clone_alignment(target):
+            self._block = clone_alignment(target)
+            self._sharable = {number for number, file in enumerate(source.files) if can_clone(file, target)}
+        self._takable = {number for number, file in enumerate(source.files) if sink.takes_from(file)}
+
+    def stretches(self, rows: Iterable[Row]) -> list[tuple[int, int, int]]:
+        """Returns (means, start, end) in order and without overlaps, for rows that cover whole units of the target's alignment.
+
+        What is copied is widened to whole units, and cut at the disk's end.
+        """
+        unit = self._alignment
+        found = _Stretches()
+        for start, length, host, number, kind in rows:
+            end = start + length
+            if kind in (kinds.DATA, kinds.COMPRESSED):
+                first, last = -(-start // unit) * unit, end // unit * unit
+                means = self._direct(last - first, host + first - start, number) if kind == kinds.DATA else COPY
+                if means == COPY:
+                    found.copy(start // unit * unit, min(-(-end // unit) * unit, self._limit))
+                    continue
+                if start < first:
+                    found.copy(first - unit, first)
+                found.add(means, first, last)
+                if last < end:
+                    found.copy(last, min(last + unit, self._limit))
+            elif kind in self._zeros:
+                found.zero(start, end)
+        return found.found
+
+    def _direct(self, length: int, host: int, number: int) -> int:
+        """Returns how plain data of whole units gets there: `length` bytes (0 or less: none) at `host` of a file."""
+        if length > 0 and number in self._sharable and host % self._block == 0:
+            return SHARE
+        return TAKE if length >= _LEAST_TAKEN and number in self._takable else COPY
 
 
-def _divided(means: int, ranges: Ranges, batch: Extents, size: int) -> Iterator[Lot]:
-    if means == ZERO:
-        yield Lot(ZERO, ranges, batch[:0])
-        return
-    pieces, begins = ext.cut(ranges, {SHARE: _SHARED_BYTES, TAKE: lot_bytes(size, _TAKEN_BYTES)}.get(means, size))
-    held = ext.restrict(batch, pieces)
-    places = np.searchsorted(held["start"], pieces[begins, 0])
-    borders = zip([*begins.tolist(), len(pieces)], [*places.tolist(), len(held)], strict=True)
-    for (first, low), (last, high) in pairwise(borders):
-        yield Lot(means, pieces[first:last], held[low:high])
+class _Stretches:
+    """Stretches in ascending order. Those to copy join where they overlap or touch, and come before zeros."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int, int]] = []
+
+    def add(self, means: int, start: int, end: int) -> None:
+        """Appends what overlaps with nothing, and joins it with its like."""
+        if self.found and self.found[-1][0] == means and self.found[-1][2] == start:
+            start = self.found.pop()[1]
+        self.found.append((means, start, end))
+
+    def copy(self, start: int, end: int) -> None:
+        """Appends what is to be copied. It may begin before the end of the last ones: zeros, or what is copied too."""
+        while self.found and self.found[-1][0] == ZERO and self.found[-1][2] > start:
+            _, first, _ = self.found.pop()
+            if first < start:
+                self.found.append((ZERO, first, start))
+        if self.found and self.found[-1][0] == COPY and self.found[-1][2] >= start:
+            _, start, last = self.found.pop()
+            end = max(end, last)
+        self.found.append((COPY, start, end))
+
+    def zero(self, start: int, end: int) -> None:
+        """Appends zeros, so far as they are not copied already."""
+        if self.found:
+            start = max(start, self.found[-1][2])
+        if start < end:
+            self.add(ZERO, start, end)
 
 
-def _sharable_depths(source: Concatenation, sink: Sink) -> list[int]:
-    """Returns the depths at which every source's layer can share blocks with the target: none without reflink."""
-    target = sink.sharing()
-    if target is None or sink.alignment % clone_alignment(target):
-        return []
-    chains = source.layer_files()
-    common = range(min(map(len, chains)))
-    return [depth for depth in common if all(can_clone(files[depth], target) for files in chains)]
+class _Clipping:
+    """Gives the parts of rows that lie in ranges, which are asked for in ascending order."""
+
+    def __init__(self, rows: list[Row]):
+        self._rows, self._index = rows, 0
+
+    def inside(self, ranges: Ranges) -> list[Row]:
+        """Returns rows that cover `ranges`, cut at their borders."""
+        found: list[Row] = []
+        for start, end in ranges:
+            while self._rows[self._index][0] + self._rows[self._index][1] <= start:
+                self._index += 1
+            index = self._index
+            while index < len(self._rows) and self._rows[index][0] < end:
+                found.append(kinds.cut(self._rows[index], start, end))
+                index += 1
+            self._index = max(self._index, index - 1)
+        return found
 
 
-def _takable_depths(source: Concatenation, sink: Sink) -> list[int]:
-    """Returns the depths at which the kernel copies long runs from every source's layer."""
-    chains = source.layer_files()
-    common = range(min(map(len, chains)))
-    return [depth for depth in common if all(sink.takes_from(files[depth]) for files in chains)]
+def _divided(ranges: Ranges, most: int) -> Iterator[Ranges]:
+    """Cuts ranges, laid one behind the other, after every `most` bytes of that row."""
+    part: Ranges = []
+    room = most
+    for start, end in ranges:
+        while start < end:
+            stop = min(end, start + room)
+            part.append((start, stop))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield part
+                part, room = [], most
+    if part:
+        yield part
 
 
-def _shares(batch: Extents, sink: Sink, depths: list[int]) -> Ranges:
-    """Returns what of `batch` can be had by sharing blocks: plain data in layers at `depths`.
-
-    It is made of whole units of the sink's alignment whose place in the source begins with a block.
-    """
-    target = sink.sharing()
-    if target is None or not depths:
-        return np.empty((0, 2), np.int64)
-    first, end, host = _whole_units(batch, sink.alignment, depths)
-    return ext.normalised(np.column_stack((first, end))[host % clone_alignment(target) == 0])
-
-
-def _long_runs(batch: Extents, alignment: int, depths: list[int]) -> Ranges:
-    """Returns the long runs of plain data in layers at `depths`, as whole units of `alignment` bytes."""
-    if not depths:
-        return np.empty((0, 2), np.int64)
-    first, end, _ = _whole_units(batch, alignment, depths)
-    return ext.normalised(np.column_stack((first, end))[end - first >= _LEAST_TAKEN])
-
-
-def _whole_units(batch: Extents, alignment: int, depths: list[int]) -> tuple[NDArray[np.int64], ...]:
-    """Returns where the whole units in each extent of data at `depths` begin and end, and the host offset of their beginning."""
-    data = ext.of_kind(batch, ext.DATA)
-    data = data[np.isin(data["depth"], depths)]
-    first = -(-data["start"] // alignment) * alignment
-    return first, ext.ends(data) // alignment * alignment, data["host"] + first - data["start"]
+def _whole_units(batches: Iterable[list[Row]], unit: int) -> Iterator[list[Row]]:
+    """Yields rows that go on from each other as batches that end at multiples of `unit` bytes, but for the last."""
+    rest: list[Row] = []
+    for batch in batches:
+        rows = rest + batch
+        border = (rows[-1][0] + rows[-1][1]) // unit * unit
+        rest = []
+        while rows and rows[-1][0] + rows[-1][1] > border:
+            row = rows.pop()
+            rest.append(kinds.cut(row, max(row[0], border), row[0] + row[1]))
+            if row[0] < border:
+                rows.append(kinds.cut(row, row[0], border))
+        rest.reverse()
+        if rows:
+            yield rows
+    if rest:
+        yield rest

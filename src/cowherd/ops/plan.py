@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd import extents as ext
-from cowherd.extents import Extents, Ranges
+from cowherd.extents import Ranges
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,3 @@ class Plan:
     def files_changed(self) -> tuple[Path, ...]:
         """The target, unless there is nothing to do."""
         return (self.target,) if len(self.copy) or len(self.zero) else ()
-
-
-def plan_copy(target: str | os.PathLike[str], batch: Extents, *, alignment: int, limit: int, backing_is_zero: bool) -> Plan:
-    """Plans to make `target` hold what `batch` shows.
-
-    Ranges to copy are widened to `alignment` bytes, the target's unit of allocation, and cut at `limit`, its size. What the batch
-    leaves to a backing file becomes zeros if `backing_is_zero`, and is left alone otherwise.
-    """
-    copy = ext.aligned(ext.ranges_of(ext.of_kind(batch, ext.DATA, ext.COMPRESSED)), alignment, limit)
-    kinds = (ext.ZERO, ext.BACKING) if backing_is_zero else (ext.ZERO,)
-    return Plan(Path(target), copy, ext.subtract(ext.ranges_of(ext.of_kind(batch, *kinds)), copy))

@@ -7,28 +7,22 @@ the writing itself as a job for a thread; `finish` completes the target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import pairwise
-from typing import NamedTuple, Protocol
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cowherd import extents as ext
-from cowherd.extents import Ranges
-from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.builder import Builder
+from cowherd.formats.qcow2.builder import Builder, Run
 from cowherd.formats.qcow2.compression import codec
 from cowherd.formats.qcow2.header import Header
-from cowherd.formats.qcow2.image import Qcow2
-from cowherd.image.disk import Disk
 from cowherd.ops.copying import nonzero_units, runs_of
 from cowherd.ops.flow import WriteJob
+from cowherd.storage.buffers import is_zero
 from cowherd.storage.copying import FileRanges, put
 from cowherd.storage.hostfile import HostFile
 
-Mask = NDArray[np.bool_]
+if TYPE_CHECKING:
+    from cowherd.ops.sources import Ranges
 
 _LEAST_PEEKED = 32 << 10
 """Bytes of the smallest unit of which reading one word is worth a system call."""
@@ -37,12 +31,12 @@ _LEAST_PEEKED = 32 << 10
 class Prepared(NamedTuple):
     """The bytes of a lot, one range behind the other, and what is known of their units.
 
-    `nonzero` says which are not all zeros, None that all are taken for data. `compressed` are their compressed forms if asked
+    `nonzero` says which are not all zeros (1), None that all are taken for data. `compressed` are their compressed forms if asked
     for, None for one of zeros and for one that does not shrink.
     """
 
     data: memoryview | FileRanges
-    nonzero: Mask | None
+    nonzero: bytes | None
     compressed: Sequence[bytes | None] = ()
 
 
@@ -84,12 +78,12 @@ class Sink(Protocol):
         ...
 
 
-def _prepare(data: memoryview, unit: int) -> Prepared:
+def prepare(data: memoryview, unit: int) -> Prepared:
     """Looks for zeros in units of `unit` bytes; 0 means not to look, and to take all for data."""
     return Prepared(data, nonzero_units(data, unit) if unit else None)
 
 
-class _ReadsAll:
+class ReadsAll:
     """What is the same for all sinks for which every byte is read."""
 
     def takes_from(self, file: HostFile) -> bool:
@@ -101,7 +95,7 @@ class _ReadsAll:
         raise AssertionError("this target's lots are read")
 
 
-class RawFile(_ReadsAll):
+class RawFile(ReadsAll):
     """A new raw file, empty but of full length: what is not written is a hole."""
 
     def __init__(self, file: HostFile, sparse_size: int):
@@ -111,11 +105,11 @@ class RawFile(_ReadsAll):
 
     def prepare(self, data: memoryview) -> Prepared:
         """Finds the zeros in a lot."""
-        return _prepare(data, self.unit)
+        return prepare(data, self.unit)
 
     def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
         """Places a lot; see `Sink.put`."""
-        writes = _runs_in(ranges, lot.nonzero, self.unit)
+        writes = runs_in(ranges, lot.nonzero, self.unit)
         return partial(_write, self.file, writes, lot.data) if writes else None
 
     def zero(self, start: int, end: int) -> None:
@@ -136,20 +130,21 @@ Writes = list[tuple[int, int, int]]
 """Where bytes [first, end) of a lot go: (offset in the file, first, end)."""
 
 
-def _runs_in(ranges: Ranges, nonzero: Mask | None, unit: int) -> Writes:
-    """Returns the runs of data in a lot, each inside one range, with their guest offsets."""
-    length = ranges[:, 1] - ranges[:, 0]
-    end = np.cumsum(length)
-    if nonzero is None or nonzero.all():
-        return list(zip(ranges[:, 0].tolist(), (end - length).tolist(), end.tolist(), strict=True))
-    begin = (end - length) // unit  # as units, of which only the very last may be a part of one
-    opens = np.zeros(len(nonzero) + 1, np.bool_)
-    opens[begin] = opens[-1] = True
-    first = np.flatnonzero(nonzero & (opens[:-1] | ~np.concatenate(([False], nonzero[:-1]))))
-    last = np.flatnonzero(nonzero & (opens[1:] | ~np.concatenate((nonzero[1:], [False])))) + 1
-    owner = np.searchsorted(begin, first, side="right") - 1
-    guest = ranges[owner, 0] + (first - begin[owner]) * unit
-    return list(zip(guest.tolist(), (first * unit).tolist(), np.minimum(last * unit, end[-1]).tolist(), strict=True))
+def runs_in(ranges: Ranges, nonzero: bytes | None, unit: int, *, zeros: bool = False) -> Writes:
+    """Returns the runs of data in a lot, or with `zeros` those of zeros, each inside one range, with their guest offsets."""
+    found: Writes = []
+    done = 0
+    for start, end in ranges:
+        length = end - start
+        if nonzero is None:
+            found.append((start, done, done + length))
+        else:
+            begin = done // unit  # ranges are whole units; only the very last unit may be a part of one
+            for first, last, holds in runs_of(nonzero[begin : -(-(done + length) // unit)]):
+                if holds != zeros:
+                    found.append((start + first * unit, done + first * unit, done + min(last * unit, length)))
+        done += length
+    return found
 
 
 def _write(file: HostFile, writes: Writes, data: memoryview | FileRanges) -> None:
@@ -171,7 +166,7 @@ class NewQcow2:
 
     def prepare(self, data: memoryview) -> Prepared:
         """Finds the zeros in a lot."""
-        return _prepare(data, self.unit)
+        return prepare(data, self.unit)
 
     def takes_from(self, file: HostFile) -> bool:
         """Yes, from a file near by if clusters are large: those whose first word tells that they hold data are not read."""
@@ -179,23 +174,22 @@ class NewQcow2:
 
     def prepare_ranges(self, data: FileRanges) -> Prepared:
         """Finds the zeros in a lot; see `Sink.prepare_ranges`."""
-        nonzero: Mask = np.frombuffer(data.words(self.unit), np.uint64) != 0
+        nonzero = bytearray(map(bool, memoryview(data.words(self.unit)).cast("Q").tolist()))
         scratch = memoryview(bytearray(self.unit))
-        for index in np.flatnonzero(~nonzero).tolist():
-            data.readinto(index * self.unit, scratch)
-            nonzero[index] = np.frombuffer(scratch, np.uint64).any()
-        return Prepared(data, nonzero)
+        doubtful = nonzero.find(0)
+        while doubtful >= 0:
+            data.readinto(doubtful * self.unit, scratch)
+            nonzero[doubtful] = not is_zero(scratch)
+            doubtful = nonzero.find(0, doubtful + 1)
+        return Prepared(data, bytes(nonzero))
 
     def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
         """Places a lot; see `Sink.put`."""
-        clusters = ext.numbers(ranges, self.cluster_size)
-        if lot.nonzero is None:
-            return partial(_write, self.file, [(self.builder.place(clusters), 0, len(lot.data))], lot.data)
-        units = self._by_cluster(lot.nonzero, len(clusters))
-        used: Mask = np.logical_or.reduce(units, axis=1)
-        if not used.any():
+        used = self._used(lot)
+        if 1 not in used:
             return None
-        host = self.builder.place(clusters[used], self._bitmaps(units[used]))
+        bitmaps = None if lot.nonzero is None else self._bitmaps(lot.nonzero)
+        host = self.builder.place(list(_used_runs(ranges, used, self.cluster_size)), bitmaps)
         writes: Writes = []
         for first, end, holds in runs_of(used):
             if holds:
@@ -219,22 +213,46 @@ class NewQcow2:
         """Completes the target and makes it durable."""
         self.builder.finish()
 
-    def _by_cluster(self, nonzero: Mask, clusters: int) -> Mask:
-        """Returns which units of each cluster hold data; what the last one lacks is zeros."""
-        per_cluster = self.cluster_size // self.unit
-        units = np.zeros(clusters * per_cluster, np.bool_)
-        units[: len(nonzero)] = nonzero
-        return units.reshape(clusters, per_cluster)
+    def _used(self, lot: Prepared) -> bytes:
+        """Tells of each cluster whether it holds data, as 1 or 0."""
+        if lot.nonzero is None:
+            return bytes([1]) * -(-len(lot.data) // self.cluster_size)
+        return lot.nonzero if self.unit == self.cluster_size else bytes(1 in units for units in self._by_cluster(lot.nonzero))
 
-    def _bitmaps(self, units: Mask) -> NDArray[np.uint64] | None:
+    def _bitmaps(self, nonzero: bytes) -> list[int] | None:
+        """Returns the subclusters of data of each cluster that has any, the first one in the lowest bit."""
         if not self.builder.header.extended_l2:
             return None
-        weights = np.uint64(1) << np.arange(layout.SUBCLUSTERS, dtype=np.uint64)
-        bitmaps: NDArray[np.uint64] = (units * weights).sum(axis=1, dtype=np.uint64)
-        return bitmaps
+        return [int(units[::-1].translate(_DIGITS), 2) for units in self._by_cluster(nonzero) if 1 in units]
+
+    def _by_cluster(self, nonzero: bytes) -> list[bytes]:
+        """Returns the marks of each cluster's units, of which the last cluster may lack some."""
+        per_cluster = self.cluster_size // self.unit
+        return [nonzero[begin : begin + per_cluster] for begin in range(0, len(nonzero), per_cluster)]
 
 
-class NewCompressedQcow2(_ReadsAll):
+_DIGITS = bytes.maketrans(b"\0\1", b"01")
+
+
+def _used_runs(ranges: Ranges, used: bytes, cluster_size: int) -> Iterator[Run]:
+    """Yields the runs of guest clusters in `ranges` that are marked in `used`."""
+    done = 0
+    for start, end in ranges:
+        count = -(-(end - start) // cluster_size)
+        for first, last, holds in runs_of(used[done : done + count]):
+            if holds:
+                yield start // cluster_size + first, last - first
+        done += count
+
+
+class _Unit(NamedTuple):
+    """A cluster that holds data: its number in a lot, and that in the disk."""
+
+    number: int
+    cluster: int
+
+
+class NewCompressedQcow2(ReadsAll):
     """A new qcow2 image of compressed clusters: those of a lot are packed, and those that do not shrink follow."""
 
     keeps_zeros = False
@@ -247,28 +265,18 @@ class NewCompressedQcow2(_ReadsAll):
     def prepare(self, data: memoryview) -> Prepared:
         """Finds the zeros in a lot, and compresses the rest."""
         nonzero = nonzero_units(data, self.cluster_size)
-        compressed = [self._compress(data, index) if found else None for index, found in enumerate(nonzero.tolist())]
+        compressed = [self._compress(data, index) if found else None for index, found in enumerate(nonzero)]
         return Prepared(data, nonzero, compressed)
 
     def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
         """Places a lot; see `Sink.put`."""
         assert isinstance(lot.data, memoryview)
         assert lot.nonzero is not None
-        clusters = ext.numbers(ranges, self.cluster_size)
-        lengths = np.array([0 if compressed is None else len(compressed) for compressed in lot.compressed])
-        tables = clusters // self.builder.header.l2_entries
-        borders = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(clusters)]
+        starts = (start for first, end in ranges for start in range(first, end, self.cluster_size))
+        units = [_Unit(index, start // self.cluster_size) for index, start in enumerate(starts) if lot.nonzero[index]]
         writes: list[tuple[int, bytes | memoryview]] = []
-        for begin, end in pairwise(borders):  # a table is written when the next one is begun
-            packed = begin + np.flatnonzero(lengths[begin:end])
-            plain = begin + np.flatnonzero(lot.nonzero[begin:end] & (lengths[begin:end] == 0))
-            if len(packed):
-                hosts = self.builder.place_packed(clusters[packed], lengths[packed]).tolist()
-                writes += zip(hosts, (lot.compressed[index] or b"" for index in packed.tolist()), strict=True)
-            if len(plain):
-                host = self.builder.place(clusters[plain])
-                places = range(host, host + len(plain) * self.cluster_size, self.cluster_size)
-                writes += zip(places, (self._cluster(lot.data, index) for index in plain.tolist()), strict=True)
+        for _, group in groupby(units, key=lambda unit: unit.cluster // self.builder.header.l2_entries):
+            writes += self._placed(list(group), lot.data, lot.compressed)  # a table is written when the next one is begun
         return partial(self._write, writes) if writes else None
 
     def zero(self, start: int, end: int) -> None:
@@ -281,6 +289,20 @@ class NewCompressedQcow2(_ReadsAll):
     def finish(self) -> None:
         """Completes the target and makes it durable."""
         self.builder.finish()
+
+    def _placed(
+        self, units: list[_Unit], data: memoryview, compressed: Sequence[bytes | None]
+    ) -> Iterator[tuple[int, bytes | memoryview]]:
+        """Places clusters of one table; yields where their bytes go."""
+        packed = [(unit.cluster, found) for unit in units if (found := compressed[unit.number]) is not None]
+        if packed:
+            clusters, contents = zip(*packed, strict=True)
+            yield from zip(self.builder.place_packed(clusters, [len(content) for content in contents]), contents, strict=True)
+        plain = [unit for unit in units if compressed[unit.number] is None]
+        if plain:
+            host = self.builder.place([(unit.cluster, 1) for unit in plain])
+            for number, unit in enumerate(plain):
+                yield host + number * self.cluster_size, self._cluster(data, unit.number)
 
     def _cluster(self, data: memoryview, index: int) -> memoryview:
         return data[index * self.cluster_size : (index + 1) * self.cluster_size]
@@ -304,53 +326,3 @@ class NewCompressedQcow2(_ReadsAll):
             end = host + len(data)
         self.file.pwritev(begin, batch)
         self.file.start_writing(writes[0][0], end - writes[0][0])
-
-
-def _whole_units(least: int, unit: int) -> int:
-    """Returns the fewest bytes from `least` up that are made of whole units; 0 stands for no units."""
-    return -(-least // unit) * unit if unit else least
-
-
-class ExistingImage(_ReadsAll):
-    """An image that exists already, or a new overlay: written through its own tables."""
-
-    keeps_zeros = True
-
-    def __init__(self, disk: Disk, *, sparse_size: int, compress: bool = False, is_zero: bool = False, backing_size: int = 0):
-        """`is_zero` says that the target reads as zeros behind its backing file's `backing_size` bytes."""
-        self.disk, self.compress = disk, compress
-        self.is_zero, self.backing_size = is_zero, backing_size
-        layer = disk.layers[0]
-        self.qcow2 = layer if isinstance(layer, Qcow2) else None
-        self.alignment = self.qcow2.header.cluster_size if self.qcow2 and compress else _whole_units(4096, sparse_size)
-        self.unit = self.alignment if compress else sparse_size
-
-    def prepare(self, data: memoryview) -> Prepared:
-        """Finds the zeros in a lot."""
-        return _prepare(data, self.unit)
-
-    def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
-        """Places a lot; see `Sink.put`."""
-        assert isinstance(lot.data, memoryview)
-        for guest, first, end in _runs_in(ranges, lot.nonzero, self.unit):
-            write = self.disk.write_compressed if self.compress and self.qcow2 else self.disk.write
-            write(guest, lot.data[first:end])
-        if lot.nonzero is not None:
-            for guest, first, end in _runs_in(ranges, ~lot.nonzero, self.unit):
-                self.zero(guest, guest + end - first)
-        return None
-
-    def zero(self, start: int, end: int) -> None:
-        """Makes a range read as zeros; see `Sink.zero`."""
-        if self.is_zero:
-            end = min(end, self.backing_size)
-        if start < end:
-            self.disk.zero(start, end - start)
-
-    def sharing(self) -> HostFile | None:
-        """None: its tables decide where bytes go."""
-        return None
-
-    def finish(self) -> None:
-        """Completes the target and makes it durable."""
-        self.disk.flush()

@@ -1,71 +1,109 @@
-"""What a conversion reads: one disk, or several one behind the other."""
+"""What a conversion reads: one disk, or several one behind the other, or the outline of an image of few tables.
+
+Rows (`cowherd.kinds.Row`) say where bytes lie; their `depth` is a number in the source's `files`.
+"""
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from cowherd import extents as ext
-from cowherd.extents import Extents, Ranges
-from cowherd.image.disk import Disk
+from cowherd.kinds import BACKING
 from cowherd.storage.copying import FileRange, FileRanges
-from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cowherd.image.disk import Disk
+    from cowherd.image.outline import Outline
+    from cowherd.kinds import Row
+    from cowherd.storage.hostfile import HostFile
+
+_ROWS_AT_ONCE = 1 << 16
+"""A row takes some 200 bytes."""
+
+Ranges = list[tuple[int, int]]
+"""Guest bytes, as half-open [start, end) in ascending order."""
 
 
-class Concatenation:
+class Source(ABC):
+    """Guest bytes to copy. Several threads may read at once; `rows` belongs to one."""
+
+    size: int
+    files: list[HostFile]
+    """The host files in which its bytes lie."""
+
+    @abstractmethod
+    def rows(self) -> Iterator[list[Row]]:
+        """Yields rows, in order, that cover all of it."""
+
+    @abstractmethod
+    def read(self, ranges: Ranges, held: list[Row], buffer: memoryview) -> None:
+        """Fills `buffer` with the bytes of `ranges`, one behind the other; `held` are the rows in them."""
+
+    def stored(self, held: list[Row], *, shares: bool) -> FileRanges:
+        """Returns where files hold the rows `held`, all of plain data; with `shares` blocks are to be shared."""
+        return FileRanges([FileRange(self.files[number], host, size, shares=shares) for _, size, host, number, _ in held])
+
+
+class Outlined(Source):
+    """An outline, all of whose rows are known."""
+
+    def __init__(self, outline: Outline, rows: list[Row]):
+        """`rows` cover the disk."""
+        self.size = outline.size
+        self.files = [layer.file for layer in outline.layers]
+        self._outline, self._rows = outline, rows
+
+    def rows(self) -> Iterator[list[Row]]:
+        """Yields what it was made with; see `Source.rows`."""
+        if self._rows:
+            yield self._rows
+
+    def read(self, ranges: Ranges, held: list[Row], buffer: memoryview) -> None:
+        """Fills `buffer`; see `Source.read`."""
+        self._outline.read_rows(held, buffer)
+
+
+class Concatenation(Source):
     """Disks read as one, the first byte of each behind the last of the one before."""
 
-    def __init__(self, disks: Sequence[Disk]):
-        self.disks = tuple(disks)
+    def __init__(self, disks: Sequence[Disk], *, overlay: bool = False):
+        """With `overlay` rows tell only what the topmost layers hold themselves, and leave the rest to BACKING."""
+        self.disks, self._overlay = tuple(disks), overlay
+        self.files = [layer.file for disk in disks for layer in disk.layers]
         self.starts: list[int] = []
         self.size = 0
         for disk in disks:
             self.starts.append(self.size)
             self.size += disk.size
 
-    def readinto(self, start: int, buffer: memoryview) -> None:
-        """Fills `buffer` from byte `start` on; what lies behind the last disk reads as zeros."""
-        end = start + len(buffer)
+    def rows(self) -> Iterator[list[Row]]:
+        """Yields the extents of the disks; see `Source.rows`."""
+        ahead = 0
         for first, disk in zip(self.starts, self.disks, strict=True):
-            lo, hi = max(start, first), min(end, first + disk.size)
-            if lo < hi:
-                disk.readinto(lo - first, buffer[lo - start : hi - start])
-        if end > self.size:
-            inside = max(0, self.size - start)
-            buffer[inside:] = bytes(len(buffer) - inside)
+            for batch in disk.extents(depth=1 if self._overlay else None):
+                for begin in range(0, len(batch), _ROWS_AT_ONCE):
+                    rows = batch[begin : begin + _ROWS_AT_ONCE].tolist()
+                    if len(self.disks) > 1:
+                        rows = [(first + start, size, host, ahead + depth, kind) for start, size, host, depth, kind in rows]
+                    yield rows
+            ahead += len(disk.layers)
 
-    def read(self, ranges: Ranges, held: Extents, buffer: memoryview, *, overlay: bool) -> None:
-        """Fills `buffer` with the bytes of `ranges`, one behind the other.
-
-        Where `held`, the extents in them, tells all about the ranges, no table is looked at again. With `overlay` it comes from
-        the topmost layers alone, and what they leave to others is looked up.
-        """
-        complete = int(held["length"].sum()) == len(buffer) and not (overlay and (held["kind"] == ext.BACKING).any())
-        if complete and len(self.disks) == 1:
-            self.disks[0].read_gathered(held, buffer)
+    def read(self, ranges: Ranges, held: list[Row], buffer: memoryview) -> None:
+        """Fills `buffer`; see `Source.read`. What the topmost layers of an overlay leave to others is looked up."""
+        if len(self.disks) == 1 and not (self._overlay and any(row[4] == BACKING for row in held)):
+            self.disks[0].read_rows(held, buffer)
             return
         done = 0
-        for start, end in ranges.tolist():
+        for start, end in ranges:
             self.readinto(start, buffer[done : done + end - start])
             done += end - start
 
-    def stored(self, held: Extents, *, shares: bool) -> FileRanges:
-        """Returns where files hold the extents `held`, all of plain data; with `shares` blocks are to be shared."""
-        layers = self._disk_at(int(held["start"][0])).layers  # a batch of `extents` is of one disk
-        return FileRanges([FileRange(layers[depth].file, host, size, shares=shares) for _, size, host, depth, _ in held.tolist()])
-
-    def extents(self, *, depth: int | None = None) -> Iterator[Extents]:
-        """Yields the extents of all disks as batches; `host` and `depth` are those within each disk."""
+    def readinto(self, start: int, buffer: memoryview) -> None:
+        """Fills `buffer` from byte `start` on."""
+        end = start + len(buffer)
         for first, disk in zip(self.starts, self.disks, strict=True):
-            for batch in disk.extents(depth=depth):
-                if first:
-                    batch = batch.copy()
-                    batch["start"] += first
-                yield batch
-
-    def layer_files(self) -> list[list[HostFile]]:
-        """Returns the host files of each disk's layers."""
-        return [[layer.file for layer in disk.layers] for disk in self.disks]
-
-    def _disk_at(self, start: int) -> Disk:
-        return self.disks[bisect.bisect_right(self.starts, start) - 1]
+            low, high = max(start, first), min(end, first + disk.size)
+            if low < high:
+                disk.readinto(low - first, buffer[low - start : high - start])

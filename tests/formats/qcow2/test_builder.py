@@ -62,7 +62,7 @@ def test_clusters_that_lie_apart_are_placed_one_behind_the_other(tmp_path: Path,
     with HostFile.create(path) as file:
         build = Builder(file, header)
         for first, end in pairwise([0, 1, 50, len(clusters)]):
-            host = build.place(clusters[first:end])
+            host = build.place([(number, 1) for number in clusters[first:end].tolist()])
             told |= {number: host + at * cluster for at, number in enumerate(clusters[first:end].tolist())}
         build.finish()
     assert_sound(path)
@@ -86,12 +86,12 @@ def test_packed_clusters_are_read_from_where_they_were_placed(tmp_path: Path, qe
             clusters = first + np.flatnonzero(random.random(half - 1) < 0.7)
             contents = [random.bytes(int(random.integers(1, longest))).ljust(cluster, b"x") for _ in clusters]
             packed = [packer.compress(content) for content in contents]
-            hosts = build.place_packed(clusters, np.array([len(data) for data in packed]))
-            for number, content, host, data in zip(clusters.tolist(), contents, hosts.tolist(), packed, strict=True):
+            hosts = build.place_packed(clusters.tolist(), [len(data) for data in packed])
+            for number, content, host, data in zip(clusters.tolist(), contents, hosts, packed, strict=True):
                 file.pwrite(host, data)
                 flat[number * cluster : (number + 1) * cluster] = content
             if first % 3 == 0:
-                build.place(np.array([first + half - 1]))  # what is packed next begins anew
+                build.place([(first + half - 1, 1)])  # what is packed next begins anew
                 flat[(first + half - 1) * cluster : (first + half) * cluster] = bytes(cluster)
         build.finish()
     assert_sound(path)

@@ -9,15 +9,7 @@ from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.entries import (
-    CompressedPlace,
-    EntryError,
-    close_together,
-    compressed_place,
-    compressed_word,
-    data_word,
-    decode,
-)
+from cowherd.formats.qcow2.entries import EntryError, data_word, decode
 from cowherd.formats.qcow2.header import Header
 
 BITS = 16
@@ -121,46 +113,5 @@ def test_an_impossible_subcluster_bitmap_is_refused(entry: tuple[int, int]):
         decoded([(0, 0), entry], EXTENDED)
 
 
-@given(st.integers(9, 21), st.data())
-def test_compressed_descriptors_come_back(cluster_bits: int, data: st.DataObject):
-    size = 1 << cluster_bits
-    offset = data.draw(st.integers(0, (1 << min(55, 70 - cluster_bits)) - 1))
-    length = data.draw(st.integers(1, size - 1 if size > 512 else 511))
-    word = compressed_word(offset, length, cluster_bits)
-    place = compressed_place(word, cluster_bits)
-    assert word < 1 << 63
-    assert word & layout.COMPRESSED_FLAG
-    assert place.offset == offset
-    # The descriptor counts sectors: the place ends with the sector of the last byte.
-    assert offset + length <= place.offset + place.length < offset + length + 512
-    assert (place.offset + place.length) % 512 == 0
-
-
-@given(st.integers(9, 21), st.integers(0, (1 << 62) - 1))
-def test_every_compressed_descriptor_has_a_place_of_at_most_two_clusters(cluster_bits: int, rest: int):
-    place = compressed_place(layout.COMPRESSED_FLAG | rest, cluster_bits)
-    assert 1 <= place.length <= 2 << cluster_bits
-    assert 0 <= place.offset < 1 << 61
-    assert compressed_word(place.offset, place.length, cluster_bits) == layout.COMPRESSED_FLAG | rest
-
-
-def test_a_descriptor_as_the_specification_counts_it():
-    # 64 KiB clusters: 54 bits of offset, 8 of further sectors.
-    assert compressed_place(layout.COMPRESSED_FLAG | 3 << 54 | 0x12345, 16) == CompressedPlace(0x12345, 4 * 512 - 0x145)
-
-
 def test_a_data_word_is_marked_as_used_alone():
     assert data_word(5 * SIZE) == 5 * SIZE | layout.COPIED
-
-
-@given(st.lists(st.tuples(st.integers(0, 40 << 20), st.integers(1, 1 << 16)), min_size=1, max_size=40))
-def test_pieces_of_the_file_hold_every_compressed_cluster_once_and_little_else(places: list[tuple[int, int]]):
-    places.sort()
-    offset, length = np.array(places).T
-    pieces = list(close_together(offset, length, np.arange(len(places))))
-    assert [label for *_, labels in pieces for label in labels.tolist()] == list(range(len(places)))
-    for begin, end, labels in pieces:
-        assert begin == offset[labels[0]]
-        assert end >= (offset + length)[labels].max()
-        assert end - begin <= (4 << 20) + (1 << 16)
-        assert end - begin <= int(length[labels].sum()) + len(labels) * (64 << 10)

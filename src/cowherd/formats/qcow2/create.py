@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from array import array
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, feature_name_table, write_header
 from cowherd.formats.qcow2.options import Qcow2Options
-from cowherd.formats.qcow2.refcounts import pack_counts
+from cowherd.formats.qcow2.words import WORD_BYTES, packed, packed_counts, used_counts, zeros
 from cowherd.storage.hostfile import HostFile
 
 SECTOR = 512
@@ -66,16 +66,23 @@ def write_empty(file: HostFile, header: Header) -> Header:
         refcount_table_clusters=table_clusters,
     )
     header.pack()  # refuses what does not fit before anything is written
-    table = np.zeros(table_clusters * size // 8, np.uint64)
-    table[:blocks] = (1 + table_clusters + np.arange(blocks, dtype=np.uint64)) * np.uint64(size)
-    counts = np.zeros(blocks * per_block, np.uint8)
-    counts[:used] = 1
-    file.pwrite(size, table.astype(">u8").tobytes() + pack_counts(counts, header.refcount_order))
+    counts = used_counts(used, blocks * per_block, header.refcount_order)
+    file.pwrite(
+        size, refcount_table(1 + table_clusters, blocks, header, table_clusters) + packed_counts(counts, header.refcount_order)
+    )
     file.truncate(used * size)
     file.flush()
     write_header(file, header)
     file.flush()
     return header
+
+
+def refcount_table(first_block: int, blocks: int, header: Header, clusters: int) -> bytes:
+    """Returns a refcount table of that many clusters that leads to adjacent blocks, the first in host cluster `first_block`."""
+    size = header.cluster_size
+    table = zeros(clusters * size // WORD_BYTES)
+    table[:blocks] = array("Q", range(first_block * size, (first_block + blocks) * size, size))
+    return packed(table)
 
 
 def refcount_clusters(others: int, per_block: int, cluster_size: int) -> tuple[int, int]:

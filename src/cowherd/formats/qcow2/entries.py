@@ -6,10 +6,6 @@ subcluster bitmap). Specification: sections Cluster mapping, Extended L2 Entries
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,9 +24,6 @@ ALLOCATED_BITS = np.uint64(layout.ALL_SUBCLUSTERS)
 ZERO_BITS = np.uint64(layout.ALL_SUBCLUSTERS << layout.SUBCLUSTERS)
 ALL = layout.ALL_SUBCLUSTERS
 
-_SMALL_GAP = 64 << 10
-_LONGEST_PIECE = 4 << 20
-
 
 class EntryError(ValueError):
     """An L2 entry breaks the specification. Attribute: `guest`, the guest offset of its cluster."""
@@ -40,58 +33,12 @@ class EntryError(ValueError):
         self.guest = guest
 
 
-class CompressedPlace(NamedTuple):
-    """Where a compressed cluster's data lies: file offset and length in bytes (the last sector's rest included)."""
-
-    offset: int
-    length: int
-
-
-def compressed_place(word: int, cluster_bits: int) -> CompressedPlace:
-    """Decodes a Compressed Clusters Descriptor."""
-    offset_bits = 62 - (cluster_bits - 8)
-    offset = word & ((1 << offset_bits) - 1)
-    sectors = (word & (layout.COMPRESSED_FLAG - 1)) >> offset_bits
-    return CompressedPlace(offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR)
-
-
 def compressed_places(words: NDArray[np.uint64], cluster_bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Decodes many Compressed Clusters Descriptors; returns their file offsets and their lengths in bytes."""
     offset_bits = 62 - (cluster_bits - 8)
     offset = (words & np.uint64((1 << offset_bits) - 1)).astype(np.int64)
     sectors = ((words & np.uint64(layout.COMPRESSED_FLAG - 1)) >> np.uint64(offset_bits)).astype(np.int64)
     return offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR
-
-
-def close_together(
-    offset: NDArray[np.int64], length: NDArray[np.int64], label: NDArray[np.int64]
-) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-    """Yields (begin, end, labels) of pieces of the file that hold compressed clusters' data with little between them.
-
-    Offsets ascend. A gap is part of a piece where reading it costs less than another request; no piece is longer than
-    `_LONGEST_PIECE`, but for one cluster's sake.
-    """
-    end = np.maximum.accumulate(offset + length)
-    apart = np.concatenate(([True], offset[1:] - end[:-1] > _SMALL_GAP))
-    first = offset[np.maximum.accumulate(np.where(apart, np.arange(len(offset)), 0))]
-    apart[1:] |= np.diff((end - first) // _LONGEST_PIECE) != 0
-    borders = [*np.flatnonzero(apart).tolist(), len(offset)]
-    for begin, after in itertools.pairwise(borders):
-        yield int(offset[begin]), int(end[after - 1]), label[begin:after]
-
-
-def compressed_word(offset: int, length: int, cluster_bits: int) -> int:
-    """Encodes a Compressed Clusters Descriptor for `length` bytes of data at file offset `offset`."""
-    last_sector = (offset + length - 1) // layout.COMPRESSED_SECTOR
-    further = last_sector - offset // layout.COMPRESSED_SECTOR
-    return layout.COMPRESSED_FLAG | further << (62 - (cluster_bits - 8)) | offset
-
-
-def compressed_words(offset: NDArray[np.int64], length: NDArray[np.int64], cluster_bits: int) -> NDArray[np.uint64]:
-    """Encodes many Compressed Clusters Descriptors."""
-    further = (offset + length - 1) // layout.COMPRESSED_SECTOR - offset // layout.COMPRESSED_SECTOR
-    words: NDArray[np.uint64] = (further.astype(np.uint64) << np.uint64(62 - (cluster_bits - 8))) | offset.astype(np.uint64)
-    return words | COMPRESSED
 
 
 def data_word(host: int) -> int:

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from cowherd import extents as ext
-from cowherd.errors import ImageCorrupt, ImageFormatError, InvalidRequest, ReadOnlyImage, UnsupportedFeature
+from cowherd.errors import ImageCorrupt, InvalidRequest, ReadOnlyImage, UnsupportedFeature
 from cowherd.extents import Extents
 from cowherd.formats.layer import BackingReference, Below, ClosingLayer
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.cache import TableCache
-from cowherd.formats.qcow2.compression import Codec, CodecError, codec
-from cowherd.formats.qcow2.entries import close_together, compressed_place, compressed_places
+from cowherd.formats.qcow2.compressed import CompressedReader
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
@@ -38,8 +37,7 @@ class Qcow2(ClosingLayer):
         self._state = ImageState(file, read_header(file))
         self._refuse_unsupported()
         self._tables = Tables(self._state)
-        self._codec: Codec | None = None
-        self._last_cluster: tuple[int, bytes] | None = None
+        self._compressed = CompressedReader(file, self.header, self._words_at)
         self._writer: Writer | None = None
         if file.writable:
             self._prepare_for_writing()
@@ -78,20 +76,7 @@ class Qcow2(ClosingLayer):
 
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
         """Fills buffers with guest bytes; see `Layer.read_compressed`. Raises `ImageFormatError` if they do not decompress."""
-        size = self.header.cluster_size
-        whole: list[tuple[int, memoryview]] = []
-        for start, buffer in parts:
-            end = start + len(buffer)
-            for guest in range(start // size * size, end, size):
-                lo, hi = max(start, guest), min(end, guest + size)
-                if hi - lo == size:
-                    whole.append((guest, buffer[lo - start : hi - start]))
-                else:
-                    buffer[lo - start : hi - start] = self._decompressed(guest)[lo - guest : hi - guest]
-        if len(whole) == 1:
-            whole[0][1][:] = self._decompressed(whole[0][0])
-        elif whole:
-            self._decompress_many(whole)
+        self._compressed.read(parts)
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""
@@ -104,7 +89,7 @@ class Qcow2(ClosingLayer):
             raise InvalidRequest("compressed writes cover whole clusters")
         for position in range(0, len(data), size):
             piece = data[position : position + size]
-            compressed = self._compressor().compress(bytes(piece).ljust(size, b"\0"))
+            compressed = self._compressed.codec().compress(bytes(piece).ljust(size, b"\0"))
             if not self._changer().write_compressed(start + position, compressed):
                 self._changer().write(start + position, piece, below)
 
@@ -207,44 +192,12 @@ class Qcow2(ClosingLayer):
     def _changer(self) -> Writer:
         if self._writer is None:
             raise ReadOnlyImage(self.file.path)
-        self._last_cluster = None
+        self._compressed.forget()
         return self._writer
 
-    def _compressor(self) -> Codec:
-        if self._codec is None:
-            self._codec = codec(self.header.compression)
-        return self._codec
-
-    def _decompress_many(self, clusters: list[tuple[int, memoryview]]) -> None:
-        """Fills each buffer with the compressed cluster at its guest offset; data that lies close together is read at once."""
-        size = self.header.cluster_size
-        words = self._tables.words_at(np.array([guest for guest, _ in clusters]) // size)
-        offsets, lengths = compressed_places(words, self.header.cluster_bits)
-        order = np.argsort(offsets, kind="stable")
-        for low, high, indices in close_together(offsets[order], lengths[order], order):
-            data = memoryview(self.file.pread(low, high - low))
-            places = zip(indices.tolist(), (offsets[indices] - low).tolist(), lengths[indices].tolist(), strict=True)
-            for index, offset, length in places:
-                guest, buffer = clusters[index]
-                buffer[:] = self._decompress(data[offset : offset + length], guest)
-
-    def _decompressed(self, guest: int) -> bytes:
-        remembered = self._last_cluster
-        if remembered is not None and remembered[0] == guest:
-            return remembered[1]
-        cluster_number = guest // self.header.cluster_size
-        (word,) = self._tables.words_at(np.array([cluster_number])).tolist()
-        place = compressed_place(word, self.header.cluster_bits)
-        cluster = self._decompress(self.file.pread(place.offset, place.length), guest)
-        self._last_cluster = (guest, cluster)
-        return cluster
-
-    def _decompress(self, data: bytes | memoryview, guest: int) -> bytes:
-        try:
-            return self._compressor().decompress(data, self.header.cluster_size)
-        except CodecError as error:
-            problem = f"the compressed cluster of guest offset {guest:#x} is damaged: {error}"
-            raise ImageFormatError(self.file.path, problem) from error
+    def _words_at(self, clusters: list[int]) -> list[int]:
+        words: list[int] = self._tables.words_at(np.array(clusters)).tolist()
+        return words
 
     def _read_visible(self, start: int, buffer: memoryview, below: Below | None) -> None:
         for position, length, host, _, kind in self.extents(start, len(buffer)).tolist():

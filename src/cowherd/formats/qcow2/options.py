@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats.qcow2 import layout
@@ -16,13 +15,7 @@ _VERSIONS = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}
 _BOOLEANS = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
 
 
-@dataclass(frozen=True)
-class Qcow2Options:
-    """The format's choices for a new image. `cluster_size` is in bytes, `refcount_bits` is the width of a refcount.
-
-    Raises `InvalidRequest` for a combination that the format does not have.
-    """
-
+class _Choices(NamedTuple):
     version: int = 3
     cluster_size: int = 65536
     extended_l2: bool = False
@@ -31,7 +24,22 @@ class Qcow2Options:
     compression: str = "zlib"
     preallocation: str = "off"
 
-    def __post_init__(self) -> None:
+
+class Qcow2Options(_Choices):
+    """The format's choices for a new image. `cluster_size` is in bytes, `refcount_bits` is the width of a refcount.
+
+    Raises `InvalidRequest` for a combination that the format does not have.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        """Takes the fields by place or by name."""
+        choices = super().__new__(cls, *values, **named)
+        choices._check()
+        return choices
+
+    def _check(self) -> None:
         if self.version not in (2, 3):
             raise InvalidRequest(f"qcow2 version {self.version} does not exist")
         size = self.cluster_size

@@ -5,7 +5,6 @@ Specification: section Cluster mapping.
 
 from __future__ import annotations
 
-import sys
 from array import array
 from bisect import bisect_right
 from itertools import compress
@@ -15,12 +14,14 @@ from cowherd.formats.layer import ENDLESS, BackingReference
 from cowherd.formats.outline import NotPlain
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, read_header
-from cowherd.kinds import BACKING, DATA, NOWHERE, ZERO
+from cowherd.formats.qcow2.words import unpacked
+from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO, cut
 from cowherd.storage.hostfile import HostFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from cowherd.formats.qcow2.compressed import CompressedReader
     from cowherd.kinds import Row
 
 _MOST_L1_ENTRIES = 1 << 14
@@ -35,17 +36,21 @@ class TableOutline:
 
     format = "qcow2"
 
-    def __init__(self, file: HostFile):
-        """Takes over `file` unless it raises: `NotPlain`, or what reading the header raises."""
-        self.file = file
+    def __init__(self, file: HostFile, *, compressed: bool = False):
+        """Takes over `file` unless it raises: `NotPlain`, or what reading the header raises.
+
+        Only with `compressed` are compressed clusters plain enough.
+        """
+        self.file, self._compressed = file, compressed
         self.depth = 0
         self.header = read_header(file)
         self._refuse_unusual(self.header)
-        self._l1 = _words(file.pread(self.header.l1_table_offset, self.header.l1_size * 8))
+        self._l1 = unpacked(file.pread(self.header.l1_table_offset, self.header.l1_size * 8))
         self._tables = [word & layout.L1_OFFSET_MASK for word in self._l1]
         if any(offset % self.header.cluster_size for offset in self._tables):
             raise NotPlain
         self._decoded: dict[int, list[Row]] = {}
+        self._reader: CompressedReader | None = None
 
     @staticmethod
     def _refuse_unusual(header: Header) -> None:
@@ -92,6 +97,14 @@ class TableOutline:
                 return max(start, index * reach)
         return ENDLESS
 
+    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fills buffers with guest bytes of compressed clusters; see `Layer.read_compressed`. Several threads may."""
+        from cowherd.formats.qcow2.compressed import CompressedReader
+
+        if self._reader is None:
+            self._reader = CompressedReader(self.file, self.header, self._words_at)
+        self._reader.read(parts)
+
     def close(self) -> None:
         """Closes the file."""
         self.file.close()
@@ -99,11 +112,25 @@ class TableOutline:
     def _table(self, index: int) -> list[Row]:
         rows = self._decoded.get(index)
         if rows is None:
-            words = _words(self.file.pread(self._tables[index], self.header.cluster_size))
+            words = self._words(index)
             while len(self._decoded) >= _REMEMBERED:
                 del self._decoded[next(iter(self._decoded))]
             rows = self._decoded[index] = self._rows_of(words, index * self.header.l2_entries * self.header.cluster_size)
         return rows
+
+    def _words(self, index: int) -> array[int]:
+        return unpacked(self.file.pread(self._tables[index], self.header.cluster_size))
+
+    def _words_at(self, clusters: list[int]) -> list[int]:
+        """Returns the entries of guest clusters whose tables are there."""
+        tables: dict[int, array[int]] = {}
+        found = []
+        for cluster in clusters:
+            index, within = divmod(cluster, self.header.l2_entries)
+            if index not in tables:
+                tables[index] = self._words(index)
+            found.append(tables[index][within])
+        return found
 
     def _rows_of(self, words: array[int], guest: int) -> list[Row]:
         """Returns the rows of a whole table whose first entry maps guest offset `guest`."""
@@ -122,21 +149,18 @@ class TableOutline:
 
     def _meaning(self, word: int, last: int) -> tuple[int, int]:
         """Returns the host offset and the kind of a run of entries from `word` to `last`."""
+        if word & layout.COMPRESSED_FLAG:
+            if not self._compressed:
+                raise NotPlain
+            return NOWHERE, COMPRESSED
         host = word & layout.L2_OFFSET_MASK
-        if word & layout.COMPRESSED_FLAG or host % self.header.cluster_size or (word ^ last) & _FLAGS:
+        if host % self.header.cluster_size or (word ^ last) & _FLAGS:
             raise NotPlain
         if word & layout.ZERO_FLAG:
             if self.header.version < 3:
                 raise NotPlain
             return host or NOWHERE, ZERO
         return (host, DATA) if host else (NOWHERE, BACKING)
-
-
-def _words(data: bytes) -> array[int]:
-    words = array("Q", data)
-    if sys.byteorder == "little":
-        words.byteswap()
-    return words
 
 
 def _used(words: array[int]) -> Iterator[int]:
@@ -149,19 +173,22 @@ def _used(words: array[int]) -> Iterator[int]:
 
 
 def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
-    """Returns [first, last) of each run of entries that are not 0, each a cluster of `size` bytes further or all the same."""
+    """Returns [first, last) of each run of entries that are not 0: each a cluster of `size` bytes further, or all the same, or
+    all of compressed clusters."""
     runs: list[tuple[int, int]] = []
     first = following = -1
     expected = step = 0
+    packed = False
     for index in _used(words):
         word = words[index]
-        if index == following and word == expected:
+        if index == following and (word == expected or (packed and word & layout.COMPRESSED_FLAG)):
             following += 1
             expected += step
             continue
         if first >= 0:
             runs.append((first, following))
-        step = size if word & layout.L2_OFFSET_MASK else 0
+        packed = bool(word & layout.COMPRESSED_FLAG)
+        step = size if word & layout.L2_OFFSET_MASK and not packed else 0
         first, following, expected = index, index + 1, word + step
     if first >= 0:
         runs.append((first, following))
@@ -174,10 +201,4 @@ def _clipped(rows: list[Row], start: int, end: int) -> list[Row]:
     if start == rows[0][0] and end == rows[-1][0] + rows[-1][1]:
         return rows
     last = bisect_right(rows, end - 1, key=lambda row: row[0])
-    return [_cut(row, start, end) for row in rows[first:last]]
-
-
-def _cut(row: Row, start: int, end: int) -> Row:
-    guest, length, host, depth, kind = row
-    skipped = max(0, start - guest)
-    return guest + skipped, min(guest + length, end) - guest - skipped, host if host == NOWHERE else host + skipped, depth, kind
+    return [cut(row, start, end) for row in rows[first:last]]

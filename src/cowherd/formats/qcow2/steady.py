@@ -60,6 +60,12 @@ def steady_tables(words: NDArray[np.uint64], header: Header) -> Mask:
     return steady
 
 
+def adjacent_words(host: int, number: int, size: int) -> bytes:
+    """Returns the entries, as they stand in tables, of `number` adjacent clusters that this image alone uses."""
+    words = (np.arange(number, dtype=np.uint64) * np.uint64(size) + np.uint64(host)) | COPIED
+    return words.astype(">u8").tobytes()
+
+
 def whole_tables(first: NDArray[np.uint64], guest: int, header: Header) -> Extents:
     """Returns the extents of adjacent steady tables, given the first entry of each; the first maps guest offset `guest`."""
     reach = header.l2_entries * header.cluster_size

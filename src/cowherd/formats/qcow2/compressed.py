@@ -1,0 +1,130 @@
+"""Compressed clusters: the words that point to them, and reading them.
+
+Specification: section Compressed Clusters Descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from cowherd.errors import ImageFormatError
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.compression import Codec, CodecError, codec
+from cowherd.formats.qcow2.header import Header
+from cowherd.storage.hostfile import HostFile
+
+_SMALL_GAP = 64 << 10
+_LONGEST_PIECE = 4 << 20
+
+
+class CompressedPlace(NamedTuple):
+    """Where a compressed cluster's data lies: file offset and length in bytes (the last sector's rest included)."""
+
+    offset: int
+    length: int
+
+
+def compressed_place(word: int, cluster_bits: int) -> CompressedPlace:
+    """Decodes a Compressed Clusters Descriptor."""
+    offset_bits = 62 - (cluster_bits - 8)
+    offset = word & ((1 << offset_bits) - 1)
+    sectors = (word & (layout.COMPRESSED_FLAG - 1)) >> offset_bits
+    return CompressedPlace(offset, (sectors + 1) * layout.COMPRESSED_SECTOR - offset % layout.COMPRESSED_SECTOR)
+
+
+def compressed_word(offset: int, length: int, cluster_bits: int) -> int:
+    """Encodes a Compressed Clusters Descriptor for `length` bytes of data at file offset `offset`."""
+    last_sector = (offset + length - 1) // layout.COMPRESSED_SECTOR
+    further = last_sector - offset // layout.COMPRESSED_SECTOR
+    return layout.COMPRESSED_FLAG | further << (62 - (cluster_bits - 8)) | offset
+
+
+Piece = tuple[int, int, list[tuple[int, CompressedPlace]]]
+
+
+def close_together(places: Sequence[CompressedPlace]) -> Iterator[Piece]:
+    """Yields (begin, end, [(index, place), ...]) of pieces of the file that hold compressed clusters with little between them.
+
+    A gap is part of a piece where reading it costs less than another request; no piece is longer than `_LONGEST_PIECE`, but for
+    one cluster's sake.
+    """
+    piece: list[tuple[int, CompressedPlace]] = []
+    begin = end = 0
+    for index, place in sorted(enumerate(places), key=lambda numbered: numbered[1]):
+        after = place.offset + place.length
+        if piece and (place.offset > end + _SMALL_GAP or after > begin + _LONGEST_PIECE):
+            yield begin, end, piece
+            piece = []
+        if not piece:
+            begin, end = place.offset, after
+        piece.append((index, place))
+        end = max(end, after)
+    if piece:
+        yield begin, end, piece
+
+
+class CompressedReader:
+    """Reads guest bytes that lie in compressed clusters of one image. Several threads may do so at once."""
+
+    def __init__(self, file: HostFile, header: Header, words_at: Callable[[list[int]], list[int]]):
+        """`words_at` returns the L2 words of guest clusters, given their numbers."""
+        self._file, self._words_at = file, words_at
+        self._size, self._bits = header.cluster_size, header.cluster_bits
+        self._compression = header.compression
+        self._codec: Codec | None = None
+        self._last: tuple[int, bytes] | None = None
+
+    def read(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fills each buffer with guest bytes from the offset beside it on. Raises `ImageFormatError` if they do not decompress."""
+        size = self._size
+        whole: list[tuple[int, memoryview]] = []
+        for start, buffer in parts:
+            end = start + len(buffer)
+            for guest in range(start // size * size, end, size):
+                low, high = max(start, guest), min(end, guest + size)
+                if high - low == size:
+                    whole.append((guest, buffer[low - start : high - start]))
+                else:
+                    buffer[low - start : high - start] = self._cluster(guest)[low - guest : high - guest]
+        if len(whole) == 1:
+            whole[0][1][:] = self._cluster(whole[0][0])
+        elif whole:
+            self._read_whole(whole)
+
+    def forget(self) -> None:
+        """Is called before the image changes: nothing that was read may be shown again."""
+        self._last = None
+
+    def codec(self) -> Codec:
+        """Returns what compresses this image's clusters."""
+        if self._codec is None:
+            self._codec = codec(self._compression)
+        return self._codec
+
+    def _read_whole(self, clusters: list[tuple[int, memoryview]]) -> None:
+        """Fills each buffer with the compressed cluster at its guest offset; data that lies close together is read at once."""
+        words = self._words_at([guest // self._size for guest, _ in clusters])
+        for begin, end, piece in close_together([compressed_place(word, self._bits) for word in words]):
+            data = memoryview(self._file.pread(begin, end - begin))
+            for index, (offset, length) in piece:
+                guest, buffer = clusters[index]
+                buffer[:] = self._decompress(data[offset - begin : offset - begin + length], guest)
+
+    def _cluster(self, guest: int) -> bytes:
+        """Returns one cluster; the last one is remembered, for who reads it in parts."""
+        remembered = self._last
+        if remembered is not None and remembered[0] == guest:
+            return remembered[1]
+        (word,) = self._words_at([guest // self._size])
+        place = compressed_place(word, self._bits)
+        cluster = self._decompress(self._file.pread(place.offset, place.length), guest)
+        self._last = (guest, cluster)
+        return cluster
+
+    def _decompress(self, data: bytes | memoryview, guest: int) -> bytes:
+        try:
+            return self.codec().decompress(data, self._size)
+        except CodecError as error:
+            problem = f"the compressed cluster of guest offset {guest:#x} is damaged: {error}"
+            raise ImageFormatError(self._file.path, problem) from error

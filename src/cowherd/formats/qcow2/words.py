@@ -1,0 +1,50 @@
+"""Tables of big-endian numbers as plain arrays, for who makes or reads few of them: numpy need not be imported for that."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+
+WORD_BYTES = 8
+_CODES = {3: "B", 4: "H", 5: "I", 6: "Q"}
+
+
+def unpacked(data: bytes) -> array[int]:
+    """Returns the 64-bit words that `data` holds."""
+    words = array("Q", data)
+    if sys.byteorder == "little":
+        words.byteswap()
+    return words
+
+
+def packed(words: array[int]) -> bytes:
+    """Returns an array's items as they stand in a file."""
+    if sys.byteorder == "little" and words.itemsize > 1:
+        words = words[:]
+        words.byteswap()
+    return words.tobytes()
+
+
+def zeros(number: int) -> array[int]:
+    """Returns that many words of 0."""
+    return array("Q", bytes(number * WORD_BYTES))
+
+
+def used_counts(used: int, number: int, order: int) -> array[int]:
+    """Returns `number` refcounts for `packed_counts`, of which the first `used` are 1 and the others 0."""
+    code = _CODES[max(order, 3)]
+    return array(code, [1]) * used + array(code, [0]) * (number - used)
+
+
+def packed_counts(counts: array[int], order: int) -> bytes:
+    """Returns refcounts of 2^`order` bits as they stand in a block; entries below a byte start at the lowest bit.
+
+    `counts` fit in the width and are as many as fill whole bytes. Specification: section Host cluster management.
+    """
+    if order >= 3:
+        return packed(counts)
+    per_byte, bits = 8 >> order, 1 << order
+    fields, whole = counts.tobytes(), 0
+    for position in range(per_byte):  # all bytes at once, as one long number: no field reaches into the next byte
+        whole |= int.from_bytes(fields[position::per_byte], "little") << (position * bits)
+    return whole.to_bytes(len(fields) // per_byte, "little")
