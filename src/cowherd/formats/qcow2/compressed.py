@@ -76,7 +76,7 @@ class CompressedReader:
         self._last: tuple[int, bytes] | None = None
 
     def read(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Fills each buffer with guest bytes from the offset beside it on. Raises `ImageFormatError` if they do not decompress."""
+        """Fills each buffer with guest bytes from the offset beside it on. Raises `ImageFormatError` for damaged ones."""
         size = self._size
         whole: list[tuple[int, memoryview]] = []
         for start, buffer in parts:
