@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.errors import HostFileError, ImageInUse
@@ -15,11 +17,17 @@ from cowherd.formats.layer import ENDLESS
 from cowherd.formats.outline import NotPlain
 from cowherd.image import outline as outline_module
 from cowherd.image.open import open_disk
-from cowherd.image.outline import Outline, open_outline, place_of
-from cowherd.kinds import BACKING, NOWHERE
-from tests.images import KIB, MIB, Features, changed_by_cowherd, create_with_cowherd, workload
+from cowherd.image.outline import Outline, laid_over, open_outline, place_of
+from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO
+from tests.images import KIB, MIB, Features, changed_by_cowherd, create_with_cowherd, examples, workload
 
 PLAIN = ("write", "zero", "unmap", "discard")
+ROWS = st.lists(
+    st.tuples(st.integers(0, 99), st.integers(1, 40), st.integers(0, 5)).map(
+        lambda row: (row[0], min(row[1], 100 - row[0]), row[0] + 1000 * row[2], row[2], (ZERO, DATA)[row[2] % 2])
+    ),
+    max_size=30,
+)
 
 
 def chain(directory: Path, seed: int, number: int) -> Path:
@@ -74,6 +82,56 @@ def test_what_the_upper_layers_leave_open_is_left_open(tmp_path: Path):
         assert found.empty_until(0, 0) == ENDLESS
 
 
+@given(ROWS)
+@settings(max_examples=examples(300))
+def test_of_rows_of_several_layers_the_topmost_shows(rows: list[tuple[int, int, int, int, int]]):
+    shown = [(6, NOWHERE, BACKING)] * 100
+    for start, length, _, depth, kind in sorted(rows, key=lambda row: -row[3]):
+        shown[start : start + length] = [(depth, 1000 * depth, kind)] * length
+    found = laid_over(list(rows), 0, 100, 6)
+    assert [start for start, *_ in found] == [0, *(start + length for start, length, *_ in found[:-1])]
+    assert [
+        (depth, NOWHERE if kind == BACKING else host - start, kind)
+        for start, length, host, depth, kind in found
+        for _ in range(length)
+    ] == shown
+
+
+def test_what_shows_without_a_break_is_one_row():
+    upper, lower = (40, 10, NOWHERE, 0, ZERO), [(start, 5, start, 1, DATA) for start in range(0, 100, 20)]
+    assert laid_over([(0, 100, 0, 0, DATA), *lower], 0, 100, 2) == [(0, 100, 0, 0, DATA)]
+    assert laid_over([(0, 100, 7, 1, DATA), upper], 0, 100, 2) == [(0, 40, 7, 1, DATA), upper, (50, 50, 57, 1, DATA)]
+
+
+def test_tables_below_what_covers_everything_are_not_looked_at(tmp_path: Path):
+    base = create_with_cowherd(tmp_path / "base", Features(), MIB)
+    with open_disk(base, writable=True) as disk:
+        disk.write(0, b"b" * MIB)
+    top = create_with_cowherd(tmp_path / "top", Features(), MIB, backing=base)
+    with open_disk(top, writable=True) as disk:
+        disk.write(0, b"t" * MIB)
+    with open_outline(top) as found:
+        found.rows(0, MIB)
+        assert [layer.entries_met for layer in found.layers] == [16, 0]
+
+
+def test_compressed_clusters_are_read_with_what_lies_between_them(tmp_path: Path):
+    path = create_with_cowherd(tmp_path / "image", Features(4 * KIB), 3 * MIB)
+    with open_disk(path, writable=True) as disk:
+        for cluster in range(0, 700, 3):
+            disk.write_compressed(cluster * 4 * KIB, bytes([cluster % 251]) * 4 * KIB)
+            disk.write((cluster + 1) * 4 * KIB, os.urandom(4 * KIB))
+        content = disk.read(0, disk.size)
+    with pytest.raises(NotPlain), open_outline(path) as refused:
+        refused.rows(0, 3 * MIB)
+    with open_outline(path, compressed=True) as found:
+        rows = found.rows(512, 3 * MIB - 512)
+        assert {row[4] for row in rows} == {COMPRESSED, DATA, BACKING}
+        buffer = memoryview(bytearray(3 * MIB - 1024))
+        found.read_rows(rows, buffer)
+    assert bytes(buffer) == content[512:-512]
+
+
 def test_neighbours_in_a_file_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "raw"
     path.write_bytes(bytes(range(250)) * 100)
@@ -103,7 +161,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.parametrize("limit", ["_MOST_ENTRIES", "_MOST_LAYERS"])
+@pytest.mark.parametrize("limit", ["_MOST_TABLE_BYTES", "_MOST_LAYERS"])
 def test_long_chains_and_large_tables_are_left_to_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str):
     top = chain(tmp_path, 2, 3)
     monkeypatch.setattr(outline_module, limit, 2)
@@ -111,6 +169,15 @@ def test_long_chains_and_large_tables_are_left_to_disks(tmp_path: Path, monkeypa
     with pytest.raises(NotPlain):
         open_outline(top, format="qcow2")
     assert descriptors() == before
+
+
+def test_too_many_entries_are_left_to_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outline_module, "_MOST_ENTRIES", 15)
+    path = create_with_cowherd(tmp_path / "image", Features(), MIB)
+    with open_disk(path, writable=True) as disk:
+        disk.write(0, b"x" * MIB)
+    with open_outline(path) as found, pytest.raises(NotPlain):
+        found.rows(0, MIB)
 
 
 def test_an_unusual_backing_file_leaves_nothing_open(tmp_path: Path):

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cowherd import kinds
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.open import open_disk
+from cowherd.image.outline import open_outline
 from cowherd.ops.create import create
 from cowherd.ops.lots import COPY, TAKE, ZERO, Lot, lot_bytes, lots
 from cowherd.ops.rewriting import ExistingImage
 from cowherd.ops.sinks import NewQcow2, RawFile, Sink
-from cowherd.ops.sources import Concatenation
+from cowherd.ops.sources import Concatenation, Outlined, Ranges, Source
 from cowherd.storage.hostfile import HostFile
+from tests.images import KIB, Features, changed_by_cowherd, create_with_cowherd, workload
 
 CLUSTER = 65536
 SIZE = 400 * CLUSTER
@@ -38,6 +44,17 @@ def scattered(tmp_path: Path) -> Path:
 def planned(path: Path, sink: Sink, size: int, *, overlay: bool = False) -> list[Lot]:
     with open_disk(path) as disk:
         return list(lots(Concatenation([disk], overlay=overlay), sink, size, overlay=overlay))
+
+
+def moved(found: list[Lot]) -> list[tuple[int, int, int]]:
+    """(means, start, end) of what lots move, whether they end where a batch of tables ends or not."""
+    joined: list[tuple[int, int, int]] = []
+    for lot in found:
+        for start, end in lot.ranges:
+            if joined and joined[-1][0] == lot.means and joined[-1][2] == start:
+                start = joined.pop()[1]
+            joined.append((lot.means, start, end))
+    return joined
 
 
 def new_raw(folder: Path) -> RawFile:
@@ -94,3 +111,86 @@ def test_the_kernel_takes_long_runs_of_large_clusters(tmp_path: Path, cluster_si
 @pytest.mark.parametrize(("alignment", "expected"), [(512, 2 << 20), (1536, 2096640), (2 << 20, 2 << 20), (3 << 20, 3 << 20)])
 def test_a_lot_is_made_of_whole_units(alignment: int, expected: int) -> None:
     assert lot_bytes(alignment, 2 << 20) == expected
+
+
+@pytest.mark.parametrize("features", [Features(512), Features(4 * KIB), Features()], ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_an_outline_is_moved_in_the_lots_that_its_disk_is_moved_in(tmp_path: Path, features: Features, seed: int) -> None:
+    base = create_with_cowherd(tmp_path / "base.qcow2", features, features.odd_size)
+    changed_by_cowherd(base, workload(seed, features, features.odd_size, 20))
+    size = Features().odd_size
+    top = create_with_cowherd(tmp_path / "top.qcow2", Features(), size, backing=base)
+    changed_by_cowherd(top, workload(seed + 10, Features(), size, 20))
+    header = new_header(size // 512 * 512, Qcow2Options(cluster_size=16 * KIB))
+    for sink in (new_raw(tmp_path), NewQcow2(HostFile.create(tmp_path / "new"), header, keeps_zeros=True)):
+        expected = planned(top, sink, 2 << 20)
+        with open_outline(top, compressed=True) as outline:
+            source = Outlined(outline, [row for rows in outline.covers() for row in rows])
+            found = list(lots(source, sink, 2 << 20, overlay=False))
+            with open_disk(top) as disk:
+                for lot in found:
+                    if lot.means == COPY:
+                        buffer = memoryview(bytearray(lot.bytes))
+                        source.read(lot.ranges, lot.held, buffer)
+                        assert bytes(buffer) == b"".join(disk.read(start, end - start) for start, end in lot.ranges)
+        assert moved(found) == moved(expected)
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(1, 40), st.sampled_from([kinds.DATA, kinds.ZERO, kinds.BACKING, kinds.COMPRESSED])), max_size=40
+)
+
+
+class Rows(Source):
+    """Rows of these lengths and kinds, given in batches."""
+
+    def __init__(self, parts: list[tuple[int, int]], batch: int):
+        ends = list(accumulate(length for length, _ in parts))
+        self.size, self.files, self.batch = (ends or [0])[-1], [], batch
+        self.all = [(end - length, length, end - length, 0, kind) for end, (length, kind) in zip(ends, parts, strict=True)]
+
+    def rows(self) -> Iterator[list[kinds.Row]]:
+        for begin in range(0, len(self.all), self.batch):
+            yield self.all[begin : begin + self.batch]
+
+    def read(self, ranges: Ranges, held: list[kinds.Row], buffer: memoryview) -> None:
+        raise AssertionError("only planned")
+
+
+class Zeros(RawFile):
+    """Units of 8 bytes, and zeros are wanted."""
+
+    def __init__(self) -> None:
+        self.alignment, self.unit, self.keeps_zeros = 8, 8, True
+
+    def sharing(self) -> None:
+        return None
+
+
+@given(ROWS, st.integers(1, 5), st.booleans(), st.sampled_from([8, 24]))
+def test_every_byte_has_its_means_and_every_row_its_place(
+    parts: list[tuple[int, int]], batch: int, overlay: bool, size: int
+) -> None:
+    source = Rows(parts, batch)
+    units: dict[int, set[int]] = {}
+    shown = [kind for length, kind in parts for _ in range(length)]
+    for at, kind in enumerate(shown):
+        units.setdefault(at // 8, set()).add(kind)
+    wanted: list[int | None] = []
+    for at, kind in enumerate(shown):
+        copied = units[at // 8] & {kinds.DATA, kinds.COMPRESSED}
+        wanted.append(COPY if copied else ZERO if kind == kinds.ZERO or not overlay else None)
+    found: list[int | None] = [None] * source.size
+    done = 0
+    for lot in lots(source, Zeros(), size, overlay=overlay):
+        assert lot.ranges[0][0] >= done
+        done = lot.end
+        for start, end in lot.ranges:
+            assert set(found[start:end]) == {None}
+            found[start:end] = [lot.means] * (end - start)
+        if lot.means == COPY:
+            assert lot.bytes <= size
+            assert all(start % 8 == 0 for start, _ in lot.ranges)
+            bytes_held = [(start + at, host + at, kind) for start, length, host, _, kind in lot.held for at in range(length)]
+            assert bytes_held == [(at, at, shown[at]) for start, end in lot.ranges for at in range(start, end)]
+    assert found == wanted

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from cowherd.image.open import open_disk
+
 RUN = """
 import sys
 before = set(sys.modules)
@@ -92,6 +94,22 @@ def test_images_of_few_tables_are_compared_without_numpy(overlay, tmp_path):
     assert printed == "Images are identical.\n"
     assert third_party(report["loaded"]) == set()
     assert (HEAVY_FOR_INFO - {"threading"}) & report["loaded"].keys() == set()
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_images_of_few_tables_are_converted_without_numpy(overlay, tmp_path, format):
+    with open_disk(overlay, writable=True) as disk:
+        disk.write(70_000, os.urandom(1000))
+    for options in ((), ("-c",)) if format == "qcow2" else ((),):
+        run("cowherd-img", "convert", "-O", format, *options, overlay, tmp_path / "copy")
+        _, report = run("cowherd-img", "convert", "-O", format, *options, tmp_path / "copy", tmp_path / "again")
+        assert {name.partition(".")[0] for name in third_party(report["loaded"])} <= {"isal"}
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "cluster_size=512,refcount_bits=1")], ids=["plain", "narrow"])
+def test_an_empty_image_is_made_without_numpy(tmp_path, options):
+    _, report = run("cowherd-img", "create", "-f", "qcow2", *options, tmp_path / "new", "1G")
+    assert third_party(report["loaded"]) == set()
 
 
 def test_a_full_verify_of_images_of_few_tables_does_without_numpy(overlay):

@@ -28,9 +28,12 @@ class LayerOutline(Protocol):
     depth: int
     """Its place in its chain, 0 is the top."""
 
+    entries_met: int
+    """Table entries that lead anywhere, as far as tables were looked at."""
+
     @property
-    def entries(self) -> int:
-        """Table entries that may have to be looked at."""
+    def table_bytes(self) -> int:
+        """Bytes of the tables that may have to be looked at."""
         ...
 
     @property
@@ -64,7 +67,8 @@ class LayerOutline(Protocol):
 class RawOutline(RawFile):
     """A raw image; see `LayerOutline` and `RawFile`."""
 
-    entries = 0
+    table_bytes = 0
+    entries_met = 0
     depth = 0
 
     def rows(self, start: int, end: int) -> list[Row]:

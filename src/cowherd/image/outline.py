@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,7 +15,7 @@ from cowherd.formats.layer import ENDLESS
 from cowherd.formats.outline import LayerOutline, NotPlain, RawOutline
 from cowherd.formats.qcow2.outline import TableOutline
 from cowherd.image.chain import READING, SHARED, open_chain
-from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO
+from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO, cut
 from cowherd.storage.buffers import clear
 from cowherd.storage.hostfile import HostFile
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from cowherd.kinds import Row
 
 _MOST_ENTRIES = 1 << 19
-"""Table entries in a chain, beyond which importing numpy takes less time than doing without it."""
-_MOST_LAYERS = 16
+"""Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""
+_MOST_TABLE_BYTES = 32 << 20
+_MOST_LAYERS = 256
 _WINDOW_UNITS = 1 << 15
 _RAW_UNIT = 64 << 10
 
@@ -43,23 +45,26 @@ class Outline:
         return self.layers[0].size
 
     def rows(self, start: int, end: int, first: int = 0, last: int | None = None) -> list[Row]:
-        """Returns a cover of [start, end) by the layers from depth `first` up to `last` (to the root by default).
+        """Returns a cover of [start, end) by the layers from depth `first` up to `last` (up to the root, and with it, by default).
 
         What they leave to layer `last` is BACKING, zeros if there is none; what lies past the end of a backing file is ZERO.
         Raises `NotPlain`, `HostFileError`.
         """
-        if first == (len(self.layers) if last is None else last):
-            return [(start, end - start, NOWHERE, first, BACKING)]
-        layer, found = self.layers[first], []
-        inside = min(end, max(start, layer.size))
-        for row in layer.rows(start, inside) if inside > start else ():
-            if row[4] == BACKING and first + 1 < len(self.layers):
-                found += self.rows(row[0], row[0] + row[1], first + 1, last)
-            else:
-                found.append(row)
-        if inside < end:
-            found.append((inside, end - inside, NOWHERE, first, ZERO))
-        return found
+        found: list[Row] = []
+        reach = end
+        for layer in self.layers[first:last]:
+            inside = min(reach, max(start, layer.size))
+            held = layer.rows(start, inside) if inside > start else []
+            stored = [row for row in held if row[4] != BACKING]
+            found += stored
+            if inside < reach:
+                found.append((inside, reach - inside, NOWHERE, layer.depth, ZERO))
+            reach = inside
+            if len(stored) == len(held):
+                break
+        if sum(layer.entries_met for layer in self.layers) > _MOST_ENTRIES:
+            raise NotPlain
+        return laid_over(found, start, end, len(self.layers) if last is None else last)
 
     def empty_until(self, start: int, last: int) -> int:
         """Returns the first guest byte at or after `start` that one of the top `last` layers may hold."""
@@ -124,6 +129,36 @@ class Outline:
         self.close()
 
 
+def laid_over(rows: list[Row], start: int, end: int, below: int) -> list[Row]:
+    """Returns a cover of [start, end) by the rows of several layers, in any order: the topmost layer shows.
+
+    Where there is none it is BACKING at depth `below`. The cost is one sort, however many layers there are.
+    """
+    rows.sort()
+    waiting: list[tuple[int, Row]] = []  # a heap: the topmost layer first
+    found: list[Row] = []
+    index, position = 0, start
+    while position < end:
+        while waiting and waiting[0][1][0] + waiting[0][1][1] <= position:
+            heappop(waiting)
+        depth, stop = (waiting[0][0], waiting[0][1][0] + waiting[0][1][1]) if waiting else (below + 1, end)
+        while index < len(rows) and rows[index][0] < stop:
+            row = rows[index]
+            if row[0] > position and row[3] < depth:
+                stop = row[0]
+                break
+            heappush(waiting, (row[3], row))
+            index += 1
+            if row[0] <= position and row[3] < depth:
+                depth, stop = row[3], row[0] + row[1]
+        if depth > below:
+            found.append((position, stop - position, NOWHERE, below, BACKING))
+        else:
+            found.append(cut(waiting[0][1], position, stop))
+        position = stop
+    return found
+
+
 def windows(sides: Iterable[tuple[Outline, int]], end: int) -> Iterator[tuple[int, int]]:
     """Yields [start, stop) of guest ranges that cover [0, `end`), so small that the rows of each fit in memory.
 
@@ -157,7 +192,7 @@ def open_outline(
         return TableOutline(file, compressed=compressed) if format == "qcow2" else RawOutline(file)
 
     layers = open_chain(path, format, make, use=SHARED if force_share else READING)
-    if len(layers) > _MOST_LAYERS or sum(layer.entries for layer in layers) > _MOST_ENTRIES:
+    if len(layers) > _MOST_LAYERS or sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:
         for layer in layers:
             layer.close()
         raise NotPlain

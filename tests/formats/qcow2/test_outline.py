@@ -90,7 +90,7 @@ def test_where_nothing_is_stored_is_told_by_the_first_table_alone(image: Path):
     with_table(image, 1, [])
     plain = outline(image)
     assert [plain.empty_until(start) for start in (0, REACH + 5, 2 * REACH)] == [REACH, REACH + 5, ENDLESS]
-    assert plain.entries == ENTRIES
+    assert plain.table_bytes == CLUSTER
 
 
 def test_facts_of_the_header_are_those_of_the_image(tmp_path: Path):

@@ -42,7 +42,7 @@ class TableOutline:
         Only with `compressed` are compressed clusters plain enough.
         """
         self.file, self._compressed = file, compressed
-        self.depth = 0
+        self.depth = self.entries_met = 0
         self.header = read_header(file)
         self._refuse_unusual(self.header)
         self._l1 = unpacked(file.pread(self.header.l1_table_offset, self.header.l1_size * 8))
@@ -73,9 +73,9 @@ class TableOutline:
         return self.header.cluster_size
 
     @property
-    def entries(self) -> int:
-        """Entries of all L2 tables."""
-        return sum(map(bool, self._tables)) * self.header.l2_entries
+    def table_bytes(self) -> int:
+        """Bytes of all L2 tables."""
+        return sum(map(bool, self._tables)) * self.header.cluster_size
 
     def rows(self, start: int, end: int) -> list[Row]:
         """Returns a cover of [start, end). Raises `NotPlain`, `HostFileError`."""
@@ -138,6 +138,7 @@ class TableOutline:
         rows: list[Row] = []
         done = 0
         for first, last in _runs(words, size):
+            self.entries_met += last - first
             if first > done:
                 rows.append((guest + done * size, (first - done) * size, NOWHERE, self.depth, BACKING))
             host, kind = self._meaning(words[first], words[last - 1])
@@ -164,12 +165,12 @@ class TableOutline:
 
 
 def _used(words: array[int]) -> Iterator[int]:
-    """Yields the indices of the entries that are not 0; most of a sparse table is passed over in blocks."""
-    data, block = memoryview(words).cast("B").tobytes(), len(_NOTHING) // words.itemsize
-    for first in range(0, len(words), block):
-        last = min(first + block, len(words))
-        if data[first * words.itemsize : last * words.itemsize] != _NOTHING[: (last - first) * words.itemsize]:
-            yield from compress(range(first, last), words[first:last])
+    """Yields the indices of the entries that are not 0; most of a sparse table, which is whole blocks, is passed over in blocks."""
+    data, size = words.tobytes(), len(_NOTHING)
+    blocks = [begin for begin in range(0, len(data), size) if data[begin : begin + size] != _NOTHING]
+    for begin in blocks:
+        first, last = begin // words.itemsize, (begin + size) // words.itemsize
+        yield from compress(range(first, last), words[first:last])
 
 
 def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
