@@ -155,10 +155,21 @@ def test_ranges_are_cut_after_as_many_bytes_as_were_asked_for(given_pairs: list[
     assert not groups or 0 < groups[-1] <= size
 
 
-@given(pairs, st.integers(1, 7))
-def test_units_of_ranges_are_numbered(given_pairs: list[tuple[int, int]], unit: int):
-    whole = ext.ranges((start * unit, end * unit) for start, end in given_pairs)
-    if len(whole):
-        whole[-1, 1] -= unit - 1  # the last unit is a part of one
-    expected = [number for start, end in whole.tolist() for number in range(start // unit, -(-end // unit))]
-    assert ext.numbers(whole, unit).tolist() == expected
+@st.composite
+def a_layer(draw: st.DrawFn) -> ext.Extents:
+    """What one layer of a disk of `LIMIT` bytes holds."""
+    extents = ext.clip(draw(sorted_extents()), 0, LIMIT)
+    return extents[[draw(st.booleans()) for _ in extents]]
+
+
+@given(st.lists(a_layer(), max_size=5))
+def test_of_layers_the_topmost_shows(layers: list[ext.Extents]):
+    for depth, layer in enumerate(layers):
+        layer["depth"] = depth
+    expected = dict.fromkeys(range(LIMIT), (ext.NOWHERE, 7, ext.BACKING))
+    for layer in reversed(layers):
+        expected |= bytes_of(layer)
+    found = ext.laid_over(layers, 0, LIMIT, 7)
+    assert bytes_of(found) == expected
+    assert found["start"].tolist() == [0, *ext.ends(found).tolist()][:-1]
+    assert ext.merge(found).tolist() == found.tolist() or len(layers) == 1

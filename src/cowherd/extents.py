@@ -72,6 +72,34 @@ def merge(extents: Extents) -> Extents:
     return out
 
 
+def laid_over(parts: Sequence[Extents], start: int, end: int, below: int) -> Extents:
+    """Returns a cover of [start, end) by arrays of extents, the topmost first: what an upper one leaves open the next one shows.
+
+    What none holds is BACKING at depth `below`. The cost is one sort and what each array has, not the layers' product.
+    """
+    parts = [part for part in parts if len(part)]
+    if len(parts) == 1 and int(parts[0]["length"].sum()) == end - start:
+        return parts[0]
+    joined = np.concatenate((single(start, end - start, BACKING, depth=below), *reversed(parts)))
+    borders = np.sort(np.concatenate((joined["start"], ends(joined))))  # not `numpy.unique`, which imports a great deal
+    borders = borders[np.append(True, borders[1:] != borders[:-1])]
+    first, last = np.searchsorted(borders, joined["start"]), np.searchsorted(borders, ends(joined))
+    owner = np.zeros(len(borders) - 1, np.intp)
+    done = 1
+    for part in reversed(parts):
+        mine = np.arange(done, done + len(part))
+        counts = last[mine] - first[mine]
+        cells = np.repeat(first[mine] - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
+        owner[cells] = np.repeat(mine, counts)
+        done += len(part)
+    opens = np.flatnonzero(np.concatenate(([True], owner[1:] != owner[:-1])))
+    shown: Extents = joined[owner[opens]]
+    begin = borders[opens]
+    shown["host"] += np.where(shown["host"] == NOWHERE, 0, begin - shown["start"])
+    shown["start"], shown["length"] = begin, np.diff(borders[np.append(opens, len(owner))])
+    return merge(shown)
+
+
 def clip(extents: Extents, start: int, end: int) -> Extents:
     """Returns the part of `extents` inside [start, end), with cut extents' hosts moved along."""
     if end <= start:
@@ -199,13 +227,6 @@ def cut(pairs: Ranges, size: int) -> tuple[Ranges, NDArray[np.int64]]:
     opens = np.ones(len(group), np.bool_)
     opens[1:] = group[1:] != group[:-1]
     return pieces, np.flatnonzero(opens)
-
-
-def numbers(pairs: Ranges, unit: int) -> NDArray[np.int64]:
-    """Returns the numbers of the units of `unit` bytes that ranges are made of; each begins with one, and may end inside one."""
-    counts = -(-(pairs[:, 1] - pairs[:, 0]) // unit)
-    ahead = np.cumsum(counts) - counts
-    return np.repeat(pairs[:, 0] // unit - ahead, counts) + np.arange(int(counts.sum()))
 
 
 def total(pairs: Ranges) -> int:

@@ -43,4 +43,4 @@ def test_any_sparse_file_reads_as_its_extents_do(tmp_path_factory: pytest.TempPa
 
 def test_a_raw_image_has_neither_tables_nor_a_backing_file(tmp_path: Path):
     plain = RawOutline(HostFile.open(sparse(tmp_path / "image", 3 * BLOCK, set())))
-    assert (plain.entries, plain.backing, plain.empty_until(0)) == (0, None, ENDLESS)
+    assert (plain.table_bytes, plain.backing, plain.empty_until(0)) == (0, None, ENDLESS)

@@ -218,26 +218,26 @@ class Disk:
         on some file systems the search takes longer than the reading.
         """
         parts: list[Extents] = []
-        wanted = np.array([[start, end]], np.int64)
+        reach, held = end, 0
         for depth in range(first, last):
             layer = self.layers[depth]
-            if layer.size < end:
-                inside = ext.intersect(wanted, np.array([[0, layer.size]], np.int64))
-                parts.append(_zeros(ext.subtract(wanted, inside), depth))
-                wanted = inside
-            if not len(wanted):
-                break
-            found = _as_stored(wanted) if to_read and isinstance(layer, Raw) else _layer_extents(layer, wanted)
-            found["depth"] = depth
-            if depth == last - 1:
-                parts.append(found)
-                break
-            parts.append(found[found["kind"] != ext.BACKING])
-            wanted = ext.ranges_of(ext.of_kind(found, ext.BACKING))
-        if len(parts) == 1:
-            return parts[0]
-        joined = np.concatenate(parts)
-        return ext.merge(joined[np.argsort(joined["start"], kind="stable")])
+            inside = min(reach, max(start, layer.size))
+            found = _held(layer, depth, start, inside, to_read=to_read, whole=depth == last - 1)
+            if inside < reach:  # past the end of this layer, where no deeper one is asked
+                found = np.concatenate((found, ext.single(inside, reach - inside, ext.ZERO, depth=depth)))
+                reach = inside
+            if depth == last - 1 and not parts:
+                return found
+            if not len(found):
+                continue
+            parts.append(found)
+            held += int(found["length"].sum())
+            if held >= end - start and depth < last - 1:  # it may be all
+                parts = [_stored(ext.laid_over(parts, start, end, last - 1))]
+                held = int(parts[0]["length"].sum())
+                if held == end - start:
+                    return parts[0]
+        return ext.laid_over(parts, start, end, last - 1)
 
     def _window(self) -> int:
         smallest = min(layer.granularity if layer.granularity > 1 else 65536 for layer in self.layers)
@@ -253,25 +253,25 @@ class Disk:
             raise InvalidRequest(f"bytes {offset} to {offset + length} do not lie inside the {self.size} bytes of {self.path}")
 
 
-def _layer_extents(layer: Layer, wanted: ext.Ranges) -> Extents:
-    """Returns what a layer says of `wanted`: asked once for the whole span, or range by range where they are few and far
-    apart."""
-    if len(wanted) == 1:
-        return layer.extents(int(wanted[0, 0]), int(wanted[0, 1] - wanted[0, 0])).copy()
-    low, high = int(wanted[0, 0]), int(wanted[-1, 1])
-    return ext.restrict(layer.extents(low, high - low), wanted)
+def _held(layer: Layer, depth: int, start: int, end: int, *, to_read: bool, whole: bool) -> Extents:
+    """Returns what a layer itself holds of [start, end), or if `whole` all that it says.
+
+    All of a raw one counts as data if it is only read.
+    """
+    if start == end:
+        return np.empty(0, ext.EXTENT)
+    if to_read and isinstance(layer, Raw):
+        return ext.single(start, end - start, ext.DATA, host=start, depth=depth)
+    found = layer.extents(start, end - start)
+    held = found.copy() if whole else _stored(found)
+    held["depth"] = depth
+    return held
 
 
-def _as_stored(wanted: ext.Ranges) -> Extents:
-    """Returns what a raw file holds of `wanted`, all of it taken for data."""
-    start = wanted[:, 0]
-    return ext.build(start, wanted[:, 1] - start, start, np.full(len(wanted), ext.DATA, np.uint8))
-
-
-def _zeros(ranges: ext.Ranges, depth: int) -> Extents:
-    """Returns what lies past the end of the layer at `depth`: zeros, and no deeper layer is asked."""
-    length = ranges[:, 1] - ranges[:, 0]
-    return ext.build(ranges[:, 0], length, np.full(len(ranges), ext.NOWHERE), np.full(len(ranges), ext.ZERO, np.uint8), depth)
+def _stored(found: Extents) -> Extents:
+    """Returns what is not left to deeper layers."""
+    stored: Extents = found[found["kind"] != ext.BACKING]
+    return stored
 
 
 def _close_all(layers: Sequence[Layer]) -> None:

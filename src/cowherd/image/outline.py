@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_ENTRIES = 1 << 19
 """Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""
-_MOST_TABLE_BYTES = 32 << 20
-_MOST_LAYERS = 256
+_MOST_TABLE_BYTES = 256 << 20
+"""Of which most may be empty, and passed over quickly."""
 _WINDOW_UNITS = 1 << 15
 _RAW_UNIT = 64 << 10
 
@@ -45,7 +45,7 @@ class Outline:
         return self.layers[0].size
 
     def rows(self, start: int, end: int, first: int = 0, last: int | None = None) -> list[Row]:
-        """Returns a cover of [start, end) by the layers from depth `first` up to `last` (up to the root, and with it, by default).
+        """Returns a cover of [start, end) by the layers from depth `first` to before `last` (to the root by default).
 
         What they leave to layer `last` is BACKING, zeros if there is none; what lies past the end of a backing file is ZERO.
         Raises `NotPlain`, `HostFileError`.
@@ -192,7 +192,7 @@ def open_outline(
         return TableOutline(file, compressed=compressed) if format == "qcow2" else RawOutline(file)
 
     layers = open_chain(path, format, make, use=SHARED if force_share else READING)
-    if len(layers) > _MOST_LAYERS or sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:
+    if sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:
         for layer in layers:
             layer.close()
         raise NotPlain

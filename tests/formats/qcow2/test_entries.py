@@ -75,6 +75,18 @@ def test_standard_entries_decode_as_one_by_one(entries: list[tuple[int, ...]], f
     assert decoded(entries, HEADER, first * SIZE) == one_by_one(entries, HEADER, first * SIZE)
 
 
+@given(st.integers(1, 200), st.dictionaries(st.integers(0, 199), standard, max_size=10), st.integers(0, 1000))
+def test_sparse_tables_decode_as_one_by_one(number: int, used: dict[int, int], first: int):
+    entries = [(used.get(index, 0),) for index in range(number)]
+    assert decoded(entries, HEADER, first * SIZE) == one_by_one(entries, HEADER, first * SIZE)
+
+
+def test_what_is_wrong_in_a_sparse_table_is_said_with_its_place():
+    with pytest.raises(EntryError) as caught:
+        decoded([(0,)] * 50 + [(SIZE + 512,)] + [(0,)] * 50, HEADER, 7 * SIZE)
+    assert caught.value.guest == 57 * SIZE
+
+
 @st.composite
 def extended(draw: st.DrawFn) -> tuple[int, int]:
     word = draw(

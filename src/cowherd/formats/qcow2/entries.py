@@ -15,6 +15,10 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
 
 Entries = NDArray[np.uint64]
+Kinds = NDArray[np.uint8]
+Hosts = NDArray[np.int64]
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 COPIED = np.uint64(layout.COPIED)
 COMPRESSED = np.uint64(layout.COMPRESSED_FLAG)
@@ -23,6 +27,9 @@ OFFSET_MASK = np.uint64(layout.L2_OFFSET_MASK)
 ALLOCATED_BITS = np.uint64(layout.ALL_SUBCLUSTERS)
 ZERO_BITS = np.uint64(layout.ALL_SUBCLUSTERS << layout.SUBCLUSTERS)
 ALL = layout.ALL_SUBCLUSTERS
+
+_SPARSE = 8
+"""Where fewer entries than one in so many are used, only those are looked at."""
 
 
 class EntryError(ValueError):
@@ -52,29 +59,64 @@ def decode(entries: Entries, guest: int, header: Header) -> Extents:
     Raises `EntryError` for the first entry that breaks the specification.
     """
     words = entries[:, 0]
+    if header.extended_l2:
+        return _decode_extended(entries, *_places(words, guest, header), guest, header)
+    used = np.flatnonzero(words)
+    if len(used) < len(words) // _SPARSE:
+        return _decode_sparse(words[used], used, len(words), guest, header)
+    return _runs(*_shown(words, guest, header), guest, header.cluster_size)
+
+
+def _shown(words: NDArray[np.uint64], guest: int, header: Header, used: Indices | None = None) -> tuple[Kinds, Hosts]:
+    """Returns the kind and the host offset of each cluster; `used` are the clusters' numbers if they are not adjacent."""
+    host, compressed = _places(words, guest, header, used)
+    zero = ((words & ZERO) != 0) & ~compressed
+    if header.version < 3 and zero.any():
+        raise EntryError(_guest_of(zero, guest, header, used), "is a zero cluster, which version 2 does not have")
+    kind = np.where(compressed, ext.COMPRESSED, np.where(zero, ext.ZERO, np.where(host != 0, ext.DATA, ext.BACKING)))
+    return kind.astype(np.uint8), np.where(host == 0, ext.NOWHERE, host)
+
+
+def _places(words: NDArray[np.uint64], guest: int, header: Header, used: Indices | None = None) -> tuple[Hosts, Mask]:
+    """Returns the host offset of each cluster, 0 where there is none, and which are compressed."""
     compressed = (words & COMPRESSED) != 0
     host = (words & OFFSET_MASK).astype(np.int64)
     host[compressed] = 0
-    _check_alignment(host, guest, header)
-    if header.extended_l2:
-        return _decode_extended(entries, host, compressed, guest, header)
-    zero = ((words & ZERO) != 0) & ~compressed
-    if header.version < 3 and zero.any():
-        raise EntryError(guest + int(zero.argmax()) * header.cluster_size, "is a zero cluster, which version 2 does not have")
-    kind = np.where(compressed, ext.COMPRESSED, np.where(zero, ext.ZERO, np.where(host != 0, ext.DATA, ext.BACKING)))
-    return _runs(kind.astype(np.uint8), np.where(host == 0, ext.NOWHERE, host), guest, header.cluster_size)
-
-
-def _check_alignment(host: NDArray[np.int64], guest: int, header: Header) -> None:
     crooked = (host & (header.cluster_size - 1)) != 0
     if crooked.any():
-        index = int(crooked.argmax())
-        raise EntryError(guest + index * header.cluster_size, f"points to {int(host[index]):#x}, which is not a cluster's start")
+        where = _guest_of(crooked, guest, header, used)
+        raise EntryError(where, f"points to {int(host[crooked.argmax()]):#x}, which is not a cluster's start")
+    return host, compressed
 
 
-def _decode_extended(
-    entries: Entries, host: NDArray[np.int64], compressed: NDArray[np.bool_], guest: int, header: Header
-) -> Extents:
+def _guest_of(wrong: Mask, guest: int, header: Header, used: Indices | None) -> int:
+    """Returns the guest offset of the first cluster that is `wrong`."""
+    index = int(wrong.argmax())
+    return guest + (index if used is None else int(used[index])) * header.cluster_size
+
+
+def _decode_sparse(words: NDArray[np.uint64], used: Indices, number: int, guest: int, header: Header) -> Extents:
+    """Returns the extents of `number` clusters of which only those in `used` have an entry, `words`."""
+    kind, host = _shown(words, guest, header, used)
+    mapped = kind != ext.BACKING
+    if not mapped.any():
+        return ext.single(guest, number * header.cluster_size, ext.BACKING)
+    kind, host, used = kind[mapped], host[mapped], used[mapped]
+    first = _opens(kind, host, header.cluster_size, used)
+    start = used[first]
+    end = used[np.append(first[1:], len(used)) - 1] + 1
+    runs = ext.build(start, end - start, host[first], kind[first])
+    gap_start, gap_end = np.append(0, end), np.append(start, number)
+    open_ = gap_start < gap_end
+    gaps = ext.build(gap_start, gap_end - gap_start, np.full(len(open_), ext.NOWHERE), np.full(len(open_), ext.BACKING, np.uint8))
+    found: Extents = np.concatenate((runs, gaps[open_]))
+    found = found[np.argsort(found["start"])]
+    found["start"] = found["start"] * header.cluster_size + guest
+    found["length"] *= header.cluster_size
+    return found
+
+
+def _decode_extended(entries: Entries, host: Hosts, compressed: Mask, guest: int, header: Header) -> Extents:
     bitmap = np.where(compressed, np.uint64(0), entries[:, 1])
     allocated, zero = bitmap & ALLOCATED_BITS, bitmap >> np.uint64(layout.SUBCLUSTERS)
     wrong = ((allocated & zero) != 0) | ((allocated != 0) & (host == 0))
@@ -96,12 +138,21 @@ def _decode_extended(
     return _runs(kind.ravel(), place.ravel(), guest, header.subcluster_size)
 
 
-def _runs(kind: NDArray[np.uint8], host: NDArray[np.int64], guest: int, unit: int) -> Extents:
+def _runs(kind: Kinds, host: Hosts, guest: int, unit: int) -> Extents:
     """Joins equal neighbours before any extent is built: a fully mapped table is often a single run."""
     if len(kind) == 1:
         return ext.single(guest, unit, int(kind[0]), int(host[0]))
-    nowhere = host == ext.NOWHERE
-    continues = (kind[1:] == kind[:-1]) & np.where(nowhere[1:] | nowhere[:-1], nowhere[1:] & nowhere[:-1], np.diff(host) == unit)
-    first = np.concatenate(([0], np.flatnonzero(~continues) + 1))
+    first = _opens(kind, host, unit)
     length = np.diff(np.concatenate((first, [len(kind)]))) * unit
     return ext.build(guest + first * unit, length, host[first], kind[first])
+
+
+def _opens(kind: Kinds, host: Hosts, unit: int, used: Indices | None = None) -> Indices:
+    """Returns the indices of those that do not continue the one before; `used` are their numbers if they are not adjacent."""
+    nowhere = host == ext.NOWHERE
+    continues = (kind[1:] == kind[:-1]) & np.where(nowhere[1:] | nowhere[:-1], nowhere[1:] & nowhere[:-1], np.diff(host) == unit)
+    if used is not None:
+        continues &= np.diff(used) == 1
+    opens = np.ones(len(kind), np.bool_)
+    opens[1:] = ~continues
+    return np.flatnonzero(opens)

@@ -165,7 +165,7 @@ class TableOutline:
 
 
 def _used(words: array[int]) -> Iterator[int]:
-    """Yields the indices of the entries that are not 0; most of a sparse table, which is whole blocks, is passed over in blocks."""
+    """Yields the indices of the entries that are not 0; a table is whole blocks, and most of a sparse one is passed over."""
     data, size = words.tobytes(), len(_NOTHING)
     blocks = [begin for begin in range(0, len(data), size) if data[begin : begin + size] != _NOTHING]
     for begin in blocks:
