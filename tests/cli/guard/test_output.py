@@ -15,15 +15,15 @@ from cowherd.cli.guard.output import Rows, table
 ROW = {"path": 'a"},\n      {', "names": ["x", "y"], "size": None, "sealed": True}
 
 
-@pytest.mark.parametrize("document", [{}, {"a": 1}, {"a": [], "b": {"c": [1, {"d": "\n"}]}}, {"images": Rows(), "b": 2}])
+@pytest.mark.parametrize("document", [{}, {"a": 1}, {"a": [], "b": {"c": [1, {"d": "\n"}]}}])
 def test_documents_are_laid_out_as_json_does_it(document):
-    assert laid_out(document) == json.dumps(document, indent=2)
+    assert "".join(laid_out(document)) == json.dumps(document, indent=2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_rows_are_objects_with_a_line_for_each_member(count):
     document = {"before": [1, 2], "rows": Rows([ROW] * count), "after": None}
-    text = laid_out(document)
+    text = "".join(laid_out(document))
     assert json.loads(text) == {**document, "rows": [ROW] * count}
     assert text.count('\n      "path": ') == text.count('\n      "sealed": true\n    }') == count
 

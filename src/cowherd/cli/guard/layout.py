@@ -1,22 +1,36 @@
-"""How JSON documents are laid out: readable, and soon done even for a herd of very many images."""
+"""How JSON documents are laid out: readable, and soon done, in little memory, even for a herd of very many images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from cowherd.cli.guard.output import Rows
 
-
-def laid_out(document: Mapping[str, Any]) -> str:
-    """Returns a document as JSON, as json.dumps(indent=2) would but for the lists in `Rows`, which have no lines of their own."""
-    members = [f"{json.dumps(name)}: {_member(value)}" for name, value in document.items()]
-    return "{\n  " + ",\n  ".join(members) + "\n}" if members else "{}"
+_ROWS_AT_ONCE = 1000
 
 
-def _member(value: object) -> str:
-    if not isinstance(value, Rows) or not value:
-        return json.dumps(value, indent=2).replace("\n", "\n  ")
-    text = json.dumps(value, separators=(",\n      ", ": "))  # in JSON's strings there is no newline
-    return text.replace("},\n      {", "\n    },\n    {\n      ").replace("[{", "[\n    {\n      ", 1)[:-2] + "\n    }\n  ]"
+def laid_out(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the text of a document as JSON, as json.dumps(indent=2) would but for the lists in `Rows`, which have no lines of
+    their own."""
+    separator = "{\n  "
+    for name, value in document.items():
+        yield f"{separator}{json.dumps(name)}: "
+        separator = ",\n  "
+        if isinstance(value, Rows):
+            yield from _list(value)
+        else:
+            yield json.dumps(value, indent=2).replace("\n", "\n  ")
+    yield "\n}" if document else "{}"
+
+
+def _list(rows: Rows) -> Iterator[str]:
+    objects = iter(rows)
+    separator = "[\n    "
+    while group := list(islice(objects, _ROWS_AT_ONCE)):
+        text = json.dumps(group, separators=(",\n      ", ": "))[2:-2]  # in JSON's strings there is no newline
+        yield separator + "{\n      " + text.replace("},\n      {", "\n    },\n    {\n      ") + "\n    }"
+        separator = ",\n    "
+    yield "[]" if separator.startswith("[") else "\n  ]"

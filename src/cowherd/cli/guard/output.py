@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cowherd.errors import CowherdError
@@ -33,15 +33,26 @@ def show(report: Report, *, as_json: bool) -> int:
     if as_json:
         from cowherd.cli.guard.layout import laid_out
 
-        print(laid_out(report.document))
+        sys.stdout.writelines(laid_out(report.document))
+        print()
     elif report.lines:
         print("\n".join(report.lines))
     sys.stdout.flush()
     return report.exit_code
 
 
-class Rows(list[Mapping[str, Any]]):
-    """Objects that hold plain values, and lists of these at most: so many that the encoder in C is to write them."""
+class Rows:
+    """Objects that hold plain values, and lists of these at most: so many that the encoder in C is to write them.
+
+    Each is made when it is to be printed.
+    """
+
+    def __init__(self, objects: Iterable[Mapping[str, Any]]):
+        """`objects` are gone through once."""
+        self._objects = objects
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._objects)
 
 
 def error_report(error: CowherdError) -> Report:
