@@ -9,9 +9,10 @@ costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds them
+    from typing import Any
+
     from cowherd.api import *  # noqa: F403  (all that it lists in __all__, and no more)
     from cowherd.errors import *  # noqa: F403
 

@@ -6,16 +6,17 @@ What a function needs is imported when it is called, so that a command loads no 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.live.holders import naming_holders
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage.presence import is_there
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from cowherd.formats.qcow2.options import Qcow2Options
     from cowherd.image.disk import Disk
     from cowherd.ops.commit import Committed
@@ -162,7 +163,7 @@ def rebase(
     others are read; if none does, only the name changes. The overlay is bound to the new base's seal. An `unsafe` rebase keeps
     the binding that is there, so that `verify` tells when the new base is not what the overlay was made on.
     """
-    from cowherd.formats.layer import BackingReference
+    from cowherd.formats.reference import BackingReference
     from cowherd.herd.gate import change_anyway, guard_rebase
     from cowherd.herd.rebind import rebind
     from cowherd.herd.sameness import bases_of_rebase

@@ -11,6 +11,9 @@ DATA = 2
 COMPRESSED = 3
 """Whole compressed clusters; `host` is -1, the format decompresses."""
 
+ENDLESS = 1 << 63
+"""Behind the end of every disk."""
+
 NOWHERE = -1
 """The `host` of an extent that has no plain bytes."""
 

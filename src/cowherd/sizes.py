@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 
 INT64_MAX = 2**63 - 1
 
@@ -64,5 +63,5 @@ def _parse_decimal(body: str) -> int:
 @functools.lru_cache(maxsize=4096)
 def human_size(size: int) -> str:
     """Returns `size` bytes with three significant digits and a binary unit, as in "1.5 GiB"."""
-    exponent = max(math.frexp(size / (1000 / 1024))[1] - 1, 0) // 10
+    exponent = max(int(size / (1000 / 1024)).bit_length() - 1, 0) // 10
     return f"{size / (1 << 10 * exponent):.3g} {_PREFIXES[exponent]}B"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def printable(name: str | bytes | os.PathLike[Any]) -> str:
@@ -22,6 +24,8 @@ def shown(path: str | os.PathLike[str], here: str | None = None) -> str:
     """
     name = os.fspath(path)
     if os.path.normpath(name) != name:
+        from pathlib import Path  # most names are plain
+
         name = os.fspath(Path(name))
     here = current_directory() if here is None else here
     if name == here:

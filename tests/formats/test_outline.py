@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.formats.layer import ENDLESS
 from cowherd.formats.outline import RawOutline
 from cowherd.formats.raw import Raw
+from cowherd.kinds import ENDLESS
 from cowherd.storage.hostfile import HostFile
 from tests.images import KIB, examples
 

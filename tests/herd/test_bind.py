@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cowherd.errors import BackingFileError, InvalidRequest
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd import bind
 from cowherd.herd.bind import adopt
 from cowherd.herd.binding import read_binding

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from bench.herds import header, write_image
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd import header as heads
 from cowherd.herd.header import Head, read_image
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd.errors import BackingFileError
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import has_protocol, path_of, resolve
 from cowherd.image.open import open_disk
 from tests.images import KIB, MIB, Features, create_with_qemu

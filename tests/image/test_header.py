@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, read_header
+from cowherd.formats.reference import BackingReference
 from cowherd.image import header as header_module
 from cowherd.image.header import change_header
 from cowherd.image.open import open_disk

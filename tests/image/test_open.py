@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.image import chain
 from cowherd.image.open import open_disk, open_layer
 from tests.images import KIB, MIB, Features, create_with_cowherd

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.errors import HostFileError, ImageInUse
-from cowherd.formats.layer import ENDLESS
 from cowherd.formats.outline import NotPlain
 from cowherd.image import outline as outline_module
 from cowherd.image.open import open_disk
 from cowherd.image.outline import Outline, laid_over, open_outline, place_of
-from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO
+from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO
 from tests.images import KIB, MIB, Features, changed_by_cowherd, create_with_cowherd, examples, workload
 
 PLAIN = ("write", "zero", "unmap", "discard")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.reference import BackingReference
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.commit import commit, find_base, plan_commit

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError
-from cowherd.storage import filetype
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.mounts import mounts
 
@@ -52,5 +51,5 @@ def test_a_file_that_a_process_has_open_may_be_reached_through_its_entry_in_proc
 
 
 def test_where_nothing_is_known_of_mounts_files_are_opened_as_before(monkeypatch, tmp_path):
-    monkeypatch.setattr(filetype, "mounts", lambda: mounts(tmp_path / "absent"))
+    monkeypatch.setattr("cowherd.storage.mounts.mounts", lambda: mounts(tmp_path / "absent"))
     HostFile.open("/proc/version", lock=None).close()

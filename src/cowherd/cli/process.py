@@ -9,8 +9,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 _OBJECTS_BETWEEN_COLLECTIONS = 1_000_000  # with Python's 700 a herd of 100,000 images takes a quarter longer
 

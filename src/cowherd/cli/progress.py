@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
-import threading
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
@@ -21,16 +21,16 @@ class ProgressLine:
     def __init__(self, enabled: bool, step: float = 1.0):
         self._enabled, self._step = enabled, step
         self._percent, self._shown = 0.0, -1.0
-        self._in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere Python sets no handlers
+        self._handler_before: Callable[..., object] | int | None = None
 
     def __enter__(self) -> ProgressLine:
-        if self._in_main_thread:
+        with contextlib.suppress(ValueError):  # only in the main thread Python sets handlers
             self._handler_before = signal.signal(signal.SIGUSR1, self._tell)
         self.show(0.0)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._in_main_thread:
+        if self._handler_before is not None:
             signal.signal(signal.SIGUSR1, self._handler_before)
         if self._enabled:
             sys.stdout.write("\n")

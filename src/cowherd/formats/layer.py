@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
-if TYPE_CHECKING:  # `cowherd-img info` reads headers without paying for numpy
+TYPE_CHECKING = False
+if TYPE_CHECKING:
     from cowherd.extents import Extents
+    from cowherd.formats.reference import BackingReference
+    from cowherd.kinds import Row
     from cowherd.storage.copying import Bytes
     from cowherd.storage.hostfile import HostFile
 
 Below = Callable[[int, memoryview], None]
 """Reads guest bytes from what lies under a layer: `below(guest_offset, buffer)` fills the buffer, zeros past the end."""
-
-ENDLESS = 1 << 63
-"""Behind the end of every disk."""
-
-
-class BackingReference(NamedTuple):
-    """A backing file as an image names it: the stored name and the recorded format (None where none is recorded)."""
-
-    name: str
-    format: str | None
 
 
 class ClosingLayer(ABC):
@@ -110,4 +103,48 @@ class Layer(Protocol):
 
     def close(self) -> None:
         """Flushes and closes. Closing twice is fine."""
+        ...
+
+
+class LayerOutline(Protocol):
+    """One opened image file, without its backing file. Offsets and lengths are guest bytes."""
+
+    file: HostFile
+    format: str
+    depth: int
+    """Its place in its chain, 0 is the top."""
+
+    entries_met: int
+    """Table entries that lead anywhere, as far as tables were looked at."""
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the tables that may have to be looked at."""
+        ...
+
+    @property
+    def granularity(self) -> int:
+        """Bytes of the smallest unit that the format allocates (1 for raw)."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        ...
+
+    @property
+    def backing(self) -> BackingReference | None:
+        """The backing file that the image names, or None."""
+        ...
+
+    def rows(self, start: int, end: int) -> list[Row]:
+        """Returns a cover of [start, end), which lies inside `size`. Raises `NotPlain`, `HostFileError`."""
+        ...
+
+    def empty_until(self, start: int) -> int:
+        """Returns a guest byte at or after `start` before which the file stores nothing; see `Layer.empty_until`."""
+        ...
+
+    def close(self) -> None:
+        """Closes the file."""
         ...

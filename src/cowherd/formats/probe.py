@@ -5,7 +5,9 @@ Only for files that no guest has written as raw: whoever writes a disk's first b
 
 from __future__ import annotations
 
-from cowherd.storage.hostfile import HostFile
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.storage.hostfile import HostFile
 
 KNOWN = ("qcow2", "raw")
 """The formats that cowherd opens."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from cowherd.formats.reference import BackingReference
+from cowherd.kinds import DATA, ENDLESS, ZERO
 
-from cowherd.formats.layer import ENDLESS, BackingReference
-from cowherd.kinds import DATA, ZERO
-from cowherd.storage.hostfile import HostFile
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.kinds import Row
+    from cowherd.storage.hostfile import HostFile
 
 SECTOR = 512
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image, Key
 from cowherd.herd.seal import bind, keeping_content, seal
 from cowherd.herd.status import Status
 from cowherd.image.backing import resolve
@@ -23,8 +20,12 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage.presence import parted
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image, Key
 
 PathName = str | os.PathLike[str]
 

@@ -15,13 +15,16 @@ overlay, rebase -u, snapshots, resizes and commits, and also a base that is repl
 from __future__ import annotations
 
 import struct
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import ImageFormatError, InvalidRequest
 from cowherd.herd.faults import BindingImpossible
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     from cowherd.formats.qcow2.header import Header
     from cowherd.herd.sealfile import SealRecord
     from cowherd.image.disk import Disk
@@ -51,7 +54,7 @@ class Binding(NamedTuple):
         return _DATA.pack(_VERSION, 0, _BLOCK, self.generation, self.seal_id, self.content_digest)
 
 
-def binding_in(header: Header, path: Path) -> Binding | None:
+def binding_in(header: Header, path: str | os.PathLike[str]) -> Binding | None:
     """Returns the binding in the header of the image at `path`, or None.
 
     Raises `ImageFormatError` if it is damaged, or a newer cowherd wrote it.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound

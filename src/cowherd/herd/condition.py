@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image, Key
 from cowherd.herd.sealfile import ChainFile, SealRecord, read_record
 from cowherd.herd.status import Status
 from cowherd.storage.identity import FileIdentity
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cowherd.herd.lineage import Lineage
 
 
 class Condition(NamedTuple):

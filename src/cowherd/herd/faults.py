@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from cowherd.errors import BaseInUse, CowherdError, preview
 from cowherd.text import printable, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
 
 
 class NotSealed(CowherdError):

@@ -9,16 +9,20 @@ and the directories right in it, and everywhere under those in `herd`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from cowherd.errors import BaseInUse, BaseSealed
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image
 from cowherd.herd.sealfile import is_sealed
 from cowherd.storage.identity import announce_change
 from cowherd.storage.presence import is_there
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
 

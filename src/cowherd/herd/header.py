@@ -9,17 +9,21 @@ import functools
 import operator
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.header import FIRST_READ, Header, parse_header, read_header
 from cowherd.formats.qcow2.layout import MAGIC
 from cowherd.herd.binding import EXTENSION_TYPE, Binding, binding_in
 from cowherd.herd.sealfile import SealRecord, read_record
 from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cowherd.formats.reference import BackingReference
 
 SMALLEST_IMAGE = 72  # bytes of a version 2 header
 
@@ -66,7 +70,7 @@ def read_image(path: str) -> Read:
         if not area.startswith(MAGIC):
             return Read(identity, None)
         head = _head_in(area) if len(area) == FIRST_READ else None
-        return Read(identity, head) if head else _header(HostFile(Path(path), fd, writable=False), identity)
+        return Read(identity, head) if head else _header(HostFile(path, fd, writable=False), identity)
     finally:
         os.close(fd)
 
@@ -84,14 +88,14 @@ def _head_in(area: bytes) -> Head | None:
         return None
 
 
-_NO_PATH = Path()
+_NO_PATH = ""
 
 
 def _no_more(_length: int) -> bytes:
     raise _Longer
 
 
-def _head_of(header: Header, path: Path) -> Head:
+def _head_of(header: Header, path: str) -> Head:
     backing = header.backing if header.backing_name else None
     return Head(header.size, backing, binding_in(header, path), dirty=header.dirty, corrupt=header.corrupt)
 
@@ -104,9 +108,9 @@ def _header(file: HostFile, identity: Identity) -> Read:
     except CowherdError as error:
         return Read(identity, Head(None, problem=str(error)))
     try:
-        return Read(identity, _head_of(header, file.path))
+        return Read(identity, _head_of(header, file.name))
     except CowherdError as error:
-        return Read(identity, _head_of(header.with_extension(EXTENSION_TYPE, None), file.path)._replace(problem=str(error)))
+        return Read(identity, _head_of(header.with_extension(EXTENSION_TYPE, None), file.name)._replace(problem=str(error)))
 
 
 def read_seal(path: str) -> Read:

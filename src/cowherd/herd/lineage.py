@@ -10,13 +10,10 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 from cowherd.errors import BackingFileError, CowherdError, HostFileError
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.probe import probe
 from cowherd.herd.faults import HerdNotReadable
 from cowherd.herd.header import identity_of
@@ -26,6 +23,13 @@ from cowherd.image.backing import resolve
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there, look_up
 from cowherd.text import path_order
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cowherd.formats.reference import BackingReference
 
 
 class Link(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from cowherd.herd.header import Identity, identity_of
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX
 from cowherd.storage.atomic import TEMPORARY_PREFIX
+from cowherd.tuples import NamedTuple
 
 TRASH = ".cowherd-trash"
 """The directory that deleted images wait in; what lies there is no part of a herd."""

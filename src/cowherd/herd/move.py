@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import move_together, stored_name
 from cowherd.herd.condition import record_of
 from cowherd.herd.scan import Image

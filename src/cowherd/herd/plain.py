@@ -6,14 +6,17 @@ It is what `cowherd.herd.digest` finds; here no digest of a single block is kept
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from cowherd.formats.outline import NotPlain
 from cowherd.herd.content import BLOCK, BLOCKS_READ, DIGEST_BYTES, ZERO_DIGEST, BlockHasher, content_digest
 from cowherd.image.outline import Outline
 from cowherd.kinds import DATA, NOWHERE, Row
 from cowherd.ops.workers import share_out
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _MOST_ROWS = 1 << 17
 """Stretches of data beyond which importing numpy takes less time than doing without it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.lineage import Lineage, Link, known_again, left_out_of, survey_again, survey_around

@@ -7,21 +7,22 @@ format that was sealed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
-from cowherd.formats.layer import BackingReference
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.lineage import Lineage, survey_around
-from cowherd.herd.scan import Image
 from cowherd.herd.sealfile import SealRecord, read_digests
 from cowherd.herd.status import Status
 from cowherd.image.backing import resolve
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.extents import Ranges
+    from cowherd.formats.reference import BackingReference
+    from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
 

@@ -12,14 +12,10 @@ import functools
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from cowherd.formats.layer import BackingReference
-from cowherd.herd.binding import Binding
 from cowherd.herd.catalog.catalog import Catalog, is_settled
-from cowherd.herd.catalog.rows import Row
 from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
 from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.reading import Readers
@@ -28,6 +24,16 @@ from cowherd.herd.walk import Listing, walk
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
 from cowherd.text import path_order
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from cowherd.formats.reference import BackingReference
+    from cowherd.herd.binding import Binding
+    from cowherd.herd.catalog.rows import Row
 
 Key = tuple[int, int]
 """What makes two names the same file: (device, inode)."""
@@ -183,34 +189,36 @@ class _Scan:
         self.found, self.catalog = found, catalog
         self.seals: dict[str, str | None] = {}
         self.batch: list[_Missed] = []
+        self.handed_over: deque[list[_Missed]] = deque()
         self.batched = 0
         self.began = time.time_ns()
 
     def run(self) -> dict[str, str | None]:
         """Returns the files beside which seals lie, by name, with the format that the seal records, None for none."""
-        with Readers[list[_Missed]]() as readers:
+        with Readers() as readers:
             for place, levels in self.found.directories.items():
                 for listing in walk(place, levels, self.found.unreadable):
                     rows = self.catalog.rows(place, listing)
                     missed = self._through(listing, rows)
                     for first in range(0, len(missed), _BATCH):
                         self._put(readers, _Missed(listing, missed[first : first + _BATCH], rows is not None))
-                    for batch, results in readers.overdue():
-                        self._learn(batch, results)
+                    for results in readers.overdue():
+                        self._learn(self.handed_over.popleft(), results)
             self._hand_over(readers)
-            for batch, results in readers.rest():
-                self._learn(batch, results)
+            for results in readers.rest():
+                self._learn(self.handed_over.popleft(), results)
         return self.seals
 
-    def _put(self, readers: Readers[list[_Missed]], missed: _Missed) -> None:
+    def _put(self, readers: Readers, missed: _Missed) -> None:
         self.batch.append(missed)
         self.batched += len(missed.names)
         if self.batched >= _BATCH:
             self._hand_over(readers)
 
-    def _hand_over(self, readers: Readers[list[_Missed]]) -> None:
+    def _hand_over(self, readers: Readers) -> None:
         batch, self.batch, self.batched = self.batch, [], 0
-        readers.add(batch, [(_prefix(missed.listing), missed.names) for missed in batch])
+        self.handed_over.append(batch)
+        readers.add([(_prefix(missed.listing), missed.names) for missed in batch])
 
     def _through(self, listing: Listing, rows: Mapping[str, Row] | None) -> list[str]:
         """Takes what is known of a directory's files, and returns the names of the others."""

@@ -10,9 +10,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
@@ -20,7 +18,6 @@ from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
@@ -29,10 +26,15 @@ from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.transfer import take_name
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from cowherd.herd.digest import BlockDigests, Progress
-    from cowherd.image.chain import Link
+    from cowherd.herd.scan import Image
+    from cowherd.image.link import Link
 
 _LONGEST_TICK_SECONDS = 0.02
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which file systems stamp times; Python has no name for it

@@ -24,9 +24,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cowherd.errors import ImageFormatError
 from cowherd.storage import atomic
@@ -34,8 +32,13 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from cowherd.herd.digest import BlockDigests
 
 SUFFIX = ".seal"

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.sealfile import SealRecord, Signature
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _SIGNED = struct.Struct("<26s16sQQ32s")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, preview
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.gate import guard_write
 from cowherd.herd.lineage import Lineage, survey_chains
 from cowherd.herd.status import Status
 from cowherd.herd.verify import Checker
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
     from cowherd.herd.digest import Progress
     from cowherd.herd.scan import Image
     from cowherd.live.machine.drive import Drive

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from cowherd.errors import CowherdError
 from cowherd.herd.lineage import Lineage, survey
-from cowherd.herd.scan import Image
-from cowherd.herd.status import Status
 from cowherd.herd.verify import Checker
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from cowherd.herd.scan import Image
+    from cowherd.herd.status import Status
 
 
 class Node(NamedTuple):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.condition import FINE, Condition, Conditions
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
-from cowherd.herd.scan import Image, Key
 from cowherd.herd.seal import confirms, held_content, refresh
 from cowherd.herd.sealfile import check_seal, read_digests
 from cowherd.herd.status import Status
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image, Key
 
 _SEVERITY = {status: number for number, status in enumerate(Status)}
 _UNSEALED = Condition(Status.UNSEALED)

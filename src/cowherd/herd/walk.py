@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import active_count
-from typing import NamedTuple
 
 from cowherd.herd.listing import Facts, Listed, list_directory
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _MANY = 4096  # files after which another process is worth its start
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
 from cowherd.errors import BackingFileError
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
 
 _FILE_DRIVERS = ("file", "host_device")
 _FORMAT_DRIVERS = ("qcow2", "raw")
@@ -62,6 +65,8 @@ def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> Bac
 
 def path_of(overlay: str | os.PathLike[str], reference: BackingReference) -> Path:
     """Returns just the path that `resolve` finds."""
+    from pathlib import Path
+
     return Path(resolve(overlay, reference).name)
 
 

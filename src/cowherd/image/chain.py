@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
-
 from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, UnsupportedFeature
 from cowherd.formats import probe
-from cowherd.formats.layer import BackingReference
 from cowherd.image.backing import resolve
 from cowherd.storage import locks
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import LockMode
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from cowherd.formats.reference import BackingReference
+    from cowherd.image.link import AnyLink, Make
+    from cowherd.storage.locks import LockMode
 
 MAX_CHAIN = 1024
 """Longest chain that is followed; each layer costs a file descriptor."""
-
-
-class Link(Protocol):
-    """An opened image of a chain."""
-
-    file: HostFile
-
-    @property
-    def backing(self) -> BackingReference | None:
-        """The backing file that the image names, or None."""
-        ...
-
-    def close(self) -> None:
-        """Closes the file."""
-        ...
-
-
-AnyLink = TypeVar("AnyLink", bound=Link)
-Make = Callable[[HostFile, str], AnyLink]
-"""Makes an opened and locked file of a known format ("qcow2" or "raw") a link; it takes over the file unless it raises."""
 
 
 class Use(NamedTuple):
@@ -85,14 +68,14 @@ def _open_top(path: str | os.PathLike[str], format: str | None, make: Make[AnyLi
 def _open_backing_files(links: list[AnyLink], make: Make[AnyLink], use: Use) -> None:
     visited = {(links[0].file.device, links[0].file.inode)}
     while (stored := links[-1].backing) is not None:
-        overlay = links[-1].file.path
+        overlay = links[-1].file.name
         if len(links) >= MAX_CHAIN:
             raise BackingFileError(overlay, stored.name, f"the chain is longer than {MAX_CHAIN} images")
         links.append(_open_backing(overlay, stored, make, use, visited))
 
 
 def _open_backing(
-    overlay: os.PathLike[str], stored: BackingReference, make: Make[AnyLink], use: Use, visited: set[tuple[int, int]]
+    overlay: str, stored: BackingReference, make: Make[AnyLink], use: Use, visited: set[tuple[int, int]]
 ) -> AnyLink:
     reference = resolve(overlay, stored)
     try:
@@ -117,7 +100,7 @@ def _made(file: HostFile, format: str | None, make: Make[AnyLink], lock: LockMod
     try:
         name = probe.probe(file) if format is None else format
         if name not in probe.KNOWN:
-            raise UnsupportedFeature(file.path, f"the image format '{name}'")
+            raise UnsupportedFeature(file.name, f"the image format '{name}'")
         mode = lock if name == "qcow2" else lock_raw
         if mode is not None:
             file.lock(mode)

@@ -14,10 +14,11 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest, ReadOnlyImage
 from cowherd.extents import Extents
-from cowherd.formats.layer import ENDLESS, BackingReference, Below, Layer
+from cowherd.formats.layer import Below, Layer
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
-from cowherd.kinds import Row
+from cowherd.formats.reference import BackingReference
+from cowherd.kinds import ENDLESS, Row
 from cowherd.storage.buffers import clear
 from cowherd.storage.copying import FileRange
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from array import array
-from collections.abc import Callable
 
 from cowherd.errors import InvalidRequest
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.outline import NotPlain
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.image.chain import WRITING, open_chain
-from cowherd.storage.hostfile import HostFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from cowherd.formats.reference import BackingReference
+    from cowherd.storage.hostfile import HostFile
 
 _MOST_L1_ENTRIES = 1 << 14
 _MOST_L2_BYTES = 1 << 30

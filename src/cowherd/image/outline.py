@@ -5,22 +5,24 @@ For reading only, and only for chains of few tables; see `cowherd.formats.outlin
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
-from cowherd.formats.layer import ENDLESS
-from cowherd.formats.outline import LayerOutline, NotPlain, RawOutline
+from cowherd.formats.outline import NotPlain, RawOutline
 from cowherd.formats.qcow2.outline import TableOutline
 from cowherd.image.chain import READING, SHARED, open_chain
-from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO, cut
+from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO, cut
 from cowherd.storage.buffers import clear
-from cowherd.storage.hostfile import HostFile
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from cowherd.formats.layer import LayerOutline
     from cowherd.kinds import Row
+    from cowherd.storage.hostfile import HostFile
 
 _MOST_ENTRIES = 1 << 19
 """Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""

@@ -7,14 +7,17 @@ larger one ends in zeros. In strict mode the sizes must agree and so must what Q
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cowherd.errors import CowherdError
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
     from cowherd.ops.copying import Progress
 
-Reason = Literal["content", "size", "status"]
+    Reason: TypeAlias = Literal["content", "size", "status"]
 
 
 class Comparison(NamedTuple):

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.builder import Builder
 from cowherd.formats.qcow2.create import new_header, write_empty
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
+from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import path_of
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting

@@ -6,19 +6,19 @@ not known to be equal are read and compared by as many threads as there are proc
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import CowherdError
 from cowherd.formats.outline import NotPlain
 from cowherd.image.outline import Outline, open_outline, place_of, windows
 from cowherd.kinds import BACKING, NOWHERE, ZERO
 from cowherd.ops.workers import share_out
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
+    from collections.abc import Callable, Iterable, Iterator
 
     from cowherd.kinds import Row
 

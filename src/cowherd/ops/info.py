@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from cowherd.errors import CowherdError, UnsupportedFeature
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.bitmaps import Bitmap, read_bitmaps
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.snapshots import Snapshot, read_snapshots
+from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import has_protocol
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import INSPECT
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECTOR = 512
 _ENCRYPTION_METHODS = ("", "aes", "luks")

@@ -7,16 +7,17 @@ either, so an interrupted rebase has changed nothing that can be seen.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, NamedTuple
-
 from cowherd.errors import CowherdError, InvalidRequest
 from cowherd.formats import probe
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.image.header import change_header
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+
     from cowherd.extents import Ranges
     from cowherd.ops.copying import Progress
 

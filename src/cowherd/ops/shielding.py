@@ -11,8 +11,8 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import CowherdError, InvalidRequest
 from cowherd.extents import Extents, Ranges
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
 
-Task = TypeVar("Task")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar
+
+    Task = TypeVar("Task")
 
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -35,12 +38,10 @@ def share_out(
         raise shared.failures[0]
 
 
-class _Shared(Generic[Task]):
+class _Shared:
     """What the threads of one job have in common."""
 
-    def __init__(
-        self, tasks: Iterator[Task], work: Callable[[Task], int], total: int, progress: Callable[[int, int], None] | None
-    ):
+    def __init__(self, tasks: Iterator[Any], work: Callable[[Any], int], total: int, progress: Callable[[int, int], None] | None):
         self._tasks, self._work, self._total, self._progress = tasks, work, total, progress
         self._lock = threading.Lock()
         self._done = 0
@@ -57,7 +58,7 @@ class _Shared(Generic[Task]):
         finally:
             self.stopped.set()
 
-    def _draw(self) -> Task | None:
+    def _draw(self) -> Any:
         with self._lock:
             return None if self.stopped.is_set() else next(self._tasks, None)
 

@@ -7,12 +7,12 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.storage.hostfile import Buffer, HostFile
 from cowherd.storage.presence import is_there
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -51,10 +51,10 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
                 _set_mode(file, mode)
             yield file
             file.flush(whole=mode is not None)
-        _rename(file.path, path)
+        _rename(file.name, path)
     except BaseException:
         with contextlib.suppress(OSError):  # it has its name, or the first error says more
-            os.unlink(file.path)
+            os.unlink(file.name)
         raise
 
 
@@ -74,7 +74,7 @@ def newcomer(path: str | os.PathLike[str]) -> Iterator[HostFile]:
             name_newcomer(file, path)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error says more
-            os.unlink(file.path)
+            os.unlink(file.name)
         raise
 
 
@@ -85,15 +85,15 @@ def name_newcomer(file: HostFile, path: Path) -> None:
     """
     try:
         try:
-            os.link(file.path, path)
-            os.unlink(file.path)
+            os.link(file.name, path)
+            os.unlink(file.name)
         except OSError as error:
             if error.errno not in NO_HARD_LINKS or is_there(path):
                 raise
-            os.rename(file.path, path)
+            os.rename(file.name, path)
     except OSError as error:
         raise HostFileError(path, "create", error) from error
-    file.path = path
+    file.name = os.fspath(path)
     sync_directory(path.parent)
 
 
@@ -136,10 +136,10 @@ def _set_mode(file: HostFile, mode: int) -> None:
     try:
         os.fchmod(file.fd, mode)
     except OSError as error:
-        raise HostFileError(file.path, "set the permissions of", error) from error
+        raise HostFileError(file.name, "set the permissions of", error) from error
 
 
-def _rename(temporary: Path, path: Path) -> None:
+def _rename(temporary: str, path: Path) -> None:
     try:
         os.rename(temporary, path)
     except OSError as error:

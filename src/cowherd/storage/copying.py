@@ -9,13 +9,13 @@ import stat
 import struct
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest, ReadOnlyImage
 from cowherd.storage.atomic import replacement
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -142,7 +142,7 @@ def can_clone(source: HostFile, target: HostFile) -> bool:
         if error.errno in (*_CANT_CLONE, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS):
             return False
         raise HostFileError(directory, "make a nameless file in", error) from error
-    with HostFile(target.path, fd, writable=True) as nameless:
+    with HostFile(target.name, fd, writable=True) as nameless:
         return clone_range(source, 0, nameless, 0, block)
 
 

@@ -6,10 +6,8 @@ import contextlib
 import errno
 import os
 import stat
-from pathlib import Path
 
 from cowherd.errors import HostFileError
-from cowherd.storage.mounts import mounts
 from cowherd.text import printable
 
 _OF_THE_KERNEL = frozenset(
@@ -38,7 +36,7 @@ _OF_THE_KERNEL = frozenset(
 """File systems whose files are doors into the kernel: writing to /proc/sysrq-trigger or /proc/self/mem stores nothing."""
 
 
-def refuse_other_than_images(path: Path, action: str) -> None:
+def refuse_other_than_images(path: str, action: str) -> None:
     """Refuses what is no image before it is opened: opening a pipe or a character device can have effects of its own.
 
     What the name leads to may change until it is opened, so the open file is to be checked again. Raises `HostFileError`.
@@ -47,7 +45,7 @@ def refuse_other_than_images(path: Path, action: str) -> None:
         check_type(path, os.stat(path), action)
 
 
-def check_type(path: Path, info: os.stat_result, action: str) -> None:
+def check_type(path: str, info: os.stat_result, action: str) -> None:
     """Raises `HostFileError` if `info`, what stat(2) says of `path`, is not that of a file that may be an image."""
     if stat.S_ISBLK(info.st_mode):
         return
@@ -70,6 +68,8 @@ def _may_be_of_the_kernel(info: os.stat_result) -> bool:
 
 def _file_system(device: int) -> str | None:
     """Returns the type of the file system with that number, None if it is not in the table of mounts, or that can't be read."""
+    from cowherd.storage.mounts import mounts  # few files make the question worth it
+
     try:
         return next((mount.type for mount in mounts() if mount.device == device), None)
     except OSError:

@@ -8,16 +8,17 @@ import fcntl
 import os
 import stat
 import struct
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 from cowherd.errors import HostFileError, ReadOnlyImage
 from cowherd.storage import fallocate
 from cowherd.storage.filetype import check_type, refuse_other_than_images
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from typing import Self
 
 Buffer = bytes | bytearray | memoryview
 
@@ -37,12 +38,20 @@ class HostFile:
     Every method raises `HostFileError` when the host refuses, naming the path and what was tried.
     """
 
-    def __init__(self, path: Path, fd: int, *, writable: bool) -> None:
-        self.path, self.fd, self.writable = path, fd, writable
+    def __init__(self, name: str, fd: int, *, writable: bool) -> None:
+        """Takes over a descriptor; `name` is the path under which the file was opened."""
+        self.name, self.fd, self.writable = name, fd, writable
         info = os.fstat(fd)
         self.is_block_device = stat.S_ISBLK(info.st_mode)
         self.device, self.inode = info.st_dev, info.st_ino
         self._lock_mode: LockMode | None = None
+
+    @property
+    def path(self) -> Path:
+        """The name under which the file was opened, as a path."""
+        from pathlib import Path
+
+        return Path(self.name)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, writable: bool = False, lock: LockMode | None = INSPECT) -> Self:
@@ -50,13 +59,13 @@ class HostFile:
 
         Raises `HostFileError`, or `ImageInUse` where another process excludes this use.
         """
-        path = Path(path)
-        refuse_other_than_images(path, "open")
+        name = os.fspath(path)
+        refuse_other_than_images(name, "open")
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
-        with _naming(path, "open"):
+        with _naming(name, "open"):
             # O_NONBLOCK so that a pipe put there since can't hang the open; regular files don't care.
-            fd = os.open(path, flags | os.O_NONBLOCK)
-        return cls._adopt(path, fd, "open", writable=writable, lock=lock)
+            fd = os.open(name, flags | os.O_NONBLOCK)
+        return cls._adopt(name, fd, "open", writable=writable, lock=lock)
 
     @classmethod
     def create(
@@ -67,17 +76,17 @@ class HostFile:
         A new file has the permission bits `mode` less the umask; a block device is opened as it is.
         Raises `HostFileError`, or `ImageInUse` where another process has the file in use.
         """
-        path = Path(path)
-        refuse_other_than_images(path, "create")
+        name = os.fspath(path)
+        refuse_other_than_images(name, "create")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if exclusive else 0)
-        with _naming(path, "create"):
-            fd = os.open(path, flags, mode)
+        with _naming(name, "create"):
+            fd = os.open(name, flags, mode)
         try:
-            file = cls._adopt(path, fd, "create", writable=True, lock=lock)
+            file = cls._adopt(name, fd, "create", writable=True, lock=lock)
         except BaseException:
             if exclusive:
                 with contextlib.suppress(OSError):  # the first error says more
-                    os.unlink(path)
+                    os.unlink(name)
             raise
         try:
             if not exclusive and not file.is_block_device:
@@ -88,10 +97,10 @@ class HostFile:
         return file
 
     @classmethod
-    def _adopt(cls, path: Path, fd: int, action: str, *, writable: bool, lock: LockMode | None) -> Self:
+    def _adopt(cls, name: str, fd: int, action: str, *, writable: bool, lock: LockMode | None) -> Self:
         try:
-            check_type(path, os.fstat(fd), action)
-            file = cls(path, fd, writable=writable)
+            check_type(name, os.fstat(fd), action)
+            file = cls(name, fd, writable=writable)
             if file.is_block_device:
                 file._settle_block_device(action)
             if lock is not None:
@@ -102,7 +111,7 @@ class HostFile:
         return file
 
     def _settle_block_device(self, action: str) -> None:
-        with _naming(self.path, action):
+        with _naming(self.name, action):
             # Drivers of removable media take O_NONBLOCK as leave to go on without a medium.
             fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
             if self.writable and self._device_number(_BLKROGET):
@@ -114,7 +123,7 @@ class HostFile:
 
     def lock(self, mode: LockMode) -> None:
         """Takes the locks of `mode` in place of those held; raises `ImageInUse` and keeps the old ones where it can't."""
-        acquire(self.fd, mode, self.path, held=self._lock_mode)
+        acquire(self.fd, mode, self.name, held=self._lock_mode)
         self._lock_mode = mode
 
     def close(self) -> None:
@@ -122,7 +131,7 @@ class HostFile:
         fd, self.fd = self.fd, -1
         if fd < 0:
             return
-        with _naming(self.path, "close"):
+        with _naming(self.name, "close"):
             try:
                 if self._lock_mode is not None:
                     release(fd)
@@ -137,26 +146,26 @@ class HostFile:
 
     def size(self) -> int:
         """Returns the file's length in bytes (a block device's capacity)."""
-        with _naming(self.path, "get the size of"):
+        with _naming(self.name, "get the size of"):
             if self.is_block_device:
                 return os.lseek(self.fd, 0, os.SEEK_END)
             return os.fstat(self.fd).st_size
 
     def allocated_bytes(self) -> int:
         """Returns the bytes that the file occupies on the host."""
-        with _naming(self.path, "get the size of"):
+        with _naming(self.name, "get the size of"):
             return os.fstat(self.fd).st_blocks * 512
 
     def sector_size(self) -> int:
         """Returns a block device's logical sector size, 1 for a regular file."""
         if not self.is_block_device:
             return 1
-        with _naming(self.path, "get the sector size of"):
+        with _naming(self.name, "get the sector size of"):
             return self._device_number(_BLKSSZGET)
 
     def pread(self, offset: int, length: int) -> bytes:
         """Returns exactly `length` bytes; what lies past the end of the file is zeros."""
-        with _naming(self.path, "read"):
+        with _naming(self.name, "read"):
             data = os.pread(self.fd, length, offset)
         if len(data) == length:
             return data
@@ -171,7 +180,7 @@ class HostFile:
         try:
             found = [os.pread(self.fd, length, offset) for offset in offsets]
         except OSError as error:
-            raise HostFileError(self.path, "read", error) from error
+            raise HostFileError(self.name, "read", error) from error
         return [data if len(data) == length else data.ljust(length, b"\0") for data in found]
 
     def preadinto(self, offset: int, buffer: memoryview) -> None:
@@ -185,7 +194,7 @@ class HostFile:
                     return
                 offset, view = offset + count, view[count:]
         except OSError as error:  # not `_naming`: of a small read it would be a third
-            raise HostFileError(self.path, "read", error) from error
+            raise HostFileError(self.name, "read", error) from error
 
     def pwrite(self, offset: int, data: Buffer) -> None:
         """Writes all of `data` (contiguous, of any item type) at `offset`."""
@@ -196,7 +205,7 @@ class HostFile:
         self._require_writable()
         pending = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
         first = 0
-        with _naming(self.path, "write"):
+        with _naming(self.name, "write"):
             while first < len(pending):
                 count = os.pwritev(self.fd, pending[first : first + _IOV_MAX], offset)
                 if not count:
@@ -212,13 +221,13 @@ class HostFile:
 
     def flush(self, *, whole: bool = False) -> None:
         """Makes everything written so far durable (fdatasync); with `whole` the file's permission bits and times, too (fsync)."""
-        with _naming(self.path, "flush"):
+        with _naming(self.name, "flush"):
             (os.fsync if whole else os.fdatasync)(self.fd)
 
     def truncate(self, size: int) -> None:
         """Sets the length of a regular file."""
         self._require_writable()
-        with _naming(self.path, "resize"):
+        with _naming(self.name, "resize"):
             os.ftruncate(self.fd, size)
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -237,7 +246,7 @@ class HostFile:
                 if error.errno == errno.ENXIO:
                     return
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                    raise HostFileError(self.path, "find the holes of", error) from error
+                    raise HostFileError(self.name, "find the holes of", error) from error
                 yield position, end
                 return
             if data < hole:  # equal where somebody punched a hole between the two questions
@@ -256,7 +265,7 @@ class HostFile:
                 return None
             if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
                 return offset
-            raise HostFileError(self.path, "find the holes of", error) from error
+            raise HostFileError(self.name, "find the holes of", error) from error
 
     def zero_range(self, offset: int, length: int, *, unmap: bool) -> bool:
         """Makes a range read as zeros without writing it; with `unmap` its space is given back.
@@ -264,7 +273,7 @@ class HostFile:
         Returns False where the host can't, and the caller must write zeros. The file's length stays as it is.
         """
         self._require_writable()
-        with _naming(self.path, "write zeros to"):
+        with _naming(self.name, "write zeros to"):
             try:
                 return fallocate.zero_range(self.fd, offset, length, unmap=unmap)
             except OSError as error:
@@ -275,7 +284,7 @@ class HostFile:
     def punch_hole(self, offset: int, length: int) -> None:
         """Gives a range's space back to the host where it can; the range's content is then undefined."""
         self._require_writable()
-        with _naming(self.path, "discard a range of"):
+        with _naming(self.name, "discard a range of"):
             if self.is_block_device:
                 self._discard_on_device(offset, length)
             else:
@@ -291,12 +300,12 @@ class HostFile:
     def preallocate(self, offset: int, length: int) -> None:
         """Reserves host space for a range, extending the file if it ends inside it."""
         self._require_writable()
-        with _naming(self.path, "preallocate"):
+        with _naming(self.name, "preallocate"):
             os.posix_fallocate(self.fd, offset, length)
 
     def _require_writable(self) -> None:
         if not self.writable:
-            raise ReadOnlyImage(self.path)
+            raise ReadOnlyImage(self.name)
 
 
 def _advance(pending: list[memoryview], first: int, count: int) -> int:
@@ -310,8 +319,8 @@ def _advance(pending: list[memoryview], first: int, count: int) -> int:
 
 
 @contextlib.contextmanager
-def _naming(path: Path, action: str) -> Iterator[None]:
+def _naming(name: str, action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HostFileError(path, action, error) from error
+        raise HostFileError(name, action, error) from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cowherd.errors import HostFileError
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
 
 _NOT_OURS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)

@@ -30,9 +30,9 @@ import fcntl
 import os
 import struct
 from functools import cache
-from typing import NamedTuple
 
 from cowherd.errors import HostFileError, ImageInUse
+from cowherd.tuples import NamedTuple
 
 PERMISSION_BASE = 100
 SHARED_BASE = 200

@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable
-from typing import TypeVar
 
 from cowherd.errors import HostFileError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from typing import TypeVar
+
+    Name = TypeVar("Name", bound=str | os.PathLike[str])
 
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
 """What says that there is nothing under a name, or nothing that this user could get at."""
@@ -39,9 +44,6 @@ def is_directory(path: str | os.PathLike[str]) -> bool:
     """Returns whether a name leads to a directory. Raises `HostFileError`."""
     info = look_up(path)
     return info is not None and stat.S_ISDIR(info.st_mode)
-
-
-Name = TypeVar("Name", bound=str | os.PathLike[str])
 
 
 def parted(paths: Iterable[Name]) -> tuple[list[Name], list[Name]]:

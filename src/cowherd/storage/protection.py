@@ -9,11 +9,11 @@ import errno
 import fcntl
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.storage.hostfile import HostFile
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

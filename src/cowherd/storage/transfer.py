@@ -6,13 +6,16 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.storage.atomic import replacement, sync_directory
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
 from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Progress = Callable[[int, int], None]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import ImageFormatError, InvalidRequest
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.create import new_header, refcount_clusters, write_empty
 from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.options import Qcow2Options
+from cowherd.formats.reference import BackingReference
 from cowherd.storage.hostfile import HostFile
 from tests import qemu
 from tests.images import KIB, MATRIX, MIB, Features, assert_sound, create_with_cowherd, create_with_qemu

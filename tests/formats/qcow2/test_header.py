@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd.errors import CowherdError, ImageFormatError, InvalidRequest, UnsupportedFeature
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Extension, Header, feature_name_table, read_header, write_header
 from cowherd.formats.qcow2.layout import Field, Structure
+from cowherd.formats.reference import BackingReference
 from cowherd.storage.hostfile import HostFile
 from tests.images import MATRIX, Features, create_with_cowherd, create_with_qemu
 from tests.qemu import Tool

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cowherd.errors import ImageCorrupt, ImageFormatError, ReadOnlyImage, UnsupportedFeature
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Extension, Header, read_header, write_header
 from cowherd.formats.qcow2.image import open_qcow2
+from cowherd.formats.reference import BackingReference
 from cowherd.storage.hostfile import HostFile
 from tests import qemu
 from tests.images import KIB, MIB, Features, assert_sound, create_with_cowherd, create_with_qemu

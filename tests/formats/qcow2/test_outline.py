@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.errors import ImageFormatError
-from cowherd.formats.layer import ENDLESS
 from cowherd.formats.outline import NotPlain
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import open_qcow2
 from cowherd.formats.qcow2.outline import TableOutline
+from cowherd.kinds import ENDLESS
 from cowherd.storage.hostfile import HostFile
 from tests.formats.qcow2.damaging import Damager
 from tests.images import KIB, MIB, Features, changed_by_cowherd, create_with_cowherd, examples, workload

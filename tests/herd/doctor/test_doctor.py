@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cowherd.cli.guard.main import main
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.bind import adopt
 from cowherd.herd.clone import clone
 from cowherd.herd.doctor.doctor import CHECKS, doctor

@@ -6,10 +6,13 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import NoReturn
 
 from cowherd.errors import CowherdError
 from cowherd.sizes import SizeError, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _USUAL_COLUMNS = 80
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -7,13 +7,16 @@ import importlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
 
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.output import Report, error_report, show
 from cowherd.cli.process import run
 from cowherd.errors import CowherdError, HostFileError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import NoReturn
 
 COMMANDS = {
     "tree": "show the herd: bases, the overlays under them, and how each is",

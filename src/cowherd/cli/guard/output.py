@@ -6,9 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
 
-from cowherd.errors import CowherdError
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cowherd.errors import CowherdError
 
 _CLEAR = "\r\x1b[K"
 _SLOW_SECONDS = 1.0

@@ -6,12 +6,16 @@ import argparse
 import os
 import signal
 import sys
-from typing import NoReturn
 
 from cowherd.cli.guard import starting
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, progress
 from cowherd.errors import HostFileError, InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from cowherd.cli.guard.arguments import Parser
 
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 

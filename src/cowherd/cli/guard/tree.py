@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, Rows, table
 from cowherd.sizes import human_size
 from cowherd.text import current_directory, printable, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.tree import Node
 
 _DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would be thousands of columns wide

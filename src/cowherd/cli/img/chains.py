@@ -5,9 +5,12 @@ from __future__ import annotations
 from cowherd.cli.img.errors import CannotOpen
 from cowherd.cli.img.messages import reason
 from cowherd.cli.img.output import err
-from cowherd.cli.img.sources import Source
 from cowherd.errors import CowherdError
 from cowherd.ops.info import ImageInfo, iter_chain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.cli.img.sources import Source
 
 _PROBED_RAW = (
     "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"

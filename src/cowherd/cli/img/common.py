@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
 from cowherd.cli.img.errors import CommandFailed, UsageError
 from cowherd.cli.img.options import Arguments, Option
 from cowherd.sizes import INT64_MAX, SizeError, SizeRangeError, parse_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from cowherd.formats.qcow2.snapshots import Snapshot
 
 CACHE_MODES = ("none", "off", "writeback", "directsync", "unsafe", "writethrough")

@@ -9,10 +9,13 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.snapshot_table import snapshot_table
 from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
-from cowherd.formats.qcow2.bitmaps import Bitmap
-from cowherd.formats.qcow2.snapshots import Snapshot
-from cowherd.ops.info import FileInfo, ImageInfo, Qcow2Info
 from cowherd.sizes import human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.bitmaps import Bitmap
+    from cowherd.formats.qcow2.snapshots import Snapshot
+    from cowherd.ops.info import FileInfo, ImageInfo, Qcow2Info
 
 SYNTAX = Syntax(
     "info",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
 
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
@@ -14,7 +12,11 @@ from cowherd.cli.process import run
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
     from cowherd.cli.img.options import Syntax
 
 COMMANDS = {

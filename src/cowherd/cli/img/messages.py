@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
-from pathlib import Path
 
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
 from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REFUSED = 3
 """The exit code of a change that dependents would see; its message is cowherd's own, whatever was being done."""
@@ -54,6 +56,8 @@ def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
     try:
         yield
     except _ABOUT_ONE_FILE as error:
+        from pathlib import Path
+
         if error.path != Path(path):
             raise
         raise CannotOpen(text, reason(error, path), exit_code) from error

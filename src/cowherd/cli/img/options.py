@@ -5,10 +5,12 @@ argparse is not used: it neither permutes, abbreviates and complains as getopt_l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
-
 from cowherd.cli.img.errors import HelpWanted, UsageError
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Option(NamedTuple):

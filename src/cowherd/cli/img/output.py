@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
 
 from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 def out(text: str) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 
-from cowherd.formats.qcow2.snapshots import Snapshot
 from cowherd.sizes import human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cowherd.formats.qcow2.snapshots import Snapshot
 
 _COLUMNS = (-7, -16, 8, 19, 15, 10)
 """Widths in bytes, negative where the text stands on the left."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
 from cowherd.cli.img.common import FORCE_SHARE, FORMAT, IMAGE_OPTS, OBJECT
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
-from cowherd.cli.img.options import Arguments
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from cowherd.cli.img.options import Arguments
 
 FORMATS = ("raw", "qcow2")
 _FOREIGN = (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cowherd.errors import ImageFormatError
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.layout import Field, Structure
-from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.header import Header
+    from cowherd.storage.hostfile import HostFile
 
 EXTENSION = Structure(
     Field("nb_bitmaps", 0, "I", "bitmaps in the directory"),
@@ -69,45 +71,45 @@ def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
     position = 0
     while position < len(directory):
         if len(found) == extension["nb_bitmaps"]:
-            raise ImageFormatError(file.path, "More bitmaps found than specified in header extension")
+            raise ImageFormatError(file.name, "More bitmaps found than specified in header extension")
         bitmap, position = _read_entry(file, header, directory, position)
         found.append(bitmap)
     if len(found) != extension["nb_bitmaps"]:
-        raise ImageFormatError(file.path, "Less bitmaps found than specified in header extension")
+        raise ImageFormatError(file.name, "Less bitmaps found than specified in header extension")
     return tuple(found)
 
 
 def _check_extension(file: HostFile, header: Header, data: bytes) -> dict[str, int]:
     if len(data) != EXTENSION.size:
-        raise ImageFormatError(file.path, "bitmaps_ext: Invalid extension length")
+        raise ImageFormatError(file.name, "bitmaps_ext: Invalid extension length")
     values = EXTENSION.unpack(data)
     size, offset = values["directory_size"], values["directory_offset"]
     if values["reserved"]:
-        raise ImageFormatError(file.path, "bitmaps_ext: Reserved field is not zero")
+        raise ImageFormatError(file.name, "bitmaps_ext: Reserved field is not zero")
     if not 1 <= values["nb_bitmaps"] <= MAX_BITMAPS:
-        raise ImageFormatError(file.path, f"bitmaps_ext: {values['nb_bitmaps']} bitmaps, allowed are 1 to {MAX_BITMAPS}")
+        raise ImageFormatError(file.name, f"bitmaps_ext: {values['nb_bitmaps']} bitmaps, allowed are 1 to {MAX_BITMAPS}")
     if not offset or offset % header.cluster_size:
-        raise ImageFormatError(file.path, "bitmaps_ext: Invalid bitmap directory offset")
+        raise ImageFormatError(file.name, "bitmaps_ext: Invalid bitmap directory offset")
     if not size or size > MAX_DIRECTORY_BYTES or offset + size > file.size():
-        raise ImageFormatError(file.path, f"bitmaps_ext: bitmap directory size ({size}) exceeds the maximum or the file")
+        raise ImageFormatError(file.name, f"bitmaps_ext: bitmap directory size ({size}) exceeds the maximum or the file")
     return values
 
 
 def _read_entry(file: HostFile, header: Header, directory: bytes, position: int) -> tuple[Bitmap, int]:
     """Returns the bitmap at `position` of the directory, and the position of the next one."""
     if position + ENTRY.size > len(directory):
-        raise ImageFormatError(file.path, "Broken bitmap directory")
+        raise ImageFormatError(file.name, "Broken bitmap directory")
     values = ENTRY.unpack(directory, position)
     start = position + ENTRY.size + values["extra_length"]
     end = start + values["name_length"]
     following = end + -end % 8
     if following > len(directory):
-        raise ImageFormatError(file.path, "Broken bitmap directory")
+        raise ImageFormatError(file.name, "Broken bitmap directory")
     if values["extra_length"]:
-        raise ImageFormatError(file.path, "Bitmap extra data is not supported")
+        raise ImageFormatError(file.name, "Bitmap extra data is not supported")
     name = directory[start:end].decode("utf-8", "surrogateescape")
     if not _is_sound(values, header):
-        raise ImageFormatError(file.path, f"Bitmap '{name}' doesn't satisfy the constraints")
+        raise ImageFormatError(file.name, f"Bitmap '{name}' doesn't satisfy the constraints")
     flags = values["flags"]
     granularity = 1 << values["granularity_bits"]
     bitmap = Bitmap(

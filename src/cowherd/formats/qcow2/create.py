@@ -5,11 +5,11 @@ from __future__ import annotations
 from array import array
 
 from cowherd.errors import InvalidRequest
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, feature_name_table, write_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.formats.qcow2.words import WORD_BYTES, packed, packed_counts, used_counts, zeros
+from cowherd.formats.reference import BackingReference
 from cowherd.storage.hostfile import HostFile
 
 SECTOR = 512

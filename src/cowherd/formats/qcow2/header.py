@@ -5,14 +5,16 @@ Specification: QEMU docs/interop/qcow2, sections Header, Header extensions, Feat
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
-
 from cowherd.errors import ImageFormatError, InvalidRequest, UnsupportedFeature
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2 import layout
-from cowherd.storage.hostfile import HostFile
+from cowherd.formats.reference import BackingReference
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cowherd.storage.hostfile import HostFile
 
 FIRST_READ = 4096
 """Bytes that nearly every header fits in."""
@@ -178,10 +180,10 @@ def read_header(file: HostFile) -> Header:
     No number in it is used for an allocation or a seek before it has been found to be within the format's limits.
     Raises `ImageFormatError`, or `UnsupportedFeature` for an unknown incompatible feature.
     """
-    return parse_header(file.path, file.pread(0, FIRST_READ), lambda length: file.pread(0, length))
+    return parse_header(file.name, file.pread(0, FIRST_READ), lambda length: file.pread(0, length))
 
 
-def parse_header(path: Path, area: bytes, more: Callable[[int], bytes]) -> Header:
+def parse_header(path: str, area: bytes, more: Callable[[int], bytes]) -> Header:
     """Does what `read_header` does with the first `FIRST_READ` bytes of a file, fewer only where it ends before.
 
     `more` returns as many bytes from the file's beginning as it is asked for. `path` is for messages alone.
@@ -216,7 +218,7 @@ def _pack_extension(extension: Extension) -> bytes:
 
 
 class _Parser:
-    def __init__(self, path: Path, area: bytes, more: Callable[[int], bytes]):
+    def __init__(self, path: str, area: bytes, more: Callable[[int], bytes]):
         self.path, self.area, self.more = path, area, more
 
     def parse(self) -> Header:

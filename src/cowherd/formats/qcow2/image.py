@@ -10,7 +10,7 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import ImageCorrupt, InvalidRequest, ReadOnlyImage, UnsupportedFeature
 from cowherd.extents import Extents
-from cowherd.formats.layer import BackingReference, Below, ClosingLayer
+from cowherd.formats.layer import Below, ClosingLayer
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.compressed import CompressedReader
@@ -19,6 +19,7 @@ from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables
 from cowherd.formats.qcow2.writer import Writer
+from cowherd.formats.reference import BackingReference
 from cowherd.storage.copying import Bytes
 from cowherd.storage.hostfile import HostFile
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from itertools import compress
-from typing import TYPE_CHECKING
 
-from cowherd.formats.layer import ENDLESS, BackingReference
 from cowherd.formats.outline import NotPlain
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.words import unpacked
-from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, ZERO, cut
-from cowherd.storage.hostfile import HostFile
+from cowherd.formats.reference import BackingReference
+from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO, cut
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cowherd.formats.qcow2.compressed import CompressedReader
     from cowherd.kinds import Row
+    from cowherd.storage.hostfile import HostFile
 
 _MOST_L1_ENTRIES = 1 << 14
 _FLAGS = ~layout.L2_OFFSET_MASK
@@ -32,7 +32,7 @@ _REMEMBERED = 2
 
 
 class TableOutline:
-    """A qcow2 image; see `cowherd.formats.outline.LayerOutline`."""
+    """A qcow2 image; see `cowherd.formats.layer.LayerOutline`."""
 
     format = "qcow2"
 

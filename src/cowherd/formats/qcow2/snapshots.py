@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cowherd.errors import ImageFormatError
-from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.layout import Field, Structure
-from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.header import Header
+    from cowherd.storage.hostfile import HostFile
 
 ENTRY = Structure(
     Field("l1_offset", 0, "Q", "file offset of the snapshot's L1 table"),
@@ -63,13 +65,13 @@ def read_snapshots(file: HostFile, header: Header, *, cut: bool = False) -> tupl
         position += -position % 8
         values = ENTRY.unpack(file.pread(position, ENTRY.size))
         if values["extra_length"] > MAX_EXTRA_BYTES:
-            raise ImageFormatError(file.path, f"Too much extra metadata in snapshot table entry {index}")
+            raise ImageFormatError(file.name, f"Too much extra metadata in snapshot table entry {index}")
         position += ENTRY.size
         length = values["extra_length"] + values["id_length"] + values["name_length"]
         if position + length > file_size and not cut:
-            raise ImageFormatError(file.path, f"Snapshot table entry {index} lies past the end of the file")
+            raise ImageFormatError(file.name, f"Snapshot table entry {index} lies past the end of the file")
         if position + length - header.snapshots_offset > MAX_TABLE_BYTES:
-            raise ImageFormatError(file.path, "Snapshot table is too big")
+            raise ImageFormatError(file.name, "Snapshot table is too big")
         found.append(_snapshot(values, file.pread(position, length), header.size))
         position += length
     return tuple(found)

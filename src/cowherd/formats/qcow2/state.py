@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from cowherd.formats.qcow2.header import Header, write_header
-from cowherd.storage.hostfile import HostFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.storage.hostfile import HostFile
 
 
 class ImageState:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from cowherd import extents as ext
 from cowherd.errors import ImageFormatError
 from cowherd.extents import Extents
-from cowherd.formats.layer import ENDLESS
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.entries import Entries, EntryError, decode
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.steady import ClusterReader, steady_tables, whole_tables
+from cowherd.kinds import ENDLESS
 from cowherd.storage.hostfile import HostFile
 
 L1Table = NDArray[np.uint64]

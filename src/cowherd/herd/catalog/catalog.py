@@ -11,18 +11,19 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.herd.catalog.place import catalog_path, distrust, is_named, times_are_reliable
 from cowherd.herd.catalog.rows import Row, pack, unpack
-from cowherd.herd.header import Identity
-from cowherd.herd.walk import Listing
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
     from cowherd.herd.catalog.store import Store
+    from cowherd.herd.header import Identity
+    from cowherd.herd.walk import Listing
 
 WORTHWHILE = 256
 """Fewer files than this are read sooner than a catalog is opened."""

@@ -12,13 +12,16 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import Any
 
-from cowherd.formats.layer import BackingReference
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding
 from cowherd.herd.header import Content, Head, Identity
 from cowherd.herd.sealfile import SealRecord, record_from_json, record_to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _PREFIX = struct.Struct("<II")
 _CRC = 4

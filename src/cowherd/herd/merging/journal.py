@@ -27,13 +27,17 @@ import struct
 import time
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple, Self
 
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
 from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.presence import is_there
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
 
 SUFFIX = ".merge"
 

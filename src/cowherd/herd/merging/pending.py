@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.herd.lineage import Lineage
 from cowherd.herd.merging.journal import SUFFIX, Seen, is_journal, journal_path, look_at
-from cowherd.herd.scan import Image, Key
 from cowherd.storage.presence import is_there
 from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cowherd.herd.lineage import Lineage
+    from cowherd.herd.scan import Image, Key
 
 
 class MergePending(CowherdError):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cowherd.errors import CowherdError, HostFileError, InvalidRequest
-from cowherd.formats.layer import BackingReference
 from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding, set_binding
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import record_of

@@ -1,0 +1,31 @@
+"""Named tuples as `typing.NamedTuple` makes them, without `typing`: loading it takes as long as Python itself needs to start.
+
+Type checkers see the class of `typing`. Annotations are not evaluated, neither here nor there.
+"""
+
+from __future__ import annotations
+
+__all__ = ["NamedTuple"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from collections import namedtuple
+
+    class _Maker(type):
+        """Makes a named tuple of each class that derives from `NamedTuple`: its fields are the annotated names."""
+
+        def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> type:
+            if not bases:
+                return super().__new__(cls, name, bases, body)
+            fields = body["__annotations__"]
+            defaults = [body.pop(field) for field in fields if field in body]
+            made = namedtuple(name, fields, defaults=defaults, module=body["__module__"])
+            for key, value in body.items():
+                if key not in ("__module__", "__qualname__"):
+                    setattr(made, key, value)
+            return made
+
+    class NamedTuple(metaclass=_Maker):
+        """A base class; what derives from it is a named tuple, with the annotated fields, defaults and methods of its body."""
