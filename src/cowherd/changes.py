@@ -6,7 +6,6 @@ What a function needs is imported when it is called, so that a command loads no 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cowherd.errors import HostFileError
 from cowherd.live.holders import naming_holders
@@ -222,7 +221,7 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
 
         guard_delete(path, herd=herd)
     try:
-        Path(path).unlink()
+        os.unlink(path)
     except OSError as error:
         raise HostFileError(path, "delete", error) from error
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 
+from cowherd.paths import as_path
 from cowherd.text import printable, shown
 
 TYPE_CHECKING = False
@@ -46,12 +47,6 @@ def preview(paths: Sequence[str | PathLike[str]]) -> str:
     return f"{first} and {rest} more" if rest > 0 else first
 
 
-def _path(name: str | PathLike[str]) -> Path:
-    from pathlib import Path  # takes a quarter of the time in which Python starts, and few commands meet an error
-
-    return Path(name)
-
-
 class CowherdError(Exception):
     """Root of everything that cowherd raises on purpose."""
 
@@ -79,7 +74,7 @@ class HostFileError(CowherdError):
     """
 
     def __init__(self, path: str | PathLike[str], action: str, error: OSError):
-        self.path, self.action = _path(path), action
+        self.path, self.action = as_path(path), action
         self.errno, self.reason = error.errno, error.strerror or str(error)
 
     def __str__(self) -> str:
@@ -96,7 +91,7 @@ class ImageFormatError(CowherdError):
     """A file is not a valid image of its format. Attributes: `path`, `problem`."""
 
     def __init__(self, path: str | PathLike[str], problem: str):
-        self.path, self.problem = _path(path), problem
+        self.path, self.problem = as_path(path), problem
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.problem}"
@@ -106,7 +101,7 @@ class UnsupportedFeature(CowherdError):
     """A valid image needs a feature that cowherd does not have. Attributes: `path`, `feature`."""
 
     def __init__(self, path: str | PathLike[str], feature: str):
-        self.path, self.feature = _path(path), feature
+        self.path, self.feature = as_path(path), feature
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.feature} is not supported; use qemu-img for this image"
@@ -119,7 +114,7 @@ class ImageCorrupt(CowherdError):
     """
 
     def __init__(self, path: str | PathLike[str], problem: str):
-        self.path, self.problem = _path(path), problem
+        self.path, self.problem = as_path(path), problem
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.problem}; the image can only be read until 'qemu-img check -r all' has repaired it"
@@ -129,7 +124,7 @@ class BackingFileError(CowherdError):
     """A backing file can't be followed. Attributes: `overlay`, `backing` (the name as stored), `problem`."""
 
     def __init__(self, overlay: str | PathLike[str], backing: str, problem: str):
-        self.overlay, self.backing, self.problem = _path(overlay), backing, problem
+        self.overlay, self.backing, self.problem = as_path(overlay), backing, problem
 
     def __str__(self) -> str:
         return f"{printable(self.overlay)}: could not open backing file '{printable(self.backing)}': {self.problem}"
@@ -139,7 +134,7 @@ class ReadOnlyImage(CowherdError):
     """A change was asked of an image that was opened read-only. Attribute: `path`."""
 
     def __init__(self, path: str | PathLike[str]):
-        self.path = _path(path)
+        self.path = as_path(path)
 
     def __str__(self) -> str:
         return f"{printable(self.path)} is open read-only; open it with writable=True to change it"
@@ -154,7 +149,7 @@ class ImageInUse(CowherdError):
     """
 
     def __init__(self, path: str | PathLike[str], lock: str, *, shared: bool = False, holders: Sequence[str] = ()):
-        self.path, self.lock, self.shared, self.holders = _path(path), lock, shared, tuple(holders)
+        self.path, self.lock, self.shared, self.holders = as_path(path), lock, shared, tuple(holders)
 
     def __str__(self) -> str:
         held = f" Open in: {'; '.join(self.holders)}." if self.holders else ""
@@ -168,7 +163,7 @@ class NotEnoughSpace(CowherdError):
     """A plan needs more space than a file system has. Attributes: `path` (a file on it), `needed`, `free` (bytes)."""
 
     def __init__(self, path: str | PathLike[str], needed: int, free: int):
-        self.path, self.needed, self.free = _path(path), needed, free
+        self.path, self.needed, self.free = as_path(path), needed, free
 
     def __str__(self) -> str:
         return (
@@ -183,13 +178,13 @@ class _Harm(CowherdError):
     exit_code = 3
 
     def __init__(self, base: str | PathLike[str], action: str, dependents: Sequence[str | PathLike[str]] = ()):
-        self.base, self.action = _path(base), action
+        self.base, self.action = as_path(base), action
         self._dependents = tuple(os.fspath(path) for path in dependents)
 
     @property
     def dependents(self) -> tuple[Path, ...]:
         """The overlays concerned. They may be very many, and a message names three: so they are made into paths here."""
-        return tuple(map(_path, self._dependents))
+        return tuple(map(as_path, self._dependents))
 
     def facts(self) -> dict[str, object]:
         """Returns the attributes; of `dependents`, the names."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cowherd.paths import as_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -24,9 +26,7 @@ def shown(path: str | os.PathLike[str], here: str | None = None) -> str:
     """
     name = os.fspath(path)
     if os.path.normpath(name) != name:
-        from pathlib import Path  # most names are plain
-
-        name = os.fspath(Path(name))
+        name = os.fspath(as_path(name))
     here = current_directory() if here is None else here
     if name == here:
         return "."

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from cowherd import changes
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError
 from cowherd.herd import gate
 from cowherd.herd.seal import seal
@@ -176,3 +177,23 @@ def test_a_host_that_can_not_tell_whether_there_is_a_base_does_not_open_the_gate
     monkeypatch.setattr(os, "lstat", failing)
     with pytest.raises((HostFileError, BaseInUse)):
         guard(herd / "base")
+
+
+CHANGES_BY_NAME = {
+    "open": lambda name: changes.open(name, writable=True).close(),
+    "resize": lambda name: changes.resize(name, 1 << 20),
+    "rebase": lambda name: changes.rebase(name, None),
+    "create": lambda name: changes.create(name, 1 << 20),
+    "convert": lambda name: changes.convert(os.path.join(os.path.dirname(name[:-1]), "b"), name),
+    "delete": changes.delete,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_BY_NAME.values(), ids=CHANGES_BY_NAME)
+def test_a_slash_behind_a_name_leads_nobody_past_the_gate(herd, change):
+    """The host finds no file under such a name: neither the gate nor who makes the change may find one."""
+    seal(herd / "base")
+    before = (herd / "base").read_bytes()
+    with pytest.raises(HostFileError):
+        change(f"{herd}/base/")
+    assert (herd / "base").read_bytes() == before

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cowherd.herd import ahead
 from cowherd.herd import walk as walking
 from cowherd.herd.ahead import Ahead
 from cowherd.herd.walk import Listing, walk
@@ -35,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process is worth its start from the third file on."""
     monkeypatch.setattr(walking, "_MANY", 3)
-    monkeypatch.setattr(walking, "active_count", lambda: 1)
+    monkeypatch.setattr(ahead, "active_count", lambda: 1)
 
 
 def _all(directory: Path, levels: int | None = None) -> tuple[list[Listing], list[Path]]:
@@ -47,7 +48,7 @@ def _all(directory: Path, levels: int | None = None) -> tuple[list[Listing], lis
 def test_with_a_process_that_goes_ahead_the_same_is_found_in_the_same_order(tree, monkeypatch, levels):
     alone = _all(tree, levels)
     monkeypatch.setattr(walking, "_MANY", 3)
-    monkeypatch.setattr(walking, "active_count", lambda: 1)
+    monkeypatch.setattr(ahead, "active_count", lambda: 1)
     assert _all(tree, levels) == alone
     if levels is None:
         assert sum(len(listing.files) for listing in alone[0]) == sum(number % 5 for number in range(40)) + 2
@@ -94,7 +95,7 @@ def test_who_stops_looking_leaves_no_process_behind(tree):
 
 def test_a_process_with_threads_is_not_forked(tree, monkeypatch):
     monkeypatch.setattr(walking, "_MANY", 3)
-    monkeypatch.setattr(walking, "active_count", lambda: 2)
+    monkeypatch.setattr(ahead, "active_count", lambda: 2)
     monkeypatch.setattr(Ahead, "__init__", None)
     assert _all(tree)[1] == []
 

@@ -7,9 +7,15 @@ import marshal
 import signal
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from threading import active_count
 
 from cowherd.herd.listing import Listed
 from cowherd.herd.walk import Way
+
+
+def may_fork() -> bool:
+    """Returns whether this process may go on as two: with threads of its own it would copy the locks that these hold."""
+    return active_count() == 1
 
 
 class Ahead:

@@ -23,7 +23,6 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
 
     from cowherd.formats.qcow2.header import Header
     from cowherd.herd.sealfile import SealRecord
@@ -75,7 +74,7 @@ def binding_in(header: Header, path: str | os.PathLike[str]) -> Binding | None:
     return Binding(digest, seal_id, generation)
 
 
-def write_binding(overlay: Path, binding: Binding | None) -> None:
+def write_binding(overlay: str | os.PathLike[str], binding: Binding | None) -> None:
     """Records `binding` in the header of the qcow2 image `overlay`, or removes the one there if it is None.
 
     Only the header changes. Raises `BindingImpossible` where it does not fit, `ImageInUse` if a process has the image open.
@@ -104,7 +103,7 @@ def set_binding(overlay: Disk, binding: Binding | None) -> None:
         raise BindingImpossible(overlay.path, error.problem) from error
 
 
-def read_binding(overlay: Path) -> Binding | None:
+def read_binding(overlay: str | os.PathLike[str]) -> Binding | None:
     """Returns the binding in the header of a qcow2 image, or None. Raises as `binding_in` and `read_header`."""
     from cowherd.formats.qcow2.header import read_header
     from cowherd.storage.hostfile import HostFile

@@ -14,7 +14,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from cowherd.herd.lineage import Lineage
 
@@ -75,7 +75,7 @@ class Conditions:
             record = self._record(image)
             if record is None:
                 return Condition(Status.UNSEALED)
-            own = of_file(image.path, record.identity)
+            own = of_file(image.filename, record.identity)
             return own if own.status is not Status.OK else self._of_chain(image, record)
         except CowherdError as error:
             return Condition(Status.TOUCHED, str(error))
@@ -100,9 +100,9 @@ class Conditions:
                 self.of(file)
         for file, sealed in pairs:
             if not self._vouched_for(file, sealed):
-                found = of_file(file.path, sealed.identity)
+                found = of_file(file.filename, sealed.identity)
                 if found.status is not Status.OK:
-                    return found._replace(detail=f"below it, {printable(file.path)}: {found.detail}")
+                    return found._replace(detail=f"below it, {printable(file.filename)}: {found.detail}")
         return FINE
 
     def _vouched_for(self, file: Image, sealed: ChainFile) -> bool:
@@ -113,7 +113,7 @@ class Conditions:
         return self.of(file).status is Status.OK
 
 
-def of_file(path: Path, sealed: FileIdentity) -> Condition:
+def of_file(path: str | os.PathLike[str], sealed: FileIdentity) -> Condition:
     """Compares one file with an identity that a seal recorded.
 
     A device number alone proves nothing, many change with every boot: what has the same inode, size and times is the same file.

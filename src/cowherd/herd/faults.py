@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cowherd.errors import BaseInUse, CowherdError, preview
+from cowherd.paths import as_path
 from cowherd.text import printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 class NotSealed(CowherdError):
     """Something was asked that only a seal can answer. Attribute: `image`."""
 
     def __init__(self, image: str | os.PathLike[str]):
-        self.image = Path(image)
+        self.image = as_path(image)
 
     def __str__(self) -> str:
         return f"{printable(self.image)} is not sealed: nothing says what it held before. 'cowherd seal' seals it as it is now"
@@ -29,7 +29,7 @@ class DriftFound(CowherdError):
     exit_code = 4
 
     def __init__(self, image: str | os.PathLike[str], status: str, action: str):
-        self.image, self.status, self.action = Path(image), status, action
+        self.image, self.status, self.action = as_path(image), status, action
 
     def __str__(self) -> str:
         return (
@@ -42,7 +42,7 @@ class ContentChanging(CowherdError):
     """A file changed while it was read, so that what was read is of no moment. Attribute: `path`."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = as_path(path)
 
     def __str__(self) -> str:
         return f"{printable(self.path)} changed while it was read; find out who writes to it and try again"
@@ -52,7 +52,7 @@ class BindingImpossible(CowherdError):
     """An overlay can't record a binding. Attributes: `overlay`, `problem`."""
 
     def __init__(self, overlay: str | os.PathLike[str], problem: str):
-        self.overlay, self.problem = Path(overlay), problem
+        self.overlay, self.problem = as_path(overlay), problem
 
     def __str__(self) -> str:
         return f"{printable(self.overlay)} can't record a binding: {self.problem}"
@@ -64,7 +64,7 @@ class BindingContradicted(CowherdError):
     exit_code = 4
 
     def __init__(self, overlay: str | os.PathLike[str], base: str | os.PathLike[str]):
-        self.overlay, self.base = Path(overlay), Path(base)
+        self.overlay, self.base = as_path(overlay), as_path(base)
 
     def __str__(self) -> str:
         return (
@@ -82,8 +82,8 @@ class HerdNotReadable(CowherdError):
     exit_code = 3
 
     def __init__(self, base: str | os.PathLike[str], action: str, unreadable: Sequence[str | os.PathLike[str]]):
-        self.base, self.action = Path(base), action
-        self.unreadable = tuple(Path(path) for path in unreadable)
+        self.base, self.action = as_path(base), action
+        self.unreadable = tuple(as_path(path) for path in unreadable)
 
     def __str__(self) -> str:
         return (
@@ -112,8 +112,8 @@ class DonorMissing(CowherdError):
     exit_code = 4
 
     def __init__(self, base: str | os.PathLike[str], missing_bytes: int, tried: Sequence[str | os.PathLike[str]]):
-        self.base, self.missing_bytes = Path(base), missing_bytes
-        self.tried = tuple(Path(path) for path in tried)
+        self.base, self.missing_bytes = as_path(base), missing_bytes
+        self.tried = tuple(as_path(path) for path in tried)
 
     def __str__(self) -> str:
         looked = f"looked through {preview(self.tried)}" if self.tried else "no donor was found"

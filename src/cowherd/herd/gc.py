@@ -153,7 +153,7 @@ def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
         seal = lineage.seal(image)
         if seal and not lineage.has_children(image) and not lineage.broken(image):
             shadow = _disk_size(image.path.with_name(image.path.name + SHADOW_SUFFIX))
-            freed = max(image.disk_size, shadow) + _disk_size(seal)
+            freed = max(image.disk_size, shadow) + _disk_size(Path(seal))
             detail = "sealed, and no overlay stands on it here"
             yield Garbage(Sort.UNUSED_BASE, image.path, detail, freed, _delete(lineage, image.path))
 

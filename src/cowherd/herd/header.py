@@ -9,7 +9,6 @@ import functools
 import operator
 import os
 import stat
-from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.formats.qcow2.header import FIRST_READ, Header, parse_header, read_header
@@ -117,6 +116,6 @@ def read_seal(path: str) -> Read:
     """Reads the record of a seal. Raises OSError where the file is not there."""
     identity = identity_of(os.stat(path))
     try:
-        return Read(identity, read_record(Path(path)))
+        return Read(identity, read_record(path))
     except CowherdError:
         return Read(None, None)  # verifying the image reports the damaged seal

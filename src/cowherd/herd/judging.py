@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from cowherd import extents
 from cowherd.errors import CowherdError
@@ -20,6 +19,7 @@ from cowherd.image.backing import resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
+from cowherd.tuples import NamedTuple
 
 
 class _Seen(NamedTuple):

@@ -11,7 +11,6 @@ import errno
 import functools
 import os
 from operator import attrgetter
-from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, HostFileError
 from cowherd.formats.probe import probe
@@ -20,6 +19,7 @@ from cowherd.herd.header import identity_of
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.image.backing import resolve
+from cowherd.paths import as_path
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there, look_up
 from cowherd.text import path_order
@@ -28,6 +28,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from cowherd.formats.reference import BackingReference
 
@@ -68,7 +69,7 @@ class Lineage:
         self._follow()
         self.images = found.images
         self.unreadable, self.orphans, self.catalog = tuple(found.unreadable), tuple(found.orphans), found.catalog
-        self._seals: dict[Key, Path | None] = {}
+        self._seals: dict[Key, str | None] = {}
         self._ordered = _by_path(found.images.values())
         self._numbers = {image.key: number for number, image in enumerate(self._ordered)}
         self._parents = [_NOBODY] * len(self._ordered)
@@ -128,7 +129,7 @@ class Lineage:
             if met and reference.format == self._found.images[met].format:
                 return Lead(path, met)
             os.stat(path)
-            target = self._found.add(Path(path), reference.format or _probed(Path(path)))
+            target = self._found.add(path, reference.format or _probed(path))
         except OSError as error:
             return Lead(path, None, error.strerror or str(error))
         except ValueError:
@@ -152,7 +153,7 @@ class Lineage:
         """Returns where each name of an overlay leads, in the order of its names; nothing for an image without a backing file."""
         leads = self._leads.get(image.key, ())
         pairs = zip(image.names, leads, strict=True) if leads else ()
-        return tuple(Link(name, Path(lead.path) if lead.path else None, lead.target, lead.problem) for name, lead in pairs)
+        return tuple(Link(name, as_path(lead.path) if lead.path else None, lead.target, lead.problem) for name, lead in pairs)
 
     def leads_astray(self, image: Image) -> bool:
         """Whether an overlay that has a base does not find it under every one of its names."""
@@ -184,7 +185,7 @@ class Lineage:
         """The images that were met by names outside of the directories, or by symbolic links."""
         return [self.images[key] for key in self._found.strays if key in self.images]
 
-    def seal(self, image: Image) -> Path | None:
+    def seal(self, image: Image) -> str | None:
         """Returns the seal that lay beside one of an image's names when the herd was looked at, or None."""
         if not self._found.sealed and not self._found.strays:
             return None
@@ -193,7 +194,7 @@ class Lineage:
                 self._seals[image.key] = image.seal
             return self._seals[image.key]
         sealed = self._found.sealed
-        return next((Path(name + SUFFIX) for name in image.filenames if name in sealed), None) if sealed else None
+        return next((name + SUFFIX for name in image.filenames if name in sealed), None) if sealed else None
 
     def record_of(self, image: Image) -> SealRecord | None:
         """Returns the record of the seal beside `image` as it is now, or None where there was no seal.
@@ -203,7 +204,7 @@ class Lineage:
         path = self.seal(image)
         if path is None:
             return None
-        remembered = self._found.records.get(os.fspath(path))
+        remembered = self._found.records.get(path)
         if remembered:
             with contextlib.suppress(OSError):  # it is gone, which reading it tells
                 if identity_of(os.stat(path)) == remembered[0]:
@@ -227,9 +228,9 @@ class Lineage:
             os.stat(path)
         except OSError as error:
             raise HostFileError(path, "open", error) from error
-        return self.known(path) or self._adopt(Path(os.path.abspath(path)), image_format)
+        return self.known(path) or self._adopt(os.path.abspath(path), image_format)
 
-    def _adopt(self, path: Path, image_format: str | None) -> Image:
+    def _adopt(self, path: str, image_format: str | None) -> Image:
         """Adds a file that the scan could not know to be an image: a raw one that is named for the first time."""
         image = self._found.add(path, image_format or _probed(path))
         if image is None:
@@ -417,7 +418,7 @@ def known_again(lineage: Lineage, image: Image) -> Image:
     return now
 
 
-def _probed(path: Path) -> str:
+def _probed(path: str | os.PathLike[str]) -> str:
     with HostFile.open(path, lock=None) as file:
         return probe(file)
 
@@ -435,7 +436,7 @@ def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Pa
     """
     found = Found()
     for path, image_format in images:
-        image = found.add(path, image_format or _probed(path))
+        image = found.add(os.fspath(path), image_format or _probed(path))
         if image and path in backing:
             found.images[image.key] = image._replace(backing=backing[path])
     return Lineage(found)

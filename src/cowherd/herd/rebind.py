@@ -27,4 +27,4 @@ def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
     record = record_of(base) if base and condition(lineage, base).status is Status.OK else None
     binding = Binding.to(record) if record else None
     if image.format == "qcow2" and image.binding != binding:
-        write_binding(image.path, binding)
+        write_binding(image.filename, binding)

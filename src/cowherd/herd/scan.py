@@ -13,14 +13,14 @@ import os
 import stat
 import time
 from collections import deque
-from pathlib import Path
 
 from cowherd.herd.catalog.catalog import Catalog, is_settled
 from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
 from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.reading import Readers
-from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_path
+from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_name
 from cowherd.herd.walk import Listing, walk
+from cowherd.paths import as_path
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
 from cowherd.text import path_order
@@ -29,6 +29,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
     from typing import Any
 
     from cowherd.formats.reference import BackingReference
@@ -65,7 +66,7 @@ class Image(NamedTuple):
     @property
     def names(self) -> tuple[Path, ...]:
         """`filenames` as paths."""
-        return tuple(map(Path, self.filenames))
+        return tuple(map(as_path, self.filenames))
 
     @property
     def filename(self) -> str:
@@ -75,17 +76,17 @@ class Image(NamedTuple):
     @property
     def path(self) -> Path:
         """The name that it is called by."""
-        return Path(self.filenames[0])
+        return as_path(self.filenames[0])
 
     @property
-    def seal(self) -> Path | None:
+    def seal(self) -> str | None:
         """The seal that lies beside one of the names now, or None."""
-        return next((seal_path(name) for name in self.filenames if is_sealed(name)), None)
+        return next((seal_name(name) for name in self.filenames if is_sealed(name)), None)
 
     @property
-    def expected_seal(self) -> Path:
+    def expected_seal(self) -> str:
         """The seal of an image that had one a moment ago; where it would be if somebody has taken it away since."""
-        return self.seal or seal_path(self.path)
+        return self.seal or seal_name(self.filename)
 
 
 _image: Callable[[tuple[Any, ...]], Image] = functools.partial(
@@ -117,12 +118,11 @@ class Found:
         self.journals: list[str] = []
         self.catalog: Path | None = None
 
-    def add(self, path: Path, recorded_format: str | None = None) -> Image | None:
+    def add(self, filename: str, recorded_format: str | None = None) -> Image | None:
         """Looks at one file and adds it, or its new name, if it is an image; returns the image.
 
         With `recorded_format` the file is an image of that format because an overlay says so.
         """
-        filename = os.fspath(path)
         try:
             info = os.stat(filename)
             image = self.images.get((info.st_dev, info.st_ino))
@@ -133,7 +133,7 @@ class Found:
             if os.path.dirname(filename) not in self.listed or os.path.islink(filename):
                 self.strays.add((info.st_dev, info.st_ino))
         except OSError:
-            self.unreadable.append(path)
+            self.unreadable.append(as_path(filename))
             return None
         if image:
             image = self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
@@ -166,11 +166,11 @@ def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os
     for sealed, recorded in seals.items():
         if is_there(sealed):
             found.sealed.add(sealed)
-            path = Path(sealed)
-            if found.add(path, recorded) is None and found.unreadable[-1:] != [path]:
-                found.add(path, "raw")  # it could be looked at, and is no qcow2 image
+            unreadable = len(found.unreadable)
+            if found.add(sealed, recorded) is None and len(found.unreadable) == unreadable:
+                found.add(sealed, "raw")  # it could be looked at, and is no qcow2 image
         else:
-            found.orphans.append(Path(sealed))
+            found.orphans.append(as_path(sealed))
     return found
 
 
@@ -245,7 +245,7 @@ class _Scan:
             rows: dict[str, Row] = {}
             for name, result in zip(names, found, strict=False):
                 if result is None:
-                    self.found.unreadable.append(Path(listing.directory, name))
+                    self.found.unreadable.append(as_path(listing.directory, name))
                     result = _NOTHING
                 settled = result.identity is not None and is_settled(result.identity, self.began)
                 if result.identity and settled:

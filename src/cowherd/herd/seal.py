@@ -159,9 +159,9 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
     dependents = lineage.dependents(base)
     if dependents and not force:
         raise UnsealRefused(base.path, [dependent.path for dependent in dependents])
-    path = base.seal
-    if path is None:
+    if base.seal is None:
         raise NotSealed(base.path)
+    path = Path(base.seal)
     _restore_mode(base, force=force)
     take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
     take_name(path)
@@ -191,7 +191,7 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
     record = record._replace(identity=_lasting(image.path), chain=_chain_files(lineage, image))
-    write_seal(image.seal or seal_path(image.path), record, digests)
+    write_seal(image.expected_seal, record, digests)
 
 
 @contextlib.contextmanager
@@ -220,10 +220,10 @@ def _restore_mode(image: Image, *, force: bool) -> None:
 
 
 def _existing(image: Image) -> tuple[Path, SealRecord]:
-    path, record = image.seal, record_of(image)
-    if path is None or record is None:
+    seal, record = image.seal, record_of(image)
+    if seal is None or record is None:
         raise NotSealed(image.path)
-    return path, record
+    return Path(seal), record
 
 
 @contextlib.contextmanager
@@ -303,7 +303,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         made_by=made_by(),
         signature=before.signature if before and unchanged else None,
     )
-    path = image.seal or seal_path(image.path)
+    path = Path(image.expected_seal)
     write_seal(path, record, held.digests)
     problem = "the file system has no reflinks" if shadow and not shadow_name else None
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)

@@ -24,9 +24,9 @@ import json
 import os
 import struct
 import zlib
-from pathlib import Path
 
 from cowherd.errors import ImageFormatError
+from cowherd.paths import as_path
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
@@ -37,6 +37,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
     from typing import Any
 
     from cowherd.herd.digest import BlockDigests
@@ -93,18 +94,22 @@ class SealRecord(NamedTuple):
     signature: Signature | None = None
 
 
-def seal_path(image: str | os.PathLike[str]) -> Path:
+def seal_name(image: str | os.PathLike[str]) -> str:
     """Returns where the seal of `image` is: beside the file that the name leads to, past symbolic links."""
-    resolved = Path(os.path.realpath(image))
-    return resolved.with_name(resolved.name + SUFFIX)
+    return os.path.realpath(image) + SUFFIX
+
+
+def seal_path(image: str | os.PathLike[str]) -> Path:
+    """Returns the same as a path."""
+    return as_path(seal_name(image))
 
 
 def is_sealed(image: str | os.PathLike[str]) -> bool:
     """Returns whether a seal lies beside `image`."""
-    return is_there(seal_path(image))
+    return is_there(seal_name(image))
 
 
-def write_seal(path: Path, record: SealRecord, digests: BlockDigests) -> None:
+def write_seal(path: str | os.PathLike[str], record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal in one step: after a crash either the old one or the new one is there. Raises `HostFileError`."""
     from blake3 import blake3
 
@@ -117,13 +122,13 @@ def write_seal(path: Path, record: SealRecord, digests: BlockDigests) -> None:
     atomic.write_atomically(path, [*buffers, checksum.digest()], mode=_MODE)
 
 
-def read_record(path: Path) -> SealRecord:
+def read_record(path: str | os.PathLike[str]) -> SealRecord:
     """Reads the record of a seal. Raises `ImageFormatError` if it is damaged, `HostFileError` if it can't be read."""
     with HostFile.open(path, lock=None) as file:
         return _Reader(file).record()
 
 
-def read_digests(path: Path) -> tuple[SealRecord, BlockDigests]:
+def read_digests(path: str | os.PathLike[str]) -> tuple[SealRecord, BlockDigests]:
     """Reads a whole seal and checks it: its checksum, its runs, and that its content digest is that of its blocks.
 
     Raises `ImageFormatError` if it is damaged, `HostFileError` if it can't be read.
@@ -132,7 +137,7 @@ def read_digests(path: Path) -> tuple[SealRecord, BlockDigests]:
         return _Reader(file).everything()
 
 
-def check_seal(path: Path) -> SealRecord:
+def check_seal(path: str | os.PathLike[str]) -> SealRecord:
     """Does the same without numpy, and returns the record alone. Raises as `read_digests`."""
     with HostFile.open(path, lock=None) as file:
         return _Reader(file).checked()[0]
@@ -140,7 +145,7 @@ def check_seal(path: Path) -> SealRecord:
 
 class _Reader:
     def __init__(self, file: HostFile):
-        self.file, self.path = file, file.path
+        self.file = file
         if file.size() < _PREFIX.size:
             raise self._damaged("it is too short to be a seal")
         magic, version, self.length, self.crc, self.run_count, self.digest_count = _PREFIX.unpack(file.pread(0, _PREFIX.size))
@@ -200,7 +205,7 @@ class _Reader:
             raise self._damaged("its runs do not fit its size or its digests")
 
     def _damaged(self, problem: str) -> ImageFormatError:
-        return ImageFormatError(self.path, f"the seal can't be used: {problem}")
+        return ImageFormatError(self.file.name, f"the seal can't be used: {problem}")
 
 
 def record_to_json(record: SealRecord) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import struct
-from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.sealfile import SealRecord, Signature
+from cowherd.paths import as_path
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class KeyUnusable(CowherdError):
     exit_code = 2
 
     def __init__(self, path: PathName, problem: str):
-        self.path, self.problem = Path(path), problem
+        self.path, self.problem = as_path(path), problem
 
     def __str__(self) -> str:
         return f"{printable(self.path)} can't be used as a key: {self.problem}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
-from threading import active_count
 
 from cowherd.herd.listing import Facts, Listed, list_directory
+from cowherd.paths import as_path
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _MANY = 4096  # files after which another process is worth its start
 
@@ -40,7 +40,7 @@ def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator
     try:
         way = Way([(directory, 0)], levels, os.stat(directory).st_dev)
     except OSError:
-        unreadable.append(Path(directory))
+        unreadable.append(as_path(directory))
         return
     met = 0
     with contextlib.ExitStack() as stack:
@@ -50,14 +50,14 @@ def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator
             listed = look()
             way.go_on(listed)
             if listed is None:
-                unreadable.append(Path(current))
+                unreadable.append(as_path(current))
                 continue
-            unreadable.extend(Path(current, name) for name in listed.unreadable)
+            unreadable.extend(as_path(current, name) for name in listed.unreadable)
             before, met = met, met + len(listed.files)
-            if before < _MANY <= met and way.pending and active_count() == 1:  # a fork would copy other threads' locks
-                from cowherd.herd.ahead import Ahead
+            if before < _MANY <= met and way.pending:
+                from cowherd.herd.ahead import Ahead, may_fork
 
-                look = stack.enter_context(Ahead(way)).look
+                look = stack.enter_context(Ahead(way)).look if may_fork() else look
             yield Listing(current, listed.files, frozenset(listed.links))
 
 

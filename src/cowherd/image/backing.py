@@ -6,6 +6,7 @@ import os
 
 from cowherd.errors import BackingFileError
 from cowherd.formats.reference import BackingReference
+from cowherd.paths import as_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> Bac
 
 def path_of(overlay: str | os.PathLike[str], reference: BackingReference) -> Path:
     """Returns just the path that `resolve` finds."""
-    from pathlib import Path
-
-    return Path(resolve(overlay, reference).name)
+    return as_path(resolve(overlay, reference).name)
 
 
 def _from_json(overlay: str | os.PathLike[str], reference: BackingReference) -> tuple[str, str | None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from pathlib import Path
 
 from cowherd.errors import HostFileError, ImageInUse
+from cowherd.paths import as_path
 from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
@@ -15,10 +15,11 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
+    from pathlib import Path
 
 _FILE = "file"
 _Key = tuple[str, int, int]
-_PROC = Path("/proc")
+_PROC = "/proc"
 _COMMAND_LINE_LENGTH = 120
 _KERNEL_NAME_LENGTH = 15
 _LOCK_BYTES = frozenset(base + n for base in (PERMISSION_BASE, SHARED_BASE) for n in range(len(NAMES)))
@@ -85,7 +86,7 @@ def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder,
     wanted: dict[_Key, list[Path]] = {}
     for path in paths:
         with contextlib.suppress(OSError):
-            wanted.setdefault(_key(os.stat(path)), []).append(Path(path))
+            wanted.setdefault(_key(os.stat(path)), []).append(as_path(path))
     found = _writers_among(lambda key: key in wanted) if wanted else {}
     return {path: holders for key, holders in found.items() for path in wanted[key]}
 
@@ -114,10 +115,11 @@ def descriptors_of(device: int, inode: int) -> list[Path]:
     """
     found = []
     for pid in _processes():
-        descriptors = _PROC / str(pid) / "fd"
+        descriptors = f"{_PROC}/{pid}/fd"
         with contextlib.suppress(OSError):  # it has ended, or may not be looked into
             names = sorted(os.listdir(descriptors))
-            found += [descriptors / name for name in names if _leads_to(descriptors / name, ("file", device, inode))][:1]
+            paths = [f"{descriptors}/{name}" for name in names]
+            found += [as_path(path) for path in paths if _leads_to(path, ("file", device, inode))][:1]
     return found
 
 
@@ -132,12 +134,12 @@ def _open_in(pid: int) -> set[_Key]:
     """Returns the files that a process has open, none if it may not be looked into or has ended."""
     keys = set()
     try:
-        descriptors = os.listdir(_PROC / str(pid) / "fd")
+        descriptors = os.listdir(f"{_PROC}/{pid}/fd")
     except OSError:
         return set()
     for name in descriptors:
         with contextlib.suppress(OSError):  # closed meanwhile
-            keys.add(_key(os.stat(_PROC / str(pid) / "fd" / name)))
+            keys.add(_key(os.stat(f"{_PROC}/{pid}/fd/{name}")))
     return keys
 
 
@@ -181,14 +183,14 @@ def _key(info: os.stat_result) -> _Key:
 
 def _look_into(pid: int, wanted: _Key) -> Holder | None:
     """Returns the process as a holder, or None where it has not got the file open or has ended meanwhile."""
-    process = _PROC / str(pid)
+    process = f"{_PROC}/{pid}"
     try:
-        descriptors = [name for name in os.listdir(process / "fd") if _leads_to(process / "fd" / name, wanted)]
+        descriptors = [name for name in os.listdir(f"{process}/fd") if _leads_to(f"{process}/fd/{name}", wanted)]
         if not descriptors:
             return None
-        facts = [_flags_and_locks(process / "fdinfo" / name) for name in descriptors]
-        arguments = (process / "cmdline").read_bytes()
-        kernel_name = (process / "comm").read_bytes().removesuffix(b"\n")
+        facts = [_flags_and_locks(f"{process}/fdinfo/{name}") for name in descriptors]
+        arguments = _read(f"{process}/cmdline")
+        kernel_name = _read(f"{process}/comm").removesuffix(b"\n")
     except (FileNotFoundError, ProcessLookupError):
         return None
     return Holder(
@@ -200,7 +202,12 @@ def _look_into(pid: int, wanted: _Key) -> Holder | None:
     )
 
 
-def _leads_to(descriptor: Path, wanted: _Key) -> bool:
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _leads_to(descriptor: str, wanted: _Key) -> bool:
     try:
         return _key(os.stat(descriptor)) == wanted
     except PermissionError:
@@ -209,10 +216,10 @@ def _leads_to(descriptor: Path, wanted: _Key) -> bool:
         return False
 
 
-def _flags_and_locks(fdinfo: Path) -> tuple[bool, bool]:
+def _flags_and_locks(fdinfo: str) -> tuple[bool, bool]:
     """Returns whether a descriptor can write, and whether it holds image locks (proc_pid_fdinfo(5))."""
     writing = locking = False
-    for line in fdinfo.read_text().splitlines():
+    for line in os.fsdecode(_read(fdinfo)).splitlines():
         field, _, value = line.partition(":")
         if field == "flags":
             writing = int(value, 8) & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)

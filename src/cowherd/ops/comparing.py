@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from cowherd.ops.compare import Comparison, ReadFailed
 from cowherd.ops.contents import SECTOR, SideBySide, first_difference, groups, pieces, read_padded
 from cowherd.ops.copying import Buffers, Progress, pump
 from cowherd.ops.map import MapEntry, entries
+from cowherd.tuples import NamedTuple
 
 _READ_BYTES = 1 << 20
 """Read from each side at once: what stays in the processor's cache until it is compared."""

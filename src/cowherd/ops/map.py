@@ -8,7 +8,6 @@ file, whose holes make a run data and zero at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.qcow2.refcounts import read_table, unpack_counts
 from cowherd.image.disk import Disk
 from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
 
 _ROW = np.dtype([("start", np.int64), ("length", np.int64), ("depth", np.int64), ("status", np.int64), ("offset", np.int64)])
 _PRESENT, _ZERO, _DATA, _COMPRESSED = 1, 2, 4, 8

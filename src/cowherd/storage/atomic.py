@@ -6,15 +6,16 @@ import contextlib
 import errno
 import os
 import stat
-from pathlib import Path
 
 from cowherd.errors import HostFileError
+from cowherd.paths import as_path
 from cowherd.storage.hostfile import Buffer, HostFile
 from cowherd.storage.presence import is_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 TEMPORARY_PREFIX = ".cowherd-"
 """How the names of files begin that are not finished yet; they are nobody's images."""
@@ -41,7 +42,7 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
     Its permission bits are `mode`; without one, those of the file that it replaces, or else 0644 less the umask.
     A symbolic link at `path` is replaced, not followed: others may have put it there. Raises `HostFileError`.
     """
-    path = Path(path)
+    path = as_path(path)
     mode = _mode_of(path) if mode is None else mode
     temporary = temporary_name(path)
     file = HostFile.create(temporary, exclusive=True, lock=None, mode=0o644 if mode is None else mode & 0o600)
@@ -65,7 +66,7 @@ def newcomer(path: str | os.PathLike[str]) -> Iterator[HostFile]:
     It is durable then, and vanishes if the block raises. Nobody else may have the name: another file there is left alone.
     Raises `HostFileError`.
     """
-    path = Path(path)
+    path = as_path(path)
     file = HostFile.create(temporary_name(path), exclusive=True)
     try:
         with file:
@@ -118,7 +119,7 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
 def make_name_lasting(path: str | os.PathLike[str]) -> None:
     """Makes the name of a new file durable, where its directory may be opened. Raises `HostFileError`."""
     try:
-        sync_directory(Path(path).parent)
+        sync_directory(as_path(path).parent)
     except HostFileError as error:
         if error.errno != errno.EACCES:  # a directory may be written to and not read
             raise

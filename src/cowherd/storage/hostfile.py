@@ -10,6 +10,7 @@ import stat
 import struct
 
 from cowherd.errors import HostFileError, ReadOnlyImage
+from cowherd.paths import as_path
 from cowherd.storage import fallocate
 from cowherd.storage.filetype import check_type, refuse_other_than_images
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
@@ -49,9 +50,7 @@ class HostFile:
     @property
     def path(self) -> Path:
         """The name under which the file was opened, as a path."""
-        from pathlib import Path
-
-        return Path(self.name)
+        return as_path(self.name)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, writable: bool = False, lock: LockMode | None = INSPECT) -> Self:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
 
 from cowherd.tuples import NamedTuple
 
@@ -12,8 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOUNTS = Path("/proc/self/mountinfo")
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
+MOUNTS = "/proc/self/mountinfo"
 
 
 class Mount(NamedTuple):
@@ -24,10 +21,20 @@ class Mount(NamedTuple):
     type: str
 
 
-def mounts(table: Path = MOUNTS) -> Iterator[Mount]:
+def mounts(table: str | os.PathLike[str] = MOUNTS) -> Iterator[Mount]:
     """Yields what is mounted, in the table's order (proc_pid_mountinfo(5)). Raises OSError where that can't be read."""
-    for line in table.read_bytes().splitlines():
+    with open(table, "rb") as file:
+        lines = file.read().splitlines()
+    for line in lines:
         fields = line.split(b" ")
         major, minor = map(int, fields[2].split(b":"))
-        point = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), fields[4])
-        yield Mount(os.makedev(major, minor), point, os.fsdecode(fields[fields.index(b"-") + 1]))
+        yield Mount(os.makedev(major, minor), _unescaped(fields[4]), os.fsdecode(fields[fields.index(b"-") + 1]))
+
+
+def _unescaped(name: bytes) -> bytes:
+    """The kernel writes blanks and backslashes as octal numbers."""
+    if b"\\" not in name:
+        return name
+    import re
+
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import BREAK_DEPENDENTS, number_between
 from cowherd.cli.img.create import local_path
@@ -14,6 +12,7 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err
 from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
 from cowherd.sizes import INT64_MAX
+from cowherd.tuples import NamedTuple
 
 SYNTAX = Syntax(
     "dd",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from cowherd.cli.img.errors import CommandFailed
 from cowherd.cli.img.sources import FOREIGN_FORMATS, FORMATS
 from cowherd.sizes import SizeError, SizeRangeError, parse_size
+from cowherd.tuples import NamedTuple
 
 _TYPES = {"str": "str", "size": "size", "number": "num", "boolean": "bool (on/off)"}
 _BOOLEANS = ("on", "yes", "true", "y", "off", "no", "false", "n")

@@ -7,6 +7,7 @@ import errno
 
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
 from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature
+from cowherd.paths import as_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
     try:
         yield
     except _ABOUT_ONE_FILE as error:
-        from pathlib import Path
-
-        if error.path != Path(path):
+        if error.path != as_path(path):
             raise
         raise CannotOpen(text, reason(error, path), exit_code) from error
 

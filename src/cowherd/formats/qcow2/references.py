@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from cowherd.formats.qcow2.roots import entries_in_parts, followable, snapshot_t
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, join_runs, stored_groups
 from cowherd.formats.qcow2.steady import ClusterReader
 from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
 
 ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
 

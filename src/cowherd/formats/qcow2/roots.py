@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from cowherd.formats.qcow2.snapshots import ENTRY, read_snapshots
 from cowherd.formats.qcow2.tables import L1Table, read_l1
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
 
 RESERVED = np.uint64(0x7F00_0000_0000_01FF)
 _ENTRY_BYTES = 8

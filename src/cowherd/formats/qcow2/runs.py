@@ -7,7 +7,6 @@ often one run, so that what follows costs by runs and not by entries. Specificat
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OF
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.steady import ClusterReader, steady_tables
 from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
 
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import l2_offsets
 from cowherd.storage.copying import Bytes, put
+from cowherd.tuples import NamedTuple
 
 ReadVisible = Callable[[int, memoryview, Below | None], None]
 """Reads what the guest sees through this image: `read(guest_offset, buffer, below)`."""
@@ -31,8 +31,7 @@ ReadVisible = Callable[[int, memoryview, Below | None], None]
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-@dataclass(frozen=True)
-class _Run:
+class _Run(NamedTuple):
     """Adjacent clusters of one L2 table in the same condition: [first, last) are indices into it."""
 
     first: int

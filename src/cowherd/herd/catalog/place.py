@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
+from cowherd.paths import as_path
 from cowherd.storage.mounts import MOUNTS, mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 VARIABLE = "COWHERD_CATALOG"
 """The environment variable that names the catalog's file; "off" goes without."""
@@ -22,13 +27,13 @@ def catalog_path() -> Path | None:
     system's, so that `sudo` does not leave files of root's in somebody's home)."""
     named = os.environ.get(VARIABLE, "")
     if named:
-        return None if named == OFF else Path(os.path.abspath(named))
+        return None if named == OFF else as_path(os.path.abspath(named))
     home = os.environ.get("XDG_CACHE_HOME", "")
     if os.geteuid() == 0:
         home = _SYSTEM_CACHE
     elif not os.path.isabs(home):  # the specification has relative ones ignored
         home = os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(os.path.abspath(home), "cowherd", _NAME)
+    return as_path(os.path.abspath(home), "cowherd", _NAME)
 
 
 def is_named() -> bool:
@@ -51,7 +56,7 @@ def distrust(path: Path) -> str | None:
     return None
 
 
-def times_are_reliable(directory: str, table: Path = MOUNTS) -> bool:
+def times_are_reliable(directory: str, table: str | os.PathLike[str] = MOUNTS) -> bool:
     """Returns whether every change of a file under `directory` shows in what stat(2) says of it at once.
 
     So it is on the file systems of this machine's own kernel. Over a network another machine's change can take a minute to show.

@@ -26,9 +26,9 @@ import os
 import struct
 import time
 import zlib
-from pathlib import Path
 
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
+from cowherd.paths import as_path
 from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
@@ -37,6 +37,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any, Self
 
 SUFFIX = ".merge"
@@ -288,7 +289,7 @@ def _from_json(facts: dict[str, Any], directory: Path) -> Entry:
     def path(name: str) -> Path:
         if "\0" in name:
             raise ValueError("a name holds a zero byte")
-        return Path(os.path.normpath(os.path.join(home, name)))
+        return as_path(os.path.normpath(os.path.join(home, name)))
 
     return Entry(
         strategy=str(facts["strategy"]),

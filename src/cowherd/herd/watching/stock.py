@@ -12,7 +12,7 @@ from cowherd.herd.condition import record_of
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.listing import TRASH
 from cowherd.herd.scan import Image, Key
-from cowherd.herd.sealfile import SealRecord, seal_path
+from cowherd.herd.sealfile import SealRecord
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _base(lineage: Lineage, image: Image) -> Base:
         record = None  # checking the base says what is wrong with the seal
     return Base(
         image=image,
-        seal=image.seal or seal_path(image.path),
+        seal=Path(image.expected_seal),
         record=record,
         files=tuple(file.path for file in lineage.chain(image)),
         dependents=tuple(dependent.path for dependent in lineage.dependents(image)),

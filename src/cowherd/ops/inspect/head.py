@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cowherd.formats.qcow2 import layout
+from cowherd.tuples import NamedTuple
 
 ENOUGH_BYTES = 512
 """How much of a file the fixed fields need at most; the smallest cluster is no smaller."""
