@@ -146,3 +146,26 @@ def test_the_check_before_a_machine_starts_loads_nothing_that_it_does_not_use(ov
     assert printed.startswith("unsealed")
     assert third_party(report["loaded"]) == set()
     assert HEAVY_PARTS_OF_PYTHON & report["loaded"].keys() == set()
+
+
+def test_daily_work_on_a_herd_does_without_numpy_and_dataclasses(overlay):
+    folder = overlay.parent
+    run("cowherd", "seal", folder / "base.qcow2")
+    for command in (
+        ("bind", overlay),
+        ("clone", folder / "base.qcow2", folder / "clone.qcow2"),
+        ("doctor", folder),
+        ("move", overlay, folder / "moved.qcow2"),
+        ("delete", folder / "moved.qcow2"),
+        ("gc", folder),
+        ("trash", "list", "--herd", folder),
+    ):
+        _, report = run("cowherd", *command)
+        assert third_party(report["loaded"]) == set(), command
+        assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set(), command
+
+
+def test_an_overlay_is_made_without_numpy(overlay):
+    _, report = run("cowherd-img", "create", "-f", "qcow2", "-b", overlay, "-F", "qcow2", overlay.with_name("new.qcow2"))
+    assert third_party(report["loaded"]) == set()
+    assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set()

@@ -6,11 +6,15 @@ import contextlib
 import marshal
 import signal
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from threading import active_count
 
 from cowherd.herd.listing import Listed
-from cowherd.herd.walk import Way
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from cowherd.herd.walk import Way
 
 
 def may_fork() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
@@ -19,6 +18,7 @@ from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
 from cowherd.storage.presence import parted
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 PathName = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
-class Adopted:
+class Adopted(NamedTuple):
     """What adopting one overlay did: `sealed_now` and `format_recorded` (None if one was recorded before) say what was missing.
 
     `problem` is why it could not be bound; `base` and `binding` may be None then.
@@ -114,16 +113,16 @@ class _Adoption:
 
     def run(self, *, seal_bases: bool) -> Adopted:
         try:
-            self.done = replace(self.done, base=self.base.path)
+            self.done = self.done._replace(base=self.base.path)
             require_none(self.lineage, [self.overlay, self.base], "bind")
             self._record_format()
             if self.base.seal is None and seal_bases:
                 sealed = seal(self.base.path, image_format=self.base.format, herd=self._herd(), progress=self.progress)
-                self.done = replace(self.done, sealed_now=sealed.anew)
+                self.done = self.done._replace(sealed_now=sealed.anew)
                 self.lineage = survey_again(self.lineage)
             self._bind()
         except CowherdError as error:
-            self.done = replace(self.done, problem=error)
+            self.done = self.done._replace(problem=error)
         return self.done
 
     def _herd(self) -> list[str]:
@@ -140,7 +139,7 @@ class _Adoption:
         if before and before.content_digest != record.content_digest and not self.force:
             raise BindingContradicted(self.overlay.path, self.base.path)
         bind(self.lineage, self.overlay, record)
-        self.done = replace(self.done, binding=Binding.to(record))
+        self.done = self.done._replace(binding=Binding.to(record))
 
     def _record_format(self) -> None:
         overlay = self.overlay
@@ -153,7 +152,7 @@ class _Adoption:
         chosen = self.base_format or self._known_format()
         reference = BackingReference(overlay.backing.name, chosen)
         set_reference(self.lineage, overlay, reference)
-        self.done = replace(self.done, format_recorded=chosen)
+        self.done = self.done._replace(format_recorded=chosen)
         self.lineage = survey_again(self.lineage)
 
     def _known_format(self) -> str:

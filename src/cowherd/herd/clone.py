@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats.reference import BackingReference
@@ -17,7 +14,6 @@ from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status
@@ -28,13 +24,17 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
 from cowherd.storage.presence import is_there
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image
 
 
-@dataclass(frozen=True)
-class Cloned:
+class Cloned(NamedTuple):
     """A new overlay: its base, the base's name and format as recorded in it, its virtual size, its binding (None without a seal).
 
     `sealed` is what sealing the base did, None if it was sealed before or was not to be.

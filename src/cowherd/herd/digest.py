@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cowherd import extents
-from cowherd.extents import Extents, Ranges
 from cowherd.herd.content import BLOCK, BLOCKS_READ, DIGEST_BYTES, ZERO_DIGEST, BlockHasher, content_digest
 from cowherd.ops.workers import share_out
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cowherd.extents import Extents, Ranges
     from cowherd.image.disk import Disk
 
 Digests = NDArray[np.uint8]

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from cowherd.errors import CowherdError
 from cowherd.herd.condition import record_of
 from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, read_padded, runs_of
 from cowherd.herd.faults import ContentChanging, DonorMissing
-from cowherd.herd.lineage import Lineage
-from cowherd.herd.scan import Image
 from cowherd.herd.walk import files_under
 from cowherd.image.open import open_disk
 from cowherd.live.holders import descriptors_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.lineage import Lineage
+    from cowherd.herd.scan import Image
     from cowherd.image.disk import Disk
 
 _ZEROS = -1

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cowherd import extents
-from cowherd.extents import Ranges
 from cowherd.herd.digest import BlockDigests, differing, digest_disk, to_bytes
 from cowherd.herd.faults import NotSealed
-from cowherd.herd.lineage import Lineage
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, held_content
 from cowherd.herd.sealfile import read_digests
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
+    from cowherd.herd.lineage import Lineage
+    from cowherd.herd.scan import Image
 
 
 @dataclass(frozen=True)

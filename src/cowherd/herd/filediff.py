@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cowherd import extents
-from cowherd.extents import Ranges
 from cowherd.guest.blocks import DIRECTORY, FileEntry, FileSystem
 from cowherd.herd.content import BLOCK
-from cowherd.herd.digest import Progress
 from cowherd.herd.past import ReadInto, steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cowherd.extents import Ranges
+    from cowherd.herd.digest import Progress
 
 _REREADS = 4
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cowherd import extents
 from cowherd.errors import CowherdError
-from cowherd.extents import Ranges
 from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, locate
 from cowherd.herd.drift import Drift, drift_of
@@ -23,12 +19,17 @@ from cowherd.herd.inside import Watch, look_inside
 from cowherd.herd.judging import judge_all
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.past import Past
-from cowherd.herd.scan import Image
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image
 
 
 def impact_on_files(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.standing import Settled, execute, plan_stand
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
     from cowherd.ops.copying import Progress
 
 

@@ -8,8 +8,6 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import HostFileError
@@ -19,6 +17,11 @@ from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, seal_path
 from cowherd.herd.trashbox import entries, remains, trash_directories
 from cowherd.live.holders import writers
 from cowherd.storage.presence import is_there
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 PathName = str | os.PathLike[str]
 
@@ -36,8 +39,7 @@ class Sort(enum.StrEnum):
     UNUSED_BASE = "unused-base"
 
 
-@dataclass(frozen=True)
-class Garbage:
+class Garbage(NamedTuple):
     """One thing that could go, the bytes that its removal would free, and the command that removes it."""
 
     sort: Sort

@@ -8,28 +8,30 @@ looked at: the answer is about what the overlay shows now.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cowherd import extents
 from cowherd.errors import BackingFileError, CowherdError
-from cowherd.extents import Extents, Ranges
 from cowherd.herd.content import BLOCK
 from cowherd.herd.drift import drift_of, pairs
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image
-from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from cowherd.extents import Extents, Ranges
     from cowherd.herd.digest import Progress
     from cowherd.herd.inside import Inside
+    from cowherd.herd.scan import Image
+    from cowherd.image.disk import Disk
 
 INTACT = "intact"
 SYNCHRONISED = "synchronised"

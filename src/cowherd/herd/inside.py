@@ -15,18 +15,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from cowherd import extents
-from cowherd.extents import Ranges
 from cowherd.guest.blocks import Chart, FileSystem
 from cowherd.guest.sandbox import chart_of
 from cowherd.herd.digest import Progress
 from cowherd.herd.filediff import Difference, State, difference, suspicion
 from cowherd.herd.past import Past, differing_bytes, differs
 from cowherd.image.disk import Disk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cowherd.extents import Ranges
 
 INTACT, HARMLESS, SYNCHRONISED, ALTERED, TORN = "intact", "harmless", "synchronised", "altered", "torn"
 WORSE = (INTACT, HARMLESS, SYNCHRONISED, ALTERED, TORN)

@@ -7,19 +7,23 @@ the number of images; laying out the chain of each anew, as `impact.judge` does 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from cowherd import extents
 from cowherd.errors import CowherdError
-from cowherd.extents import Ranges
 from cowherd.herd.impact import Hit, has_own_data, hit_by, judge, seen_through
-from cowherd.herd.lineage import Lineage
-from cowherd.herd.scan import Image
 from cowherd.image.backing import resolve
-from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.extents import Ranges
+    from cowherd.herd.lineage import Lineage
+    from cowherd.herd.scan import Image
+    from cowherd.image.disk import Disk
 
 
 class _Seen(NamedTuple):

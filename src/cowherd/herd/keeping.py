@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import record_files, unprotected
 from cowherd.herd.sealfile import SealRecord, read_digests
 from cowherd.herd.status import Status
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cowherd.herd.digest import BlockDigests
+    from cowherd.herd.scan import Image
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
+class Kept(NamedTuple):
     """A seal that held: of which image, and what it says."""
 
     image: Image

@@ -17,10 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
@@ -28,7 +25,6 @@ from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import make_shadow, record_files
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SealRecord, is_sealed, seal_path
 from cowherd.live.holders import naming_holders
@@ -40,15 +36,19 @@ from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cowherd.herd.scan import Image
     from cowherd.storage.transfer import Progress
 
 PathName = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """What is to be done: the file `source` becomes `target`, and `overlays` are rewritten to name it there.
 
     `copied_bytes` is what has to be copied because the target lies on another file system, 0 on the same.

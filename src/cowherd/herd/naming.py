@@ -6,13 +6,16 @@ import contextlib
 import os
 from pathlib import Path
 
-from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import move_together, stored_name
 from cowherd.herd.condition import record_of
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import unprotected
 from cowherd.image.backing import has_protocol, resolve
 from cowherd.live.holders import naming_holders
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.reference import BackingReference
+    from cowherd.herd.scan import Image
 
 
 def name_for(overlay: Image, base: Path) -> str:

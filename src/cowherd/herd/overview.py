@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.herd.doctor.doctor import Diagnosis, diagnosis_of
@@ -15,7 +12,11 @@ from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.status import Status
 from cowherd.herd.tree import Tree, tree_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
 

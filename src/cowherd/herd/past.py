@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from cowherd import extents
-from cowherd.extents import Ranges
 from cowherd.herd.content import BLOCK
-from cowherd.herd.donors import BlockReader
-from cowherd.image.disk import Disk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.extents import Ranges
+    from cowherd.herd.donors import BlockReader
+    from cowherd.image.disk import Disk
 
 CELL = 32
 """Bytes that are told apart as changed or not, where both states are at hand."""

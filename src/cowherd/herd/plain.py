@@ -9,7 +9,6 @@ import struct
 
 from cowherd.formats.outline import NotPlain
 from cowherd.herd.content import BLOCK, BLOCKS_READ, DIGEST_BYTES, ZERO_DIGEST, BlockHasher, content_digest
-from cowherd.image.outline import Outline
 from cowherd.kinds import DATA, NOWHERE, Row
 from cowherd.ops.workers import share_out
 from cowherd.tuples import NamedTuple
@@ -17,6 +16,8 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from cowherd.image.outline import Outline
 
 _MOST_ROWS = 1 << 17
 """Stretches of data beyond which importing numpy takes less time than doing without it."""

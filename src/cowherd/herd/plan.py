@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from cowherd import extents
-from cowherd.extents import Ranges
-from cowherd.herd.donors import Located
 from cowherd.herd.drift import pairs
-from cowherd.herd.scan import Image
 from cowherd.storage.space import check_space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from cowherd.extents import Ranges
+    from cowherd.herd.donors import Located
+    from cowherd.herd.scan import Image
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,10 @@ second run finds what is left to do.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cowherd import extents
-from cowherd.extents import Ranges
 from cowherd.herd.binding import Binding, set_binding
 from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.content import BLOCK
@@ -27,16 +23,21 @@ from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, 
 from cowherd.herd.impact import exposed_bytes
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import held_content, refresh, reseal, unprotected
-from cowherd.herd.sealfile import SealRecord
 from cowherd.herd.status import Status
 from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image
+    from cowherd.herd.sealfile import SealRecord
     from cowherd.image.disk import Disk
 
 _CHUNK = 1 << 20

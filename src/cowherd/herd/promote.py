@@ -10,10 +10,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
@@ -23,7 +21,6 @@ from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status
@@ -36,8 +33,12 @@ from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
 

@@ -7,9 +7,7 @@ all that it leaves is a temporary file, which `cowherd gc` removes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.errors import HostFileError
@@ -26,7 +24,10 @@ from cowherd.ops.create import create
 from cowherd.storage import atomic, copying
 from cowherd.storage.space import check_space
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.herd.digest import Progress
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats.reference import BackingReference
@@ -21,7 +19,6 @@ from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.lineage import Lineage, Link, known_again, left_out_of, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
-from cowherd.herd.scan import Image, Key
 from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
@@ -30,8 +27,12 @@ from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image, Key
 
 PathName = str | os.PathLike[str]
 

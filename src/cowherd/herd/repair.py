@@ -5,15 +5,11 @@ Run again after an interruption it goes on from there: what is to be done is fou
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cowherd import extents
-from cowherd.extents import Ranges
 from cowherd.herd.condition import record_of
 from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import BlockDigests, digests_of, equal_rows, expand, to_bytes
@@ -23,7 +19,6 @@ from cowherd.herd.faults import ContentChanging, NotSealed, RepairFailed
 from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, refresh, unprotected
 from cowherd.herd.sealfile import is_sealed
 from cowherd.image.open import open_disk
@@ -31,8 +26,14 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image
     from cowherd.image.disk import Disk
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats.reference import BackingReference
@@ -15,13 +13,16 @@ from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.sameness import sealed_pair
-from cowherd.herd.scan import Image
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand
 from cowherd.herd.status import Status
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.extents import Ranges
+    from cowherd.herd.scan import Image
     from cowherd.ops.copying import Progress
 
 PathName = str | os.PathLike[str]

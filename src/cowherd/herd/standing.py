@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
-from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, known_again, survey_again
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.space import check_space
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cowherd.extents import Ranges
+    from cowherd.formats.reference import BackingReference
+    from cowherd.herd.scan import Image
     from cowherd.ops.copying import Progress
 
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +16,6 @@ from cowherd.herd.condition import condition
 from cowherd.herd.lineage import Lineage, require_readable, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
 from cowherd.herd.status import Status
@@ -33,14 +29,20 @@ from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
 
 _PRIVATE = 0o700
 
 
-@dataclass(frozen=True)
-class Restored:
+class Restored(NamedTuple):
     """An image that is back at `path`. `sealed`: its seal holds again; `base_problem`: why its base can't be followed."""
 
     path: Path
@@ -156,7 +158,7 @@ def _trash_one(lineage: Lineage, image: Image) -> Entry:
     with _mutable(path, entry.image):
         for name in (path.name, path.name + SUFFIX, path.name + SHADOW_SUFFIX):
             _rename(path.with_name(name), entry.directory / name)
-    entry = replace(entry, identity=settled(entry.image))
+    entry = entry._replace(identity=settled(entry.image))
     write_entry(entry)
     return entry
 
@@ -280,6 +282,8 @@ def _refuse_awaited(doomed: Sequence[Entry], directories: Sequence[PathName]) ->
 
 def _remove(entry: Entry) -> None:
     """Removes what is left of an entry, its record last: what has none is not taken for remains of a deletion."""
+    import shutil
+
     try:
         for path in entry.directory.iterdir():
             if path.is_dir() and not path.is_symlink():

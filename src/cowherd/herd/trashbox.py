@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd.listing import TRASH
@@ -20,6 +17,12 @@ from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
 
 _VERSION = 1
 _LONGEST_RECORD = 1 << 20
@@ -27,8 +30,7 @@ _LONGEST_RECORD = 1 << 20
 PathName = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One deleted image: where it was (`path`), when it was deleted (ISO 8601, UTC), and what stood on it then.
 
     `identity` is its file's as it lies in the trash, None if that could not be recorded; `sealed`: its seal held.

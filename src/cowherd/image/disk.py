@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest, ReadOnlyImage
-from cowherd.extents import Extents
-from cowherd.formats.layer import Below, Layer
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
-from cowherd.formats.reference import BackingReference
 from cowherd.kinds import ENDLESS, Row
 from cowherd.storage.buffers import clear
 from cowherd.storage.copying import FileRange
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from cowherd.extents import Extents
+    from cowherd.formats.layer import Below, Layer
+    from cowherd.formats.reference import BackingReference
 
 Buffer = bytes | bytearray | memoryview
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
-from cowherd.formats.layer import Layer
 from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
 from cowherd.image.chain import READING, SHARED, WRITING, open_chain
 from cowherd.image.disk import Disk
-from cowherd.storage.hostfile import HostFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from cowherd.formats.layer import Layer
+    from cowherd.storage.hostfile import HostFile
 
 
 def open_disk(

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
+from cowherd.formats.outline import NotPlain
 from cowherd.formats.qcow2.builder import Builder
 from cowherd.formats.qcow2.create import new_header, write_empty
-from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
 from cowherd.formats.reference import BackingReference
-from cowherd.image.backing import path_of
+from cowherd.image.backing import resolve
+from cowherd.image.outline import open_outline
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cowherd.formats.qcow2.header import Header
 
 SECTOR = 512
 FORMATS = ("raw", "qcow2")
@@ -70,22 +75,32 @@ def _reference(backing: str | None, backing_format: str | None) -> BackingRefere
 
 def _size_of_backing(path: str | os.PathLike[str], reference: BackingReference, size: int | None) -> int:
     """Opens the backing file to see that it can be opened; returns `size`, or the backing file's where that is None."""
-    backing_path = path_of(path, reference)
-    if _same_file(Path(path), backing_path):
+    backing = resolve(path, reference).name
+    if _same_file(path, backing):
         raise InvalidRequest(f"Error: Trying to create an image with the same filename as the backing file: {printable(path)}")
-    from cowherd.image.open import open_disk
-
     try:
-        with open_disk(backing_path, format=reference.format, force_share=True) as disk:  # as QEMU: only its size is of interest
-            return disk.size if size is None else size
+        found = _disk_size(backing, reference.format)
+        return found if size is None else size
     except BackingFileError:
         raise
     except CowherdError as error:
         raise BackingFileError(path, reference.name, str(error)) from error
 
 
-def _same_file(a: Path, b: Path) -> bool:
-    return a.exists() and b.exists() and os.path.samefile(a, b)
+def _same_file(a: str | os.PathLike[str], b: str) -> bool:
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
+def _disk_size(path: str, format: str | None) -> int:
+    """Opens an image with its backing files, shared as QEMU does it: only its size is of interest."""
+    try:
+        with open_outline(path, format=format, force_share=True) as outline:
+            return outline.size
+    except NotPlain:
+        from cowherd.image.open import open_disk
+
+        with open_disk(path, format=format, force_share=True) as disk:
+            return disk.size
 
 
 def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, str] | Qcow2Options | None) -> None:

@@ -6,8 +6,8 @@ Nothing is durable by that; the flush that makes it so only finds less left to d
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from cowherd.cli.guard.arguments import Parser, size_argument
 from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
 from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 
 def configure(parser: Parser) -> None:

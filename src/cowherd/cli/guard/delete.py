@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report
 from cowherd.sizes import human_size
 from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cowherd.cli.guard.arguments import Parser
 
 
 def configure(parser: Parser) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, Rows, progress
 from cowherd.text import printable, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import Any
+
+    from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.doctor.doctor import Diagnosis
     from cowherd.herd.doctor.finding import Finding
 

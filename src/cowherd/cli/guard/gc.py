@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report
 from cowherd.sizes import human_size
 from cowherd.text import printable, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cowherd.cli.guard.arguments import Parser
 
 
 def configure(parser: Parser) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from cowherd.cli.guard import starting
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report
 from cowherd.errors import InvalidRequest
 from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from cowherd.cli.guard.arguments import Parser
 
 NOT_WORKING = 1
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.listing import listing
 from cowherd.cli.guard.output import Report, progress, table
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
     from cowherd.extents import Ranges
     from cowherd.herd.impact import Hit, Impact
 

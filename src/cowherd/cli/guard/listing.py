@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from cowherd.sizes import human_size
 from cowherd.text import printable, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cowherd.herd.impact import Hit
 
 _LISTED = 12

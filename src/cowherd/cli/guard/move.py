@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from typing import TYPE_CHECKING, Any
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.moving import move_report
 from cowherd.cli.guard.output import Report, progress
 from cowherd.errors import InvalidRequest
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.relink import Relinked
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cowherd.herd.move import Move
 
 

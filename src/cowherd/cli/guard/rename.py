@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.moving import move_report
-from cowherd.cli.guard.output import Report
 from cowherd.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cowherd.cli.guard.arguments import Parser
+    from cowherd.cli.guard.output import Report
 
 
 def configure(parser: Parser) -> None:

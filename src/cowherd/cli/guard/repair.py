@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.plan import RepairPlan
 
 FAILED = 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.settled import settled_document, settled_line
 from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cowherd.cli.guard.arguments import Parser
 
 
 def configure(parser: Parser) -> None:

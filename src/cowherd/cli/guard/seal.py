@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from typing import TYPE_CHECKING, Any
 
-from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.seal import Sealed
 
 LEVELS = ("recorded", "readonly", "immutable")

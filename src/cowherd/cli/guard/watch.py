@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import queue
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from cowherd.cli.guard.arguments import Parser, UsageError, duration_argument, size_argument
 from cowherd.cli.guard.output import Report, progress, table
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import Any
+
     from cowherd.herd.watching.daemon import Daemon
     from cowherd.herd.watching.events import Event
     from cowherd.herd.watching.reporting.hook import Hook

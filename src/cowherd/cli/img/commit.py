@@ -25,7 +25,10 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import Source, source
 from cowherd.cli.progress import ProgressLine
-from cowherd.ops.info import ImageInfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.ops.info import ImageInfo
 
 SYNTAX = Syntax(
     "commit",

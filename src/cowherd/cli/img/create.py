@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
 
 from cowherd.cli.img import format_options
 from cowherd.cli.img.chains import look
@@ -16,6 +15,10 @@ from cowherd.cli.img.output import err, out
 from cowherd.cli.img.sources import named
 from cowherd.errors import HostFileError
 from cowherd.ops.info import full_backing_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SYNTAX = Syntax(
     "create",

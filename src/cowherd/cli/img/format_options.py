@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
 from cowherd.cli.img.errors import CommandFailed
 from cowherd.cli.img.sources import FOREIGN_FORMATS, FORMATS
 from cowherd.sizes import SizeError, SizeRangeError, parse_size
 from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 _TYPES = {"str": "str", "size": "size", "number": "num", "boolean": "bool (on/off)"}
 _BOOLEANS = ("on", "yes", "true", "y", "off", "no", "false", "n")

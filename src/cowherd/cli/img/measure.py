@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cowherd.cli.img import format_options
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import OPTIONS, OUTPUT, no_snapshot, number_between, wants_json
@@ -14,6 +12,7 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.measure import Measurement
 

@@ -13,7 +13,6 @@ from cowherd import extents as ext
 from cowherd.extents import Extents
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
-from cowherd.tuples import NamedTuple
 
 Entries = NDArray[np.uint64]
 Kinds = NDArray[np.uint8]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
-
 from cowherd.errors import InvalidRequest
 from cowherd.formats.qcow2 import layout
 from cowherd.sizes import SizeError, parse_size
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Self
 
 PREALLOCATIONS = ("off", "metadata", "falloc", "full")
 _VERSIONS = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}

@@ -6,9 +6,12 @@ import contextlib
 import os
 import sqlite3
 import time
-from pathlib import Path
 
 from cowherd.storage.atomic import temporary_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _APPLICATION = 0x436F5743  # "CoWC"
 _APPLICATION_OFFSET = 68  # of the application's number in the file (sqlite.org/fileformat.html, 1.3)

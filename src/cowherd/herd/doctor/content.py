@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from cowherd.errors import CowherdError, ImageInUse
-from cowherd.herd.condition import Condition
-from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.faults import ContentChanging
 from cowherd.herd.merging.pending import describe as describe_merge
-from cowherd.herd.scan import Image
 from cowherd.herd.status import Status
 from cowherd.live.holders import describe
 from cowherd.storage import protection
 from cowherd.storage.protection import Protection
 from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cowherd.herd.condition import Condition
+    from cowherd.herd.doctor.examination import Examination
+    from cowherd.herd.scan import Image
 
 _KINDS = {
     Status.DRIFTED: Kind.DRIFTED,

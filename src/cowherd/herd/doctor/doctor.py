@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.herd.doctor import content, files, links
 from cowherd.herd.doctor.examination import Examination
-from cowherd.herd.doctor.finding import Finding
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.verify import Checker
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.doctor.finding import Finding
 
 LONGEST_CHAIN = 16
 
@@ -39,8 +40,7 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """What was found in the herd of `directories`, worst first; `images` counts what was looked at.
 
     `catalog` is the file of the catalog that knew headers, so that they were not read; None if none was used.

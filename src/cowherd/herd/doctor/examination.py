@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
-from cowherd.herd.lineage import Lineage
-from cowherd.herd.merging.pending import Pending
 from cowherd.herd.naming import breaks_when_moved
-from cowherd.herd.scan import Image, Key
-from cowherd.herd.verify import Checker
 from cowherd.live.holders import Holder, writers, writers_of_files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-@dataclass(frozen=True)
+    from cowherd.herd.lineage import Lineage
+    from cowherd.herd.merging.pending import Pending
+    from cowherd.herd.scan import Image, Key
+    from cowherd.herd.verify import Checker
+
+
 class Examination:
     """One look at a herd. `full`: content and tables are read too; `longest_chain`: more images in a chain are too many."""
 
-    lineage: Lineage
-    checker: Checker
-    full: bool
-    longest_chain: int
+    def __init__(self, lineage: Lineage, checker: Checker, full: bool, longest_chain: int):
+        self.lineage, self.checker = lineage, checker
+        self.full, self.longest_chain = full, longest_chain
 
     @cached_property
     def images(self) -> tuple[Image, ...]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from cowherd.errors import CowherdError
-from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
-from cowherd.herd.scan import Image
 from cowherd.sizes import human_size
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cowherd.herd.doctor.examination import Examination
+    from cowherd.herd.scan import Image
     from cowherd.image.disk import Disk
 
 _MOST = 0.9

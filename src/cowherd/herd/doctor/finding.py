@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 from cowherd.text import path_order
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Kind(enum.StrEnum):
@@ -47,8 +50,7 @@ class Kind(enum.StrEnum):
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing found: what, with which image, in words, and what to do about it.
 
     `remedy` is a command, as words, after which the finding is gone; where no command is one, it is empty and `detail` says

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from cowherd.errors import BackingFileError
-from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.listing import TRASH
-from cowherd.herd.scan import Image
 from cowherd.herd.trashbox import entries
 from cowherd.image.backing import resolve
 from cowherd.sizes import human_size
 from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cowherd.herd.doctor.examination import Examination
+    from cowherd.herd.scan import Image
 
 
 def missing_bases(exam: Examination) -> Iterator[Finding]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.herd.header import read_image
 from cowherd.storage.presence import look_up
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cowherd.herd.lineage import Lineage
     from cowherd.herd.merging.journal import Entry
 

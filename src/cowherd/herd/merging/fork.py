@@ -9,7 +9,6 @@ import os
 import stat
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.condition import record_of
@@ -24,6 +23,7 @@ from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.herd.digest import Progress
     from cowherd.herd.lineage import Lineage

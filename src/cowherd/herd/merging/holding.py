@@ -6,19 +6,23 @@ it through another therefore locks each file once, here, and opens layers withou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 from cowherd.errors import UnsupportedFeature
-from cowherd.formats.layer import Layer
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
-from cowherd.herd.scan import Image, Key
 from cowherd.image.disk import Disk
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import LockMode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from cowherd.formats.layer import Layer
+    from cowherd.herd.scan import Image, Key
+    from cowherd.storage.locks import LockMode
 
 
 class Holding:

@@ -6,11 +6,9 @@ docs/merge.md says in which order what is done, and why it can be interrupted an
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import BaseSealed, CowherdError, HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
@@ -48,7 +46,10 @@ from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.herd.digest import Progress
     from cowherd.herd.scan import Image
     from cowherd.herd.sealfile import SealRecord

@@ -8,17 +8,13 @@ base stays as it is, and a copy of it takes the changes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from blake3 import blake3
 
 from cowherd import extents
 from cowherd.errors import CowherdError
-from cowherd.extents import Ranges
 from cowherd.herd.condition import condition
 from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import (
@@ -47,7 +43,13 @@ from cowherd.ops.commit import plan_commit
 from cowherd.ops.plan import Plan
 from cowherd.storage.space import check_space
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
     from cowherd.herd.lineage import Lineage
     from cowherd.herd.scan import Image

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.errors import CowherdError, HostFileError
@@ -26,7 +24,6 @@ from cowherd.herd.merging.pending import journals_in
 from cowherd.herd.merging.plan import FORK, PRESERVE, MergePlan, plan_merge
 from cowherd.herd.merging.steps import MergeFailed, bind_to, sealed_again
 from cowherd.herd.merging.witness import bears_witness
-from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, settled
 from cowherd.live.holders import naming_holders
 from cowherd.storage.locks import WRITE
@@ -34,8 +31,12 @@ from cowherd.storage.presence import is_there
 from cowherd.storage.space import check_space
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.herd.digest import Progress
+    from cowherd.herd.scan import Image
 
 FINISHED, TAKEN_BACK, FAILED = "finished", "taken back", "failed"
 

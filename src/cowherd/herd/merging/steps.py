@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +29,10 @@ from cowherd.ops.commit import copy_down
 from cowherd.storage.atomic import sync_directory
 from cowherd.text import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from cowherd.extents import Ranges
     from cowherd.herd.digest import BlockDigests, Progress
     from cowherd.herd.lineage import Lineage
