@@ -5,14 +5,17 @@ Specification: section Compressed Clusters Descriptor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
-
 from cowherd.errors import ImageFormatError
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.compression import Codec, CodecError, codec
 from cowherd.formats.qcow2.header import Header
-from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from cowherd.storage.hostfile import HostFile
 
 _SMALL_GAP = 64 << 10
 _LONGEST_PIECE = 4 << 20

@@ -7,7 +7,11 @@ one frame. Decompression never produces more than one cluster, whatever the data
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFLATE_WINDOW_BITS = -12
 _ISAL_LEVEL = 2
@@ -20,19 +24,19 @@ class CodecError(ValueError):
     """Compressed data is damaged: it ends early or makes no sense."""
 
 
-class Codec(Protocol):
+class Codec(ABC):
     """Compresses and decompresses single clusters; safe to use from several threads, and releases the interpreter lock."""
 
+    @abstractmethod
     def compress(self, cluster: bytes | memoryview) -> bytes:
         """Returns `cluster` compressed; it may come out longer."""
-        ...
 
+    @abstractmethod
     def decompress(self, data: bytes | memoryview, size: int) -> bytes:
         """Returns the first `size` bytes that `data` decompresses to; what follows in `data` is ignored.
 
         Raises `CodecError`.
         """
-        ...
 
 
 def codec(name: str) -> Codec:
@@ -40,7 +44,7 @@ def codec(name: str) -> Codec:
     return Deflate() if name == "zlib" else Zstandard()
 
 
-class Deflate:
+class Deflate(Codec):
     """Raw deflate by ISA-L, several times as fast as zlib at a like ratio."""
 
     def __init__(self) -> None:
@@ -65,7 +69,7 @@ class Deflate:
         return bytes(out)
 
 
-class Zstandard:
+class Zstandard(Codec):
     """zstd frames. Contexts are kept, one a thread: making one costs more than a cluster."""
 
     def __init__(self) -> None:
