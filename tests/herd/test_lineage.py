@@ -9,6 +9,7 @@ import pytest
 
 from bench.herds import header, make_herd, write_image
 from cowherd.errors import HostFileError
+from cowherd.herd import scan as scanning
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.scan import scan
 from cowherd.herd.seal import seal
@@ -257,3 +258,15 @@ def test_of_images_that_record_each_other_as_raw_the_first_by_name_decides_whate
     turned.images = dict(reversed(turned.images.items()))
     told = [{image.path.name: image.format for image in Lineage(one).images.values()} for one in (found, turned)]
     assert told == [{"a": "qcow2", "b": "raw"}] * 2
+
+
+def test_of_seals_on_two_names_of_a_file_the_same_counts_in_whatever_order_they_were_met(tmp_path, monkeypatch):
+    """A catalog that knows one of the seals has it met before the other."""
+    (tmp_path / "a").write_bytes(bytes(512))
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    recorded = {str(tmp_path / "a"): "qcow2", str(tmp_path / "b"): "raw"}
+    found = []
+    for order in (recorded, dict(reversed(recorded.items()))):
+        monkeypatch.setattr(scanning._Scan, "run", lambda self, order=order: order)
+        found.append(scanning.scan([tmp_path]).images)
+    assert found[0] == found[1]

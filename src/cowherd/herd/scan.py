@@ -163,7 +163,7 @@ def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os
     with Catalog() as catalog:
         seals = _Scan(found, catalog).run()
         found.catalog = catalog.path
-    for sealed, recorded in seals.items():
+    for sealed, recorded in sorted(seals.items()):  # in one order, whatever the catalog knew
         if is_there(sealed):
             found.sealed.add(sealed)
             unreadable = len(found.unreadable)
