@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cowherd.ops.flow import Flow
+from cowherd.ops.flow import flow
 
 
 def test_items_are_stored_in_order_although_later_ones_are_loaded_first() -> None:
@@ -18,7 +18,7 @@ def test_items_are_stored_in_order_although_later_ones_are_loaded_first() -> Non
         time.sleep(0.002 * (item % 3 == 0))
         return item * 10
 
-    Flow(range(30), load, lambda item, loaded: stored.append((item, loaded))).run()
+    flow(range(30), load, lambda item, loaded: stored.append((item, loaded)))
     assert stored == [(item, item * 10) for item in range(30)]
 
 
@@ -32,7 +32,7 @@ def test_everything_is_written_at_the_end_and_one_is_stored_at_a_time() -> None:
         storing.release()
         return lambda: written.append(item)
 
-    Flow(range(20), lambda item: item, store).run()
+    flow(range(20), lambda item: item, store)
     assert sorted(written) == list(range(20))
 
 
@@ -45,7 +45,7 @@ def test_an_interrupt_ends_everything() -> None:
 
     stored: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        Flow(range(1000), load, lambda item, _: stored.append(item)).run()
+        flow(range(1000), load, lambda item, _: stored.append(item))
     assert stored == list(range(len(stored)))
     assert len(stored) < 1000
     assert threading.active_count() == 1
@@ -82,7 +82,7 @@ def test_the_first_error_ends_everything_and_is_raised(step: str, at: int) -> No
         return (lambda: written.append(fails(item))) if step == "write" else None
 
     with pytest.raises(Broken):
-        Flow(items, load, store).run()
+        flow(items, load, store)
     assert len(loaded) < 1000
     assert threading.active_count() == 1
 
@@ -90,6 +90,6 @@ def test_the_first_error_ends_everything_and_is_raised(step: str, at: int) -> No
 def test_nothing_is_stored_after_an_item_that_could_not_be() -> None:
     stored: list[int] = []
     with pytest.raises(Broken):
-        Flow(range(50), _fails(5), lambda item, _: stored.append(item)).run()
+        flow(range(50), _fails(5), lambda item, _: stored.append(item))
     assert stored == list(range(len(stored)))
     assert len(stored) <= 5

@@ -19,7 +19,8 @@ from cowherd.image.outline import open_outline
 from cowherd.ops.create import create
 from cowherd.ops.lots import COPY, TAKE, ZERO, Lot, lot_bytes, lots
 from cowherd.ops.rewriting import ExistingImage
-from cowherd.ops.sinks import NewQcow2, RawFile, Sink
+from cowherd.ops.sink import Sink
+from cowherd.ops.sinks import NewQcow2, RawFile
 from cowherd.ops.sources import Concatenation, Outlined, Ranges, Source
 from cowherd.storage.hostfile import HostFile
 from tests.images import KIB, Features, changed_by_cowherd, create_with_cowherd, workload

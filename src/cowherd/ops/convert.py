@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from threading import Lock
-from typing import NamedTuple
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats.outline import NotPlain
@@ -17,15 +16,20 @@ from cowherd.image.outline import open_outline
 from cowherd.kinds import Row
 from cowherd.ops.copying import Buffers, Progress
 from cowherd.ops.create import FORMATS, SECTOR, create
-from cowherd.ops.flow import Flow, WriteJob
+from cowherd.ops.flow import WriteJob, flow
 from cowherd.ops.lots import SHARE, TAKE, ZERO, Lot, lot_bytes, lots
-from cowherd.ops.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawFile, Sink
+from cowherd.ops.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawFile
 from cowherd.ops.sources import Concatenation, Outlined, Source
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.ops.sink import Sink
 
 Path = str | os.PathLike[str]
 
@@ -208,7 +212,7 @@ def _copy(source: Source, sink: Sink, wanted: _Target, progress: Progress | None
             with taking:  # for long; the kernel would let others wait busily
                 job()
 
-    Flow(lots(source, sink, size, overlay=wanted.backing is not None), load, store).run()
+    flow(lots(source, sink, size, overlay=wanted.backing is not None), load, store)
     sink.finish()
     if progress:
         progress(source.size, source.size)

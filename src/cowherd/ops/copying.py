@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
 
 from cowherd.storage.buffers import is_zero, page_aligned
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from typing import TypeVar
+
+    Item = TypeVar("Item")
+    Loaded = TypeVar("Loaded")
 
 CHUNK_BYTES = 2 << 20
 """Bytes moved at once: large enough that a system call costs nothing, small enough to keep several in memory."""
@@ -18,9 +22,6 @@ _AHEAD = 4
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) as a job goes on."""
-
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
 
 
 def pump(

@@ -5,27 +5,34 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
 
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Item = TypeVar("Item")
+    Loaded = TypeVar("Loaded")
+
 WriteJob = Callable[[], None]
 """The writing of one item, once its place is decided."""
 
 _MOST_THREADS = 4
 
 
-class Flow(Generic[Item, Loaded]):
+def flow(items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]) -> None:
     """Loads items, several at once, stores them in the order given, and runs the writes that storing them returns.
 
-    One thread stores at a time; writes may overlap. The kernel lets one at a time into most files, and its waiting costs less
-    than waking a thread would.
+    `load` and `store` are called on any thread. One thread stores at a time; writes may overlap: the kernel lets one at a time
+    into most files, and its waiting costs less than waking a thread would. The first error ends the rest, and is raised when
+    everything that was begun has ended.
     """
+    _Flow(items, load, store).run()
 
-    def __init__(
-        self, items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]
-    ) -> None:
-        """`load` and `store` are called on any thread."""
+
+class _Flow:
+    """One call of `flow`."""
+
+    def __init__(self, items: Iterable[Any], load: Callable[[Any], Any], store: Callable[[Any, Any], WriteJob | None]) -> None:
         self._items = enumerate(items)
         self._load, self._store = load, store
         self._drawing, self._turn = threading.Lock(), threading.Condition()
@@ -34,7 +41,6 @@ class Flow(Generic[Item, Loaded]):
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        """Does it all. The first error ends the rest, and is raised when everything that was begun has ended."""
         threads = min(_MOST_THREADS, os.cpu_count() or 1)  # with more of them they wait for the interpreter, and each other
         helpers = [threading.Thread(target=self._help) for _ in range(threads - 1)]
         for helper in helpers:
@@ -68,7 +74,7 @@ class Flow(Generic[Item, Loaded]):
             if job is not None:
                 job()
 
-    def _store_in_turn(self, number: int, item: Item, loaded: Loaded) -> WriteJob | None:
+    def _store_in_turn(self, number: int, item: Any, loaded: Any) -> WriteJob | None:
         with self._turn:
             self._turn.wait_for(lambda: self._stored == number or self._stopped)
             job = None if self._stopped else self._store(item, loaded)

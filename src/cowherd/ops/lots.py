@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd import kinds
 from cowherd.storage.copying import can_clone, clone_alignment
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.kinds import Row
-    from cowherd.ops.sinks import Sink
+    from cowherd.ops.sink import Sink
     from cowherd.ops.sources import Ranges, Source
 
 COPY, SHARE, TAKE, ZERO = range(4)

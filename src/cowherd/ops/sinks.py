@@ -1,16 +1,10 @@
-"""Where a conversion puts guest bytes: a new raw file, a new qcow2 image, or an image that exists already.
-
-A sink is given lots (see `ops.lots`) in guest order; their ranges begin at multiples of its `alignment`, and end there or at the
-disk's end. `prepare` runs on a loading thread and finds out all that needs only the bytes; `put` decides the places and returns
-the writing itself as a job for a thread; `finish` completes the target.
-"""
+"""Where a conversion puts guest bytes: a new raw file or a new qcow2 image. What each method does is said in `ops.sink`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cowherd.formats.qcow2.builder import Builder, Run
 from cowherd.formats.qcow2.compression import codec
@@ -20,7 +14,9 @@ from cowherd.ops.flow import WriteJob
 from cowherd.storage.buffers import is_zero
 from cowherd.storage.copying import FileRanges, put
 from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.sources import Ranges
 
@@ -38,44 +34,6 @@ class Prepared(NamedTuple):
     data: memoryview | FileRanges
     nonzero: bytes | None
     compressed: Sequence[bytes | None] = ()
-
-
-class Sink(Protocol):
-    """A conversion's target."""
-
-    alignment: int
-    """Ranges begin at multiples of this, and end there or at the disk's end."""
-
-    keeps_zeros: bool
-    """Whether `zero` has anything to do; else it need not be called."""
-
-    def prepare(self, data: memoryview) -> Prepared:
-        """Looks at a lot's bytes; may run on any thread."""
-        ...
-
-    def takes_from(self, file: HostFile) -> bool:
-        """Whether the kernel is to copy long runs from that file, see `prepare_ranges`, which need not be read for that."""
-        ...
-
-    def prepare_ranges(self, data: FileRanges) -> Prepared:
-        """Does what `prepare` does for ranges that are whole units, of files for which `takes_from` is true."""
-        ...
-
-    def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
-        """Decides where the bytes of `ranges` go, and returns their writing as a job, or None if it is done."""
-        ...
-
-    def zero(self, start: int, end: int) -> None:
-        """Makes [start, end) read as zeros; called in guest order, too."""
-        ...
-
-    def sharing(self) -> HostFile | None:
-        """Returns the file whose blocks may be shared with a source's, or None where bytes must be moved."""
-        ...
-
-    def finish(self) -> None:
-        """Completes the target and makes it durable."""
-        ...
 
 
 def prepare(data: memoryview, unit: int) -> Prepared:

@@ -6,11 +6,11 @@ Rows (`cowherd.kinds.Row`) say where bytes lie; their `depth` is a number in the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 from cowherd.kinds import BACKING
 from cowherd.storage.copying import FileRange, FileRanges
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
