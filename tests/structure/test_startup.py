@@ -134,6 +134,13 @@ def test_a_rebase_that_changes_no_content_is_done_without_numpy(overlay, tmp_pat
         assert (HEAVY_FOR_THE_GUARD | {"argparse", "pathlib", "threading"}) & report["loaded"].keys() == set()
 
 
+def test_a_rebase_loads_no_more_than_it_uses(overlay, tmp_path):
+    run("cowherd-img", "create", "-q", "-f", "qcow2", tmp_path / "other.qcow2", "1M")
+    _, report = run("cowherd-img", "rebase", "-b", tmp_path / "other.qcow2", "-F", "qcow2", overlay)
+    assert "numpy" in report["loaded"]
+    assert {"numpy.ma", "concurrent.futures", "logging"} & report["loaded"].keys() == set()
+
+
 def test_numpy_is_loaded_without_a_thread_for_each_processor(overlay):
     _, report = run("cowherd-img", "map", overlay)
     assert "numpy" in report["loaded"]

@@ -108,8 +108,8 @@ def reads_zero(batch: Extents) -> Mask:
 
 def cut_alike(a: Extents, b: Extents) -> tuple[Extents, Extents]:
     """Cuts two covers of one range at each other's borders: both results have the same `start` and `length` columns."""
-    starts = np.union1d(a["start"], b["start"])
-    lengths = np.diff(np.append(starts, ext.ends(a)[-1:]))
+    starts = ext.distinct(np.concatenate((a["start"], b["start"])))
+    lengths = np.append(starts[1:], ext.ends(a)[-1:]) - starts
     return _cut(a, starts, lengths, _owners(a, starts)), _cut(b, starts, lengths, _owners(b, starts))
 
 
