@@ -173,3 +173,8 @@ def test_of_layers_the_topmost_shows(layers: list[ext.Extents]):
     assert bytes_of(found) == expected
     assert found["start"].tolist() == [0, *ext.ends(found).tolist()][:-1]
     assert ext.merge(found).tolist() == found.tolist() or len(layers) == 1
+
+
+@given(st.lists(st.integers(0, 20)))
+def test_distinct_values_are_sorted_each_once(values: list[int]):
+    assert ext.distinct(np.array(values, np.int64)).tolist() == sorted(set(values))

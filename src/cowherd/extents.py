@@ -229,6 +229,12 @@ def cut(pairs: Ranges, size: int) -> tuple[Ranges, NDArray[np.int64]]:
     return pieces, np.flatnonzero(opens)
 
 
+def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the values sorted, each once; `numpy.unique` does that too, after importing masked arrays."""
+    ordered: NDArray[np.int64] = np.sort(values)
+    return ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))]
+
+
 def total(pairs: Ranges) -> int:
     """Returns how many bytes `pairs` cover."""
     return int((pairs[:, 1] - pairs[:, 0]).sum())

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import cowherd
 from cowherd.image.open import open_disk
 
 RUN = """
@@ -132,6 +133,21 @@ def test_a_rebase_that_changes_no_content_is_done_without_numpy(overlay, tmp_pat
         _, report = run("cowherd-img", "rebase", *options, "-b", other, "-F", "qcow2", overlay)
         assert third_party(report["loaded"]) == set()
         assert (HEAVY_FOR_THE_GUARD | {"argparse", "pathlib", "threading"}) & report["loaded"].keys() == set()
+
+
+def test_a_rebase_loads_no_more_than_it_uses(overlay, tmp_path):
+    run("cowherd-img", "create", "-q", "-f", "qcow2", tmp_path / "other.qcow2", "1M")
+    _, report = run("cowherd-img", "rebase", "-b", tmp_path / "other.qcow2", "-F", "qcow2", overlay)
+    assert "numpy" in report["loaded"]
+    assert {"numpy.ma", "concurrent.futures", "logging"} & report["loaded"].keys() == set()
+
+
+def test_a_commit_that_reads_nothing_itself_starts_no_threads(overlay):
+    with cowherd.open(overlay, format="qcow2", writable=True) as disk:
+        disk.write(0, b"long" * (1 << 17))
+    _, report = run("cowherd-img", "commit", overlay)
+    assert "numpy" in report["loaded"]
+    assert {"numpy.ma", "concurrent.futures", "logging"} & report["loaded"].keys() == set()
 
 
 def test_numpy_is_loaded_without_a_thread_for_each_processor(overlay):

@@ -14,6 +14,8 @@ from cowherd.image.disk import Disk
 SECTOR = 512
 _WINDOW_UNITS = 1 << 18
 _RAW_UNIT = 64 << 10
+_BLOCK = 64 << 10
+"""Compared at once; where it differs smaller units are."""
 
 Mask = NDArray[np.bool_]
 
@@ -106,8 +108,8 @@ def reads_zero(batch: Extents) -> Mask:
 
 def cut_alike(a: Extents, b: Extents) -> tuple[Extents, Extents]:
     """Cuts two covers of one range at each other's borders: both results have the same `start` and `length` columns."""
-    starts = np.union1d(a["start"], b["start"])
-    lengths = np.diff(np.append(starts, ext.ends(a)[-1:]))
+    starts = ext.distinct(np.concatenate((a["start"], b["start"])))
+    lengths = np.append(starts[1:], ext.ends(a)[-1:]) - starts
     return _cut(a, starts, lengths, _owners(a, starts)), _cut(b, starts, lengths, _owners(b, starts))
 
 
@@ -151,17 +153,25 @@ def first_difference(a: memoryview, b: memoryview) -> int | None:
     return first + int(rest[0]) if len(rest) else None
 
 
-def differing_ranges(a: NDArray[np.uint8], b: NDArray[np.uint8], unit: int) -> Ranges:
-    """Returns where two equally long buffers differ, in units of `unit` bytes.
+def differing_units(a: bytearray, b: memoryview, unit: int) -> list[tuple[int, int]]:
+    """Returns (first, end) of the runs of units of `unit` bytes in which two buffers differ.
 
-    The length is whole sectors; the last unit may be shorter.
+    The last unit may be shorter. `a` may be longer than `b`.
     """
-    differs = a.view(np.uint64) != b.view(np.uint64)
-    if not differs.any():
-        return np.empty((0, 2), np.int64)
-    sectors = np.flatnonzero(differs.reshape(-1, SECTOR // 8).any(axis=1))
-    positions = sectors * SECTOR // unit * unit
-    return ext.normalised(np.column_stack((positions, np.minimum(positions + unit, len(a)))))
+    found: list[tuple[int, int]] = []
+    for start, end in _differing(a, b, 0, len(b), max(unit, _BLOCK)):
+        for first, last in ((start, end),) if unit >= _BLOCK else _differing(a, b, start, end, unit):
+            if found and found[-1][1] == first:
+                first = found.pop()[0]
+            found.append((first, last))
+    return found
+
+
+def _differing(a: bytearray, b: memoryview, start: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, end, step):
+        last = min(first + step, end)
+        if not a.startswith(b[first:last], first):  # makes no copy, as the comparison of two slices would
+            yield first, last
 
 
 def read_gathered(disk: Disk | None, extents: Extents, buffer: memoryview) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,8 +17,9 @@ from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.ops.contents import SideBySide, chunks, differing_ranges, read_gathered
-from cowherd.ops.copying import Buffers, Progress, pump
+from cowherd.ops.contents import SideBySide, chunks, differing_units, read_gathered
+from cowherd.ops.copying import Progress
+from cowherd.ops.flow import Flow
 from cowherd.ops.rebase import NewBackingFileError, Rebased
 from cowherd.text import printable
 
@@ -120,10 +122,10 @@ class _Change(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The changes of a group, and the buffer that their bytes lie in."""
+    """The changes of a group, and the buffers that they were found with; their bytes lie in the first."""
 
     changes: list[_Change]
-    buffer: memoryview
+    buffers: tuple[bytearray, bytearray]
 
 
 class _Shielding:
@@ -135,7 +137,8 @@ class _Shielding:
         self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
         self.differs = differs
         self.chunk = max(_READ_BYTES, top.header.cluster_size)
-        self.buffers = Buffers(self.chunk)
+        self.buffers: deque[tuple[bytearray, bytearray]] = deque()
+        self.zeros = bytes(self.chunk)
 
     def doubtful(self) -> int:
         """Returns how many bytes are to be compared."""
@@ -151,11 +154,11 @@ class _Shielding:
             for change in found.changes:
                 self._write(change, compress=group.compress)
                 written += len(change.data)
-            self.buffers.give(found.buffer)
+            self.buffers.append(found.buffers)
             if progress is not None:
                 progress(int(group.ranges[-1, 1]), size)
 
-        pump(self._groups(size), self._differences, store)
+        Flow(self._groups(size), self._differences, store).run()
         self.disk.flush()
         if progress is not None:
             progress(size, size)
@@ -192,17 +195,23 @@ class _Shielding:
 
     def _differences(self, group: _Group) -> _Found:
         length = ext.total(group.ranges)
-        old, new = self.buffers.take(length), self.buffers.take(length)
+        buffers = self._take_buffers()
+        old, new = (memoryview(buffer)[:length] for buffer in buffers)
         read_gathered(self.old, group.old, old)
         read_gathered(self.new, group.new, new)
         unit = self.header.cluster_size if group.compress else self.header.subcluster_size
-        changed = differing_ranges(np.frombuffer(old, np.uint8), np.frombuffer(new, np.uint8), unit)
-        self.buffers.give(new)
-        return _Found(list(_changes(group.ranges, changed, old)), old)
+        changed = differing_units(buffers[0], new, unit)
+        return _Found(list(_changes(group.ranges, changed, old)), buffers)
+
+    def _take_buffers(self) -> tuple[bytearray, bytearray]:
+        try:
+            return self.buffers.pop()
+        except IndexError:
+            return bytearray(self.chunk), bytearray(self.chunk)
 
     def _write(self, change: _Change, *, compress: bool) -> None:
         # Version 2 has no zero clusters: without an old backing file it would leave them to the new one.
-        if self.header.version >= 3 and not np.frombuffer(change.data, np.uint64).any():
+        if self.header.version >= 3 and self.zeros.startswith(change.data):
             self.disk.zero(change.start, len(change.data))
         elif compress:
             self.disk.write_compressed(change.start, change.data)
@@ -223,10 +232,10 @@ def _grouped(ranges: Ranges, old: Extents, new: Extents, size: int, *, compress:
         first, before = last, int(ends[last - 1])
 
 
-def _changes(ranges: Ranges, changed: Ranges, buffer: memoryview) -> Iterator[_Change]:
+def _changes(ranges: Ranges, changed: list[tuple[int, int]], buffer: memoryview) -> Iterator[_Change]:
     """Returns what is to be written: `changed` are ranges of `buffer`, in which the bytes of `ranges` stand side by side."""
     ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
-    for first, last in changed.tolist():
+    for first, last in changed:
         for index in range(int(np.searchsorted(ends, first, side="right")), int(np.searchsorted(ends, last)) + 1):
             end = int(ends[index])
             begin = end - int(ranges[index, 1] - ranges[index, 0])

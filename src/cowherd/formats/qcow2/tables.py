@@ -103,7 +103,7 @@ class Tables:
         """Returns the first words of the L2 entries of guest clusters, all of which are mapped."""
         words = np.empty(len(clusters), np.uint64)
         indices, within = np.divmod(clusters, self.header.l2_entries)
-        for index in np.unique(indices).tolist() if len(clusters) > 1 else indices.tolist():
+        for index in ext.distinct(indices).tolist() if len(clusters) > 1 else indices.tolist():
             table = self.l2(index)
             if table is None:
                 raise AssertionError("only mapped clusters have entries")
