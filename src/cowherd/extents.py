@@ -81,8 +81,7 @@ def laid_over(parts: Sequence[Extents], start: int, end: int, below: int) -> Ext
     if len(parts) == 1 and int(parts[0]["length"].sum()) == end - start:
         return parts[0]
     joined = np.concatenate((single(start, end - start, BACKING, depth=below), *reversed(parts)))
-    borders = np.sort(np.concatenate((joined["start"], ends(joined))))  # not `numpy.unique`, which imports a great deal
-    borders = borders[np.append(True, borders[1:] != borders[:-1])]
+    borders = distinct(np.concatenate((joined["start"], ends(joined))))
     first, last = np.searchsorted(borders, joined["start"]), np.searchsorted(borders, ends(joined))
     owner = np.zeros(len(borders) - 1, np.intp)
     done = 1

@@ -19,7 +19,7 @@ from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.contents import SideBySide, chunks, differing_units, read_gathered
 from cowherd.ops.copying import Progress
-from cowherd.ops.flow import Flow
+from cowherd.ops.flow import flow
 from cowherd.ops.rebase import NewBackingFileError, Rebased
 from cowherd.text import printable
 
@@ -158,7 +158,7 @@ class _Shielding:
             if progress is not None:
                 progress(int(group.ranges[-1, 1]), size)
 
-        Flow(self._groups(size), self._differences, store).run()
+        flow(self._groups(size), self._differences, store)
         self.disk.flush()
         if progress is not None:
             progress(size, size)
