@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds 
     from typing import Any
 
     from cowherd.api import *  # noqa: F403  (all that it lists in __all__, and no more)
-    from cowherd.errors import *  # noqa: F403
+    from cowherd.errors import *  # noqa: F403 - likewise
 
 _HOMES = {
     "cowherd.changes": ("commit", "convert", "create", "delete", "open", "rebase", "resize"),

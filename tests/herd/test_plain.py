@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd.formats.outline import NotPlain
-from cowherd.herd import plain
 from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import digest_disk
 from cowherd.herd.plain import outlined_digest
+from cowherd.image import outline
 from cowherd.image.open import open_disk
 from cowherd.image.outline import open_outline
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
@@ -85,7 +85,7 @@ def test_progress_counts_up_to_the_bytes_of_data(tmp_path):
 
 def test_a_disk_in_very_many_pieces_is_left_to_arrays(tmp_path, monkeypatch):
     path = scattered(tmp_path / "disk", [(0, 4096), (2 * BLOCK, 4096), (4 * BLOCK, 4096)], 8 * BLOCK)
-    monkeypatch.setattr(plain, "_MOST_ROWS", 2)
+    monkeypatch.setattr(outline, "_MOST_ROWS", 2)
     with pytest.raises(NotPlain):
         plainly(path, "raw")
 

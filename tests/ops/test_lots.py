@@ -126,7 +126,7 @@ def test_an_outline_is_moved_in_the_lots_that_its_disk_is_moved_in(tmp_path: Pat
     for sink in (new_raw(tmp_path), NewQcow2(HostFile.create(tmp_path / "new"), header, keeps_zeros=True)):
         expected = planned(top, sink, 2 << 20)
         with open_outline(top, compressed=True) as outline:
-            source = Outlined(outline, [row for rows in outline.covers() for row in rows])
+            source = Outlined(outline, outline.all_rows())
             found = list(lots(source, sink, 2 << 20, overlay=False))
             with open_disk(top) as disk:
                 for lot in found:

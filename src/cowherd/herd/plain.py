@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 
-from cowherd.formats.outline import NotPlain
 from cowherd.herd.content import BLOCK, BLOCKS_READ, DIGEST_BYTES, ZERO_DIGEST, BlockHasher, content_digest
 from cowherd.kinds import DATA, NOWHERE, Row
 from cowherd.ops.workers import share_out
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from cowherd.image.outline import Outline
 
-_MOST_ROWS = 1 << 17
-"""Stretches of data beyond which importing numpy takes less time than doing without it."""
 _PIECES_IN_TASK = 32
 
 _Place = tuple[int, int, int]
@@ -40,7 +37,7 @@ def outlined_digest(outline: Outline, progress: Callable[[int, int], None] | Non
 
     Raises `NotPlain` for an image that only `digest_disk` reads, `HostFileError` where the host fails.
     """
-    pieces = [piece for run in _runs(_data_rows(outline)) for piece in _cut(*run)]
+    pieces = [piece for run in _runs(outline.all_rows(DATA)) for piece in _cut(*run)]
     tasks = [pieces[begin : begin + _PIECES_IN_TASK] for begin in range(0, len(pieces), _PIECES_IN_TASK)]
     results = [b""] * len(tasks)
     hasher = BlockHasher()
@@ -55,16 +52,6 @@ def outlined_digest(outline: Outline, progress: Callable[[int, int], None] | Non
 
     share_out(iter(range(len(tasks))), hash_task, sum(piece.blocks for piece in pieces) * BLOCK, progress)
     return _content_digest(outline.size, tasks, results)
-
-
-def _data_rows(outline: Outline) -> list[Row]:
-    """Returns the rows of data of a whole disk, in order."""
-    found: list[Row] = []
-    for rows in outline.covers():
-        found += [row for row in rows if row[4] == DATA]
-        if len(found) > _MOST_ROWS:
-            raise NotPlain
-    return found
 
 
 def _runs(rows: list[Row]) -> Iterator[tuple[int, list[_Place]]]:

@@ -28,6 +28,8 @@ _MOST_ENTRIES = 1 << 19
 """Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""
 _MOST_TABLE_BYTES = 256 << 20
 """Of which most may be empty, and passed over quickly."""
+_MOST_ROWS = 1 << 17
+"""Stretches of a whole disk beyond which importing numpy takes less time than doing without it."""
 _WINDOW_UNITS = 1 << 15
 _RAW_UNIT = 64 << 10
 
@@ -72,26 +74,33 @@ class Outline:
         """Returns the first guest byte at or after `start` that one of the top `last` layers may hold."""
         return min((layer.empty_until(start) for layer in self.layers[:last]), default=ENDLESS)
 
-    def covers(self) -> Iterator[list[Row]]:
-        """Yields rows that together cover the disk, some tables' worth at a time. Raises as `rows` does."""
+    def all_rows(self, *kinds: int) -> list[Row]:
+        """Returns the rows of the whole disk, of these kinds alone if any are named.
+
+        Raises as `rows` does, and `NotPlain` for so many that they would take much memory.
+        """
+        found: list[Row] = []
         for start, end in windows([(self, len(self.layers))], self.size):
-            yield self.rows(start, end)
+            found += [row for row in self.rows(start, end) if not kinds or row[4] in kinds]
+            if len(found) > _MOST_ROWS:
+                raise NotPlain
+        return found
 
     def read_rows(self, rows: Iterable[Row], buffer: memoryview) -> None:
         """Fills `buffer` with the bytes of rows, one behind the other. What is compressed comes last, all of a layer at once."""
         packed: dict[int, list[tuple[int, memoryview]]] = {}
         places: list[tuple[int, int, int]] = []
-        done = 0
+        begin = done = 0  # of what `places` are for
         for row in rows:
             start, length, _, depth, kind = row
             if kind == COMPRESSED:
-                self.read(places, buffer[done - sum(place[2] for place in places) : done])
+                self.read(places, buffer[begin:done])
                 packed.setdefault(depth, []).append((start, buffer[done : done + length]))
-                places = []
+                places, begin = [], done + length
             else:
                 places.append((*place_of(row), length))
             done += length
-        self.read(places, buffer[done - sum(place[2] for place in places) : done])
+        self.read(places, buffer[begin:done])
         for depth, parts in packed.items():
             layer = self.layers[depth]
             assert isinstance(layer, TableOutline)

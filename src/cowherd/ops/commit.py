@@ -6,7 +6,6 @@ still holds everything that it held.
 
 from __future__ import annotations
 
-import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,12 +137,7 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
         if progress is not None:
             progress(done, total)
 
-    rest = moves(plan, above, target)
-    for move in rest:
-        if move.held is not None:  # only reading needs threads
-            pump(itertools.chain([move], rest), load, store, is_quick=lambda move: move.held is None)
-        else:
-            store(move, None)
+    pump(moves(plan, above, target), load, store, is_quick=lambda move: move.held is None)
     if progress is not None:
         progress(total, total)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cowherd import extents as ext
 from cowherd.extents import Extents, Ranges
 from cowherd.image.disk import Disk
+from cowherd.storage.buffers import clear
 
 SECTOR = 512
 _WINDOW_UNITS = 1 << 18
@@ -177,6 +178,6 @@ def _differing(a: bytearray, b: memoryview, start: int, end: int, step: int) -> 
 def read_gathered(disk: Disk | None, extents: Extents, buffer: memoryview) -> None:
     """Fills `buffer` with the bytes of `extents` of a disk, one behind the other; with zeros for None."""
     if disk is None:
-        np.frombuffer(buffer, np.uint8)[:] = 0
+        clear(buffer)
     else:
         disk.read_gathered(extents, buffer)

@@ -13,7 +13,6 @@ from cowherd.formats.outline import NotPlain
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.outline import open_outline
-from cowherd.kinds import Row
 from cowherd.ops.copying import Buffers, Progress
 from cowherd.ops.create import FORMATS, SECTOR, create
 from cowherd.ops.flow import WriteJob, flow
@@ -35,10 +34,6 @@ Path = str | os.PathLike[str]
 
 _LOT_BYTES = 4 << 20
 """Bytes moved at once: large enough that what a lot costs counts for little, small enough for a processor's cache."""
-
-
-_MOST_ROWS = 1 << 17
-"""Stretches of an image beyond which importing numpy takes less time than doing without it."""
 
 
 class _Target(NamedTuple):
@@ -108,14 +103,10 @@ def convert(
 
 def _outlined(stack: ExitStack, path: Path, format: str | None, *, force_share: bool) -> Source | None:
     """Opens an image without numpy; None if it is not plain enough for that, or has too much to tell."""
-    rows: list[Row] = []
     with ExitStack() as trial:
         try:
             outline = trial.enter_context(open_outline(path, format=format, force_share=force_share, compressed=True))
-            for found in outline.covers():
-                rows += found
-                if len(rows) > _MOST_ROWS:
-                    return None
+            rows = outline.all_rows()
         except NotPlain:
             return None
         if not force_share:

@@ -10,7 +10,7 @@ from cowherd.storage.buffers import is_zero, page_aligned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
     from typing import TypeVar
 
     Item = TypeVar("Item")
@@ -32,30 +32,39 @@ def pump(
 ) -> None:
     """Loads items on threads, a few ahead, and stores each in the order given.
 
-    Those that `is_quick` says take no time to load are loaded when their turn to be stored has come.
+    Those that `is_quick` says take no time to load are loaded when their turn to be stored has come,
+    and make no thread.
 
     `store(item, loaded)` runs in the calling thread. The first error ends the job and is raised; everything that was started has
     ended by then.
     """
-    from concurrent.futures import ThreadPoolExecutor  # it brings logging with it, which a conversion does without
-
     loads: deque[tuple[Item, Future[Loaded] | None]] = deque()
 
     def store_one() -> None:
         item, future = loads.popleft()
         store(item, load(item) if future is None else future.result())
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        try:
-            for item in items:
-                loads.append((item, None if is_quick(item) else pool.submit(load, item)))
-                if len(loads) > _AHEAD:
-                    store_one()
-            while loads:
+    pool: ThreadPoolExecutor | None = None
+    try:
+        for item in items:
+            future = None
+            if not is_quick(item):
+                pool = pool or _threads()
+                future = pool.submit(load, item)
+            loads.append((item, future))
+            if len(loads) > _AHEAD:
                 store_one()
-        except BaseException:
+        while loads:
+            store_one()
+    finally:
+        if pool is not None:
             pool.shutdown(cancel_futures=True)
-            raise
+
+
+def _threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # it brings logging with it, which many jobs do without
+
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1))
 
 
 class Buffers:
@@ -87,13 +96,17 @@ def nonzero_units(data: memoryview, unit: int) -> bytes:
     `unit` is a multiple of 8. Most units that hold data show it in their first word, so few are looked at whole.
     """
     whole = len(data) // unit * unit
-    found = bytearray(map(bool, data[:whole].cast("Q")[:: unit // 8].tolist()))
+    found = nonzero_by_first_words(data[:whole].cast("Q")[:: unit // 8], lambda at: data[at * unit : (at + 1) * unit])
+    return found + bytes([not is_zero(data[whole:])]) if whole < len(data) else found
+
+
+def nonzero_by_first_words(words: memoryview, unit_at: Callable[[int], memoryview]) -> bytes:
+    """Does what `nonzero_units` does for units of which the first 64-bit `words` are known; `unit_at` reads a whole one."""
+    found = bytearray(map(bool, words.tolist()))
     doubtful = found.find(0)
     while doubtful >= 0:
-        found[doubtful] = not is_zero(data[doubtful * unit : (doubtful + 1) * unit])
+        found[doubtful] = not is_zero(unit_at(doubtful))
         doubtful = found.find(0, doubtful + 1)
-    if whole < len(data):
-        found.append(not is_zero(data[whole:]))
     return bytes(found)
 
 

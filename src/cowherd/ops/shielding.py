@@ -21,6 +21,7 @@ from cowherd.ops.contents import SideBySide, chunks, differing_units, read_gathe
 from cowherd.ops.copying import Progress
 from cowherd.ops.flow import flow
 from cowherd.ops.rebase import NewBackingFileError, Rebased
+from cowherd.storage.buffers import is_zero
 from cowherd.text import printable
 
 _READ_BYTES = 2 << 20
@@ -138,7 +139,6 @@ class _Shielding:
         self.differs = differs
         self.chunk = max(_READ_BYTES, top.header.cluster_size)
         self.buffers: deque[tuple[bytearray, bytearray]] = deque()
-        self.zeros = bytes(self.chunk)
 
     def doubtful(self) -> int:
         """Returns how many bytes are to be compared."""
@@ -211,7 +211,7 @@ class _Shielding:
 
     def _write(self, change: _Change, *, compress: bool) -> None:
         # Version 2 has no zero clusters: without an old backing file it would leave them to the new one.
-        if self.header.version >= 3 and self.zeros.startswith(change.data):
+        if self.header.version >= 3 and is_zero(change.data):
             self.disk.zero(change.start, len(change.data))
         elif compress:
             self.disk.write_compressed(change.start, change.data)

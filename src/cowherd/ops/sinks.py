@@ -9,9 +9,8 @@ from itertools import groupby
 from cowherd.formats.qcow2.builder import Builder, Run
 from cowherd.formats.qcow2.compression import codec
 from cowherd.formats.qcow2.header import Header
-from cowherd.ops.copying import nonzero_units, runs_of
+from cowherd.ops.copying import nonzero_by_first_words, nonzero_units, runs_of
 from cowherd.ops.flow import WriteJob
-from cowherd.storage.buffers import is_zero
 from cowherd.storage.copying import FileRanges, put
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
@@ -132,14 +131,13 @@ class NewQcow2:
 
     def prepare_ranges(self, data: FileRanges) -> Prepared:
         """Finds the zeros in a lot; see `Sink.prepare_ranges`."""
-        nonzero = bytearray(map(bool, memoryview(data.words(self.unit)).cast("Q").tolist()))
         scratch = memoryview(bytearray(self.unit))
-        doubtful = nonzero.find(0)
-        while doubtful >= 0:
-            data.readinto(doubtful * self.unit, scratch)
-            nonzero[doubtful] = not is_zero(scratch)
-            doubtful = nonzero.find(0, doubtful + 1)
-        return Prepared(data, bytes(nonzero))
+
+        def read(index: int) -> memoryview:
+            data.readinto(index * self.unit, scratch)
+            return scratch
+
+        return Prepared(data, nonzero_by_first_words(memoryview(data.words(self.unit)).cast("Q"), read))
 
     def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
         """Places a lot; see `Sink.put`."""

@@ -91,7 +91,7 @@ def _columns() -> int:
         if int(os.environ["COLUMNS"]) > 0:
             return int(os.environ["COLUMNS"])
     with contextlib.suppress(AttributeError, ValueError, OSError):
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]  # None if it is closed: suppressed
     return _USUAL_COLUMNS
 
 
