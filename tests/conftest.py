@@ -18,6 +18,8 @@ from tests import qemu
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 os.environ["LC_ALL"] = "C.UTF-8"
 os.environ["COWHERD_CATALOG"] = "off"  # whoever runs the tests keeps what their own catalog knows
+os.environ["COWHERD_CONFIG"] = os.devnull  # and no herds of theirs are looked through
+os.environ.pop("COWHERD_HERD", None)
 
 # How long an example takes depends on what else the machine does. In CI every run tries the same examples.
 settings.register_profile(
@@ -28,6 +30,12 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("cowherd")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_test_for_itself(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps a test from looking for relatives of its images among those of the others."""
+    os.environ["COWHERD_CEILING"] = os.fspath(tmp_path_factory.getbasetemp())
 
 
 def pytest_report_header() -> str:

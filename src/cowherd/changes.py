@@ -92,7 +92,7 @@ def convert(
     """Copies the content of images into another image; see `cowherd.ops.convert.convert`."""
     from cowherd.ops import convert as job
 
-    _ask_to_replace(target, herd, break_dependents=break_dependents)
+    _ask_to_replace(target, herd, break_dependents=break_dependents, in_place=not create_target)
     job.convert(
         sources,
         target,
@@ -226,13 +226,13 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
         raise HostFileError(path, "delete", error) from error
 
 
-def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool) -> None:
-    """Asks the gate, which need not even be loaded for a file that is not there yet."""
+def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool, in_place: bool = False) -> None:
+    """Asks the gate, which need not even be loaded for a file that is not there yet; `in_place`: the image is written to."""
     if break_dependents:
         from cowherd.herd.gate import change_anyway
 
         change_anyway(path)
     elif is_there(path):
-        from cowherd.herd.gate import guard_replace
+        from cowherd.herd.gate import guard_replace, guard_write
 
-        guard_replace(path, herd=herd)
+        (guard_write if in_place else guard_replace)(path, herd=herd)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackingFileError",
+    "BackingNotFollowed",
     "BaseInUse",
     "BaseSealed",
     "CowherdError",
@@ -128,6 +129,17 @@ class BackingFileError(CowherdError):
 
     def __str__(self) -> str:
         return f"{printable(self.overlay)}: could not open backing file '{printable(self.backing)}': {self.problem}"
+
+
+class BackingNotFollowed(BackingFileError):
+    """A backing file that QEMU reaches in a way that cowherd does not go: over a network, or only a part of a file.
+
+    Attributes: those of `BackingFileError`, and `files`, the local files that it is made of.
+    """
+
+    def __init__(self, overlay: str | PathLike[str], backing: str, problem: str, files: Sequence[str] = ()):
+        super().__init__(overlay, backing, problem)
+        self.files = tuple(files)
 
 
 class ReadOnlyImage(CowherdError):

@@ -30,7 +30,7 @@ def shown(path: str | os.PathLike[str], here: str | None = None) -> str:
     here = current_directory() if here is None else here
     if name == here:
         return "."
-    return printable(name.removeprefix(here if here == "/" else f"{here}/") if here else name)
+    return printable(name.removeprefix(f"{here}/") if here and here != "/" else name)
 
 
 def current_directory() -> str:

@@ -10,13 +10,15 @@ from pathlib import Path
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import EXTENSION_TYPE, Binding
+from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import Lineage, require_one_format, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status
+from cowherd.herd.trashed import is_trashed
 from cowherd.image.backing import has_protocol
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import newcomer
@@ -78,6 +80,7 @@ def clone(
         if image.key != (locked.device, locked.inode):  # another file has got its name
             raise ImageInUse(image.path, "read")
         require_none(lineage, [image], "make an overlay of")
+        require_one_format(lineage, [image], "make an overlay of")
         size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:
@@ -88,6 +91,7 @@ def clone(
         reference = BackingReference(stored_name(image.path, target), image.format)
         binding = Binding.to(record) if record else None
         _create(target, size, reference, binding)
+    remember_overlay(image, os.fspath(target))
     return Cloned(target, image.path, reference, size, binding, sealed)
 
 
@@ -95,8 +99,9 @@ def stored_name(base: Path, overlay: Path) -> str:
     """Returns how `overlay` names `base`, both resolved paths: relative where both lie in one tree and so move together.
 
     That is where one's directory holds the other's, or both directories lie side by side; from elsewhere the path is absolute.
+    So it is for an overlay in the trash, which comes back to another directory.
     """
-    together = move_together(os.fspath(overlay.parent), os.fspath(base.parent))
+    together = move_together(os.fspath(overlay.parent), os.fspath(base.parent)) and not is_trashed(overlay)
     name = os.path.relpath(base, overlay.parent) if together else os.fspath(base)
     return f"./{name}" if has_protocol(name) else name
 

@@ -91,7 +91,8 @@ class Conditions:
             return Condition(Status.MISSING_BASE, "its chain is a loop")
         broken = self._lineage.broken(below[-1] if below else image)
         if broken:
-            return Condition(Status.MISSING_BASE, f"its chain ends at {printable(broken.name)}: {broken.problem}")
+            status = Status.UNKNOWN if broken.unknown else Status.MISSING_BASE
+            return Condition(status, f"its chain ends at {printable(broken.name)}: {broken.problem}")
         if len(below) != len(record.chain):
             return Condition(Status.REPLACED, f"its chain has {len(below)} files below it and had {len(record.chain)}")
         pairs = list(zip(below, record.chain, strict=True))

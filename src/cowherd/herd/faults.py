@@ -93,6 +93,62 @@ class HerdNotReadable(CowherdError):
         )
 
 
+class OverlaysUnseen(CowherdError):
+    """Overlays of an image are known to lie where nobody can look now.
+
+    Attributes: `base`, `action` (what was refused, as in "resize"), `unseen` (pairs: the place, and why it can't be looked at).
+    """
+
+    exit_code = 3
+
+    def __init__(self, base: str | os.PathLike[str], action: str, unseen: Sequence[tuple[str, str]]):
+        self.base, self.action, self.unseen = as_path(base), action, tuple(unseen)
+
+    def __str__(self) -> str:
+        place, problem = self.unseen[0]
+        more = f" (and {len(self.unseen) - 1} more)" if len(self.unseen) > 1 else ""
+        return (
+            f"refusing to {self.action} {shown(self.base)}: overlays of it are known to lie in {printable(place)}{more}, which "
+            f"can't be looked at: {problem}. Mount it, or run this as a user who may look there; 'cowherd herd forget "
+            f"{printable(place)}' gives those overlays up, and --ignore-unreadable (of cowherd-img --break-dependents) goes on "
+            f"without them this once"
+        )
+
+
+class AwaitedInTrash(BaseInUse):
+    """An image is needed by overlays in the trash, which may come back. Attributes: `base`, `dependents`."""
+
+    def __init__(
+        self, base: str | os.PathLike[str], dependents: Sequence[str | os.PathLike[str]], action: str = "delete for good"
+    ):
+        super().__init__(base, action, dependents)
+
+    def __str__(self) -> str:
+        return (
+            f"refusing to {self.action} {shown(self.base)}: {len(self._dependents)} overlay(s) in the trash stand on it, "
+            f"{preview(self._dependents)}. 'cowherd trash restore' brings them back, 'cowherd trash empty' gives them up"
+        )
+
+
+class FormatDisputed(CowherdError):
+    """Overlays record one base in several formats, so that nobody can say what it holds.
+
+    Attributes: `base`, `action` (what was refused), `recorded` (pairs: a format, and one overlay that records it).
+    """
+
+    exit_code = 4
+
+    def __init__(self, base: str | os.PathLike[str], action: str, recorded: Sequence[tuple[str, str]]):
+        self.base, self.action, self.recorded = as_path(base), action, tuple(recorded)
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{shown(overlay)} says {printable(name)}" for name, overlay in self.recorded)
+        return (
+            f"refusing to {self.action} {shown(self.base)}: its overlays record it in different formats ({said}), and what is "
+            f"written by one of them ruins it for the others. Put the wrong one right: cowherd-img rebase -u -b BASE -F FORMAT"
+        )
+
+
 class UnsealRefused(BaseInUse):
     """A seal that dependents rely on was to be given up. Attributes: `base`, `dependents`."""
 

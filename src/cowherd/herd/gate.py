@@ -2,8 +2,9 @@
 
 Each function returns quietly if the change may go on. A sealed image is refused whatever stands on it (`BaseSealed`), an unsealed
 one while others stand on it (`BaseInUse`); both name the dependents. While a merge that concerns the image runs or was
-interrupted, every change is refused (`MergePending`). Dependents are looked for in the directory of the image
-and the directories right in it, and everywhere under those in `herd`.
+interrupted, every change is refused (`MergePending`), and so it is while overlays are known to lie where nobody can look
+(`OverlaysUnseen`), or record the image in several formats (`FormatDisputed`). Where dependents are looked for is
+`cowherd.herd.lineage.survey_around`'s to say.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import os
 
 from cowherd.errors import BaseInUse, BaseSealed
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.emptiness import holds_nothing
+from cowherd.herd.lineage import Lineage, require_one_format, require_seen, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.sealfile import is_sealed
 from cowherd.storage.identity import announce_change
@@ -19,7 +21,7 @@ from cowherd.storage.presence import is_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cowherd.herd.scan import Image
@@ -28,35 +30,41 @@ PathName = str | os.PathLike[str]
 
 
 def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[PathName] = ()) -> None:
-    """Refuses to change the content of an image that is sealed or has dependents. What is not there, or no image, passes."""
-    if is_there(path):
-        lineage = survey_around(path, herd=herd)
-        image = lineage.known(path)
-        if image:
-            _refuse(lineage, image, action, lineage.dependents(image))
+    """Refuses to change the content of an image that is sealed or has dependents. What is not there, or no image, passes.
+
+    So does an image that holds nothing yet, if its dependents hold nothing either: nobody has read anything. That is how a whole
+    chain is made first and filled from its root up afterwards.
+    """
+    _guard(path, action, herd, if_empty=True)
 
 
 def guard_replace(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
     """Refuses to put another image in the place of one that is sealed or has dependents."""
-    guard_write(path, "replace", herd=herd)
+    _guard(path, "replace", herd)
 
 
 def guard_resize(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
     """Refuses to resize an image that is sealed or has dependents."""
-    guard_write(path, "resize", herd=herd)
+    _guard(path, "resize", herd)
 
 
 def guard_delete(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
     """Refuses to delete an image that is sealed or has dependents."""
-    guard_write(path, "delete", herd=herd)
+    _guard(path, "delete", herd)
 
 
 def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> None:
     """Refuses to give a sealed image another base, and, unless the rebase keeps its content, one that has dependents."""
     lineage = survey_around(path, herd=herd)
     image = lineage.known(path)
-    if image:
-        _refuse(lineage, image, "rebase", [] if keeps_content and not image.seal else lineage.dependents(image))
+    if image is None:
+        return
+    if keeps_content:
+        require_one_format(lineage, lineage.chain(image), "copy from")
+    if keeps_content and not image.seal:
+        require_none(lineage, [image], "rebase")
+    else:
+        _refuse(lineage, image, "rebase", lineage.dependents(image), path)
 
 
 def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
@@ -74,7 +82,8 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
     keys = [image.key for image in chain]
     used_up = chain[: keys.index(target.key)] if target.key in keys else [top]
     spared = {image.key for image in (*used_up, *lineage.dependents(top))}
-    _refuse(lineage, target, "commit into", [hit for hit in lineage.dependents(target) if hit.key not in spared])
+    hit = [one for one in lineage.dependents(target) if one.key not in spared]
+    _refuse(lineage, target, "commit into", hit, base or target.path)
     require_none(lineage, used_up, "commit")
     for image in used_up:
         if image.seal:
@@ -82,19 +91,35 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
 
 
 def change_anyway(path: PathName) -> None:
-    """Is asked instead where a change shall be made whatever it does: that a sealed image changed is to show even after a power
-    cut in the middle of it. Raises `HostFileError`."""
+    """Called when the caller overrides the gate: that a sealed image changed is to show even after a power cut in the middle of
+    it. Raises `HostFileError`."""
     if is_sealed(os.path.realpath(path)):
         announce_change(path)
 
 
-def _refuse(lineage: Lineage, image: Image, action: str, dependents: Iterable[Image]) -> None:
-    paths = [dependent.path for dependent in dependents]
+def _guard(path: PathName, action: str, herd: Sequence[PathName], *, if_empty: bool = False) -> None:
+    if not is_there(path):
+        return
+    lineage = survey_around(path, herd=herd)
+    image = lineage.known(path)
+    if image is None:
+        return
+    dependents = lineage.dependents(image)
+    if if_empty and dependents and image.seal is None and all(map(holds_nothing, (image, *dependents))):
+        dependents = []
+    _refuse(lineage, image, action, dependents, path)
+
+
+def _refuse(lineage: Lineage, image: Image, action: str, dependents: Sequence[Image], named: PathName) -> None:
+    """Raises what stands against a change that `dependents` would see; `named` is how whoever asks called the image."""
+    paths = [dependent.filename for dependent in dependents]
     require_none(lineage, [image], action)
     if image.seal:
-        raise BaseSealed(image.path, action, paths)
+        raise BaseSealed(named, action, paths)
     if paths:
-        raise BaseInUse(image.path, action, paths)
+        raise BaseInUse(named, action, paths)
+    require_seen(lineage, image, action, named=named)
+    require_one_format(lineage, [image], action)
 
 
 def dependents_of(path: PathName, *, herd: Sequence[PathName] = ()) -> list[Path]:

@@ -31,7 +31,10 @@ Identity = tuple[int, int, int, int, int]
 
 
 class Head(NamedTuple):
-    """What the header of a qcow2 image says. `size` in bytes, None where `problem` says why the header can't be trusted."""
+    """What the header of a qcow2 image says. `size` in bytes, None where `problem` says why the header can't be trusted.
+
+    `data_file` is the name, as stored, of the file in which the guest's data lies, None where that is the image itself.
+    """
 
     size: int | None
     backing: BackingReference | None = None
@@ -39,6 +42,7 @@ class Head(NamedTuple):
     problem: str | None = None
     dirty: bool = False
     corrupt: bool = False
+    data_file: str | None = None
 
 
 Content = Head | SealRecord | None
@@ -96,7 +100,8 @@ def _no_more(_length: int) -> bytes:
 
 def _head_of(header: Header, path: str) -> Head:
     backing = header.backing if header.backing_name else None
-    return Head(header.size, backing, binding_in(header, path), dirty=header.dirty, corrupt=header.corrupt)
+    data_file = header.data_file_name if header.external_data_file else None
+    return Head(header.size, backing, binding_in(header, path), dirty=header.dirty, corrupt=header.corrupt, data_file=data_file)
 
 
 def _header(file: HostFile, identity: Identity) -> Read:

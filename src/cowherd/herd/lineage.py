@@ -12,9 +12,11 @@ import functools
 import os
 from operator import attrgetter
 
-from cowherd.errors import BackingFileError, CowherdError, HostFileError
+from cowherd.errors import BackingFileError, BackingNotFollowed, CowherdError, HostFileError
 from cowherd.formats.probe import probe
-from cowherd.herd.faults import HerdNotReadable
+from cowherd.herd.book.notes import note_look
+from cowherd.herd.book.query import places_around, places_under, remember
+from cowherd.herd.faults import FormatDisputed, HerdNotReadable, OverlaysUnseen
 from cowherd.herd.header import identity_of
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
@@ -31,25 +33,40 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cowherd.formats.reference import BackingReference
+    from cowherd.herd.book.places import Places
 
 
 class Link(NamedTuple):
-    """What one name of an overlay leads to: the base's key, or None and why not. `path` is None if it is no local file."""
+    """What one name of an overlay leads to: the base's key, or None and why not. `path` is None if it is no local file.
+
+    `unknown`: whether the base is there can't be told from here; it lies on a network, say, or may not be looked at.
+    """
 
     name: Path
     path: Path | None
     target: Key | None
     problem: str | None = None
+    unknown: bool = False
 
 
 class Lead(NamedTuple):
-    """A link without the name that it starts from: what all overlays in one directory share that name the same base."""
+    """A link without the name that it starts from: what all overlays in one directory share that name the same base.
+
+    `format` is the base's as recorded. `parts` are local files that the base is made of, where it is more than a file.
+    """
 
     path: str | None
     target: Key | None
     problem: str | None = None
+    unknown: bool = False
+    format: str | None = None
+    parts: tuple[Key, ...] = ()
 
 
+Spelling = tuple[str, str, str | None]
+"""What overlays share that name a base alike: their directory, the name and the format that they record."""
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _NOBODY = -1  # instead of the number of an image
 _ENDLESS = -1  # instead of the depth of an image in a loop
 
@@ -58,14 +75,20 @@ class Lineage:
     """The images of a herd and the links between them.
 
     `directories` are those of the herd (see `Found`), `images` maps keys to images; `unreadable` are files that could not be
-    looked at, and may be overlays too; `orphans` are images that are gone while their seals are there. `catalog` is the file of
+    looked at, and may be overlays too; `orphans` are images that are gone while their seals are there. `unseen` are places where
+    overlays are known to lie and nobody can look, `passed_over` what was left out around images. `catalog` is the file of
     the catalog that was used, if one was.
     """
 
     def __init__(self, found: Found):
         self._found = found
         self.directories = found.directories
+        self.places = found.places
+        self.unseen, self.passed_over = tuple(found.unseen), tuple(found.passed_over)
         self._leads: dict[Key, tuple[Lead, ...]] = {}
+        self._parts: dict[Key, tuple[Key, ...]] = {}
+        self._recorded: dict[Key, dict[str, str]] = {}
+        self._spelled: dict[Spelling, tuple[str, Lead]] = {}
         self._follow()
         self.images = found.images
         self.unreadable, self.orphans, self.catalog = tuple(found.unreadable), tuple(found.orphans), found.catalog
@@ -74,6 +97,8 @@ class Lineage:
         self._numbers = {image.key: number for number, image in enumerate(self._ordered)}
         self._parents = [_NOBODY] * len(self._ordered)
         self._children: dict[int, list[int]] = {}
+        self._needed_by: dict[int, list[int]] = {}
+        self._hidden = frozenset(self._numbers[key] for key in found.trashed if key in self._numbers)
         self._descend()
 
     def _descend(self) -> None:
@@ -88,11 +113,14 @@ class Lineage:
                     overlays = children.setdefault(base, [])
                     if not overlays or overlays[-1] != number:
                         overlays.append(number)
+        for key, parts in self._parts.items():
+            for part in parts:
+                self._needed_by.setdefault(numbers[part], []).append(numbers[key])
 
     def _follow(self) -> None:
         """Resolves the backing file of every image, adding images outside of the directories that it leads to."""
         images = self._found.images
-        known: dict[tuple[str, str, str | None], tuple[Lead]] = {}
+        known: dict[Spelling, tuple[Lead]] = {}
         led_to: list[Key] = []
         # Always in one order: of images that record each other as raw, the first decides. The scan's order is that of its luck.
         for image in sorted(images.values(), key=attrgetter("filenames")):
@@ -102,23 +130,44 @@ class Lineage:
             if len(self._leads.get(key, ())) != len(images[key].filenames):  # it was not there before, or not by all of its names
                 self._follow_one(key, known, led_to)
 
-    def _follow_one(self, key: Key, known: dict[tuple[str, str, str | None], tuple[Lead]], led_to: list[Key]) -> None:
+    def _follow_one(self, key: Key, known: dict[Spelling, tuple[Lead]], led_to: list[Key]) -> None:
         image = self._found.images[key]
+        if image.data_file is not None:
+            self._parts[key] = self._files_named(image, (image.data_file,))
         backing = image.backing
         if backing is None:
             return
         leads: tuple[Lead, ...] = ()
-        for name in image.filenames:
+        for name in self._names_to_follow(image):
             spelling = name[: name.rindex("/")], backing.name, backing.format
             one = known.get(spelling)
             if one is None:
                 one = known[spelling] = (self._lead(name, backing),)
+                self._spelled[spelling] = name, one[0]
                 if one[0].target is not None:
                     led_to.append(one[0].target)
                     if self._found.images[key].backing is None:  # it has found itself, recorded as raw
                         return
             leads = leads + one if leads else one
         self._leads[key] = leads
+        if leads[0].parts:
+            self._parts[key] = self._parts.get(key, ()) + leads[0].parts
+
+    def _names_to_follow(self, image: Image) -> tuple[str, ...]:
+        """Returns the names from which an image's own references start: of a deleted one, the one that it had."""
+        deleted_from = self._found.trashed.get(image.key)
+        return (deleted_from,) if deleted_from else image.filenames
+
+    def _files_named(self, image: Image, names: tuple[str, ...]) -> tuple[Key, ...]:
+        """Returns the files that an image is made of beside its own, of those of `names` that are there."""
+        home = os.path.dirname(self._names_to_follow(image)[0])
+        found = (self._part(os.path.join(home, name)) for name in names if "\0" not in name)
+        return tuple(key for key in found if key is not None and key != image.key)
+
+    def _part(self, path: str) -> Key | None:
+        real = os.path.realpath(path)
+        image = self._found.add(real) or self._found.add(real, "raw")
+        return image.key if image else None
 
     def _lead(self, name: str, backing: BackingReference) -> Lead:
         path = None
@@ -127,33 +176,75 @@ class Lineage:
             path = os.path.abspath(reference.name)
             met = self._found.met.get(path)
             if met and reference.format == self._found.images[met].format:
-                return Lead(path, met)
+                self._note_format(met, reference.format, name)
+                return Lead(path, met, format=reference.format)
             os.stat(path)
+            unreadable = len(self._found.unreadable)
             target = self._found.add(path, reference.format or _probed(path))
+        except BackingNotFollowed as error:
+            parts = (self._part(os.path.abspath(part)) for part in error.files)
+            return Lead(path, None, error.problem, True, parts=tuple(key for key in parts if key is not None))
         except OSError as error:
-            return Lead(path, None, error.strerror or str(error))
+            return Lead(path, None, error.strerror or str(error), error.errno not in _GONE)
         except ValueError:
             return Lead(path, None, "no file can have this name")
         except HostFileError as error:
-            return Lead(path, None, error.reason)
+            return Lead(path, None, error.reason, error.errno not in _GONE)
         except BackingFileError as error:
             return Lead(path, None, error.problem)
         except CowherdError as error:
             return Lead(path, None, str(error))
         if target is None:
-            return Lead(path, None, "it is not an image file")
+            hidden = len(self._found.unreadable) > unreadable
+            return Lead(path, None, "it can't be read" if hidden else "it is not an image file", hidden)
+        if reference.format:
+            self._note_format(target.key, reference.format, name)
         if (
-            target.backing is None and target.key in self._leads
+            self._found.images[target.key].backing is None and target.key in self._leads
         ):  # it is found to be recorded as raw after its header was followed
             del self._leads[target.key]
             self._was_misled = True
-        return Lead(path, target.key)
+        return Lead(path, target.key, format=reference.format)
+
+    def _note_format(self, base: Key, recorded: str, overlay: str) -> None:
+        """Remembers as what an overlay records its base. Of two that contradict each other neither is believed."""
+        formats = self._recorded.setdefault(base, {})
+        if formats.setdefault(recorded, overlay) == overlay and len(formats) > 1:
+            self._found.doubt(base)
 
     def links(self, image: Image) -> tuple[Link, ...]:
         """Returns where each name of an overlay leads, in the order of its names; nothing for an image without a backing file."""
         leads = self._leads.get(image.key, ())
         pairs = zip(image.names, leads, strict=True) if leads else ()
-        return tuple(Link(name, as_path(lead.path) if lead.path else None, lead.target, lead.problem) for name, lead in pairs)
+        return tuple(
+            Link(name, as_path(lead.path) if lead.path else None, lead.target, lead.problem, lead.unknown) for name, lead in pairs
+        )
+
+    def recorded_formats(self, base: Image) -> dict[str, str]:
+        """Returns as what overlays record the format of `base`, each format with one overlay that does."""
+        return self._recorded.get(base.key, {})
+
+    @functools.cached_property
+    def disputed(self) -> list[Image]:
+        """The images that overlays record in more than one format, by path."""
+        return sorted((self.images[key] for key, formats in self._recorded.items() if len(formats) > 1), key=_path_order_of)
+
+    def trashed_from(self, image: Image) -> str | None:
+        """Returns the path that a deleted image had, which lies in the trash; None for all others."""
+        return self._found.trashed.get(image.key)
+
+    def is_unknown(self, image: Image) -> bool:
+        """Whether an overlay's base can't be looked at from here, so that nobody can say whether it is there."""
+        broken = self.broken(image)
+        return broken is not None and broken.unknown
+
+    def parts(self, image: Image) -> list[Image]:
+        """Returns the files that an image is made of beside its own: its data file, and parts of a base that is not followed."""
+        return [self.images[key] for key in self._parts.get(image.key, ())]
+
+    def made_of(self, image: Image) -> list[Image]:
+        """Returns the images of which `image` is a part, by path."""
+        return [self._ordered[number] for number in self._needed_by.get(self._numbers.get(image.key, _NOBODY), ())]
 
     def leads_astray(self, image: Image) -> bool:
         """Whether an overlay that has a base does not find it under every one of its names."""
@@ -166,6 +257,18 @@ class Lineage:
     def named_paths(self) -> set[str]:
         """Returns the paths that overlays name as their bases."""
         return {lead.path for leads in self._leads.values() for lead in leads if lead.path}
+
+    def apart(self) -> Iterator[tuple[str, str, str]]:
+        """Yields the directories that hold overlays, each with a base of theirs and one overlay, all without symbolic links."""
+        for overlay, lead in self._spelled.values():
+            if lead.target is not None and lead.path is not None:
+                real = os.path.realpath(overlay)
+                yield os.path.dirname(real), os.path.realpath(lead.path), real
+
+    @property
+    def listed(self) -> set[str]:
+        """The directories that were looked through, by paths without symbolic links."""
+        return self._found.listed
 
     def was_listed(self, directory: str) -> bool:
         """Whether a directory, by a path without symbolic links, was looked through."""
@@ -254,13 +357,18 @@ class Lineage:
     @functools.cached_property
     def broken_overlays(self) -> list[Image]:
         """The images of which `broken` has something to say, by path."""
-        return [image for image, base in zip(self._ordered, self._parents, strict=True) if base == _NOBODY and self.broken(image)]
+        pairs = zip(self._ordered, self._parents, strict=True)
+        return [image for image, base in pairs if base == _NOBODY and self._is_shown(image) and self.broken(image)]
+
+    def _is_shown(self, image: Image) -> bool:
+        return not self._hidden or self._numbers[image.key] not in self._hidden
 
     @functools.cached_property
     def overlays(self) -> list[tuple[Image, Image]]:
         """The images that have a base that is there, each with its base, by path."""
         images, parents = self._ordered, self._parents
-        return [(image, images[base]) for image, base in zip(images, parents, strict=True) if base != _NOBODY]
+        pairs = zip(images, parents, strict=True)
+        return [(image, images[base]) for image, base in pairs if base != _NOBODY and self._is_shown(image)]
 
     @functools.cached_property
     def bases(self) -> list[Image]:
@@ -316,8 +424,8 @@ class Lineage:
         return depths
 
     def has_children(self, image: Image) -> bool:
-        """Whether an overlay names `image` as its backing file."""
-        return bool(self._children_of(image))
+        """Whether an overlay names `image` as its backing file, or needs it otherwise."""
+        return bool(self._children_of(image) or self.made_of(image))
 
     def children(self, image: Image) -> list[Image]:
         """Returns the overlays that name `image` as their backing file, by path."""
@@ -327,7 +435,7 @@ class Lineage:
         return self._children.get(self._numbers.get(image.key, _NOBODY), ())
 
     def dependents(self, image: Image) -> list[Image]:
-        """Returns every overlay whose chain passes through `image`, by path."""
+        """Returns every overlay whose chain passes through `image`, or that it is a part of, by path; deleted ones too."""
         number = self._numbers.get(image.key)
         return [] if number is None else [self._ordered[found] for found in sorted(self._dependents(number))]
 
@@ -335,7 +443,8 @@ class Lineage:
         seen = {number}
         pending = [number]
         while pending:
-            for child in self._children.get(pending.pop(), ()):
+            one = pending.pop()
+            for child in (*self._children.get(one, ()), *self._needed_by.get(one, ())):
                 if child not in seen:
                     seen.add(child)
                     pending.append(child)
@@ -352,6 +461,8 @@ class Lineage:
     def _counts(self) -> list[int] | None:
         """How many dependents each image has; None where an overlay has several bases, or a chain is a loop."""
         images = len(self._ordered)
+        if self._needed_by:
+            return None
         if sum(map(len, self._levels)) < images or sum(map(len, self._children.values())) > images - len(self._levels[0]):
             return None
         counts = [0] * images
@@ -378,12 +489,16 @@ class Lineage:
             pending = [(0, root)]
             while pending:
                 depth, number = pending.pop()
-                if not seen[number]:
+                if not seen[number] and number not in self._hidden:
                     seen[number] = True
                     base = parents[number]
                     yield depth, images[number], None if base == _NOBODY else images[base]
                     if number in children:
                         pending += [(depth + 1, child) for child in reversed(children[number])]
+
+
+def _path_order_of(image: Image) -> str:
+    return path_order(image.filenames[0])
 
 
 def _by_path(images: Iterable[Image]) -> list[Image]:
@@ -399,15 +514,40 @@ def left_out_of(lineage: Lineage) -> list[Path]:
 
 def require_readable(lineage: Lineage, base: Image, action: str) -> None:
     """Raises `HerdNotReadable` if there may be dependents that nobody knows of, which something is about to leave out."""
+    require_seen(lineage, base, action)
     left_out = left_out_of(lineage)
     if left_out:
         raise HerdNotReadable(base.path, action, left_out)
 
 
+def require_seen(lineage: Lineage, base: Image, action: str, *, named: str | os.PathLike[str] | None = None) -> None:
+    """Raises `OverlaysUnseen` if overlays of `base`, or of what stands on it, are known to lie where nobody can look now.
+
+    `named` is how whoever asks called the image.
+    """
+    if lineage.unseen:
+        concerned = {base.key, *(image.key for image in lineage.dependents(base))}
+        hidden = [(one.place, one.problem) for one in lineage.unseen if not one.base or _key_of(lineage, one.base) in concerned]
+        if hidden:
+            raise OverlaysUnseen(named or base.path, action, hidden)
+
+
+def _key_of(lineage: Lineage, path: str) -> Key | None:
+    image = lineage.known(path)
+    return image.key if image else None
+
+
+def require_one_format(lineage: Lineage, images: Iterable[Image], action: str) -> None:
+    """Raises `FormatDisputed` if overlays record one of `images` in several formats."""
+    for image in images:
+        recorded = lineage.recorded_formats(image)
+        if len(recorded) > 1:
+            raise FormatDisputed(image.path, action, sorted(recorded.items()))
+
+
 def survey_again(lineage: Lineage) -> Lineage:
     """Returns the lineage of the same herd as it is now."""
-    homes = [directory for directory, levels in lineage.directories.items() if levels is not None]
-    return survey([directory for directory, levels in lineage.directories.items() if levels is None], homes)
+    return _lineage_of(lineage.places)
 
 
 def known_again(lineage: Lineage, image: Image) -> Image:
@@ -424,8 +564,17 @@ def _probed(path: str | os.PathLike[str]) -> str:
 
 
 def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Lineage:
-    """Returns the lineage of the herd in `directories`."""
-    return Lineage(scan(directories, homes))
+    """Returns the lineage of the herd in `directories`, and in `homes` with the directories right in them.
+
+    Overlays elsewhere count as far as they are known: in herds that were named, and where they were found before.
+    """
+    return _lineage_of(places_under(directories, homes))
+
+
+def _lineage_of(places: Places) -> Lineage:
+    lineage = Lineage(scan(places))
+    remember(lineage)
+    return lineage
 
 
 def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Path, BackingReference | None]) -> Lineage:
@@ -443,10 +592,13 @@ def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Pa
 
 
 def survey_around(*paths: str | os.PathLike[str], herd: Sequence[str | os.PathLike[str]] = ()) -> Lineage:
-    """Returns the lineage of the herd of `paths`: the directories of these images, and those in `herd`.
+    """Returns the lineage of the herd of `paths`: what stands on these images, and on those in their chains, as far as anybody
+    can know.
 
-    Of an image's own directory the directories right in it count, of those in `herd` everything under them.
-    Where a path is a symbolic link, the directory it lies in and the one it leads to both count.
+    The directories of all of these are looked at, and around them (see `cowherd.herd.book`), everything under those in `herd`
+    and in the herds that were named, and every place in which overlays of them are known to lie. Where a path is a symbolic
+    link, the directory it lies in and the one it leads to both count.
     """
-    spellings = [spelling for path in paths for spelling in (os.path.abspath(path), os.path.realpath(path))]
-    return survey(herd, map(os.path.dirname, spellings))
+    lineage = _lineage_of(places_around(paths, herd))
+    note_look(lineage, paths)
+    return lineage

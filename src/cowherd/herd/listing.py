@@ -12,6 +12,9 @@ from cowherd.tuples import NamedTuple
 TRASH = ".cowherd-trash"
 """The directory that deleted images wait in; what lies there is no part of a herd."""
 
+ALL_DEVICES = -1
+"""Instead of the number of a device: directories on any count."""
+
 Facts = tuple[Identity, int]
 """What stat(2) says of a file: its identity, and how many blocks of 512 bytes it occupies."""
 
@@ -19,18 +22,21 @@ Facts = tuple[Identity, int]
 class Listed(NamedTuple):
     """The regular files and symbolic links to such in a directory, the directories there, and what could not be looked at.
 
-    All are in order of names. `files` holds the facts of each, of a link those of its file; `links` are the names that are links.
-    It consists of plain values, so that another process can hand it over.
+    All are in order of names. `files` holds the facts of each, of a link those of its file; `links` are the names that are links,
+    `linked` links to directories. `has_trash`: there is a trash directory. It consists of plain values, so that another process
+    can hand it over.
     """
 
     files: dict[str, Facts]
     links: list[str]
     below: list[str]
     unreadable: list[str]
+    linked: list[str]
+    has_trash: bool
 
 
 def list_directory(directory: str, device: int | None) -> Listed:
-    """Looks through a directory; of the directories there only those on `device` count, none with None. Raises OSError.
+    """Looks through a directory; of the directories there those on `device` count, none with None. Raises OSError.
 
     Trash directories, unfinished files and the shadows of seals are left out.
     """
@@ -38,13 +44,17 @@ def list_directory(directory: str, device: int | None) -> Listed:
     links: list[str] = []
     below: list[str] = []
     unreadable: list[str] = []
+    linked: list[str] = []
+    has_trash = False
     with os.scandir(directory) as entries:
         for entry in entries:
             is_file = entry.is_file(follow_symlinks=False)
             if not is_file and entry.is_dir(follow_symlinks=False):
-                if device is not None and entry.name != TRASH and _device_of(entry) == device:
+                if entry.name == TRASH:
+                    has_trash = True
+                elif device is not None and (device == ALL_DEVICES or _device_of(entry) == device):
                     below.append(entry.name)
-            elif is_file or _is_link_to_file(entry):
+            elif is_file or _is_link_to_file(entry, linked):
                 name = entry.name
                 if name.startswith(TEMPORARY_PREFIX) or (name.endswith(SHADOW_SUFFIX) and _is_shadow(entry.path)):
                     continue
@@ -56,7 +66,8 @@ def list_directory(directory: str, device: int | None) -> Listed:
                 files[name] = identity_of(info), info.st_blocks
                 if not is_file:
                     links.append(name)
-    return Listed({name: files[name] for name in sorted(files)}, sorted(links), sorted(below), sorted(unreadable))
+    ordered = {name: files[name] for name in sorted(files)}
+    return Listed(ordered, sorted(links), sorted(below), sorted(unreadable), sorted(linked), has_trash)
 
 
 def _device_of(entry: os.DirEntry[str]) -> int | None:
@@ -66,9 +77,14 @@ def _device_of(entry: os.DirEntry[str]) -> int | None:
         return None  # gone since it was listed
 
 
-def _is_link_to_file(entry: os.DirEntry[str]) -> bool:
+def _is_link_to_file(entry: os.DirEntry[str], linked: list[str]) -> bool:
+    """Returns whether an entry is a link to a regular file; one to a directory is added to `linked`."""
     try:
-        return entry.is_symlink() and entry.is_file()
+        if not entry.is_symlink():
+            return False
+        if entry.is_dir():
+            linked.append(entry.name)
+        return entry.is_file()
     except OSError:
         return False  # a loop of symbolic links
 

@@ -19,7 +19,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.errors import HostFileError, InvalidRequest, preview
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, require_readable, survey_around
@@ -97,6 +97,7 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
     lineage = survey_around(real, wanted, herd=herd)
     image = lineage.find(real)
     require_none(lineage, [image, *lineage.children(image)], "move")
+    _refuse_parts(lineage, image)
     if not is_there(wanted) and is_sealed(wanted):
         raise InvalidRequest(
             f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"
@@ -104,6 +105,16 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
     overlays = tuple(child for child in lineage.children(image) if _names(lineage, child, real))
     copied = 0 if os.stat(real).st_dev == _device(wanted.parent) else image.disk_size
     return Move(image, real, wanted, overlays, copied), lineage
+
+
+def _refuse_parts(lineage: Lineage, image: Image) -> None:
+    """An image whose parts lie in several files would not find them from elsewhere: nobody rewrites those names."""
+    whole = lineage.made_of(image)
+    if whole:
+        raise InvalidRequest(f"{printable(image.path)} is a part of {preview([one.filename for one in whole])}, which names it")
+    parts = lineage.parts(image)
+    if parts:
+        raise InvalidRequest(f"{printable(image.path)} is made of further files, {preview([one.filename for one in parts])}")
 
 
 def _device(directory: Path) -> int:

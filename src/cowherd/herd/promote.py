@@ -18,7 +18,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import Lineage, require_one_format, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.seal import Sealed, bind, seal
@@ -80,6 +80,7 @@ def promote(
     lineage = survey_around(source, target, herd=herd)
     image = lineage.find(source)
     require_none(lineage, lineage.chain(image), "make a base of")
+    require_one_format(lineage, lineage.chain(image), "make a base of")
     _require_sound_chain(lineage, image)
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:

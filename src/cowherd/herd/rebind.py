@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.status import Status
@@ -28,3 +29,5 @@ def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
     binding = Binding.to(record) if record else None
     if image.format == "qcow2" and image.binding != binding:
         write_binding(image.filename, binding)
+    if base and record:
+        remember_overlay(base, image.filename)

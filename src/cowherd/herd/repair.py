@@ -15,8 +15,8 @@ from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import BlockDigests, digests_of, equal_rows, expand, to_bytes
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.drift import Drift, held_drift
-from cowherd.herd.faults import ContentChanging, NotSealed, RepairFailed
-from cowherd.herd.lineage import Lineage, require_readable, survey_around
+from cowherd.herd.faults import AwaitedInTrash, ContentChanging, NotSealed, RepairFailed
+from cowherd.herd.lineage import Lineage, require_one_format, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.seal import Held, refresh, unprotected
@@ -65,6 +65,9 @@ def repair(
     if preserve and not dry_run and not ignore_unreadable:
         require_readable(lineage, image, "keep the change of")
     require_none(lineage, [image, *lineage.chain(image)], "repair")
+    require_one_format(lineage, [image], "repair")
+    if preserve:
+        refuse_trashed(lineage, image)
     named = [Path(donor) for donor in donors]
     with naming_holders():
         if preserve:
@@ -75,6 +78,13 @@ def repair(
             plan.check_space()
             _execute(lineage, plan, drift, progress)
         return Repaired(plan, done=not dry_run)
+
+
+def refuse_trashed(lineage: Lineage, base: Image) -> None:
+    """Raises `AwaitedInTrash` if a deleted overlay stands on `base`: a change that stays would be all that it finds."""
+    waiting = [child.path for child in lineage.children(base) if lineage.trashed_from(child)]
+    if waiting:
+        raise AwaitedInTrash(base.path, waiting, "keep the change of")
 
 
 def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:

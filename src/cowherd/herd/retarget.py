@@ -10,7 +10,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, require_one_format, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.sameness import sealed_pair
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand
@@ -48,6 +48,7 @@ def retarget(
     base = lineage.find(onto, base_format)
     images = [lineage.find(overlay) for overlay in overlays]
     require_none(lineage, [base], "put overlays on")
+    require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
     if base.seal and condition(lineage, base).status is not Status.OK:
         raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")

@@ -3,22 +3,28 @@
 A raw image has no magic, so a raw file counts only if an overlay names it as its backing file or it has a seal. Only headers are
 read, without locks, so that running machines don't matter, and of files that are as they were not even those (see
 `cowherd.herd.catalog`). Directories reached through symbolic links and other file systems mounted below are not entered; name
-them to include them. Nor are trash directories.
+them to include them. Of trash directories only the overlays count that may come back (see `cowherd.herd.trashed`).
+
+Where overlays were found before, by what seals and this host's memory know, is looked at too (`cowherd.herd.book`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
 import time
 from collections import deque
 
+from cowherd.herd.book.known import KnownPlaces
+from cowherd.herd.book.places import Places
 from cowherd.herd.catalog.catalog import Catalog, is_settled
 from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
 from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.reading import Readers
 from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_name
+from cowherd.herd.trashed import add_trashed
 from cowherd.herd.walk import Listing, walk
 from cowherd.paths import as_path
 from cowherd.storage.hostfile import HostFile
@@ -28,18 +34,18 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.binding import Binding
+    from cowherd.herd.book.places import Unseen
     from cowherd.herd.catalog.rows import Row
 
 Key = tuple[int, int]
 """What makes two names the same file: (device, inode)."""
 
-LEVELS_BELOW_HOME = 1
 _SIZE = 2  # of an identity
 _BATCH = 256  # files that are read in one go
 
@@ -49,7 +55,8 @@ class Image(NamedTuple):
 
     `filenames` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in
     bytes, None where it is unknown, `disk_size` what the file occupies on the host. `problem`: why its header can't be trusted.
-    `dirty`: its last writer did not close it; `corrupt`: whoever used it last found its tables broken.
+    `dirty`: its last writer did not close it; `corrupt`: whoever used it last found its tables broken. `data_file` names, as
+    stored, the file that the guest's data lies in, None where that is the image itself.
     """
 
     key: Key
@@ -62,6 +69,7 @@ class Image(NamedTuple):
     problem: str | None = None
     dirty: bool = False
     corrupt: bool = False
+    data_file: str | None = None
 
     @property
     def names(self) -> tuple[Path, ...]:
@@ -103,10 +111,15 @@ class Found:
     images that have names of which `sealed` says nothing. `listed` are the directories looked through, `met` the names of images
     in them, `journals` files in them that are called as merges' journals are. `catalog` is the catalog's file, None if none was
     used.
+
+    `trashed` are the images that lie in a trash, each with the path that it had. `unseen` are places in which overlays are known
+    to lie and nobody can look; `passed_over` what was left out around the images that were named: it could not be looked at, or
+    there was too much.
     """
 
-    def __init__(self, directories: Mapping[str, int | None] | None = None):
-        self.directories = directories or {}
+    def __init__(self, places: Places | None = None):
+        self.places = places or Places({})
+        self.directories = self.places.directories
         self.images: dict[Key, Image] = {}
         self.unreadable: list[Path] = []
         self.orphans: list[Path] = []
@@ -117,6 +130,10 @@ class Found:
         self.met: dict[str, Key] = {}
         self.journals: list[str] = []
         self.catalog: Path | None = None
+        self.trashes: list[str] = []
+        self.trashed: dict[Key, str] = {}
+        self.unseen: list[Unseen] = []
+        self.passed_over: list[str] = []
 
     def add(self, filename: str, recorded_format: str | None = None) -> Image | None:
         """Looks at one file and adds it, or its new name, if it is an image; returns the image.
@@ -139,11 +156,19 @@ class Found:
             image = self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
         return image
 
+    def doubt(self, key: Key) -> None:
+        """Goes back to what an image's own header says, because overlays record its format in two ways."""
+        image = self.images[key]
+        problem = "overlays record its format in more than one way"
+        with contextlib.suppress(OSError):  # what can't be read stays as it is recorded
+            again = _look_at(image.filename, os.stat(image.filename), None)
+            self.images[key] = (again or image)._replace(filenames=image.filenames, problem=problem)
+
     def take(self, filename: str, key: Key, disk_size: int, head: Head) -> None:
         """Adds a qcow2 image that lies in the directories. Of several names the first one decides how a problem is told."""
         self.met[filename] = key
-        size, backing, binding, problem, dirty, corrupt = head
-        image = _image((key, (filename,), "qcow2", size, disk_size, backing, binding, problem, dirty, corrupt))
+        size, backing, binding, problem, dirty, corrupt, data_file = head
+        image = _image((key, (filename,), "qcow2", size, disk_size, backing, binding, problem, dirty, corrupt, data_file))
         known = self.images.setdefault(key, image)
         if known is not image:
             names = _ordered(*known.filenames, filename)
@@ -152,17 +177,15 @@ class Found:
             self.images[key] = known._replace(filenames=names)
 
 
-def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Found:
-    """Looks through `directories` with everything under them, and `homes` with the directories right in them and no others.
-
-    Nobody named the homes: they are where some image happens to lie, which may be a directory with millions of files below it.
-    """
-    places: dict[str, int | None] = {os.path.realpath(home): LEVELS_BELOW_HOME for home in homes}
-    places |= {os.path.realpath(directory): None for directory in directories}
+def scan(places: Places) -> Found:
+    """Looks through `places`, and where overlays of the images there are known to lie."""
     found = Found(places)
     with Catalog() as catalog:
         seals = _Scan(found, catalog).run()
         found.catalog = catalog.path
+    for filename in places.files:
+        found.add(filename)
+    add_trashed(found)
     for sealed, recorded in sorted(seals.items()):  # in one order, whatever the catalog knew
         if is_there(sealed):
             found.sealed.add(sealed)
@@ -187,6 +210,7 @@ class _Scan:
 
     def __init__(self, found: Found, catalog: Catalog):
         self.found, self.catalog = found, catalog
+        self.known = KnownPlaces()
         self.seals: dict[str, str | None] = {}
         self.batch: list[_Missed] = []
         self.handed_over: deque[list[_Missed]] = deque()
@@ -195,19 +219,46 @@ class _Scan:
 
     def run(self) -> dict[str, str | None]:
         """Returns the files beside which seals lie, by name, with the format that the seal records, None for none."""
+        found, places = self.found, self.found.places
         with Readers() as readers:
-            for place, levels in self.found.directories.items():
-                for listing in walk(place, levels, self.found.unreadable):
-                    rows = self.catalog.rows(place, listing)
-                    missed = self._through(listing, rows)
-                    for first in range(0, len(missed), _BATCH):
-                        self._put(readers, _Missed(listing, missed[first : first + _BATCH], rows is not None))
-                    for results in readers.overdue():
-                        self._learn(self.handed_over.popleft(), results)
-            self._hand_over(readers)
-            for results in readers.rest():
-                self._learn(self.handed_over.popleft(), results)
+            for place, levels in [*places.directories.items(), *((herd, None) for herd in places.herds)]:
+                self._look_through(readers, place, walk(place, levels, found.unreadable))
+            if places.around:
+                self._look_around(readers, places.around)
+            self._finish(readers)
+            while known := self.known.unlisted(found):  # what lies there may have overlays elsewhere, in its turn
+                for one in known:
+                    self._look_through(readers, one.directory, walk(one.directory, int(one.below), found.unreadable))
+                self._finish(readers)
+        found.unseen += self.known.unseen
         return self.seals
+
+    def _look_around(self, readers: Readers, directories: Sequence[str]) -> None:
+        from cowherd.herd.book.surroundings import Budget, look_around
+
+        budget, found = Budget(), self.found
+        for listing in look_around(directories, found.listed, found.passed_over, budget):
+            self._take(readers, listing.directory, listing)
+        found.passed_over += budget.cut
+
+    def _look_through(self, readers: Readers, place: str, listings: Iterable[Listing]) -> None:
+        for listing in listings:
+            if listing.directory not in self.found.listed:
+                self._take(readers, place, listing)
+
+    def _take(self, readers: Readers, place: str, listing: Listing) -> None:
+        rows = self.catalog.rows(place, listing)
+        missed = self._through(listing, rows)
+        for first in range(0, len(missed), _BATCH):
+            self._put(readers, _Missed(listing, missed[first : first + _BATCH], rows is not None))
+        for results in readers.overdue():
+            self._learn(self.handed_over.popleft(), results)
+
+    def _finish(self, readers: Readers) -> None:
+        """Has all that was met read."""
+        self._hand_over(readers)
+        for results in readers.rest():
+            self._learn(self.handed_over.popleft(), results)
 
     def _put(self, readers: Readers, missed: _Missed) -> None:
         self.batch.append(missed)
@@ -227,6 +278,8 @@ class _Scan:
         prefix = _prefix(listing)
         missed = []
         self.found.listed.add(listing.directory)
+        if listing.has_trash:
+            self.found.trashes.append(listing.directory)
         self.found.journals.extend(prefix + name for name in listing.files if name.endswith(JOURNAL_SUFFIX))
         for name, (identity, blocks) in listing.files.items():
             row = known(name)
@@ -265,6 +318,8 @@ class _Scan:
                 self.found.strays.add(key)
         elif name.endswith(SUFFIX):
             self.seals[path.removesuffix(SUFFIX)] = content.format if content else None
+            if content and content.places:
+                self.known.add_sealed(path.removesuffix(SUFFIX), content.places)
             if content and settled:
                 self.found.records[path] = identity, content
 

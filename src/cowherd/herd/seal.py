@@ -14,9 +14,10 @@ from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import Lineage, require_one_format, require_seen, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
 from cowherd.herd.status import Status
@@ -101,6 +102,7 @@ def seal_found(
     progress: Progress | None = None,
 ) -> Sealed:
     """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`."""
+    require_one_format(lineage, [base], "seal")
     before = record_of(base)
     with held_content(lineage, base, progress) as held:
         if before and before.content_digest != held.digests.content_digest:
@@ -159,6 +161,8 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
     dependents = lineage.dependents(base)
     if dependents and not force:
         raise UnsealRefused(base.path, [dependent.path for dependent in dependents])
+    if not force:
+        require_seen(lineage, base, "unseal")
     if base.seal is None:
         raise NotSealed(base.path)
     path = Path(base.seal)
@@ -302,6 +306,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         created=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         made_by=made_by(),
         signature=before.signature if before and unchanged else None,
+        places=places_of(image.filename, [child.filename for child in lineage.children(image)]),
     )
     path = Path(image.expected_seal)
     write_seal(path, record, held.digests)
@@ -390,6 +395,9 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord) -> None:
     if overlay.binding != binding:
         with naming_holders(), keeping_content(lineage, overlay):
             write_binding(overlay.path, binding)
+    parent = lineage.parent(overlay)
+    if parent:
+        remember_overlay(parent, overlay.filename)
 
 
 def _mode(path: Path) -> int:

@@ -20,12 +20,15 @@ The CRC lets the record be used alone: verifying by identity reads nothing else 
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import struct
 import zlib
 
-from cowherd.errors import ImageFormatError
+from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.paths import as_path
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
@@ -36,11 +39,12 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import Any
 
     from cowherd.herd.digest import BlockDigests
+    from cowherd.storage.hostfile import Buffer
 
 SUFFIX = ".seal"
 SHADOW_SUFFIX = ".shadow"
@@ -49,9 +53,11 @@ BLOCK_SIZE = 65536
 _MAGIC = b"cowseal\n"
 _VERSION = 1
 _PREFIX = struct.Struct("<8sIII4xQQ")
-_MAX_RECORD = 1 << 20
+_MAX_RECORD = 8 << 20
 _MAX_SIZE = (1 << 63) - BLOCK_SIZE
 _MAX_CHAIN = 1000
+_MOST_PLACES = 1024
+_CROWD = 32  # places in one directory, above which the directory itself is named
 _DIGEST = 32
 _RUN = 16
 _MODE = 0o444
@@ -65,6 +71,19 @@ class ChainFile(NamedTuple):
     content_digest: bytes | None
 
 
+class Place(NamedTuple):
+    """A directory in which overlays of a sealed image lay, and where its file system was mounted, both absolute.
+
+    `relative` leads there from the image's own directory where the two move together, None elsewhere. `below`: it is the parent
+    of very many such directories, named in their place.
+    """
+
+    directory: str
+    mount: str
+    relative: str | None = None
+    below: bool = False
+
+
 class Signature(NamedTuple):
     """Who vouches for a seal: an Ed25519 public key (32 bytes) and its signature (64 bytes); see `cowherd.herd.signing`."""
 
@@ -76,7 +95,8 @@ class SealRecord(NamedTuple):
     """What a seal says apart from the digests of the blocks.
 
     `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.
-    `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to.
+    `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to. `places` are where
+    overlays of it were made or seen, which is no part of what is signed.
     """
 
     seal_id: bytes
@@ -92,6 +112,7 @@ class SealRecord(NamedTuple):
     created: str
     made_by: str
     signature: Signature | None = None
+    places: tuple[Place, ...] = ()
 
 
 def seal_name(image: str | os.PathLike[str]) -> str:
@@ -110,16 +131,110 @@ def is_sealed(image: str | os.PathLike[str]) -> bool:
 
 
 def write_seal(path: str | os.PathLike[str], record: SealRecord, digests: BlockDigests) -> None:
-    """Writes a seal in one step: after a crash either the old one or the new one is there. Raises `HostFileError`."""
+    """Writes a seal in one step: after a crash either the old one or the new one is there. Raises `HostFileError`.
+
+    What the old one knows of places with overlays, the new one knows too.
+    """
+    counts = len(digests.runs), len(digests.digests)
+    with _alone_beside(path):
+        places = _with_places(record.places, _places_in(path, record.seal_id))
+        _write(path, record._replace(places=places), counts, [digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()])
+
+
+def add_places(path: str | os.PathLike[str], places: Iterable[Place]) -> bool:
+    """Has a seal remember where overlays of its image are; returns whether it does now.
+
+    It does not where it can't be written to, or knows too many. Raises `ImageFormatError` if it is damaged, `HostFileError`.
+    """
+    new = tuple(places)
+    if set(new) <= set(read_record(path).places):
+        return True
+    with _alone_beside(path):
+        with HostFile.open(path, lock=None) as file:
+            reader = _Reader(file)
+            record, data = reader.checked()
+        record = record._replace(places=_with_places(record.places, new))
+        try:
+            _write(path, record, (reader.run_count, reader.digest_count), [memoryview(data)[reader.body : reader.end]])
+        except HostFileError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            return False
+    return all(any(_covers(known, one) for known in record.places) for one in new)
+
+
+def without_places(path: str | os.PathLike[str], directory: str) -> int:
+    """Has a seal forget the places in and under a directory; returns how many that were. Raises as `add_places`."""
+    with _alone_beside(path):
+        with HostFile.open(path, lock=None) as file:
+            reader = _Reader(file)
+            record, data = reader.checked()
+        kept = tuple(place for place in record.places if not f"{place.directory}/".startswith(f"{directory.rstrip('/')}/"))
+        if len(kept) < len(record.places):
+            body: list[Buffer] = [memoryview(data)[reader.body : reader.end]]
+            _write(path, record._replace(places=kept), (reader.run_count, reader.digest_count), body)
+    return len(record.places) - len(kept)
+
+
+def _write(path: str | os.PathLike[str], record: SealRecord, counts: tuple[int, int], body: list[Buffer]) -> None:
     from blake3 import blake3
 
     text = json.dumps(record_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
-    prefix = _PREFIX.pack(_MAGIC, _VERSION, len(text), zlib.crc32(text), len(digests.runs), len(digests.digests))
-    buffers = [prefix, text, digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()]
+    prefix = _PREFIX.pack(_MAGIC, _VERSION, len(text), zlib.crc32(text), *counts)
     checksum = blake3()
-    for buffer in buffers:
+    for buffer in (prefix, text, *body):
         checksum.update(buffer)
-    atomic.write_atomically(path, [*buffers, checksum.digest()], mode=_MODE)
+    atomic.write_atomically(path, [prefix, text, *body, checksum.digest()], mode=_MODE)
+
+
+@contextlib.contextmanager
+def _alone_beside(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps other processes of this host from replacing a seal in the same directory while the block runs.
+
+    Where a directory can't be locked (NFS) two at once may lose a place, which the host's memory knows too.
+    """
+    try:
+        fd = os.open(os.path.dirname(os.fspath(path)) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostFileError(path, "write", error) from error
+    try:
+        with contextlib.suppress(OSError):  # as said above
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _places_in(path: str | os.PathLike[str], seal_id: bytes) -> tuple[Place, ...]:
+    """Returns the places that the seal about to be replaced knows, none if that is no seal of the same image, or damaged."""
+    try:
+        record = read_record(path)
+    except (ImageFormatError, HostFileError):
+        return ()
+    return record.places if record.seal_id == seal_id else ()
+
+
+def _with_places(known: tuple[Place, ...], new: Iterable[Place]) -> tuple[Place, ...]:
+    """Returns places without repetition; of very many in one directory that directory stands for all."""
+    places = list(known)
+    for place in new:
+        if any(_covers(other, place) for other in places):
+            continue
+        parent = os.path.dirname(place.directory)
+        beside = [other for other in places if os.path.dirname(other.directory) == parent and not other.below]
+        if len(beside) >= _CROWD:
+            relative = None if place.relative is None else os.path.dirname(place.relative) or "."
+            places = [other for other in places if other not in beside]
+            place = Place(parent, place.mount, relative, below=True)
+        places.append(place)
+    return tuple(places[:_MOST_PLACES])
+
+
+def _covers(known: Place, place: Place) -> bool:
+    directory = os.path.dirname(place.directory) if known.below else place.directory
+    return known.directory == directory and known.relative == (
+        os.path.dirname(place.relative) or "." if known.below and place.relative is not None else place.relative
+    )
 
 
 def read_record(path: str | os.PathLike[str]) -> SealRecord:
@@ -225,6 +340,7 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "created": record.created,
         "made_by": record.made_by,
         **_signature_to_json(record.signature),
+        **({"places": [list(place) for place in record.places]} if record.places else {}),
     }
 
 
@@ -264,7 +380,22 @@ def record_from_json(fields: dict[str, Any]) -> SealRecord:
         created=_text(fields["created"]),
         made_by=_text(fields["made_by"]),
         signature=_signature_from_json(_object(fields["signature"]) if "signature" in fields else None),
+        places=_places_from_json(fields.get("places", [])),
     )
+
+
+def _places_from_json(fields: object) -> tuple[Place, ...]:
+    if not isinstance(fields, list) or len(fields) > _MOST_PLACES:
+        raise ValueError("the places are no list, or too long a one")
+    return tuple(_place_from_json(*place) for place in fields)
+
+
+def _place_from_json(directory: object, mount: object, relative: object, below: object) -> Place:
+    place = Place(_text(directory), _text(mount), None if relative is None else _text(relative), below is True)
+    names = [name for name in place[:3] if isinstance(name, str)]
+    if any("\0" in name for name in names) or not (os.path.isabs(place.directory) and os.path.isabs(place.mount)):
+        raise ValueError("a place is no absolute path")
+    return place
 
 
 def _chain_from_json(fields: dict[str, Any]) -> ChainFile:

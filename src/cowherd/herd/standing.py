@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
 from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals
-from cowherd.herd.lineage import Lineage, known_again, survey_again
+from cowherd.herd.lineage import Lineage, known_again, require_one_format, survey_again
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
@@ -65,6 +66,7 @@ def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, 
     if broken:
         raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
     require_none(lineage, [overlay], "give another base to")
+    require_one_format(lineage, lineage.chain(overlay), "copy from")
     _refuse_snapshots(overlay)
     name, recorded = (base.name, base.format) if base else (None, None)
     with naming_holders():
@@ -109,3 +111,5 @@ def _bind(lineage: Lineage, overlay: Image, base: Image | None) -> None:
     binding = Binding.to(record) if record else None
     if overlay.binding != binding:
         write_binding(overlay.path, binding)
+    if base and record:
+        remember_overlay(base, overlay.filename)

@@ -1,4 +1,4 @@
-"""The nine things that verify can say of an image."""
+"""What verify can say of an image."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ class Status(enum.StrEnum):
 
     OK = "ok"
     UNSEALED = "unsealed"
+    UNKNOWN = "unknown"
     TOUCHED = "touched"
     DRIFTED = "drifted"
     REPLACED = "replaced"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.condition import condition
+from cowherd.herd.faults import AwaitedInTrash
 from cowherd.herd.lineage import Lineage, require_readable, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
@@ -70,7 +71,8 @@ def purge(
 
     Raises as `trash`, and `BaseSealed` also for a sealed image that nothing stands on, unless `force`.
     """
-    with _doomed(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (_, doomed):
+    with _doomed(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+        refuse_awaited(lineage, doomed)
         for image in doomed if not force else ():
             if image.seal:
                 raise BaseSealed(image.path, "delete for good")
@@ -129,9 +131,19 @@ def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = Fa
     require_none(lineage, doomed, "delete")
     keys = {image.key for image in doomed}
     for image in doomed if not force else ():
-        needing = [dependent.filename for dependent in lineage.dependents(image) if dependent.key not in keys]
+        others = [dependent for dependent in lineage.dependents(image) if dependent.key not in keys]
+        needing = [other.filename for other in others if lineage.trashed_from(other) is None]  # the others can be restored, too
         if needing:
             raise BaseSealed(image.path, "delete", needing) if image.seal else BaseInUse(image.path, "delete", needing)
+
+
+def refuse_awaited(lineage: Lineage, doomed: Sequence[Image]) -> None:
+    """Raises `AwaitedInTrash` if a deleted overlay, which may come back, needs one of `doomed`."""
+    keys = {image.key for image in doomed}
+    for image in doomed:
+        waiting = [one.filename for one in lineage.dependents(image) if lineage.trashed_from(one) and one.key not in keys]
+        if waiting:
+            raise AwaitedInTrash(image.path, waiting)
 
 
 def require_unused(images: Sequence[Image]) -> None:
@@ -270,10 +282,11 @@ def empty_trash(
 
 def _refuse_awaited(doomed: Sequence[Entry], directories: Sequence[PathName]) -> None:
     lineage = survey(directories)
+    going = {entry.image for entry in doomed}
     waiting: dict[Path, list[Path]] = {}
     for image in lineage.images.values():
         broken = lineage.broken(image)
-        if broken and broken.path:
+        if broken and broken.path and image.path not in going:
             waiting.setdefault(Path(os.path.realpath(broken.path)), []).append(image.path)
     for entry in doomed:
         if entry.path in waiting:

@@ -126,6 +126,9 @@ class Checker:
 
     def _find(self, lineage: Lineage, image: Image) -> Condition:
         broken = lineage.broken(image)
+        if broken and broken.unknown:
+            where = f"{printable(broken.path)}: " if broken.path else ""
+            return Condition(Status.UNKNOWN, f"nobody can tell from here what its base holds: {where}{broken.problem}")
         if broken:
             return Condition(Status.MISSING_BASE, f"{printable(broken.path or broken.name)}: {broken.problem}")
         if lineage.in_loop(image):

@@ -23,6 +23,7 @@ class Listing(NamedTuple):
     directory: str
     files: dict[str, Facts]
     links: frozenset[str]
+    has_trash: bool = False
 
 
 def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[str]:
@@ -58,7 +59,7 @@ def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator
                 from cowherd.herd.ahead import Ahead, may_fork
 
                 look = stack.enter_context(Ahead(way)).look if may_fork() else look
-            yield Listing(current, listed.files, frozenset(listed.links))
+            yield Listing(current, listed.files, frozenset(listed.links), listed.has_trash)
 
 
 class Way:

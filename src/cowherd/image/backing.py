@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cowherd.errors import BackingFileError
+from cowherd.errors import BackingFileError, BackingNotFollowed
 from cowherd.formats.reference import BackingReference
 from cowherd.paths import as_path
 
@@ -46,7 +46,8 @@ def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> Bac
     understood; relative names in those are relative to the working directory, again as in QEMU. The recorded format, if there is
     one, goes before what the JSON says.
 
-    Raises `BackingFileError` for anything else: other protocols, and options that would change what is read, are never followed.
+    Raises `BackingNotFollowed` for other protocols, and options that would change what is read: QEMU goes there and cowherd does
+    not. Raises `BackingFileError` for what makes no sense.
     """
     name, recorded = reference.name, reference.format
     if name.startswith("json:"):
@@ -54,7 +55,7 @@ def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> Bac
     elif name.startswith("file:"):
         name = name.removeprefix("file:")
     elif has_protocol(name):
-        raise BackingFileError(overlay, name, f"the protocol '{name.split(':', 1)[0]}' is not supported")
+        raise BackingNotFollowed(overlay, name, f"the protocol '{name.split(':', 1)[0]}' is not supported")
     elif name:
         name = os.path.join(os.path.dirname(overlay), name)
     if not name:
@@ -79,26 +80,44 @@ def _from_json(overlay: str | os.PathLike[str], reference: BackingReference) -> 
         raise BackingFileError(overlay, reference.name, f"not valid JSON: {error}") from error
     if flat is None:
         raise BackingFileError(overlay, reference.name, "the JSON is not an object")
+    files = _local_files(options)
     driver = flat.pop("driver", None)
     if driver in _FILE_DRIVERS and reference.format is None:  # no format driver: the file's bytes are the disk
-        return _filename(overlay, reference, flat, ""), "raw"
+        return _filename(overlay, reference, flat, "", files), "raw"
     if driver is None or driver in _FORMAT_DRIVERS:
-        return _filename(overlay, reference, flat, "file."), reference.format or driver
-    raise BackingFileError(overlay, reference.name, f"the driver '{driver}' is not supported here")
+        return _filename(overlay, reference, flat, "file.", files), reference.format or driver
+    raise BackingNotFollowed(overlay, reference.name, f"the driver '{driver}' is not supported here", files)
 
 
-def _filename(overlay: str | os.PathLike[str], reference: BackingReference, flat: dict[str, Any], prefix: str) -> str:
+def _filename(
+    overlay: str | os.PathLike[str], reference: BackingReference, flat: dict[str, Any], prefix: str, files: tuple[str, ...]
+) -> str:
     """Returns the file name among the options `flat`, all of which must be known to leave the content alone."""
     driver = flat.pop(f"{prefix}driver", _FILE_DRIVERS[0])
     if driver not in _FILE_DRIVERS:
-        raise BackingFileError(overlay, reference.name, f"the driver '{driver}' is not supported")
+        raise BackingNotFollowed(overlay, reference.name, f"the driver '{driver}' is not supported", files)
     filename = flat.pop(f"{prefix}filename", None)
     for option in flat:
         if option.removeprefix("file.") not in _WITHOUT_EFFECT:
-            raise BackingFileError(overlay, reference.name, f"the option '{option}' is not supported")
+            raise BackingNotFollowed(overlay, reference.name, f"the option '{option}' is not supported", files)
     if not isinstance(filename, str) or not filename:
         raise BackingFileError(overlay, reference.name, "the JSON names no file")
     return filename
+
+
+def _local_files(options: Any) -> tuple[str, ...]:
+    """Returns what may be local files among nested options: whatever is called a file name, be its driver known or not."""
+    found: dict[str, None] = {}
+    pending = [options]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            pending += value.values()
+            names = [name for key, name in value.items() if str(key).rpartition(".")[2] == "filename"]
+            found |= {name.removeprefix("file:"): None for name in names if isinstance(name, str) and name and "\0" not in name}
+    return tuple(found)
 
 
 def _flattened(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,17 +8,19 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MOUNTS = "/proc/self/mountinfo"
 
 
 class Mount(NamedTuple):
-    """A file system: its device number as in stat(2), the directory that it is seen in, and its type."""
+    """A file system: its device number as in stat(2), the directory that it is seen in, its type, and which of its directories
+    is seen there ("/" unless only a part of it is mounted)."""
 
     device: int
     point: bytes
     type: str
+    root: bytes = b"/"
 
 
 def mounts(table: str | os.PathLike[str] = MOUNTS) -> Iterator[Mount]:
@@ -28,7 +30,23 @@ def mounts(table: str | os.PathLike[str] = MOUNTS) -> Iterator[Mount]:
     for line in lines:
         fields = line.split(b" ")
         major, minor = map(int, fields[2].split(b":"))
-        yield Mount(os.makedev(major, minor), _unescaped(fields[4]), os.fsdecode(fields[fields.index(b"-") + 1]))
+        kind = os.fsdecode(fields[fields.index(b"-") + 1])
+        yield Mount(os.makedev(major, minor), _unescaped(fields[4]), kind, _unescaped(fields[3]))
+
+
+def mount_of(path: str | os.PathLike[str], table: Sequence[Mount]) -> Mount | None:
+    """Returns the file system of `table` on which `path`, absolute and without symbolic links, lies; of several mounted on one
+    directory the last. It need not be there: then it is the one on which it would lie. None for an empty table."""
+    name, best = os.fsencode(path), None
+    for mount in table:
+        if lies_in(name, mount.point) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def lies_in(path: bytes, directory: bytes) -> bool:
+    """Returns whether an absolute path is `directory` or lies under it."""
+    return path == directory or path.startswith(directory.rstrip(b"/") + b"/")
 
 
 def _unescaped(name: bytes) -> bytes:

@@ -9,9 +9,11 @@ import os
 import sys
 
 from cowherd.cli.guard.arguments import Parser, UsageError
+from cowherd.cli.guard.looked import told
 from cowherd.cli.guard.output import Report, error_report, show
 from cowherd.cli.process import run
 from cowherd.errors import CowherdError, HostFileError
+from cowherd.herd.book.notes import noting_looks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ COMMANDS = {
     "promote": "freeze a machine's disk as a sealed base",
     "flatten": "make an overlay stand alone",
     "retarget": "make overlays stand on another base, with their content kept",
+    "herd": "name the directories in which herds lie, so that every command looks there",
     "run": "start QEMU, if its images stand on what they were made on",
     "hook": "have libvirt check each machine's images before it starts",
 }
@@ -51,6 +54,12 @@ Exit codes: 0 fine, 1 the operation failed, 2 wrong usage, 3 refused because ove
 'cowherd COMMAND --help' explains a command, with an example. The engine's own commands are in cowherd-img.
 """
 
+_CHANGING = frozenset(
+    (
+        *("bind", "clone", "delete", "flatten", "gc", "merge", "move", "promote"),
+        *("recover", "rename", "repair", "retarget", "seal", "trash", "unseal"),
+    )
+)
 _WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "seal")
 
 
@@ -105,10 +114,10 @@ def _run(words: list[str]) -> Report:
         from cowherd.cli.memory import keep_freed_memory
 
         keep_freed_memory()
-    with _rescanning() if arguments.rescan else contextlib.nullcontext():
+    with _rescanning() if arguments.rescan else contextlib.nullcontext(), noting_looks() as looks:
         report = module.run(arguments)
     assert isinstance(report, Report)
-    return report
+    return told(report, looks) if words[0] in _CHANGING else report
 
 
 @contextlib.contextmanager

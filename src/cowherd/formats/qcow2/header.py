@@ -5,6 +5,8 @@ Specification: QEMU docs/interop/qcow2, sections Header, Header extensions, Feat
 
 from __future__ import annotations
 
+import os
+
 from cowherd.errors import ImageFormatError, InvalidRequest, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.reference import BackingReference
@@ -78,6 +80,12 @@ class Header(NamedTuple):
     def external_data_file(self) -> bool:
         """Guest data lies in another file."""
         return bool(self.incompatible & layout.INCOMPATIBLE_DATA_FILE)
+
+    @property
+    def data_file_name(self) -> str | None:
+        """The name of the external data file as stored, None where none is."""
+        data = self.extension(layout.EXTENSION_DATA_FILE)
+        return None if data is None else os.fsdecode(data)
 
     @property
     def extended_l2(self) -> bool:

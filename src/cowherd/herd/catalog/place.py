@@ -6,7 +6,7 @@ import os
 import stat
 
 from cowherd.paths import as_path
-from cowherd.storage.mounts import MOUNTS, mounts
+from cowherd.storage.mounts import MOUNTS, mount_of, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ VARIABLE = "COWHERD_CATALOG"
 """The environment variable that names the catalog's file; "off" goes without."""
 OFF = "off"
 
-_NAME = "catalog-2.sqlite"  # another layout of the rows has another name, so that two versions don't throw away each other's
+_NAME = "catalog-3.sqlite"  # another layout of the rows has another name, so that two versions don't throw away each other's
 _SYSTEM_CACHE = "/var/cache"
 _RELIABLE = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"))
 
@@ -61,15 +61,8 @@ def times_are_reliable(directory: str, table: str | os.PathLike[str] = MOUNTS) -
 
     So it is on the file systems of this machine's own kernel. Over a network another machine's change can take a minute to show.
     """
-    best, kind = -1, ""
     try:
-        for mount in mounts(table):
-            if len(mount.point) >= best and _lies_in(os.fsencode(directory), mount.point):
-                best, kind = len(mount.point), mount.type
+        mount = mount_of(directory, list(mounts(table)))
     except OSError:
         return False
-    return kind in _RELIABLE
-
-
-def _lies_in(directory: bytes, point: bytes) -> bool:
-    return directory == point or directory.startswith(point.rstrip(b"/") + b"/")
+    return mount is not None and mount.type in _RELIABLE

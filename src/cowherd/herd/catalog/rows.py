@@ -85,7 +85,7 @@ def _plain(content: Content) -> Any:
     backing = [content.backing.name, content.backing.format] if content.backing else None
     binding = content.binding
     bound = [binding.content_digest.hex(), binding.seal_id.hex(), binding.generation] if binding else None
-    return [_IMAGE, content.size, backing, bound, content.problem, content.dirty, content.corrupt]
+    return [_IMAGE, content.size, backing, bound, content.problem, content.dirty, content.corrupt, content.data_file]
 
 
 def _content(plain: Any) -> Content:
@@ -94,6 +94,6 @@ def _content(plain: Any) -> Content:
     kind, *facts = plain
     if kind == _SEAL:
         return record_from_json(*facts)
-    size, backing, bound, problem, dirty, corrupt = facts
+    size, backing, bound, problem, dirty, corrupt, data_file = facts
     binding = Binding(bytes.fromhex(bound[0]), bytes.fromhex(bound[1]), bound[2]) if bound else None
-    return Head(size, BackingReference(*backing) if backing else None, binding, problem, dirty, corrupt)
+    return Head(size, BackingReference(*backing) if backing else None, binding, problem, dirty, corrupt, data_file)

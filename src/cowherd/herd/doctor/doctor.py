@@ -22,6 +22,10 @@ LONGEST_CHAIN = 16
 
 CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
     links.missing_bases,
+    links.unknown_bases,
+    links.disputed_formats,
+    links.unseen_places,
+    links.forgotten_places,
     links.loops,
     links.unrecorded_formats,
     links.names,
@@ -65,7 +69,7 @@ def doctor(
     longest_chain: int = LONGEST_CHAIN,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Examines the herd in `directories` (the current one by default); changes nothing.
+    """Examines the herd in `directories` (the current one by default); changes no file of it.
 
     The quick form reads headers and the records of seals, and the tables of a few overlays; `full` also reads the content of
     sealed images and the tables of all. Raises `HostFileError` where /proc can't be looked at.

@@ -25,9 +25,12 @@ class Kind(enum.StrEnum):
     DAMAGED_TABLES = "damaged-tables"
     DRIFTED = "drifted"
     REPLACED = "replaced"
+    DISPUTED_FORMAT = "disputed-format"
     BINDING_MISMATCH = "binding-mismatch"
     WRITTEN_NOW = "written-now"
     TOUCHED = "touched"
+    UNKNOWN_BASE = "unknown-base"
+    UNSEEN_PLACE = "unseen-place"
     NO_FORMAT = "no-format"
     BROKEN_NAME = "broken-name"
     DIRTY = "dirty"
@@ -40,6 +43,7 @@ class Kind(enum.StrEnum):
     LEAKED = "leaked-clusters"
     COPIED_BASE = "copied-base"
     NOT_READ = "not-read"
+    FORGOTTEN = "forgotten"
 
     @property
     def is_note(self) -> bool:

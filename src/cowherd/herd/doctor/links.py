@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 from cowherd.errors import BackingFileError
+from cowherd.herd.book.upkeep import forget_what_is_gone
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.listing import TRASH
 from cowherd.herd.trashbox import entries
 from cowherd.image.backing import resolve
+from cowherd.paths import as_path
 from cowherd.sizes import human_size
 from cowherd.text import printable
 
@@ -25,7 +27,7 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
     """Overlays whose base is not there, under any of their names."""
     for image in exam.lineage.broken_overlays:
         broken = exam.lineage.broken(image)
-        if broken:
+        if broken and not broken.unknown:
             where = printable(broken.path or broken.name)
             deleted = _in_trash(broken.path)
             known = image.binding or (broken.path and broken.path in exam.lineage.orphans)
@@ -38,6 +40,38 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
             else:
                 detail = f"its base {where} can't be followed: {broken.problem}. Nothing says what it held: put it back there"
                 yield Finding(Kind.MISSING_BASE, image.path, detail)
+
+
+def unknown_bases(exam: Examination) -> Iterator[Finding]:
+    """Overlays whose base can't be looked at from here: neither gone nor fine."""
+    for image in exam.lineage.broken_overlays:
+        broken = exam.lineage.broken(image)
+        if broken and broken.unknown and image.backing:
+            where = printable(broken.path or image.backing.name)
+            yield Finding(Kind.UNKNOWN_BASE, image.path, f"its base {where} can't be looked at from here: {broken.problem}")
+
+
+def disputed_formats(exam: Examination) -> Iterator[Finding]:
+    """Bases that overlays record in several formats: what is written by one of them ruins the base for the others."""
+    for base in exam.lineage.disputed:
+        recorded = sorted(exam.lineage.recorded_formats(base).items())
+        said = ", ".join(f"{printable(overlay)} says {printable(name)}" for name, overlay in recorded)
+        detail = f"its overlays record it in different formats: {said}. Put the wrong one right with cowherd-img rebase -u"
+        yield Finding(Kind.DISPUTED_FORMAT, base.path, detail)
+
+
+def unseen_places(exam: Examination) -> Iterator[Finding]:
+    """Places in which overlays are known to lie, and nobody can look."""
+    for one in exam.lineage.unseen:
+        what = f"overlays of {printable(one.base)} are known to lie here" if one.base else "it is named as a herd"
+        yield Finding(Kind.UNSEEN_PLACE, as_path(one.place), f"{what}, and it can't be looked at: {one.problem}")
+
+
+def forgotten_places(exam: Examination) -> Iterator[Finding]:
+    """Places in which overlays were found once and are no more, which this host no longer remembers."""
+    for home, one in forget_what_is_gone(exam.lineage):
+        detail = f"no overlay of {printable(os.path.join(home, one.base))} lies here any more; that is forgotten now"
+        yield Finding(Kind.FORGOTTEN, as_path(one.directory), detail)
 
 
 def _in_trash(path: Path | None) -> Path | None:

@@ -15,8 +15,8 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
 from cowherd.herd.drift import pairs
-from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, left_out_of, require_readable, survey_again, survey_around
+from cowherd.herd.faults import DriftFound, HerdNotReadable, OverlaysUnseen
+from cowherd.herd.lineage import Lineage, require_one_format, require_readable, survey_again, survey_around
 from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
@@ -115,8 +115,9 @@ def merge(
         top, base = lineage.find(top.path), lineage.find(base.path)
         above = images_above(lineage, top, base)
         require_none(lineage, [*lineage.chain(top), *lineage.dependents(base)], "merge")
+        require_one_format(lineage, lineage.chain(top), "merge into")
         fork = named_fork(base, new_base) if new_base else free_name(base)
-        if strategy == AUTO and not ignore_unreadable and left_out_of(lineage):
+        if strategy == AUTO and not ignore_unreadable and _may_be_more(lineage, base):
             strategy = FORK
         plan = plan_merge(lineage, above, base, strategy, keep, fork, reflink=can_reflink(base), progress=progress)
         _require_possible(lineage, plan)
@@ -131,6 +132,15 @@ def merge(
         _require_nobody_new(lineage, plan)
         plan, journal = _begun(lineage, plan, named=new_base is not None)
         return Merged(plan, True, _carry_out(held, lineage, plan, journal, progress))
+
+
+def _may_be_more(lineage: Lineage, base: Image) -> bool:
+    """Whether there may be overlays of the base that nobody can look at now."""
+    try:
+        require_readable(lineage, base, "merge into")
+    except (HerdNotReadable, OverlaysUnseen):
+        return True
+    return False
 
 
 def _check_choices(strategy: str, keep: str) -> None:

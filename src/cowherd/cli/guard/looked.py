@@ -1,0 +1,37 @@
+"""Where a command that changes something has looked for overlays, as it says so itself."""
+
+from __future__ import annotations
+
+from cowherd.cli.guard.output import Report
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cowherd.herd.book.notes import Look
+
+
+def told(report: Report, looks: Sequence[Look]) -> Report:
+    """Returns a report that also says what was looked at: all of it as JSON, as text only what was left out."""
+    if not looks:
+        return report
+    searched = _each(directory for look in looks for directory in look.searched)
+    known = _each(dependent for look in looks for dependent in look.dependents)
+    passed_over = _each(place for look in looks for place in look.passed_over)
+    document = {**report.document, "searched": searched, "known_dependents": known, "passed_over": passed_over}
+    return report._replace(document=document, notes=(*report.notes, *_note(passed_over)))
+
+
+def _note(passed_over: Sequence[str]) -> tuple[str, ...]:
+    if not passed_over:
+        return ()
+    more = f" and {len(passed_over) - 1} more" if len(passed_over) > 1 else ""
+    return (
+        f"cowherd: overlays were not looked for everywhere around, not in {shown(passed_over[0])}{more}; "
+        f"'cowherd herd add DIR' names a directory in which all are to be found",
+    )
+
+
+def _each(names: Iterable[str]) -> list[str]:
+    return sorted(set(names))

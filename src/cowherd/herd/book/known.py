@@ -1,0 +1,89 @@
+"""Places in which overlays are known to lie: those that seals name, and those that this host remembers."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from cowherd.herd.book.memory import Memory, mount_point_of
+from cowherd.herd.book.places import Unseen
+from cowherd.herd.sealfile import Place
+from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cowherd.herd.scan import Found
+
+
+class KnownPlaces:
+    """What a scan comes to know of places while it goes on; `unseen` are those that can't be looked at."""
+
+    def __init__(self) -> None:
+        self._memory = Memory()
+        self._asked: set[str] = set()
+        self._pending: list[tuple[str, Place, str]] = []  # the base, where its overlays are, one of them
+        self.unseen: list[Unseen] = []
+
+    def add_sealed(self, base: str, places: Iterable[Place]) -> None:
+        """Notes what a seal says of the image `base`."""
+        for place in places:
+            named = [place, *_relative(base, place)]
+            present = [one for one in named if _is_directory(one.directory)]
+            self._pending += [(base, one, "") for one in present or named[:1]]
+
+    def unlisted(self, found: Found) -> list[Place]:
+        """Returns the known places that `found` has not been through, less those that can't be looked at."""
+        for directory in found.listed - self._asked:
+            self._recall(directory)
+        pending, self._pending = self._pending, []
+        fresh: dict[str, Place] = {}
+        for base, place, example in pending:
+            real = os.path.realpath(place.directory)
+            if real in found.listed and not place.below:
+                continue
+            problem = _problem_of(real, place.mount)
+            if problem is None:
+                fresh[real] = place._replace(directory=real)
+            elif problem:
+                self.unseen.append(Unseen(base, place.directory, problem, example))
+        return list(fresh.values())
+
+    def _recall(self, directory: str) -> None:
+        self._asked.add(directory)
+        for one in self._memory.recall(directory):
+            place = Place(one.directory, one.mount)
+            self._pending.append((os.path.join(directory, one.base), place, one.example))
+
+
+def _relative(base: str, place: Place) -> list[Place]:
+    """Returns where a place is if it has moved together with its base."""
+    if place.relative is None:
+        return []
+    moved = os.path.normpath(os.path.join(os.path.dirname(base), place.relative))
+    return [place._replace(directory=moved, mount=mount_point_of(moved))] if moved != place.directory else []
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return os.path.isdir(path)
+    except ValueError:
+        return False
+
+
+def _problem_of(directory: str, mount: str) -> str | None:
+    """Returns why nobody can look into a place, None if it can be looked at, "" if it is gone: nothing lies there any more."""
+    try:
+        with os.scandir(directory) as entries:
+            if next(entries, None) is None and mount_point_of(directory) != mount:
+                return _not_mounted(mount)
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return _not_mounted(mount) if mount_point_of(directory) != mount else ""
+    except OSError as error:
+        return "" if error.errno == errno.ENAMETOOLONG else error.strerror or str(error)
+
+
+def _not_mounted(mount: str) -> str:
+    return f"the file system that was mounted on {printable(mount)} is not there"

@@ -1,0 +1,213 @@
+"""What looks at this host have found: in which directories overlays of the bases in a directory lay.
+
+A directory of small files, one for each directory of bases, called by its inode number, which is the same under every mount. A
+line is a JSON array: [directory of the overlay, where its file system was mounted, name of the base's file, an overlay there].
+Lines are added at the end, so that processes at work at once lose none. All of it may be thrown away: it says where to look, and
+what is found there is read again before it counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import stat
+
+from cowherd.storage.mounts import mount_of, mounts
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cowherd.storage.mounts import Mount
+
+_SYSTEM = "/var/lib/cowherd"
+_NAME = "overlays"
+_MOST_BYTES = 64 << 20
+STATE_VARIABLE = "COWHERD_STATE"
+"""The environment variable that names the directory in which cowherd keeps what it knows of this host."""
+
+
+class Remembered(NamedTuple):
+    """A directory in which overlays of a base lay; all are paths but `base`, the name of the base's file.
+
+    `mount` is the directory on which its file system was mounted, `example` an overlay that lay there.
+    """
+
+    directory: str
+    mount: str
+    base: str
+    example: str
+
+
+class Memory:
+    """The memory of this host, as far as this user's goes; where there is none, nothing is known and nothing remembered."""
+
+    def __init__(self) -> None:
+        self._home = _trusted(memory_directory())
+        self._names = _names_in(self._home) if self._home else frozenset()
+
+    def recall(self, directory: str) -> list[Remembered]:
+        """Returns where overlays of the bases in a directory lay when anybody looked."""
+        name = _name_of(directory) if self._names else None
+        if self._home is None or name not in self._names:
+            return []
+        return list(dict.fromkeys(_lines_in(os.path.join(self._home, name))))
+
+    def remember(self, directory: str, found: Iterable[Remembered]) -> None:
+        """Adds what is not known yet of the bases in a directory."""
+        known = {(one.directory, one.base) for one in self.recall(directory)}
+        new = [one for one in found if (one.directory, one.base) not in known]
+        if new:
+            self._append(directory, new)
+
+    def _append(self, directory: str, new: list[Remembered]) -> None:
+        home, name = self._home or _made(memory_directory()), _name_of(directory)
+        if home is None or name is None:
+            return
+        try:
+            with open(os.path.join(home, name), "ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # no rewriting meanwhile
+                file.write(b"".join(map(_line, new)))
+        except OSError:
+            return  # the disk is full, say: whoever looks next looks where everybody does
+        self._home, self._names = home, self._names | {name}
+
+    def forget(self, directory: str, gone: Iterable[Remembered]) -> None:
+        """Removes what turned out to be no more."""
+        name, lost = _name_of(directory), set(gone)
+        if name in self._names:
+            self._rewrite(name, lambda one: one not in lost)
+
+    def give_up(self, place: str) -> int:
+        """Removes all that is known of a directory and of those under it; returns how many lines that were."""
+        return sum(self._rewrite(name, lambda one: not _lies_under(one.directory, place)) for name in sorted(self._names))
+
+    def _rewrite(self, name: str, keep: Callable[[Remembered], bool]) -> int:
+        """Keeps some of the lines of a file; returns how many of them it lost."""
+        if self._home is None:
+            return 0
+        try:
+            with open(os.path.join(self._home, name), "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                known = list(dict.fromkeys(_parsed(file.read(_MOST_BYTES))))
+                kept = list(filter(keep, known))
+                file.seek(0)
+                file.write(b"".join(map(_line, kept)))
+                file.truncate()
+                return len(known) - len(kept)
+        except OSError:
+            return 0  # it is forgotten the next time
+
+
+def memory_directory() -> str | None:
+    """Returns where the memory is: beside a catalog that is named, or in the user's directory of states (of root, the system's).
+
+    None for none: where COWHERD_CATALOG says "off".
+    """
+    named = os.environ.get("COWHERD_CATALOG", "")
+    if named:
+        return None if named == "off" else f"{os.path.abspath(named)}.{_NAME}"
+    return os.path.join(state_directory(), _NAME)
+
+
+def state_directory() -> str:
+    """Returns where cowherd keeps what it knows of this host and can't write beside images."""
+    named = os.environ.get(STATE_VARIABLE, "")
+    if named:
+        return os.path.abspath(named)
+    if os.geteuid() == 0:
+        return _SYSTEM
+    home = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(home):  # the specification has relative ones ignored
+        home = os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(home, "cowherd")
+
+
+@functools.lru_cache(maxsize=1)
+def mount_table() -> tuple[Mount, ...]:
+    """Returns what is mounted, as it was when this process first asked; nothing where that can't be read."""
+    try:
+        return tuple(mounts())
+    except OSError:
+        return ()
+
+
+def mount_point_of(directory: str) -> str:
+    """Returns the directory on which the file system of a path without symbolic links is mounted."""
+    mount = mount_of(directory, mount_table())
+    return os.fsdecode(mount.point) if mount else "/"
+
+
+def _trusted(home: str | None) -> str | None:
+    """Returns the directory if it is there and nobody but its user can write to it."""
+    if home is None:
+        return None
+    try:
+        info = os.lstat(home)
+    except (OSError, ValueError):
+        return None
+    ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return home if ours else None
+
+
+def _made(home: str | None) -> str | None:
+    if home is None:
+        return None
+    try:
+        os.makedirs(os.path.dirname(home), exist_ok=True)
+        os.mkdir(home, 0o700)
+    except FileExistsError:
+        return _trusted(home)
+    except OSError:
+        return None  # a place that can't be written to: nothing is remembered
+    return home
+
+
+def _lies_under(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _names_in(home: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(home))
+    except OSError:
+        return frozenset()
+
+
+def _name_of(directory: str) -> str | None:
+    try:
+        return str(os.stat(directory).st_ino)
+    except OSError:
+        return None
+
+
+def _lines_in(path: str) -> list[Remembered]:
+    try:
+        with open(path, "rb") as file:
+            return _parsed(file.read(_MOST_BYTES))
+    except OSError:
+        return []
+
+
+def _parsed(data: bytes) -> list[Remembered]:
+    """Reads lines; one that was cut short, or makes no sense, says nothing."""
+    return [one for line in data.splitlines() if (one := _remembered(line))]
+
+
+def _remembered(line: bytes) -> Remembered | None:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, list) or len(fields) != len(Remembered._fields):
+        return None
+    if not all(isinstance(field, str) and "\0" not in field for field in fields) or not os.path.isabs(fields[0]):
+        return None
+    return Remembered(*fields)
+
+
+def _line(one: Remembered) -> bytes:
+    return json.dumps(one, separators=(",", ":")).encode("ascii") + b"\n"  # names that are no text have their surrogates escaped

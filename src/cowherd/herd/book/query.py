@@ -1,0 +1,76 @@
+"""From images, or directories, to the places where their relatives are looked for, and from a look to what is remembered."""
+
+from __future__ import annotations
+
+import os
+
+from cowherd.errors import CowherdError
+from cowherd.herd.book.config import herds
+from cowherd.herd.book.memory import Memory, Remembered, mount_point_of
+from cowherd.herd.book.places import Places
+from cowherd.herd.header import Head, read_image
+from cowherd.image.backing import resolve
+from cowherd.image.chain import MAX_CHAIN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cowherd.herd.lineage import Lineage
+
+LEVELS_BELOW_HOME = 1
+
+PathName = str | os.PathLike[str]
+
+
+def places_under(directories: Iterable[PathName], homes: Iterable[PathName] = ()) -> Places:
+    """Returns where to look for the herd in `directories` with everything under them, and in `homes` with the directories right
+    in them. Nobody named the homes: they are where some image happens to lie. Raises `ConfigUnclear`, `HostFileError`."""
+    places: dict[str, int | None] = {os.path.realpath(home): LEVELS_BELOW_HOME for home in homes}
+    places |= {os.path.realpath(directory): None for directory in directories}
+    return Places(places, herds=tuple(herds()))
+
+
+def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> Places:
+    """Returns where to look for what stands on images, and on any image in their chains. Raises as `places_under`."""
+    chained = [file for path in paths for file in _chain_of(os.fspath(path))]
+    homes = [os.path.dirname(spelling) for path in chained for spelling in (os.path.abspath(path), os.path.realpath(path))]
+    places = places_under(herd, homes)
+    around = dict.fromkeys(os.path.realpath(home) for home in homes)
+    return places._replace(around=tuple(around))
+
+
+def _chain_of(path: str) -> Iterator[str]:
+    """Yields an image's file and those below it, as far as headers say so without a doubt."""
+    seen: set[str] = set()
+    image_format: str | None = None
+    while path not in seen and len(seen) < MAX_CHAIN:
+        seen.add(path)
+        yield path
+        if image_format not in (None, "qcow2"):
+            return  # its bytes are the guest's, who may have made them look like a header
+        try:
+            head = read_image(path).content
+            if not isinstance(head, Head) or head.backing is None:
+                return
+            path, image_format = resolve(path, head.backing)
+        except (OSError, ValueError, CowherdError):
+            return  # whoever opens it says what is wrong with it
+
+
+def remember(lineage: Lineage) -> None:
+    """Remembers in which directories overlays were found whose bases lie in another one."""
+    found: dict[str, dict[tuple[str, str], Remembered]] = {}
+    for directory, base, example in lineage.apart():
+        home, name = os.path.split(base)
+        if directory != home and not _is_in(directory, lineage.places.herds):
+            one = Remembered(directory, mount_point_of(directory), name, example)
+            found.setdefault(home, {})[directory, name] = one
+    if found:
+        memory = Memory()
+        for home, places in found.items():
+            memory.remember(home, places.values())
+
+
+def _is_in(directory: str, herds: Iterable[str]) -> bool:
+    return any(directory == herd or directory.startswith(herd.rstrip("/") + "/") for herd in herds)

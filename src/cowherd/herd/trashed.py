@@ -1,0 +1,32 @@
+"""Deleted overlays that may come back: what they stand on is still needed.
+
+They are images of a herd as others are, but for their names: an overlay in the trash finds its base from the directory that it
+was deleted from.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cowherd.herd.listing import TRASH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.herd.scan import Found
+
+
+def add_trashed(found: Found) -> None:
+    """Adds the images in the trash directories that a scan has met."""
+    for directory in found.trashes:
+        from cowherd.herd.trashbox import entries
+        from cowherd.paths import as_path
+
+        for entry in entries(as_path(directory, TRASH))[0]:
+            image = found.add(os.fspath(entry.image))
+            if image:
+                found.trashed[image.key] = os.fspath(entry.path)
+
+
+def is_trashed(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file lies in a trash directory, as an entry's image does."""
+    return os.path.basename(os.path.dirname(os.path.dirname(os.fspath(path)))) == TRASH
