@@ -11,6 +11,7 @@ from bench.herds import header, write_image
 from cowherd.cli.guard.main import main
 from cowherd.herd import condition as conditions
 from cowherd.herd import scan as scanning
+from cowherd.herd.book.query import places_under
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.overview import overview
 from cowherd.herd.seal import seal
@@ -57,7 +58,7 @@ def test_each_image_of_a_sealed_chain_is_looked_at_once(sealed, looks):
 
 
 def test_each_image_is_looked_at_once_from_the_end_of_the_chain_too(sealed, looks):
-    lineage = Lineage(scanning.scan([sealed]))
+    lineage = Lineage(scanning.scan(places_under([sealed])))
     top = lineage.find(sealed / f"i-{SEALED - 1:04}")
     assert conditions.condition(lineage, top).status.value == "ok"
     assert len(looks) == SEALED

@@ -12,7 +12,7 @@ from cowherd.herd.seal import seal
 from cowherd.herd.status import Status
 from cowherd.herd.verify import verify
 from cowherd.storage.identity import FileIdentity
-from tests.herd.qemu_herd import make_base, make_overlay, noise
+from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 
 pytestmark = pytest.mark.qemu
 
@@ -94,6 +94,7 @@ def test_a_damaged_seal_still_refuses(tmp_path):
 def test_dependents_elsewhere_count_when_their_directory_is_named(herd, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     make_overlay(elsewhere / "o", herd / "b")
+    write(elsewhere / "o", "write -P 1 0 64k")
     gate.guard_write(herd / "b")
     with pytest.raises(BaseInUse):
         gate.guard_write(herd / "b", herd=[elsewhere])

@@ -10,6 +10,7 @@ import pytest
 from bench.herds import header, make_herd, write_image
 from cowherd.errors import HostFileError
 from cowherd.herd import scan as scanning
+from cowherd.herd.book.query import places_under
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.scan import scan
 from cowherd.herd.seal import seal
@@ -50,13 +51,12 @@ def test_walking_goes_from_each_base_to_its_overlays(herd):
     assert walked == [(0, "root"), (1, "lone"), (1, "middle"), (2, "leaf"), (2, "other")]
 
 
-def test_of_a_named_directory_everything_below_counts_and_of_an_images_own_one_level(herd):
+def test_below_a_named_directory_and_below_an_images_own_everything_counts(herd):
     (herd / "one" / "two").mkdir(parents=True)
     make_overlay(herd / "one" / "near", "../root")
     make_overlay(herd / "one" / "two" / "far", "../../root")
-    around, named = survey_around(herd / "root"), survey([herd])
-    assert {"near", "far"} & set(names(around.dependents(around.find(herd / "root")))) == {"near"}
-    assert {"near", "far"} <= set(names(named.dependents(named.find(herd / "root"))))
+    for lineage in (survey_around(herd / "root"), survey([herd])):
+        assert {"near", "far"} <= set(names(lineage.dependents(lineage.find(herd / "root"))))
 
 
 def test_a_base_outside_of_the_directories_is_found_through_its_overlay(herd, tmp_path_factory):
@@ -253,8 +253,8 @@ def test_very_many_images_are_read_by_processes_as_they_are_by_threads(tmp_path)
 def test_of_images_that_record_each_other_as_raw_the_first_by_name_decides_whatever_was_read_first(tmp_path):
     write_image(tmp_path / "a", header("b", "raw"))
     write_image(tmp_path / "b", header("a", "raw"))
-    found = scan([tmp_path])
-    turned = scan([tmp_path])
+    found = scan(places_under([tmp_path]))
+    turned = scan(places_under([tmp_path]))
     turned.images = dict(reversed(turned.images.items()))
     told = [{image.path.name: image.format for image in Lineage(one).images.values()} for one in (found, turned)]
     assert told == [{"a": "qcow2", "b": "raw"}] * 2
@@ -268,5 +268,5 @@ def test_of_seals_on_two_names_of_a_file_the_same_counts_in_whatever_order_they_
     found = []
     for order in (recorded, dict(reversed(recorded.items()))):
         monkeypatch.setattr(scanning._Scan, "run", lambda self, order=order: order)
-        found.append(scanning.scan([tmp_path]).images)
+        found.append(scanning.scan(places_under([tmp_path])).images)
     assert found[0] == found[1]

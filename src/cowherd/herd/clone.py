@@ -13,8 +13,9 @@ from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, require_one_format, survey_around
+from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status

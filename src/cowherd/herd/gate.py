@@ -13,8 +13,9 @@ import os
 
 from cowherd.errors import BaseInUse, BaseSealed
 from cowherd.herd.emptiness import holds_nothing
-from cowherd.herd.lineage import Lineage, require_one_format, require_seen, survey_around
+from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.requirements import require_one_format, require_seen
 from cowherd.herd.sealfile import is_sealed
 from cowherd.storage.identity import announce_change
 from cowherd.storage.presence import is_there
@@ -36,6 +37,11 @@ def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[Path
     chain is made first and filled from its root up afterwards.
     """
     _guard(path, action, herd, if_empty=True)
+
+
+def guard_start(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
+    """Refuses to let a machine write to an image that is sealed or has dependents, be they empty or not: it goes on writing."""
+    _guard(path, "write to", herd)
 
 
 def guard_replace(path: PathName, *, herd: Sequence[PathName] = ()) -> None:

@@ -16,15 +16,14 @@ from cowherd.errors import BackingFileError, BackingNotFollowed, CowherdError, H
 from cowherd.formats.probe import probe
 from cowherd.herd.book.notes import note_look
 from cowherd.herd.book.query import places_around, places_under, remember
-from cowherd.herd.faults import FormatDisputed, HerdNotReadable, OverlaysUnseen
 from cowherd.herd.header import identity_of
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.image.backing import resolve
 from cowherd.paths import as_path
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.presence import is_there, look_up
-from cowherd.text import path_order
+from cowherd.storage.presence import look_up
+from cowherd.text import current_directory, path_order
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -159,9 +158,15 @@ class Lineage:
         return (deleted_from,) if deleted_from else image.filenames
 
     def _files_named(self, image: Image, names: tuple[str, ...]) -> tuple[Key, ...]:
-        """Returns the files that an image is made of beside its own, of those of `names` that are there."""
+        """Returns the files that an image is made of beside its own, of those of `names` that are there.
+
+        QEMU looks for a relative one where it runs, which is where the image lies, or else where whoever asks is.
+        """
         home = os.path.dirname(self._names_to_follow(image)[0])
-        found = (self._part(os.path.join(home, name)) for name in names if "\0" not in name)
+        paths = dict.fromkeys(
+            os.path.join(place, name) for name in names if "\0" not in name for place in (home, current_directory())
+        )
+        found = map(self._part, paths)
         return tuple(key for key in found if key is not None and key != image.key)
 
     def _part(self, path: str) -> Key | None:
@@ -505,44 +510,6 @@ def _by_path(images: Iterable[Image]) -> list[Image]:
     found = list(images)
     names = [path_order(image.filenames[0]) for image in found]
     return [found[place] for place in sorted(range(len(found)), key=names.__getitem__)]
-
-
-def left_out_of(lineage: Lineage) -> list[Path]:
-    """Returns what could not be read when the herd was looked through, and is still there: it may be overlays."""
-    return [path for path in lineage.unreadable if is_there(path)]
-
-
-def require_readable(lineage: Lineage, base: Image, action: str) -> None:
-    """Raises `HerdNotReadable` if there may be dependents that nobody knows of, which something is about to leave out."""
-    require_seen(lineage, base, action)
-    left_out = left_out_of(lineage)
-    if left_out:
-        raise HerdNotReadable(base.path, action, left_out)
-
-
-def require_seen(lineage: Lineage, base: Image, action: str, *, named: str | os.PathLike[str] | None = None) -> None:
-    """Raises `OverlaysUnseen` if overlays of `base`, or of what stands on it, are known to lie where nobody can look now.
-
-    `named` is how whoever asks called the image.
-    """
-    if lineage.unseen:
-        concerned = {base.key, *(image.key for image in lineage.dependents(base))}
-        hidden = [(one.place, one.problem) for one in lineage.unseen if not one.base or _key_of(lineage, one.base) in concerned]
-        if hidden:
-            raise OverlaysUnseen(named or base.path, action, hidden)
-
-
-def _key_of(lineage: Lineage, path: str) -> Key | None:
-    image = lineage.known(path)
-    return image.key if image else None
-
-
-def require_one_format(lineage: Lineage, images: Iterable[Image], action: str) -> None:
-    """Raises `FormatDisputed` if overlays record one of `images` in several formats."""
-    for image in images:
-        recorded = lineage.recorded_formats(image)
-        if len(recorded) > 1:
-            raise FormatDisputed(image.path, action, sorted(recorded.items()))
 
 
 def survey_again(lineage: Lineage) -> Lineage:

@@ -12,7 +12,7 @@ from cowherd.tuples import NamedTuple
 TRASH = ".cowherd-trash"
 """The directory that deleted images wait in; what lies there is no part of a herd."""
 
-ALL_DEVICES = -1
+ALL_DEVICES = -2
 """Instead of the number of a device: directories on any count."""
 
 Facts = tuple[Identity, int]

@@ -22,9 +22,10 @@ from pathlib import Path
 from cowherd.errors import HostFileError, InvalidRequest, preview
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.keeping import Kept, holding_seals
-from cowherd.herd.lineage import Lineage, require_readable, survey_around
+from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
+from cowherd.herd.requirements import require_readable
 from cowherd.herd.seal import make_shadow, record_files
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SealRecord, is_sealed, seal_path
 from cowherd.live.holders import naming_holders

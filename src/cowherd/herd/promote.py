@@ -18,9 +18,10 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, require_one_format, survey_around
+from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
+from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status

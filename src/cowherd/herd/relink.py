@@ -16,9 +16,10 @@ from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
-from cowherd.herd.lineage import Lineage, Link, known_again, left_out_of, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, Link, known_again, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
+from cowherd.herd.requirements import left_out_of
 from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
 from cowherd.herd.status import Status

@@ -16,9 +16,10 @@ from cowherd.herd.digest import BlockDigests, digests_of, equal_rows, expand, to
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import AwaitedInTrash, ContentChanging, NotSealed, RepairFailed
-from cowherd.herd.lineage import Lineage, require_one_format, require_readable, survey_around
+from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
+from cowherd.herd.requirements import require_one_format, require_readable
 from cowherd.herd.seal import Held, refresh, unprotected
 from cowherd.herd.sealfile import is_sealed
 from cowherd.image.open import open_disk

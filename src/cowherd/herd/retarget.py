@@ -10,8 +10,9 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import DriftFound
-from cowherd.herd.lineage import Lineage, require_one_format, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.requirements import require_one_format
 from cowherd.herd.sameness import sealed_pair
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand
 from cowherd.herd.status import Status

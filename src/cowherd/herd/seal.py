@@ -17,8 +17,9 @@ from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
-from cowherd.herd.lineage import Lineage, require_one_format, require_seen, survey_around
+from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.requirements import require_one_format, require_seen
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders

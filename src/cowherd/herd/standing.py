@@ -10,8 +10,9 @@ from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.keeping import keeping_seals
-from cowherd.herd.lineage import Lineage, known_again, require_one_format, survey_again
+from cowherd.herd.lineage import Lineage, known_again, survey_again
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.requirements import require_one_format
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.space import check_space

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, preview
 from cowherd.formats.reference import BackingReference
-from cowherd.herd.gate import guard_write
+from cowherd.herd.gate import guard_start
 from cowherd.herd.lineage import Lineage, survey_chains
 from cowherd.herd.status import Status
 from cowherd.herd.verify import Checker
@@ -154,7 +154,7 @@ def _of_dependents(lineage: Lineage, answer: Answer, herd: Sequence[str | os.Pat
     top = lineage.known(answer.drive.path)
     try:
         if herd is not None:
-            guard_write(answer.drive.path, herd=herd)
+            guard_start(answer.drive.path, herd=herd)
         elif top and top.seal:
             raise BaseSealed(top.path, "write to")
     except (BaseSealed, BaseInUse) as error:

@@ -14,9 +14,10 @@ from pathlib import Path
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import AwaitedInTrash
-from cowherd.herd.lineage import Lineage, require_readable, survey, survey_around
+from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.requirements import require_readable
 from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
 from cowherd.herd.status import Status

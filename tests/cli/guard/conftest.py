@@ -8,6 +8,9 @@ import pytest
 
 from cowherd.cli.guard.main import main
 
+LOOKED = ("searched", "known_dependents", "passed_over")
+"""What every command that changes something says besides: where it looked."""
+
 
 @pytest.fixture
 def cowherd(capsys):
@@ -25,6 +28,9 @@ def cowherd(capsys):
 def as_json(cowherd):
     def run(*words: object) -> tuple[int, dict]:
         code, out, _ = cowherd(*words, "--json")
-        return code, json.loads(out)
+        document = json.loads(out)
+        looked = [document.pop(key) for key in LOOKED if key in document]  # test_looked.py is about these
+        assert all(isinstance(places, list) for places in looked)
+        return code, document
 
     return run

@@ -91,9 +91,8 @@ def test_a_fork_as_text(cowherd, herd):
     ]
 
 
-def test_a_merge_as_a_document(cowherd, herd):
-    code, out, _ = cowherd("merge", "overlay.qcow2", "--dry-run", "--json")
-    document = json.loads(out)
+def test_a_merge_as_a_document(as_json, herd):
+    code, document = as_json("merge", "overlay.qcow2", "--dry-run")
     assert code == 0
     assert set(document) == {
         *("overlay", "base", "between", "strategy", "keep", "changed", "changed_bytes", "size", "new_size", "new_base"),
@@ -133,9 +132,8 @@ def test_recover_says_how_each_merge_ended(cowherd, interrupted):
     assert cowherd("recover")[:2] == (0, "no merge was interrupted\n")
 
 
-def test_recover_as_a_document(cowherd, interrupted):
-    code, out, _ = cowherd("recover", interrupted, "--json")
-    assert (code, json.loads(out)) == (
+def test_recover_as_a_document(as_json, interrupted):
+    assert as_json("recover", interrupted) == (
         0,
         {
             "merges": [

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from bench.herds import header, make_herd, write_image
+from cowherd.herd.book.query import places_under
 from cowherd.herd.catalog import catalog, store
 from cowherd.herd.catalog.rows import unpack
 from cowherd.herd.lineage import survey
@@ -23,7 +24,7 @@ def herd(folder, cache):
     """Forty images in two directories, which the catalog knows."""
     make_herd(folder / "images", 40, in_directory=20)
     settle()
-    scan([folder])
+    scan(places_under([folder]))
     return folder
 
 
@@ -40,7 +41,7 @@ def remembered(cache) -> int:
 
 def test_what_has_not_changed_is_not_opened_again(herd, cache):
     with counted_reads() as read:
-        found = scan([herd])
+        found = scan(places_under([herd]))
     assert read == []
     assert len(found.images) == 40
     assert found.catalog == cache
@@ -70,47 +71,47 @@ def test_what_changed_a_moment_ago_is_read_again_each_time(folder, cache, monkey
     make_herd(folder, 3)
     for _ in range(2):
         with counted_reads() as read:
-            scan([folder])
+            scan(places_under([folder]))
         assert len(read) == 3
 
 
 def test_a_rescan_reads_everything_and_remembers_it(herd):
     token = catalog.rescanning.set(True)
     with counted_reads() as read:
-        scan([herd])
+        scan(places_under([herd]))
     catalog.rescanning.reset(token)
     assert len(read) == 40
     with counted_reads() as read:
-        scan([herd])
+        scan(places_under([herd]))
     assert read == []
 
 
 def test_it_can_be_switched_off(folder, cache, monkeypatch):
     monkeypatch.setenv("COWHERD_CATALOG", "off")
     make_herd(folder, 5)
-    assert scan([folder]).catalog is None
+    assert scan(places_under([folder])).catalog is None
     assert not cache.parent.exists()
 
 
 def test_a_small_herd_needs_none(folder, cache, monkeypatch):
     monkeypatch.setattr(catalog, "WORTHWHILE", 6)
     make_herd(folder, 5)
-    scan([folder])
+    scan(places_under([folder]))
     assert not cache.parent.exists()
 
 
 def test_one_directory_is_known_from_the_scan_of_all(herd):
     with counted_reads() as read:
-        assert len(scan([], [herd / "images" / "00001"]).images) == 20
+        assert len(scan(places_under([], [herd / "images" / "00001"])).images) == 20
     assert read == []
 
 
 def test_files_that_are_no_images_are_known_too(folder, cache):
     (folder / "notes").write_bytes(b"x" * 100)
     settle()
-    scan([folder])
+    scan(places_under([folder]))
     with counted_reads() as read:
-        scan([folder])
+        scan(places_under([folder]))
     assert read == []
 
 
@@ -128,7 +129,7 @@ def test_names_that_are_not_text_are_known_too(folder, cache):
 def test_rows_of_files_that_are_gone_are_dropped(herd, cache):
     for number in range(5):
         (herd / "images" / "00001" / f"image-00003{number}.qcow2").unlink()
-    scan([herd])
+    scan(places_under([herd]))
     assert remembered(cache) == 35
 
 
@@ -137,7 +138,7 @@ def test_directories_that_nobody_looks_at_any_more_are_dropped(herd, cache):
         database.execute("UPDATE directories SET used = used - 100 WHERE path LIKE '%00000'")
     write_image(herd / "images" / "00001" / "new", header())
     settle()
-    scan([], [herd / "images" / "00001"])
+    scan(places_under([], [herd / "images" / "00001"]))
     with sqlite3.connect(cache) as database:
         assert database.execute("SELECT count(*) FROM directories WHERE path LIKE '%00000'").fetchone() == (0,)
     assert remembered(cache) == 21
@@ -146,7 +147,7 @@ def test_directories_that_nobody_looks_at_any_more_are_dropped(herd, cache):
 def test_directories_that_are_looked_at_stay(herd, cache):
     with sqlite3.connect(cache) as database:
         database.execute("UPDATE directories SET used = used - 30")
-    scan([herd])
+    scan(places_under([herd]))
     with sqlite3.connect(cache) as database:
         (oldest,) = database.execute("SELECT min(used) FROM directories WHERE path LIKE '%/0000_'").fetchone()
     assert oldest == int(time.time() / 86400)
@@ -161,7 +162,7 @@ def test_a_catalog_that_was_cut_off_is_thrown_away_and_made_anew(herd, cache, ca
     assert len(caplog.records) == 1
     assert all("was damaged; it is made anew" in record.getMessage() for record in caplog.records)
     with counted_reads() as read:
-        scan([herd])
+        scan(places_under([herd]))
     assert read == []
 
 
@@ -179,7 +180,7 @@ def test_what_is_no_catalog_is_left_alone(folder, cache, caplog):
     make_herd(folder, 5)
     cache.parent.mkdir()
     cache.write_bytes(b"a letter to my aunt" * 100)
-    assert len(scan([folder]).images) == 5
+    assert len(scan(places_under([folder])).images) == 5
     assert cache.read_bytes() == b"a letter to my aunt" * 100
     assert "it is something else" in caplog.text
 
@@ -190,7 +191,7 @@ def test_another_programs_database_is_left_alone(folder, cache, caplog):
     with sqlite3.connect(cache) as database:
         database.execute("CREATE TABLE files (directory, name, row)")
     before = cache.read_bytes()
-    assert len(scan([folder]).images) == 5
+    assert len(scan(places_under([folder])).images) == 5
     assert cache.read_bytes() == before
 
 
@@ -198,7 +199,7 @@ def test_another_programs_database_is_left_alone(folder, cache, caplog):
 def test_another_users_catalog_is_not_believed(herd, cache, caplog):
     os.chown(cache, 12345, 12345)
     with counted_reads() as read:
-        scan([herd])
+        scan(places_under([herd]))
     assert len(read) == 40
     assert "it belongs to another user" in caplog.text
 
@@ -206,8 +207,8 @@ def test_another_users_catalog_is_not_believed(herd, cache, caplog):
 def test_a_catalog_that_others_may_write_to_is_not_believed(herd, cache, caplog):
     cache.chmod(0o666)
     with counted_reads() as read:
-        scan([herd])
-        scan([herd])
+        scan(places_under([herd]))
+        scan(places_under([herd]))
     assert len(read) == 80
     assert caplog.text.count("others may write to it") == 1
 
@@ -221,7 +222,7 @@ def test_the_catalog_is_its_owners_alone(herd, cache):
 def test_where_none_can_be_made_scans_go_on_without(folder, cache, monkeypatch, place):
     monkeypatch.setenv("COWHERD_CATALOG", place)
     make_herd(folder, 5)
-    found = scan([folder])
+    found = scan(places_under([folder]))
     assert len(found.images) == 5
     assert found.catalog is None
 
@@ -233,11 +234,11 @@ def test_while_another_process_writes_it_scans_go_on_and_remember_nothing(herd, 
     with sqlite3.connect(cache, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with counted_reads() as read:
-            assert len(scan([herd]).images) == 41
+            assert len(scan(places_under([herd])).images) == 41
         other.execute("ROLLBACK")
     assert read == ["new"]
     with counted_reads() as read:
-        scan([herd])
+        scan(places_under([herd]))
     assert read == ["new"]
 
 
@@ -257,7 +258,7 @@ def test_processes_that_scan_at_once_all_see_the_herd(folder, cache):
     assert [process.communicate()[1] for process in running] == [""] * 4
     assert [process.returncode for process in running] == [0] * 4
     with counted_reads() as read:
-        scan([folder])
+        scan(places_under([folder]))
     assert read == []
 
 
@@ -265,6 +266,6 @@ def test_where_times_may_lag_behind_it_is_not_used(folder, cache, monkeypatch):
     monkeypatch.setattr(catalog, "times_are_reliable", lambda _place: False)
     make_herd(folder, 5)
     settle()
-    scan([folder])
-    assert scan([folder]).catalog is None
+    scan(places_under([folder]))
+    assert scan(places_under([folder])).catalog is None
     assert not cache.parent.exists()

@@ -53,20 +53,20 @@ def person(monkeypatch):
 
 
 def test_it_lies_in_the_users_cache(person, monkeypatch):
-    assert catalog_path() == Path("/home/ada/.cache/cowherd/catalog-2.sqlite")
+    assert catalog_path() == Path("/home/ada/.cache/cowherd/catalog-3.sqlite")
     monkeypatch.setenv("XDG_CACHE_HOME", "/fast/cache")
-    assert catalog_path() == Path("/fast/cache/cowherd/catalog-2.sqlite")
+    assert catalog_path() == Path("/fast/cache/cowherd/catalog-3.sqlite")
 
 
 def test_a_relative_cache_directory_is_ignored(person, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    assert catalog_path() == Path("/home/ada/.cache/cowherd/catalog-2.sqlite")
+    assert catalog_path() == Path("/home/ada/.cache/cowherd/catalog-3.sqlite")
 
 
 def test_roots_lies_in_the_systems_cache_even_with_somebodys_home(person, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", "/home/ada/.cache")
-    assert catalog_path() == Path("/var/cache/cowherd/catalog-2.sqlite")
+    assert catalog_path() == Path("/var/cache/cowherd/catalog-3.sqlite")
 
 
 def test_it_can_be_named_or_switched_off(person, monkeypatch):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 from cowherd.herd import reading
+from cowherd.herd.book.query import places_under
 from cowherd.herd.lineage import Lineage
 from cowherd.herd.scan import Image, scan
 
@@ -44,7 +45,7 @@ def counted_reads() -> Iterator[list[str]]:
 
 def facts(*directories) -> dict[str, object]:
     """Everything that a scan says of a herd, but for space that the host may yet allocate."""
-    found = scan(directories)
+    found = scan(places_under(directories))
     lineage = Lineage(found)
     images = sorted(lineage.images.values())
     return {

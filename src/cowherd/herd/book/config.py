@@ -110,6 +110,8 @@ def _files() -> list[str]:
 
 
 def _named(path: str, text: bytes) -> list[str]:
+    if not text.strip():
+        return []
     named = _parsed(path, text).get(_KEY, [])
     if not isinstance(named, list) or not all(isinstance(name, str) and os.path.isabs(name) for name in named):
         raise ConfigUnclear(path, f"{_KEY} is no list of absolute paths")

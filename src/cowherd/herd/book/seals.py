@@ -7,6 +7,7 @@ import os
 from cowherd.errors import ImageFormatError
 from cowherd.herd.book.memory import mount_point_of
 from cowherd.herd.sealfile import Place, add_places
+from cowherd.herd.trashed import is_trashed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def remember_overlay(base: Image, overlay: str) -> None:
 def places_of(base: str, overlays: Iterable[str]) -> tuple[Place, ...]:
     """Returns the places of overlays of the image `base`, but for its own directory, in which everybody looks."""
     home = os.path.dirname(os.path.realpath(base))
-    directories = dict.fromkeys(os.path.dirname(os.path.realpath(overlay)) for overlay in overlays)
+    present = (overlay for overlay in overlays if not is_trashed(overlay))
+    directories = dict.fromkeys(os.path.dirname(os.path.realpath(overlay)) for overlay in present)
     return tuple(_place(home, directory) for directory in directories if directory != home)
 
 

@@ -16,7 +16,7 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
 from cowherd.herd.drift import pairs
 from cowherd.herd.faults import DriftFound, HerdNotReadable, OverlaysUnseen
-from cowherd.herd.lineage import Lineage, require_one_format, require_readable, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
@@ -37,6 +37,7 @@ from cowherd.herd.merging.steps import (
     verify_served,
 )
 from cowherd.herd.preserve import refresh_dependents
+from cowherd.herd.requirements import require_one_format, require_readable
 from cowherd.herd.seal import made_by
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
