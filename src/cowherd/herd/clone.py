@@ -16,6 +16,7 @@ from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
+from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.image.backing import has_protocol
 from cowherd.live.holders import naming_holders
@@ -56,13 +57,15 @@ def clone(
     base_format: str | None = None,
     seal_base: bool = True,
     herd: Sequence[str | os.PathLike[str]] = (),
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Cloned:
     """Makes `overlay`, a new qcow2 image on `base`, of `size` bytes (None: that of the base), and seals the base if it is not.
 
     `base_format` is needed only for a base whose format nothing records and that must not be guessed.
     Raises `InvalidRequest` for a size smaller than the base's, `DriftFound` for a base that is not as its seal left it,
-    `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base.
+    `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base, and, unless `force`, `NotSound`
+    for a base that is not sealed and is damaged, cut off, empty, or no disk image.
     """
     target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
     if is_there(target):
@@ -78,10 +81,12 @@ def clone(
         if image.key != (locked.device, locked.inode):  # another file has got its name
             raise ImageInUse(image.path, "read")
         require_none(lineage, [image], "make an overlay of")
+        if not force:
+            require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
         size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:
-            sealed = seal(base, image_format=image.format, herd=herd, progress=progress)
+            sealed = seal(base, image_format=image.format, herd=herd, force=True, progress=progress)
         record = record_of(image)
         if record:
             _require_as_sealed(lineage, image)
