@@ -103,3 +103,12 @@ def test_a_damaged_binding_is_refused(tmp_path, data):
 def test_a_newer_binding_is_named(tmp_path):
     with pytest.raises(ImageFormatError, match="newer cowherd"):
         binding_in(header_with(b"\0\2" + BINDING.pack()[2:]), tmp_path)
+
+
+def test_two_bindings_that_differ_are_refused_and_two_that_are_the_same_are_one(tmp_path):
+    one, other = (Extension(EXTENSION_TYPE, binding.pack()) for binding in (BINDING, BINDING._replace(generation=8)))
+    header = header_with(BINDING.pack())
+    assert binding_in(header._replace(extensions=(one, one)), tmp_path) == BINDING
+    for both in ((one, other), (other, one)):
+        with pytest.raises(ImageFormatError, match="two bindings"):
+            binding_in(header._replace(extensions=both), tmp_path)

@@ -1,4 +1,4 @@
-"""Guessing a file's format by its first bytes.
+"""Guessing a file's format by its first bytes, as QEMU does (the `bdrv_probe` functions under its block/).
 
 Only for files that no guest has written as raw: whoever writes a disk's first bytes chooses what a guess will say.
 """
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 KNOWN = ("qcow2", "raw")
 """The formats that cowherd opens."""
 
+PROBED_BYTES = 512
+"""So much of a file's start QEMU looks at."""
+
+TAIL_BYTES = 1023
+"""So much of a file's end, the last sector counted as whole, can hold the trailer of a dmg image."""
+
 _MAGIC_NUMBERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"QFI\xfb", "qcow2"),
     (0, b"QED\0", "qed"),
@@ -22,20 +28,57 @@ _MAGIC_NUMBERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"conectix", "vpc"),
     (0, b"WithoutFreeSpace", "parallels"),
     (0, b"WithouFreSpacExt", "parallels"),
-    (0, b"LUKS\xba\xbe", "luks"),
+    (0, b"LUKS\xba\xbe\0\x01", "luks"),  # version 2 is read by guests alone: to QEMU it is a raw disk's content
     (0, b"Bochs Virtual HD Image", "bochs"),
+    (0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop ", "cloop"),
     (64, b"\x7f\x10\xda\xbe", "vdi"),
 )
-_PROBED_BYTES = 512
+_DESCRIPTOR_VERSIONS = (b"version=1", b"version=2", b"version=3")
+_DMG_TRAILER = b"koly"
+_DMG_SUFFIX = ".dmg"
 
 
 def probe(file: HostFile) -> str:
-    """Returns the name of the format that the file's first bytes say, "raw" if they say nothing."""
-    return probe_bytes(file.pread(0, _PROBED_BYTES))
+    """Returns the name of the format that the file's first bytes say, "raw" if they say nothing.
+
+    A dmg image is known by its last bytes, and to QEMU by the file's name.
+    """
+    found = probe_bytes(file.pread(0, PROBED_BYTES))
+    if found != "raw":
+        return found
+    size = file.size()
+    begin = max(0, _whole_sectors(size) - TAIL_BYTES)
+    named = size and file.name.endswith(_DMG_SUFFIX)
+    return "dmg" if named or has_dmg_trailer(file.pread(begin, size - begin), size) else "raw"
 
 
 def probe_bytes(head: bytes) -> str:
     """Returns the name of the format that a file's first 512 bytes say, "raw" if they say nothing."""
     if head[:4] == b"QFI\xfb" and head[4:8] == b"\0\0\0\x01":
         return "qcow"
-    return next((name for offset, magic, name in _MAGIC_NUMBERS if head.startswith(magic, offset)), "raw")
+    found = next((name for offset, magic, name in _MAGIC_NUMBERS if head.startswith(magic, offset)), "raw")
+    return "vmdk" if found == "raw" and _is_vmdk_descriptor(head) else found
+
+
+def has_dmg_trailer(tail: bytes, size: int) -> bool:
+    """Returns whether a file of `size` bytes ends as a dmg image does. `tail` is its last bytes, as many as `TAIL_BYTES` or all.
+
+    QEMU looks for the trailer wherever it may begin in the last two sectors.
+    """
+    begin = max(0, _whole_sectors(size) - TAIL_BYTES) - (size - len(tail))
+    return _DMG_TRAILER in tail[max(0, begin) : begin + 515]
+
+
+def _is_vmdk_descriptor(head: bytes) -> bool:
+    """Returns whether a text says its version as a VMDK descriptor does: behind comments and lines of blanks at the most."""
+    rest = head[:PROBED_BYTES]
+    while rest[:1] in (b"#", b" "):
+        line, newline, rest = rest.partition(b"\n")
+        if not newline or not (line.startswith(b"#") or line.removesuffix(b"\r").strip(b" ") == b""):
+            return False
+    line, newline, _ = rest.partition(b"\n")
+    return bool(newline) and line.removesuffix(b"\r") in _DESCRIPTOR_VERSIONS
+
+
+def _whole_sectors(size: int) -> int:
+    return -(-size // 512) * 512

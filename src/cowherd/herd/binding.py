@@ -61,6 +61,9 @@ def binding_in(header: Header, path: str | os.PathLike[str]) -> Binding | None:
     data = header.extension(EXTENSION_TYPE)
     if data is None:
         return None
+    if any(extension.data != data for extension in header.extensions if extension.type == EXTENSION_TYPE):
+        # QEMU turns the order of extensions that it does not know around whenever it writes the header: none of them is the last.
+        raise ImageFormatError(path, "it holds two bindings that contradict each other")
     if len(data) < 2:
         raise ImageFormatError(path, "its binding is damaged")
     version = int.from_bytes(data[:2], "big")

@@ -18,6 +18,7 @@ from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
+from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.herd.trashed import is_trashed
 from cowherd.image.backing import has_protocol
@@ -59,13 +60,15 @@ def clone(
     base_format: str | None = None,
     seal_base: bool = True,
     herd: Sequence[str | os.PathLike[str]] = (),
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Cloned:
     """Makes `overlay`, a new qcow2 image on `base`, of `size` bytes (None: that of the base), and seals the base if it is not.
 
     `base_format` is needed only for a base whose format nothing records and that must not be guessed.
     Raises `InvalidRequest` for a size smaller than the base's, `DriftFound` for a base that is not as its seal left it,
-    `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base.
+    `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base, and, unless `force`, `NotSound`
+    for a base that is not sealed and is damaged, cut off, empty, or no disk image.
     """
     target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
     if is_there(target):
@@ -82,10 +85,12 @@ def clone(
             raise ImageInUse(image.path, "read")
         require_none(lineage, [image], "make an overlay of")
         require_one_format(lineage, [image], "make an overlay of")
+        if not force:
+            require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
         size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:
-            sealed = seal(base, image_format=image.format, herd=herd, progress=progress)
+            sealed = seal(base, image_format=image.format, herd=herd, force=True, progress=progress)
         record = record_of(image)
         if record:
             _require_as_sealed(lineage, image)

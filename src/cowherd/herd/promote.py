@@ -24,6 +24,7 @@ from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
+from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
@@ -65,6 +66,7 @@ def promote(
     level: Protection = Protection.READONLY,
     compress: bool = False,
     herd: Sequence[PathName] = (),
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Promoted:
     """Makes `base`, a new sealed image, from what the image `disk` holds now, and protects it to `level`.
@@ -72,7 +74,8 @@ def promote(
     Copied, `disk` stays as it is, and the base stands alone (compressed, if asked). `chained`, the file of `disk` itself becomes
     the base, on the chain that it has, and an empty overlay of it takes the name `disk`, so that the machine goes on there; for
     that both must lie on one file system. Raises `HostFileError` if something has the name `base`, `ImageInUse` if a machine has
-    the disk open, `BaseSealed` for a chained disk that is sealed, `NotEnoughSpace`, `DriftFound` if the disk's base had drifted.
+    the disk open, `BaseSealed` for a chained disk that is sealed, `NotEnoughSpace`, `DriftFound` if the disk's base had drifted,
+    and, unless `force`, `NotSound` for a disk that is damaged, cut off, empty, or no disk image.
     """
     source, target = (
         Path(os.path.realpath(disk)),
@@ -82,7 +85,9 @@ def promote(
     image = lineage.find(source)
     require_none(lineage, lineage.chain(image), "make a base of")
     require_one_format(lineage, lineage.chain(image), "make a base of")
-    _require_sound_chain(lineage, image)
+    _require_undrifted(lineage, image)
+    if not force:
+        require_sound_chain(lineage, image, "make a base of")
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
@@ -95,7 +100,7 @@ def promote(
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
-def _require_sound_chain(lineage: Lineage, image: Image) -> None:
+def _require_undrifted(lineage: Lineage, image: Image) -> None:
     for below in lineage.chain(image)[1:]:
         if below.seal and condition(lineage, below).status is not Status.OK:
             raise DriftFound(below.path, condition(lineage, below).status, "make a base of what stands on it")
@@ -125,7 +130,7 @@ def _copy(
     finally:
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more
             unfinished.unlink()
-    return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, size)
+    return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, force=True, progress=progress), None, size)
 
 
 def _freeze(
@@ -150,7 +155,7 @@ def _freeze(
         if child.backing:
             write_reference(child, BackingReference(name_for(child, target), child.backing.format))
     _replace_by_overlay(source, target, image)
-    sealed = seal(target, level=level, image_format=image.format, herd=herd, progress=progress)
+    sealed = seal(target, level=level, image_format=image.format, herd=herd, force=True, progress=progress)
     after = survey_around(source, target, herd=herd)
     for child in after.children(after.find(target)):
         bind(after, child, sealed.record)

@@ -21,6 +21,7 @@ from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format, require_seen
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
+from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
@@ -76,6 +77,7 @@ def seal(
     bind: bool = False,
     sign_with: str | os.PathLike[str] | None = None,
     herd: Sequence[str | os.PathLike[str]] = (),
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Sealed:
     """Seals `image` as it is now and brings its file to `level`, or as near to it as the host allows.
@@ -83,11 +85,14 @@ def seal(
     With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. `sign_with` is the
     file of an Ed25519 key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level,
     and nothing else, if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open
-    for writing, `ContentChanging` if it is written to meanwhile.
+    for writing, `ContentChanging` if it is written to meanwhile, and, unless `force`, `NotSound` for one that is not sealed and
+    is damaged, cut off, empty, or no disk image.
     """
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
     require_none(lineage, [base], "seal")
+    if not force:
+        require_sound_chain(lineage, base, "seal", stated=image_format is not None)
     sign = _signer(sign_with) if sign_with is not None else None
     return seal_found(lineage, base, level, shadow=shadow, bind=bind, sign=sign, progress=progress)
 

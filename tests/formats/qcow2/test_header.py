@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import struct
 from pathlib import Path
 
@@ -301,3 +302,77 @@ def test_a_structure_is_declared_without_gaps():
     pair = Structure(Field("a", 0, "I", ""), Field("b", 4, "Q", ""))
     assert pair.size == 12
     assert pair.unpack(pair.pack({"a": 1, "b": 2, "more": 3})) == {"a": 1, "b": 2}
+
+
+def insert_extensions(path: Path, *found: Extension, last: bool) -> None:
+    """Puts extensions before those that an image has, or behind them."""
+    header = read(path)
+    extensions = (*header.extensions, *found) if last else (*found, *header.extensions)
+    with path.open("r+b") as file:
+        file.write(header._replace(extensions=extensions).pack().ljust(4096, b"\0"))
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["behind", "before"])
+class TestOfTwoExtensionsOfOneKindTheLastCounts:
+    """As QEMU has it, which is asked each time."""
+
+    def test_backing_formats(self, tmp_path: Path, qemu_img: Tool, last: bool):
+        qemu_img("create", "-q", "-f", "raw", tmp_path / "base", "1M")
+        image = tmp_path / "image"
+        qemu_img("create", "-q", "-f", "qcow2", "-b", tmp_path / "base", "-F", "raw", image)
+        insert_extensions(image, Extension(layout.EXTENSION_BACKING_FORMAT, b"qcow2"), last=last)
+        told = json.loads(qemu_img("info", "--output=json", image))["backing-filename-format"]
+        assert read(image).backing_format == told == ("qcow2" if last else "raw")
+
+    def test_data_files(self, tmp_path: Path, qemu_img: Tool, last: bool):
+        image = tmp_path / "image"
+        qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path / 'one'}", image, "1M")
+        qemu_img("create", "-q", "-f", "raw", tmp_path / "two", "1M")
+        insert_extensions(image, Extension(layout.EXTENSION_DATA_FILE, bytes(tmp_path / "two")), last=last)
+        told = json.loads(qemu_img("info", "--output=json", image))["format-specific"]["data"]["data-file"]
+        assert (
+            (read(image).extension(layout.EXTENSION_DATA_FILE) or b"").decode()
+            == told
+            == str(tmp_path / ("two" if last else "one"))
+        )
+
+    def test_names_of_features(self, tmp_path: Path, qemu_img: Tool, last: bool):
+        image = create_with_qemu(tmp_path / "image", Features(), 1 << 20)
+        tables = [
+            Extension(layout.EXTENSION_FEATURE_NAMES, layout.FEATURE_NAME_ENTRY.pack(0, 9, name)) for name in (b"one", b"two")
+        ]
+        insert_extensions(image, *(tables if last else reversed(tables)), last=True)
+        patched(image, 72, (1 << 9).to_bytes(8, "big"))
+        wanted = "two" if last else "one"
+        assert f"feature(s): {wanted}" in qemu_img.run("info", image).stderr
+        with pytest.raises(UnsupportedFeature, match=wanted):
+            read(image)
+
+    def test_bitmaps(self, tmp_path: Path, qemu_img: Tool, last: bool):
+        image = create_with_qemu(tmp_path / "image", Features(), 1 << 20)
+        qemu_img("bitmap", "--add", "-f", "qcow2", image, "changes")
+        nowhere = Extension(layout.EXTENSION_BITMAPS, struct.pack(">IIQQ", 1, 0, 32, 1 << 40))
+        insert_extensions(image, nowhere, last=last)
+        told = qemu_img.run("info", "--output=json", image)
+        assert ("changes" in told.stdout) is not last
+        assert (read(image).extension(layout.EXTENSION_BITMAPS) == nowhere.data) is last
+
+    def test_encryption_headers(self, tmp_path: Path, qemu_img: Tool, last: bool):
+        image, secret = tmp_path / "image", ("--object", "secret,id=key,data=secret")
+        luks = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"
+        qemu_img("create", "-q", *secret, "-f", "qcow2", "-o", luks, image, "1M")
+        nowhere = Extension(layout.EXTENSION_ENCRYPTION, struct.pack(">QQ", 0, 4096))
+        insert_extensions(image, nowhere, last=last)
+        options = f"driver=qcow2,file.filename={image},encrypt.key-secret=key"
+        told = qemu_img.run("map", *secret, "--image-opts", options)
+        if last:  # the first one is read as well, so that only this order tells
+            assert told.returncode != 0
+        assert (read(image).extension(layout.EXTENSION_ENCRYPTION) == nowhere.data) is last
+
+
+def test_qemu_turns_the_order_of_extensions_that_it_does_not_know_around(tmp_path: Path, qemu_img: Tool):
+    """So that of two bindings neither is the one that counts; see `cowherd.herd.binding.binding_in`."""
+    image = create_with_qemu(tmp_path / "image", Features(), 1 << 20)
+    insert_extensions(image, Extension(0x12345678, b"one"), Extension(0x12345678, b"two"), last=True)
+    qemu_img("amend", "-f", "qcow2", "-o", "lazy_refcounts=on", image)
+    assert [one.data for one in read(image).extensions if one.type == 0x12345678] == [b"two", b"one"]

@@ -117,7 +117,7 @@ class Herd(RuleBasedStateMachine):
         """A seal as of an image without a base; it need not fit."""
         path = self.top / "sealed"
         write_image(path, header())
-        shutil.move(seal(path).seal, f"{self.herd / name}.seal")
+        shutil.move(seal(path, force=True).seal, f"{self.herd / name}.seal")
 
     @rule(name=NAMES, content=st.sampled_from([b"", b"cowseal\n" * 20]))
     def damage_seal(self, name: str, content: bytes) -> None:

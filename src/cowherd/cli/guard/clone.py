@@ -28,6 +28,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--no-seal", action="store_true", help="leave an unsealed base unsealed; the overlay gets no binding then"
     )
+    parser.add_argument("--force", action="store_true", help="also of a base that is damaged, cut off, empty or no disk image")
     parser.add_herd()
 
 
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> Report:
         base_format=arguments.format,
         seal_base=not arguments.no_seal,
         herd=arguments.herd,
+        force=arguments.force,
         progress=progress(f"sealing {shown(arguments.base)}"),
     )
     document = {

@@ -33,6 +33,7 @@ def configure(parser: Parser) -> None:
         default="readonly",
         help="how well the base is to be protected (default: readonly)",
     )
+    parser.add_argument("--force", action="store_true", help="also of a disk that is damaged, cut off, empty or no disk image")
     parser.add_herd()
 
 
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> Report:
         level=Protection.from_label(arguments.level),
         compress=arguments.compress,
         herd=arguments.herd,
+        force=arguments.force,
         progress=progress(f"making {shown(arguments.base)}"),
     )
     record = done.sealed.record

@@ -38,6 +38,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--shadow", action="store_true", help="keep a reflink copy, which costs no space, to repair from")
     parser.add_argument("--bind", action="store_true", help="also record the seal in the overlays of BASE that are there already")
     parser.add_argument("--sign", metavar="KEY", help="sign the seal with the Ed25519 private key in this file (PEM or OpenSSH)")
+    parser.add_argument("--force", action="store_true", help="seal what is damaged, cut off, empty or no disk image all the same")
     parser.add_argument("--format", metavar="FMT", help="the format of BASE, where no overlay records it")
     parser.add_herd()
 
@@ -55,6 +56,7 @@ def run(arguments: argparse.Namespace) -> Report:
         bind=arguments.bind,
         sign_with=arguments.sign,
         herd=arguments.herd,
+        force=arguments.force,
         progress=progress(f"sealing {shown(arguments.base)}"),
     )
     return Report(_document(done), (_line(done),), _notes(done))

@@ -134,8 +134,8 @@ class Header(NamedTuple):
         return None if self.backing_name is None else BackingReference(self.backing_name, self.backing_format)
 
     def extension(self, kind: int) -> bytes | None:
-        """Returns the data of the first extension of type `kind`, or None."""
-        return next((extension.data for extension in self.extensions if extension.type == kind), None)
+        """Returns the data of the last extension of type `kind`, which is the one that counts for QEMU; or None."""
+        return _last(self.extensions, kind)
 
     def with_extension(self, kind: int, data: bytes | None) -> Header:
         """Returns this header with the extension of type `kind` set to `data`, or without it if that is None."""
@@ -220,6 +220,10 @@ def write_header(file: HostFile, header: Header) -> None:
         file.pwrite(now, bytes(before - now))
 
 
+def _last(extensions: tuple[Extension, ...], kind: int) -> bytes | None:
+    return next((extension.data for extension in reversed(extensions) if extension.type == kind), None)
+
+
 def _pack_extension(extension: Extension) -> bytes:
     head = layout.EXTENSION.pack({"type": extension.type, "length": len(extension.data)})
     return head + extension.data + bytes(-len(extension.data) % 8)
@@ -283,7 +287,7 @@ class _Parser:
             raise UnsupportedFeature(self.path, f"encryption method {values['crypt_method']}")
 
     def _feature_names(self, values: dict[str, int], unknown: int) -> str:
-        table = next((e.data for e in self._extensions(values) if e.type == layout.EXTENSION_FEATURE_NAMES), b"")
+        table = _last(self._extensions(values), layout.EXTENSION_FEATURE_NAMES) or b""
         table = table[: len(table) // layout.FEATURE_NAME_ENTRY.size * layout.FEATURE_NAME_ENTRY.size]
         rows = layout.FEATURE_NAME_ENTRY.iter_unpack(table)
         names = {bit: name.rstrip(b"\0").decode("utf-8", "replace") for kind, bit, name in rows if kind == 0}

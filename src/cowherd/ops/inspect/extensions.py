@@ -58,8 +58,8 @@ class NameArea:
         return found
 
     def extension(self, kind: int) -> bytes | None:
-        """Returns the data of the first extension of a type."""
-        return next((data for found, data in self.extensions if found == kind), None)
+        """Returns the data of the last extension of a type, which is the one that counts for QEMU."""
+        return next((data for found, data in reversed(self.extensions) if found == kind), None)
 
 
 def check_names(area: NameArea, policy: Policy) -> Iterator[Check]:

@@ -12,6 +12,8 @@ from cowherd.ops.inspect.head import Head
 from cowherd.ops.inspect.policy import Policy
 from cowherd.ops.inspect.report import Check, judge, note, ok, refuse
 
+EMPTY = "a disk of no bytes"
+
 _SNAPSHOT_BYTES = 40
 _MAX_SNAPSHOT_TABLE_BYTES = 64 << 20
 
@@ -33,6 +35,8 @@ def check_fields(head: Head, policy: Policy) -> Iterator[Check]:
     yield _compression(head)
     yield _encryption(head, policy)
     yield _virtual_size(head, policy)
+    if head["size"] < layout.SECTOR:  # QEMU counts whole sectors only
+        yield policy.judge("empty", EMPTY)
     yield _l1(head)
     yield _refcounts(head)
     yield _snapshots(head, policy)

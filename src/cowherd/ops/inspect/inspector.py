@@ -7,13 +7,20 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from cowherd.errors import InvalidRequest
+from cowherd.formats.probe import TAIL_BYTES
 from cowherd.ops.inspect.extensions import NameArea, check_names, extension_regions
-from cowherd.ops.inspect.fields import check_fields, check_shape
+from cowherd.ops.inspect.fields import EMPTY, check_fields, check_shape
 from cowherd.ops.inspect.head import ENOUGH_BYTES, Head, Region
 from cowherd.ops.inspect.placement import check_apart, check_inside
 from cowherd.ops.inspect.policy import Policy, find_policy
 from cowherd.ops.inspect.report import Check, Inspection, judge, refuse, unknown
-from cowherd.ops.inspect.signatures import SIGNATURE_BYTES, check_format, check_single_format
+from cowherd.ops.inspect.signatures import (
+    SIGNATURE_BYTES,
+    check_format,
+    check_raw_end,
+    check_raw_start,
+    check_single_format,
+)
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, READ_SHARED
 
@@ -32,8 +39,8 @@ class Readable(Protocol):
 class Inspector:
     """Inspects an image while it streams in: `feed` it what arrives, stop when it is `refused`, else `finish`.
 
-    It holds on to the first cluster of the image and no more (2 MiB at most), and never seeks. What the first cluster shows is
-    judged as soon as it is there; whether the tables lie inside the file, once its length is known, which `length` can tell
+    It holds on to the first cluster of the image (2 MiB at most) and its last KiB, and never seeks. What the first cluster shows
+    is judged as soon as it is there; whether the tables lie inside the file, once its length is known, which `length` can tell
     beforehand. Raises `InvalidRequest` for an unknown policy or feature.
     """
 
@@ -57,6 +64,7 @@ class Inspector:
         self._declared = format
         self._virtual_size: int | None = None
         self._head = bytearray()
+        self._tail = b""
         self._wanted = ENOUGH_BYTES
         self._steps = self._run()
         self._over = False
@@ -75,6 +83,7 @@ class Inspector:
         """Takes the next bytes; returns whether the image is still acceptable."""
         self.received += len(data)
         rest = memoryview(data)
+        self._tail = (self._tail + rest[-TAIL_BYTES:])[-TAIL_BYTES:]
         while not self._over:
             missing = self._wanted - len(self._head)
             self._head += rest[:missing]
@@ -91,8 +100,11 @@ class Inspector:
             self.checks.append(unknown("tables", _NOT_RE_READ))
         return self.inspection()
 
-    def settle(self, size: int) -> None:
-        """Makes the checks that are left once it is known that the image is `size` bytes long."""
+    def settle(self, size: int, tail: bytes | None = None) -> None:
+        """Makes the checks that are left once it is known that the image is `size` bytes long.
+
+        `tail` is its last KiB, None if that has been fed.
+        """
         while not self._over:
             self._advance()
         if self.refused:
@@ -101,11 +113,23 @@ class Inspector:
         if expected is not None and expected != size:
             self.checks.append(refuse("length", f"{size} bytes came of {expected}"))
         elif self.format == "raw":
-            self._virtual_size = size
-            problem = f"a disk of {size} bytes; at most {self.policy.max_size} are let through"
-            self.checks.append(judge("virtual-size", problem if size > self.policy.max_size else None, f"{size} bytes"))
+            self._settle_raw(size, self._tail if tail is None else tail)
         elif expected is None:
             self.checks.append(check_inside(self.regions, size))
+
+    def _settle_raw(self, size: int, tail: bytes) -> None:
+        self._virtual_size = size
+        problem = f"a disk of {size} bytes; at most {self.policy.max_size} are let through"
+        self.checks.append(judge("virtual-size", problem if size > self.policy.max_size else None, f"{size} bytes"))
+        if not size:
+            self.checks.append(self.policy.judge("empty", EMPTY))
+        elif all(check.name != "foreign-content" for check in self.checks):
+            self._add(check_raw_start(bytes(self._head), self.policy, size))
+        self._add(check_raw_end(tail, size))
+
+    def _add(self, found: Check | None) -> None:
+        if found is not None:
+            self.checks.append(found)
 
     def inspection(self, more: Iterable[Check] = (), expands_to: int | None = None) -> Inspection:
         """Returns the checks made so far, followed by `more`."""
@@ -125,7 +149,10 @@ class Inspector:
         """Makes the checks; yields how many bytes of the file's start the next ones need."""
         self.format, found = check_format(bytes(self._head), self._declared)
         self.checks.append(found)
-        if found.refused or self.format == "raw":
+        if found.refused:
+            return
+        if self.format == "raw":
+            self._add(check_raw_start(bytes(self._head), self.policy, self.length))
             return
         head = Head(bytes(self._head))
         self.checks += check_shape(head)
@@ -180,7 +207,7 @@ def _inspect_file(file: HostFile, inspector: Inspector) -> Inspection:
     size = inspector.length = file.size()
     while not inspector.decided and inspector.received < size:
         inspector.feed(file.pread(inspector.received, min(_CHUNK_BYTES, size - inspector.received)))
-    inspector.settle(size)
+    inspector.settle(size, file.pread(max(0, size - TAIL_BYTES), min(size, TAIL_BYTES)))
     if inspector.refused or inspector.format != "qcow2":
         return inspector.inspection()
     return _inspect_tables(file, inspector)

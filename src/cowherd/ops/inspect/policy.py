@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 from cowherd.errors import InvalidRequest
 from cowherd.ops.inspect.report import Check, note, refuse
 
-FEATURES = ("backing-file", "bitmaps", "corrupt", "data-file", "encryption", "extended-l2", "snapshots")
+FEATURES = (
+    "backing-file",
+    "bitmaps",
+    "corrupt",
+    "data-file",
+    "empty",
+    "encryption",
+    "extended-l2",
+    "foreign-content",
+    "snapshots",
+)
 """What a policy decides about."""
 
 MOST_VIRTUAL_BYTES = (1 << 63) - 1
@@ -30,7 +40,7 @@ class Policy:
 
 POLICIES = {
     "untrusted": Policy("untrusted", frozenset(FEATURES) - {"extended-l2"}),
-    "glance": Policy("glance", frozenset({"backing-file", "corrupt", "data-file", "extended-l2"})),
+    "glance": Policy("glance", frozenset({"backing-file", "corrupt", "data-file", "empty", "extended-l2", "foreign-content"})),
     "trusted": Policy("trusted", frozenset()),
 }
 

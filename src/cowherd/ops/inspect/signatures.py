@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cowherd.formats.probe import probe_bytes
+from cowherd.formats.probe import has_dmg_trailer, probe_bytes
+from cowherd.ops.inspect.content import ends_as_fixed_vhd, foreign_content
+from cowherd.ops.inspect.policy import Policy
 from cowherd.ops.inspect.report import Check, note, ok, refuse
 
 SIGNATURE_BYTES = 34 << 10
@@ -38,6 +40,23 @@ def check_single_format(head: bytes, format: str) -> Check:
     if others:
         return refuse("single-format", f"it could be taken for {' or '.join(others)} as well")
     return ok("single-format")
+
+
+def check_raw_start(head: bytes, policy: Policy, size: int | None = None) -> Check | None:
+    """Judges what a raw disk of `size` bytes (None: not known yet) begins with; None if there is nothing to say about it."""
+    foreign = foreign_content(head, size)
+    return policy.judge("foreign-content", f"it is {foreign}, and no disk") if foreign else None
+
+
+def check_raw_end(tail: bytes, size: int) -> Check | None:
+    """Judges the last bytes of a raw disk of `size` bytes; None if there is nothing to say about them."""
+    if has_dmg_trailer(tail, size):
+        return refuse("single-format", "it could be taken for dmg as well: it ends with a dmg image's trailer")
+    if ends_as_fixed_vhd(tail):
+        return note(
+            "footer", "it ends with the footer of a fixed VHD, which counts as the disk's last sector if it is used as raw"
+        )
+    return None
 
 
 def _beside_qcow2(head: bytes) -> Iterator[str]:

@@ -1,0 +1,235 @@
+"""Whether an image may be trusted for ever: what is looked at before it is sealed, or the first overlay of it is made.
+
+Whatever QEMU shows of a file counts as its content from then on, also the zeros in place of what was cut off. Tables are read,
+and of the data nothing but a raw file's first sector and a compressed cluster at the very end of the file.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+
+from cowherd.errors import CowherdError, ImageFormatError
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.header import read_header
+from cowherd.formats.qcow2.words import WORD_BYTES, unpacked
+from cowherd.ops.inspect.content import ENOUGH_BYTES, ends_as_fixed_vhd, foreign_content
+from cowherd.paths import as_path
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cowherd.formats.qcow2.header import Header
+
+_NAMED_FOR = {
+    ".qcow2": "qcow2",
+    ".qcow": "qcow",
+    ".qed": "qed",
+    ".vdi": "vdi",
+    ".vhd": "vpc",
+    ".vhdx": "vhdx",
+    ".vmdk": "vmdk",
+}
+"""The format that a file's name speaks of."""
+_FEW_TABLES = 32
+"""L2 tables that are looked through without numpy, in some milliseconds."""
+
+
+class NotSound(CowherdError):
+    """Something was to be trusted for ever that is damaged, or no disk image.
+
+    Attributes: `path`, `action` (what was refused, as in "seal"), `problem`.
+    """
+
+    exit_code = 4
+
+    def __init__(self, path: str | os.PathLike[str], action: str, problem: str):
+        self.path, self.action, self.problem = as_path(path), action, problem
+
+    def __str__(self) -> str:
+        return (
+            f"refusing to {self.action} {shown(self.path)}: {self.problem}. What it shows now would count as its content for "
+            f"ever: get it whole again, or take it as it is ('cowherd seal --force')"
+        )
+
+
+def require_sound(
+    path: str | os.PathLike[str], format: str, *, action: str, stated: bool = False, recorded: bool = False, tables: bool = True
+) -> None:
+    """Raises `NotSound` for an image of `format` that is damaged, cut off, empty, or no disk image.
+
+    `stated`: its owner says now that it has this format, so that what it looks like does not matter; `recorded`: somebody said so
+    before, so that its name does not. Without `tables` only what is read of a qcow2 image is looked at (which does without numpy
+    if it is small), and not whether its refcounts are right. Raises `HostFileError`, `ImageInUse`, and `UnsupportedFeature`.
+    """
+    with HostFile.open(path, lock=None) as file:
+        if format == "qcow2":
+            file.lock(READ)
+            problem = _problem_of_qcow2(file, tables=tables)
+        else:
+            problem = _problem_of_file(file, format, stated=stated, named=not (stated or recorded))
+    if problem is not None:
+        raise NotSound(path, action, problem)
+
+
+def _problem_of_file(file: HostFile, format: str, *, stated: bool, named: bool) -> str | None:
+    """Says what is wrong with a file of a format that has no tables, or whose tables are not known here."""
+    size = file.size()
+    if not size:
+        return "it is empty, a disk of no bytes"
+    if format != "raw" or stated:
+        return None
+    foreign = foreign_content(file.pread(0, min(size, ENOUGH_BYTES)), size)
+    if foreign:
+        return f"it is {foreign}, and no disk image"
+    expected = _format_in_name(os.path.basename(file.name)) if named else None
+    if expected is None or (expected == "vpc" and ends_as_fixed_vhd(file.pread(max(0, size - 512), min(size, 512)))):
+        return None
+    return f"its name speaks of a {expected} image, and it holds none (--format raw says that it is a raw disk)"
+
+
+def _format_in_name(name: str) -> str | None:
+    stem, suffix = os.path.splitext(name.lower())
+    if suffix == ".vmdk" and (stem.endswith("-flat") or stem[-5:-3] == "-f"):
+        return None  # an extent of VMware's, which is a raw disk
+    return _NAMED_FOR.get(suffix)
+
+
+def _problem_of_qcow2(file: HostFile, *, tables: bool) -> str | None:
+    try:
+        header = read_header(file)
+        if header.disk_size == 0:
+            return "it is a disk of no bytes"
+        if header.corrupt:
+            return "it is marked corrupt: whoever used it last found its tables broken"
+        cut = _cut_off(file, header, every=tables)
+        return cut or (_contradiction(file, header) if tables and not header.external_data_file else None)
+    except ImageFormatError as error:
+        return error.problem
+
+
+def _contradiction(file: HostFile, header: Header) -> str | None:
+    """Says what `qemu-img check` would call a corruption; clusters that are only leaked harm nobody."""
+    from cowherd.formats.qcow2.check import check
+
+    report = check(file, header)
+    wrong = report.corruptions + report.check_errors
+    if not wrong:
+        return None
+    first = f"{wrong} error(s) in its tables, as in: {next(iter(report.messages), 'refcounts')}"
+    if report.image_end_offset >= file.size() + header.cluster_size:
+        return f"it is cut off at {file.size():#x}; {first}"
+    unclosed = "it was not closed, and is" if header.dirty else "it is"
+    return f"{unclosed} damaged; {first} ('qemu-img check -r all' may put a copy right)"
+
+
+def _cut_off(file: HostFile, header: Header, *, every: bool) -> str | None:
+    """Says which table or data of the image lies behind the end of its file, as far as QEMU reads zeros there without a word.
+
+    QEMU itself ends files within a cluster: behind the last table, compressed data, or subclusters in use. With `every` the
+    tables of internal snapshots count as well.
+    """
+    size = file.size()
+    ends = f"and the file ends at {size:#x}: it is cut off"
+    l2_tables: set[int] = set()
+    for offset, entries in _l1_tables(file, header, every=every):
+        if offset + entries * 8 > size:
+            return f"an L1 table at {offset:#x} has {entries * 8} bytes, {ends}"
+        words = unpacked(file.pread(offset, entries * 8))
+        l2_tables.update(word & layout.L1_OFFSET_MASK for word in set(words))
+    l2_tables.discard(0)
+    for offset in l2_tables:
+        if offset % header.cluster_size:
+            return f"an L2 table at {offset:#x} does not begin with a cluster"
+        if offset + header.cluster_size > size:
+            return f"an L2 table is to lie at {offset:#x}, {ends}"
+    if header.external_data_file:
+        return None  # what the entries point to lies in another file
+    for word, subclusters in _entries_near(file, header, sorted(l2_tables), size):
+        begin, end = _place(header, word, subclusters)
+        if end > size and not _ends_early(file, header, word, begin, size):
+            return f"guest data is to lie at {begin:#x} to {end:#x}, {ends}"
+    return None
+
+
+def _l1_tables(file: HostFile, header: Header, *, every: bool) -> Iterator[tuple[int, int]]:
+    """Yields the file offset and the number of entries of each L1 table."""
+    if header.l1_size:
+        yield header.l1_table_offset, header.l1_size
+    if every and header.nb_snapshots:
+        from cowherd.formats.qcow2.roots import followable
+
+        for root, inside in followable(file, header):
+            if not root.active and root.problem is None and inside == root.entries:
+                yield root.offset, root.entries
+
+
+def _entries_near(file: HostFile, header: Header, tables: list[int], size: int) -> Iterator[tuple[int, int]]:
+    """Yields (entry, bitmap of its subclusters) of L2 entries that may lead behind the end of a file of `size` bytes."""
+    find = _near_in_few if len(tables) <= _FEW_TABLES else _near_in_many
+    least = max(0, size - header.cluster_size)
+    step = header.l2_entry_size // WORD_BYTES
+    for offset in tables:
+        data = file.pread(offset, header.cluster_size)
+        near = find(data, header, least)
+        words = unpacked(data) if near else array("Q")
+        for index in near:
+            yield words[index * step], words[index * step + 1] if step == 2 else layout.ALL_SUBCLUSTERS
+
+
+def _near_in_few(data: bytes, header: Header, least: int) -> list[int]:
+    """Returns the numbers of the entries of a table that name a place behind `least`, or compressed data not far before it."""
+    words = unpacked(data)[:: header.l2_entry_size // WORD_BYTES]
+    packed, mask, near = layout.COMPRESSED_FLAG, _compressed_offset_mask(header), max(0, least - header.cluster_size)
+    return [
+        index
+        for index, word in enumerate(words)
+        if word and (word & mask > near if word & packed else word & layout.L2_OFFSET_MASK > least)
+    ]
+
+
+def _near_in_many(data: bytes, header: Header, least: int) -> list[int]:
+    """Does the same with numpy."""
+    import numpy as np
+
+    words = np.frombuffer(data, ">u8")[:: header.l2_entry_size // WORD_BYTES].astype(np.uint64)
+    packed = (words & np.uint64(layout.COMPRESSED_FLAG)) != 0
+    begin = words & np.where(packed, np.uint64(_compressed_offset_mask(header)), np.uint64(layout.L2_OFFSET_MASK))
+    found: list[int] = np.flatnonzero(
+        begin > np.where(packed, np.uint64(max(0, least - header.cluster_size)), np.uint64(least))
+    ).tolist()
+    return found
+
+
+def _compressed_offset_mask(header: Header) -> int:
+    return (1 << 62 - (header.cluster_bits - 8)) - 1
+
+
+def _place(header: Header, word: int, subclusters: int) -> tuple[int, int]:
+    """Returns the range of the file that QEMU needs for an L2 entry; an empty one for what reads as zeros or as the base."""
+    if word & layout.COMPRESSED_FLAG:
+        mask = _compressed_offset_mask(header)
+        begin, sectors = word & mask, ((word & layout.COMPRESSED_FLAG - 1) >> mask.bit_length()) + 1
+        return begin, begin // layout.COMPRESSED_SECTOR * layout.COMPRESSED_SECTOR + sectors * layout.COMPRESSED_SECTOR
+    begin = word & layout.L2_OFFSET_MASK
+    if not begin or (word & layout.ZERO_FLAG and not header.extended_l2):
+        return begin, 0
+    used = (subclusters & layout.ALL_SUBCLUSTERS).bit_length() if header.extended_l2 else 1
+    return begin, begin + used * header.subcluster_size
+
+
+def _ends_early(file: HostFile, header: Header, word: int, begin: int, size: int) -> bool:
+    """Returns whether a compressed cluster is whole although its last sector, of which entries count whole ones, is not."""
+    if not word & layout.COMPRESSED_FLAG or begin >= size:
+        return False
+    from cowherd.formats.qcow2.compression import CodecError, codec
+
+    try:
+        codec(header.compression).decompress(file.pread(begin, min(size - begin, 2 * header.cluster_size)), header.cluster_size)
+    except CodecError:
+        return False
+    return True
