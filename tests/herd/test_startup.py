@@ -183,14 +183,23 @@ def test_every_drive_gets_its_answer(herd):
 
 
 def test_an_overlay_on_a_block_device_is_followed(herd):
-    image = herd / "middle"
+    image = herd / "other"
     with image.open("ab") as file:
         file.truncate(4 << 20)
     with loop_device(image) as device:
-        facts = {"below": (Below(herd / "base", "qcow2"),)}
-        assert answer(device, facts=facts).status == "ok"
+        on_it = [drive(device, below=(Below(herd / "base", "qcow2"),))]
+        assert [row.status for row in check_start(on_it).answers] == ["ok", "ok"]
         write_behind_its_back(herd / "base")
-        assert answer(device, facts=facts).status == "touched"
+        assert check_start(on_it).answers[0].status == "touched"
+
+
+def test_a_guest_that_writes_to_a_loop_device_writes_to_the_sealed_file_below(herd):
+    with (herd / "raw").open("wb") as file:
+        file.truncate(4 << 20)
+    seal(herd / "raw")
+    with loop_device(herd / "raw") as device:
+        found = check_start([drive(device, format="raw")])
+        assert [(row.status, row.exit_code) for row in found.answers] == [("unsealed", 0), ("base-sealed", HARM)]
 
 
 def test_nothing_is_changed_by_asking(herd):

@@ -95,7 +95,6 @@ def test_the_files_found_are_those_that_qemu_opens(arguments, directory):
     [
         (["-drive", "file=nbd://host/export"], "nbd://host/export"),
         (["-drive", "file=nbd:unix:/run/x"], "nbd:unix:/run/x"),
-        (["-drive", "file=fat:rw:directory"], "fat:rw:directory"),
         (["-drive", "driver=nbd,host=h,port=1"], "the driver nbd"),
         (["-blockdev", '{"driver": "qcow2", "file": {"driver": "https", "url": "https://x"}}'], "the driver https"),
         (["-drive", "if=none,id=cd"], "an empty drive"),
