@@ -167,7 +167,8 @@ class Judge:
             unknown = named.unknown or ("its backing file is not followed" if named.backing and image.backing is None else "")
             if (depth and unknown) or named.unknown:
                 yield Answer(drive, NOT_UNDERSTOOD, image.path, unknown, UNCLEAR)
-            parts = [(part, "a part of") for part in named.parts if part != image.path]
+            own_parts = () if depth == 0 and drive.data_named else named.parts
+            parts = [(part, "a part of") for part in own_parts if part != image.path]
             parts += [(file, "what lies below") for file in files_below(image.path)]
             for path, what in parts:
                 yield from self.answers(Drive(f"{drive.where}, {what} {image.path}", path, "raw", writable=writable))

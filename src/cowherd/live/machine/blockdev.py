@@ -192,6 +192,7 @@ class Nodes:
             extra = self._child(replace(node, filename=None), key)
             kept = replace(kept, drives=kept.drives + (_settled(extra).drives if extra else ()))
         found = self._read_as(kept, driver)
+        found = found.changed(data_named="data-file" in beside)
         if driver == "raw" and node.options.get("offset", 0) not in (0, "0"):
             found = replace(found, bare=False)
         found = self._over(found, node) if driver is None or driver in drivers.WITH_BACKING else found

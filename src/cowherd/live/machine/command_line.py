@@ -15,13 +15,26 @@ from pathlib import Path
 from cowherd.live.machine import config, table
 from cowherd.live.machine.blockdev import Nodes
 from cowherd.live.machine.drive import Drive, MachineUnclear
-from cowherd.live.machine.options import Options, is_on, parse
+from cowherd.live.machine.options import Options, is_on, names, parse
 from cowherd.live.machine.paths import local_path
 from cowherd.live.machine.settings import Settings
 from cowherd.text import printable
 
 _PROGRAMS = (re.compile(r"qemu-system-[\w.-]+|qemu-kvm"), re.compile("kvm"))
 """QEMU's names, the surest first: kvm is a group's name too, as in `sudo -g kvm qemu-system-x86_64`."""
+_BEFORE = names(
+    "env sudo doas nice ionice taskset numactl chrt nohup setsid stdbuf timeout time setpriv prlimit runuser setarch linux64 "
+    "systemd-inhibit strace ltrace valgrind cgexec schedtool"
+)
+"""Programs that run another one as they were told, in the directory where they were run."""
+_CHANGE_DIRECTORY = {"env": ("-C", "--chdir"), "sudo": ("-D", "--chdir")}
+_CHANGE_MORE = {
+    "env": ("-S", "--split-string"),
+    "sudo": ("-R", "--chroot", "-i", "--login", "-s", "--shell"),
+    "doas": ("-s",),
+    "runuser": ("-", "-l", "--login", "-c", "--command", "-s", "--shell"),
+}
+"""Options of such programs that change what can't be followed here: another root, a login's home, a shell."""
 DEFAULT_CONFIG = "/etc/qemu/qemu.conf"
 """What QEMU reads before all options, unless -no-user-config is among them."""
 
@@ -54,8 +67,27 @@ class _Found:
 
 def program_at(words: Sequence[str]) -> int | None:
     """Returns where QEMU's program stands in a command, which may begin with others such as env; None if it is not there."""
-    names = [os.path.basename(word) for word in words]
-    return next((at for program in _PROGRAMS for at, name in enumerate(names) if program.fullmatch(name)), None)
+    programs = [os.path.basename(word) for word in words]
+    return next((at for program in _PROGRAMS for at, name in enumerate(programs) if program.fullmatch(name)), None)
+
+
+def started_in(words: Sequence[str], directory: str | os.PathLike[str] = ".") -> tuple[Path, str]:
+    """Returns the directory in which programs before QEMU (`words`) will run it, and why that is not known ("" if it is)."""
+    here, program = local_path(".", directory), ""
+    rest = iter(words)
+    for word in rest:
+        name = os.path.basename(word)
+        if not program or name in _BEFORE:
+            program = name
+            if program not in _BEFORE:
+                return here, f"{printable(name)} before QEMU may give it another directory, or other arguments"
+            continue
+        option, equals, value = word.partition("=")
+        if option in _CHANGE_DIRECTORY.get(program, ()):
+            here = local_path(value if equals else next(rest, ""), here)
+        elif option in _CHANGE_MORE.get(program, ()):
+            return here, f"what {printable(program)} does with {printable(option)} is not known"
+    return here, ""
 
 
 def drives_of(

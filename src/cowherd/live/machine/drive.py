@@ -33,6 +33,7 @@ class Drive:
 
     `unknown` says what of it is not understood, so that nobody can say which files will be opened. `plain`: it is no disk, but
     a file of which the bytes are read or written as they are, as a kernel or a log; nothing is lost where it is not there.
+    `data_named`: the external data file that its header names is not used, since the description names another.
     """
 
     where: str
@@ -45,6 +46,7 @@ class Drive:
     below_remote: str = ""
     unknown: str = ""
     plain: bool = False
+    data_named: bool = False
 
 
 class MachineUnclear(CowherdError):

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cowherd.formats.probe import probe
 from cowherd.live.machine import table
 from cowherd.live.machine.drive import Drive
 from cowherd.live.machine.options import Options, is_on, is_switch
 from cowherd.live.machine.paths import local_path
+from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
 _LISTS = frozenset(("acpitable",))
@@ -76,6 +78,14 @@ def is_disk_file(path: Path) -> bool:
     except (OSError, ValueError):
         return False  # what is not there, or what nobody may look at, as QEMU may not
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+
+
+def looks_like_image(path: Path) -> bool:
+    """Returns whether a file begins as an image does, or has a seal beside it."""
+    if not is_disk_file(path):
+        return False
+    with HostFile.open(path, lock=None) as file:
+        return probe(file) != "raw" or os.path.exists(f"{path}.seal")
 
 
 def _of_global(settings: Options) -> Options:
