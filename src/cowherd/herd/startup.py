@@ -140,7 +140,14 @@ class Judge:
         if drive.format is None:
             drive = replace(drive, format=_probed(path))
         drive = _with_foreign_base(drive, self._directory)
-        if _follows_headers(drive):
+        if drive.format == "qcow":  # the herd takes it for a qcow2 image with a broken header, so its base is judged by itself
+            if drive.below and drive.below[0].path:
+                base, *more = drive.below
+                where = f"{drive.where}, the base of {path}"
+                under = replace(drive, where=where, path=base.path, format=base.format, writable=False, below=tuple(more))
+                yield from self.answers(under)
+            drive = replace(drive, format="raw", below=(), ends=False)
+        if _follows_headers(drive) and self._together.known(path):
             lineage, checker = self._together, self._checker
         else:
             # By itself: what one drive reads as raw another's chain may read as qcow2.
@@ -149,7 +156,7 @@ class Judge:
             checker = Checker(full=self._full, progress=self._progress)
         top = lineage.known(path)
         if top is None:
-            yield Answer(drive, NOT_VERIFIED, path, "neither a file nor a block device")
+            yield Answer(drive, NOT_UNDERSTOOD, path, "it can't be read", UNCLEAR)
             return
         answer = _of_chain(lineage, checker, drive, top, tolerant=self._tolerant)
         if not answer.exit_code and drive.writable:

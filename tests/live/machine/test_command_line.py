@@ -8,7 +8,7 @@ import pytest
 from cowherd.errors import HostFileError
 from cowherd.herd.lineage import survey_chains
 from cowherd.herd.startup import _backing, _images, check_start
-from cowherd.live.machine.command_line import drives_of, program_at
+from cowherd.live.machine.command_line import drives_of, program_at, started_in
 from cowherd.live.machine.drive import Below, MachineUnclear
 from tests.herd.qemu_herd import make_base, make_overlay, noise
 from tests.qemu import Tool
@@ -247,3 +247,22 @@ def test_qemu_is_found_behind_other_programs():
     assert program_at(["sudo", "-u", "qemu", "-g", "kvm", "qemu-system-x86_64", "-S"]) == 5
     assert program_at(["kvm"]) == 0
     assert program_at(["ls", "-l"]) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "directory"),
+    [
+        (["env", "A=1"], "/here"),
+        (["env", "-C", "there", "A=1"], "/here/there"),
+        (["env", "--chdir=/there"], "/there"),
+        (["nice", "-n", "5", "env", "-C", "a", "env", "-C", "b"], "/here/a/b"),
+        (["/usr/bin/sudo", "-u", "qemu", "-D", "/there"], "/there"),
+    ],
+)
+def test_programs_before_qemu_are_followed_into_their_directory(words, directory):
+    assert started_in(words, "/here") == (type(started_in([])[0])(directory), "")
+
+
+@pytest.mark.parametrize("words", [["chroot", "/x"], ["sh", "-c", "x"], ["sudo", "-R", "/x"], ["env", "-S", "x"], ["./wrapper"]])
+def test_programs_before_qemu_that_can_t_be_followed_are_not_understood(words):
+    assert started_in(words)[1]

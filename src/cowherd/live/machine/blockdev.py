@@ -130,7 +130,7 @@ class Nodes:
             name, writes = words[-1], writes or "rw" in words[:-1]
         if not isinstance(name, str) or not name:
             return _not_understood(node, "it names no directory")
-        return Source((Drive(node.where, local_path(name, self.directory), "raw", writable=writes and node.writable),))
+        return Source((Drive(node.where, local_path(name, self.directory), writable=writes and node.writable),), bare=True)
 
     def _filter(self, node: Node, driver: str) -> Source:
         key = drivers.FILTERS[driver]
