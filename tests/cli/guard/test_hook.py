@@ -80,7 +80,9 @@ def test_the_answer_is_a_document(cowherd, overlay):
 
 
 def test_installing_says_where_and_what_is_left_to_do(as_json, cowherd, tmp_path):
-    code, done = as_json("hook", "install", "libvirt", "--root", tmp_path, "--full", "--herd", "x", "--on-error", "warn")
+    code, done = as_json(
+        "hook", "install", "libvirt", "--root", tmp_path, "--full", "--allow-unknown", "--herd", "x", "--on-error", "warn"
+    )
     assert (code, done["reload_needed"], done["replaced"]) == (0, True, False)
     assert f"hook check --full --herd {os.path.abspath('x')} --name" in done["script"]
     assert "on_error=warn" in done["script"]
