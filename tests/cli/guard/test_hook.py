@@ -84,7 +84,7 @@ def test_installing_says_where_and_what_is_left_to_do(as_json, cowherd, tmp_path
         "hook", "install", "libvirt", "--root", tmp_path, "--full", "--allow-unknown", "--herd", "x", "--on-error", "warn"
     )
     assert (code, done["reload_needed"], done["replaced"]) == (0, True, False)
-    assert f"hook check --full --herd {os.path.abspath('x')} --name" in done["script"]
+    assert f"hook check --full --allow-unknown --herd {os.path.abspath('x')} --name" in done["script"]
     assert "on_error=warn" in done["script"]
     code, out, _ = cowherd("hook", "status", "--root", tmp_path)
     assert (code, out) == (0, f"{done['path']}: works; if the check fails: warn\n")
