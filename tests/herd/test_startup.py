@@ -10,12 +10,15 @@ from cowherd.errors import HostFileError
 from cowherd.herd.clone import clone
 from cowherd.herd.merging.merge import merge
 from cowherd.herd.seal import seal
-from cowherd.herd.startup import DRIFT, HARM, NOT_VERIFIED, check_start
+from cowherd.herd.startup import DRIFT, HARM, NOT_UNDERSTOOD, NOT_VERIFIED, UNCLEAR, check_start
 from cowherd.herd.verify import verify
 from cowherd.live.machine.drive import Below, Drive
 from tests.herd.merging import killed_at
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
+from tests.qemu import Tool
 from tests.storage.hosts import loop_device
+
+qemu_img = Tool("qemu-img")
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -183,17 +186,115 @@ def test_every_drive_gets_its_answer(herd):
 
 
 def test_an_overlay_on_a_block_device_is_followed(herd):
-    image = herd / "middle"
+    image = herd / "other"
     with image.open("ab") as file:
         file.truncate(4 << 20)
     with loop_device(image) as device:
-        facts = {"below": (Below(herd / "base", "qcow2"),)}
-        assert answer(device, facts=facts).status == "ok"
+        on_it = [drive(device, below=(Below(herd / "base", "qcow2"),))]
+        assert [row.status for row in check_start(on_it).answers] == ["ok", "unsealed"]
         write_behind_its_back(herd / "base")
-        assert answer(device, facts=facts).status == "touched"
+        assert check_start(on_it).answers[0].status == "touched"
+
+
+def test_a_guest_that_writes_to_a_loop_device_writes_to_the_sealed_file_below(herd):
+    with (herd / "raw").open("wb") as file:
+        file.truncate(4 << 20)
+    seal(herd / "raw")
+    with loop_device(herd / "raw") as device:
+        found = check_start([drive(device, format="raw")])
+        assert [(row.status, row.exit_code) for row in found.answers] == [("unsealed", 0), ("base-sealed", HARM)]
 
 
 def test_nothing_is_changed_by_asking(herd):
     before = {path: (path.read_bytes(), os.stat(path).st_ctime_ns) for path in herd.iterdir()}
     (verify([herd / "top"]), answer(herd / "top", full=True))
     assert {path: (path.read_bytes(), os.stat(path).st_ctime_ns) for path in herd.iterdir()} == before
+
+
+def test_what_is_not_understood_stops_the_start_unless_that_is_allowed(herd):
+    found = check_start([Drive("x", None, unknown="why")])
+    assert (found.exit_code, found.answers[0].status, found.answers[0].detail) == (UNCLEAR, NOT_UNDERSTOOD, "why")
+    assert check_start([Drive("x", None, unknown="why")], allow_unknown=True).exit_code == 0
+
+
+def test_what_is_not_understood_hides_nothing_that_is_worse(herd):
+    found = check_start([drive(herd / "base", unknown="why")], allow_unknown=True)
+    assert found.exit_code == HARM
+
+
+def test_a_file_read_as_raw_hides_nothing_of_a_chain_through_it(herd):
+    write_behind_its_back(herd / "base")
+    raw = [Drive("kernel", herd / name, "raw", writable=False, plain=True) for name in ("top", "middle", "base")]
+    found = check_start([*raw, drive(herd / "top")])
+    assert found.answers[-1].status == "touched"
+
+
+def test_a_log_takes_the_place_of_no_sealed_image(herd):
+    assert check_start([Drive("-D base", herd / "base", "raw", plain=True)]).exit_code == HARM
+    (herd / "log").write_text("started")
+    assert check_start([Drive("-D log", herd / "log", "raw", plain=True)]).exit_code == 0
+
+
+def test_a_log_that_is_not_there_yet_is_not_worth_a_line(tmp_path):
+    assert check_start([Drive("-D log", tmp_path / "log", "raw", plain=True)]).answers == ()
+
+
+def test_memory_in_a_file_is_no_sealed_base_and_none_that_overlays_stand_on(herd):
+    assert answer(herd / "base", facts={"format": "raw"}).status == "base-sealed"
+    assert answer(herd / "middle", facts={"format": "raw"}).status == "base-in-use"
+
+
+def test_a_directory_that_the_guest_writes_to_holds_no_sealed_image(herd):
+    assert answer(herd, facts={"format": "raw"}).status == "base-sealed"
+    found = answer(herd, facts={"format": "raw", "writable": False})
+    assert (found.status, found.exit_code) == (NOT_VERIFIED, 0)
+
+
+def test_a_base_behind_a_network_leaves_the_image_itself_to_be_judged(herd):
+    away = {"ends": True, "below_remote": "nbd://x"}
+    assert answer(herd / "middle", facts=away).status == "base-in-use"
+    found = answer(herd / "top", facts=away)
+    assert (found.status, found.detail) == (NOT_VERIFIED, "its backing file is nbd://x")
+
+
+def test_a_base_named_without_its_format_has_the_recorded_one(herd):
+    assert answer(herd / "top", facts={"below": (Below(None, None), Below(herd / "base", None))}).status == "ok"
+    write_behind_its_back(herd / "base")
+    assert answer(herd / "top", facts={"below": (Below(None, None), Below(herd / "base", None))}).status == "touched"
+
+
+@pytest.mark.parametrize("image_format", ["qed", "qcow"])
+def test_the_bases_of_other_formats_are_followed(image_format, tmp_path):
+    base = make_base(tmp_path / "base", noise(1 << 20))
+    seal(base)
+    qemu_img("create", "-q", "-f", image_format, "-b", base, "-F", "qcow2", tmp_path / "o")
+    on_it = [drive(tmp_path / "o", format=None)]
+    assert check_start(on_it).exit_code == 0
+    write_behind_its_back(base)
+    assert [(row.status, row.image) for row in check_start(on_it).refusals] == [("touched", base)]
+
+
+def test_the_parent_of_a_vmdk_is_followed(tmp_path):
+    qemu_img("create", "-q", "-f", "vmdk", tmp_path / "base", "1M")
+    qemu_img("create", "-q", "-f", "vmdk", "-b", tmp_path / "base", "-F", "vmdk", tmp_path / "o")
+    assert answer(tmp_path / "o", facts={"format": None}).drive.below[0].path == tmp_path / "base"
+    (tmp_path / "base").unlink()
+    assert answer(tmp_path / "o", facts={"format": None}).status == "missing-base"
+
+
+def test_the_parts_of_an_image_are_judged_too(tmp_path):
+    for name, options in (("o.qcow2", f"data_file={tmp_path}/data"), ("o.vmdk", "subformat=twoGbMaxExtentFlat")):
+        image_format = name.partition(".")[2]
+        qemu_img("create", "-q", "-f", image_format, "-o", options, tmp_path / name, "1M")
+        part = tmp_path / ("data" if image_format == "qcow2" else "o-f001.vmdk")
+        seal(part)
+        found = check_start([drive(tmp_path / name, format=image_format)])
+        assert [(row.status, row.image) for row in found.refusals] == [("base-sealed", part)]
+
+
+def test_an_external_data_file_that_can_t_be_followed_is_not_understood(tmp_path):
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data", tmp_path / "o", "1M")
+    image = (tmp_path / "o").read_bytes()
+    name = os.fsencode(tmp_path / "data")
+    (tmp_path / "o").write_bytes(image.replace(name, b"nbd:" + b"x" * (len(name) - 4)))
+    assert [row.status for row in check_start([drive(tmp_path / "o")]).refusals] == [NOT_UNDERSTOOD]

@@ -72,6 +72,41 @@ def test_after_drift_the_start_is_refused_and_virsh_shows_why(guarded, overlay):
     assert guarded.running() == []
 
 
+def define_with(guarded, name: str, disk: Path, more: str, devices: str = "") -> None:
+    """Defines a machine with one disk, more elements, and more devices."""
+    guarded.define(name, disk)
+    namespace = "xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'"
+    xml = (guarded.scratch / f"{name}.xml").read_text().replace("<domain ", f"<domain {namespace} ")
+    xml = xml.replace("</domain>", f"{more}</domain>").replace("</devices>", f"{devices}</devices>")
+    (guarded.scratch / f"{name}.xml").write_text(xml)
+    guarded.virsh("undefine", name)
+    guarded.virsh("define", guarded.scratch / f"{name}.xml")
+
+
+def test_a_drive_that_is_handed_to_qemu_itself_is_judged_too(guarded, overlay, tmp_path):
+    plain = make_base(tmp_path / "plain", noise(1 << 16))
+    words = ("-drive", "if=none,id=x", "-set", f"drive.x.file={overlay}", "-pidfile", "relative.pid")
+    arguments = "".join(f"<q:arg value='{word}'/>" for word in words)
+    define_with(guarded, "handed", plain, f"<q:commandline>{arguments}</q:commandline>")
+    guarded.virsh("start", "handed")
+    pid = (guarded.scratch / "run/qemu/handed.pid").read_text()
+    assert os.readlink(f"/proc/{int(pid)}/cwd") == "/", "where relative names in arguments start"
+    guarded.virsh("destroy", "handed")
+    drift(overlay)
+    assert f"-set drive.x.file={overlay}: touched" in guarded.virsh("start", "handed", code=1)
+
+
+def test_memory_in_a_sealed_file_is_refused(guarded, overlay, tmp_path):
+    plain = make_base(tmp_path / "plain", noise(1 << 16))
+    nvdimm = (
+        f"<memory model='nvdimm'><source><path>{overlay.parent}/base</path></source>"
+        "<target><size unit='MiB'>1</size><node>0</node></target></memory>"
+    )
+    cpu = "<maxMemory slots='2' unit='MiB'>64</maxMemory><cpu><numa><cell id='0' cpus='0' memory='16' unit='MiB'/></numa></cpu>"
+    define_with(guarded, "memory", plain, cpu, nvdimm)
+    assert "memory nvdimm: base-sealed" in guarded.virsh("start", "memory", code=1)
+
+
 def test_a_missing_base_is_refused(guarded, overlay):
     guarded.define("missing", overlay)
     base = overlay.parent / "base"

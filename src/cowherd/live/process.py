@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cowherd.live.holders import Holder, program_name, shortened
-from cowherd.live.machine.blockdev import pairs
+from cowherd.live.machine.options import pairs
 from cowherd.text import printable
 
 _PROC = Path("/proc")

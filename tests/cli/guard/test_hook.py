@@ -45,6 +45,33 @@ def test_a_domain_on_a_changed_base_is_refused_by_its_name(cowherd, overlay):
     assert err.startswith(f"cowherd: refusing to start web: vda: touched: {overlay.parent / 'base'}: it was written to")
 
 
+@pytest.mark.parametrize(
+    ("devices", "code"),
+    [
+        ("<memory model='nvdimm'><source><path>{base}</path></source></memory>", 3),
+        ("<pstore backend='acpi-erst'><path>{base}</path></pstore>", 3),
+        ("<filesystem><source dir='{directory}'/><target dir='t'/></filesystem>", 3),
+        ("<new source='{overlay}'/>", 1),
+        ("<new source='{base}'/>", 3),
+        ("</devices><q:commandline><q:arg value='-hda'/><q:arg value='{overlay}'/></q:commandline><devices>", 0),
+        ("</devices><q:commandline><q:arg value='-hda'/><q:arg value='{base}'/></q:commandline><devices>", 3),
+        ("</devices><q:commandline><q:arg value='-new'/></q:commandline><devices>", 1),
+    ],
+)
+def test_a_domain_is_judged_by_everything_that_names_a_file(cowherd, overlay, monkeypatch, devices, code):
+    named = devices.format(base=overlay.parent / "base", directory=overlay.parent, overlay=overlay)
+    xml = f"<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><devices>{named}</devices></domain>"
+    monkeypatch.setattr(sys, "stdin", Piped(xml))
+    assert cowherd("hook", "check", "--name", "web")[0] == code
+
+
+def test_what_is_not_understood_may_be_allowed_and_is_said(cowherd, overlay, monkeypatch):
+    xml = f"<domain><devices><new source='{overlay}'/></devices></domain>"
+    monkeypatch.setattr(sys, "stdin", Piped(xml))
+    code, _, err = cowherd("hook", "check", "--allow-unknown")
+    assert (code, "not checked: domain/devices/new" in err) == (0, True)
+
+
 def test_the_answer_is_a_document(cowherd, overlay):
     code, out, _ = cowherd("hook", "check", "--json", "--full")
     assert code == 0
@@ -53,9 +80,11 @@ def test_the_answer_is_a_document(cowherd, overlay):
 
 
 def test_installing_says_where_and_what_is_left_to_do(as_json, cowherd, tmp_path):
-    code, done = as_json("hook", "install", "libvirt", "--root", tmp_path, "--full", "--herd", "x", "--on-error", "warn")
+    code, done = as_json(
+        "hook", "install", "libvirt", "--root", tmp_path, "--full", "--allow-unknown", "--herd", "x", "--on-error", "warn"
+    )
     assert (code, done["reload_needed"], done["replaced"]) == (0, True, False)
-    assert f"hook check --full --herd {os.path.abspath('x')} --name" in done["script"]
+    assert f"hook check --full --allow-unknown --herd {os.path.abspath('x')} --name" in done["script"]
     assert "on_error=warn" in done["script"]
     code, out, _ = cowherd("hook", "status", "--root", tmp_path)
     assert (code, out) == (0, f"{done['path']}: works; if the check fails: warn\n")

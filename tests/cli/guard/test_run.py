@@ -109,3 +109,46 @@ def test_a_qemu_that_is_not_there_is_an_error(cowherd, overlay):
     code, _, err = cowherd("run", "--", "/nowhere/qemu-system-x86_64", "-hda", "o")
     assert code == 1
     assert "No such file or directory" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-drive", "if=none,id=d", "-set", "drive.d.file=o"],
+        ["-drive", "if=none,driver=raw,file.driver=qcow2,file.file.filename=o"],
+        ["-blockdev", "driver=copy-on-read,node-name=c,file.driver=qcow2,file.file.driver=file,file.file.filename=o"],
+        ["-drive", "if=none,driver=quorum,vote-threshold=1,children.0.driver=qcow2,children.0.file.filename=o"],
+    ],
+)
+def test_no_way_to_name_an_image_leads_past_the_check(cowherd, overlay, words):
+    assert cowherd("run", "--dry-run", "--", QEMU, *words)[0] == 0
+    drift(overlay)
+    assert cowherd("run", "--dry-run", "--", QEMU, *words)[0] == 4
+
+
+def test_memory_and_logs_are_not_written_into_a_sealed_base(cowherd, overlay):
+    for words in (
+        ["-object", "memory-backend-file,id=m,size=1M,mem-path=base,share=on"],
+        ["-serial", "file:base"],
+        ["-D", "base"],
+    ):
+        code, _, err = cowherd("run", "--dry-run", "--", QEMU, *words)
+        assert (code, "base-sealed" in err) == (3, True)
+
+
+def test_what_is_not_understood_starts_nothing_and_says_how_it_would_start(cowherd, overlay):
+    words = ["--", QEMU, "-new-option", "x", "-hda", "o"]
+    code, out, err = cowherd("run", *words)
+    assert (code, out) == (1, "")
+    assert "-new-option x: not-understood: the option is not known, and may name a file" in err
+    assert "--allow-unknown" in err
+    code, out, _ = cowherd("run", "--dry-run", "--allow-unknown", *words)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["not-understood", "ok"]
+
+
+def test_names_start_where_a_program_before_qemu_goes(cowherd, overlay):
+    drift(overlay)
+    assert cowherd("run", "--dry-run", "--", "env", "-C", overlay.parent, QEMU, "-hda", "o")[0] == 4
+    assert cowherd("run", "--dry-run", "--", "env", "-C", "/", QEMU, "-hda", "o")[0] == 0
+    assert cowherd("run", "--dry-run", "--", "chroot", "/", QEMU, "-hda", "none")[0] == 1

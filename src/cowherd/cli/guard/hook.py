@@ -74,6 +74,7 @@ def _install(arguments: argparse.Namespace) -> Report:
 
 def _check_arguments(arguments: argparse.Namespace) -> tuple[str, ...]:
     flags = {"--full": arguments.full, "--strict": arguments.strict, "--no-dependents": arguments.no_dependents}
+    flags["--allow-unknown"] = arguments.allow_unknown
     herd = (word for directory in arguments.herd for word in ("--herd", os.path.abspath(directory)))
     return (*(flag for flag, given in flags.items() if given), *herd)
 
@@ -110,7 +111,8 @@ def _check(arguments: argparse.Namespace) -> Report:
     if sys.stdin.isatty():
         raise InvalidRequest("a domain's XML is expected on standard input, as in: virsh dumpxml web | cowherd hook check")
     xml = sys.stdin.buffer.read(MAX_BYTES + 1)
-    found = check_start(drives_of(xml, arguments.root), **starting.options_of(arguments))
+    found = check_start(drives_of(xml, arguments.root), **starting.options_of(arguments), directory="/")
     name = printable(arguments.name or name_of(xml))
     lines = () if found.exit_code else starting.lines(found)
-    return Report(starting.document(found), lines, starting.reasons(found, name), found.exit_code)
+    said = starting.reasons(found, name) if found.exit_code else starting.remarks(found)
+    return Report(starting.document(found), lines, said, found.exit_code)

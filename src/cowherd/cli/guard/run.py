@@ -10,6 +10,7 @@ import sys
 from cowherd.cli.guard import starting
 from cowherd.cli.guard.output import Report, progress
 from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def configure(parser: Parser) -> None:
         "Finds the images that a QEMU command line opens (-drive, -blockdev, -hda and its kin, -readconfig, a file name that\n"
         "stands alone), checks their whole chains as 'verify' does, and then becomes QEMU, with the same process id. It refuses\n"
         "to start on drift, a missing base or an interrupted merge (exit code 4), and if the guest would write to a base that\n"
-        "others stand on or that is sealed (3). What is no local file, as nbd://..., is said and not checked.\n\n"
+        "others stand on or that is sealed (3). What is no local file, as nbd://..., is said and not checked. What may name\n"
+        "a file and is not understood is a reason not to start (1), unless --allow-unknown is given.\n\n"
         "With --json the document is printed if the machine does not start; what starts prints what QEMU does.",
         "cowherd run -- qemu-system-x86_64 -m 2G -drive file=web.qcow2,if=virtio\n"
         "cowherd run --dry-run -- qemu-system-x86_64 -hda web.qcow2",
@@ -39,13 +41,18 @@ def configure(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out; where the machine may start this returns only with --dry-run."""
     from cowherd.herd.startup import check_start
-    from cowherd.live.machine.command_line import drives_of, program_at
+    from cowherd.live.machine.command_line import drives_of, program_at, started_in
+    from cowherd.live.machine.drive import Drive
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     program = program_at(command)
     if program is None:
         raise InvalidRequest("after -- a command with QEMU's program is expected, as in: cowherd run -- qemu-system-x86_64 ...")
-    found = check_start(drives_of(command[program + 1 :]), **starting.options_of(arguments), progress=progress("reading"))
+    directory, unclear = started_in(command[:program])
+    drives = drives_of(command[program + 1 :], directory)
+    if unclear:
+        drives = (Drive(printable(command[0]), None, unknown=unclear), *drives)
+    found = check_start(drives, **starting.options_of(arguments), directory=directory, progress=progress("reading"))
     if not (found.exit_code or arguments.dry_run):
         for remark in starting.remarks(found):
             print(remark, file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from cowherd.cli.guard.output import table
+from cowherd.herd.startup import NO_FILE, NOT_UNDERSTOOD, NOT_VERIFIED
 from cowherd.live.machine.drive import EMPTY
 from cowherd.text import printable, shown
 
@@ -24,6 +25,11 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--no-dependents", action="store_true", help="don't look for overlays of the disks that are written to (huge directories)"
     )
+    parser.add_argument(
+        "--allow-unknown",
+        action="store_true",
+        help="start also where it is not understood which files it will open, and say so",
+    )
     parser.add_herd()
 
 
@@ -34,6 +40,7 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "strict": arguments.strict,
         "dependents": not arguments.no_dependents,
         "herd": arguments.herd,
+        "allow_unknown": arguments.allow_unknown,
     }
 
 
@@ -64,10 +71,15 @@ def remarks(found: Start) -> tuple[str, ...]:
     """Returns what is worth a line on standard error though the machine starts: what nobody checked, and what was let through."""
     said = []
     for answer in found.answers:
-        unchecked = answer.drive.remote not in ("", EMPTY)
+        unchecked = answer.status == NOT_UNDERSTOOD or (answer.status == NOT_VERIFIED and _is_worth_saying(answer))
         if unchecked or answer.status == "touched":
             said.append(f"cowherd: {'not checked: ' if unchecked else ''}{printable(answer.drive.where)}: {answer.detail}")
     return tuple(said)
+
+
+def _is_worth_saying(answer: Answer) -> bool:
+    """Returns whether it is more than an empty drive, or a file that is not there, of which QEMU itself will say so."""
+    return answer.detail not in (EMPTY, NO_FILE)
 
 
 def reasons(found: Start, what: str) -> tuple[str, ...]:
@@ -77,7 +89,8 @@ def reasons(found: Start, what: str) -> tuple[str, ...]:
 
 
 def _reason(answer: Answer) -> str:
-    return f"{printable(answer.drive.where)}: {answer.status}: {printable(answer.image or '')}: {answer.detail}"
+    facts = [printable(answer.drive.where), answer.status, printable(answer.image or ""), answer.detail]
+    return ": ".join(fact for fact in facts if fact)
 
 
 def _advice(answer: Answer) -> str:
@@ -87,6 +100,8 @@ def _advice(answer: Answer) -> str:
             f"cowherd: 'cowherd verify --full --refresh {path}' says whether its content is as sealed and, if so, clears this; "
             f"'cowherd repair {path}' brings it back"
         )
+    if answer.status == NOT_UNDERSTOOD:
+        return "cowherd: so nobody can say that no base is harmed; who knows better starts it with --allow-unknown"
     if answer.status in ("missing-base", "binding-mismatch") and answer.drive.path:
         return f"cowherd: 'cowherd doctor {printable(answer.drive.path.parent)}' says what to do"
     return ""

@@ -1,153 +1,310 @@
-"""QEMU's block options: the text of -drive and -blockdev as nested options, and the images that those lead to.
+"""Opening block nodes on paper, as QEMU does it: from the options of a -drive or -blockdev to the files that they lead to.
 
-Both forms end as one tree of options: `file.filename=x` and `{"file": {"filename": "x"}}` are the same. A name in place of
-an object refers to another -blockdev's node.
+Source: QEMU's bdrv_open_inherit, bdrv_fill_options, bdrv_open_backing_file and bdrv_inherited_options (block.c). What is not
+known here, a driver or an option, is never passed over: the drive then says that it is not understood.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cowherd.image.backing import has_protocol
+from cowherd.live.machine import drivers
 from cowherd.live.machine.drive import EMPTY, Below, Drive, MachineUnclear
+from cowherd.live.machine.options import Options, below, is_on, parse_json
+from cowherd.live.machine.paths import local_path
 from cowherd.text import printable
 
-Options = dict[str, Any]
-
-_FILE_DRIVERS = frozenset(("file", "host_device", "host_cdrom"))
-_FILTERS = frozenset(("throttle", "copy-on-read", "compress", "preallocate", "blkdebug", "blklogwrites", "copy-before-write"))
-"""Drivers that pass on what their child holds, which is called `file`, or with blkdebug `image`."""
-_FORMATS = frozenset(
-    ("qcow2", "raw", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "parallels", "bochs", "cloop", "dmg", "snapshot-access")
-)
 _DEEPEST = 100
+_FDSET = "/dev/fdset/"
+_NEVER_GUESSED = frozenset(("file", "raw", "data-file", "header", "log"))
+"""Children of which QEMU takes the bytes as they are, unless a driver is named."""
 
 
-def pairs(text: str) -> list[tuple[str, str | None]]:
-    """Splits `key=value,flag,...` as QEMU does: two commas stand for one that belongs to the value. A flag's value is None."""
-    found = []
-    for part in text.replace(",,", "\0").split(","):
-        key, equals, value = part.replace("\0", ",").partition("=")
-        if key or equals:
-            found.append((key, value if equals else None))
-    return found
+@dataclass(frozen=True)
+class Source:
+    """What a block node reads from: `drives`, of which the first holds its content (the others are used beside it).
+
+    `bare`: its bytes are the first one's file itself, so that a format above is the format of that file. `joined`: its content
+    comes from several of them.
+    """
+
+    drives: tuple[Drive, ...]
+    bare: bool = False
+    joined: bool = False
+
+    @property
+    def first(self) -> Drive:
+        """The drive with its content."""
+        return self.drives[0]
+
+    def changed(self, **facts: Any) -> Source:
+        """Returns it with other facts about its first drive."""
+        return replace(self, drives=(replace(self.first, **facts), *self.drives[1:]))
 
 
-def parsed(text: str, first: str | None = None) -> Options:
-    """Returns an argument, JSON or `key=value,...`, as nested options; `first` is the key of a first word that has none."""
-    if text.startswith("{"):
-        return _object(text)
-    nested: Options = {}
-    for number, (key, value) in enumerate(pairs(text)):
-        if value is None:
-            key, value = (first, key) if first and number == 0 else (key, "on")
-        put(nested, key, value)
-    return nested
+@dataclass(frozen=True)
+class Node:
+    """A block node that is to be opened: its options, and whether it stands where no format is guessed."""
 
-
-def put(nested: Options, key: str, value: object) -> None:
-    """Sets `a.b.c` in nested options. What was said of `a` itself, as `file=x` beside `file.locking=off`, is its `filename`."""
-    *path, last = key.split(".")
-    for name in path:
-        below = nested.setdefault(name, {})
-        if not isinstance(below, dict):
-            below = nested[name] = {"filename": below}
-        nested = below
-    if isinstance(nested.get(last), dict) and not isinstance(value, dict):
-        nested[last].setdefault("filename", value)
-    else:
-        nested[last] = value
-
-
-def _object(text: str) -> Options:
-    try:
-        options = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MachineUnclear(f"not valid JSON: {error}", printable(text[:60])) from error
-    if not isinstance(options, dict):
-        raise MachineUnclear("the JSON is not an object", printable(text[:60]))
-    return _nested(options)
-
-
-def _nested(options: Options) -> Options:
-    nested: Options = {}
-    for key, value in options.items():
-        put(nested, key, _nested(value) if isinstance(value, dict) else value)
-    return nested
-
-
-def is_on(options: Mapping[str, Any], *keys: str) -> bool:
-    """Returns whether one of the switches is on, as QEMU writes and as JSON does."""
-    return any(options.get(key) in (True, "on", "yes", "true", "y") for key in keys)
+    where: str
+    options: Options
+    writable: bool
+    filename: str | None = None
+    protocol: bool = False
+    depth: int = 0
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """The block nodes of a command line that have names; `directory` is where relative names start."""
+    """The block nodes of a command line that have names; `directory` is where relative names start.
+
+    `descriptors` are the files behind sets of descriptors that are passed in, by the sets' numbers.
+    """
 
     named: Mapping[str, Options]
     directory: Path
+    descriptors: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
-    def drive(self, where: str, options: Options, *, writable: bool) -> Drive:
-        """Returns the image that a tree of block options leads to. Raises `MachineUnclear`."""
-        return self._drive(Drive(where, None, writable=writable), options, 0)
+    def drives(self, where: str, options: Options, *, writable: bool, filename: str | None = None) -> tuple[Drive, ...]:
+        """Returns the images that a tree of block options leads to. Raises `MachineUnclear` for what QEMU would not take."""
+        return _settled(self._open(Node(where, options, writable, filename))).drives
 
-    def _drive(self, drive: Drive, options: Options | str, depth: int) -> Drive:
-        if depth > _DEEPEST:
-            raise MachineUnclear("its block nodes go round in a circle, or are nested too deeply", drive.where)
-        if isinstance(options, str):
-            if options not in self.named:
-                raise MachineUnclear(f"there is no block node {options!a}", drive.where)
-            options = self.named[options]
-        driver, child = options.get("driver"), options.get("file", options.get("image"))
-        if driver in _FILTERS and child is not None:
-            return self._drive(drive, child, depth + 1)
-        if driver in _FILE_DRIVERS or (driver is None and child is None and "filename" in options):
-            return self._named(drive, options.get("filename"))
-        if driver is not None and driver not in _FORMATS:
-            return replace(drive, remote=f"the driver {printable(str(driver))}")
-        return self._formatted(drive, options, driver, child, depth)
+    def _open(self, node: Node) -> Source:
+        if node.depth > _DEEPEST:
+            raise MachineUnclear("its block nodes go round in a circle, or are nested too deeply", node.where)
+        node = _without_json(node)
+        driver = node.options.get("driver")
+        if driver is None and node.protocol:
+            driver = _driver_of(node)
+        if driver is not None and not isinstance(driver, str):
+            raise MachineUnclear("its driver is no text", node.where)
+        if driver is None or driver in drivers.FORMATS:
+            return self._format(node, driver)
+        if driver in drivers.FILES:
+            return self._file(node, driver)
+        if driver in drivers.REMOTE:
+            name = node.filename or node.options.get("filename") or f"the driver {driver}"
+            return Source((Drive(node.where, None, writable=node.writable, remote=printable(str(name))),), bare=True)
+        return self._other(node, driver)
 
-    def _formatted(self, drive: Drive, options: Options, driver: Any, child: Any, depth: int) -> Drive:
-        """Returns the drive of a format's node, or of a -drive that leaves the format to be guessed."""
-        if child is None:
-            return replace(drive, remote=EMPTY)
-        found = self._drive(drive, child, depth + 1)
-        if found.path is None:
-            return found
-        if driver is not None:
-            found = replace(found, format=str(driver))
-        return self._over(found, options["backing"], depth) if "backing" in options else found
+    def _other(self, node: Node, driver: str) -> Source:
+        if driver == drivers.DIRECTORY:
+            return self._directory(node)
+        if driver in drivers.FILTERS:
+            return self._filter(node, driver)
+        if driver == "quorum":
+            return self._several(node, driver, _numbered(node.options, "children"))
+        if driver == "blkverify":
+            return self._several(node, driver, ("test", "raw"))
+        return _not_understood(node, f"the block driver {printable(driver)} is not known")
 
-    def _over(self, drive: Drive, backing: Any, depth: int) -> Drive:
-        """Returns the drive with the backing files that the options put under it."""
-        if backing in (None, ""):
-            return replace(drive, ends=True)
-        if isinstance(backing, dict) and not backing.keys() & {"driver", "file", "filename"}:
-            return drive  # only switches for the backing file that the header names
-        below = self._drive(Drive(drive.where, None), backing, depth + 1)
-        if below.path is None:
-            return replace(drive, remote=below.remote)
-        return replace(drive, below=(Below(below.path, below.format), *below.below), ends=below.ends)
-
-    def _named(self, drive: Drive, name: Any) -> Drive:
-        """Returns the drive of a file name as QEMU reads it: a path, `file:path`, `json:{...}`, or another protocol's."""
+    def _file(self, node: Node, driver: str) -> Source:
+        name = node.options.get("filename")
+        if node.filename is not None:
+            if name is not None:
+                raise MachineUnclear("it names a file twice", node.where)
+            name = _without_prefix(node.filename)
         if not isinstance(name, str) or not name:
-            return replace(drive, remote=EMPTY)
-        if name.startswith("json:"):
-            return self._drive(drive, _object(name.removeprefix("json:")), 1)
-        for prefix in ("file:", "host_device:", "host_cdrom:"):
-            if name.startswith(prefix):
-                name = name.removeprefix(prefix)
-                break
-        else:
-            if has_protocol(name):
-                return replace(drive, remote=printable(name))
-        if name.startswith("/dev/fdset/"):
-            return replace(drive, remote=f"{name}, a descriptor that is passed in")
-        return replace(drive, path=Path(os.path.abspath(self.directory / name)))
+            return Source((Drive(node.where, None, writable=node.writable, remote=EMPTY),), bare=True)
+        found = self._named(node, name)
+        return _checked(found, node, driver, ())
+
+    def _named(self, node: Node, name: str) -> Source:
+        if not name.startswith(_FDSET):
+            return Source((Drive(node.where, local_path(name, self.directory), writable=node.writable),), bare=True)
+        paths = self.descriptors.get(name.removeprefix(_FDSET), ())
+        if not paths:
+            passed = Drive(node.where, None, writable=node.writable, remote=f"{printable(name)}, a descriptor that is passed in")
+            return Source((passed,), bare=True)
+        return Source(tuple(Drive(node.where, path, writable=node.writable) for path in dict.fromkeys(paths)), bare=True)
+
+    def _directory(self, node: Node) -> Source:
+        """Returns a directory that the guest sees as a FAT file system; QEMU's `fat:floppy:rw:DIRECTORY`."""
+        name, writes = node.options.get("dir"), is_on(node.options, "rw")
+        if node.filename is not None:
+            words = node.filename.removeprefix("fat:").split(":")
+            name, writes = words[-1], writes or "rw" in words[:-1]
+        if not isinstance(name, str) or not name:
+            return _not_understood(node, "it names no directory")
+        return Source((Drive(node.where, local_path(name, self.directory), writable=writes and node.writable),), bare=True)
+
+    def _filter(self, node: Node, driver: str) -> Source:
+        key = drivers.FILTERS[driver]
+        beside = drivers.WRITTEN_BESIDE.get(driver)
+        if driver == "blkdebug" and node.filename is not None:
+            node = replace(node, filename=node.filename.removeprefix("blkdebug:").partition(":")[2])
+        node = replace(node, protocol=node.protocol or driver in drivers.PROTOCOLS)
+        found = self._child(node, key, ("x-image",) if driver == "blkdebug" else ())
+        if found is None:
+            return Source((Drive(node.where, None, writable=node.writable, remote=EMPTY),))
+        if beside:
+            written = self._child(replace(node, filename=None, writable=True), beside)
+            found = replace(found, drives=found.drives + (_settled(written).drives if written else ()))
+        if driver == "replication" and node.options.get("mode") == "secondary":
+            return found.changed(unknown="in its secondary mode the driver replication writes to what lies below")
+        return _checked(found, node, driver, (key, "x-image", *filter(None, (beside,))))
+
+    def _several(self, node: Node, driver: str, keys: tuple[str, ...]) -> Source:
+        """Returns what a node reads that keeps one content in several children."""
+        if driver == "blkverify" and node.filename is not None:
+            raw, _, image = node.filename.removeprefix("blkverify:").partition(":")
+            options = {"x-raw": raw, "x-image": image} | node.options
+            node = replace(node, filename=None, options=options)
+        others = {"raw": ("x-raw",), "test": ("x-image",)} if driver == "blkverify" else {}
+        found = [child for key in keys if (child := self._child(node, key, others.get(key, ())))]
+        if not found:
+            return _not_understood(node, f"the block driver {driver} has no children")
+        all_of_them = Source(tuple(drive for child in found for drive in _settled(child).drives), joined=True)
+        return _checked(all_of_them, node, driver, (*keys, "x-raw", "x-image"))
+
+    def _child(self, node: Node, key: str, names: tuple[str, ...] = ()) -> Source | None:
+        """Opens a child, None if there is none; `names` are options that give the name of its file."""
+        reference, options = node.options.get(key), below(node.options, key)
+        given = [node.options[name] for name in names if isinstance(node.options.get(name), str)]
+        filename = given[0] if given else node.filename
+        if isinstance(reference, str) and (options or filename is not None):
+            raise MachineUnclear(f"{key} is a node's name and has options too", node.where)
+        if isinstance(reference, str):
+            return self._referred(node, reference)
+        if not options and filename is None:
+            return None
+        protocol = key in _NEVER_GUESSED or (key == "image" and node.protocol)
+        return self._open(replace(node, options=options, filename=filename, protocol=protocol, depth=node.depth + 1))
+
+    def _referred(self, node: Node, name: str) -> Source:
+        if name not in self.named:
+            raise MachineUnclear(f"there is no block node {name!a}", node.where)
+        return self._open(replace(node, options=self.named[name], filename=None, protocol=False, depth=node.depth + 1))
+
+    def _format(self, node: Node, driver: str | None) -> Source:
+        """Returns what is read through a format; a -drive may leave it to be guessed."""
+        file = self._child(node, "file")
+        if file is None:
+            empty = Source((Drive(node.where, None, writable=node.writable, remote=EMPTY),))
+            return _checked(empty, node, driver, ("backing",))
+        beside = [key for key in ("data-file", "header") if self._has(node, key)]
+        kept = file
+        for key in beside:
+            extra = self._child(replace(node, filename=None), key)
+            kept = replace(kept, drives=kept.drives + (_settled(extra).drives if extra else ()))
+        found = self._read_as(kept, driver)
+        found = found.changed(data_named="data-file" in beside)
+        if driver == "raw" and node.options.get("offset", 0) not in (0, "0"):
+            found = replace(found, bare=False)
+        found = self._over(found, node) if driver is None or driver in drivers.WITH_BACKING else found
+        return _checked(found, node, driver, ("file", "backing", *beside))
+
+    def _has(self, node: Node, key: str) -> bool:
+        return key in node.options or bool(below(node.options, key))
+
+    def _read_as(self, file: Source, driver: str | None) -> Source:
+        if file.bare and not file.joined:
+            found = file.changed(format=driver)
+            return replace(found, bare=driver == "raw")
+        if driver in drivers.ALONE or file.first.unknown:
+            return file
+        what = f"an image of the format {driver}" if driver else "an image of a format to be guessed"
+        return file.changed(unknown=f"it reads {what} out of another image, and the names in it are not followed")
+
+    def _over(self, top: Source, node: Node) -> Source:
+        """Returns an image's source with the backing files that the options put under it."""
+        if "backing" in node.options and node.options["backing"] in (None, ""):
+            return top.changed(ends=True)
+        reference, options = node.options.get("backing"), below(node.options, "backing")
+        if not isinstance(reference, str) and not options:
+            return top
+        place = replace(node, options=options, filename=None, protocol=False, writable=False, depth=node.depth + 1)
+        if isinstance(reference, str):
+            return _stack(top, self._referred(place, reference))
+        return self._recorded(top, place) if _only_switches(options) else _stack(top, self._open(place))
+
+    def _recorded(self, top: Source, node: Node) -> Source:
+        """Returns it over the backing file that its header names, of which the options say more."""
+        driver = node.options.get("driver")
+        recorded = Source((Drive(node.where, None, driver, writable=False),))
+        here = self._over(recorded, node)
+        return top if here == recorded and driver is None else _stack(top, here, recorded=True)
+
+
+def _only_switches(options: Options) -> bool:
+    """Returns whether options of a backing file leave the name of its file to the header."""
+    driver = options.get("driver")
+    return (driver is None or driver in drivers.FORMATS) and all(
+        key.startswith("backing.") or key == "backing" or _is_switch(driver, key, value) for key, value in options.items()
+    )
+
+
+def _is_switch(driver: str | None, key: str, value: object) -> bool:
+    inner = key.removeprefix("file.")
+    if inner == key:
+        return drivers.names_nothing(driver, key)
+    if inner == "driver":
+        return value in drivers.FILES
+    return inner != "filename" and drivers.names_nothing("file", inner)
+
+
+def _stack(top: Source, base: Source, *, recorded: bool = False) -> Source:
+    """Returns `top` with `base` in the place of the backing file that its header names."""
+    base = _settled(base)
+    under, extra = base.first, tuple(replace(drive, writable=False) for drive in base.drives[1:])
+    found = replace(top, drives=top.drives + extra)
+    if under.unknown or base.joined:
+        found = found if under.path is None else replace(found, drives=(*found.drives, replace(under, unknown="")))
+        return found.changed(unknown=under.unknown or "its backing file is made of several")
+    if under.path is None and not recorded:
+        return found.changed(ends=True, below_remote=under.remote)
+    here = Below(under.path, under.format)
+    return found.changed(below=(here, *under.below), ends=under.ends, below_remote=under.below_remote)
+
+
+def _settled(source: Source) -> Source:
+    """Returns a source above which there is no format: of a file's own bytes nothing is guessed."""
+    if not source.bare:
+        return source
+    return replace(source, drives=tuple(replace(drive, format=drive.format or "raw") for drive in source.drives))
+
+
+def _without_json(node: Node) -> Node:
+    """Takes `json:{...}` apart; options that are given beside it go before what it says."""
+    if node.filename is None or not node.filename.startswith("json:"):
+        return node
+    return replace(node, filename=None, options=parse_json(node.filename.removeprefix("json:")) | node.options)
+
+
+def _driver_of(node: Node) -> str | None:
+    """Returns the driver that a file's name stands for, None where there is no name; only -drive's `file` has prefixes."""
+    if node.filename is None:
+        return "file" if "filename" in node.options else None
+    if not has_protocol(node.filename):
+        return "file"
+    prefix = node.filename.split(":", 1)[0]
+    return drivers.PREFIXES.get(prefix, f"of {prefix}:")
+
+
+def _without_prefix(name: str) -> str:
+    for prefix in ("file:", "host_device:", "host_cdrom:"):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return name
+
+
+def _numbered(options: Options, key: str) -> tuple[str, ...]:
+    numbers = {name.split(".")[1] for name in options if name.startswith(f"{key}.")}
+    return tuple(f"{key}.{number}" for number in sorted(numbers, key=lambda text: (len(text), text)))
+
+
+def _checked(found: Source, node: Node, driver: str | None, children: tuple[str, ...]) -> Source:
+    """Returns it, not understood if one of the node's options is neither a child's nor known to name nothing."""
+    for key in node.options:
+        if not drivers.names_nothing(driver, key) and not any(key == child or key.startswith(f"{child}.") for child in children):
+            said = f"the option {printable(key)} of {f'the block driver {driver}' if driver else 'a drive'} is not known"
+            return found.changed(unknown=found.first.unknown or said)
+    return found
+
+
+def _not_understood(node: Node, why: str) -> Source:
+    return Source((Drive(node.where, None, writable=node.writable, unknown=why),))

@@ -1,4 +1,8 @@
-"""The images that a QEMU command line opens: -drive, -blockdev, -hda and its kin, -readconfig, and a plain file name."""
+"""The files that a QEMU command line opens: its disks with their nested nodes, and whatever else names a file.
+
+QEMU's options are read one after the other, as QEMU does it, since -set changes what stands before it. What is not known here is
+said to be not understood, never passed over.
+"""
 
 from __future__ import annotations
 
@@ -8,144 +12,275 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cowherd.errors import HostFileError
-from cowherd.live.machine.blockdev import Nodes, Options, is_on, parsed, put
+from cowherd.live.machine import config, table
+from cowherd.live.machine.blockdev import Nodes
 from cowherd.live.machine.drive import Drive, MachineUnclear
+from cowherd.live.machine.options import Options, is_on, names, parse
+from cowherd.live.machine.paths import local_path
+from cowherd.live.machine.settings import Settings
 from cowherd.text import printable
 
 _PROGRAMS = (re.compile(r"qemu-system-[\w.-]+|qemu-kvm"), re.compile("kvm"))
 """QEMU's names, the surest first: kvm is a group's name too, as in `sudo -g kvm qemu-system-x86_64`."""
-_FILE_OPTIONS = frozenset(("hda", "hdb", "hdc", "hdd", "fda", "fdb", "mtdblock", "sd", "pflash", "cdrom"))
-_WITHOUT_ARGUMENT = re.compile(
-    r"h|help|version|snapshot|S|s|nographic|daemonize|enable-kvm|no-reboot|no-shutdown|no-user-config|nodefaults|"
-    r"mem-prealloc|only-migratable|preconfig|usb|full-screen|win2k-hack|no-fd-bootchk|xen-attach|"
-    r"xen-domid-restrict|enable-sync-profile|perfmap|jitdump|semihosting|old-param|singlestep|no-acpi|no-hpet|"
-    r"no-quit|no-frame|alt-grab|ctrl-grab|curses|sdl|portrait|localtime|no-kvm|no-kvm-irqchip|no-kvm-pit|"
-    r"rtc-td-hack|tdf"
+_BEFORE = names(
+    "env sudo doas nice ionice taskset numactl chrt nohup setsid stdbuf timeout time setpriv prlimit runuser setarch linux64 "
+    "systemd-inhibit strace ltrace valgrind cgexec schedtool"
 )
-"""QEMU's options that take no argument, those of older versions too; what follows any other option belongs to it."""
-_MAX_CONFIG = 1 << 20
-_SECTION = re.compile(r'\[\s*([\w-]+)(?:\s+"([^"]*)")?\s*\]')
-_SETTING = re.compile(r'([\w.-]+)\s*=\s*"([^"]*)"')
+"""Programs that run another one as they were told, in the directory where they were run."""
+_CHANGE_DIRECTORY = {"env": ("-C", "--chdir"), "sudo": ("-D", "--chdir")}
+_CHANGE_MORE = {
+    "env": ("-S", "--split-string"),
+    "sudo": ("-R", "--chroot", "-i", "--login", "-s", "--shell"),
+    "doas": ("-s",),
+    "runuser": ("-", "-l", "--login", "-c", "--command", "-s", "--shell"),
+}
+"""Options of such programs that change what can't be followed here: another root, a login's home, a shell."""
+DEFAULT_CONFIG = "/etc/qemu/qemu.conf"
+"""What QEMU reads before all options, unless -no-user-config is among them."""
+
+
+@dataclass
+class _Item:
+    """What one option or section defines: `group` is the option's name, `filename` what -hda and its kin name."""
+
+    where: str
+    group: str
+    settings: Options
+    filename: str | None = None
 
 
 @dataclass
 class _Found:
-    """The block options of a command line, each with how it was written: -drive's and its kin's, and -blockdev's."""
+    """What was read so far; `drives` are those of options without settings, each with the number of items before it."""
 
-    drives: list[tuple[str, Options]] = field(default_factory=list)
-    nodes: list[tuple[str, Options]] = field(default_factory=list)
+    directory: Path
+    items: list[_Item] = field(default_factory=list)
+    drives: list[Drive] = field(default_factory=list)
     snapshot: bool = False
+    library: list[str] = field(default_factory=list)
+
+    def place(self, drive: Drive) -> None:
+        """Takes up a drive that is known as it stands, in its order among the items."""
+        self.items.append(_Item(drive.where, "", {"number": len(self.drives)}))
+        self.drives.append(drive)
 
 
 def program_at(words: Sequence[str]) -> int | None:
     """Returns where QEMU's program stands in a command, which may begin with others such as env; None if it is not there."""
-    names = [os.path.basename(word) for word in words]
-    return next((at for program in _PROGRAMS for at, name in enumerate(names) if program.fullmatch(name)), None)
+    programs = [os.path.basename(word) for word in words]
+    return next((at for program in _PROGRAMS for at, name in enumerate(programs) if program.fullmatch(name)), None)
 
 
-def drives_of(arguments: Sequence[str], directory: str | os.PathLike[str] = ".") -> tuple[Drive, ...]:
-    """Returns the images that QEMU, run in `directory` with `arguments` (without the program), will open, in their order.
+def started_in(words: Sequence[str], directory: str | os.PathLike[str] = ".") -> tuple[Path, str]:
+    """Returns the directory in which programs before QEMU (`words`) will run it, and why that is not known ("" if it is)."""
+    here, program = local_path(".", directory), ""
+    rest = iter(words)
+    for word in rest:
+        name = os.path.basename(word)
+        if not program or name in _BEFORE:
+            program = name
+            if program not in _BEFORE:
+                return here, f"{printable(name)} before QEMU may give it another directory, or other arguments"
+            continue
+        option, equals, value = word.partition("=")
+        if option in _CHANGE_DIRECTORY.get(program, ()):
+            here = local_path(value if equals else next(rest, ""), here)
+        elif option in _CHANGE_MORE.get(program, ()):
+            return here, f"what {printable(program)} does with {printable(option)} is not known"
+    return here, ""
 
-    What is reached over a network, or is no file, has a `remote` and no path.
+
+def drives_of(
+    arguments: Sequence[str], directory: str | os.PathLike[str] = ".", *, user_config: bool = True
+) -> tuple[Drive, ...]:
+    """Returns the files that QEMU, run in `directory` with `arguments` (without the program), will open, in their order.
+
+    What is reached over a network, or is no file, has a `remote` and no path; what is not understood says so (`unknown`).
+    `user_config`: the host's own configuration of QEMU counts, unless the arguments say otherwise.
     Raises `MachineUnclear` where QEMU would not understand it either, `HostFileError` for a -readconfig that can't be read.
     """
-    found = _Found()
-    for option, argument in _options(arguments):
-        _collect(found, option, argument, Path(directory))
-    named = {str(options["node-name"]): options for _, options in found.nodes if "node-name" in options}
-    nodes = Nodes(named, Path(os.path.abspath(directory)))
-    drives = [nodes.drive(where, options, writable=_writable(options, found.snapshot)) for where, options in found.drives]
-    used = _used(found)
-    for where, options in found.nodes:
-        if options.get("node-name") not in used:
-            drives.append(nodes.drive(where, options, writable=not is_on(options, "read-only")))
-    return tuple(drives)
+    found = _Found(Path(os.path.abspath(directory)))
+    read = list(_options(arguments))
+    if user_config and os.path.exists(DEFAULT_CONFIG) and not any(option == "no-user-config" for option, _ in read):
+        _read_config(found, DEFAULT_CONFIG, DEFAULT_CONFIG)
+    for option, argument in read:
+        _collect(found, option, argument)
+    return tuple(_drives(found))
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yields (option without its dashes, argument), and ("hda", name) for a file that stands alone."""
     words = iter(arguments)
     for word in words:
-        if not word.startswith("-") or word == "-":
+        if not word.startswith("-"):
             yield "hda", word
-        elif _WITHOUT_ARGUMENT.fullmatch(option := word.removeprefix("-").removeprefix("-")):
-            yield option, ""
-        else:
-            yield option, next(words, "")
+            continue
+        option = word.removeprefix("-").removeprefix("-")
+        option = table.ALIASES.get(option, option)
+        yield option, "" if option in table.WITHOUT_ARGUMENT else next(words, "")
 
 
-def _collect(found: _Found, option: str, argument: str, directory: Path) -> None:
-    where = f"-{option} {printable(argument)}"
+def _collect(found: _Found, option: str, argument: str) -> None:
+    where = f"-{option} {printable(argument)}".rstrip()
+    if option in table.DRIVES:
+        settings: Options = {"media": table.DRIVES[option]}
+        found.items.append(_Item(where, "drive", settings, argument))
+    elif option in table.GROUPS:
+        found.items.append(_Item(where, option, parse(argument, table.GROUPS[option])))
+    elif option in table.NAME_NOTHING:
+        if option == "L":
+            found.library.append(argument)
+    else:
+        _collect_other(found, option, argument, where)
+
+
+def _collect_other(found: _Found, option: str, argument: str, where: str) -> None:
     if option == "snapshot":
         found.snapshot = True
-    elif option in _FILE_OPTIONS:
-        found.drives.append((where, {"file": {"filename": argument}, "media": "cdrom" if option == "cdrom" else "disk"}))
-    elif option == "drive":
-        found.drives.append((where, _renamed(parsed(argument))))
-    elif option == "blockdev":
-        found.nodes.append((where, parsed(argument, "driver")))
+    elif option == "set":
+        _set(found, where, argument)
     elif option == "readconfig":
-        read = _config(directory / argument)
-        found.drives += [(f"{where} drive {printable(name)}", _renamed(options)) for name, options in read]
+        _read_config(found, where, argument)
+    elif option in table.READ:
+        found.items.append(_Item(where, "machine", {"kernel": argument}))
+    elif option in table.WRITTEN:
+        found.items.append(_Item(where, "chardev", {"path": argument}))
+    elif option in table.MEMORY:
+        found.items.append(_Item(where, "object", {"mem-path": argument}))
+    elif option in table.CHARACTERS:
+        found.items.append(_Item(where, "chardev", _character(argument)))
+    elif option == "incoming":
+        _incoming(found, where, argument)
+    elif option == "semihosting":
+        found.items.append(_Item(where, "semihosting-config", {}))
+    elif option == "usbdevice" and ":" not in argument:
+        return
+    else:
+        found.place(Drive(where, None, unknown="the option is not known, and may name a file"))
 
 
-def _renamed(options: Options) -> Options:
-    """Returns -drive's options as those of a block node: `format` is its driver, and `file` a file's name and no node's."""
-    renamed = options | {"driver": options["format"]} if "format" in options else dict(options)
-    if isinstance(renamed.get("file"), str):
-        renamed["file"] = {"filename": renamed["file"]}
-    return renamed
+def _character(argument: str) -> Options:
+    """Returns a character device in the short form: `file:PATH`, `pipe:PATH`, or a device's path; `mon:` may come first."""
+    name = argument.removeprefix("mon:")
+    for prefix in ("file:", "pipe:"):
+        if name.startswith(prefix):
+            return {"path": name.removeprefix(prefix)}
+    return {"path": name} if name.startswith("/") else {}
 
 
-def _writable(options: Options, snapshot: bool) -> bool:
-    if is_on(options, "read-only", "readonly") or options.get("media") == "cdrom":
+def _incoming(found: _Found, where: str, argument: str) -> None:
+    if argument.startswith("{"):
+        channel = parse(argument)
+        names = [value for key, value in channel.items() if key.rpartition(".")[2] == "filename" and isinstance(value, str)]
+    else:
+        names = [argument.removeprefix("file:").partition(",offset=")[0]] if argument.startswith("file:") else []
+    for name in names:
+        found.items.append(_Item(where, "fw_cfg", {"file": name}))
+    if argument.startswith("exec:"):
+        found.place(Drive(where, None, writable=False, remote="what a command says"))
+
+
+def _set(found: _Found, where: str, argument: str) -> None:
+    """Changes an item that stands before, as -set does; one that is not among them is looked at by itself."""
+    name, equals, value = argument.partition("=")
+    group, _, rest = name.partition(".")
+    identity, _, key = rest.partition(".")
+    if not (equals and key):
+        raise MachineUnclear("GROUP.ID.KEY=VALUE is expected", where)
+    group = table.SECTIONS.get(group, group)
+    for item in found.items:
+        if item.group == group and item.settings.get("id") == identity:
+            item.settings[key] = value
+            item.where = f"{item.where} {where}"
+            return
+    if group in table.GROUPS:
+        found.items.append(_Item(where, group, {key: value}))
+    elif group not in table.SECTIONS_THAT_NAME_NOTHING:
+        found.place(Drive(where, None, unknown="what it sets is not known, and may name a file"))
+
+
+def _read_config(found: _Found, where: str, name: str) -> None:
+    for section, identity, settings in config.sections(local_path(name, found.directory)):
+        group = table.SECTIONS.get(section, section)
+        here = f"{where} {printable(section)} {printable(identity)}".rstrip()
+        if group in table.GROUPS:
+            found.items.append(_Item(here, group, settings | ({"id": identity} if identity else {})))
+        elif section not in table.SECTIONS_THAT_NAME_NOTHING:
+            found.place(Drive(here, None, unknown="the section is not known, and may name a file"))
+
+
+def _drives(found: _Found) -> Iterator[Drive]:
+    nodes = Nodes(_named(found.items), found.directory, _descriptors(found.items))
+    settings = Settings(found.directory, tuple(found.library))
+    used, attached = _used(found.items), _attached(found.items)
+    for item in found.items:
+        if item.group == "":
+            yield found.drives[item.settings["number"]]
+        elif item.group == "drive":
+            yield from _of_drive(nodes, item, found.snapshot)
+        elif item.group == "blockdev":
+            name = item.settings.get("node-name")
+            if name not in used or name in attached:
+                yield from nodes.drives(item.where, item.settings, writable=not is_on(item.settings, "read-only"))
+        elif item.group == "semihosting-config":
+            yield Drive(item.where, None, remote="files that the guest opens by itself, by semihosting")
+        elif item.group != "add-fd":
+            yield from settings.drives(item.where, item.group, item.settings)
+
+
+def _of_drive(nodes: Nodes, item: _Item, snapshot: bool) -> tuple[Drive, ...]:
+    """Returns what a -drive opens: its `file` is a file's name and no node's, its `format` the block node's driver."""
+    settings = item.settings
+    options = {
+        key: value
+        for key, value in settings.items()
+        if key not in table.OF_A_DRIVE and not key.startswith(table.OF_A_DRIVE_BEGIN) and key != "file"
+    }
+    # A flag such as "nosnapshot" was read as both of its meanings.
+    options = {key: value for key, value in options.items() if key.removeprefix("no") not in table.OF_A_DRIVE}
+    if "format" in settings:
+        options.setdefault("driver", settings["format"])
+    name = item.filename if item.filename is not None else settings.get("file")
+    return nodes.drives(item.where, options, writable=_writable(settings, snapshot), filename=name or None)
+
+
+def _writable(settings: Options, snapshot: bool) -> bool:
+    if is_on(settings, "read-only", "readonly") or settings.get("media") == "cdrom":
         return False
-    return not (is_on(options, "snapshot") or (snapshot and "snapshot" not in options))
+    return not (is_on(settings, "snapshot") or (snapshot and "snapshot" not in settings))
 
 
-def _used(found: _Found) -> set[object]:
+def _named(items: Sequence[_Item]) -> dict[str, Options]:
+    blockdevs = (item.settings for item in items if item.group == "blockdev")
+    return {settings["node-name"]: settings for settings in blockdevs if isinstance(settings.get("node-name"), str)}
+
+
+def _used(items: Sequence[_Item]) -> set[object]:
     """Returns the names of nodes that are a part of another node."""
-    used: set[object] = set()
-    pending: list[object] = [value for _, options in (*found.nodes, *found.drives) for value in _children(options)]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            pending += _children(value)
-        else:
-            used.add(value)
-    return used
+    of_nodes = [item.settings for item in items if item.group in ("blockdev", "drive")]
+    children = ("file", "image", "backing", "data-file", "header", "target", "log", "raw", "test")
+    return {
+        value
+        for settings in of_nodes
+        for key, value in settings.items()
+        if key.rpartition(".")[2] in children or key.rpartition(".")[0].endswith("children")
+    }
 
 
-def _children(options: Options) -> list[object]:
-    return [options[key] for key in ("file", "backing", "data-file", "target") if isinstance(options.get(key), dict | str)]
+def _attached(items: Sequence[_Item]) -> set[object]:
+    """Returns the names of nodes that a device, or the machine itself, is given: -machine pflash0=NODE."""
+    owners = [item.settings for item in items if item.group in ("device", "machine", "global")]
+    return {value for settings in owners for key, value in settings.items() if key not in ("id", "driver", "type")}
 
 
-def _config(path: Path) -> Iterator[tuple[str, Options]]:
-    """Yields the name and the options of each drive in a file as -readconfig reads it."""
-    options: Options | None = None
-    name = ""
-    for number, line in enumerate(_lines(path), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        section, setting = _SECTION.fullmatch(line), _SETTING.fullmatch(line)
-        if section:
-            if options is not None:
-                yield name, options
-            options = {} if section[1] == "drive" else None
-            name = section[2] or ""
-        elif setting is None:
-            raise MachineUnclear("neither a section nor a setting", f"{printable(path)}, line {number}")
-        elif options is not None:
-            put(options, setting[1], setting[2])
-    if options is not None:
-        yield name, options
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            return os.fsdecode(file.read(_MAX_CONFIG)).splitlines()
-    except OSError as error:
-        raise HostFileError(path, "read", error) from error
+def _descriptors(items: Sequence[_Item]) -> dict[str, tuple[Path, ...]]:
+    """Returns the files behind each set of -add-fd: QEMU gets the descriptors that are open here."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for item in items:
+        number = item.settings.get("fd")
+        if item.group == "add-fd" and str(number).isdecimal():
+            path = Path(os.path.realpath(f"/proc/self/fd/{number}"))
+            if path.exists():
+                name = str(item.settings.get("set"))
+                found[name] = (*found.get(name, ()), path)
+    return found

@@ -1,0 +1,84 @@
+"""QEMU's block drivers: which read a file, which pass on what lies below them, and what options each has that name no file.
+
+Source: the QEMU QMP reference, "Block devices", BlockdevOptions and what it refers to; and QEMU 10's block/*.c for what only
+-drive takes.
+"""
+
+from __future__ import annotations
+
+from cowherd.live.machine.options import names
+
+FILES = frozenset(("file", "host_device", "host_cdrom", "io_uring"))
+"""Drivers that open the file that `filename` names."""
+REMOTE = names(
+    "nbd ssh http https ftp ftps iscsi iser rbd gluster nfs nvme null-co null-aio nvme-io_uring virtio-blk-vfio-pci "
+    "virtio-blk-vhost-user virtio-blk-vhost-vdpa sheepdog vxhs"
+)
+"""Drivers behind which there is no local file, as far as this host's file systems know."""
+DIRECTORY = "vvfat"
+PREFIXES = (
+    {name: name for name in (*REMOTE, "file", "host_device", "host_cdrom", "blkdebug", "blkverify")}
+    | {"fat": DIRECTORY}
+    | dict.fromkeys(("nbd+tcp", "nbd+unix"), "nbd")
+    | dict.fromkeys(("gluster+tcp", "gluster+unix", "gluster+rdma"), "gluster")
+    | dict.fromkeys(("sheepdog+tcp", "sheepdog+unix"), "sheepdog")
+    | {"tftp": "http"}
+)
+"""What may stand before a colon in a file's name, and the driver that it means."""
+PROTOCOLS = FILES | REMOTE | {DIRECTORY, "blkdebug", "blkverify"}
+"""Drivers that stand at the bottom, so that no format is guessed above what they name."""
+
+FILTERS = {
+    "throttle": "file",
+    "copy-on-read": "file",
+    "compress": "file",
+    "preallocate": "file",
+    "snapshot-access": "file",
+    "replication": "file",
+    "copy-before-write": "file",
+    "blklogwrites": "file",
+    "blkdebug": "image",
+    "blkreplay": "image",
+}
+"""Drivers that pass on what their child holds, byte by byte, and what the child is called."""
+WRITTEN_BESIDE = {"copy-before-write": "target", "blklogwrites": "log"}
+"""Another child of such a driver, which it writes to."""
+WITH_BACKING = frozenset(("qcow2", "qcow", "qed", "vmdk"))
+ALONE = frozenset(("raw", "luks", "parallels", "bochs", "cloop", "dmg", "vdi", "vpc", "vhdx"))
+"""Formats that name no other file."""
+FORMATS = WITH_BACKING | ALONE
+
+EVERYWHERE = names(
+    "driver node-name discard active read-only auto-read-only detect-zeroes force-share cache.direct cache.no-flush "
+    "cache.writeback copy-on-read"
+)
+_OF_FILES = names("filename pr-manager aio aio-max-batch locking drop-cache x-check-cache-dropped")
+_OF_DRIVERS = {
+    "raw": "offset size",
+    "luks": "key-secret",
+    "qcow": "encrypt.format encrypt.key-secret",
+    "qcow2": "lazy-refcounts pass-discard-request pass-discard-snapshot pass-discard-other discard-no-unref overlap-check "
+    "cache-size l2-cache-size l2-cache-entry-size refcount-cache-size cache-clean-interval encrypt.format encrypt.key-secret",
+    "parallels": "prealloc-size prealloc-mode",
+    "vpc": "force_size_calc",
+    "throttle": "throttle-group",
+    "copy-on-read": "bottom",
+    "preallocate": "prealloc-align prealloc-size",
+    "replication": "mode top-id",
+    "copy-before-write": "bitmap.node bitmap.name on-cbw-error cbw-timeout min-cluster-size",
+    "blklogwrites": "log-sector-size log-append log-super-update-interval",
+    "blkdebug": "config align max-transfer opt-write-zero max-write-zero opt-discard max-discard",
+    "quorum": "blkverify vote-threshold rewrite-corrupted read-pattern",
+}
+_GROUPS = {
+    "qcow2": ("overlap-check.",),
+    "blkdebug": ("inject-error.", "set-state.", "take-child-perms.", "unshare-child-perms."),
+}
+
+
+def names_nothing(driver: str | None, key: str) -> bool:
+    """Returns whether an option of a driver (None: of a format that is to be guessed) is known and names no image."""
+    if key in EVERYWHERE or (driver in FILES and key in _OF_FILES):
+        return True
+    driver = driver or "qcow2"
+    return key in _OF_DRIVERS.get(driver, "").split() or key.startswith(_GROUPS.get(driver, ("\0",)))

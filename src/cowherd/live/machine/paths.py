@@ -1,0 +1,24 @@
+"""Where a name in a machine's description leads: the file that the kernel will find."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_DESCRIPTOR = re.compile(r"/dev/(?:fd/\d+|std(?:in|out|err))|/proc/[^/]+(?:/task/\d+)?/fd/\d+")
+
+
+def local_path(name: str, directory: str | os.PathLike[str]) -> Path:
+    """Returns the absolute path of `name`, which starts in `directory` if it is relative.
+
+    `..` behind a symbolic link goes up from where the link leads, as in the kernel; a name of an open descriptor, beside which
+    no seal can lie, becomes the name of the file that is open.
+    """
+    path = os.path.join(os.path.abspath(directory), name)
+    if ".." in path.split("/"):
+        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        path = os.path.realpath(path) if os.path.basename(path) in ("..", ".") else path
+    if _DESCRIPTOR.fullmatch(os.path.normpath(path)):
+        path = os.path.realpath(path)
+    return Path(os.path.normpath(path))
