@@ -231,7 +231,7 @@ class SnapshotsWouldChange(CowherdError):
         image: str | PathLike[str],
         action: str,
         snapshots: Sequence[tuple[str | PathLike[str], str]],
-        remedy: str = "or give up their content with cowherd-img and --break-dependents",
+        remedy: str = "or give up what they show (--break-dependents of cowherd-img)",
     ):
         self.image, self.action, self.remedy = as_path(image), action, remedy
         self.snapshots = tuple((as_path(path), name) for path, name in snapshots)
