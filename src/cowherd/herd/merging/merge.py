@@ -16,7 +16,6 @@ from cowherd.errors import (
     HostFileError,
     ImageInUse,
     InvalidRequest,
-    SnapshotsWouldChange,
     UnsupportedFeature,
 )
 from cowherd.formats.qcow2 import layout
@@ -31,6 +30,7 @@ from cowherd.herd.merging.holding import Holding, stacked
 from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.merging.plan import AUTO, CONTENT, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan, plan_merge
+from cowherd.herd.merging.snapshots import largest_size, require_no_snapshots
 from cowherd.herd.merging.steps import (
     apply_down,
     bind_to,
@@ -47,7 +47,6 @@ from cowherd.herd.merging.steps import (
 from cowherd.herd.preserve import refresh_dependents
 from cowherd.herd.seal import made_by
 from cowherd.herd.status import Status
-from cowherd.image.snapshots import snapshots_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.locks import READ, WRITE
@@ -64,9 +63,6 @@ if TYPE_CHECKING:
     from cowherd.herd.sealfile import SealRecord
 
 PathName = str | os.PathLike[str]
-
-_GIVE_UP = "and merge then"
-_FORK = "or use --strategy fork, which changes nothing below other overlays"
 
 
 class MergeInterrupted(CowherdError):
@@ -207,10 +203,9 @@ def _require_nobody_new(lineage: Lineage, plan: MergePlan) -> None:
 def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     """Raises for everything that would stop the merge half way and can be known beforehand."""
     written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
-    _require_sound(lineage, plan.overlay)
-    _require_sound(lineage, plan.base, "merge into")
-    for image in written:
-        _require_sound(lineage, image, "merge below", _FORK)
+    for image in (plan.overlay, plan.base, *written):
+        _require_sound(lineage, image)
+    require_no_snapshots(plan, written)
     if plan.overlay.seal and plan.keep != CONTENT:
         hit = [dependent.path for dependent in lineage.dependents(plan.overlay)]
         raise BaseSealed(plan.overlay.path, "merge away", hit)
@@ -219,7 +214,7 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     _require_repointing(lineage, plan)
 
 
-def _require_sound(lineage: Lineage, image: Image, action: str = "merge", remedy: str = _GIVE_UP) -> None:
+def _require_sound(lineage: Lineage, image: Image) -> None:
     now = condition(lineage, image)
     if image.seal and now.status is not Status.OK:
         raise DriftFound(image.path, now.status, "merge")
@@ -229,9 +224,6 @@ def _require_sound(lineage: Lineage, image: Image, action: str = "merge", remedy
             return
         if layer.header.corrupt:
             raise UnsupportedFeature(image.path, "merging with an image that is marked corrupt")
-        snapshots = [(image.path, snapshot.label) for snapshot in layer.snapshots()]
-        if snapshots:  # their own tables may show the base where the image itself does not, and nothing can be written to them
-            raise SnapshotsWouldChange(image.path, action, snapshots, remedy)
         if layer.header.extension(layout.EXTENSION_BITMAPS) and layer.header.autoclear & layout.AUTOCLEAR_BITMAPS:
             raise UnsupportedFeature(image.path, "merging with an image that has persistent bitmaps")
 
@@ -247,19 +239,13 @@ def _require_repointing(lineage: Lineage, plan: MergePlan) -> None:
     if plan.keep == NOTHING:
         for child in lineage.children(plan.overlay):
             require_room_for_name(child, reference_to(target, child))
-            if plan.new_size > (plan.overlay.size or 0) < _largest_size(child):
+            if plan.new_size > (plan.overlay.size or 0) < largest_size(child):
                 raise InvalidRequest(
                     f"{shown(child.path)}, or an internal snapshot of it, is larger than the overlay that it stands on, and so "
                     f"is the base: it would see the base's end. Keep the overlay (--keep empty)"
                 )
     if plan.keep == EMPTY and not _stands_on(lineage, plan.overlay, target):
         require_room_for_name(plan.overlay, reference_to(target, plan.overlay))
-
-
-def _largest_size(image: Image) -> int:
-    """Returns the size of the largest disk that an image may show: as it is now, or with one of its snapshots applied."""
-    with stacked([image]) as disk:
-        return max([disk.size, *(snapshot.disk_size for snapshot in snapshots_of(disk.layers[0]))])
 
 
 def _new_base_of(plan: MergePlan) -> Image:
