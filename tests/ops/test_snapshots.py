@@ -174,3 +174,15 @@ def test_a_snapshot_without_a_name_is_called_by_its_number(tmp_path):
         commit(image, format="qcow2")
     assert caught.value.exit_code == 3
     assert caught.value.facts()["snapshots"] == [{"path": str(image), "name": "1"}]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("job", ["commit", "rebase"])
+def test_snapshots_of_what_stands_on_the_image_show_what_they_did(tmp_path, seed, job):
+    _, middle, top = Chance(random.Random(seed)).chain(tmp_path, "abc")
+    before = all_shown(top)
+    if job == "commit":
+        commit(middle, format="qcow2", keep_snapshots=False)
+    else:
+        rebase(middle, None, format="qcow2", keep_snapshots=False)
+    assert all_shown(top) == before
