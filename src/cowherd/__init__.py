@@ -109,6 +109,7 @@ _HOMES = {
         "InvalidRequest",
         "NotEnoughSpace",
         "ReadOnlyImage",
+        "SnapshotsWouldChange",
         "UnsupportedFeature",
     ),
 }

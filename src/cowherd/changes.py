@@ -123,7 +123,8 @@ def commit(
 ) -> Committed:
     """Writes an overlay's content into its base; see `cowherd.ops.commit.commit`.
 
-    The overlay's binding to what the base held before is given up: it stands on the new content from then on.
+    The overlay's binding to what the base held before is given up: it stands on the new content from then on. Its internal
+    snapshots keep what they show, or `SnapshotsWouldChange` is raised.
     """
     from cowherd.herd.gate import change_anyway, guard_commit
     from cowherd.herd.rebind import rebind
@@ -137,7 +138,14 @@ def commit(
         change_anyway(overlay)
     else:
         guard_commit(overlay, target, herd=herd)
-    done = job.commit(overlay, format=format, base=base, keep_content=keep_content, progress=progress)
+    done = job.commit(
+        overlay,
+        format=format,
+        base=base,
+        keep_content=keep_content,
+        keep_snapshots=not break_dependents,
+        progress=progress,
+    )
     rebind(overlay, herd=herd)
     return done
 
@@ -160,7 +168,8 @@ def rebase(
 
     Where the old base and the new one are both sealed and as their seals left them, the seals say which blocks differ, and no
     others are read; if none does, only the name changes. The overlay is bound to the new base's seal. An `unsafe` rebase keeps
-    the binding that is there, so that `verify` tells when the new base is not what the overlay was made on.
+    the binding that is there, so that `verify` tells when the new base is not what the overlay was made on. Raises
+    `SnapshotsWouldChange` where an internal snapshot of the overlay would show other content.
     """
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.gate import change_anyway, guard_rebase
@@ -185,6 +194,7 @@ def rebase(
         differs=bases.differs if bases and not equal else None,
         compress=compress,
         force_share=force_share,
+        keep_snapshots=not break_dependents,
         progress=progress,
     )
     if not unsafe:

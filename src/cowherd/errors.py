@@ -35,6 +35,7 @@ __all__ = [
     "InvalidRequest",
     "NotEnoughSpace",
     "ReadOnlyImage",
+    "SnapshotsWouldChange",
     "UnsupportedFeature",
 ]
 
@@ -226,3 +227,37 @@ class BaseSealed(_Harm):
             f"refusing to {self.action} {shown(self.base)}: it is sealed{hit}. "
             f"'cowherd clone' makes an overlay to write to; 'cowherd unseal' gives up the seal"
         )
+
+
+class SnapshotsWouldChange(CowherdError):
+    """Internal snapshots of overlays would show other content, as they read a base too.
+
+    Attributes: `image` (what was to be changed), `action` (what was refused, as in "commit"), `snapshots` (pairs of an overlay's
+    path and the name of one of its snapshots), `remedy` (what else to do, in words).
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        image: str | PathLike[str],
+        action: str,
+        snapshots: Sequence[tuple[str | PathLike[str], str]],
+        remedy: str = "or give up what they show (--break-dependents of cowherd-img)",
+    ):
+        self.image, self.action, self.remedy = as_path(image), action, remedy
+        self.snapshots = tuple((as_path(path), name) for path, name in snapshots)
+
+    def __str__(self) -> str:
+        first = ", ".join(f"'{printable(name)}' of {shown(path)}" for path, name in self.snapshots[:PREVIEWED_NAMES])
+        rest = len(self.snapshots) - PREVIEWED_NAMES
+        return (
+            f"refusing to {self.action} {shown(self.image)}: {len(self.snapshots)} internal snapshot(s) would show other "
+            f"content, {first}{f' and {rest} more' if rest > 0 else ''}. Copy out what is needed of them ('qemu-img convert -l') "
+            f"and delete them ('qemu-img snapshot -d'), {self.remedy}"
+        )
+
+    def facts(self) -> dict[str, object]:
+        """Returns the attributes; of `snapshots`, an object for each."""
+        named = [{"path": os.fspath(path), "name": name} for path, name in self.snapshots]
+        return dict(vars(self)) | {"snapshots": named}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cowherd.errors import BackingFileError, ImageInUse, NotEnoughSpace, UnsupportedFeature
+from cowherd.errors import BackingFileError, ImageInUse, NotEnoughSpace, SnapshotsWouldChange
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.flatten import flatten
@@ -12,6 +12,7 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import content, killed_after, make_base, make_overlay, noise, qemu_img, write
+from tests.snapshots import shown
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -78,10 +79,32 @@ def test_it_is_refused_without_space_before_anything_is_written(herd, monkeypatc
     assert (herd / "o").read_bytes() == before
 
 
-def test_an_image_with_internal_snapshots_is_refused(herd):
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_image_is_refused_for_a_snapshot_that_shows_its_base(herd, dry_run):
     qemu_img("snapshot", "-c", "s", herd / "p")
-    with pytest.raises(UnsupportedFeature):
-        flatten(herd / "p")
+    write(herd / "p", "write -P 6 64k 64k")
+    before = (herd / "p").read_bytes()
+    with pytest.raises(SnapshotsWouldChange, match=r"'s' of .*p"):
+        flatten(herd / "p", dry_run=dry_run)
+    assert (herd / "p").read_bytes() == before
+
+
+def test_a_snapshot_that_holds_everything_itself_is_not_in_the_way(herd):
+    write(herd / "p", "write -P 6 0 3M")
+    qemu_img("snapshot", "-c", "s", herd / "p")
+    write(herd / "p", "write -P 7 0 3M")
+    flatten(herd / "p")
+    (herd / "o").unlink()
+    assert shown(herd / "p", "s") == b"\6" * 3 * MIB
+    assert content(herd / "p") == b"\7" * 3 * MIB
+
+
+def test_snapshots_of_what_stands_on_it_show_the_same(herd):
+    qemu_img("snapshot", "-c", "s", herd / "p")
+    write(herd / "p", "write -P 6 64k 64k")
+    before = shown(herd / "p", "s")
+    flatten(herd / "o")
+    assert shown(herd / "p", "s") == before
 
 
 def test_a_lost_base_is_named(herd):

@@ -25,6 +25,7 @@ from tests.herd.qemu_herd import (
     qemu_img,
     write,
 )
+from tests.snapshots import Chance, names_of, save_machine
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -252,3 +253,77 @@ def test_any_chain_is_judged_as_qemu_shows_it(tmp_path_factory, data):
         assert blocks_of(hit["shielded"]) == shielded
         assert (hit["verdict"] == "intact") == (not exposed)
     shutil.rmtree(home)
+
+
+def snapshot_truth(image, name, base, before, after, scratch) -> tuple[set[int], set[int]]:
+    """What `truth` finds about an image in whose place its snapshot was put."""
+    home = scratch / "applied"
+    shutil.copytree(image.parent, home)
+    qemu_img("snapshot", "-a", name, home / image.name)
+    found = truth(home / image.name, home / base.name, before, after, scratch)
+    shutil.rmtree(home)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_snapshot_of_any_chain_is_judged_as_qemu_shows_it(tmp_path, scratch, seed):
+    chance = Chance(random.Random(seed))
+    base, *overlays = chance.chain(tmp_path, "abc")
+    seal(base)
+    before = content(base)
+    chance.write(base, 3, patterns=9)
+    after = content(base)
+    hits = {hit["path"]: hit for hit in impact(base).to_json()["overlays"]}
+    for overlay in overlays:
+        found = hits[str(overlay)]["snapshots"]
+        assert [one["name"] for one in found] == names_of(overlay)
+        for one in found:
+            exposed, shielded = snapshot_truth(overlay, one["name"], base, before, after, scratch)
+            assert (blocks_of(one["exposed"]), blocks_of(one["shielded"])) == (exposed, shielded)
+            assert (one["verdict"] == "intact") == (not exposed)
+
+
+def test_an_overlay_that_is_intact_has_a_torn_snapshot(sealed):
+    overlay = make_overlay(sealed.with_name("o.qcow2"), sealed.name)
+    write(overlay, "write -P 1 0 64k")
+    qemu_img("snapshot", "-c", "before", overlay)
+    write(overlay, "write -P 2 1M 64k")
+    write(sealed, "write -P 7 1M 64k")
+    _, hit = judged(sealed, overlay)
+    assert (hit["verdict"], hit["overall"]) == ("intact", "torn")
+    assert hit["snapshots"] == [{"id": "1", "name": "before", "verdict": "torn", "exposed": [[MIB, BLOCK]], "shielded": []}]
+
+
+def test_a_snapshot_of_an_empty_disk_is_torn_if_the_machine_was_saved_with_it(sealed):
+    overlay = make_overlay(sealed.with_name("o.qcow2"), sealed.name)
+    qemu_img("snapshot", "-c", "disk", overlay)
+    save_machine(overlay, "machine")
+    write(sealed, "write -P 7 1M 64k")
+    _, hit = judged(sealed, overlay)
+    assert {one["name"]: one["verdict"] for one in hit["snapshots"]} == {"disk": "synchronised", "machine": "torn"}
+
+
+def test_a_snapshot_of_a_middle_layer_is_judged_by_its_own_tables_and_the_leaf_by_the_middle_as_it_is(sealed):
+    middle = make_overlay(sealed.with_name("middle.qcow2"), sealed.name)
+    qemu_img("snapshot", "-c", "before", middle)
+    write(middle, "write -P 1 1M 64k")
+    leaf = make_overlay(sealed.with_name("leaf.qcow2"), middle.name)
+    qemu_img("snapshot", "-c", "before", leaf)
+    write(sealed, "write -P 7 1M 64k")
+    assert judged(sealed, middle)[1]["overall"] == "synchronised"
+    assert judged(sealed, leaf)[1]["overall"] == "intact"
+
+
+def test_a_snapshot_whose_tables_are_broken_is_unreadable(sealed):
+    overlay = make_overlay(sealed.with_name("o.qcow2"), sealed.name)
+    write(overlay, "write -P 1 0 64k")
+    qemu_img("snapshot", "-c", "before", overlay)
+    data = bytearray(overlay.read_bytes())
+    table = int.from_bytes(data[64:72], "big")
+    data[table : table + 8] = (12345).to_bytes(8, "big")
+    overlay.write_bytes(data)
+    write(sealed, "write -P 7 1M 64k")
+    _, hit = judged(sealed, overlay)
+    assert (hit["verdict"], hit["overall"]) == ("torn", "torn")
+    assert hit["snapshots"][0]["verdict"] == "unreadable"
+    assert "snapshot 1 (before)" in hit["snapshots"][0]["problem"]

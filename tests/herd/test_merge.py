@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace, UnsupportedFeature
+from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace, SnapshotsWouldChange
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DriftFound, HerdNotReadable
@@ -28,6 +28,7 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection, current
 from tests.herd.merging import MIB, assert_sound, contents, large_herd
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
+from tests.snapshots import shown as snapshot_content
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -275,14 +276,48 @@ def test_a_base_that_is_not_as_sealed_is_refused(herd):
         merge(herd["one"])
 
 
-@pytest.mark.parametrize("name", ["one", "base", "other"])
+def test_a_base_with_internal_snapshots_of_its_own_is_not_merged_into(herd):
+    os.unlink(seal_path(herd["base"]))
+    qemu_img("snapshot", "-c", "then", herd["base"])
+    before = files(herd)
+    with pytest.raises(InvalidRequest, match=r"\(1, 'then' among them\)"):
+        merge(herd["one"], strategy="preserve")
+    assert files(herd) == before
+
+
+@pytest.mark.parametrize("name", ["one", "other"])
 def test_internal_snapshots_are_refused_since_they_would_see_the_change(herd, name):
     os.unlink(seal_path(herd["base"]))
     qemu_img("snapshot", "-c", "then", herd[name])
     before = files(herd)
-    with pytest.raises(UnsupportedFeature, match="snapshots"):
+    with pytest.raises(SnapshotsWouldChange, match=f"'then' of .*{name}") as caught:
         merge(herd["one"], strategy="preserve")
+    assert ("--strategy fork" in str(caught.value)) == (name == "other")
     assert files(herd) == before
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", ["two", "three", "leaf"])
+def test_snapshots_of_what_stands_on_overlays_show_what_they_did(herd, strategy, name):
+    qemu_img("snapshot", "-c", "then", herd[name])
+    write(herd[name], "write -P 9 0 300k", "write -P 9 1900k 100k")
+    before = snapshot_content(herd[name], "then")
+    merge(herd["one"], strategy=strategy)
+    assert snapshot_content(herd[name], "then") == before
+    qemu_img("check", "-q", herd[name])
+
+
+def test_the_overlay_stays_if_a_snapshot_on_it_would_see_the_end_of_a_larger_base(tmp_path):
+    make_base(tmp_path / "base", CONTENT)
+    overlay = make_overlay(tmp_path / "overlay", "base", size=MIB)
+    leaf = make_overlay(tmp_path / "leaf", "overlay", size=2 * MIB)
+    qemu_img("snapshot", "-c", "large", leaf)
+    qemu_img("resize", "-q", "--shrink", leaf, MIB)
+    before = snapshot_content(leaf, "large")
+    with pytest.raises(InvalidRequest, match="internal snapshot of it"):
+        merge(overlay, strategy="preserve")
+    merge(overlay, strategy="preserve", keep="empty")
+    assert snapshot_content(leaf, "large") == before
 
 
 def test_the_overlay_stays_if_what_stands_on_it_would_see_the_end_of_a_larger_base(tmp_path):

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.errors import ImageInUse
+from cowherd.errors import ImageInUse, SnapshotsWouldChange
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DonorMissing, HerdNotReadable
+from cowherd.herd.impact import impact
 from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
@@ -21,6 +24,7 @@ from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.protection import Protection, current
 from tests.herd.qemu_herd import content, killed_after, make_base, make_overlay, noise, qemu_img, write
 from tests.herd.test_impact import CLUSTERS, DISK_BYTES, commands
+from tests.snapshots import Chance, all_shown, shown
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -243,3 +247,44 @@ def test_it_is_refused_while_there_may_be_overlays_that_nobody_knows_of(herd, do
     assert refused.value.unreadable == (herd["little"],)
     repair(herd["base"], donors=[donor], preserve=True)
     assert contents(herd) == before
+
+
+def test_a_snapshot_that_shows_the_change_is_in_the_way_before_anything_is_written(herd, donor):
+    qemu_img("snapshot", "-c", "before", herd["little"])
+    write(herd["little"], "write -P 9 0 3M")
+    write(herd["base"], *TAMPERING)
+    before = {name: path.read_bytes() for name, path in herd.items()}
+    for dry_run in (True, False):
+        with pytest.raises(SnapshotsWouldChange, match=r"'before' of .*little") as caught:
+            repair(herd["base"], preserve=True, donors=[donor], dry_run=dry_run)
+        assert [path for path, _ in caught.value.snapshots] == [herd["little"]]
+    assert {name: path.read_bytes() for name, path in herd.items()} == before
+
+
+def test_snapshots_that_shield_the_change_or_stand_deeper_are_kept(herd, donor):
+    write(herd["nothing"], "write -P 4 64k 256k")
+    for name in ("nothing", "leaf"):
+        qemu_img("snapshot", "-c", "before", herd[name])
+        write(herd[name], "write -P 9 0 1M")
+    before = {name: shown(herd[name], "before") for name in ("nothing", "leaf")}
+    write(herd["base"], "write -P 7 100k 64k")
+    repair(herd["base"], preserve=True, donors=[donor])
+    assert {name: shown(herd[name], "before") for name in before} == before
+    assert problems(herd) == {}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_is_refused_exactly_for_the_direct_overlays_snapshots_that_impact_calls_exposed(tmp_path, seed):
+    chance = Chance(random.Random(seed))
+    base, overlay, leaf = chance.chain(tmp_path, "abc")
+    seal(base, bind=True)
+    shutil.copy(base, tmp_path / "donor")
+    chance.write(base, 1, patterns=9)
+    hit = next(hit for hit in impact(base).overlays if hit.path == overlay)
+    expected = [(overlay, one.name) for one in hit.snapshots if len(one.exposed)]
+    before = {path: (content(path), all_shown(path)) for path in (overlay, leaf)}
+    with pytest.raises(SnapshotsWouldChange) if expected else contextlib.nullcontext() as caught:
+        repair(base, preserve=True, donors=[tmp_path / "donor"])
+    if expected:
+        assert list(caught.value.snapshots) == expected
+    assert {path: (content(path), all_shown(path)) for path in (overlay, leaf)} == before

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cowherd.errors import InvalidRequest
+from cowherd.errors import InvalidRequest, SnapshotsWouldChange
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DriftFound
@@ -12,6 +12,7 @@ from cowherd.herd.retarget import retarget
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.verify import verify
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
+from tests.snapshots import shown
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -49,6 +50,24 @@ def test_overlays_stand_on_the_new_base_and_show_the_same(herd):
 def test_between_sealed_bases_only_the_blocks_that_differ_are_read_and_written(herd):
     (done,) = retarget([herd / "a"], herd / "new")
     assert (done.read_bytes, done.written_bytes) == (192 << 10, 192 << 10)
+
+
+def test_a_snapshot_that_shows_where_the_bases_differ_is_in_the_way_before_any_overlay_is_moved(herd):
+    qemu_img("snapshot", "-c", "s", herd / "b")
+    before = {name: (herd / name).read_bytes() for name in ("a", "b")}
+    with pytest.raises(SnapshotsWouldChange, match="'s' of"):
+        retarget([herd / "a", herd / "b"], herd / "new")
+    assert {name: (herd / name).read_bytes() for name in ("a", "b")} == before
+
+
+def test_a_snapshot_that_does_not_show_where_the_bases_differ_stays_as_it_is(herd):
+    write(herd / "a", f"write -P 3 {MIB} 192k")
+    qemu_img("snapshot", "-c", "s", herd / "a")
+    write(herd / "a", f"write -P 4 {MIB} 192k")
+    before = shown(herd / "a", "s")
+    retarget([herd / "a"], herd / "new")
+    (herd / "old").unlink()
+    assert shown(herd / "a", "s") == before
 
 
 def test_without_seals_everything_is_read_and_only_what_differs_written(herd):

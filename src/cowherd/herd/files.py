@@ -14,13 +14,14 @@ from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, locate
 from cowherd.herd.drift import Drift, drift_of
 from cowherd.herd.faults import DonorMissing
-from cowherd.herd.impact import UNREADABLE, Hit, Impact, depth_of, exposed_bytes
+from cowherd.herd.impact import UNREADABLE, Hit, Impact, depth_of
 from cowherd.herd.inside import Watch, look_inside
 from cowherd.herd.judging import judge_all
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.past import Past
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
+from cowherd.ops.exposure import exposed_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def impact_on_files(
 
     The old content comes from `donors`, from `against`, or from what `repair` would use; without any, what needs it is unknown.
     `watch(what, overlay)` is told what is done with which overlay, and returns what shows how far that is, or None.
+    Internal snapshots are judged by their blocks, as by `impact`: nobody looks inside.
     Raises as `impact` does, and a named donor's own error where it can't be read.
     """
     lineage = survey_around(base, *donors, herd=herd)

@@ -1,16 +1,15 @@
 """Which overlays a changed base hits, and where.
 
 For each dependent the layers above the base are laid over each other; where one of them holds bytes of its own the change is
-shielded, elsewhere it is exposed. Only tables are read. Internal snapshots of an overlay have tables of their own, which are not
-looked at: the answer is about what the overlay shows now.
+shielded, elsewhere it is exposed. Only tables are read. An internal snapshot of an overlay has tables of its own and reads the
+same backing file, so each is judged like another overlay: by what the disk would show with that snapshot applied.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from cowherd import extents
 from cowherd.errors import BackingFileError, CowherdError
@@ -19,7 +18,9 @@ from cowherd.herd.drift import drift_of, pairs
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.image.open import open_disk
+from cowherd.image.snapshots import snapshot_disk, snapshots_of
 from cowherd.live.holders import naming_holders
+from cowherd.ops.exposure import NO_RANGES, has_own_data, seen_through
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +28,45 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from cowherd.extents import Extents, Ranges
+    from cowherd.extents import Ranges
+    from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.herd.digest import Progress
     from cowherd.herd.inside import Inside
     from cowherd.herd.scan import Image
     from cowherd.image.disk import Disk
 
+    Verdict = tuple[str, Ranges, Ranges]
+    """A verdict, and the blocks that are exposed and shielded."""
+
 INTACT = "intact"
 SYNCHRONISED = "synchronised"
 TORN = "torn"
 UNREADABLE = "unreadable"
+WORST_LAST = (INTACT, "harmless", SYNCHRONISED, "altered", UNREADABLE, TORN)
+"""All verdicts, also those of `cowherd.herd.inside`."""
 
-_NOTHING = np.empty((0, 2), np.int64)
+
+@dataclass(frozen=True, eq=False)
+class SnapshotHit:
+    """What a drift does to one internal snapshot: as in `Hit`, about the disk that it was taken of. `name` may be empty."""
+
+    id: str
+    name: str
+    verdict: str
+    exposed: Ranges
+    shielded: Ranges
+    problem: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it: its name, or its id where it has none."""
+        return self.name or self.id
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values: ranges as [start, length] pairs of bytes."""
+        facts: dict[str, Any] = {"id": self.id, "name": self.name, "verdict": self.verdict}
+        facts |= {"exposed": pairs(self.exposed), "shielded": pairs(self.shielded)}
+        return facts | ({"problem": self.problem} if self.problem else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +75,7 @@ class Hit:
 
     The ranges are whole blocks of 64 KiB (the last may be shorter) and never go beyond what the overlay can see of its base.
     `problem` says why an overlay is unreadable, None otherwise. `inside` is what a look into its file systems found, if there
-    was one.
+    was one. All this is about what the overlay shows now; `snapshots` are its internal snapshots, in its table's order.
     """
 
     path: Path
@@ -56,6 +84,12 @@ class Hit:
     shielded: Ranges
     problem: str | None = None
     inside: Inside | None = None
+    snapshots: tuple[SnapshotHit, ...] = ()
+
+    @property
+    def overall(self) -> str:
+        """The worst verdict about what the overlay shows now and what its snapshots show."""
+        return max((self.verdict, *(snapshot.verdict for snapshot in self.snapshots)), key=WORST_LAST.index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +122,8 @@ def hit_to_json(hit: Hit) -> dict[str, Any]:
         "verdict": hit.verdict,
         "exposed": pairs(hit.exposed),
         "shielded": pairs(hit.shielded),
+        "overall": hit.overall,
+        "snapshots": [snapshot.to_json() for snapshot in hit.snapshots],
     }
     facts |= hit.inside.to_json() if hit.inside else {}
     return facts | ({"problem": hit.problem} if hit.problem else {})
@@ -119,54 +155,51 @@ def judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
         with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
             return judged(overlay.path, disk, depth_of(disk, base), changed)
     except CowherdError as error:
-        return Hit(overlay.path, UNREADABLE, _NOTHING, _NOTHING, str(error))
+        return Hit(overlay.path, UNREADABLE, NO_RANGES, NO_RANGES, str(error))
 
 
 def judged(path: Path, disk: Disk, depth: int, changed: Ranges) -> Hit:
-    """Returns what changed bytes of the layer at `depth` of an open disk do to it."""
+    """Returns what changed bytes of the layer at `depth` of an open disk do to it, and to its internal snapshots."""
+    verdict, exposed, shielded = _verdict_on(disk, depth, changed)
+
+    def look(snapshot: Snapshot) -> Verdict:
+        return _verdict_on(snapshot_disk(disk.layers, snapshot), depth, changed, is_written=has_machine(snapshot))
+
+    hits = [snapshot_hit(snapshot, changed, partial(look, snapshot)) for snapshot in snapshots_of(disk.layers[0])]
+    return Hit(path, verdict, exposed, shielded, snapshots=tuple(hits))
+
+
+def snapshot_hit(snapshot: Snapshot, changed: Ranges, look: Callable[[], Verdict]) -> SnapshotHit:
+    """Returns what `look` finds about a snapshot; one whose tables are broken is unreadable, with the reason."""
+    if not len(changed):
+        return SnapshotHit(snapshot.id, snapshot.name, INTACT, NO_RANGES, NO_RANGES)
+    try:
+        return SnapshotHit(snapshot.id, snapshot.name, *look())
+    except CowherdError as error:
+        return SnapshotHit(snapshot.id, snapshot.name, UNREADABLE, NO_RANGES, NO_RANGES, str(error))
+
+
+def has_machine(snapshot: Snapshot) -> bool:
+    """Whether the memory of the machine was saved with it: that describes the old bytes, whatever the disk holds."""
+    return snapshot.vm_state_size > 0
+
+
+def _verdict_on(disk: Disk, depth: int, changed: Ranges, *, is_written: bool = False) -> Verdict:
+    """Returns what changed bytes of the layer at `depth` do to a disk, which `is_written` if its layers don't show that."""
     visible = extents.intersect(changed, extents.ranges([(0, disk.size)]))
     shown, own = seen_through(disk, depth, visible)
-    return hit_by(path, disk.size, changed, shown, lambda: own or has_own_data(disk, depth))
+    return verdict_by(disk.size, changed, shown, lambda: is_written or own or has_own_data(disk, depth))
 
 
-def hit_by(path: Path, size: int, changed: Ranges, shown: Ranges, has_own: Callable[[], bool]) -> Hit:
-    """Returns the verdict about an overlay of `size` bytes that shows the bytes `shown` of what has changed."""
+def verdict_by(size: int, changed: Ranges, shown: Ranges, has_own: Callable[[], bool]) -> Verdict:
+    """Returns the verdict about a disk of `size` bytes that shows the bytes `shown` of what has changed, and the blocks that
+    are exposed and shielded."""
     visible = extents.intersect(changed, extents.ranges([(0, size)]))
     exposed = extents.intersect(extents.aligned(shown, BLOCK, size), visible)
     shielded = extents.subtract(visible, exposed)
     if not len(exposed):
-        return Hit(path, INTACT, exposed, shielded)
-    return Hit(path, TORN if has_own() else SYNCHRONISED, exposed, shielded)
-
-
-def exposed_bytes(disk: Disk, depth: int, ranges: Ranges) -> Ranges:
-    """Returns the parts of `ranges` where the bytes below the top `depth` layers of `disk` show through, to the byte.
-
-    Past the end of a layer above nothing shows through: there are zeros.
-    """
-    return seen_through(disk, depth, extents.intersect(ranges, extents.ranges([(0, disk.size)])))[0]
-
-
-def has_own_data(disk: Disk, depth: int) -> bool:
-    """Returns whether the top `depth` layers hold anything of their own: data, or clusters that they have made zeros."""
-    return any(_holds_data(disk, depth, batch) for batch in disk.extents(depth=depth))
-
-
-def seen_through(disk: Disk, depth: int, ranges: Ranges) -> tuple[Ranges, bool]:
-    """Returns what `exposed_bytes` does, and whether the layers above were seen to hold anything of their own meanwhile."""
-    found, own = [_NOTHING], False
-    if len(ranges):
-        start, end = int(ranges[0, 0]), int(ranges[-1, 1])
-        for batch in disk.extents(start, end - start, depth=depth):
-            found.append(extents.ranges_of(extents.restrict(extents.of_kind(batch, extents.BACKING), ranges)))
-            own = own or _holds_data(disk, depth, batch)
-    return extents.normalised(np.concatenate(found)), own
-
-
-def _holds_data(disk: Disk, depth: int, batch: Extents) -> bool:
-    """Whether some of `batch` is its layer's own. Zeros past the end of a layer smaller than the one on it are nobody's."""
-    sizes = np.array([layer.size for layer in disk.layers[:depth]], np.int64)
-    return bool(((batch["kind"] != extents.BACKING) & (batch["start"] < sizes[batch["depth"]])).any())
+        return INTACT, exposed, shielded
+    return TORN if has_own() else SYNCHRONISED, exposed, shielded
 
 
 def depth_of(disk: Disk, base: Image) -> int:

@@ -7,13 +7,16 @@ the number of images; laying out the chain of each anew, as `impact.judge` does 
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from cowherd import extents
 from cowherd.errors import CowherdError
-from cowherd.herd.impact import Hit, has_own_data, hit_by, judge, seen_through
+from cowherd.herd.impact import Hit, SnapshotHit, has_machine, judge, snapshot_hit, verdict_by
 from cowherd.image.backing import resolve
 from cowherd.image.open import open_disk
+from cowherd.image.snapshots import snapshot_disk, snapshots_of
 from cowherd.live.holders import naming_holders
+from cowherd.ops.exposure import has_own_data, seen_through
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cowherd.extents import Ranges
+    from cowherd.formats.qcow2.snapshots import Snapshot
+    from cowherd.herd.impact import Verdict
     from cowherd.herd.lineage import Lineage
     from cowherd.herd.scan import Image
     from cowherd.image.disk import Disk
@@ -79,10 +84,35 @@ class _Judging:
             return None  # the whole chain has the same problem, and is what to name
 
     def _seen_by(self, image: Image, disk: Disk, below: _Seen) -> _Seen:
-        inside = extents.intersect(below.shown, extents.ranges([(0, disk.size)]))
-        shown, own = seen_through(disk, 1, inside)
-        own = own or below.own or (len(shown) > 0 and has_own_data(disk, 1))
-        return _Seen(shown, own, disk.size, hit_by(image.path, disk.size, self._changed, shown, lambda: own))
+        shown, own = _through(disk, below)
+        verdict = verdict_by(disk.size, self._changed, shown, lambda: own)
+        hit = Hit(image.path, *verdict, snapshots=self._snapshots(image, disk, below))
+        return _Seen(shown, own, disk.size, hit)
+
+    def _snapshots(self, image: Image, disk: Disk, below: _Seen) -> tuple[SnapshotHit, ...]:
+        """Returns the verdict about each internal snapshot of an image: another layer that stands where the image does."""
+
+        def look(snapshot: Snapshot) -> Verdict:
+            at_snapshot = snapshot_disk(disk.layers, snapshot)
+            if at_snapshot.size < below.size:
+                raise _OnlyTheChain
+            shown, own = _through(at_snapshot, below)
+            return verdict_by(at_snapshot.size, self._changed, shown, lambda: own or has_machine(snapshot))
+
+        try:
+            return tuple(snapshot_hit(one, self._changed, partial(look, one)) for one in snapshots_of(disk.layers[0]))
+        except _OnlyTheChain:
+            return judge(image, self._base, self._changed).snapshots
+
+
+class _OnlyTheChain(Exception):
+    """A snapshot is smaller than what it stands on: what that holds of its own counts only as far as the snapshot shows it."""
+
+
+def _through(disk: Disk, below: _Seen) -> tuple[Ranges, bool]:
+    """Returns what one layer lets through of what lies below, and whether it or one below holds its own."""
+    shown, own = seen_through(disk, 1, extents.intersect(below.shown, extents.ranges([(0, disk.size)])))
+    return shown, own or below.own or (len(shown) > 0 and has_own_data(disk, 1))
 
 
 def _stands_on(disk: Disk, parent: Image) -> bool:

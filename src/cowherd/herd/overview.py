@@ -14,11 +14,12 @@ from cowherd.herd.tree import Tree, tree_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cowherd.extents import Ranges
     from cowherd.herd.digest import Progress
+    from cowherd.herd.impact import Hit
 
 Spans = tuple[tuple[int, int], ...]
 PathName = str | os.PathLike[str]
@@ -42,13 +43,17 @@ class DriftPicture:
 
 @dataclass(frozen=True)
 class HitPicture:
-    """What the change does to one dependent, as `cowherd.impact` says: [start, end) of guest bytes that it sees change or not."""
+    """What the change does to one dependent, as `cowherd.impact` says: [start, end) of guest bytes that it sees change or not.
+
+    `snapshot` names one of its internal snapshots if this is about that, and not about what the dependent shows now.
+    """
 
     path: Path
     verdict: str
     exposed: Spans
     shielded: Spans
     problem: str | None
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,14 @@ def _picture(lineage: Lineage, path: Path, progress: Progress | None) -> DriftPi
     except CowherdError as error:
         return DriftPicture(path, 0, (), str(error))
     hits = judge_all(lineage, lineage.dependents(base), base, drift.changed) if len(drift.changed) else []
-    pictures = tuple(HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem) for hit in hits)
+    pictures = tuple(picture for hit in hits for picture in _pictures_of(hit))
     return DriftPicture(path, max(drift.old.size, drift.new.size), _spans(drift.changed), None, pictures)
+
+
+def _pictures_of(hit: Hit) -> Iterator[HitPicture]:
+    yield HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem)
+    for one in hit.snapshots:
+        yield HitPicture(hit.path, one.verdict, _spans(one.exposed), _spans(one.shielded), one.problem, one.label)
 
 
 def _spans(ranges: Ranges) -> Spans:

@@ -4,6 +4,8 @@ Only direct overlays need them; what stands on those sees the old content throug
 harmless: each cluster is written whole, so that it is either still seen in the base or already holds all of its old content; an
 overlay gets its new binding after its blocks; and only when all overlays are served does the seal change. Until then a
 second run finds what is left to do.
+
+Nothing can be written into an overlay's internal snapshots. Where one of them shows the change, nothing is done.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import numpy as np
 
 from cowherd import extents
+from cowherd.errors import SnapshotsWouldChange
 from cowherd.herd.binding import Binding, set_binding
 from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.content import BLOCK
@@ -20,12 +23,13 @@ from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed
-from cowherd.herd.impact import exposed_bytes
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.seal import held_content, refresh, reseal, unprotected
 from cowherd.herd.status import Status
 from cowherd.image.open import open_disk
+from cowherd.ops.exposure import exposed_bytes
+from cowherd.ops.snapshots import exposed_snapshots
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from cowherd.image.disk import Disk
 
 _CHUNK = 1 << 20
+_REMEDY = "or undo the change: 'cowherd repair' without --preserve"
 
 
 def preserve(
@@ -69,11 +74,15 @@ def preserve(
 
 def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
     writes, needed = [], np.empty((0, 2), np.int64)
+    snapshots: list[tuple[Path, str]] = []
     for child in lineage.children(drift.base):
         with open_disk(child.path, format=child.format) as disk:
             exposed, whole_units = _exposed(disk, drift.changed)
+            snapshots += [(child.path, one.name) for one in exposed_snapshots(disk.layers, 1, drift.changed)]
         writes.append(Writes(child, whole_units, extents.total(whole_units)))
         needed = extents.union(needed, to_blocks(exposed))
+    if snapshots:
+        raise SnapshotsWouldChange(drift.base.path, "keep the change of", snapshots, _REMEDY)
     located = locate(drift.base, drift.old, expand(needed), lineage, named)
     return RepairPlan(drift.base, True, drift.changed, drift.new.size, drift.old.size, located, tuple(writes))
 

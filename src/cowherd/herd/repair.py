@@ -23,6 +23,7 @@ from cowherd.herd.requirements import require_one_format, require_readable
 from cowherd.herd.seal import Held, refresh, unprotected
 from cowherd.herd.sealfile import is_sealed
 from cowherd.image.open import open_disk
+from cowherd.image.snapshots import snapshots_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
@@ -100,7 +101,7 @@ def unallocated_bytes(disk: Disk, ranges: Ranges) -> int:
     """Returns how many bytes of `ranges` can't be overwritten in place in the file of `disk` itself."""
     inside = extents.intersect(ranges, extents.ranges([(0, disk.size)]))
     in_place = 0
-    if len(inside):
+    if len(inside) and not snapshots_of(disk.layers[0]):  # what snapshots hold too is not overwritten in place
         start, end = int(inside[0, 0]), int(inside[-1, 1])
         for batch in disk.extents(start, end - start, depth=1):
             data = extents.restrict(extents.of_kind(batch, extents.DATA), inside)

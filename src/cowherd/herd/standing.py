@@ -56,10 +56,10 @@ class Settled:
 
 
 def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, differs: Ranges | None = None) -> Stand:
-    """Plans to make `overlay` stand on `base`. Reads tables only.
+    """Plans to make `overlay` stand on `base`. Reads tables only, unless the overlay has internal snapshots.
 
-    Raises `UnsupportedFeature` for an overlay with internal snapshots, which would lose what they show, and what opening the
-    overlay's chain raises.
+    Raises `SnapshotsWouldChange` where one of these would show other content, `UnsupportedFeature` for an overlay that is not
+    qcow2, and what opening the overlay's chain raises.
     """
     from cowherd.ops.shielding import doubtful_bytes
 
@@ -68,22 +68,12 @@ def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, 
         raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
     require_none(lineage, [overlay], "give another base to")
     require_one_format(lineage, lineage.chain(overlay), "copy from")
-    _refuse_snapshots(overlay)
+    if overlay.format != "qcow2":
+        raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
     name, recorded = (base.name, base.format) if base else (None, None)
     with naming_holders():
         bytes_ = doubtful_bytes(overlay.path, name, format=overlay.format, backing_format=recorded, differs=differs)
     return Stand(overlay, base, differs, bytes_)
-
-
-def _refuse_snapshots(overlay: Image) -> None:
-    from cowherd.formats.qcow2.header import read_header
-    from cowherd.storage.hostfile import HostFile
-
-    if overlay.format != "qcow2":
-        raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
-    with HostFile.open(overlay.path, lock=None) as file:
-        if read_header(file).nb_snapshots:
-            raise UnsupportedFeature(overlay.path, "another base for an image with internal snapshots, which need the old one,")
 
 
 def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) -> Settled:

@@ -19,9 +19,11 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.backing import has_protocol, resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
+from cowherd.image.snapshots import snapshots_of
 from cowherd.ops.copying import CHUNK_BYTES, Buffers, Progress, pump
 from cowherd.ops.moves import Move, moves
 from cowherd.ops.plan import Plan
+from cowherd.ops.snapshots import exposed_snapshots, require_same
 from cowherd.storage.copying import can_clone
 from cowherd.storage.space import check_space
 from cowherd.text import printable
@@ -42,20 +44,24 @@ def commit(
     format: str | None = None,
     base: str | None = None,
     keep_content: bool = False,
+    keep_snapshots: bool = True,
     progress: Progress | None = None,
 ) -> Committed:
     """Writes the content of `overlay` into its backing file, or into `base`, a deeper image of its chain, as qemu-img does.
 
     `base` is a name as one of the chain's images stores it, or a path; a relative one is looked for beside each image first.
     The base grows if it is smaller than the overlay. Then the overlay is emptied, unless `keep_content` or a `base` is given.
-    Images between the overlay and `base` are useless afterwards. `progress` is called with (bytes done, bytes in all).
+    Images between the overlay and `base` are useless afterwards. `keep_snapshots`: an internal snapshot of the overlay, or of an
+    image between, that would show other bytes by it is in the way. `progress` is called with (bytes done, bytes in all).
 
-    Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; `NotEnoughSpace`, with nothing
-    changed; what opening raises; `HostFileError`.
+    Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; `SnapshotsWouldChange` and
+    `NotEnoughSpace`, with nothing changed; what opening raises; `HostFileError`.
     """
     empties = not keep_content and base is None
     with open_disk(overlay, format=format, writable=True) as chain:
         depth = find_base(chain.layers, base)
+        if keep_snapshots:
+            _require_snapshots_kept(chain, depth)
         target_path, target_format = chain.layers[depth].file.path, chain.layers[depth].format
         above = Disk(chain.layers[:depth], writable=True)
         for layer in chain.layers[depth:]:
@@ -98,6 +104,17 @@ def plan_commit(above: Disk, target: Disk) -> Plan:
         copy.append(ext.ranges_of(ext.of_kind(batch, ext.DATA, ext.COMPRESSED)))
         zero.append(ext.ranges_of(ext.of_kind(batch, ext.ZERO)))
     return Plan(target.path, ext.normalised(np.concatenate(copy)), ext.normalised(np.concatenate(zero)))
+
+
+def _require_snapshots_kept(chain: Disk, depth: int) -> None:
+    """Raises `SnapshotsWouldChange` where a snapshot of a layer above the target shows bytes of it that will be others."""
+    if not any(snapshots_of(layer) for layer in chain.layers[:depth]):
+        return
+    target = Disk(chain.layers[depth:], writable=False)
+    plan = plan_commit(Disk(chain.layers[:depth], writable=False), target)
+    written = ext.union(plan.copy, plan.zero)
+    exposed = [one for index in range(depth) for one in exposed_snapshots(chain.layers[index:], depth - index, changed=written)]
+    require_same(chain.layers, "commit", exposed, target, Disk(chain.layers, writable=False))
 
 
 def _names(overlay: Layer, below: Layer, base: str) -> bool:
@@ -146,8 +163,10 @@ def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
     """Counts what the target has no place for yet; with shared blocks, or on a device, it needs none."""
     if target.layers[0].file.is_block_device or all(can_clone(layer.file, target.layers[0].file) for layer in above.layers):
         return
-    held = [ext.ranges_of(ext.of_kind(batch, ext.DATA)) for batch in target.extents(depth=1)]
-    check_space([(target.path, ext.total(ext.subtract(plan.copy, ext.normalised(np.concatenate(held)))))] if held else [])
+    held = [np.empty((0, 2), np.int64)]
+    if not snapshots_of(target.layers[0]):  # what snapshots hold too is not overwritten in place
+        held += [ext.ranges_of(ext.of_kind(batch, ext.DATA)) for batch in target.extents(depth=1)]
+    check_space([(target.path, ext.total(ext.subtract(plan.copy, ext.normalised(np.concatenate(held)))))])
 
 
 def _empty(overlay: Layer) -> None:

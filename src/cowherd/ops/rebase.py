@@ -49,16 +49,19 @@ def rebase(
     compress: bool = False,
     force_share: bool = False,
     differs: Ranges | None = None,
+    keep_snapshots: bool = True,
     progress: Progress | None = None,
 ) -> Rebased:
     """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
 
     Unless `unsafe`, the overlay shows the same content afterwards; with `unsafe` only the name is changed, and no backing file is
     opened. `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of
-    the guest ranges `differs` both backing files are known to show the same, and nothing is read.
+    the guest ranges `differs` both backing files are known to show the same, and nothing is read. Nothing can be written into
+    internal snapshots: with `keep_snapshots` one that would show other bytes is in the way, unless the rebase is `unsafe`.
     `progress` is called with (bytes looked at, bytes in all).
 
-    Raises `InvalidRequest`, `NewBackingFileError`, and what opening the overlay's chain raises.
+    Raises `InvalidRequest`, `NewBackingFileError`, `SnapshotsWouldChange` with nothing changed, and what opening the overlay's
+    chain raises.
     """
     reference = BackingReference(backing, backing_format) if backing else None
     if backing_format is not None and backing_format not in probe.KNOWN:
@@ -76,5 +79,6 @@ def rebase(
         compress=compress,
         force_share=force_share,
         differs=differs,
+        keep_snapshots=keep_snapshots,
         progress=progress,
     )

@@ -21,6 +21,7 @@ from cowherd.ops.contents import SideBySide, chunks, differing_units, read_gathe
 from cowherd.ops.copying import Progress
 from cowherd.ops.flow import flow
 from cowherd.ops.rebase import NewBackingFileError, Rebased
+from cowherd.ops.snapshots import exposed_snapshots, require_same
 from cowherd.storage.buffers import is_zero
 from cowherd.text import printable
 
@@ -37,6 +38,7 @@ def rebase_disk(
     compress: bool,
     force_share: bool,
     differs: Ranges | None,
+    keep_snapshots: bool,
     progress: Progress | None,
 ) -> Rebased:
     """Does what `cowherd.ops.rebase.rebase` says; raises the same."""
@@ -46,6 +48,8 @@ def rebase_disk(
         if not unsafe:
             new = None if reference is None else _open_new(disk, reference, force_share=force_share)
             try:
+                if keep_snapshots:
+                    _require_snapshots_kept(disk, new, differs)
                 done = _Shielding(disk, top, new, compress=compress, differs=differs).run(progress)
             finally:
                 if new is not None:
@@ -62,12 +66,16 @@ def doubtful_bytes(
     backing_format: str | None = None,
     differs: Ranges | None = None,
 ) -> int:
-    """Returns how many bytes a safe rebase with these arguments would compare, and at most write. Reads tables only."""
+    """Returns how many bytes a safe rebase with these arguments would compare, and at most write.
+
+    Reads tables only, unless the overlay has internal snapshots. Raises as `cowherd.ops.rebase.rebase`.
+    """
     reference = BackingReference(backing, backing_format) if backing else None
     with open_disk(overlay, format=format) as disk:
         top = _checked(disk, reference, compress=False)
         new = None if reference is None else _open_new(disk, reference, force_share=False)
         try:
+            _require_snapshots_kept(disk, new, differs)
             return _Shielding(disk, top, new, compress=False, differs=differs).doubtful()
         finally:
             if new is not None:
@@ -93,6 +101,14 @@ def _checked(disk: Disk, reference: BackingReference | None, *, compress: bool) 
 def _cannot_change(reference: BackingReference | None, problem: str) -> InvalidRequest:
     name = printable(reference.name) if reference else ""
     return InvalidRequest(f"Could not change the backing file to '{name}': {problem}")
+
+
+def _require_snapshots_kept(disk: Disk, new: Disk | None, differs: Ranges | None) -> None:
+    """Raises `SnapshotsWouldChange` where a snapshot of the overlay shows bytes in which the new backing file differs."""
+    exposed = exposed_snapshots(disk.layers, 1, changed=differs)
+    if exposed:
+        old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
+        require_same(disk.layers, "give another base to", exposed, old, new)
 
 
 def _open_new(disk: Disk, reference: BackingReference, *, force_share: bool) -> Disk:

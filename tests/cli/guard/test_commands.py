@@ -10,7 +10,7 @@ from cowherd.cli.guard.main import COMMANDS, main
 from cowherd.herd.sealfile import is_sealed
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
-from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
+from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -182,7 +182,16 @@ def test_impact_as_a_document_has_exactly_the_promised_keys(cowherd, as_json, he
         "base": str(herd / "base.qcow2"),
         "changed": [[0, 131072]],
         "changed_bytes": 131072,
-        "overlays": [{"path": str(herd / "o.qcow2"), "verdict": "torn", "exposed": [[65536, 65536]], "shielded": [[0, 65536]]}],
+        "overlays": [
+            {
+                "path": str(herd / "o.qcow2"),
+                "verdict": "torn",
+                "exposed": [[65536, 65536]],
+                "shielded": [[0, 65536]],
+                "overall": "torn",
+                "snapshots": [],
+            }
+        ],
     }
 
 
@@ -197,6 +206,48 @@ def test_impact_as_text(cowherd, herd):
         "  0x0 to 0x20000 (128 KiB)",
         "synchronised  o.qcow2  128 KiB exposed, 0 B shielded",
     ]
+
+
+@pytest.fixture
+def snapshot(cowherd, herd):
+    """A sealed base that changed where its overlay has written since its snapshot."""
+    cowherd("clone", "base.qcow2", "vm.qcow2")
+    qemu_img("snapshot", "-c", "before", "vm.qcow2")
+    write(herd / "vm.qcow2", "write -P 9 0 128k")
+    cowherd("unseal", "base.qcow2", "--force")
+    cowherd("seal", "base.qcow2", "--bind")
+    write(herd / "base.qcow2", "write -P 7 0 128k")
+
+
+def test_impact_judges_the_internal_snapshots_of_an_overlay(cowherd, as_json, snapshot):
+    _, document = as_json("impact", "base.qcow2")
+    (overlay,) = document["overlays"]
+    assert (overlay["verdict"], overlay["overall"]) == ("intact", "synchronised")
+    assert overlay["snapshots"] == [
+        {"id": "1", "name": "before", "verdict": "synchronised", "exposed": [[0, 131072]], "shielded": []}
+    ]
+    code, out, _ = cowherd("impact", "base.qcow2")
+    assert code == 4
+    assert out.splitlines()[-2:] == [
+        "intact        vm.qcow2                    0 B exposed, 128 KiB shielded",
+        "synchronised  vm.qcow2 (snapshot before)  128 KiB exposed, 0 B shielded",
+    ]
+
+
+def test_impact_on_files_says_that_it_does_not_look_into_snapshots(cowherd, snapshot):
+    _, out, err = cowherd("impact", "base.qcow2", "--files")
+    assert "(snapshot before)" in out
+    assert "--files does not look into them" in err
+
+
+def test_a_repair_that_would_change_what_a_snapshot_shows_is_refused_with_its_name(cowherd, as_json, herd, snapshot):
+    before = (herd / "vm.qcow2").read_bytes(), (herd / "base.qcow2").read_bytes()
+    code, document = as_json("repair", "base.qcow2", "--preserve")
+    assert (code, document["error"]["kind"]) == (3, "SnapshotsWouldChange")
+    assert document["error"]["snapshots"] == [{"path": str(herd / "vm.qcow2"), "name": "before"}]
+    assert "'before' of vm.qcow2" in document["error"]["message"]
+    assert "without --preserve" in document["error"]["message"]
+    assert ((herd / "vm.qcow2").read_bytes(), (herd / "base.qcow2").read_bytes()) == before
 
 
 def test_impact_against_an_older_copy(cowherd, herd, tmp_path_factory):

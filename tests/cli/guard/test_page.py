@@ -113,6 +113,15 @@ def test_a_dependent_has_a_picture_of_what_it_sees_and_what_it_is_shielded_from(
     assert "torn" in found.text
 
 
+def test_an_internal_snapshot_of_a_dependent_has_a_picture_of_its_own(herd, qemu_img):
+    qemu_img("snapshot", "-c", "be<fore", herd / "o.qcow2")
+    write(herd / "o.qcow2", "write -P 7 512k 128k")
+    write(herd / "base.qcow2", "write -P 1 512k 128k")
+    found = outline(herd)
+    assert (marks(found, "hit"), marks(found, "kept")) == ([(512, 640), (512, 640)], [(512, 640)])
+    assert "(snapshot be<fore)" in found.text
+
+
 def test_a_dependent_that_can_not_be_read_says_why_in_its_place(herd):
     write(herd / "base.qcow2", "write -P 1 512k 128k")
     with open(herd / "o.qcow2", "r+b") as file:

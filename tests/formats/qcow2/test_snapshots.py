@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cowherd.errors import CowherdError, ImageFormatError
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.header import read_header
+from cowherd.formats.qcow2.image import open_qcow2
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.formats.qcow2.snapshots import ENTRY, MAX_EXTRA_BYTES, Snapshot, read_snapshots
 from cowherd.storage.hostfile import HostFile
@@ -103,3 +104,49 @@ def test_no_table_makes_it_fail_otherwise(tmp_path_factory, data, count):
             return
     assert len(found) == count
     assert sum(len(one.name) + len(one.id) for one in found) <= len(data)
+
+
+def overwritten_table(image, *, l1_size: int | None = None, l1_offset: int | None = None, disk_size: int | None = None) -> None:
+    """Changes the first entry of the snapshot table."""
+    offset = table_offset(image)
+    for place, width, value in ((0, 8, l1_offset), (8, 4, l1_size), (ENTRY.size + 8, 8, disk_size)):
+        if value is not None:
+            overwrite(image, offset + place, value.to_bytes(width, "big"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"l1_size": 0}, "too small"),
+        ({"l1_size": (32 << 20) // 8 + 1}, "too large"),
+        ({"l1_offset": 12345}, "offset"),
+        ({"l1_offset": 0}, "offset"),
+        ({"l1_offset": 1 << 60}, "offset"),
+        ({"disk_size": 1 << 63}, "a disk of"),
+        ({"disk_size": 1 << 62}, "too small"),
+    ],
+)
+def test_a_snapshot_whose_table_makes_no_sense_is_not_followed(image, changes, problem):
+    overwritten_table(image, **changes)
+    with open_qcow2(image) as disk, pytest.raises(ImageFormatError, match=rf"snapshot 1 \(first\): .*{problem}"):
+        disk.at_snapshot(disk.snapshots()[0])
+
+
+def test_a_snapshot_of_an_empty_disk_has_no_extents(image):
+    overwritten_table(image, disk_size=0, l1_size=0)
+    with open_qcow2(image) as disk:
+        assert disk.at_snapshot(disk.snapshots()[0]).size == 0
+
+
+def test_snapshots_that_name_one_table_over_and_over_are_not_followed(image):
+    """A file of some MiB could otherwise keep a reader busy for days."""
+    entry = ENTRY.pack(
+        dict.fromkeys(("date_seconds", "date_nanoseconds", "vm_clock_nanoseconds", "vm_state_size_small", "extra_length"), 0)
+        | {"l1_offset": 1 << 16, "l1_size": (32 << 20) // 8, "id_length": 0, "name_length": 0}
+    )
+    place = image.stat().st_size + 65535 & ~65535
+    overwrite(image, place, entry * 1000)
+    overwrite(image, SNAPSHOTS_OFFSET, place.to_bytes(8, "big"))
+    overwrite(image, NUMBER_OF_SNAPSHOTS, (1000).to_bytes(4, "big"))
+    with open_qcow2(image) as disk, pytest.raises(ImageFormatError, match="overlap"):
+        disk.snapshots()

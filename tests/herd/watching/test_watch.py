@@ -117,6 +117,24 @@ def test_drift_is_told_once_and_again_when_it_becomes_other_drift(watched, write
     assert [event.facts["blocks"] for event in watched.events] == [1, 2]
 
 
+def test_an_overlay_that_only_a_snapshot_of_is_hit_is_told(watched, qemu_img):
+    shielded = watched.base.with_name("shielded.qcow2")
+    for name in ("torn", "fresh"):
+        watched.base.with_name(f"{name}.qcow2").unlink()
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", "", shielded)
+    shielded.unlink()
+    cowherd.clone(watched.base, shielded)
+    write(shielded, "write -P 7 64k 64k")
+    qemu_img("snapshot", "-c", "before", shielded)
+    write(shielded, "write -P 9 0 3M")
+    write(watched.base, "write -P 1 0 64k")
+    watched.watch.examine_soon([watched.base], 0.0)
+    watched.examine(SETTLE)
+    (event,) = watched.events
+    assert "hit: shielded.qcow2 (its snapshot before torn)" in event.message
+    assert event.facts["overlays"][0]["snapshots"] == [{"id": "1", "name": "before", "verdict": "torn"}]
+
+
 def test_during_a_merge_a_write_is_no_alarm(watched, writer, monkeypatch):
     advance = Journal.advance
 

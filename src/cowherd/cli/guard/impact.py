@@ -6,15 +6,15 @@ from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.listing import listing
 from cowherd.cli.guard.output import Report, progress, table
 from cowherd.sizes import human_size
-from cowherd.text import shown
+from cowherd.text import printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cowherd.extents import Ranges
-    from cowherd.herd.impact import Hit, Impact
+    from cowherd.herd.impact import Hit, Impact, SnapshotHit
 
 FOUND = 4
 _LISTED_RANGES = 4
@@ -33,7 +33,10 @@ def configure(parser: Parser) -> None:
         "harmless: exposed only where the overlay's file systems hold nothing\n"
         "synchronised: what it sees is the base's own file system, whole\n"
         "altered: the file systems are whole, and files in them hold other bytes\n\n"
-        "The exit code is 4 if the base has changed. What the internal snapshots of an overlay see is not looked at.",
+        "The internal snapshots of an overlay read the base too, and each is judged in a line of its own: by what the disk\n"
+        "would show with it applied. One with a machine's saved memory is torn by whatever it sees of the change. --files does\n"
+        "not look into them.\n\n"
+        "The exit code is 4 if the base has changed.",
         "cowherd impact debian12.qcow2 --herd /srv/vms\n"
         "cowherd impact debian12.qcow2 --against backup/debian12.qcow2\n"
         "cowherd impact debian12.qcow2 --files --from backup/debian12.qcow2",
@@ -60,11 +63,13 @@ def run(arguments: argparse.Namespace) -> Report:
     lines = [
         f"{shown(found.base)}: {human_size(found.changed_bytes)} changed, in {len(found.changed)} range(s)",
         *(f"  {line}" for line in _ranges(found.changed)),
-        *table((hit.verdict, shown(hit.path), _amounts(hit)) for hit in found.overlays),
+        *table((hit.verdict, what, _amounts(hit)) for what, hit in _judged(found.overlays)),
         *(line for hit in found.overlays for line in listing(hit)),
     ]
-    notes = tuple(f"cowherd: {shown(hit.path)}: {hit.problem}" for hit in found.overlays if hit.problem)
-    return Report(found.to_json(), tuple(lines), notes, exit_code=FOUND)
+    notes = [f"cowherd: {what}: {hit.problem}" for what, hit in _judged(found.overlays) if hit.problem]
+    if arguments.files and any(hit.snapshots for hit in found.overlays):
+        notes.append("cowherd: internal snapshots are judged by their blocks; --files does not look into them")
+    return Report(found.to_json(), tuple(lines), tuple(notes), exit_code=FOUND)
 
 
 def _found(arguments: argparse.Namespace) -> Impact:
@@ -87,7 +92,14 @@ def _found(arguments: argparse.Namespace) -> Impact:
     return impact(arguments.base, against=arguments.against, herd=arguments.herd, progress=watched)
 
 
-def _amounts(hit: Hit) -> str:
+def _judged(hits: Iterable[Hit]) -> Iterator[tuple[str, Hit | SnapshotHit]]:
+    """Yields what was judged, in words, with the verdict: each overlay, and after it its internal snapshots."""
+    for hit in hits:
+        yield shown(hit.path), hit
+        yield from ((f"{shown(hit.path)} (snapshot {printable(one.label)})", one) for one in hit.snapshots)
+
+
+def _amounts(hit: Hit | SnapshotHit) -> str:
     from cowherd.extents import total
 
     return f"{human_size(total(hit.exposed))} exposed, {human_size(total(hit.shielded))} shielded"

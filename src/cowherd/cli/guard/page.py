@@ -156,7 +156,8 @@ def _strips(drift: DriftPicture, seen: Overview) -> Iterator[str]:
     for hit in drift.hits:
         label = f"where {_text(os.path.basename(hit.path))} sees the change"
         picture = strip(drift.size, [("kept", hit.shielded), ("hit", hit.exposed)], label)
-        yield f"<tr><td class=name>{_place(hit.path, seen)}</td><td class={'good' if hit.verdict == 'intact' else 'bad'}>"
+        of = "" if hit.snapshot is None else f" (snapshot {_text(hit.snapshot)})"
+        yield f"<tr><td class=name>{_place(hit.path, seen)}{of}</td><td class={'good' if hit.verdict == 'intact' else 'bad'}>"
         yield f"{_text(hit.verdict)}</td><td class=wide>{_text(hit.problem) if hit.problem else picture}</td></tr>"
     yield "</table></div>"
 

@@ -50,8 +50,8 @@ SYNTAX = Syntax(
         Example("commit overlay.qcow2", "write everything into the base, and empty the overlay"),
         Example("commit -d -p overlay.qcow2", "the same for an overlay that is then deleted"),
     ),
-    notes="Refused with exit code 3 while other overlays depend on the base: they would read the committed content. "
-    "--break-dependents commits all the same.",
+    notes="Refused with exit code 3 while other overlays depend on the base, or internal snapshots of the image read what would "
+    "be overwritten there: they would read the committed content. --break-dependents commits all the same.",
 )
 
 

@@ -46,7 +46,9 @@ SYNTAX = Syntax(
         Example('rebase -b "" overlay.qcow2', "everything is copied into the overlay, which then stands alone"),
         Example("rebase -u -b ../base.qcow2 -F qcow2 overlay.qcow2", "the base was moved: only the name changes"),
     ),
-    notes="With -u nothing is compared: an overlay put on a base of other content is torn.",
+    notes="Refused with exit code 3 where an internal snapshot of the image shows bytes that the new base does not have: nothing "
+    "can be copied into a snapshot. --break-dependents gives up what these show. "
+    "With -u nothing is compared: an overlay put on a base of other content is torn, and so are its snapshots.",
 )
 
 

@@ -20,7 +20,8 @@ This page is made from the commands' own `--help`; a test keeps it so.
 
 - **The gate.** What would change the content that dependents of an image read is refused with exit code 3: writing over,
   resizing or committing into a base, and changing a sealed image at all. The message names the dependents. `--break-dependents`
-  makes the change all the same.
+  makes the change all the same. Internal snapshots read the base as the image does: a commit or a safe rebase that would change
+  what one of them shows is refused likewise, with its name.
 - An image in use: the message is QEMU's, and says after it which process has the image open.
 - Arguments are checked before a file that is there is touched; qemu-img empties it first.
 - `convert -n --target-is-zero -B` ends with exit code 1 after its complaint; qemu-img says the same, copies nothing,

@@ -23,24 +23,29 @@ from cowherd.formats.reference import BackingReference
 from cowherd.storage.copying import Bytes
 from cowherd.storage.hostfile import HostFile
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.snapshots import Snapshot
+
 
 class Qcow2(ClosingLayer):
     """One qcow2 file, without its backing file; see `cowherd.formats.layer.Layer`."""
 
     format = "qcow2"
 
-    def __init__(self, file: HostFile):
+    def __init__(self, file: HostFile, header: Header | None = None):
         """Takes over `file` (and closes it with the image), which is open for writing if the image is to be.
 
+        With a `header`, that one counts instead of the file's, and the image is only to be read.
         Raises `ImageFormatError`, `UnsupportedFeature`, or `ImageCorrupt` for a corrupt image that is to be written.
         """
         self.file = file
-        self._state = ImageState(file, read_header(file))
+        self._state = ImageState(file, header or read_header(file))
         self._refuse_unsupported()
         self._tables = Tables(self._state)
         self._compressed = CompressedReader(file, self.header, self._words_at)
         self._writer: Writer | None = None
-        if file.writable:
+        if file.writable and header is None:
             self._prepare_for_writing()
 
     @property
@@ -62,6 +67,29 @@ class Qcow2(ClosingLayer):
     def granularity(self) -> int:
         """Bytes of a subcluster, or of a cluster without extended L2 entries."""
         return self.header.subcluster_size
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Returns the internal snapshots, each of which `at_snapshot` shows.
+
+        Raises `ImageFormatError` for a table of them that can't be read, or is not to be followed.
+        """
+        from cowherd.formats.qcow2.snapshots import read_snapshots, require_separate_tables
+
+        if not self.header.nb_snapshots:
+            return ()
+        found = read_snapshots(self.file, self.header)
+        require_separate_tables(self.file, found)
+        return found
+
+    def at_snapshot(self, snapshot: Snapshot) -> Qcow2:
+        """Returns the image as it is when `snapshot` is applied: with its own tables and size, to be read only.
+
+        Both have one file: it is closed with this image. What is written to this image changes no snapshot.
+        Raises `ImageFormatError` for a snapshot with broken tables.
+        """
+        from cowherd.formats.qcow2.snapshots import header_at
+
+        return Qcow2(self.file, header_at(self.file, self.header, snapshot))
 
     def share_cache(self, cache: TableCache) -> None:
         """Keeps L2 tables in `cache` from now on, which other images may use too."""

@@ -9,21 +9,16 @@ import numpy as np
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.runs import Integers, Mask, Words
-from cowherd.formats.qcow2.snapshots import ENTRY, read_snapshots
+from cowherd.formats.qcow2.snapshots import ENTRY, most_l1_entries, read_snapshots
 from cowherd.formats.qcow2.tables import L1Table, read_l1
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
 RESERVED = np.uint64(0x7F00_0000_0000_01FF)
-_ENTRY_BYTES = 8
 _LEAST_EXTRA_BYTES = 16
 """What the extra data of a version 3 snapshot holds at least."""
 _ENTRIES_AT_ONCE = 1 << 18
-_LEAST_BUDGET = 512 << 20
-"""So many bytes of L1 tables are followed in any file."""
-_COMPRESSION = 16
-"""A file system that compresses stores so much more than the space it takes, at least of L1 tables."""
 
 
 class Root(NamedTuple):
@@ -67,7 +62,7 @@ def roots(file: HostFile, header: Header) -> Iterator[Root]:
         problem = None
         if snapshot.l1_offset % header.cluster_size:
             problem = f"{name} l1_offset={snapshot.l1_offset:#x}: L1 table is not cluster aligned; snapshot table entry corrupted"
-        elif snapshot.l1_size * _ENTRY_BYTES > layout.MAX_L1_BYTES:
+        elif snapshot.l1_size * layout.L1_ENTRY_BYTES > layout.MAX_L1_BYTES:
             problem = f"{name} l1_size={snapshot.l1_size:#x}: L1 table is too large; snapshot table entry corrupted"
         if snapshot.l1_size:
             yield Root(snapshot.l1_offset, snapshot.l1_size, False, problem)
@@ -80,10 +75,9 @@ def followable(file: HostFile, header: Header) -> Iterator[tuple[Root, int]]:
     not to be followed: otherwise a small file, or a sparse one, could name the same table tens of thousands of times.
     """
     size = file.size()
-    most = size if file.is_block_device else min(size, _LEAST_BUDGET + _COMPRESSION * file.allocated_bytes())
-    budget = (most + layout.MAX_L1_BYTES) // _ENTRY_BYTES
+    budget = most_l1_entries(file)
     for root in roots(file, header):
-        inside = min(root.entries, max(0, -(-(size - root.offset) // _ENTRY_BYTES)))
+        inside = min(root.entries, max(0, -(-(size - root.offset) // layout.L1_ENTRY_BYTES)))
         if root.problem is None:
             budget -= inside
         yield root, inside if budget >= 0 else -1
@@ -98,7 +92,7 @@ def entries_in_parts(file: HostFile, header: Header, root: Root, entries: int, f
     """Yields what `read_entries` returns in parts that are small whatever the table."""
     for begin in range(0, entries, _ENTRIES_AT_ONCE):
         number = min(_ENTRIES_AT_ONCE, entries - begin)
-        yield _entries(read_l1(file, root.offset + begin * _ENTRY_BYTES, number), begin, header, file_size)
+        yield _entries(read_l1(file, root.offset + begin * layout.L1_ENTRY_BYTES, number), begin, header, file_size)
 
 
 def _entries(l1: L1Table, first: int, header: Header, file_size: int) -> L1Entries:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from cowherd.errors import ImageFormatError
+from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.layout import Field, Structure
+from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cowherd.formats.qcow2.header import Header
     from cowherd.storage.hostfile import HostFile
 
@@ -32,6 +36,10 @@ _NO_ICOUNT = 2**64 - 1
 # QEMU's implementation limits (block/qcow2.h)
 MAX_TABLE_BYTES = 64 << 20
 MAX_EXTRA_BYTES = 1024
+_MOST_BYTES = 2**63 - 1
+_LEAST_BUDGET = 512 << 20
+_COMPRESSION = 16
+"""A file system that compresses stores so much more than the space it takes, at least of L1 tables."""
 
 
 class Snapshot(NamedTuple):
@@ -50,6 +58,11 @@ class Snapshot(NamedTuple):
     vm_clock_nanoseconds: int
     icount: int | None
     disk_size: int
+
+    @property
+    def label(self) -> str:
+        """What to call it: its name, or its id where it has none."""
+        return self.name or self.id
 
 
 def read_snapshots(file: HostFile, header: Header, *, cut: bool = False) -> tuple[Snapshot, ...]:
@@ -75,6 +88,47 @@ def read_snapshots(file: HostFile, header: Header, *, cut: bool = False) -> tupl
         found.append(_snapshot(values, file.pread(position, length), header.size))
         position += length
     return tuple(found)
+
+
+def header_at(file: HostFile, header: Header, snapshot: Snapshot) -> Header:
+    """Returns the header that the image would have if its active state were that of `snapshot`.
+
+    The L1 table ends with the snapshot's disk: behind that lies the saved memory of the machine.
+    Raises `ImageFormatError` for a snapshot whose table QEMU would not read, or that does not map its disk.
+    """
+    mapped_by_entry = header.l2_entries * header.cluster_size
+    entries = -(-snapshot.disk_size // mapped_by_entry)
+    if snapshot.disk_size > _MOST_BYTES:
+        raise _broken(file, snapshot, f"a disk of {snapshot.disk_size} bytes is too large")
+    if snapshot.l1_size * layout.L1_ENTRY_BYTES > layout.MAX_L1_BYTES:
+        raise _broken(file, snapshot, "its L1 table is too large")
+    if entries > snapshot.l1_size:
+        raise _broken(file, snapshot, "its L1 table is too small")
+    if entries and (snapshot.l1_offset % header.cluster_size or not header.cluster_size <= snapshot.l1_offset < 1 << 56):
+        raise _broken(file, snapshot, "the offset of its L1 table is invalid")
+    return header._replace(size=snapshot.disk_size, l1_size=entries, l1_table_offset=snapshot.l1_offset)
+
+
+def require_separate_tables(file: HostFile, snapshots: Sequence[Snapshot]) -> None:
+    """Raises `ImageFormatError` where the L1 tables of `snapshots` are together larger than the file can hold.
+
+    A small file could otherwise name the same table tens of thousands of times, and keep a reader busy for days.
+    """
+    if sum(snapshot.l1_size for snapshot in snapshots) > most_l1_entries(file):
+        raise ImageFormatError(file.name, "Image is corrupt: the L1 tables of its snapshots overlap")
+
+
+def most_l1_entries(file: HostFile) -> int:
+    """Returns how many L1 entries can be in a file whose tables do not overlap: in a sparse one not all of its length counts."""
+    size = file.size()
+    most = size if file.is_block_device else min(size, _LEAST_BUDGET + _COMPRESSION * file.allocated_bytes())
+    return (most + layout.MAX_L1_BYTES) // layout.L1_ENTRY_BYTES
+
+
+def _broken(file: HostFile, snapshot: Snapshot, problem: str) -> ImageFormatError:
+    return ImageFormatError(
+        file.name, f"Image is corrupt: snapshot {printable(snapshot.id)} ({printable(snapshot.name)}): {problem}"
+    )
 
 
 def _snapshot(values: dict[str, int], variable: bytes, image_size: int) -> Snapshot:

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cowherd.errors import BaseSealed, CowherdError, HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.errors import (
+    BaseSealed,
+    CowherdError,
+    HostFileError,
+    ImageInUse,
+    InvalidRequest,
+    UnsupportedFeature,
+)
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
@@ -23,6 +30,7 @@ from cowherd.herd.merging.holding import Holding, stacked
 from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.merging.plan import AUTO, CONTENT, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan, plan_merge
+from cowherd.herd.merging.snapshots import largest_size, require_no_snapshots
 from cowherd.herd.merging.steps import (
     apply_down,
     bind_to,
@@ -208,6 +216,7 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
     for image in (plan.overlay, plan.base, *written):
         _require_sound(lineage, image)
+    require_no_snapshots(plan, written)
     if plan.overlay.seal and plan.keep != CONTENT:
         hit = [dependent.path for dependent in lineage.dependents(plan.overlay)]
         raise BaseSealed(plan.overlay.path, "merge away", hit)
@@ -226,8 +235,6 @@ def _require_sound(lineage: Lineage, image: Image) -> None:
             return
         if layer.header.corrupt:
             raise UnsupportedFeature(image.path, "merging with an image that is marked corrupt")
-        if layer.header.nb_snapshots:  # their own tables may show the base where the image itself does not
-            raise UnsupportedFeature(image.path, "merging below or into an image with internal snapshots")
         if layer.header.extension(layout.EXTENSION_BITMAPS) and layer.header.autoclear & layout.AUTOCLEAR_BITMAPS:
             raise UnsupportedFeature(image.path, "merging with an image that has persistent bitmaps")
 
@@ -243,10 +250,10 @@ def _require_repointing(lineage: Lineage, plan: MergePlan) -> None:
     if plan.keep == NOTHING:
         for child in lineage.children(plan.overlay):
             require_room_for_name(child, reference_to(target, child))
-            if plan.new_size > (plan.overlay.size or 0) < (child.size or 0):
+            if plan.new_size > (plan.overlay.size or 0) < largest_size(child):
                 raise InvalidRequest(
-                    f"{shown(child.path)} is larger than the overlay that it stands on, and so is the base: it would see the "
-                    f"base's end. Keep the overlay (--keep empty)"
+                    f"{shown(child.path)}, or an internal snapshot of it, is larger than the overlay that it stands on, and so "
+                    f"is the base: it would see the base's end. Keep the overlay (--keep empty)"
                 )
     if plan.keep == EMPTY and not _stands_on(lineage, plan.overlay, target):
         require_room_for_name(plan.overlay, reference_to(target, plan.overlay))

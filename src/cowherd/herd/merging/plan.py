@@ -31,7 +31,7 @@ from cowherd.herd.digest import (
     to_bytes,
 )
 from cowherd.herd.drift import pairs
-from cowherd.herd.impact import UNREADABLE, Hit, exposed_bytes, hit_to_json, judged
+from cowherd.herd.impact import UNREADABLE, Hit, hit_to_json, judged
 from cowherd.herd.merging.holding import stacked
 from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.plan import Writes
@@ -40,6 +40,7 @@ from cowherd.herd.sealfile import read_digests
 from cowherd.herd.status import Status
 from cowherd.image.disk import Disk
 from cowherd.ops.commit import plan_commit
+from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.plan import Plan
 from cowherd.storage.space import check_space
 
@@ -273,11 +274,8 @@ def _overlaid(old: BlockDigests, blocks: Blocks, new: Digests, size: int) -> Blo
 
 def _growth(disk: Disk, ranges: Ranges, size: int) -> int:
     """Returns how many bytes the file of `disk` may grow by when `ranges` are written to it."""
-    layer = disk.layers[0]
-    whole = extents.aligned(ranges, max(layer.granularity, 4096), max(size, disk.size))
-    shared = bool(getattr(getattr(layer, "header", None), "nb_snapshots", 0))  # clusters that snapshots hold are not overwritten
-    new = extents.total(whole) if shared else unallocated_bytes(disk, whole)
-    return _with_tables(new)
+    whole = extents.aligned(ranges, max(disk.layers[0].granularity, 4096), max(size, disk.size))
+    return _with_tables(unallocated_bytes(disk, whole))
 
 
 def _with_tables(new_bytes: int) -> int:

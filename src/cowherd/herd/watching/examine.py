@@ -221,6 +221,7 @@ def hit_facts(finding: Finding) -> list[dict[str, object]]:
             "verdict": hit.verdict,
             "exposed_bytes": total(hit.exposed),
             "shielded_bytes": total(hit.shielded),
+            "snapshots": [{"id": one.id, "name": one.name, "verdict": one.verdict} for one in hit.snapshots],
             "open_in": [holder.pid for holder in finding.running.get(hit.path, ())],
             **({"problem": hit.problem} if hit.problem else {}),
         }

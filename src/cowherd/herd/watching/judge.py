@@ -11,7 +11,7 @@ from typing import Any
 from cowherd.errors import preview
 from cowherd.extents import total
 from cowherd.herd.drift import pairs
-from cowherd.herd.impact import INTACT
+from cowherd.herd.impact import INTACT, Hit
 from cowherd.herd.sealfile import SealRecord
 from cowherd.herd.watching.events import Kind, Level
 from cowherd.herd.watching.examine import Finding, Outcome, hit_facts, is_less_protected
@@ -107,15 +107,22 @@ def _gone(found: Finding, processes: tuple[Process, ...]) -> Judgement:
 
 
 def _drift_in_words(found: Finding) -> str:
-    hit = [one for one in found.hits if one.verdict != INTACT]
+    hit = [one for one in found.hits if one.overall != INTACT]
     whom = (
-        f"; hit: {', '.join(f'{printable(one.path.name)} ({one.verdict})' for one in hit[:3])}" if hit else "; no overlay is hit"
+        f"; hit: {', '.join(f'{printable(one.path.name)} ({_hit_in_words(one)})' for one in hit[:3])}"
+        if hit
+        else "; no overlay is hit"
     )
     more = f" and {len(hit) - 3} more" if len(hit) > 3 else ""
     parts = [f"{found.blocks} block(s), {human_size(total(found.changed))}, differ from what was sealed"]
     parts += [found.detail] if found.detail else []
     parts += ["it is still being written to"] if found.still_changing else []
     return "; ".join(parts) + whom + more
+
+
+def _hit_in_words(hit: Hit) -> str:
+    worst = [snapshot for snapshot in hit.snapshots if snapshot.verdict == hit.overall]
+    return hit.overall if hit.verdict == hit.overall else f"its snapshot {printable(worst[0].label)} {hit.overall}"
 
 
 def _drift_facts(found: Finding) -> dict[str, Any]:

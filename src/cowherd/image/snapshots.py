@@ -1,0 +1,30 @@
+"""The internal snapshots of an image as disks: each has tables of its own, over the backing files that the image has now."""
+
+from __future__ import annotations
+
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.image.disk import Disk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.formats.layer import Layer
+    from cowherd.formats.qcow2.snapshots import Snapshot
+
+
+def snapshots_of(layer: Layer) -> tuple[Snapshot, ...]:
+    """Returns the internal snapshots of an open image. Raises `ImageFormatError` where their table can't be read."""
+    return layer.snapshots() if isinstance(layer, Qcow2) else ()
+
+
+def snapshot_disk(layers: Sequence[Layer], snapshot: Snapshot) -> Disk:
+    """Returns the disk that the first of `layers` shows when its `snapshot` is applied, over the other layers as they are.
+
+    The layers stay the caller's: the disk is not to be closed, and lives no longer than they do. Its size is the snapshot's own.
+    Raises `ImageFormatError` for a snapshot with broken tables.
+    """
+    top = layers[0]
+    if not isinstance(top, Qcow2):
+        raise AssertionError("only qcow2 images have snapshots")
+    return Disk([top.at_snapshot(snapshot), *layers[1:]], writable=False)

@@ -1,0 +1,85 @@
+"""What a change of the layers below does to an image's internal snapshots, which read unallocated clusters there as it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd import extents as ext
+from cowherd.errors import SnapshotsWouldChange
+from cowherd.extents import Ranges
+from cowherd.formats.layer import Layer
+from cowherd.image.disk import Disk
+from cowherd.image.snapshots import snapshot_disk, snapshots_of
+from cowherd.ops.contents import SideBySide, chunks, read_padded
+from cowherd.ops.exposure import exposed_bytes
+from cowherd.storage.hostfile import HostFile
+from cowherd.tuples import NamedTuple
+
+_READ_BYTES = 2 << 20
+
+
+class Exposed(NamedTuple):
+    """A snapshot in an image's `file`, and the guest bytes that it shows of the layers below."""
+
+    file: HostFile
+    name: str
+    ranges: Ranges
+
+
+def exposed_snapshots(layers: Sequence[Layer], depth: int, changed: Ranges | None = None) -> list[Exposed]:
+    """Returns the snapshots of the first of `layers` that show something of what lies below the top `depth`.
+
+    Only guest bytes in `changed` count, if it is given. Reads tables only. Raises `ImageFormatError` for broken ones.
+    """
+    found = []
+    for snapshot in snapshots_of(layers[0]):
+        disk = snapshot_disk(layers, snapshot)
+        ranges = exposed_bytes(disk, depth, ext.ranges([(0, disk.size)]) if changed is None else changed)
+        if len(ranges):
+            found.append(Exposed(layers[0].file, snapshot.label, ranges))
+    return found
+
+
+def require_same(layers: Sequence[Layer], action: str, exposed: Sequence[Exposed], old: Disk | None, new: Disk | None) -> None:
+    """Raises `SnapshotsWouldChange` if `new`, in the place of `old` (None is nothing but zeros), would show in one of `exposed`.
+
+    `action` is what is to be done to the first of `layers`. Reads both disks where the snapshots show them.
+    """
+    changing = {id(one) for one in _changing(exposed, old, new)}
+    if changing:
+        snapshots = [(one.file.path, one.name) for one in exposed if id(one) in changing]
+        raise SnapshotsWouldChange(layers[0].file.path, action, snapshots)
+
+
+def _changing(exposed: Sequence[Exposed], old: Disk | None, new: Disk | None) -> Iterator[Exposed]:
+    """Yields each of `exposed` in which a difference shows, once."""
+    left = list(exposed)
+    if not left:
+        return
+    for differing in _differences(ext.normalised(np.concatenate([one.ranges for one in left])), old, new):
+        hit = [len(ext.intersect(one.ranges, differing)) > 0 for one in left]
+        yield from (one for one, is_hit in zip(left, hit, strict=True) if is_hit)
+        left = [one for one, is_hit in zip(left, hit, strict=True) if not is_hit]
+        if not left:
+            return
+
+
+def _differences(ranges: Ranges, old: Disk | None, new: Disk | None) -> Iterator[Ranges]:
+    """Yields, piece by piece, the bytes of `ranges` in which two disks differ; a shorter one ends in zeros."""
+    both = SideBySide(old, new)
+    for start, end in both.windows(int(ranges[-1, 1]), int(ranges[0, 0])):
+        a, b = both.covers(start, end)
+        doubtful = ext.intersect(ext.ranges_of(a[~both.known_equal(a, b)]), ranges)
+        for first, last in chunks(doubtful, _READ_BYTES):
+            differs = read_padded(old, first, last - first) != read_padded(new, first, last - first)
+            if differs.any():
+                yield first + _runs(differs)
+
+
+def _runs(mask: NDArray[np.bool_]) -> Ranges:
+    """Returns where `mask` is set, as [start, end) pairs."""
+    borders = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return borders.reshape(-1, 2).astype(np.int64)
