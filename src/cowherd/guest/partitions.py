@@ -1,7 +1,7 @@
 """Partition tables: MBR with its logical partitions, and GPT, taken as the kernel takes them.
 
-Sources: UEFI specification 2.10, chapter 5; the kernel's block/partitions/msdos.c, efi.c and core.c. Partitions may overlap, those
-of an MBR that end past the end of the disk are cut there, and a GPT counts only behind a protective MBR.
+Sources: UEFI specification 2.10, chapter 5; the kernel's block/partitions/msdos.c, efi.c and core.c. Partitions may overlap,
+those of an MBR that end past the end of the disk are cut there, and a GPT counts only behind a protective MBR.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _gaps(table: PartitionTable, size: int) -> Iterator[Uncharted]:
 
 def _has_table(volume: Volume) -> bool:
     """Returns whether a partition holds a table of its own, as that of a disk image; one that begins the disk has the disk's."""
-    if not int(volume.span[0, 0]):
+    if not volume.size or not int(volume.span[0, 0]):
         return False
     tables = read_tables(volume)
     return bool(tables.damage or any(table.partitions for table in tables.found[:1]))
