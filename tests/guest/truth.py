@@ -9,6 +9,7 @@ import random
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from tests.herd.qemu_herd import qemu_img, write
 from tests.storage.hosts import require_root, run
 
 PAGE = 4096
+_ROOM = 2 << 30
+_MOUNTED: set[str] = set()
+"""What was found to be mountable here, by the command that makes it."""
 
 
 def require(*programs: str) -> None:
@@ -131,13 +135,15 @@ def require_mounts(tmp_path: Path, kind: Kind) -> None:
         require("mcopy")
     else:
         require_root()
+    if " ".join(kind.make) in _MOUNTED:
+        return
     raw = tmp_path / "probe"
     with raw.open("wb") as file:
         file.truncate(kind.size)
     run(*kind.make, raw)
     try:
         with mounted(raw, kind, kind.writing):
-            pass
+            _MOUNTED.add(" ".join(kind.make))
     except OSError as error:
         pytest.skip(f"can't mount: {error}")
     finally:
@@ -182,6 +188,15 @@ def _digest(path: Path) -> str:
     return f"{stat.S_IFMT(info.st_mode):o} {info.st_rdev if not stat.S_ISDIR(info.st_mode) else ''}"
 
 
+@contextlib.contextmanager
+def in_memory(scratch: Path) -> Iterator[Path]:
+    """Gives a directory in memory for what is mounted, where there is room: each mount waits for a disk several times."""
+    shared = Path("/dev/shm")
+    has_room = shared.is_dir() and shutil.disk_usage(shared).free > _ROOM
+    with tempfile.TemporaryDirectory(dir=shared if has_room else scratch) as folder:
+        yield Path(folder)
+
+
 def raw_of(image: Path, scratch: Path) -> Path:
     """What an image shows, as a raw file."""
     raw = scratch / f"{image.name}.raw"
@@ -191,27 +206,22 @@ def raw_of(image: Path, scratch: Path) -> Path:
 
 def listing_of(image: Path, scratch: Path, kind: Kind, offset: int = 0, known: Iterable[str] = ()) -> dict[str, str] | None:
     """What is in the file system that an image shows, as the kernel reads it; None if it can't be mounted."""
-    raw = raw_of(image, scratch)
-    try:
-        with mounted(raw, kind, kind.options, offset) as folder:
-            return listing(folder, known)
-    except OSError:
-        return None
-    finally:
-        raw.unlink()
+    with in_memory(scratch) as near:
+        try:
+            with mounted(raw_of(image, near), kind, kind.options, offset) as folder:
+                return listing(folder, known)
+        except OSError:
+            return None
 
 
 def is_clean(image: Path, scratch: Path, kind: Kind, offset: int = 0, size: int | None = None) -> bool:
     """What the file system's own checker says of it."""
-    raw = raw_of(image, scratch)
-    part = scratch / "checked"
-    with raw.open("rb") as file, part.open("wb") as out:
-        file.seek(offset)
-        out.write(file.read(-1 if size is None else size))
-    code = subprocess.run([*kind.check, str(part)], capture_output=True, check=False).returncode
-    raw.unlink()
-    part.unlink()
-    return code == 0
+    with in_memory(scratch) as near:
+        part = near / "checked"
+        with raw_of(image, near).open("rb") as file, part.open("wb") as out:
+            file.seek(offset)
+            out.write(file.read(-1 if size is None else size))
+        return subprocess.run([*kind.check, str(part)], capture_output=True, check=False).returncode == 0
 
 
 def guest_writes(
@@ -228,20 +238,21 @@ def guest_writes(
 
     One that `crashes` does not unmount it, so that what it wrote last is in the log.
     """
-    raw = scratch / "guest.raw"
-    qemu_img("convert", "-f", format, "-O", "raw", image, raw)
-    before = raw.read_bytes()
-    with mounted(raw, kind, kind.writing, offset) as folder:
-        work(folder)
-        os.sync()
-        if crashes:
-            (folder / "last").write_text("before the crash")
-            descriptor = os.open(folder / "last", os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+    with in_memory(scratch) as near:
+        raw = near / "guest.raw"
+        qemu_img("convert", "-f", format, "-O", "raw", image, raw)
+        before = raw.read_bytes()
+        with mounted(raw, kind, kind.writing, offset) as folder:
+            work(folder)
+            if crashes:
+                run("sync", "-f", folder)
+                (folder / "last").write_text("before the crash")
+                descriptor = os.open(folder / "last", os.O_RDONLY)
+                os.fsync(descriptor)
+                os.close(descriptor)
+                after = raw.read_bytes()
+        if not crashes:
             after = raw.read_bytes()
-    if not crashes:
-        after = raw.read_bytes()
     writes = []
     pieces = scratch / "pieces"
     pieces.mkdir()
@@ -253,7 +264,6 @@ def guest_writes(
     for first in range(0, len(writes), 500):
         write(image, *writes[first : first + 500], format=format)
     shutil.rmtree(pieces)
-    raw.unlink()
 
 
 def fill(folder: Path, seed: int, count: int = 60) -> None:

@@ -49,7 +49,8 @@ class FileSystem:
     `place` says where it lies ("partition 1", "logical volume vg/root", "the whole disk"), `span` all its bytes, `free` what it
     does not use, `idle` what belongs to something but is not looked at (the log of a clean file system, space reserved for a
     file, the rest of a file's last block), `areas` its structures by name. `contradictions` are what its structures say against
-    each other; where `checked` is True, none means that they agree. `notes` are what could not be looked at.
+    each other; where `checked` is True, none means that they agree. `notes` are what could not be looked at. A `rival` is one
+    that its bytes can also be read as, while another reading is believed.
     """
 
     place: str
@@ -63,6 +64,7 @@ class FileSystem:
     checked: bool = False
     notes: tuple[str, ...] = ()
     summed: bool = False
+    rival: bool = False
 
     @property
     def content(self) -> Ranges:
@@ -97,12 +99,32 @@ class Uncharted:
 
 
 @dataclass(frozen=True, eq=False)
+class Marks:
+    """The bytes of a volume that tell as what it is read: `marks` of all its bytes `span`."""
+
+    place: str
+    span: Ranges
+    marks: Ranges
+
+
+@dataclass(frozen=True, eq=False)
 class Chart:
-    """What lies where on a disk: its file systems, its partition tables and the like, and what is not known."""
+    """What lies where on a disk: its file systems, its partition tables and the like, and what is not known.
+
+    Where bytes can be read in more than one way, every reading is here, so that they may belong to more than one. `notes` are
+    (place, text): what was left behind, and which of several readings is believed. `marks` tell where a reading begins.
+    """
 
     systems: tuple[FileSystem, ...]
     tables: Ranges
     uncharted: tuple[Uncharted, ...]
+    notes: tuple[tuple[str, str], ...] = ()
+    marks: tuple[Marks, ...] = ()
+
+    def outline(self, span: Ranges) -> set[tuple[str, str]]:
+        """Returns what is read in the bytes `span` and where, without what is in it."""
+        systems = {(one.place, one.kind) for one in self.systems if len(extents.intersect(one.span, span))}
+        return systems | {(one.place, one.reason) for one in self.uncharted if len(extents.intersect(one.span, span))}
 
 
 def union_of(parts: Iterable[Ranges]) -> Ranges:

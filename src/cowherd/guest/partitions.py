@@ -1,12 +1,11 @@
-"""Partition tables: MBR with its logical partitions, and GPT.
+"""Partition tables: MBR with its logical partitions, and GPT, taken as the kernel takes them.
 
-Sources: UEFI specification 2.10, chapter 5; for logical partitions the layout that fdisk and the kernel share
-(block/partitions/msdos.c). A table is only believed if its numbers lie inside the disk.
+Sources: UEFI specification 2.10, chapter 5; the kernel's block/partitions/msdos.c, efi.c and core.c. Partitions may overlap,
+those of an MBR that end past the end of the disk are cut there, and a GPT counts only behind a protective MBR.
 """
 
 from __future__ import annotations
 
-import itertools
 import struct
 import zlib
 from dataclasses import dataclass
@@ -14,12 +13,17 @@ from dataclasses import dataclass
 from cowherd import extents
 from cowherd.extents import Ranges
 from cowherd.guest.blocks import NO_RANGES
-from cowherd.guest.source import Cached, Malformed
+from cowherd.guest.source import Cached, Malformed, Volume
 
 _SIGNATURE, _GPT_MAGIC = b"\x55\xaa", b"EFI PART"
 _EXTENDED = (0x05, 0x0F, 0x85)
 _PROTECTIVE = 0xEE
+_SECTORS = (512, 4096)
 _MOST_LOGICAL, _MOST_ENTRIES, _ENTRY_BYTES = 256, 1024, (128, 4096)
+
+MBR, GPT = "MBR", "GPT"
+
+Source = Cached | Volume
 
 
 @dataclass(frozen=True)
@@ -31,114 +35,203 @@ class Partition:
     length: int
 
 
+@dataclass(frozen=True)
+class Problem:
+    """A part of a table that can't be followed: what it is, its first guest byte and length on the disk (0: none), and why."""
+
+    place: str
+    start: int
+    length: int
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class PartitionTable:
-    """The partitions of a disk by number, and the bytes of the table itself."""
+    """The partitions of a disk by number, the bytes of the table itself, and what of it can't be followed."""
 
     kind: str
     partitions: tuple[Partition, ...]
     own: Ranges
+    problems: tuple[Problem, ...] = ()
 
 
-def read_partitions(disk: Cached) -> PartitionTable | None:
-    """Returns the partition table of a disk, None if it has none that holds together. Raises `Malformed` for a damaged GPT."""
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The tables that a disk can be read by, the one that is believed first; `damage` says why there is none though there was.
+
+    `notes` are what is remarkable about them.
+    """
+
+    found: tuple[PartitionTable, ...] = ()
+    damage: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_tables(disk: Source) -> Tables:
+    """Returns by which partition tables a disk, or a volume that holds one, can be read."""
     if disk.size < 1024:
-        return None
-    first = disk.read(0, 512)
-    if first[510:] != _SIGNATURE:
-        return None
-    entries = _entries(first)
-    if any(kind == _PROTECTIVE for kind, _, _ in entries):
-        for sector in (512, 4096):
-            if sector * 3 <= disk.size and disk.read(sector, 8) == _GPT_MAGIC:
-                return _gpt(disk, sector)
-        raise Malformed("its GPT is damaged: the protective MBR is there, the header is not")
-    return _mbr(disk, first, entries)
+        return Tables()
+    entries = _entries(disk.read(0, 512))
+    if any(kind == _PROTECTIVE for _, kind, _, _ in entries):
+        return _protected(disk)
+    found = tuple(table for sector in _SECTORS if (table := _mbr(disk, sector)))
+    left = _headers(disk)
+    return Tables(found, "", ("a GPT was left behind: without a protective MBR nothing reads it",) if left else ())
 
 
-def _entries(sector: bytes) -> list[tuple[int, int, int]]:
-    """Returns (type, first sector, sectors) of the four entries of a boot record; unused ones have type 0."""
-    return [(sector[at + 4], *struct.unpack_from("<II", sector, at + 8)) for at in range(446, 510, 16)]
+def marks(size: int) -> Ranges:
+    """Returns the bytes of a disk that tell which tables it has."""
+    places = [(446, 512), *((at, at + len(_GPT_MAGIC)) for _, at in _places_of_headers(size))]
+    return extents.ranges(pair for pair in places if pair[1] <= size)
 
 
-def _mbr(disk: Cached, first: bytes, entries: list[tuple[int, int, int]]) -> PartitionTable | None:
-    flags = [first[at] for at in range(446, 510, 16)]
-    if any(flag not in (0, 0x80) for flag in flags):
-        return None  # the boot sector of a file system ends with the same two bytes
-    found, own = [], [(0, 512)]
-    for number, (kind, start, count) in enumerate(entries, 1):
-        if not kind or not count:
+def _entries(sector: bytes) -> list[tuple[int, int, int, int]]:
+    """Returns (number, type, first sector, sectors) of the used entries of a boot record; none of what is no boot record.
+
+    The boot sector of a file system ends with the same two bytes, but its entries are not flagged as those of a table are.
+    """
+    flags = [sector[at] for at in range(446, 510, 16)]
+    if sector[510:512] != _SIGNATURE or any(flag not in (0, 0x80) for flag in flags):
+        return []
+    found = [
+        (number, sector[at + 4], *struct.unpack_from("<II", sector, at + 8)) for number, at in enumerate(range(446, 510, 16), 1)
+    ]
+    return [entry for entry in found if entry[3]]
+
+
+def _mbr(disk: Source, sector: int) -> PartitionTable | None:
+    """Reads an MBR whose numbers count sectors of `sector` bytes; None where nothing that it tells of begins on the disk."""
+    table = _Mbr(disk, sector)
+    for number, kind, start, count in _entries(disk.read(0, 512)):
+        if kind == _PROTECTIVE:
             continue
-        if start == 0 or (start + count) * 512 > disk.size:
-            return None
         if kind in _EXTENDED:
-            logical, records = _logical(disk, start, count)
-            found += logical
-            own += records
+            table.follow(start * sector, count * sector)
         else:
-            found.append(Partition(number, start * 512, count * 512))
-    if not found or _overlap(found):
+            table.add(number, start * sector, count * sector)
+    if not table.found and not any(problem.length for problem in table.problems):
         return None
-    return PartitionTable("MBR", tuple(sorted(found, key=lambda partition: partition.number)), extents.ranges(own))
+    ordered = tuple(sorted(table.found, key=lambda partition: partition.number))
+    return PartitionTable(MBR, ordered, extents.ranges(table.own), tuple(table.problems))
 
 
-def _logical(disk: Cached, start: int, count: int) -> tuple[list[Partition], list[tuple[int, int]]]:
-    """Follows the chain of boot records in an extended partition."""
-    found: list[Partition] = []
-    own: list[tuple[int, int]] = []
-    at = start
-    while len(own) < _MOST_LOGICAL:
-        sector = disk.read(at * 512, 512)
-        own.append((at * 512, at * 512 + 512))
-        if sector[510:] != _SIGNATURE:
-            raise Malformed("its chain of logical partitions is damaged")
-        following = None
-        for kind, relative, length in _entries(sector)[:2]:
-            if kind in _EXTENDED:
-                following = start + relative
-            elif kind and length:
-                if (at + relative + length) * 512 > disk.size:
-                    raise Malformed("a logical partition ends past the end of the disk")
-                found.append(Partition(5 + len(found), (at + relative) * 512, length * 512))
-        if following is None:
-            return found, own
-        if not at < following < start + count:
-            raise Malformed("its chain of logical partitions goes in circles")
-        at = following
-    raise Malformed("it has too many logical partitions")
+class _Mbr:
+    """An MBR being read."""
+
+    def __init__(self, disk: Source, sector: int):
+        self._disk, self._sector, self._next = disk, sector, 5
+        self.found: list[Partition] = []
+        self.own = [(0, 512)]
+        self.problems: list[Problem] = []
+
+    def add(self, number: int, start: int, length: int) -> None:
+        """Adds a partition as far as it lies on the disk."""
+        if start >= self._disk.size:
+            self.problems.append(Problem(f"partition {number}", self._disk.size, 0, "it lies past the end of the disk"))
+        else:
+            self.found.append(Partition(number, start, min(length, self._disk.size - start)))
+
+    def follow(self, start: int, length: int) -> None:
+        """Follows the chain of boot records in an extended partition, as far as it leads."""
+        at, end, seen = start, min(start + length, self._disk.size), set[int]()
+        while at not in seen and len(seen) < _MOST_LOGICAL:
+            seen.add(at)
+            if at + 512 > end:
+                return self._fail(start, end, "its chain of logical partitions leads out of it")
+            record = self._disk.read(at, 512)
+            if record[510:] != _SIGNATURE:
+                if at > start or any(record):
+                    self._fail(start, end, "its chain of logical partitions is damaged")
+                return None
+            self.own.append((at, at + 512))
+            following = None
+            for number, kind, relative, count in _entries(record):
+                if kind in _EXTENDED:
+                    following = following or start + relative * self._sector
+                elif number <= 2 or start <= at + relative * self._sector < start + length:
+                    self.add(self._next, at + relative * self._sector, count * self._sector)
+                    self._next += 1
+            if following is None:
+                return None
+            at = following
+        return self._fail(start, end, "its chain of logical partitions goes in circles, or is too long")
+
+    def _fail(self, start: int, end: int, reason: str) -> None:
+        self.problems.append(Problem("extended partition", start, max(end - start, 0), reason))
 
 
-def _gpt(disk: Cached, sector: int) -> PartitionTable:
-    header = disk.read(sector, sector)
-    length, stored = struct.unpack_from("<I", header, 12)[0], struct.unpack_from("<I", header, 16)[0]
+def _places_of_headers(size: int) -> list[tuple[int, int]]:
+    """Returns (bytes of a sector, byte of the header) of the first headers, then of those at the end."""
+    sizes = [sector for sector in _SECTORS if sector * 3 <= size]
+    return [*((sector, sector) for sector in sizes), *((sector, (size // sector - 1) * sector) for sector in sizes)]
+
+
+def _headers(disk: Source) -> list[tuple[int, int]]:
+    return [(sector, at) for sector, at in _places_of_headers(disk.size) if _has_header(disk, sector, at)]
+
+
+def _has_header(disk: Source, sector: int, at: int) -> bool:
+    return at + sector <= disk.size and disk.read(at, len(_GPT_MAGIC)) == _GPT_MAGIC
+
+
+def _protected(disk: Source) -> Tables:
+    """Returns the tables of a disk with a protective MBR, which may have entries for other partitions, too (a hybrid one)."""
+    sound: list[PartitionTable] = []
+    notes: list[str] = []
+    damage = "its GPT is damaged: the protective MBR is there, the header is not"
+    for sector, at in _headers(disk):
+        try:
+            table = _gpt(disk, sector, at)
+        except Malformed as error:
+            damage = str(error)
+            continue
+        if at != sector and not sound:
+            notes.append("its first GPT is damaged: the one at the end of the disk is believed")
+        if not sound or at == sector:
+            sound.append(table)
+        elif table.partitions != sound[0].partitions:
+            notes.append("the GPT at the end of the disk tells of other partitions than the first, which is believed")
+    hybrid = _mbr(disk, 512)
+    if not sound:
+        return Tables((hybrid,) if hybrid else (), damage)
+    return Tables((*sound, *([hybrid] if hybrid else [])), "", tuple(notes))
+
+
+def _gpt(disk: Source, sector: int, at: int) -> PartitionTable:
+    header = disk.read(at, sector)
+    length, stored = struct.unpack_from("<II", header, 12)
     if not 92 <= length <= sector or zlib.crc32(header[:16] + bytes(4) + header[20:length]) != stored:
         raise Malformed("the checksum of its GPT header is wrong")
-    backup, first_usable, last_usable = struct.unpack_from("<QQQ", header, 32)
+    own_place, other, first_usable, last_usable = struct.unpack_from("<QQQQ", header, 24)
     entries_at, count, entry_bytes, entries_sum = struct.unpack_from("<QIII", header, 72)
+    if own_place * sector != at:
+        raise Malformed("its GPT header belongs to another place")
+    if max(first_usable, last_usable) * sector >= disk.size:
+        raise Malformed("its GPT is that of a larger disk")
     if count > _MOST_ENTRIES or entry_bytes not in range(_ENTRY_BYTES[0], _ENTRY_BYTES[1] + 1, 128):
         raise Malformed("its GPT header has numbers that make no sense")
     data = disk.read(entries_at * sector, count * entry_bytes)
     if zlib.crc32(data) != entries_sum:
         raise Malformed("the checksum of its GPT entries is wrong")
-    found = []
-    for number in range(1, count + 1):
+    found, problems = _partitions(data, entry_bytes, sector, disk.size)
+    last = max(own_place, other)
+    own = [(0, first_usable * sector), ((last_usable + 1) * sector, min((last + 1) * sector, disk.size))]
+    return PartitionTable(GPT, tuple(found), extents.ranges(own), tuple(problems))
+
+
+def _partitions(data: bytes, entry_bytes: int, sector: int, size: int) -> tuple[list[Partition], list[Problem]]:
+    found, problems = [], []
+    for number in range(1, len(data) // entry_bytes + 1):
         entry = data[(number - 1) * entry_bytes : number * entry_bytes]
         first, last = struct.unpack_from("<QQ", entry, 32)
         if not any(entry[:16]):
             continue
-        if not first_usable <= first <= last <= last_usable or (last + 1) * sector > disk.size:
-            raise Malformed(f"partition {number} does not lie inside the disk")
-        found.append(Partition(number, first * sector, (last + 1 - first) * sector))
-    if _overlap(found):
-        raise Malformed("its partitions overlap")
-    backup_start = (last_usable + 1) * sector
-    own = [(0, first_usable * sector), (backup_start, min((backup + 1) * sector, disk.size))]
-    return PartitionTable("GPT", tuple(found), extents.ranges(own))
-
-
-def _overlap(partitions: list[Partition]) -> bool:
-    ordered = sorted(partitions, key=lambda partition: partition.start)
-    return any(one.start + one.length > other.start for one, other in itertools.pairwise(ordered))
+        if not first <= last < size // sector:
+            start = min(first * sector, size)
+            problems.append(Problem(f"partition {number}", start, size - start, "it does not lie inside the disk"))
+        else:
+            found.append(Partition(number, first * sector, (last + 1 - first) * sector))
+    return found, problems
 
 
 def outside(table: PartitionTable, size: int) -> Ranges:

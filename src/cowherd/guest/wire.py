@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cowherd.extents import Ranges, normalised
-from cowherd.guest.blocks import Chart, FileEntry, FileSystem, Uncharted
+from cowherd.guest.blocks import Chart, FileEntry, FileSystem, Marks, Uncharted
 from cowherd.guest.source import Malformed
 
 
@@ -23,6 +23,8 @@ def encoded(chart: Chart) -> bytes:
         "tables": _array(chart.tables),
         "uncharted": [[part.place, _array(part.span), part.reason, part.idle] for part in chart.uncharted],
         "systems": [_system(system) for system in chart.systems],
+        "notes": [list(note) for note in chart.notes],
+        "marks": [[one.place, _array(one.span), _array(one.marks)] for one in chart.marks],
     }
     return json.dumps(document).encode()
 
@@ -41,6 +43,7 @@ def _system(system: FileSystem) -> dict[str, Any]:
         "checked": system.checked,
         "notes": list(system.notes),
         "summed": system.summed,
+        "rival": system.rival,
         "runs": _array(runs),
         "files": [
             [path, entry.kind, entry.size, len(entry.runs), entry.digest, entry.problem] for path, entry in system.files.items()
@@ -57,7 +60,9 @@ def decoded(data: bytes, size: int) -> Chart:
             for place, span, reason, idle in document["uncharted"]
         )
         systems = tuple(_system_of(system, size) for system in document["systems"])
-        return Chart(systems, _ranges(document["tables"], size), uncharted)
+        notes = tuple((str(place), str(text)) for place, text in document["notes"])
+        marks = tuple(Marks(str(place), _ranges(span, size), _ranges(at, size)) for place, span, at in document["marks"])
+        return Chart(systems, _ranges(document["tables"], size), uncharted, notes, marks)
     except (ValueError, KeyError, TypeError) as error:
         raise Malformed(f"what was read from it makes no sense: {error}") from error
 
@@ -82,6 +87,7 @@ def _system_of(document: dict[str, Any], size: int) -> FileSystem:
         checked=bool(document["checked"]),
         notes=tuple(map(str, document["notes"])),
         summed=bool(document["summed"]),
+        rival=bool(document["rival"]),
     )
 
 

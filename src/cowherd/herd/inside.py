@@ -8,6 +8,9 @@ An overlay shows its own blocks and the base's. What it shows of a file system i
 - both states' structures side by side otherwise: torn, unless everything that they say of each other is checked and agrees.
 
 The first three need no copy of the old content: a reader that meets no changed byte on its way finds what it found before.
+
+A disk may be readable in more than one way (`guest.survey`). Each reading is judged, and the worst verdict counts; only a rival
+that makes no sense, neither now nor before the change, is what formatting left behind and nobody's.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from cowherd import extents
-from cowherd.guest.blocks import Chart, FileSystem
+from cowherd.guest.blocks import Chart, FileSystem, Marks, union_of
 from cowherd.guest.sandbox import chart_of
 from cowherd.herd.digest import Progress
 from cowherd.herd.filediff import Difference, State, difference, suspicion
@@ -91,13 +94,17 @@ class _Look:
         self._base = Disk(disk.layers[depth:], writable=False)
         self._exposed = differing_bytes(past.readinto, disk.readinto, exposed) if past else exposed
         self._found = Inside(HARMLESS if len(exposed) else INTACT)
+        self._rearranged = False
 
     def judged(self) -> Inside:
         if not len(self._exposed):
             return self._found
+        self._found.unknown += [(place, None, text) for place, text in self._now.notes]
         for system in self._now.systems:
-            self._system(system)
+            if not (system.rival and self._is_left_behind(system)):
+                self._system(system)
         self._tables()
+        self._readings()
         for part in self._now.uncharted:
             if len(extents.intersect(part.span, self._exposed)) and not part.idle:
                 self._found.unknown.append((part.place, None, part.reason))
@@ -148,6 +155,13 @@ class _Look:
         self._found.unknown += [(system.place, None, note) for note in system.notes]
         self._found.worsen(self._verdict(system, metadata, exposed, found, structure_hit))
 
+    def _is_left_behind(self, system: FileSystem) -> bool:
+        """Returns whether the structures of a rival contradict each other in both states. Of one state alone it might be torn."""
+        if not system.contradictions or not self._past:
+            return False
+        before = self._counterpart(system)
+        return before is None or bool(before.contradictions)
+
     def _verdict(self, system: FileSystem, metadata: Ranges, exposed: Ranges, found: Difference, structure_hit: bool) -> str:
         content = system.content
         if not structure_hit and not (found if self._past else len(extents.intersect(exposed, content))):
@@ -181,8 +195,11 @@ class _Look:
         return difference(old, new, exposed, self._disk.size, self._watch("comparing the files of"))
 
     def _counterpart(self, system: FileSystem) -> FileSystem | None:
+        """Returns what was in a file system's place, whether it was believed then or a rival."""
         assert self._before
-        return next((old for old in self._before.systems if old.place == system.place), None)
+        named = [old for old in self._before.systems if old.place == system.place]
+        same = [old for old in self._before.systems if old.kind == system.kind and np.array_equal(old.span, system.span)]
+        return next(iter(named + same), None)
 
     def _tables(self) -> None:
         """Judges the partition tables: they say what lies where, so that a change in them is a change of structure."""
@@ -192,14 +209,32 @@ class _Look:
             self._found.metadata["the whole disk", "partition table"] = hit
             self._found.worsen(TORN if self._own_differs(tables) else SYNCHRONISED)
 
+    def _readings(self) -> None:
+        """Judges the bytes that tell as what a volume is read: where they have changed, it may have been read in another way."""
+        for place in self._now.marks:
+            if self._is_read_in_another_way(place):
+                self._rearranged = True
+                self._found.unknown.append((place.place, None, "what tells how it is read is not what it was"))
+                self._found.worsen(TORN if self._own_differs(place.span) else SYNCHRONISED)
+
+    def _is_read_in_another_way(self, place: Marks) -> bool:
+        changed = extents.intersect(place.marks, self._exposed)
+        if self._past is None:  # a change in a structure that is charted there counts as such
+            known = [system.metadata for system in self._now.systems] + [self._now.tables]
+            return bool(len(extents.subtract(changed, union_of(known))))
+        if not differs(self._past.readinto, self._disk.readinto, changed):
+            return False
+        assert self._before
+        return self._before.outline(place.span) != self._now.outline(place.span)
+
     def _vanished(self) -> None:
         """Lists the files of file systems that are not there any more."""
-        if self._past is None or not self._lost_its_place():
+        if self._past is None or not (self._rearranged or self._lost_its_place()):
             return
         assert self._before
-        there = {system.place for system in self._now.systems}
+        there = {id(self._counterpart(system)) for system in self._now.systems}
         for system in self._before.systems:
-            if system.place not in there:
+            if id(system) not in there:
                 gone = State(_emptied(system), self._disk.readinto)
                 lost = self._difference(State(system, self._past.readinto), gone, self._exposed)
                 self._found.files[system.place] = lost
