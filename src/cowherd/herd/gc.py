@@ -143,17 +143,17 @@ def _trashed(places: Sequence[str]) -> Iterator[Garbage]:
 
 
 def _orphans(lineage: Lineage) -> Iterator[Garbage]:
-    for image in lineage.images.values():
+    for image in lineage.shown:
         broken = lineage.broken(image)
-        if broken and not broken.unknown and not lineage.has_children(image) and lineage.trashed_from(image) is None:
+        if broken and not broken.unknown and not lineage.has_children(image):
             detail = "an overlay whose base is gone; 'cowherd doctor' says whether it can be found"
             yield Garbage(Sort.ORPHAN, image.path, detail, image.disk_size, _delete(lineage, image.path))
 
 
 def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
-    for image in lineage.images.values():
+    for image in lineage.shown:
         seal = lineage.seal(image)
-        if seal and not lineage.has_children(image) and not lineage.broken(image) and lineage.trashed_from(image) is None:
+        if seal and not lineage.has_children(image) and not lineage.broken(image):
             shadow = _disk_size(image.path.with_name(image.path.name + SHADOW_SUFFIX))
             freed = max(image.disk_size, shadow) + _disk_size(Path(seal))
             detail = "sealed, and no overlay stands on it here"

@@ -232,7 +232,8 @@ class Lineage:
     @functools.cached_property
     def disputed(self) -> list[Image]:
         """The images that overlays record in more than one format, by path."""
-        return sorted((self.images[key] for key, formats in self._recorded.items() if len(formats) > 1), key=_path_order_of)
+        doubtful = (self.images[key] for key, formats in self._recorded.items() if len(formats) > 1)
+        return sorted(filter(self._is_shown, doubtful), key=_path_order_of)
 
     def trashed_from(self, image: Image) -> str | None:
         """Returns the path that a deleted image had, which lies in the trash; None for all others."""
@@ -365,6 +366,23 @@ class Lineage:
         pairs = zip(self._ordered, self._parents, strict=True)
         return [image for image, base in pairs if base == _NOBODY and self._is_shown(image) and self.broken(image)]
 
+    def show_only(self, directories: Sequence[str]) -> None:
+        """Leaves out of what is listed every image that neither lies under `directories` nor stands on, or under, one that does.
+
+        All are still there for who asks what stands on an image.
+        """
+        inside = [f"{directory.rstrip('/')}/" for directory in directories]
+        if all(f"{directory}/".startswith(tuple(inside)) for directory in self.listed):
+            return
+        mine = [image for image in self._ordered if any(name.startswith(tuple(inside)) for name in image.filenames)]
+        related = {one.key for image in mine for one in (*self.chain(image), *self.dependents(image))}
+        self._hidden |= {number for number, image in enumerate(self._ordered) if image.key not in related}
+
+    @property
+    def shown(self) -> list[Image]:
+        """The images that are no deleted ones, and have to do with the directories that were named; by path."""
+        return [image for image in self._ordered if self._is_shown(image)] if self._hidden else self._ordered
+
     def _is_shown(self, image: Image) -> bool:
         return not self._hidden or self._numbers[image.key] not in self._hidden
 
@@ -378,7 +396,7 @@ class Lineage:
     @functools.cached_property
     def bases(self) -> list[Image]:
         """The images that others stand on, by path."""
-        return [self._ordered[number] for number in sorted(self._children)]
+        return [self._ordered[number] for number in sorted(self._children) if number not in self._hidden]
 
     def chain(self, image: Image) -> list[Image]:
         """Returns `image`, its base, that one's base, ...; it ends before an image that it already holds (see `in_loop`)."""
@@ -396,11 +414,14 @@ class Lineage:
     @functools.cached_property
     def looped(self) -> list[Image]:
         """The images of which `in_loop` is true, by path."""
-        return [self._ordered[number] for number, depth in enumerate(self._depths) if depth == _ENDLESS]
+        return [
+            self._ordered[number] for number, depth in enumerate(self._depths) if depth == _ENDLESS and number not in self._hidden
+        ]
 
     def deep(self, length: int) -> list[Image]:
         """Returns the images whose `length` is more than that."""
-        return [self._ordered[number] for level in self._levels[length:] for number in level] + [
+        levels = self._levels[length:]
+        return [self._ordered[number] for level in levels for number in level if number not in self._hidden] + [
             image for image in self.looped if self.length(image) > length
         ]
 
@@ -533,9 +554,12 @@ def _probed(path: str | os.PathLike[str]) -> str:
 def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Lineage:
     """Returns the lineage of the herd in `directories`, and in `homes` with the directories right in them.
 
-    Overlays elsewhere count as far as they are known: in herds that were named, and where they were found before.
+    Overlays elsewhere count as far as they are known: in herds that were named, and where they were found before. Only what has
+    to do with an image in the directories is shown then.
     """
-    return _lineage_of(places_under(directories, homes))
+    lineage = _lineage_of(places_under(directories, homes))
+    lineage.show_only(list(lineage.directories))
+    return lineage
 
 
 def _lineage_of(places: Places) -> Lineage:

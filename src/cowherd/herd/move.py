@@ -126,7 +126,21 @@ def _device(directory: Path) -> int:
 
 
 def _names(lineage: Lineage, overlay: Image, file: Path) -> bool:
-    return any(link.path is not None and Path(os.path.realpath(link.path)) == file for link in lineage.links(overlay))
+    return any(link.path is not None and _is_one_name(Path(os.path.realpath(link.path)), file) for link in lineage.links(overlay))
+
+
+def _is_one_name(one: Path, other: Path) -> bool:
+    """Whether two paths are one entry of one directory, which may be seen in several places; another hard link is none."""
+    return one == other or (one.name == other.name and one.parent.is_dir() and os.path.samefile(one.parent, other.parent))
+
+
+def _as_seen_by(lineage: Lineage, overlay: Image, plan: Move) -> Path:
+    """Returns the target as an overlay is to name it, that sees the directory of its base in another place than the caller."""
+    for link in lineage.links(overlay):
+        home = Path(os.path.realpath(link.path)).parent if link.path else plan.source.parent
+        if home != plan.source.parent and plan.target.parent == plan.source.parent and os.path.samefile(home, plan.target.parent):
+            return home / plan.target.name
+    return plan.target
 
 
 def _require_free(plan: Move) -> None:
@@ -144,7 +158,8 @@ def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: P
         _copy_seal(plan)
         for overlay in plan.overlays:
             assert overlay.backing is not None
-            write_reference(overlay, BackingReference(name_for(overlay, plan.target), overlay.backing.format))
+            name = name_for(overlay, _as_seen_by(lineage, overlay, plan))
+            write_reference(overlay, BackingReference(name, overlay.backing.format))
         _remove_old_seal(plan)
         take_name(plan.source)
         after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)

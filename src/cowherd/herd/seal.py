@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.book.query import remember_name
 from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
@@ -316,6 +317,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     )
     path = Path(image.expected_seal)
     write_seal(path, record, held.digests)
+    remember_name(image.filename)
     problem = "the file system has no reflinks" if shadow and not shadow_name else None
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
 

@@ -2,6 +2,7 @@
 
 A directory of small files, one for each directory of bases, called by its inode number, which is the same under every mount. A
 line is a JSON array: [directory of the overlay, where its file system was mounted, name of the base's file, an overlay there].
+Files called after the inode number of a base that has several names hold those names, in the same form.
 Lines are added at the end, so that processes at work at once lose none. All of it may be thrown away: it says where to look, and
 what is found there is read again before it counts.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _SYSTEM = "/var/lib/cowherd"
 _NAME = "overlays"
+_LINKS = "links-"
 _MOST_BYTES = 64 << 20
 STATE_VARIABLE = "COWHERD_STATE"
 """The environment variable that names the directory in which cowherd keeps what it knows of this host."""
@@ -51,21 +53,34 @@ class Memory:
 
     def recall(self, directory: str) -> list[Remembered]:
         """Returns where overlays of the bases in a directory lay when anybody looked."""
-        name = _name_of(directory) if self._names else None
+        return self._lines(_name_of(directory)) if self._names else []
+
+    def recall_links(self, inode: int) -> list[Remembered]:
+        """Returns the names of bases that were hard links of a file with that inode number."""
+        return self._lines(f"{_LINKS}{inode}")
+
+    def remember(self, directory: str, found: Iterable[Remembered]) -> None:
+        """Adds what is not known yet of the bases in a directory."""
+        self._add(_name_of(directory), found)
+
+    def remember_link(self, inode: int, name: Remembered) -> None:
+        """Adds one name of a base that has several: `directory` and `base` say which."""
+        self._add(f"{_LINKS}{inode}", [name])
+
+    def _lines(self, name: str | None) -> list[Remembered]:
         if self._home is None or name not in self._names:
             return []
         return list(dict.fromkeys(_lines_in(os.path.join(self._home, name))))
 
-    def remember(self, directory: str, found: Iterable[Remembered]) -> None:
-        """Adds what is not known yet of the bases in a directory."""
-        known = {(one.directory, one.base) for one in self.recall(directory)}
+    def _add(self, name: str | None, found: Iterable[Remembered]) -> None:
+        known = {(one.directory, one.base) for one in self._lines(name)}
         new = [one for one in found if (one.directory, one.base) not in known]
-        if new:
-            self._append(directory, new)
+        if new and name is not None:
+            self._append(name, new)
 
-    def _append(self, directory: str, new: list[Remembered]) -> None:
-        home, name = self._home or _made(memory_directory()), _name_of(directory)
-        if home is None or name is None:
+    def _append(self, name: str, new: list[Remembered]) -> None:
+        home = self._home or _made(memory_directory())
+        if home is None:
             return
         try:
             with open(os.path.join(home, name), "ab") as file:
@@ -124,6 +139,15 @@ def state_directory() -> str:
     if not os.path.isabs(home):  # the specification has relative ones ignored
         home = os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(home, "cowherd")
+
+
+def inode_of_links(path: str) -> int | None:
+    """Returns the inode number of a file that has several names, None of any other."""
+    try:
+        info = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return info.st_ino if info.st_nlink > 1 and stat.S_ISREG(info.st_mode) else None
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ import os
 
 from cowherd.errors import CowherdError
 from cowherd.herd.book.config import herds
-from cowherd.herd.book.memory import Memory, Remembered, mount_point_of
+from cowherd.herd.book.memory import Memory, Remembered, inode_of_links, mount_point_of
 from cowherd.herd.book.places import Places
 from cowherd.herd.header import Head, read_image
 from cowherd.image.backing import resolve
@@ -35,6 +35,7 @@ def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> P
     """Returns where to look for what stands on images, and on any image in their chains. Raises as `places_under`."""
     chained = [file for path in paths for file in _chain_of(os.fspath(path))]
     homes = [os.path.dirname(spelling) for path in chained for spelling in (os.path.abspath(path), os.path.realpath(path))]
+    homes += [home for path in chained for home in _homes_of_links(path)]
     places = places_under(herd, homes)
     around = dict.fromkeys(os.path.realpath(home) for home in homes)
     return places._replace(around=tuple(around))
@@ -58,18 +59,35 @@ def _chain_of(path: str) -> Iterator[str]:
             return  # whoever opens it says what is wrong with it
 
 
+def _homes_of_links(path: str) -> list[str]:
+    """Returns the directories in which a file was seen that has several names."""
+    number = inode_of_links(path)
+    return [] if number is None else [one.directory for one in Memory().recall_links(number)]
+
+
 def remember(lineage: Lineage) -> None:
-    """Remembers in which directories overlays were found whose bases lie in another one."""
+    """Remembers in which directories overlays were found whose bases lie in another one, and bases that have several names."""
     found: dict[str, dict[tuple[str, str], Remembered]] = {}
+    memory = Memory()
     for directory, base, example in lineage.apart():
         home, name = os.path.split(base)
         if directory != home and not _is_in(directory, lineage.places.herds):
             one = Remembered(directory, mount_point_of(directory), name, example)
             found.setdefault(home, {})[directory, name] = one
-    if found:
-        memory = Memory()
-        for home, places in found.items():
-            memory.remember(home, places.values())
+        number = inode_of_links(base)
+        if number is not None:
+            memory.remember_link(number, Remembered(home, mount_point_of(home), name, example))
+    for home, places in found.items():
+        memory.remember(home, places.values())
+
+
+def remember_name(base: str) -> None:
+    """Remembers the name beside which a seal lies, if the file has others."""
+    real = os.path.realpath(base)
+    number = inode_of_links(real)
+    if number is not None:
+        home, name = os.path.split(real)
+        Memory().remember_link(number, Remembered(home, mount_point_of(home), name, ""))
 
 
 def _is_in(directory: str, herds: Iterable[str]) -> bool:

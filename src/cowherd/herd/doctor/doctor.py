@@ -83,4 +83,4 @@ def diagnosis_of(
     """Examines the herd of a lineage that is known already; raises as `doctor`."""
     exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
-    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.images), tuple(found), full, lineage.catalog)
+    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog)

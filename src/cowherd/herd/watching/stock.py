@@ -61,7 +61,7 @@ class Stock:
 def take_stock(directories: Sequence[Path]) -> Stock:
     """Looks through `directories`, with everything under them, for sealed images."""
     lineage = survey(directories)
-    bases = {image.path: _base(lineage, image) for image in lineage.images.values() if image.seal}
+    bases = {image.path: _base(lineage, image) for image in lineage.shown if image.seal}
     by_file: dict[Path, tuple[Path, ...]] = {}
     for base in bases.values():
         for path in {*base.files, *base.names, base.seal}:
