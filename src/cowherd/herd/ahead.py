@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import marshal
-import signal
 from multiprocessing import get_context
 from threading import active_count
 
+from cowherd.herd.children import begin_child, forking
 from cowherd.herd.listing import Listed
 
 TYPE_CHECKING = False
@@ -31,7 +31,8 @@ class Ahead:
         context = get_context("fork")
         self._connection, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=_look_ahead, args=(way, theirs), daemon=True)
-        self._process.start()
+        with forking():
+            self._process.start()
         theirs.close()
 
     def __enter__(self) -> Ahead:
@@ -45,12 +46,12 @@ class Ahead:
         """Does what `Way.look` does."""
         try:
             return _unpacked(self._connection.recv_bytes())
-        except EOFError:  # somebody killed the process
+        except (EOFError, OSError):  # somebody killed the process, perhaps in the middle of a message
             return self._way.look()
 
 
 def _look_ahead(way: Way, connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who waits for this process
+    begin_child()
     with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
         while way.pending:
             listed = way.look()
