@@ -1,8 +1,15 @@
-"""What the installed programs call: nothing is loaded before signals and streams are taken care of."""
+"""What the installed programs call: nothing is loaded before signals and streams are taken care of.
+
+Only programs import this module, for it begins at once: who presses Ctrl-C while modules load wants no traceback of that.
+"""
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # see cowherd.cli.process
 import sys
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until `run` has its own
 
 from cowherd.cli.process import run
 

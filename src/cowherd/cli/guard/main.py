@@ -7,7 +7,6 @@ import importlib
 import itertools
 import sys
 
-from cowherd.cli import entry
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.output import Report, error_report, show
 from cowherd.errors import CowherdError, error_of_host
@@ -123,6 +122,8 @@ def _version() -> str:
 
 def program() -> NoReturn:
     """What the installed program calls."""
+    from cowherd.cli import entry
+
     entry.guard(main)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from cowherd.cli import entry
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
 from cowherd.cli.memory import keep_freed_memory
@@ -157,6 +156,8 @@ def _overview(program: str) -> str:
 
 def program() -> NoReturn:
     """What the installed program calls."""
+    from cowherd.cli import entry
+
     entry.img(main)
 
 

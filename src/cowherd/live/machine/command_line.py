@@ -11,7 +11,7 @@ from pathlib import Path
 from cowherd.errors import HostFileError
 from cowherd.live.machine.blockdev import Nodes, Options, is_on, parsed, put
 from cowherd.live.machine.drive import Drive, MachineUnclear
-from cowherd.text import printable
+from cowherd.text import current_directory, printable
 
 _PROGRAMS = (re.compile(r"qemu-system-[\w.-]+|qemu-kvm"), re.compile("kvm"))
 """QEMU's names, the surest first: kvm is a group's name too, as in `sudo -g kvm qemu-system-x86_64`."""
@@ -54,7 +54,7 @@ def drives_of(arguments: Sequence[str], directory: str | os.PathLike[str] = ".")
     for option, argument in _options(arguments):
         _collect(found, option, argument, Path(directory))
     named = {str(options["node-name"]): options for _, options in found.nodes if "node-name" in options}
-    nodes = Nodes(named, Path(os.path.abspath(directory)))
+    nodes = Nodes(named, Path(os.path.abspath(directory) if current_directory() else directory))
     drives = [nodes.drive(where, options, writable=_writable(options, found.snapshot)) for where, options in found.drives]
     used = _used(found)
     for where, options in found.nodes:
