@@ -28,18 +28,20 @@ def forking() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def begin_child(lifeline: Lifeline | None = None) -> None:
-    """Called by a forked process before all else. `lifeline` is its parent's, for one that would not notice its end otherwise."""
+def begin_child(lifeline: Lifeline) -> None:
+    """Called by a forked process before all else. `lifeline` is its parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who waits for this process
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-    if lifeline is not None:
-        lifeline.hold()
+    lifeline.hold()
 
 
 class Lifeline:
-    """A pipe that nobody writes to: it is at its end when the process that made it has ended, or has let go of it."""
+    """A pipe that nobody writes to: it is at its end when the process that made it has ended.
+
+    Pipes for data don't tell that: children that were forked later hold both ends of them.
+    """
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC)
