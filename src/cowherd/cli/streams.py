@@ -31,15 +31,19 @@ class Output(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:
-        """Writes some of `data`, waiting where another process made the descriptor one that doesn't; returns how much."""
-        if self.failure is None:
-            try:
-                while (written := super().write(data)) is None:
+        """Writes all of `data`, waiting where another process made the descriptor one that doesn't; returns how much that is."""
+        left = memoryview(data).cast("B")
+        length = len(left)
+        try:
+            while left and self.failure is None:
+                written = super().write(left)
+                if written is None:
                     _wait(self.fileno())
-                return written
-            except OSError as error:
-                self.failure = error
-        return memoryview(data).nbytes
+                else:
+                    left = left[written:]
+        except OSError as error:
+            self.failure = error
+        return length
 
 
 class Input(io.FileIO):

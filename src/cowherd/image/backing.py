@@ -7,6 +7,7 @@ import os
 from cowherd.errors import BackingFileError
 from cowherd.formats.reference import BackingReference
 from cowherd.paths import as_path
+from cowherd.text import has_surrogates
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _filename(overlay: str | os.PathLike[str], reference: BackingReference, flat
     for option in flat:
         if option.removeprefix("file.") not in _WITHOUT_EFFECT:
             raise BackingFileError(overlay, reference.name, f"the option '{option}' is not supported")
-    if not isinstance(filename, str) or not filename:
+    if not isinstance(filename, str) or not filename or has_surrogates(filename):  # which are no characters; QEMU's parser agrees
         raise BackingFileError(overlay, reference.name, "the JSON names no file")
     return filename
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from cowherd.image.backing import has_protocol
 from cowherd.live.machine.drive import EMPTY, Below, Drive, MachineUnclear
-from cowherd.text import printable
+from cowherd.text import has_surrogates, printable
 
 Options = dict[str, Any]
 
@@ -71,6 +71,8 @@ def _object(text: str) -> Options:
         raise MachineUnclear(f"not valid JSON: {error}", printable(text[:60])) from error
     if not isinstance(options, dict):
         raise MachineUnclear("the JSON is not an object", printable(text[:60]))
+    if has_surrogates(json.dumps(options, ensure_ascii=False)):
+        raise MachineUnclear("not valid JSON: it holds halves of characters", printable(text[:60]))
     return _nested(options)
 
 
