@@ -49,12 +49,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a command is started with. `shell`: how a shell starts "$@"; `unset` and `more`: of the environment."""
+    """What a command is started with. `shell`: how a shell starts "$@"; `unset` and `more`: of the environment.
+
+    One of `signals` comes at some moment after it has begun.
+    """
 
     shell: str = 'exec "$@"'
     more: dict[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
-    signal: signal.Signals | None = None
+    signals: tuple[signal.Signals, ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def start(programs: Path, root: Path, invocation: Invocation, around: Surroundin
     environment |= {"PYTHONPATH": os.fspath(SOURCES), "ROOT": os.fspath(root)} | around.more
     command = ["sh", "-c", around.shell, "sh", programs / invocation.program, *words]
     given = os.fsencode(fill(invocation.given, root))
-    with _signalled(around.signal, environment) as (more, send):
+    with _signalled(around.signals, environment) as (more, send):
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **more
         )
@@ -97,8 +100,8 @@ def start(programs: Path, root: Path, invocation: Invocation, around: Surroundin
 
 
 @contextlib.contextmanager
-def _signalled(number: signal.Signals | None, environment: dict[str, str]) -> Iterator[tuple[dict, object]]:
-    if number is None:
+def _signalled(numbers: tuple[signal.Signals, ...], environment: dict[str, str]) -> Iterator[tuple[dict, object]]:
+    if not numbers:
         yield {}, lambda pid: None
         return
     reading, writing = os.pipe()
@@ -107,7 +110,7 @@ def _signalled(number: signal.Signals | None, environment: dict[str, str]) -> It
         os.close(writing)
         os.read(reading, 1)
         time.sleep(random.random() ** 2 * 0.1)
-        os.kill(pid, number)
+        os.kill(pid, random.choice(numbers))
 
     environment["READY"] = str(writing)
     try:
@@ -167,8 +170,9 @@ def test_escapes_stand_for_what_ascii_lacks_and_no_directory_or_home_is_needed(u
     assert b"|- " in ended["cowherd tree"].out
 
 
-def test_a_locale_of_old_finds_the_same_files(usual, programs, tmp_path, latin_1):
-    ended = start_all(programs, tmp_path / "herds", Surroundings(more=latin_1))
+def test_a_locale_of_old_and_a_full_standard_error_change_nothing(usual, programs, tmp_path, latin_1):
+    """The files that are found, and what cowherd-img prints of them, are the same."""
+    ended = start_all(programs, tmp_path / "herds", Surroundings('exec "$@" 2>/dev/full', latin_1))
     assert_as_usual(usual, ended)
     img = [name for name in ended if name.startswith("cowherd-img ")]
     assert [name for name in img if _without_folder(ended[name].out) != _without_folder(usual[name].out)] == []
@@ -176,10 +180,6 @@ def test_a_locale_of_old_finds_the_same_files(usual, programs, tmp_path, latin_1
 
 def _without_folder(text: bytes) -> bytes:
     return re.sub(rb"/[^ ]*/cowherd-img-", b"", text)
-
-
-def test_a_full_standard_error_changes_nothing(usual, programs, tmp_path):
-    assert_as_usual(usual, start_all(programs, tmp_path / "herds", Surroundings('exec "$@" 2>/dev/full')))
 
 
 def test_with_all_streams_closed_everything_is_done_but_what_needs_input(usual, programs, tmp_path):
@@ -207,11 +207,11 @@ def test_a_full_disk_under_the_output_is_said_with_what_became_of_the_work(usual
         assert b"could not write to standard output: No space left on device; the command itself " in ended[name].err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_every_command_in_silence_and_leaves_no_temporary_files(usual, programs, tmp_path, number):
-    ended = start_all(programs, tmp_path / "herds", Surroundings(signal=number))
+@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGHUP)], ids=["SIGINT", "SIGTERM or SIGHUP"])
+def test_a_signal_ends_every_command_in_silence_and_leaves_no_temporary_files(usual, programs, tmp_path, numbers):
+    ended = start_all(programs, tmp_path / "herds", Surroundings(signals=numbers))
     assert {name: one.err for name, one in ended.items() if any(word in one.err for word in FORBIDDEN)} == {}
-    wrong = {name: (one.code, one.err) for name, one in ended.items() if one.code not in (128 + number, usual[name].code)}
-    assert wrong == {}
-    assert any(one.code == 128 + number for one in ended.values())
+    stopped = {128 + number for number in numbers}
+    assert {name: one for name, one in ended.items() if one.code not in {*stopped, usual[name].code}} == {}
+    assert any(one.code in stopped for one in ended.values())
     assert [file for one in ended.values() for file in one.files if os.path.basename(file).startswith(".cowherd-#")] == []
