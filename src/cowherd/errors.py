@@ -10,10 +10,11 @@ damage found.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cowherd.paths import as_path
-from cowherd.text import printable, shown
+from cowherd.text import current_directory, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "BaseInUse",
     "BaseSealed",
     "CowherdError",
+    "HostError",
     "HostFileError",
     "ImageCorrupt",
     "ImageFormatError",
@@ -87,6 +89,25 @@ class HostFileError(CowherdError):
         """Returns one about the file that `error` itself names; it must name one."""
         name = error.filename
         return cls(f"file descriptor {name}" if isinstance(name, int) else os.fsdecode(name), "use", error)
+
+
+class HostError(CowherdError):
+    """The host refused something, and named no file with it. Attributes: `reason` (the host's own words), `errno`."""
+
+    def __init__(self, error: OSError):
+        self.errno, self.reason = error.errno, error.strerror or str(error)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def error_of_host(error: OSError) -> HostFileError | HostError:
+    """Returns an error of the host that no layer foresaw as one that can be shown."""
+    if error.filename is not None:
+        return HostFileError.named_by(error)
+    if error.errno == errno.ENOENT and not current_directory():
+        return HostFileError(".", "use", FileNotFoundError(errno.ENOENT, "the current directory is not there any more"))
+    return HostError(error)
 
 
 class ImageFormatError(CowherdError):

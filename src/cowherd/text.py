@@ -41,6 +41,11 @@ def current_directory() -> str:
         return ""
 
 
+def has_surrogates(text: str) -> bool:
+    """Returns whether `text` holds halves of characters, as JSON can name them; no file's name can be made of them."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def path_order(path: str) -> str:
     """Returns what paths are sorted by, as `Path` sorts them: a directory's names before those of its neighbour "dir.old"."""
     return path.replace("/", "\0")

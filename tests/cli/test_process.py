@@ -45,3 +45,51 @@ def test_leaving_by_system_exit_is_left_to_python():
         "import atexit, sys; from cowherd.cli.process import run; atexit.register(print, 'bye'); run(lambda: sys.exit(2))"
     )
     assert (done.returncode, done.stdout) == (2, "bye\n")
+
+
+STOPPED = """\
+import os, signal, sys, time
+from cowherd.cli.process import run
+class Tidied:
+    def __enter__(self): pass
+    def __exit__(self, *exc): {tidying}
+class Stubborn:
+    def __del__(self): os.kill(os.getpid(), signal.{signal})
+def work():
+    with Tidied():
+        {how}
+        for _ in range(100): time.sleep(0.1)
+    return 0
+run(work)
+"""
+
+
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.{signal})", "Stubborn()"], ids=["in a job", "in a destructor"])
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_has_what_is_half_done_tidied_up_and_ends_without_a_traceback(how, signal):
+    script = STOPPED.replace("{how}", how).replace("{signal}", signal).replace("{tidying}", "print('tidied')")
+    done = python(script)
+    expected = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}[signal]
+    assert (done.returncode, done.stdout, done.stderr) == (expected, "tidied\n", "")
+
+
+def test_a_second_signal_does_not_disturb_the_tidying_up_unless_it_takes_long():
+    kill = "os.kill(os.getpid(), signal.SIGINT)"
+    script = STOPPED.replace("{how}", kill).replace("{signal}", "SIGINT")
+    assert python(script.replace("{tidying}", f"{kill}; print('tidied')")).stdout == "tidied\n"
+    impatient = python(script.replace("{tidying}", f"time.sleep(1.1); {kill}; print('tidied')"))
+    assert (impatient.returncode, impatient.stdout, impatient.stderr) == (130, "", "")
+
+
+def test_an_error_that_tells_of_the_interruption_is_shown_and_the_signal_decides_how_it_ends():
+    script = (
+        "import os, signal, sys; from cowherd.cli.process import run\ndef work():\n try: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = python(script + " except KeyboardInterrupt: print('half done', file=sys.stderr)\n return 1\nrun(work)")
+    assert (done.returncode, done.stderr) == (143, "half done\n")
+
+
+def test_a_signal_that_was_ignored_stays_so():
+    script = "import os, signal; from cowherd.cli.process import run; run(lambda: os.kill(os.getpid(), signal.SIGHUP) or 5)"
+    done = subprocess.run(["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", sys.executable, "-c", script], check=False)
+    assert done.returncode == 5

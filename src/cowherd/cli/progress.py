@@ -59,4 +59,5 @@ class ProgressLine:
             self.show(percent)  # the end is shown by `finish`, once nothing can fail any more
 
     def _tell(self, *_: object) -> None:
-        sys.stderr.write(f"    ({self._percent:3.2f}/100%)\n")
+        with contextlib.suppress(RuntimeError):  # the signal came amid another line, which Python lets nobody interrupt
+            sys.stderr.write(f"    ({self._percent:3.2f}/100%)\n")

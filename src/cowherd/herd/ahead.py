@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import marshal
-import signal
 from multiprocessing import get_context
 from threading import active_count
 
+from cowherd.herd.children import Lifeline, begin_child, forking
 from cowherd.herd.listing import Listed
 
 TYPE_CHECKING = False
@@ -30,27 +30,31 @@ class Ahead:
         self._way = way
         context = get_context("fork")
         self._connection, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=_look_ahead, args=(way, theirs), daemon=True)
-        self._process.start()
+        self._lifeline = Lifeline()
+        self._process = context.Process(target=_look_ahead, args=(way, theirs, self._lifeline), daemon=True)
+        with forking():
+            self._process.start()
         theirs.close()
 
     def __enter__(self) -> Ahead:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._connection.close()  # which ends the other process with its next directory
+        self._connection.close()
+        self._process.terminate()  # processes that were forked since hold its pipe, so it could wait for ever
         self._process.join()
+        self._lifeline.let_go()
 
     def look(self) -> Listed | None:
         """Does what `Way.look` does."""
         try:
             return _unpacked(self._connection.recv_bytes())
-        except EOFError:  # somebody killed the process
+        except (EOFError, OSError):  # somebody killed the process, perhaps in the middle of a message
             return self._way.look()
 
 
-def _look_ahead(way: Way, connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who waits for this process
+def _look_ahead(way: Way, connection: Connection, lifeline: Lifeline) -> None:
+    begin_child(lifeline)
     with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
         while way.pending:
             listed = way.look()

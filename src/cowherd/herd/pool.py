@@ -6,6 +6,8 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from threading import active_count
 from typing import Generic, TypeVar
 
+from cowherd.herd.children import Lifeline, begin_child, forking
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,16 +28,20 @@ class Pool(Generic[Work, Result]):
 
     def __init__(self, job: Callable[[Work], Result], *, by_processes: bool):
         self._job = job
-        self._executor = _processes() if by_processes and active_count() == 1 else ThreadPoolExecutor(_THREADS)
+        self._lifeline = Lifeline() if by_processes and active_count() == 1 else None
+        self._executor = _processes(self._lifeline) if self._lifeline else ThreadPoolExecutor(_THREADS)
 
     def close(self) -> None:
         """Ends the readers; what has not begun is not done."""
         self._executor.shutdown(cancel_futures=True)
+        if self._lifeline:
+            self._lifeline.let_go()
 
     def submit(self, work: Work) -> Future[Result] | None:
         """Has a piece of work done; None if there is nobody left to do so."""
         try:
-            return self._executor.submit(self._job, work)
+            with forking():  # the first piece of work has the processes started
+                return self._executor.submit(self._job, work)
         except BrokenExecutor:
             return None
 
@@ -47,8 +53,8 @@ class Pool(Generic[Work, Result]):
             return self._job(work)
 
 
-def _processes() -> Executor:
+def _processes(lifeline: Lifeline) -> Executor:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    return ProcessPoolExecutor(_PROCESSES, get_context("fork"))
+    return ProcessPoolExecutor(_PROCESSES, get_context("fork"), begin_child, (lifeline,))

@@ -7,6 +7,7 @@ import os
 from cowherd.errors import BackingFileError, BackingNotFollowed
 from cowherd.formats.reference import BackingReference
 from cowherd.paths import as_path
+from cowherd.text import has_surrogates
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _filename(
     for option in flat:
         if option.removeprefix("file.") not in _WITHOUT_EFFECT:
             raise BackingNotFollowed(overlay, reference.name, f"the option '{option}' is not supported", files)
-    if not isinstance(filename, str) or not filename:
+    if not isinstance(filename, str) or not filename or has_surrogates(filename):  # which are no characters; QEMU's parser agrees
         raise BackingFileError(overlay, reference.name, "the JSON names no file")
     return filename
 

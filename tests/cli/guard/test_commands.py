@@ -357,18 +357,11 @@ def test_a_closed_pipe_is_no_traceback(tmp_path):
     make_base(tmp_path / "base.qcow2", CONTENT)
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from cowherd.cli.guard.main import main; sys.exit(main())",
-        "tree",
-        str(tmp_path),
-    ]
+    command = [sys.executable, "-m", "cowherd.cli.guard.main", "tree", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": os.path.abspath("src")}
     done = subprocess.run(command, env=environment, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write_end)
-    assert "Traceback" not in done.stderr
-    assert "Exception" not in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_impact_on_files_names_what_it_can_and_says_what_it_cant(herd, cowherd, as_json):

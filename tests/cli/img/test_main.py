@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.cli.img import main as main_module
 from cowherd.cli.img.main import COMMANDS
 from tests.cli.img.both import cowherd_img, reference, same
 
 SOURCES = Path(__file__).parents[3] / "src"
-RUN = [sys.executable, "-c", "import sys; from cowherd.cli.img.main import main; sys.exit(main(['cowherd-img', *sys.argv[1:]]))"]
+RUN = [sys.executable, "-m", "cowherd.cli.img.main"]
 
 
 def start(*arguments, **options):
@@ -145,7 +144,15 @@ def test_a_full_disk_under_the_output_is_an_error(raw):
     with open("/dev/full", "w") as full, start("info", raw, stdout=full) as process:
         said = process.stderr.read()
     assert process.returncode == 1
-    assert said == "cowherd-img: No space left on device\n"
+    assert said == (
+        "cowherd-img: could not write to standard output: No space left on device; the command itself was carried out\n"
+    )
+
+
+def test_a_comparison_that_could_not_be_told_does_not_end_as_if_the_images_differed(raw):
+    with open("/dev/full", "w") as full, start("compare", raw, raw, stdout=full) as process:
+        assert "No space left" in process.stderr.read()
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize("name", ["/some/file", 7])
@@ -158,14 +165,6 @@ def test_an_error_of_the_host_that_nobody_expected_is_told_with_the_name_of_its_
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err.endswith("Input/output error\n")
     assert str(name) in outcome.err
-
-
-def test_an_interruption_ends_with_130_and_no_traceback(raw, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(main_module, "_dispatch", interrupted)
-    assert cowherd_img("info", raw) == type(cowherd_img("--version"))(130, "", "")
 
 
 def test_output_that_is_closed_is_no_traceback(raw):

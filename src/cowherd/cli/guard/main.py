@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
-import os
 import sys
 
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.looked import told
 from cowherd.cli.guard.output import Report, error_report, show
-from cowherd.cli.process import run
-from cowherd.errors import CowherdError, HostFileError
+from cowherd.errors import CowherdError, error_of_host
 from cowherd.herd.book.notes import noting_looks
 
 TYPE_CHECKING = False
@@ -67,33 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
-    try:
-        return _run_and_show(words, as_json=as_json)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        _discard_output()
-        return 1
-    except OSError as error:  # the output
-        _discard_output()
-        print(f"cowherd: {error.strerror or error}", file=sys.stderr)
-        return 1
+    return show(_outcome(words), as_json=as_json)
 
 
-def _run_and_show(words: list[str], *, as_json: bool) -> int:
+def _outcome(words: list[str]) -> Report:
     try:
-        return show(_run(words), as_json=as_json)
+        return _run(words)
     except CowherdError as error:
-        return show(error_report(error), as_json=as_json)
+        return error_report(error)
     except OSError as error:
-        if error.filename is None:
-            raise
-        return show(error_report(HostFileError.named_by(error)), as_json=as_json)
-
-
-def _discard_output() -> None:
-    """What is still buffered must not raise again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error_report(error_of_host(error))
 
 
 def _run(words: list[str]) -> Report:
@@ -150,7 +131,9 @@ def _version() -> str:
 
 def program() -> NoReturn:
     """What the installed program calls."""
-    run(main)
+    from cowherd.cli import entry
+
+    entry.guard(main)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from cowherd.cli.guard.output import Report, Rows, table
+from cowherd.cli.streams import can_show
 from cowherd.sizes import human_size
 from cowherd.text import current_directory, printable, shown
+from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
     from cowherd.herd.tree import Node
 
 _DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would be thousands of columns wide
+
+
+class _Drawing(NamedTuple):
+    """What stands before an image that others follow at its depth, before the last one, and below the former."""
+
+    branch: str
+    last: str
+    line: str
+
+
+_DRAWN, _DRAWN_IN_ASCII = _Drawing("├─ ", "└─ ", "│  "), _Drawing("|- ", "`- ", "|  ")
 
 
 def configure(parser: Parser) -> None:
@@ -72,14 +85,14 @@ def _document(node: Node) -> dict[str, Any]:
 def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
     if nodes:
         yield "image", "format", "size", "on disk", "seal", "status"
-    here = current_directory()
+    here, drawn = current_directory(), _DRAWN if can_show("".join(_DRAWN)) else _DRAWN_IN_ASCII
     directories: dict[str, str] = {}  # how each is shown, with what stands between it and a name
     stems = {0: ""}  # what is drawn before the branch of an image, by its depth
     for node, follows in zip(nodes, _have_later_siblings(nodes), strict=True):
         image, stem = node.image, stems.get(min(node.depth, _DEEPEST_DRAWN), "")
-        branch = ("├─ " if follows else "└─ ") if node.depth else ""
+        branch = (drawn.branch if follows else drawn.last) if node.depth else ""
         if node.depth < _DEEPEST_DRAWN:
-            stems[node.depth + 1] = stem + (("│  " if follows else "   ") if node.depth else "")
+            stems[node.depth + 1] = stem + ((drawn.line if follows else "   ") if node.depth else "")
         else:
             branch = f"({node.depth}) "
         size = "?" if image.size is None else human_size(image.size)

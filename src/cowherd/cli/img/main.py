@@ -8,8 +8,7 @@ import sys
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
 from cowherd.cli.memory import keep_freed_memory
-from cowherd.cli.process import run
-from cowherd.errors import CowherdError, HostFileError
+from cowherd.errors import CowherdError, error_of_host
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -42,22 +41,9 @@ ABSENT = ("amend", "bench", "bitmap")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (sys.argv by default) and returns its exit code. Nothing but SystemExit escapes."""
     words = list(sys.argv if argv is None else argv)
-    if getattr(sys, "stdout", None) is None:  # closed by whoever started the program
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the program
-    program = _program_name(words[0])
-    try:
-        code = _dispatch(words[1:], program)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        _discard_output()
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except OSError as error:  # only writing the output itself gets here: the layers below raise their own errors
-        _discard_output()
-        err(f"{program}: {error.strerror or error}\n")
-        return 1
+    code = _dispatch(words[1:], _program_name(words[0]))
+    sys.stdout.flush()
+    return code
 
 
 def _program_name(path: str) -> str:
@@ -97,9 +83,7 @@ def _run(command: str, words: list[str], program: str) -> int:
         out("")
         return _complain(error, program, command)
     except OSError as error:
-        if error.filename is None:  # the output
-            raise
-        return _complain(HostFileError.named_by(error), program, command)
+        return _complain(error_of_host(error), program, command)
     return code
 
 
@@ -170,14 +154,11 @@ def _overview(program: str) -> str:
     )
 
 
-def _discard_output() -> None:
-    """Whoever read the output has gone: what is still buffered must not raise again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def program() -> NoReturn:
     """What the installed program calls."""
-    run(main)
+    from cowherd.cli import entry
+
+    entry.img(main)
 
 
 if __name__ == "__main__":

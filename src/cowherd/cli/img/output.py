@@ -35,4 +35,15 @@ def _write(stream: TextIO, text: str) -> None:
     if buffer is None:  # a stream without bytes under it, as tests and notebooks put in place
         stream.write(text)
     else:
-        buffer.write(os.fsencode(text))
+        buffer.write(_as_stored(text))
+
+
+def _as_stored(text: str) -> bytes:
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:  # half a character, out of the JSON in an image: no bytes stand for it
+        return os.fsencode("".join("\ufffd" if _is_half(ord(character)) else character for character in text))
+
+
+def _is_half(code: int) -> bool:
+    return 0xD800 <= code < 0xE000 and not 0xDC80 <= code < 0xDD00

@@ -44,7 +44,9 @@ and the commands amend, bench and bitmap. qemu-img has them.
 ## Exit codes
 
 0 done, 1 failed or wrong usage, 3 refused because dependents would be harmed. `check`: 0 good, 1 not checked, 2 corrupt, 3 leaks,
-63 no check for this format. `compare`: 0 identical, 1 different, 2 not opened, 4 not read. 130 interrupted.
+63 no check for this format. `compare`: 0 identical, 1 different, 2 not opened, 4 not read. 130 interrupted, 143 terminated.
+Where standard output takes nothing because a disk is full, what would end with 0 ends with 1 (`compare`: with 2) after its work,
+and standard error says so; qemu-img says nothing and ends with 0 (see docs/guard.md).
 
 ## Commands
 """

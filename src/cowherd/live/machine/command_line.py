@@ -18,7 +18,7 @@ from cowherd.live.machine.drive import Drive, MachineUnclear
 from cowherd.live.machine.options import Options, is_on, names, parse
 from cowherd.live.machine.paths import local_path
 from cowherd.live.machine.settings import Settings
-from cowherd.text import printable
+from cowherd.text import current_directory, printable
 
 _PROGRAMS = (re.compile(r"qemu-system-[\w.-]+|qemu-kvm"), re.compile("kvm"))
 """QEMU's names, the surest first: kvm is a group's name too, as in `sudo -g kvm qemu-system-x86_64`."""
@@ -99,7 +99,7 @@ def drives_of(
     `user_config`: the host's own configuration of QEMU counts, unless the arguments say otherwise.
     Raises `MachineUnclear` where QEMU would not understand it either, `HostFileError` for a -readconfig that can't be read.
     """
-    found = _Found(Path(os.path.abspath(directory)))
+    found = _Found(Path(os.path.abspath(directory) if current_directory() else directory))
     read = list(_options(arguments))
     if user_config and os.path.exists(DEFAULT_CONFIG) and not any(option == "no-user-config" for option, _ in read):
         _read_config(found, DEFAULT_CONFIG, DEFAULT_CONFIG)

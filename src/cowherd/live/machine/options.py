@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cowherd.live.machine.drive import MachineUnclear
-from cowherd.text import printable
+from cowherd.text import has_surrogates, printable
 
 Options = dict[str, Any]
 
@@ -58,6 +58,8 @@ def parse_json(text: str) -> Options:
     """Returns a JSON object as flat options. Raises `MachineUnclear`."""
     try:
         found = json.loads(text)
+        if has_surrogates(json.dumps(found, ensure_ascii=False)):
+            raise ValueError("it holds halves of characters")
         if isinstance(found, dict):
             return dict(_flat(found, ""))
     except (ValueError, RecursionError) as error:
