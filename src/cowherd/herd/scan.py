@@ -221,7 +221,7 @@ class _Scan:
         """Returns the files beside which seals lie, by name, with the format that the seal records, None for none."""
         found, places = self.found, self.found.places
         with Readers() as readers:
-            for place, levels in [*places.directories.items(), *((herd, None) for herd in places.herds)]:
+            for place, levels in [*places.directories.items(), *((herd, None) for herd in self.known.herds(places.herds))]:
                 self._look_through(readers, place, walk(place, levels, found.unreadable))
             if places.around:
                 self._look_around(readers, places.around)

@@ -26,6 +26,17 @@ class KnownPlaces:
         self._pending: list[tuple[str, Place, str]] = []  # the base, where its overlays are, one of them
         self.unseen: list[Unseen] = []
 
+    def herds(self, named: Iterable[str]) -> list[str]:
+        """Returns those of the herds that were named which can be looked at; any image may have overlays in the others."""
+        seen = []
+        for herd in named:
+            problem = _problem_of(herd, mount_point_of(herd))
+            if problem is None:
+                seen.append(herd)
+            else:
+                self.unseen.append(Unseen("", herd, problem or "it is not there"))
+        return seen
+
     def add_sealed(self, base: str, places: Iterable[Place]) -> None:
         """Notes what a seal says of the image `base`."""
         for place in places:
@@ -41,10 +52,8 @@ class KnownPlaces:
         fresh: dict[str, Place] = {}
         for base, place, example in pending:
             real = os.path.realpath(place.directory)
-            if real in found.listed and not place.below:
-                continue
             problem = _problem_of(real, place.mount)
-            if problem is None:
+            if problem is None and (place.below or real not in found.listed):
                 fresh[real] = place._replace(directory=real)
             elif problem:
                 self.unseen.append(Unseen(base, place.directory, problem, example))

@@ -71,8 +71,8 @@ _LOCAL = frozenset(
 class Budget:
     """How much more may be looked at; `cut` are the directories that were left out because of it."""
 
-    def __init__(self, entries: int = MOST_ENTRIES, seconds: float = MOST_SECONDS):
-        self._entries, self._until = entries, time.monotonic() + seconds
+    def __init__(self) -> None:
+        self._entries, self._until = MOST_ENTRIES, time.monotonic() + MOST_SECONDS
         self.cut: list[str] = []
 
     def allows(self, directory: str) -> bool:

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from cowherd.text import current_directory
+
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/\d+|std(?:in|out|err))|/proc/[^/]+(?:/task/\d+)?/fd/\d+")
 
 
@@ -15,7 +17,9 @@ def local_path(name: str, directory: str | os.PathLike[str]) -> Path:
     `..` behind a symbolic link goes up from where the link leads, as in the kernel; a name of an open descriptor, beside which
     no seal can lie, becomes the name of the file that is open.
     """
-    path = os.path.join(os.path.abspath(directory), name)
+    path = name
+    if not os.path.isabs(name):  # in a directory that is gone nothing can be opened anyway
+        path = os.path.join(os.path.abspath(directory) if current_directory() else directory, name)
     if ".." in path.split("/"):
         path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         path = os.path.realpath(path) if os.path.basename(path) in ("..", ".") else path
