@@ -53,9 +53,7 @@ def keeping_seals(lineage: Lineage, *written: Image) -> Iterator[None]:
         for image in written:
             if image.seal and image.key not in holding:
                 raise DriftFound(image.path, condition(lineage, image).status, "write to it")
-            record = record_of(image)
-            if record:
-                stack.enter_context(unprotected(image, record))
+            stack.enter_context(unprotected(image, record_of(image)))
         try:
             yield
         finally:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from cowherd.errors import HostFileError
 from cowherd.herd.header import Identity, identity_of
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX
-from cowherd.storage.atomic import TEMPORARY_PREFIX
+from cowherd.herd.ownership import SHADOW_SUFFIX, is_shadow, is_unfinished_name
 from cowherd.tuples import NamedTuple
 
 TRASH = ".cowherd-trash"
@@ -32,7 +32,7 @@ class Listed(NamedTuple):
 def list_directory(directory: str, device: int | None) -> Listed:
     """Looks through a directory; of the directories there only those on `device` count, none with None. Raises OSError.
 
-    Trash directories, unfinished files and the shadows of seals are left out.
+    Trash directories, unfinished files and the shadows of seals are left out: no file is for its name alone that of a shadow.
     """
     files: dict[str, Facts] = {}
     links: list[str] = []
@@ -46,11 +46,11 @@ def list_directory(directory: str, device: int | None) -> Listed:
                     below.append(entry.name)
             elif is_file or _is_link_to_file(entry):
                 name = entry.name
-                if name.startswith(TEMPORARY_PREFIX) or (name.endswith(SHADOW_SUFFIX) and _is_shadow(entry.path)):
-                    continue
                 try:
+                    if is_unfinished_name(name) or (name.endswith(SHADOW_SUFFIX) and is_file and is_shadow(entry.path)):
+                        continue
                     info = entry.stat()
-                except OSError:
+                except (OSError, HostFileError):
                     unreadable.append(name)
                     continue
                 files[name] = identity_of(info), info.st_blocks
@@ -71,7 +71,3 @@ def _is_link_to_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_symlink() and entry.is_file()
     except OSError:
         return False  # a loop of symbolic links
-
-
-def _is_shadow(path: str) -> bool:
-    return os.path.lexists(path.removesuffix(SHADOW_SUFFIX) + SUFFIX)

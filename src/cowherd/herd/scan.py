@@ -255,7 +255,7 @@ class _Scan:
                 self.catalog.remember(listing.directory, rows)
 
     def _met(self, listing: Listing, name: str, content: Content, *, settled: bool) -> None:
-        if content is None and not name.endswith(SUFFIX):
+        if content is None:  # what has a seal's name and is none is a file as any other
             return
         path, (identity, blocks) = _prefix(listing) + name, listing.files[name]
         if isinstance(content, Head):
@@ -264,9 +264,10 @@ class _Scan:
             if name in listing.links:
                 self.found.strays.add(key)
         elif name.endswith(SUFFIX):
-            self.seals[path.removesuffix(SUFFIX)] = content.format if content else None
-            if content and settled:
-                self.found.records[path] = identity, content
+            record = content if isinstance(content, SealRecord) else None
+            self.seals[path.removesuffix(SUFFIX)] = record.format if record else None
+            if record and settled:
+                self.found.records[path] = identity, record
 
 
 _NOTHING = Read(None, None)
