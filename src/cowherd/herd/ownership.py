@@ -148,6 +148,22 @@ def is_vouched_for(record: PathName, *owners: int) -> bool:
     return info.st_uid in (0, os.geteuid(), *owners)
 
 
+def believed(record: SealRecord, image: os.stat_result, seal: PathName) -> SealRecord:
+    """Returns a record as far as it is to be believed when it is written anew, by somebody whom others then believe.
+
+    Where another than this user, root or the image's owner can have written `seal`, what it says of protection and modes is
+    what can be seen.
+    """
+    from cowherd.storage.protection import Protection
+
+    if is_vouched_for(seal, image.st_uid):
+        return record
+    now = stat.S_IMODE(image.st_mode) & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
+    seen = Protection.RECORDED if now & (stat.S_IWUSR | _OTHERS_MAY_WRITE) else Protection.READONLY
+    writable = record.mode_before & stat.S_IWUSR if now & stat.S_IRWXU else 0
+    return record._replace(level=min(record.level, seen), mode_before=now | writable, immutable_before=False)
+
+
 def mode_given_back(now: int, record: SealRecord, image: os.stat_result, seal: PathName) -> int:
     """Returns the permission bits that an unsealed image gets, made of those that it has now.
 

@@ -19,8 +19,8 @@ from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRe
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.ownership import (
+    believed,
     is_proven_seal,
-    is_vouched_for,
     mode_given_back,
     require_liftable,
     require_sidecars_free,
@@ -150,9 +150,10 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
     Raises `DriftFound` if the content is not as sealed, `ContentChanging` if the file was written to since it was read.
     """
     path, record = _existing(image)
+    record = believed(record, os.stat(image.path), path)
     if record.content_digest != held.digests.content_digest:
         raise DriftFound(image.path, Status.DRIFTED, "record it as unchanged")
-    protection.protect(image.path, _believed_level(image, record))
+    protection.protect(image.path, record.level)
     identity = _unwritten_since(image.path, held.identity)
     write_seal(path, record._replace(identity=identity, chain=_chain_files(lineage, image)), held.digests)
 
@@ -208,6 +209,8 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
 
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
+    if image.seal:
+        record = believed(record, os.stat(image.path), image.seal)
     record = record._replace(identity=_lasting(image.path), chain=_chain_files(lineage, image))
     write_seal(image.expected_seal, record, digests)
 
@@ -221,14 +224,9 @@ def unprotected(image: Image, record: SealRecord | None) -> Iterator[None]:
         yield
         return
     writable_before = bool(record.mode_before & stat.S_IWUSR)
-    with protection.written(image.path, _believed_level(image, record), image.key, owner_may_write=writable_before):
+    level = believed(record, os.stat(image.path), image.expected_seal).level
+    with protection.written(image.path, level, image.key, owner_may_write=writable_before):
         yield
-
-
-def _believed_level(image: Image, record: SealRecord) -> Protection:
-    """The protection that is put on a file because its seal says so: none where somebody else may have written that."""
-    info = os.stat(image.path)
-    return record.level if is_vouched_for(image.expected_seal, info.st_uid) else Protection.RECORDED
 
 
 def _restore_mode(image: Image, *, force: bool) -> None:
@@ -319,6 +317,7 @@ def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link]) -> Iterat
 
 def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool) -> Sealed:
     """Writes the seal of content that is held, after protecting the file: that moves its times."""
+    before = before and believed(before, os.stat(image.path), image.expected_seal)
     unchanged = before is not None and before.content_digest == held.digests.content_digest
     mode_before, immutable_before = _protected_before(image, before)
     if before and level < before.level:

@@ -142,9 +142,14 @@ def is_entry_name(name: str) -> bool:
 def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
     """Opens the trash in a directory; with `make` it is made if it is not there, and must be such that what is put there is safe.
 
-    Raises `HostFileError`, also where it is a link; `RecordNotTrusted` for one that belongs to somebody else, or to all.
+    Raises `RecordNotTrusted` where it is a link, and for one that belongs to somebody else, or to all; `HostFileError`.
     """
-    if make and home.look_up(TRASH) is None:
+    there = home.look_up(TRASH)
+    if there is not None and not stat.S_ISDIR(there.st_mode):
+        raise RecordNotTrusted(
+            home.path / TRASH, "it is no directory, but a link or a file; move it away, or delete with --purge"
+        )
+    if make and there is None:
         with _naming(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # somebody was faster
             os.mkdir(home.held(TRASH), _PRIVATE)
         atomic.sync_directory(home.held())
