@@ -1,4 +1,4 @@
-"""Everything here is asked of files that have the names of cowherd's own, and are none: they must be seen, kept, and not be in the way."""
+"""Files that have the names of cowherd's own, and are none: they must be seen, kept, and not be in the way."""
 
 from __future__ import annotations
 

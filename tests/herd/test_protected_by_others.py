@@ -131,7 +131,7 @@ def test_a_repair_and_another_base_s_name_are_refused(base):
         lambda: retarget([base.with_name("o")], twin),
         lambda: repair(base, preserve=True),
     ):
-        with pytest.raises(Exception, match="immutable|not permitted"):
+        with pytest.raises(Exception, match=r"immutable|not permitted"):
             change()
     assert content(base) == CONTENT
 

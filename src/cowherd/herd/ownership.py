@@ -32,6 +32,7 @@ SETTLED_SECONDS = 3600
 
 _UNFINISHED_DIGITS = 16
 _HEAD = 4096  # bytes by which a shadow of which no identity was recorded is told from another file of its length
+_WRITE_BITS = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -168,15 +169,19 @@ def mode_given_back(now: int, record: SealRecord, image: os.stat_result, seal: P
     """Returns the permission bits that an unsealed image gets, made of those that it has now.
 
     Nobody loses any. Who had none gets none; others get no write bit, and nobody setuid, setgid or sticky, whatever the record
-    says. Where somebody else may have written that, or it is another file's, only the owner's write bit comes back.
+    says. Where the file has not the mode that sealing left it, only its owner gets bits back; and of these only the write bit where
+    somebody else may have written the record, or it is another file's.
     """
     before = record.mode_before
-    given = before & stat.S_IWUSR if now & stat.S_IRWXU else 0
-    if record.identity.inode == image.st_ino and is_vouched_for(seal, image.st_uid):
+    if record.identity.inode != image.st_ino or not is_vouched_for(seal, image.st_uid):
+        given = before & stat.S_IWUSR
+    elif before & ~_WRITE_BITS != stat.S_IMODE(image.st_mode):
+        given = before & stat.S_IRWXU
+    else:
         given = before & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IROTH | stat.S_IXOTH)
-        for who in (stat.S_IRWXU, stat.S_IRWXG, stat.S_IRWXO):
-            if not now & who:
-                given &= ~who
+    for who in (stat.S_IRWXU, stat.S_IRWXG, stat.S_IRWXO):
+        if not now & who:
+            given &= ~who
     return now | given
 
 
