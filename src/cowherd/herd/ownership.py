@@ -169,8 +169,8 @@ def mode_given_back(now: int, record: SealRecord, image: os.stat_result, seal: P
     """Returns the permission bits that an unsealed image gets, made of those that it has now.
 
     Nobody loses any. Who had none gets none; others get no write bit, and nobody setuid, setgid or sticky, whatever the record
-    says. Where the file has not the mode that sealing left it, only its owner gets bits back; and of these only the write bit where
-    somebody else may have written the record, or it is another file's.
+    says. Where the file has not the mode that sealing left it, only its owner gets bits back; and of these only the write bit
+    where somebody else may have written the record, or it is another file's.
     """
     before = record.mode_before
     if record.identity.inode != image.st_ino or not is_vouched_for(seal, image.st_uid):
