@@ -59,7 +59,7 @@ def test_nothing_but_a_value_error_comes_of_anything(value):
             check(value)
 
 
-@pytest.mark.parametrize("value", ["x" * 10_000, 10**5000, [0] * 10_000, {"a": "b" * 10_000}])
+@pytest.mark.parametrize("value", ["x" * 10_000, 10**4000, [0] * 10_000, {"a": "b" * 10_000}])
 def test_what_is_said_of_a_value_is_short(value):
     with pytest.raises(ValueError, match=r".") as refused:
         records.whole(value)

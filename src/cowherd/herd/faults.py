@@ -146,8 +146,8 @@ class NameTaken(CowherdError):
 
     def __str__(self) -> str:
         return (
-            f"{shown(self.path)} has the name that the {self.what} of {shown(self.image)} would have, and is none; nothing was "
-            f"changed. Give one of the two another name ('cowherd rename' moves an image with all that names it)"
+            f"{shown(self.path)} has the name that the {self.what} of {shown(self.image)} would have, and is something else; "
+            f"nothing was changed. Give one of the two another name ('cowherd rename' moves an image with all that names it)"
         )
 
 
@@ -158,7 +158,7 @@ class ProtectedByOthers(CowherdError):
         self.path, self.action, self._forceable = as_path(path), action, forceable
 
     def __str__(self) -> str:
-        force = "; --force does it all the same" if self._forceable else ""
+        force = ", --force goes on without that" if self._forceable else ""
         return (
             f"refusing to {self.action} {shown(self.path)}: it is immutable, and cowherd did not make it so. An administrator "
             f"may have, or Proxmox, which does it to templates. 'chattr -i {shown(self.path)}' takes that away{force}"
