@@ -9,12 +9,12 @@ from cowherd.errors import BaseInUse, HostFileError, ImageFormatError, ImageInUs
 from cowherd.herd import seal as sealing
 from cowherd.herd.binding import read_binding
 from cowherd.herd.condition import condition
-from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed
+from cowherd.herd.faults import ContentChanging, DriftFound, NameTaken, NotSealed
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import is_sealed, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
-from cowherd.storage import copying
+from cowherd.storage import atomic, copying
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.protection import Protection, current, unprotect
@@ -276,3 +276,25 @@ def test_an_overlay_whose_base_could_not_be_looked_at_is_not_sealed_as_if_it_had
     with pytest.raises(ContentChanging):
         seal(tmp_path / "overlay")
     assert not seal_path(tmp_path / "overlay").exists()
+
+
+def test_who_seals_the_same_image_at_the_same_moment_does_not_fail(base, monkeypatch):
+    def faster(path, *arguments, real=atomic.write_atomically, **options):
+        monkeypatch.setattr(atomic, "write_atomically", real)
+        seal(base)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(atomic, "write_atomically", faster)
+    assert read_record(seal(base).seal).content_digest
+    assert status(base) is Status.OK
+
+
+def test_a_file_that_takes_the_seal_s_name_meanwhile_is_left_alone(base, monkeypatch):
+    def faster(path, *arguments, real=atomic.write_atomically, **options):
+        seal_path(base).write_text("a letter")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(atomic, "write_atomically", faster)
+    with pytest.raises(NameTaken):
+        seal(base)
+    assert seal_path(base).read_text() == "a letter"

@@ -7,6 +7,7 @@ import os
 from cowherd.errors import HostFileError
 from cowherd.herd.header import Identity, identity_of
 from cowherd.herd.ownership import SHADOW_SUFFIX, is_shadow, is_unfinished_name
+from cowherd.storage.atomic import TEMPORARY_PREFIX
 from cowherd.tuples import NamedTuple
 
 TRASH = ".cowherd-trash"
@@ -47,7 +48,9 @@ def list_directory(directory: str, device: int | None) -> Listed:
             elif is_file or _is_link_to_file(entry):
                 name = entry.name
                 try:
-                    if is_unfinished_name(name) or (name.endswith(SHADOW_SUFFIX) and is_file and is_shadow(entry.path)):
+                    if name.startswith(TEMPORARY_PREFIX) and is_unfinished_name(name):
+                        continue
+                    if name.endswith(SHADOW_SUFFIX) and is_file and is_shadow(entry.path):
                         continue
                     info = entry.stat()
                 except (OSError, HostFileError):

@@ -20,7 +20,7 @@ LARGEST = (1 << 63) - 1
 def load_record(text: bytes | str) -> dict[str, Any]:
     """Returns the object in a JSON text. Raises ValueError for what is none, has a key twice, or numbers that are none."""
     try:
-        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
+        value = _DECODER.decode(text if isinstance(text, str) else text.decode())
     except (RecursionError, MemoryError) as error:
         raise ValueError("it is nested too deeply, or too large") from error
     return dictionary(value)
@@ -35,6 +35,9 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_number)
 
 
 def field(record: dict[str, Any], name: str) -> Any:

@@ -20,12 +20,13 @@ The CRC lets the record be used alone: verifying by identity reads nothing else 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
 import zlib
 
-from cowherd.errors import ImageFormatError
+from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd import records
 from cowherd.herd.ownership import SEAL_MAGIC, is_seal, require_name_free
 from cowherd.paths import as_path
@@ -122,16 +123,22 @@ def write_seal(path: str | os.PathLike[str], record: SealRecord, digests: BlockD
     """
     from blake3 import blake3
 
-    replaces = is_seal(path)
-    if not replaces:
-        require_name_free(path, "seal", os.fspath(path).removesuffix(SUFFIX))
     text = json.dumps(record_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
     prefix = _PREFIX.pack(_MAGIC, _VERSION, len(text), zlib.crc32(text), len(digests.runs), len(digests.digests))
     buffers = [prefix, text, digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()]
     checksum = blake3()
     for buffer in buffers:
         checksum.update(buffer)
-    atomic.write_atomically(path, [*buffers, checksum.digest()], mode=_MODE, replaces=replaces)
+    buffers.append(checksum.digest())
+    try:
+        atomic.write_atomically(path, buffers, mode=_MODE, replaces=is_seal(path))
+    except HostFileError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        if not is_seal(path):
+            require_name_free(path, "seal", os.fspath(path).removesuffix(SUFFIX))
+            raise
+        atomic.write_atomically(path, buffers, mode=_MODE)  # somebody has sealed the same image meanwhile
 
 
 def read_record(path: str | os.PathLike[str]) -> SealRecord:
