@@ -10,6 +10,8 @@ import pytest
 from cowherd.cli.guard.main import main
 from cowherd.herd import ownership
 from cowherd.herd.clone import clone
+from cowherd.herd.doctor.doctor import doctor
+from cowherd.herd.doctor.finding import Kind
 from cowherd.herd.faults import NameTaken
 from cowherd.herd.gc import Sort, clean, gc
 from cowherd.herd.lineage import survey
@@ -279,3 +281,16 @@ def test_an_unfinished_name_that_an_overlay_stands_on_is_no_leftover(tmp_path):
     assert gc([tmp_path]) == []
     (tmp_path / ".cowherd-0123456789abcde0").symlink_to("o")
     assert clean(gc([tmp_path])) == []
+
+
+def test_the_doctor_tells_of_a_base_that_can_not_be_sealed_for_a_name(tmp_path):
+    make_base(tmp_path / "web", CONTENT)
+    make_overlay(tmp_path / "o", "web")
+    assert "none" not in unsealed(tmp_path)
+    (tmp_path / "web.seal").write_text("a letter")
+    assert f"{tmp_path}/web.seal, which has the name of its seal, is none" in unsealed(tmp_path)
+
+
+def unsealed(directory) -> str:
+    (found,) = [one for one in doctor([directory]).findings if one.kind is Kind.UNSEALED_BASE]
+    return found.detail

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.binding import Binding
     from cowherd.herd.lineage import Lineage
-    from cowherd.herd.scan import Image
+    from cowherd.herd.scan import Image, Key
     from cowherd.herd.sealfile import SealRecord
 
 
@@ -31,29 +31,44 @@ class Awaited:
         """Returns the overlays that wait for `image`: they name it and it is not there, or they are bound to the content or the
         seal that `record` tells of and their base does not have it. Raises `HostFileError`."""
         real = os.path.realpath(image)
-        found = [overlay.path for overlay in self._lineage.broken_overlays if self._names(overlay, real)]
+        found = list(self._named.get(real, ()))
         if record is not None:
             found += [overlay.path for overlay in self._bound if _fits(overlay.binding, record) and overlay.path not in found]
         found += [path for path, named, binding in self._trashed if named == real or (record and _fits(binding, record))]
         return found
 
-    def _names(self, overlay: Image, image: str) -> bool:
-        return any(link.path is not None and os.path.realpath(link.path) == image for link in self._lineage.links(overlay))
+    @functools.cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        """The overlays whose base is not there, by the paths where they look for it."""
+        real: dict[Path, str] = {}
+        found: dict[str, list[Path]] = {}
+        for overlay in self._lineage.broken_overlays:
+            named = {link.path for link in self._lineage.links(overlay) if link.path is not None}
+            for path in named:
+                if path not in real:
+                    real[path] = os.path.realpath(path)
+                found.setdefault(real[path], []).append(overlay.path)
+        return found
 
     @functools.cached_property
     def _bound(self) -> list[Image]:
         """The overlays with a binding whose base is not there, or not known to hold what they are bound to."""
-        return [image for image in self._lineage.images.values() if image.binding and not self._is_served(image)]
+        held: dict[Key, bytes | None] = {}
+        found = []
+        for image in self._lineage.images.values():
+            base = self._lineage.parent(image) if image.binding else None
+            if base is not None and base.key not in held:
+                held[base.key] = self._content_of(base)
+            if image.binding and (base is None or held[base.key] != image.binding.content_digest):
+                found.append(image)
+        return found
 
-    def _is_served(self, overlay: Image) -> bool:
-        base = self._lineage.parent(overlay)
-        if base is None or overlay.binding is None:
-            return False
+    def _content_of(self, base: Image) -> bytes | None:
         try:
             record = self._lineage.record_of(base)
         except CowherdError:
-            return False  # a seal that can't be read vouches for nothing
-        return record is not None and record.content_digest == overlay.binding.content_digest
+            return None  # a seal that can't be read vouches for nothing
+        return record.content_digest if record else None
 
     @functools.cached_property
     def _trashed(self) -> list[tuple[Path, str | None, Binding | None]]:
