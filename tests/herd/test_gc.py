@@ -88,10 +88,13 @@ def test_old_temporary_files_are_leftovers_and_young_ones_are_not(herd):
     collect(herd)
 
 
-def test_a_shadow_without_its_seal_is_a_leftover(herd):
+def test_what_is_only_called_as_a_shadow_is_listed_and_never_removed(herd):
     (herd / "other.shadow").write_bytes(b"x")
-    assert found(herd) == [(Sort.LEFTOVER, "other.shadow")]
-    collect(herd)
+    assert found(herd) == []
+    (herd / "other.shadow").chmod(0o444)
+    assert found(herd) == [(Sort.UNPROVEN, "other.shadow")]
+    assert clean(gc([herd])) == []
+    assert (herd / "other.shadow").exists()
 
 
 def test_the_trash_is_listed_with_what_it_holds(herd):
@@ -111,12 +114,19 @@ def test_what_an_interrupted_deletion_left_is_a_leftover(herd):
     assert not entry.trash.exists()
 
 
-@pytest.mark.parametrize("suffix", [".seal", ".shadow"])
-def test_what_was_an_image_s_own_goes_when_the_image_is_gone_from_the_trash(herd, suffix):
+@pytest.mark.parametrize("name", ["base.seal", "base.shadow", "letter"])
+def test_in_an_entry_without_its_image_only_names_of_what_lies_beside_the_trash_are_removed(herd, name):
     (entry,) = trash([herd / "o"])
-    entry.image.rename(entry.directory / f"o{suffix}")
+    os.rename(entry.image, herd / "o")
+    (entry.directory / name).write_bytes(b"the only copy")
+    assert found(herd) == [(Sort.UNPROVEN, entry.record.name)]
+    assert clean(gc([herd])) == []
+    assert (entry.directory / name).read_bytes() == b"the only copy"
+    (herd / name).unlink(missing_ok=True)
+    os.link(entry.directory / name, herd / name)
     clean(gc([herd]))
     assert not entry.trash.exists()
+    assert (herd / name).read_bytes() == b"the only copy"
 
 
 def test_an_empty_trash_is_a_leftover(herd):

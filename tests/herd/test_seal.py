@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
@@ -7,13 +8,15 @@ import pytest
 
 from cowherd.errors import BaseInUse, HostFileError, ImageFormatError, ImageInUse
 from cowherd.herd import seal as sealing
+from cowherd.herd import sealfile
 from cowherd.herd.binding import read_binding
 from cowherd.herd.condition import condition
-from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed
+from cowherd.herd.faults import ContentChanging, DriftFound, NameTaken, NotSealed
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import is_sealed, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
+from cowherd.storage import atomic, copying
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.protection import Protection, current, unprotect
@@ -208,7 +211,7 @@ def test_a_shadow_that_was_lost_is_made_again(tmp_path):
 
 
 def test_a_shadow_that_cannot_be_had_is_reported(base, monkeypatch):
-    monkeypatch.setattr(sealing.copying, "clone_file", lambda source, target: False)
+    monkeypatch.setattr(copying, "clone_file", lambda source, target: False)
     done = seal(base, shadow=True)
     assert (done.record.shadow, done.shadow_problem) == (None, "the file system has no reflinks")
 
@@ -240,7 +243,7 @@ def test_unsealing_what_is_not_sealed_is_an_error(base):
 def test_a_damaged_seal_is_given_up_only_by_force(base):
     path = seal(base).seal
     path.chmod(0o644)
-    path.write_bytes(b"nonsense")
+    path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ImageFormatError):
         unseal(base)
     unseal(base, force=True)
@@ -275,3 +278,32 @@ def test_an_overlay_whose_base_could_not_be_looked_at_is_not_sealed_as_if_it_had
     with pytest.raises(ContentChanging):
         seal(tmp_path / "overlay")
     assert not seal_path(tmp_path / "overlay").exists()
+
+
+def no_locks_here(*_: object) -> None:
+    """As on NFS, where directories can't be locked."""
+    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def test_who_seals_the_same_image_at_the_same_moment_does_not_fail(base, monkeypatch):
+    monkeypatch.setattr(sealfile.fcntl, "flock", no_locks_here)
+
+    def faster(path, *arguments, real=atomic.write_atomically, **options):
+        monkeypatch.setattr(atomic, "write_atomically", real)
+        seal(base)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(atomic, "write_atomically", faster)
+    assert read_record(seal(base).seal).content_digest
+    assert status(base) is Status.OK
+
+
+def test_a_file_that_takes_the_seal_s_name_meanwhile_is_left_alone(base, monkeypatch):
+    def faster(path, *arguments, real=atomic.write_atomically, **options):
+        seal_path(base).write_text("a letter")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(atomic, "write_atomically", faster)
+    with pytest.raises(NameTaken):
+        seal(base)
+    assert seal_path(base).read_text() == "a letter"

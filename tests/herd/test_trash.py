@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -163,13 +164,13 @@ def test_nothing_goes_while_an_overlay_may_be_there_that_can_not_be_read(herd, m
 def test_nobody_makes_an_overlay_of_an_image_while_it_goes(herd, monkeypatch, delete):
     refused = []
 
-    def unprotecting(path, *, real=protection.current):
+    def unprotecting(path, *copies, real=protection.renamed, **options):
         with pytest.raises(ImageInUse) as error:
             clone(herd / "alone", herd / "late", seal_base=False)
         refused.append(error.value.path)
-        return real(path)
+        return real(path, *copies, **options)
 
-    monkeypatch.setattr(protection, "current", unprotecting)
+    monkeypatch.setattr(protection, "renamed", unprotecting)
     delete([herd / "alone"])
     assert refused == [herd / "alone"]
     assert names(herd) == {"base", "base.seal", "o"}
@@ -219,17 +220,23 @@ def test_emptying_removes_for_good_and_tells_what_was_freed(herd):
 
 
 def test_the_record_goes_when_all_else_is_durably_gone(herd, monkeypatch):
+    seal(herd / "alone")
     (entry,) = trash([herd / "alone"])
-    (entry.directory / "alone.seal").write_bytes(b"seal")
     left = []
 
     def flushing(directory, *, real=atomic.sync_directory):
-        left.append((directory, entry.directory.exists() and names(entry.directory), entry.record.exists()))
+        place = Path(os.path.realpath(directory))
+        left.append((place, entry.directory.exists() and names(entry.directory), entry.record.exists()))
         real(directory)
 
     monkeypatch.setattr(atomic, "sync_directory", flushing)
     empty_trash([herd])
-    assert left == [(entry.directory, set(), True), (entry.trash, False, True)]
+    assert left == [
+        (entry.directory, {"alone"}, True),
+        (entry.directory, set(), True),
+        (entry.trash, False, True),
+        (entry.trash, False, False),
+    ]
 
 
 def test_emptying_spares_what_is_younger(herd):

@@ -46,5 +46,5 @@ def test_a_damaged_seal_is_told(tmp_path):
     clone(make_base(tmp_path / "base", noise(65536)), tmp_path / "o")
     seal = tmp_path / "base.seal"
     seal.chmod(0o644)
-    seal.write_bytes(b"nonsense" * 10)
+    seal.write_bytes(seal.read_bytes()[:50])
     assert tree([tmp_path]).nodes[0].level == "damaged"

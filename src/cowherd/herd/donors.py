@@ -19,6 +19,7 @@ from cowherd.herd.condition import record_of
 from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, read_padded, runs_of
 from cowherd.herd.faults import ContentChanging, DonorMissing
+from cowherd.herd.ownership import SHADOW_SUFFIX, is_regular
 from cowherd.herd.walk import files_under
 from cowherd.image.open import open_disk
 from cowherd.live.holders import descriptors_of
@@ -156,8 +157,8 @@ def _candidates(lineage: Lineage, base: Image, size: int) -> Iterator[Donor]:
     not what was before it, and is left out."""
     record = record_of(base)
     if record and record.shadow:
-        shadow = base.path.with_name(record.shadow)
-        if shadow.exists():
+        shadow = base.path.with_name(base.path.name + SHADOW_SUFFIX)
+        if is_regular(shadow):  # every block of it is compared with the seal, so it need not be proven
             yield Donor(shadow, record.format)
     if record and base.size is None:
         still_open = descriptors_of(record.identity.device, record.identity.inode)

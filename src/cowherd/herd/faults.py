@@ -189,3 +189,47 @@ class RepairFailed(CowherdError):
             f"{printable(base)}: the blocks that were written do not read back as sealed; the disk or the image is damaged"
         )
         self.base = base
+
+
+class NameTaken(CowherdError):
+    """A record of an image can't be put where it belongs, since something else has its name.
+
+    Attributes: `path` (what is there), `what` (should be: "seal", "shadow", "journal of a merge"), `image`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], what: str, image: str | os.PathLike[str]):
+        self.path, self.what, self.image = as_path(path), what, as_path(image)
+
+    def __str__(self) -> str:
+        return (
+            f"{shown(self.path)} has the name that the {self.what} of {shown(self.image)} would have, and is something else; "
+            f"nothing was changed. Give one of the two another name ('cowherd rename' moves an image with all that names it)"
+        )
+
+
+class ProtectedByOthers(CowherdError):
+    """A file is immutable, and it was not cowherd that made it so. Attributes: `path`, `action` (what was refused)."""
+
+    def __init__(self, path: str | os.PathLike[str], action: str, *, forceable: bool = False):
+        self.path, self.action, self._forceable = as_path(path), action, forceable
+
+    def __str__(self) -> str:
+        force = ", --force goes on without that" if self._forceable else ""
+        return (
+            f"refusing to {self.action} {shown(self.path)}: it is immutable, and cowherd did not make it so. An administrator "
+            f"may have, or Proxmox, which does it to templates. 'chattr -i {shown(self.path)}' takes that away{force}"
+        )
+
+    def facts(self) -> dict[str, object]:
+        """Returns the attributes."""
+        return {"path": self.path, "action": self.action}
+
+
+class RecordNotTrusted(CowherdError):
+    """A record asks for what its author may not do, or can't be known to have asked for. Attributes: `path`, `problem`."""
+
+    def __init__(self, path: str | os.PathLike[str], problem: str):
+        self.path, self.problem = as_path(path), problem
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)} was left alone: {self.problem}"

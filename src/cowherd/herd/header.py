@@ -14,6 +14,7 @@ from cowherd.errors import CowherdError, HostFileError
 from cowherd.formats.qcow2.header import FIRST_READ, Header, parse_header, read_header
 from cowherd.formats.qcow2.layout import MAGIC
 from cowherd.herd.binding import EXTENSION_TYPE, Binding, binding_in
+from cowherd.herd.ownership import is_seal
 from cowherd.herd.sealfile import SealRecord, read_record
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
@@ -45,8 +46,14 @@ class Head(NamedTuple):
     data_file: str | None = None
 
 
-Content = Head | SealRecord | None
-"""What is known of a file: None where it is neither a qcow2 image nor a seal."""
+class DamagedSeal(NamedTuple):
+    """A seal whose record can't be read, and why."""
+
+    problem: str
+
+
+Content = Head | SealRecord | DamagedSeal | None
+"""What is known of a file: None where it is neither a qcow2 image nor a seal. What is known of a damaged seal is never kept."""
 
 
 class Read(NamedTuple):
@@ -118,9 +125,11 @@ def _header(file: HostFile, identity: Identity) -> Read:
 
 
 def read_seal(path: str) -> Read:
-    """Reads the record of a seal. Raises OSError where the file is not there."""
+    """Reads the record of a seal, or what else has a seal's name. Raises OSError where the file is not there."""
     identity = identity_of(os.stat(path))
     try:
+        if not is_seal(path):
+            return read_image(path)
         return Read(identity, read_record(path))
-    except CowherdError:
-        return Read(None, None)  # verifying the image reports the damaged seal
+    except CowherdError as error:
+        return Read(None, DamagedSeal(str(error)))  # verifying the image reports it

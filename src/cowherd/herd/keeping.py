@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 from cowherd.errors import CowherdError
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again
+from cowherd.herd.ownership import believed
 from cowherd.herd.seal import record_files, unprotected
 from cowherd.herd.sealfile import SealRecord, read_digests
 from cowherd.herd.status import Status
@@ -36,7 +38,8 @@ def holding_seals(lineage: Lineage, *images: Image) -> list[Kept]:
     for image in sorted(concerned.values(), key=lambda image: len(lineage.chain(image))):
         if image.seal and condition(lineage, image).status is Status.OK:
             with contextlib.suppress(CowherdError):  # its blocks are damaged, which verify --full reports
-                kept.append(Kept(image, *read_digests(image.expected_seal)))
+                record, digests = read_digests(image.expected_seal)
+                kept.append(Kept(image, believed(record, os.stat(image.path), image.expected_seal), digests))
     return kept
 
 
@@ -53,9 +56,7 @@ def keeping_seals(lineage: Lineage, *written: Image) -> Iterator[None]:
         for image in written:
             if image.seal and image.key not in holding:
                 raise DriftFound(image.path, condition(lineage, image).status, "write to it")
-            record = record_of(image)
-            if record:
-                stack.enter_context(unprotected(image, record))
+            stack.enter_context(unprotected(image, record_of(image)))
         try:
             yield
         finally:

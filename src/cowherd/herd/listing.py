@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from cowherd.errors import HostFileError
 from cowherd.herd.header import Identity, identity_of
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX
+from cowherd.herd.ownership import SHADOW_SUFFIX, is_shadow, is_unfinished_name
 from cowherd.storage.atomic import TEMPORARY_PREFIX
 from cowherd.tuples import NamedTuple
 
@@ -38,7 +39,7 @@ class Listed(NamedTuple):
 def list_directory(directory: str, device: int | None) -> Listed:
     """Looks through a directory; of the directories there those on `device` count, none with None. Raises OSError.
 
-    Trash directories, unfinished files and the shadows of seals are left out.
+    Trash directories, unfinished files and the shadows of seals are left out: no file is for its name alone that of a shadow.
     """
     files: dict[str, Facts] = {}
     links: list[str] = []
@@ -56,11 +57,13 @@ def list_directory(directory: str, device: int | None) -> Listed:
                     below.append(entry.name)
             elif is_file or _is_link_to_file(entry, linked):
                 name = entry.name
-                if name.startswith(TEMPORARY_PREFIX) or (name.endswith(SHADOW_SUFFIX) and _is_shadow(entry.path)):
-                    continue
                 try:
+                    if name.startswith(TEMPORARY_PREFIX) and is_unfinished_name(name):
+                        continue
+                    if name.endswith(SHADOW_SUFFIX) and is_file and is_shadow(entry.path):
+                        continue
                     info = entry.stat()
-                except OSError:
+                except (OSError, HostFileError):
                     unreadable.append(name)
                     continue
                 files[name] = identity_of(info), info.st_blocks
@@ -87,7 +90,3 @@ def _is_link_to_file(entry: os.DirEntry[str], linked: list[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False  # a loop of symbolic links
-
-
-def _is_shadow(path: str) -> bool:
-    return os.path.lexists(path.removesuffix(SHADOW_SUFFIX) + SUFFIX)

@@ -15,7 +15,6 @@ that it was by this; `verify --full --refresh` settles it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -25,15 +24,16 @@ from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
+from cowherd.herd.ownership import SHADOW_SUFFIX, require_liftable, require_sidecars_free, sidecars
 from cowherd.herd.requirements import require_readable
-from cowherd.herd.seal import make_shadow, record_files
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SealRecord, is_sealed, seal_path
+from cowherd.herd.seal import record_files
+from cowherd.herd.sealfile import SealRecord, is_sealed, seal_path
+from cowherd.herd.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_directory, is_there
-from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
@@ -41,7 +41,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from cowherd.herd.scan import Image
     from cowherd.storage.transfer import Progress
@@ -76,7 +76,8 @@ def move(
     Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base, as do, with
     `ignore_unreadable`, those that can't be read. `dry_run` only plans.
     Raises `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay is in use,
-    `NotEnoughSpace`; nothing has been changed then.
+    `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there, `NotEnoughSpace`; nothing has
+    been changed then.
     """
     plan, lineage = _plan(source, target, herd)
     if not dry_run:
@@ -104,6 +105,7 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
             f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"
         )
     overlays = tuple(child for child in lineage.children(image) if _names(lineage, child, real))
+    _require_movable(image, real, wanted, overlays)
     copied = 0 if os.stat(real).st_dev == _device(wanted.parent) else image.disk_size
     return Move(image, real, wanted, overlays, copied), lineage
 
@@ -116,6 +118,17 @@ def _refuse_parts(lineage: Lineage, image: Image) -> None:
     parts = lineage.parts(image)
     if parts:
         raise InvalidRequest(f"{printable(image.path)} is made of further files, {preview([one.filename for one in parts])}")
+
+
+def _require_movable(image: Image, source: Path, target: Path, overlays: Sequence[Image]) -> None:
+    require_liftable(source, "move", seal=image.seal)
+    for overlay in overlays:
+        require_liftable(overlay.path, "rewrite the base of", seal=overlay.seal)
+    own = [os.path.basename(path) for path in sidecars(source)]
+    shadow = target.with_name(target.name + SHADOW_SUFFIX)
+    is_the_same = is_there(shadow) and os.path.samestat(os.lstat(shadow), os.lstat(_shadow(source))) if len(own) > 1 else False
+    if own:
+        require_sidecars_free(target, shadow=len(own) > 1 and not is_the_same)
 
 
 def _device(directory: Path) -> int:
@@ -152,7 +165,7 @@ def _require_free(plan: Move) -> None:
 
 def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: Progress | None) -> None:
     kept = holding_seals(lineage, plan.image)
-    with _protection_lifted(plan):
+    with protection.renamed(plan.source, plan.target, key=plan.image.key):
         _name_own_base_from_everywhere(plan, lineage)
         give_name(plan.source, plan.target, progress)
         _copy_seal(plan)
@@ -165,20 +178,6 @@ def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: P
         after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
         _name_own_base_properly(after, plan)
     _record(plan, kept, herd)
-
-
-@contextlib.contextmanager
-def _protection_lifted(plan: Move) -> Iterator[None]:
-    """Lets the file be linked to and removed, which the immutable attribute prevents; afterwards it is protected as before."""
-    level = protection.current(plan.source)
-    if level is Protection.IMMUTABLE:
-        protection.unprotect(plan.source, os.stat(plan.source).st_mode)
-    try:
-        yield
-    finally:
-        for path in (plan.target, plan.source):
-            if path.exists():
-                protection.protect(path, level)
 
 
 def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:
@@ -197,18 +196,18 @@ def _name_own_base_properly(lineage: Lineage, plan: Move) -> None:
 
 def _copy_seal(plan: Move) -> None:
     """Puts the seal beside the new name as it is; its shadow too, where that costs nothing."""
+    own = sidecars(plan.source)
     old, new = seal_path(plan.source), seal_path(plan.target)
-    if is_there(old):
-        with HostFile.open(old, lock=None) as file:
-            atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444)
-    shadow = _shadow(plan.source)
-    if shadow.exists() and not plan.copied_bytes:
-        give_name(shadow, _shadow(plan.target))
+    if os.fspath(old) in own:
+        with HostFile.open(old, lock=None, follow=False) as file:
+            atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444, replaces=is_sealed(plan.target))
+    if os.fspath(_shadow(plan.source)) in own and not plan.copied_bytes:
+        give_name(_shadow(plan.source), _shadow(plan.target))
 
 
 def _remove_old_seal(plan: Move) -> None:
-    for path in (seal_path(plan.source), _shadow(plan.source)):
-        take_name(path)
+    for path in sidecars(plan.source):
+        take_name(Path(path))
 
 
 def _shadow(image: Path) -> Path:
@@ -222,12 +221,14 @@ def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
         moved = seal.image.key == plan.image.key
         image = after.known(plan.target) if moved else after.images.get(seal.image.key)
         if image:
-            record = _with_shadow(plan, seal.record) if moved else seal.record
+            record, shadow = _with_shadow(plan, seal.record) if moved else (seal.record, None)
             record_files(after, image, record, seal.digests)
+            if shadow:
+                shadow.give_name(replaces=False)
 
 
-def _with_shadow(plan: Move, record: SealRecord) -> SealRecord:
+def _with_shadow(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
     if record.shadow is None:
-        return record
-    there = _shadow(plan.target)
-    return record._replace(shadow=there.name if there.exists() else make_shadow(plan.target))
+        return record, None
+    there = shadow_of(plan.target, record)
+    return (keep_shadow(record, there), None) if there else renew_shadow(plan.target, record)[:2]

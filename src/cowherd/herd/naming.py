@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -47,7 +46,6 @@ def write_reference(overlay: Image, reference: BackingReference) -> None:
 
     if overlay.backing == reference:
         return
-    record = record_of(overlay)
-    lifted = unprotected(overlay, record) if record else contextlib.nullcontext()
+    lifted = unprotected(overlay, record_of(overlay))
     with naming_holders(), lifted, open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk:
         disk.set_backing(reference)

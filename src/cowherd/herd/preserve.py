@@ -10,8 +10,6 @@ Nothing can be written into an overlay's internal snapshots. Where one of them s
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 
 from cowherd import extents
@@ -24,6 +22,7 @@ from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed
 from cowherd.herd.lineage import Lineage, survey_again
+from cowherd.herd.ownership import require_liftable
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.seal import held_content, refresh, reseal, unprotected
 from cowherd.herd.status import Status
@@ -102,6 +101,7 @@ def _require_free(plan: RepairPlan) -> None:
     """Raises `ImageInUse` or `DriftFound` if an overlay can't be written to, before any has been."""
     for write in plan.writes:
         HostFile.open(write.image.path, lock=WRITE).close()
+        require_liftable(write.image.path, "write to", seal=write.image.seal)
         record = record_of(write.image)
         if record:
             now = of_file(write.image.path, record.identity)
@@ -111,9 +111,8 @@ def _require_free(plan: RepairPlan) -> None:
 
 def _serve(write: Writes, plan: RepairPlan, binding: Binding, progress: Progress | None) -> list[tuple[Path, str]]:
     """Gives one overlay the old blocks and its new binding; returns why it could not be bound, if so."""
-    overlay, record = write.image, record_of(write.image)
-    lifted = unprotected(overlay, record) if record else contextlib.nullcontext()
-    with lifted, open_disk(overlay.path, format=overlay.format, writable=True) as disk:
+    overlay = write.image
+    with unprotected(overlay, record_of(overlay)), open_disk(overlay.path, format=overlay.format, writable=True) as disk:
         _, ranges = _exposed(disk, plan.changed)
         if len(extents.subtract(ranges, write.ranges)):
             raise ContentChanging(overlay.path)

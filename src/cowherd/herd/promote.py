@@ -21,6 +21,7 @@ from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
+from cowherd.herd.ownership import require_liftable, require_sidecars_free
 from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
@@ -91,6 +92,7 @@ def promote(
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+    require_sidecars_free(target)
     if is_sealed(target) and not resumed:
         raise InvalidRequest(
             f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
@@ -146,6 +148,8 @@ def _freeze(
         raise BaseSealed(image.path, "freeze", [dependent.path for dependent in lineage.dependents(image)])
     if os.stat(source).st_dev != os.stat(target.parent).st_dev:
         raise InvalidRequest("a chained base must lie on the file system of the disk; without --chained it is copied")
+    for file in (image, *lineage.children(image)):
+        require_liftable(file.path, "make a base of" if file is image else "rewrite the base of", seal=file.seal)
     require_unused([image, *lineage.children(image)])
     parent = lineage.parent(image)
     if parent and source.parent != target.parent and image.backing:

@@ -7,6 +7,7 @@ all that it leaves is a temporary file, which `cowherd gc` removes.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from cowherd import extents
@@ -15,6 +16,7 @@ from cowherd.herd.digest import digest_disk, expand, to_bytes
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.faults import RepairFailed
 from cowherd.herd.lineage import Lineage, survey, survey_again
+from cowherd.herd.ownership import SHADOW_SUFFIX, is_regular, is_vouched_for
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, refresh, settled
@@ -22,6 +24,7 @@ from cowherd.herd.sealfile import SealRecord, read_digests, seal_path
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
 from cowherd.storage import atomic, copying
+from cowherd.storage.hostfile import HostFile
 from cowherd.storage.space import check_space
 
 TYPE_CHECKING = False
@@ -70,7 +73,8 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
             held = _as_sealed(unfinished, record, progress)
         if held is None:
             raise RepairFailed(unfinished)
-        os.chmod(unfinished, record.mode_before)
+        with HostFile.open(unfinished, lock=None, follow=False) as file:
+            os.fchmod(file.fd, _mode_of_new(path, os.fstat(file.fd), record))
         os.link(unfinished, path)  # unlike a rename it never replaces what somebody has put there meanwhile
     except OSError as error:
         raise HostFileError(path, "put the rebuilt image in place", error) from error
@@ -81,10 +85,17 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
     refresh(now, now.find(path), held)
 
 
+def _mode_of_new(path: Path, new: os.stat_result, record: SealRecord) -> int:
+    """The mode that the lost image had, as far as its seal is believed; nobody but its owner may write to it otherwise."""
+    if not is_vouched_for(seal_path(path), new.st_uid):
+        return record.mode_before & (stat.S_IRWXU | stat.S_IRGRP | stat.S_IROTH) | stat.S_IRUSR
+    return record.mode_before & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IROTH | stat.S_IXOTH) | stat.S_IRUSR
+
+
 def _from_shadow(path: Path, record: SealRecord, unfinished: Path, progress: Progress | None) -> Held | None:
     """Copies the shadow, at no cost in space; returns None if there is none that still holds what was sealed."""
-    shadow = path.with_name(record.shadow) if record.shadow else None
-    if shadow is None or not shadow.exists() or not copying.clone_file(shadow, unfinished):
+    shadow = path.with_name(path.name + SHADOW_SUFFIX) if record.shadow else None
+    if shadow is None or not is_regular(shadow) or not copying.clone_file(shadow, unfinished):
         return None
     return _as_sealed(unfinished, record, progress)
 

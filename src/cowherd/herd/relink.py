@@ -19,9 +19,11 @@ from cowherd.herd.condition import condition, of_file, record_of
 from cowherd.herd.lineage import Lineage, Link, known_again, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
+from cowherd.herd.ownership import believed, is_seal
 from cowherd.herd.requirements import left_out_of
 from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
+from cowherd.herd.shadow import keep_shadow
 from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
 from cowherd.storage.presence import is_there, parted
@@ -157,9 +159,10 @@ def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> N
     image = lineage.find(base.path)
     left = seal_path(link.path) if link.path else None
     held = search.held.get(image.key)
-    if image.seal is None and left is not None and is_there(left) and not is_there(link.path or left):
+    if image.seal is None and left is not None and is_seal(left) and not is_there(link.path or left):
         record, digests = read_digests(left)
-        record_files(lineage, image, record._replace(shadow=None), digests)
+        record = believed(record, os.stat(image.path), left)
+        record_files(lineage, image, keep_shadow(record, None), digests)
         take_name(left)
     elif image.seal and held and condition(lineage, image).status is not Status.OK:
         refresh(lineage, image, held)

@@ -308,7 +308,7 @@ class _Scan:
                 self.catalog.remember(listing.directory, rows)
 
     def _met(self, listing: Listing, name: str, content: Content, *, settled: bool) -> None:
-        if content is None and not name.endswith(SUFFIX):
+        if content is None:  # what has a seal's name and is none is a file as any other
             return
         path, (identity, blocks) = _prefix(listing) + name, listing.files[name]
         if isinstance(content, Head):
@@ -317,11 +317,12 @@ class _Scan:
             if name in listing.links:
                 self.found.strays.add(key)
         elif name.endswith(SUFFIX):
-            self.seals[path.removesuffix(SUFFIX)] = content.format if content else None
-            if content and content.places:
-                self.known.add_sealed(path.removesuffix(SUFFIX), content.places)
-            if content and settled:
-                self.found.records[path] = identity, content
+            record = content if isinstance(content, SealRecord) else None
+            self.seals[path.removesuffix(SUFFIX)] = record.format if record else None
+            if record and record.places:
+                self.known.add_sealed(path.removesuffix(SUFFIX), record.places)
+            if record and settled:
+                self.found.records[path] = identity, record
 
 
 _NOTHING = Read(None, None)

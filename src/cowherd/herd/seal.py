@@ -20,12 +20,22 @@ from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.ownership import (
+    believed,
+    is_proven_seal,
+    mode_given_back,
+    require_liftable,
+    require_sidecars_free,
+    set_immutable,
+    sidecars,
+)
 from cowherd.herd.requirements import require_one_format, require_seen
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
+from cowherd.herd.sealfile import SUFFIX, ChainFile, SealRecord, read_digests, read_record, seal_path, write_seal
+from cowherd.herd.shadow import keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
-from cowherd.storage import copying, protection
+from cowherd.storage import protection
 from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
@@ -86,8 +96,8 @@ def seal(
     With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. `sign_with` is the
     file of an Ed25519 key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level,
     and nothing else, if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open
-    for writing, `ContentChanging` if it is written to meanwhile, and, unless `force`, `NotSound` for one that is not sealed and
-    is damaged, cut off, empty, or no disk image.
+    for writing, `ContentChanging` if it is written to meanwhile, `NameTaken` if something else has its seal's or shadow's name,
+    and, unless `force`, `NotSound` for one that is not sealed and is damaged, cut off, empty, or no disk image.
     """
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
@@ -111,6 +121,8 @@ def seal_found(
     """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`."""
     require_one_format(lineage, [base], "seal")
     before = record_of(base)
+    if before is None or shadow:
+        require_sidecars_free(base.expected_seal.removesuffix(SUFFIX), shadow=shadow)
     with held_content(lineage, base, progress) as held:
         if before and before.content_digest != held.digests.content_digest:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
@@ -147,6 +159,7 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
     Raises `DriftFound` if the content is not as sealed, `ContentChanging` if the file was written to since it was read.
     """
     path, record = _existing(image)
+    record = believed(record, os.stat(image.path), path)
     if record.content_digest != held.digests.content_digest:
         raise DriftFound(image.path, Status.DRIFTED, "record it as unchanged")
     protection.protect(image.path, record.level)
@@ -157,11 +170,12 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
 def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence[str | os.PathLike[str]] = ()) -> Path:
     """Gives up the seal of `image`, its shadow and its protection; the file gets its mode from before back.
 
-    Returns where the seal was. Raises `UnsealRefused` while overlays in the herd depend on it, unless `force`; `NotSealed`.
-    An image that is gone can be unsealed too.
+    A protection that somebody else gave it stays: where that keeps the mode from being given back, `ProtectedByOthers` is raised,
+    unless `force`. Returns where the seal was. Raises `UnsealRefused` while overlays in the herd depend on it, unless `force`;
+    `NotSealed`. An image that is gone can be unsealed too.
     """
     if not is_there(image):
-        return _drop_orphan(Path(image))
+        return _drop_orphan(Path(image), force=force, herd=herd)
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image)
     require_none(lineage, [base], "unseal")
@@ -174,9 +188,14 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
         raise NotSealed(base.path)
     path = Path(base.seal)
     _restore_mode(base, force=force)
-    take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
-    take_name(path)
+    _take_sidecars(path)
     return path
+
+
+def _take_sidecars(seal: Path) -> None:
+    """Removes a seal, and before it the shadow that it proves."""
+    for path in sidecars(os.fspath(seal).removesuffix(SUFFIX)):
+        take_name(Path(path))
 
 
 @contextlib.contextmanager
@@ -201,21 +220,24 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
 
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
+    if image.seal:
+        record = believed(record, os.stat(image.path), image.seal)
     record = record._replace(identity=_lasting(image.path), chain=_chain_files(lineage, image))
     write_seal(image.expected_seal, record, digests)
 
 
 @contextlib.contextmanager
-def unprotected(image: Image, record: SealRecord) -> Iterator[None]:
-    """Lifts the protection that `record` tells of while the block runs, and puts it back however that ends."""
-    if record.level is Protection.RECORDED:
+def unprotected(image: Image, record: SealRecord | None) -> Iterator[None]:
+    """Lifts the protection that cowherd gave a sealed image, as its `record` tells, while the block writes to its file; it is put
+    back however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then."""
+    require_liftable(image.path, "write to", seal=image.seal)
+    if record is None or record.level is Protection.RECORDED:
         yield
         return
-    protection.unprotect(image.path, record.mode_before)
-    try:
+    writable_before = bool(record.mode_before & stat.S_IWUSR)
+    level = believed(record, os.stat(image.path), image.expected_seal).level
+    with protection.written(image.path, level, image.key, owner_may_write=writable_before):
         yield
-    finally:
-        protection.protect(image.path, record.level)
 
 
 def _restore_mode(image: Image, *, force: bool) -> None:
@@ -225,9 +247,24 @@ def _restore_mode(image: Image, *, force: bool) -> None:
         if not force:
             raise
         return  # a damaged seal no longer says what the mode was
-    if record and record.level > Protection.RECORDED:
-        protection.unprotect(image.path, record.mode_before)
-        make_lasting(image.path)
+    if record and record.level > Protection.RECORDED and not _was_immutable(image, record):
+        if not force:
+            require_liftable(image.path, "take the protection from", seal=image.seal, forceable=True)
+        _lower(image, record)
+
+
+def _was_immutable(image: Image, record: SealRecord) -> bool:
+    """Whether the file was immutable before it was sealed: then sealing can't have changed its mode, and took nothing away."""
+    return record.immutable_before and protection.is_immutable(image.path)
+
+
+def _lower(image: Image, record: SealRecord) -> None:
+    """Takes away the protection that cowherd gave, as far as that is certain, and makes it last."""
+    info, seal = os.stat(image.path), image.expected_seal
+    if protection.is_immutable(image.path) and not set_immutable(record, info, seal):
+        return
+    protection.unprotect(image.path, lambda now: mode_given_back(now, record, info, seal), image.key)
+    make_lasting(image.path)
 
 
 def _existing(image: Image) -> tuple[Path, SealRecord]:
@@ -291,13 +328,14 @@ def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link]) -> Iterat
 
 def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool) -> Sealed:
     """Writes the seal of content that is held, after protecting the file: that moves its times."""
+    before = before and believed(before, os.stat(image.path), image.expected_seal)
     unchanged = before is not None and before.content_digest == held.digests.content_digest
-    mode_before = before.mode_before if before else _mode(image.path)
+    mode_before, immutable_before = _protected_before(image, before)
     if before and level < before.level:
-        protection.unprotect(image.path, mode_before)
-    shadow_name = _kept_shadow(image.path, before) if before and unchanged else None
-    if shadow and not shadow_name:
-        shadow_name = make_shadow(image.path)
+        _lower(image, before)
+    path = Path(image.expected_seal)
+    home = path.with_name(path.name.removesuffix(SUFFIX))  # of several names, the one that the seal has
+    old_shadow = shadow_of(home, before)
     reached = min(protection.protect(image.path, level), level)
     record = SealRecord(
         seal_id=before.seal_id if before else _new_id(),
@@ -309,17 +347,34 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         chain=_chain_files(lineage, image),
         level=reached,
         mode_before=mode_before,
-        shadow=shadow_name,
+        shadow=None,
         created=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         made_by=made_by(),
         signature=before.signature if before and unchanged else None,
         places=places_of(image.filename, [child.filename for child in lineage.children(image)]),
+        immutable_before=immutable_before,
     )
-    path = Path(image.expected_seal)
+    new_shadow, problem = None, None
+    if shadow and not (old_shadow and unchanged):
+        record, new_shadow, problem = renew_shadow(home, record)
+    else:
+        record = keep_shadow(record, old_shadow if unchanged else None)
     write_seal(path, record, held.digests)
     remember_name(image.filename)
-    problem = "the file system has no reflinks" if shadow and not shadow_name else None
+    if new_shadow:
+        new_shadow.give_name(replaces=old_shadow is not None)
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
+
+
+def _protected_before(image: Image, before: SealRecord | None) -> tuple[int, bool]:
+    """Returns the mode that a file had before it was sealed for the first time, and whether it was immutable, by somebody else.
+
+    An attribute that a seal of a lesser level finds there is none of ours either.
+    """
+    is_immutable = protection.is_immutable(image.path)
+    if before is None:
+        return _mode(image.path), is_immutable
+    return before.mode_before, before.immutable_before or (is_immutable and before.level < Protection.IMMUTABLE)
 
 
 def made_by() -> str:
@@ -336,19 +391,6 @@ def _new_id() -> bytes:
     import uuid
 
     return uuid.uuid4().bytes
-
-
-def _kept_shadow(path: Path, before: SealRecord) -> str | None:
-    return before.shadow if before.shadow and path.with_name(before.shadow).exists() else None
-
-
-def make_shadow(path: Path) -> str | None:
-    """Keeps a reflink copy of an image beside it and returns its name, None where the file system can't. Not yet recorded."""
-    shadow = path.with_name(path.name + SHADOW_SUFFIX)
-    if not copying.clone_file(path, shadow):
-        return None
-    protection.protect(shadow, Protection.READONLY)
-    return shadow.name
 
 
 def _unwritten_since(path: Path, before: FileIdentity) -> FileIdentity:
@@ -412,10 +454,26 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
-def _drop_orphan(image: Path) -> Path:
+def _drop_orphan(image: Path, *, force: bool, herd: Sequence[str | os.PathLike[str]]) -> Path:
+    """Gives up the seal of an image that is gone, unless an overlay waits for what it says."""
     path = seal_path(image)
     if not is_there(path):
         raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
-    take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
-    take_name(path)
+    if not is_proven_seal(path):
+        raise NotSealed(image)
+    if not force:
+        _refuse_awaited(image, path, survey_around(image, herd=herd))
+    _take_sidecars(path)
     return path
+
+
+def _refuse_awaited(image: Path, seal: Path, lineage: Lineage) -> None:
+    from cowherd.herd.awaited import Awaited
+
+    try:
+        record = read_record(seal)
+    except ImageFormatError:
+        record = None  # it says nothing that anybody could wait for but its name
+    waiting = Awaited(lineage).by(image, record)
+    if waiting:
+        raise UnsealRefused(image, waiting)

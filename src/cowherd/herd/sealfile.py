@@ -29,11 +29,13 @@ import struct
 import zlib
 
 from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.herd import records
+from cowherd.herd.book.place import Place, covers, places_from_json, with_places
+from cowherd.herd.ownership import SEAL_MAGIC, is_seal, require_name_free
 from cowherd.paths import as_path
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
-from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.tuples import NamedTuple
 
@@ -47,19 +49,18 @@ if TYPE_CHECKING:
     from cowherd.storage.hostfile import Buffer
 
 SUFFIX = ".seal"
-SHADOW_SUFFIX = ".shadow"
 BLOCK_SIZE = 65536
 
-_MAGIC = b"cowseal\n"
+_MAGIC = SEAL_MAGIC
 _VERSION = 1
 _PREFIX = struct.Struct("<8sIII4xQQ")
 _MAX_RECORD = 8 << 20
 _MAX_SIZE = (1 << 63) - BLOCK_SIZE
 _MAX_CHAIN = 1000
-_MOST_PLACES = 1024
-_CROWD = 32  # places in one directory, above which the directory itself is named
+_LONGEST_FORMAT = 32
 _DIGEST = 32
 _RUN = 16
+_LARGE = 16 << 20
 _MODE = 0o444
 
 
@@ -69,19 +70,6 @@ class ChainFile(NamedTuple):
     name: str
     identity: FileIdentity
     content_digest: bytes | None
-
-
-class Place(NamedTuple):
-    """A directory in which overlays of a sealed image lay, and where its file system was mounted, both absolute.
-
-    `relative` leads there from the image's own directory where the two move together, None elsewhere. `below`: it is the parent
-    of very many such directories, named in their place.
-    """
-
-    directory: str
-    mount: str
-    relative: str | None = None
-    below: bool = False
 
 
 class Signature(NamedTuple):
@@ -95,8 +83,9 @@ class SealRecord(NamedTuple):
     """What a seal says apart from the digests of the blocks.
 
     `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.
-    `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to. `places` are where
-    overlays of it were made or seen, which is no part of what is signed.
+    `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to, `immutable_before`: it
+    was immutable when it was sealed, which is not to be taken away. `shadow_file` is what the file `shadow` is known by; None in
+    a seal that an older cowherd wrote. `places` are where overlays of it were made or seen, which is no part of what is signed.
     """
 
     seal_id: bytes
@@ -112,6 +101,8 @@ class SealRecord(NamedTuple):
     created: str
     made_by: str
     signature: Signature | None = None
+    immutable_before: bool = False
+    shadow_file: FileIdentity | None = None
     places: tuple[Place, ...] = ()
 
 
@@ -126,18 +117,19 @@ def seal_path(image: str | os.PathLike[str]) -> Path:
 
 
 def is_sealed(image: str | os.PathLike[str]) -> bool:
-    """Returns whether a seal lies beside `image`."""
-    return is_there(seal_name(image))
+    """Returns whether a seal lies beside `image`; what only has a seal's name is none. Raises `HostFileError`."""
+    return is_seal(seal_name(image))
 
 
 def write_seal(path: str | os.PathLike[str], record: SealRecord, digests: BlockDigests) -> None:
-    """Writes a seal in one step: after a crash either the old one or the new one is there. Raises `HostFileError`.
+    """Writes a seal in one step: after a crash either the old one or the new one is there. It takes no other
+    file's name (`NameTaken`). Raises `HostFileError`.
 
     What the old one knows of places with overlays, the new one knows too.
     """
     counts = len(digests.runs), len(digests.digests)
     with _alone_beside(path):
-        places = _with_places(record.places, _places_in(path, record.seal_id))
+        places = with_places(record.places, _places_in(path, record.seal_id))
         _write(path, record._replace(places=places), counts, [digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()])
 
 
@@ -153,14 +145,14 @@ def add_places(path: str | os.PathLike[str], places: Iterable[Place]) -> bool:
         with HostFile.open(path, lock=None) as file:
             reader = _Reader(file)
             record, data = reader.checked()
-        record = record._replace(places=_with_places(record.places, new))
+        record = record._replace(places=with_places(record.places, new))
         try:
             _write(path, record, (reader.run_count, reader.digest_count), [memoryview(data)[reader.body : reader.end]])
         except HostFileError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             return False
-    return all(any(_covers(known, one) for known in record.places) for one in new)
+    return all(any(covers(known, one) for known in record.places) for one in new)
 
 
 def without_places(path: str | os.PathLike[str], directory: str) -> int:
@@ -184,7 +176,16 @@ def _write(path: str | os.PathLike[str], record: SealRecord, counts: tuple[int, 
     checksum = blake3()
     for buffer in (prefix, text, *body):
         checksum.update(buffer)
-    atomic.write_atomically(path, [prefix, text, *body, checksum.digest()], mode=_MODE)
+    buffers = [prefix, text, *body, checksum.digest()]
+    try:
+        atomic.write_atomically(path, buffers, mode=_MODE, replaces=is_seal(path))
+    except HostFileError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        if not is_seal(path):
+            require_name_free(path, "seal", os.fspath(path).removesuffix(SUFFIX))
+            raise
+        atomic.write_atomically(path, buffers, mode=_MODE)  # somebody has sealed the same image meanwhile
 
 
 @contextlib.contextmanager
@@ -214,32 +215,9 @@ def _places_in(path: str | os.PathLike[str], seal_id: bytes) -> tuple[Place, ...
     return record.places if record.seal_id == seal_id else ()
 
 
-def _with_places(known: tuple[Place, ...], new: Iterable[Place]) -> tuple[Place, ...]:
-    """Returns places without repetition; of very many in one directory that directory stands for all."""
-    places = list(known)
-    for place in new:
-        if any(_covers(other, place) for other in places):
-            continue
-        parent = os.path.dirname(place.directory)
-        beside = [other for other in places if os.path.dirname(other.directory) == parent and not other.below]
-        if len(beside) >= _CROWD:
-            relative = None if place.relative is None else os.path.dirname(place.relative) or "."
-            places = [other for other in places if other not in beside]
-            place = Place(parent, place.mount, relative, below=True)
-        places.append(place)
-    return tuple(places[:_MOST_PLACES])
-
-
-def _covers(known: Place, place: Place) -> bool:
-    directory = os.path.dirname(place.directory) if known.below else place.directory
-    return known.directory == directory and known.relative == (
-        os.path.dirname(place.relative) or "." if known.below and place.relative is not None else place.relative
-    )
-
-
 def read_record(path: str | os.PathLike[str]) -> SealRecord:
     """Reads the record of a seal. Raises `ImageFormatError` if it is damaged, `HostFileError` if it can't be read."""
-    with HostFile.open(path, lock=None) as file:
+    with HostFile.open(path, lock=None, follow=False) as file:
         return _Reader(file).record()
 
 
@@ -248,13 +226,13 @@ def read_digests(path: str | os.PathLike[str]) -> tuple[SealRecord, BlockDigests
 
     Raises `ImageFormatError` if it is damaged, `HostFileError` if it can't be read.
     """
-    with HostFile.open(path, lock=None) as file:
+    with HostFile.open(path, lock=None, follow=False) as file:
         return _Reader(file).everything()
 
 
 def check_seal(path: str | os.PathLike[str]) -> SealRecord:
     """Does the same without numpy, and returns the record alone. Raises as `read_digests`."""
-    with HostFile.open(path, lock=None) as file:
+    with HostFile.open(path, lock=None, follow=False) as file:
         return _Reader(file).checked()[0]
 
 
@@ -271,18 +249,24 @@ class _Reader:
         if self.length > _MAX_RECORD:
             raise self._damaged("its record is too long")
         self.body = _PREFIX.size + self.length
+        if self.digest_count > _MAX_SIZE // BLOCK_SIZE or self.run_count > self.digest_count:
+            raise self._damaged("it is cut short: it has more blocks than any image")
         self.end = self.body + self.run_count * _RUN + self.digest_count * _DIGEST
-        if file.size() != self.end + _DIGEST:
+        if file.size() != self.end + _DIGEST or self._has_holes():
             raise self._damaged("it is cut short, or longer than it says")
+
+    def _has_holes(self) -> bool:
+        """Digests have none. A file with holes can claim to be longer than the disk, and fill the memory of who reads it."""
+        return self.end > _LARGE and next(self.file.data_ranges(0, self.end), None) != (0, self.end)
 
     def record(self) -> SealRecord:
         text = self.file.pread(_PREFIX.size, self.length)
         if zlib.crc32(text) != self.crc:
             raise self._damaged("the checksum of its record is wrong")
         try:
-            return record_from_json(json.loads(text))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise self._damaged(f"its record makes no sense ({type(error).__name__}: {error})") from error
+            return record_from_json(records.load_record(text))
+        except ValueError as error:
+            raise self._damaged(f"its record makes no sense ({error})") from error
 
     def checked(self) -> tuple[SealRecord, bytes]:
         """Returns the record and the whole file, in which runs and digests are sound."""
@@ -290,7 +274,10 @@ class _Reader:
 
         from cowherd.herd.content import content_digest
 
-        data = self.file.pread(0, self.end + _DIGEST)
+        try:
+            data = self.file.pread(0, self.end + _DIGEST)
+        except (MemoryError, OverflowError) as error:  # a file may be nearly all holes, and longer than any memory
+            raise self._damaged(f"it has {self.end} bytes, which do not fit into memory") from error
         view = memoryview(data)
         if blake3(view[: self.end]).digest() != data[self.end :]:
             raise self._damaged("its checksum is wrong")
@@ -336,7 +323,9 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "chain": [_chain_to_json(file) for file in record.chain],
         "level": record.level.name,
         "mode_before": record.mode_before,
+        "immutable_before": record.immutable_before,
         "shadow": record.shadow,
+        "shadow_file": record.shadow_file.to_dict() if record.shadow_file else None,
         "created": record.created,
         "made_by": record.made_by,
         **_signature_to_json(record.signature),
@@ -348,8 +337,8 @@ def _signature_to_json(signature: Signature | None) -> dict[str, Any]:
     return {"signature": {"key": signature.public_key.hex(), "value": signature.value.hex()}} if signature else {}
 
 
-def _signature_from_json(fields: dict[str, object] | None) -> Signature | None:
-    return None if fields is None else Signature(_digest(fields["key"], 32), _digest(fields["value"], 64))
+def _signature_from_json(fields: dict[str, Any]) -> Signature:
+    return Signature(records.digest(records.field(fields, "key"), 32), records.digest(records.field(fields, "value"), 64))
 
 
 def _chain_to_json(file: ChainFile) -> dict[str, Any]:
@@ -358,72 +347,44 @@ def _chain_to_json(file: ChainFile) -> dict[str, Any]:
 
 
 def record_from_json(fields: dict[str, Any]) -> SealRecord:
-    """Reads what `record_to_json` gave. Raises ValueError, KeyError or TypeError where it makes no sense."""
-    if _whole(fields["block_size"], BLOCK_SIZE) != BLOCK_SIZE:
+    """Reads what `record_to_json` gave, or an older cowherd's. Raises ValueError where it makes no sense."""
+    fields = records.dictionary(fields)
+    if records.whole(records.field(fields, "block_size")) != BLOCK_SIZE:
         raise ValueError(f"blocks of {fields['block_size']} bytes")
-    if len(fields["chain"]) > _MAX_CHAIN:
-        raise ValueError("too long a chain")
-    shadow = fields["shadow"]
-    if shadow is not None and (not isinstance(shadow, str) or "/" in shadow):
-        raise ValueError("the shadow is not a plain file name")
+    shadow, shadow_file = fields.get("shadow"), fields.get("shadow_file")
     return SealRecord(
-        seal_id=_digest(fields["seal_id"], 16),
-        generation=_whole(fields["generation"], _MAX_SIZE),
-        content_digest=_digest(fields["content_digest"], _DIGEST),
-        size=_whole(fields["size"], _MAX_SIZE),
-        format=_text(fields["format"]),
-        identity=FileIdentity.from_dict(_object(fields["file"])),
-        chain=tuple(_chain_from_json(file) for file in fields["chain"]),
-        level=Protection[_text(fields["level"])],
-        mode_before=_whole(fields["mode_before"], 0o7777),
-        shadow=shadow,
-        created=_text(fields["created"]),
-        made_by=_text(fields["made_by"]),
-        signature=_signature_from_json(_object(fields["signature"]) if "signature" in fields else None),
-        places=_places_from_json(fields.get("places", [])),
+        seal_id=records.digest(records.field(fields, "seal_id"), 16),
+        generation=records.whole(records.field(fields, "generation"), _MAX_SIZE),
+        content_digest=records.digest(records.field(fields, "content_digest"), _DIGEST),
+        size=records.whole(records.field(fields, "size"), _MAX_SIZE),
+        format=records.word(records.field(fields, "format"), _LONGEST_FORMAT),
+        identity=_identity(records.field(fields, "file")),
+        chain=tuple(_chain_from_json(file) for file in records.row(records.field(fields, "chain"), _MAX_CHAIN)),
+        level=_level(records.field(fields, "level")),
+        mode_before=records.whole(records.field(fields, "mode_before"), 0o7777),
+        shadow=None if shadow is None else records.plain_name(shadow),
+        created=records.word(records.field(fields, "created")),
+        made_by=records.word(records.field(fields, "made_by")),
+        signature=_signature_from_json(records.dictionary(fields["signature"])) if "signature" in fields else None,
+        immutable_before=records.yes_or_no(fields.get("immutable_before", False)),
+        shadow_file=None if shadow_file is None else _identity(shadow_file),
+        places=places_from_json(fields.get("places", [])),
     )
 
 
-def _places_from_json(fields: object) -> tuple[Place, ...]:
-    if not isinstance(fields, list) or len(fields) > _MOST_PLACES:
-        raise ValueError("the places are no list, or too long a one")
-    return tuple(_place_from_json(*place) for place in fields)
+def _chain_from_json(file: object) -> ChainFile:
+    fields = records.dictionary(file)
+    digest = records.field(fields, "content_digest")
+    content = None if digest is None else records.digest(digest, _DIGEST)
+    return ChainFile(records.path_name(records.field(fields, "name")), _identity(records.field(fields, "file")), content)
 
 
-def _place_from_json(directory: object, mount: object, relative: object, below: object) -> Place:
-    place = Place(_text(directory), _text(mount), None if relative is None else _text(relative), below is True)
-    names = [name for name in place[:3] if isinstance(name, str)]
-    if any("\0" in name for name in names) or not (os.path.isabs(place.directory) and os.path.isabs(place.mount)):
-        raise ValueError("a place is no absolute path")
-    return place
+def _identity(value: object) -> FileIdentity:
+    return FileIdentity.from_dict(records.dictionary(value))
 
 
-def _chain_from_json(fields: dict[str, Any]) -> ChainFile:
-    digest = fields["content_digest"]
-    identity = FileIdentity.from_dict(_object(fields["file"]))
-    return ChainFile(_text(fields["name"]), identity, None if digest is None else _digest(digest, _DIGEST))
-
-
-def _object(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{value!r} is not an object")
-    return value
-
-
-def _whole(value: object, limit: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
-        raise ValueError(f"{value!r} is not a number from 0 to {limit}")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not text")
-    return value
-
-
-def _digest(value: object, length: int) -> bytes:
-    digest = bytes.fromhex(_text(value))
-    if len(digest) != length:
-        raise ValueError(f"a digest of {len(digest)} bytes where {length} are due")
-    return digest
+def _level(value: object) -> Protection:
+    name = records.text(value)
+    if name not in Protection.__members__:
+        raise ValueError(f"{name[:20]!a} is no level of protection")
+    return Protection[name]

@@ -1,6 +1,7 @@
 """Deleting images so that they can come back: they are renamed into a trash beside them, with their seals.
 
 Each step is a rename, and the record is written first: killed at any point, an image is where it was or in the trash, and whole.
+Directories are held open meanwhile: who may write in one can put a link in the place of any name there.
 """
 
 from __future__ import annotations
@@ -11,25 +12,35 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
+from cowherd.errors import BaseInUse, BaseSealed, CowherdError, HostFileError, ImageFormatError, ImageInUse, InvalidRequest
+from cowherd.herd.awaited import Awaited
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import AwaitedInTrash
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.ownership import is_seal, is_vouched_for, require_liftable, require_name_free, set_immutable, sidecars
 from cowherd.herd.requirements import require_readable
 from cowherd.herd.seal import record_files, settled
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
+from cowherd.herd.sealfile import SUFFIX, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
-from cowherd.herd.trashbox import Entry, entries, find_entries, trash_directories, write_entry
+from cowherd.herd.trashbox import (
+    Entry,
+    entries,
+    find_entries,
+    is_trusted,
+    open_trash,
+    strange_trashes,
+    strays,
+    trash_directories,
+    write_entry,
+)
 from cowherd.live.holders import describe, naming_holders, writers
 from cowherd.storage import atomic, protection
+from cowherd.storage.directory import Directory
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
-from cowherd.storage.presence import is_there
-from cowherd.storage.protection import Protection
-from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
@@ -38,10 +49,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cowherd.herd.scan import Image
+    from cowherd.herd.sealfile import SealRecord
 
 PathName = str | os.PathLike[str]
 
-_PRIVATE = 0o700
+_NO_LINKS = atomic.NO_HARD_LINKS
 
 
 class Restored(NamedTuple):
@@ -58,10 +70,13 @@ def trash(
     """Moves images, overlays before their bases, into the trash beside each; their seals and shadows go along.
 
     Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, `HerdNotReadable` if
-    one may that can't be read, unless `force` or `ignore_unreadable`, and `ImageInUse` if a process has one open; nothing has
-    been done then.
+    one may that can't be read, unless `force` or `ignore_unreadable`, `ProtectedByOthers` for one that somebody else has made
+    immutable, unless `force`, and `ImageInUse` if a process has one open; nothing has been done then.
     """
     with _doomed(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+        for directory in {os.path.dirname(os.path.realpath(image.path)) for image in doomed}:
+            with Directory.open(directory) as home, open_trash(home, make=True):
+                pass  # it can be used; nothing has been moved yet
         return [_trash_one(lineage, image) for image in doomed]
 
 
@@ -78,11 +93,20 @@ def purge(
             if image.seal:
                 raise BaseSealed(image.path, "delete for good")
         for image in doomed:
-            path = Path(os.path.realpath(image.path))
-            with _mutable(path):
-                for name in (path.name, path.name + SUFFIX, path.name + SHADOW_SUFFIX):
-                    take_name(path.with_name(name))
+            _purge_one(image)
     return [(image.path, image.disk_size) for image in doomed]
+
+
+def _purge_one(image: Image) -> None:
+    path = Path(os.path.realpath(image.path))
+    own = _names_of(sidecars(path))
+    with Directory.open(path.parent) as home, protection.renamed(path, key=image.key):
+        for name in (path.name, *own):
+            _unlink(home, name)
+
+
+def _names_of(paths: Sequence[str]) -> list[str]:
+    return [os.path.basename(path) for path in paths]
 
 
 @contextlib.contextmanager
@@ -100,6 +124,8 @@ def _doomed(
         refuse_needed(lineage, doomed, force=force)
         if readable and doomed:
             require_readable(lineage, doomed[0], "delete")
+        for image in doomed if not force else ():
+            require_liftable(image.path, "delete", seal=image.seal, forceable=True)
         if in_use:
             raise in_use
         _refuse_writers(doomed)
@@ -166,13 +192,15 @@ def _trash_one(lineage: Lineage, image: Image) -> Entry:
     needing = tuple(dependent.path for dependent in lineage.children(image))
     now = datetime.now(UTC)
     entry = Entry(path.parent / TRASH, _new_id(now), path, now.isoformat(timespec="microseconds"), needing, None, held)
-    _make_directories(entry)
-    write_entry(entry)
-    with _mutable(path, entry.image):
-        for name in (path.name, path.name + SUFFIX, path.name + SHADOW_SUFFIX):
-            _rename(path.with_name(name), entry.directory / name)
-    entry = entry._replace(identity=settled(entry.image))
-    write_entry(entry)
+    entry = entry._replace(immutable=_is_immutable_by_others(path))
+    own = _names_of(sidecars(path))
+    with Directory.open(path.parent) as home, open_trash(home, make=True) as box, _new_directory(box, entry.id) as place:
+        write_entry(entry, box)
+        with protection.renamed(path, key=image.key):
+            for name in (path.name, *reversed(own)):
+                _rename(home, place, name)
+        entry = entry._replace(identity=settled(Path(place.held(path.name))))
+        write_entry(entry, box)
     return entry
 
 
@@ -180,45 +208,61 @@ def _new_id(now: datetime) -> str:
     return f"{now:%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
 
 
-def _make_directories(entry: Entry) -> None:
-    try:
-        os.makedirs(entry.trash, _PRIVATE, exist_ok=True)
-        os.mkdir(entry.directory, _PRIVATE)
-    except OSError as error:
-        raise HostFileError(entry.directory, "create", error) from error
-    atomic.sync_directory(entry.trash)
-    atomic.sync_directory(entry.trash.parent)
-
-
 @contextlib.contextmanager
-def _mutable(*places: Path) -> Iterator[None]:
-    """Takes the immutable attribute away from a file that changes its place, and gives it back at the last of `places` it is."""
-    level = protection.current(places[0])
-    if level is Protection.IMMUTABLE:
-        protection.unprotect(places[0], os.stat(places[0]).st_mode)
+def _new_directory(box: Directory, name: str) -> Iterator[Directory]:
     try:
-        yield
-    finally:
-        there = next((place for place in reversed(places) if is_there(place)), None)
-        if there and level is Protection.IMMUTABLE:
-            protection.protect(there, level)
-
-
-def _rename(source: Path, target: Path) -> None:
-    try:
-        os.rename(source, target)
-    except FileNotFoundError:
-        return  # it has no seal, or no shadow
+        os.mkdir(box.held(name), 0o700)
     except OSError as error:
-        raise HostFileError(source, "move to the trash", error) from error
-    atomic.sync_directory(target.parent)
-    atomic.sync_directory(source.parent)
+        raise HostFileError(box.path / name, "create", error) from error
+    atomic.sync_directory(box.held())
+    with box.below(name) as place:
+        yield place
+
+
+def _is_immutable_by_others(path: Path) -> bool:
+    return protection.is_immutable(path) and not _is_immutable_by_us(path)
+
+
+def _is_immutable_by_us(path: Path) -> bool:
+    seal = os.fspath(path) + SUFFIX
+    try:
+        return is_seal(seal) and set_immutable(read_record(seal), os.lstat(path), seal)
+    except CowherdError:
+        return False  # a seal that can't be read says nothing of it
+
+
+def _rename(source: Directory, target: Directory, name: str) -> None:
+    try:
+        os.rename(source.held(name), target.held(name))
+    except FileNotFoundError:
+        return  # a seal or a shadow that has gone meanwhile
+    except OSError as error:
+        raise HostFileError(source.path / name, "move to the trash", error) from error
+    atomic.sync_directory(target.held())
+    atomic.sync_directory(source.held())
+
+
+def _unlink(place: Directory, name: str) -> None:
+    """Removes a name, durably; it need not be there."""
+    try:
+        os.unlink(place.held(name))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostFileError(place.path / name, "remove", error) from error
+    atomic.sync_directory(place.held())
 
 
 def trashed(directories: Sequence[PathName] = ()) -> list[Entry]:
     """Returns what lies in the trash of `directories` (the current one by default) and of all under them, the oldest first."""
     found = [entry for trash in trash_directories(directories or ["."]) for entry in entries(trash)[0]]
     return sorted(found, key=lambda entry: (entry.deleted, entry.id))
+
+
+def left_alone(directories: Sequence[PathName] = ()) -> list[Path]:
+    """Returns what is called as a trash and is none, and what lies in one and is no deleted image: nothing touches that."""
+    places = directories or ["."]
+    return [*strange_trashes(places), *(path for trash in trash_directories(places) for path in strays(trash))]
 
 
 def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
@@ -231,29 +275,56 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     if not found:
         raise InvalidRequest(f"there is no {printable(name)} in the trash; 'cowherd trash list' shows what is")
     entry = found[-1]
-    untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
-    with _mutable(entry.image, entry.path):
-        if is_there(entry.path) and not os.path.samestat(os.lstat(entry.path), os.lstat(entry.image)):
-            raise HostFileError(entry.path, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
-        _restore_seal(entry)
-        give_name(entry.image, entry.path)
-        take_name(entry.image)
-    _remove(entry)
-    return _settle(entry, untouched=untouched, herd=herd)
+    own = _names_of(sidecars(entry.image))
+    with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
+        if not entry.immutable or not is_trusted(box):
+            require_liftable(entry.image, "restore")
+        info = place.look_up(entry.path.name)
+        untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
+        sealed = entry.sealed and untouched and is_trusted(box) and is_vouched_for(entry.record)
+        _require_places(home, place, entry.path.name, own)
+        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+            for part in (*reversed(own), entry.path.name):
+                _give_back(place, home, part)
+            _unlink(place, entry.path.name)
+        _remove(entry, box, place, own)
+    _remove_trash(entry)
+    return _settle(entry, sealed=sealed, herd=herd)
 
 
-def _restore_seal(entry: Entry) -> None:
-    for suffix in (SUFFIX, SHADOW_SUFFIX):
-        left, place = entry.image.with_name(entry.image.name + suffix), entry.path.with_name(entry.path.name + suffix)
-        if is_there(left) and not is_there(place):
-            give_name(left, place)
+def _require_places(home: Directory, place: Directory, image: str, own: Sequence[str]) -> None:
+    """Raises `HostFileError` or `NameTaken` if other files have the names that these are to get back."""
+    for name in (image, *own):
+        there, here = home.look_up(name), place.look_up(name)
+        if there is None or (here is not None and os.path.samestat(there, here)):
+            continue  # an interrupted restore gave it back
+        if name == image:
+            raise HostFileError(home.path / name, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+        require_name_free(home.path / name, "seal" if name == image + SUFFIX else "shadow", home.path / image)
 
 
-def _settle(entry: Entry, *, untouched: bool, herd: Sequence[PathName]) -> Restored:
-    """Makes the seal of a file that nobody touched in the trash know it where it is now."""
+def _give_back(place: Directory, home: Directory, name: str) -> None:
+    """Gives what lies in the trash its old name too, or instead where there are no hard links; never takes it from others."""
+    there, here = home.look_up(name), place.look_up(name)
+    if here is None or (there is not None and os.path.samestat(there, here)):
+        return
+    try:
+        try:
+            os.link(place.held(name), home.held(name), follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS or there is not None:
+                raise
+            os.rename(place.held(name), home.held(name))
+    except OSError as error:
+        raise HostFileError(home.path / name, "restore", error) from error
+    atomic.sync_directory(home.held())
+
+
+def _settle(entry: Entry, *, sealed: bool, herd: Sequence[PathName]) -> Restored:
+    """Makes a seal that held, of a file that nobody touched in the trash, know it where it is now."""
     lineage = survey_around(entry.path, herd=herd)
     image = lineage.find(entry.path)
-    sealed = entry.sealed and untouched and is_there(seal_path(entry.path))
+    sealed = sealed and is_seal(seal_path(entry.path))
     if sealed:
         record_files(lineage, image, *read_digests(seal_path(entry.path)))
     broken = lineage.broken(image)
@@ -266,49 +337,65 @@ def empty_trash(
 ) -> list[tuple[Entry, int]]:
     """Removes for good what lies in the trash of `directories` and of all under them, and returns each with the bytes it freed.
 
-    Only what was deleted at least `older_than_days` ago. Raises `BaseInUse`, with nothing removed, if an overlay there names one
-    as its base, unless `force`. `dry_run` only tells.
+    Only what was deleted at least `older_than_days` ago. Raises `BaseInUse`, with nothing removed, if an overlay waits for one,
+    there or in the trash, and `ProtectedByOthers` for one that somebody else has made immutable, unless `force`. `dry_run` only
+    tells. What lies there beside deleted images with their seals and shadows stays (`left_alone`).
     """
     before = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")
     doomed = [entry for entry in trashed(directories) if older_than_days <= 0 or entry.deleted <= before]
     if not force:
         _refuse_awaited(doomed, directories or ["."])
+        for entry in doomed:
+            require_liftable(entry.image, "remove", forceable=True)
     freed = [(entry, entry.disk_size) for entry in doomed]
     for entry in doomed if not dry_run else ():
-        with _mutable(entry.image):
-            take_name(entry.image)
-        _remove(entry)
+        _remove_for_good(entry)
     return freed
 
 
+def _remove_for_good(entry: Entry) -> None:
+    """The image goes last: while it is there, the entry is one, and the same command goes on."""
+    own = _names_of(sidecars(entry.image))
+    with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
+        info = place.look_up(entry.path.name)
+        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+            for name in (*own, entry.path.name):
+                _unlink(place, name)
+        _remove(entry, box, place, ())
+    _remove_trash(entry)
+
+
 def _refuse_awaited(doomed: Sequence[Entry], directories: Sequence[PathName]) -> None:
-    lineage = survey(directories)
-    going = {entry.image for entry in doomed}
-    waiting: dict[Path, list[Path]] = {}
-    for image in lineage.images.values():
-        broken = lineage.broken(image)
-        if broken and broken.path and image.path not in going:
-            waiting.setdefault(Path(os.path.realpath(broken.path)), []).append(image.path)
+    awaited = Awaited(survey(directories), [entry.directory for entry in doomed])
     for entry in doomed:
-        if entry.path in waiting:
-            raise BaseInUse(entry.path, "remove from the trash", waiting[entry.path])
+        waiting = awaited.by(entry.path, _sealed_as(entry))
+        if waiting:
+            raise BaseInUse(entry.path, "remove from the trash", waiting)
 
 
-def _remove(entry: Entry) -> None:
-    """Removes what is left of an entry, its record last: what has none is not taken for remains of a deletion."""
-    import shutil
-
+def _sealed_as(entry: Entry) -> SealRecord | None:
     try:
-        for path in entry.directory.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        atomic.sync_directory(entry.directory)
-        entry.directory.rmdir()
+        return read_record(seal_path(entry.image)) if is_seal(seal_path(entry.image)) else None
+    except ImageFormatError:
+        return None  # only its name can be waited for then
+
+
+def _remove(entry: Entry, box: Directory, place: Directory, own: Sequence[str]) -> None:
+    """Removes what is left of an entry, its record last: what has none is not taken for remains of a deletion.
+
+    `own` are the seal and the shadow there, which were given back. What else lies there is left.
+    """
+    for name in own:
+        _unlink(place, name)
+    try:
+        os.rmdir(box.held(entry.id))
     except OSError as error:
-        raise HostFileError(entry.directory, "remove", error) from error
-    atomic.sync_directory(entry.trash)
-    take_name(entry.record)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise HostFileError(entry.directory, "remove", error) from error
+    atomic.sync_directory(box.held())
+    _unlink(box, entry.record.name)
+
+
+def _remove_trash(entry: Entry) -> None:
     with contextlib.suppress(OSError):  # it is not empty
-        entry.trash.rmdir()
+        os.rmdir(entry.trash)

@@ -24,23 +24,27 @@ NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What a file system says that has none."""
 
 
-def write_atomically(path: str | os.PathLike[str], data: Buffer | Sequence[Buffer], mode: int | None = None) -> None:
+def write_atomically(
+    path: str | os.PathLike[str], data: Buffer | Sequence[Buffer], mode: int | None = None, *, replaces: bool = True
+) -> None:
     """Makes `path` a file with exactly the bytes of `data` (one buffer, or several that are joined), durably.
 
-    Permissions as in `replacement`. Raises `HostFileError`; then `path` is as it was and nothing else is left behind (only where
-    the directory can't be flushed, at the very end, is the new file there without a promise that it survives a power cut).
+    Unless it `replaces` what is there, another file of that name is left alone, and an error. Permissions as in `replacement`.
+    Raises `HostFileError`; then `path` is as it was and nothing else is left behind (only where the directory can't be flushed,
+    at the very end, is the new file there without a promise that it survives a power cut).
     """
     buffers = [data] if isinstance(data, bytes | bytearray | memoryview) else data
-    with replacement(path, mode) as file:
+    with replacement(path, mode, replaces=replaces) as file:
         file.pwritev(0, buffers)
 
 
 @contextlib.contextmanager
-def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterator[HostFile]:
+def replacement(path: str | os.PathLike[str], mode: int | None = None, *, replaces: bool = True) -> Iterator[HostFile]:
     """Gives an empty file to fill, which takes the name `path` when the block ends, durably, and vanishes if it raises.
 
     Its permission bits are `mode`; without one, those of the file that it replaces, or else 0644 less the umask.
-    A symbolic link at `path` is replaced, not followed: others may have put it there. Raises `HostFileError`.
+    A symbolic link at `path` is replaced, not followed: others may have put it there. `replaces` as in `write_atomically`.
+    Raises `HostFileError`.
     """
     path = as_path(path)
     mode = _mode_of(path) if mode is None else mode
@@ -52,7 +56,10 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
                 _set_mode(file, mode)
             yield file
             file.flush(whole=mode is not None)
-        _rename(file.name, path)
+            if not replaces:
+                name_newcomer(file, path)
+        if replaces:
+            _rename(file.name, path)
     except BaseException:
         with contextlib.suppress(OSError):  # it has its name, or the first error says more
             os.unlink(file.name)

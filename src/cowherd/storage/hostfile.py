@@ -53,14 +53,17 @@ class HostFile:
         return as_path(self.name)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, writable: bool = False, lock: LockMode | None = INSPECT) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], *, writable: bool = False, lock: LockMode | None = INSPECT, follow: bool = True
+    ) -> Self:
         """Opens an existing file, taking QEMU's locks for `lock` (None takes and tests none).
 
+        Without `follow` a name that is a symbolic link is refused: somebody else may have put it there.
         Raises `HostFileError`, or `ImageInUse` where another process excludes this use.
         """
         name = os.fspath(path)
         refuse_other_than_images(name, "open")
-        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         with _naming(name, "open"):
             # O_NONBLOCK so that a pipe put there since can't hang the open; regular files don't care.
             fd = os.open(name, flags | os.O_NONBLOCK)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+_LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _NOT_OURS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -88,4 +89,6 @@ def _integer(facts: Mapping[str, object], name: str) -> int:
     value = facts.get(name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"the file identity has no integer '{name}'")
+    if not _LEAST <= value <= _MOST:
+        raise ValueError(f"the file identity's '{name}' has more than 64 bits")
     return value

@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+Key = tuple[int, int]
+"""Which file it is: (device, inode)."""
+
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = (0x80086601, 0x40086602) if array.array("l").itemsize == 8 else (0x80046601, 0x40046602)
 _IMMUTABLE = 0x10
 _WRITE_BITS = 0o222
@@ -57,38 +60,107 @@ def protect(path: str | os.PathLike[str], level: Protection) -> Protection:
     Both steps move the file's ctime; who compares identities records them afterwards.
     Raises `HostFileError` where the host fails in another way.
     """
-    with _opened(path, "protect") as file:
-        if level > Protection.RECORDED and _level(file) < Protection.READONLY:
-            _as_far_as_given(lambda: os.fchmod(file.fd, _mode(file) & ~_WRITE_BITS))
-        if level > _level(file) and level is Protection.IMMUTABLE:
-            _as_far_as_given(lambda: _set_flags(file, _flags(file) | _IMMUTABLE))
-        return _level(file)
+    with _opened(path) as file, _naming(path, "protect"):
+        return _protect(file, level)
 
 
-def unprotect(path: str | os.PathLike[str], mode_before: int) -> None:
-    """Takes the immutable attribute away and gives the file the permission bits `mode_before` (as in 0o644) again.
+def _protect(file: HostFile, level: Protection) -> Protection:
+    if level > Protection.RECORDED and _level(file) < Protection.READONLY:
+        _as_far_as_given(lambda: os.fchmod(file.fd, _mode(file) & ~_WRITE_BITS))
+    if level > _level(file) and level is Protection.IMMUTABLE:
+        _as_far_as_given(lambda: _set_flags(file, _flags(file) | _IMMUTABLE))
+    return _level(file)
 
-    Moves the file's ctime. Raises `HostFileError` where that is not permitted.
+
+def unprotect(path: str | os.PathLike[str], mode: int | Callable[[int], int], key: Key | None = None) -> None:
+    """Takes the immutable attribute away and gives the file the permission bits `mode`, or what that makes of those it has.
+
+    With `key`, (device, inode), only if it is that file. Moves the file's ctime. Raises `HostFileError`.
     """
-    with _opened(path, "unprotect") as file:
-        if _level(file) is Protection.IMMUTABLE:
-            _set_flags(file, _flags(file) & ~_IMMUTABLE)
-        os.fchmod(file.fd, stat.S_IMODE(mode_before))
+    with _opened(path, key) as file, _naming(path, "unprotect"):
+        _lift(file)
+        wanted = mode if isinstance(mode, int) else mode(_mode(file))
+        os.fchmod(file.fd, stat.S_IMODE(wanted))
+
+
+@contextlib.contextmanager
+def written(path: str | os.PathLike[str], level: Protection, key: Key | None = None, *, owner_may_write: bool) -> Iterator[None]:
+    """Lets the block write to a file: immutable it is not meanwhile, and with `owner_may_write` its owner has the write bit.
+
+    Afterwards, however the block ends, the file has the mode and at least the protection that it had, and at least `level`.
+    `key` and errors as with `unprotect`.
+    """
+    with _opened(path, key) as file:
+        with _naming(path, "unprotect"):
+            level, before = max(level, _level(file)), _mode(file)
+            _lift(file)
+        try:
+            if owner_may_write and not before & stat.S_IWUSR:
+                with _naming(path, "unprotect"):
+                    os.fchmod(file.fd, before | stat.S_IWUSR)
+            yield
+        finally:
+            with _naming(path, "protect"):
+                if _mode(file) != before:
+                    os.fchmod(file.fd, before)
+                _protect(file, level)
+
+
+@contextlib.contextmanager
+def renamed(path: str | os.PathLike[str], *copies: str | os.PathLike[str], key: Key | None = None) -> Iterator[None]:
+    """Lets the block link to a file, rename and remove it, which the immutable attribute prevents.
+
+    Afterwards, however the block ends, it is as well protected as before, under whatever name it has, and so are those of
+    `copies` that are there. `key` and errors as with `unprotect`.
+    """
+    with _opened(path, key) as file:
+        with _naming(path, "unprotect"):
+            level = _level(file)
+            _lift(file)
+        try:
+            yield
+        finally:
+            with _naming(path, "protect"):
+                if os.fstat(file.fd).st_nlink:
+                    _protect(file, level)
+            for copy in copies:
+                if os.path.lexists(copy):
+                    protect(copy, level)
+
+
+def is_immutable(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file has the immutable attribute, whoever gave it. Raises `HostFileError`."""
+    with _opened(path) as file, _naming(path, "look at the protection of"):
+        return bool(_flags(file) & _IMMUTABLE)
 
 
 def current(path: str | os.PathLike[str]) -> Protection:
     """Returns the level of protection that a file has, whoever gave it. Raises `HostFileError`."""
-    with _opened(path, "look at the protection of") as file:
+    with _opened(path) as file, _naming(path, "look at the protection of"):
         return _level(file)
 
 
+def _opened(path: str | os.PathLike[str], key: Key | None = None) -> HostFile:
+    """Opens the file that a name leads to; one that takes its place after that is not the one that was meant."""
+    name = os.path.realpath(path) if os.path.islink(path) else path  # directories above need not be open to this user
+    file = HostFile.open(name, lock=None, follow=False)
+    if key is not None and (file.device, file.inode) != key:
+        file.close()
+        raise HostFileError(path, "change the protection of", OSError(errno.ESTALE, "another file has its name now"))
+    return file
+
+
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], action: str) -> Iterator[HostFile]:
-    with HostFile.open(path, lock=None) as file:
-        try:
-            yield file
-        except OSError as error:
-            raise HostFileError(path, action, error) from error
+def _naming(path: str | os.PathLike[str], action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostFileError(path, action, error) from error
+
+
+def _lift(file: HostFile) -> None:
+    if _flags(file) & _IMMUTABLE:
+        _set_flags(file, _flags(file) & ~_IMMUTABLE)
 
 
 def _level(file: HostFile) -> Protection:

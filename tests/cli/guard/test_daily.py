@@ -168,9 +168,14 @@ def test_delete_purges_when_asked(cowherd, herd):
 def test_gc_lists_and_cleans(cowherd, as_json, herd):
     assert cowherd("gc")[:2] == (0, "nothing to remove\n")
     cowherd("delete", "o.qcow2")
-    (herd / "x.shadow").write_bytes(b"x")
+    unfinished = herd / ".cowherd-0123456789abcdef"
+    unfinished.write_bytes(b"x")
+    os.utime(unfinished, (0, 0))
     code, out, _ = cowherd("gc", "--clean")
-    assert (code, out.splitlines()[:2]) == (0, ["leftover: x.shadow: 4 KiB, the shadow of a seal that is gone", "    removed"])
+    assert (code, out.splitlines()[:2]) == (
+        0,
+        [f"leftover: {unfinished.name}: 4 KiB, a file that was never finished", "    removed"],
+    )
     code, document = as_json("gc", ".")
     assert (code, [one["kind"] for one in document["garbage"]]) == (0, ["trashed"])
 

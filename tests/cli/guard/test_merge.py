@@ -151,7 +151,7 @@ def test_recover_as_a_document(as_json, interrupted):
 
 
 def test_a_recovery_that_fails_exits_with_the_errors_code(cowherd, interrupted):
-    (interrupted / "base.qcow2.merge").write_bytes(b"no journal, but as long as one")
+    (interrupted / "base.qcow2.merge").write_bytes(b"cowmerge, but no journal, though as long as one")
     code, out, err = cowherd("recover")
     assert (code, out) == (1, "base.qcow2.merge: failed\n")
     assert "damaged" in err

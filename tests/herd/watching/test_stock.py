@@ -36,6 +36,6 @@ def test_every_directory_of_the_herd_is_watched_for_new_seals_and_that_of_a_base
 def test_a_damaged_seal_makes_a_base_without_a_record(base):
     seal = base.with_name("base.qcow2.seal")
     seal.chmod(0o644)
-    seal.write_bytes(b"nonsense")
+    seal.write_bytes(seal.read_bytes()[:50])
     (found,) = take_stock([base.parent]).bases.values()
     assert found.record is None

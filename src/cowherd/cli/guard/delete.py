@@ -24,7 +24,11 @@ def configure(parser: Parser) -> None:
         "cowherd delete old-web.qcow2 --herd /srv/vms",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="what to delete")
-    parser.add_argument("--force", action="store_true", help="even though overlays stand on it, which can't be read then")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="even though overlays stand on it, which can't be read then, or somebody else made it immutable",
+    )
     parser.add_argument("--purge", action="store_true", help="for good, and not into the trash; sealed images only with --force")
     parser.add_ignore_unreadable()
     parser.add_herd()

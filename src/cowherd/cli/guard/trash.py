@@ -30,7 +30,9 @@ def configure(parser: Parser) -> None:
     parser.add_argument("action", choices=("list", "restore", "empty"), metavar="list|restore|empty", help="what to do")
     parser.add_argument("names", nargs="*", metavar="NAME", help="directories, or what to restore")
     parser.add_argument("--older-than", type=float, default=0, metavar="DAYS", help="empty: only what was deleted so long ago")
-    parser.add_argument("--force", action="store_true", help="empty: even though an overlay waits for its base")
+    parser.add_argument(
+        "--force", action="store_true", help="empty: even though an overlay waits for its base, or somebody made it immutable"
+    )
     parser.add_argument("--dry-run", action="store_true", help="empty: say what would be removed, and change nothing")
     parser.add_herd()
 
@@ -44,8 +46,11 @@ def _list(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.trash import trashed
 
     found = trashed([*arguments.names, *arguments.herd])
+    notes = _notes(arguments)
     lines = table((f"{entry.deleted[:19]}Z", entry.id, human_size(entry.disk_size), shown(entry.path)) for entry in found)
-    return Report({"images": [_document(entry, entry.disk_size) for entry in found]}, tuple(lines or ["the trash is empty"]))
+    return Report(
+        {"images": [_document(entry, entry.disk_size) for entry in found]}, tuple(lines or ["the trash is empty"]), notes
+    )
 
 
 def _restore(arguments: argparse.Namespace) -> Report:
@@ -68,7 +73,14 @@ def _empty(arguments: argparse.Namespace) -> Report:
     word = "would be removed" if arguments.dry_run else "removed"
     lines = [f"{shown(entry.path)}: {word}, {human_size(size)}" for entry, size in gone]
     document = {"images": [_document(entry, size) for entry, size in gone], "done": not arguments.dry_run}
-    return Report(document, tuple(lines or ["nothing to remove"]))
+    return Report(document, tuple(lines or ["nothing to remove"]), _notes(arguments))
+
+
+def _notes(arguments: argparse.Namespace) -> tuple[str, ...]:
+    from cowherd.herd.trash import left_alone
+
+    strange = left_alone([*arguments.names, *arguments.herd])
+    return tuple(f"cowherd: {shown(path)}: left alone, it is no deleted image of cowherd's" for path in strange)
 
 
 def _document(entry: Entry, size: int) -> dict[str, Any]:

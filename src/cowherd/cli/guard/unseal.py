@@ -22,7 +22,11 @@ def configure(parser: Parser) -> None:
         "cowherd unseal old-base.qcow2",
     )
     parser.add_argument("base", metavar="BASE", help="a sealed image")
-    parser.add_argument("--force", action="store_true", help="even though overlays depend on it, or the seal is damaged")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="even though overlays depend on it, the seal is damaged, or the mode can't be given back",
+    )
     parser.add_herd()
 
 

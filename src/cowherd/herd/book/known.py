@@ -6,8 +6,8 @@ import errno
 import os
 
 from cowherd.herd.book.memory import Memory, mount_point_of
+from cowherd.herd.book.place import Place
 from cowherd.herd.book.places import Unseen
-from cowherd.herd.sealfile import Place
 from cowherd.text import printable
 
 TYPE_CHECKING = False

@@ -6,7 +6,8 @@ import os
 
 from cowherd.errors import ImageFormatError
 from cowherd.herd.book.memory import mount_point_of
-from cowherd.herd.sealfile import Place, add_places
+from cowherd.herd.book.place import Place
+from cowherd.herd.sealfile import add_places
 from cowherd.herd.trashed import is_trashed
 
 TYPE_CHECKING = False

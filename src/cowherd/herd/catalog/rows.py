@@ -82,6 +82,7 @@ def _plain(content: Content) -> Any:
         return None
     if isinstance(content, SealRecord):
         return [_SEAL, record_to_json(content)]
+    assert isinstance(content, Head), "what is known of a damaged seal is not kept"
     backing = [content.backing.name, content.backing.format] if content.backing else None
     binding = content.binding
     bound = [binding.content_digest.hex(), binding.seal_id.hex(), binding.generation] if binding else None

@@ -9,6 +9,7 @@ from cowherd.herd.merging.pending import describe as describe_merge
 from cowherd.herd.status import Status
 from cowherd.live.holders import describe
 from cowherd.storage import protection
+from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.text import printable
 
@@ -104,6 +105,10 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
         hit = exam.lineage.count_dependents(base)
         if exam.lineage.seal(base) is None:
             detail = f"{hit} overlay(s) stand on it, and nothing records what it holds"
+            if is_there(base.expected_seal):
+                detail += f"; {printable(base.expected_seal)}, which has the name of its seal, is none: rename one of both"
+                yield Finding(Kind.UNSEALED_BASE, base.path, detail)
+                continue
             yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
         elif protection.current(base.path) is Protection.RECORDED:
             detail = f"{hit} overlay(s) stand on it, and everybody who may write to its file can"

@@ -8,8 +8,7 @@ from pathlib import Path
 from cowherd.errors import BackingFileError
 from cowherd.herd.book.upkeep import forget_what_is_gone
 from cowherd.herd.doctor.finding import Finding, Kind
-from cowherd.herd.listing import TRASH
-from cowherd.herd.trashbox import entries
+from cowherd.herd.trashbox import entries, trashes_right_in
 from cowherd.image.backing import resolve
 from cowherd.paths import as_path
 from cowherd.sizes import human_size
@@ -76,10 +75,11 @@ def forgotten_places(exam: Examination) -> Iterator[Finding]:
 
 def _in_trash(path: Path | None) -> Path | None:
     """Returns `path`, resolved, if an image that was deleted from there can come back."""
-    if path is None or not (path.parent / TRASH).is_dir():
+    if path is None:
         return None
     real = Path(os.path.realpath(path))
-    return real if any(entry.path == real for entry in entries(path.parent / TRASH)[0]) else None
+    trashes = trashes_right_in([os.fspath(real.parent)])
+    return real if any(entry.path == real for trash in trashes for entry in entries(trash)[0]) else None
 
 
 def loops(exam: Examination) -> Iterator[Finding]:

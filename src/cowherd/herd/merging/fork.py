@@ -14,7 +14,9 @@ from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.condition import record_of
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.merging.steps import MergeFailed, apply_down, verify_content
+from cowherd.herd.ownership import SHADOW_SUFFIX, mode_given_back
 from cowherd.herd.seal import seal_found
+from cowherd.herd.sealfile import SUFFIX
 from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
     from cowherd.herd.sealfile import SealRecord
 
 
+_PERMISSIONS = 0o777
+_RECORDS = ("", SUFFIX, SHADOW_SUFFIX)
+"""What may lie beside an image under a name made of its own."""
+
+
 def can_reflink(base: Image) -> bool:
     """Returns whether a copy of `base` beside it costs nothing: tried with a file without a name, which leaves no trace."""
     with HostFile.open(base.path, lock=None) as file:
@@ -43,7 +50,7 @@ def free_name(base: Image) -> Path:
     """Returns a name beside `base` that is not taken, such as `debian-merged.qcow2`."""
     path = base.path
     names = (f"{path.stem}-merged{number if number > 1 else ''}{path.suffix}" for number in count(1))
-    return next(path.with_name(name) for name in names if not is_there(path.with_name(name)))
+    return next(path.with_name(name) for name in names if not any(is_there(path.with_name(name + end)) for end in _RECORDS))
 
 
 def named_fork(base: Image, name: str | os.PathLike[str]) -> Path:
@@ -87,7 +94,7 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     assert entry.fork is not None
     record = record_of(base)
     if is_there(entry.temporary):
-        _give_name(entry.temporary, entry.fork, record.mode_before if record else stat.S_IMODE(base.path.stat().st_mode))
+        _give_name(entry.temporary, entry.fork, _mode_for(base, record))
     target = lineage.find(entry.fork, entry.base_format)
     if record is None or target.seal:
         return target, record_of(target)
@@ -98,10 +105,21 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     return target, done.record
 
 
+def _mode_for(base: Image, record: SealRecord | None) -> int:
+    """The new base gets the old one's mode, or what that would have if it were unsealed; never more than permissions."""
+    info = os.stat(base.path)
+    now = stat.S_IMODE(info.st_mode)
+    return (mode_given_back(now, record, info, base.expected_seal) if record else now) & _PERMISSIONS
+
+
 def _give_name(temporary: Path, path: Path, mode: int) -> None:
     """Never takes the name from another file, also where that came a moment ago."""
     try:
-        os.chmod(temporary, mode)
+        with HostFile.open(temporary, lock=None, follow=False) as file:
+            info = os.fstat(file.fd)
+            if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 + is_there(path):
+                raise MergeFailed(temporary, "it is not the new base: it has other names, or is no regular file")
+            os.fchmod(file.fd, mode)
         make_lasting(temporary)
         if not _linked(temporary, path):
             os.rename(temporary, path)

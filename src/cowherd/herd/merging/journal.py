@@ -11,6 +11,9 @@ All numbers are little-endian:
     24             the record, a JSON object (see `Entry`); paths in it are relative to the journal's directory
                    for each phase that was reached: its number and the CRC-32 of that number with the record's (4 bytes each)
 
+A journal is believed as far as it says what one beside this base can say: `base` is the image that it lies beside, `temporary`
+and `fork` are plain names in that directory. Whose word it is, and what that allows, is `recover`'s to ask.
+
 The file appears whole or not at all, phases are appended, and each is durable before what it announces is begun. A phase that
 was cut short by a crash does not count. Who carries the merge out holds QEMU's image locks on the journal, so that a merge that
 runs is told apart from one that was interrupted.
@@ -27,26 +30,30 @@ import struct
 import time
 import zlib
 
-from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
+from cowherd.errors import HostFileError, ImageFormatError, ImageInUse, InvalidRequest
+from cowherd.herd import records
+from cowherd.herd.ownership import JOURNAL_MAGIC, is_journal, is_unfinished_name, require_name_free
 from cowherd.paths import as_path
 from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
-from cowherd.storage.presence import is_there
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Any, Self
 
 SUFFIX = ".merge"
 
-_MAGIC = b"cowmerge"
+_MAGIC = JOURNAL_MAGIC
 _VERSION = 1
 _PREFIX = struct.Struct("<8sIII4x")
 _PHASE = struct.Struct("<II")
 _MAX_RECORD = 256 << 20
+_MOST = 1 << 24  # images, ranges or witnesses
+_STRATEGIES, _KEEPS = ("preserve", "fork"), ("nothing", "empty", "content")
 _MAX_PHASES = 64
 _TRIES, _PAUSE_SECONDS = 5, 0.02
 
@@ -100,15 +107,11 @@ def journal_path(base: Path) -> Path:
     return base.with_name(base.name + SUFFIX)
 
 
-def is_journal(path: Path) -> bool:
-    """Returns whether a file with a journal's name is one: it begins like one, or the base that it names is there.
-
-    Others may have files of such names that have nothing to do with images. Raises `HostFileError`.
-    """
-    if is_there(path.with_name(path.name.removesuffix(SUFFIX))):
-        return True
-    with HostFile.open(path, lock=None) as file:
-        return file.pread(0, len(_MAGIC)) == _MAGIC
+def require_journal_free(base: Path) -> None:
+    """Raises `NameTaken` if something has the name of the journal of a merge into `base` that is none."""
+    path = journal_path(base)
+    if not is_journal(path):
+        require_name_free(path, "journal of a merge", base)
 
 
 class Journal:
@@ -125,8 +128,14 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, entry: Entry) -> Self:
-        """Writes a new journal, durably, in phase PREPARING. Raises `HostFileError`, also where there is one already."""
+        """Writes a new journal, durably, in phase PREPARING.
+
+        Raises `HostFileError`, also where there is one already; `NameTaken` if something else has its name.
+        """
+        require_journal_free(entry.base)
         text = json.dumps(_to_json(entry, path.parent), sort_keys=True, separators=(",", ":")).encode("ascii")
+        if len(text) > _MAX_RECORD:
+            raise InvalidRequest("the merge changes more ranges, or concerns more images, than its journal can name")
         crc = zlib.crc32(text)
         temporary = temporary_name(path)
         file = HostFile.create(temporary, exclusive=True, lock=WRITE)
@@ -187,9 +196,14 @@ class Seen(NamedTuple):
 
 
 def look_at(path: Path) -> Seen | None:
-    """Reads a journal without disturbing who works on it; None if it is gone by now. Raises `HostFileError`."""
+    """Reads a journal without disturbing who works on it; None if there is none, or only a file of such a name.
+
+    Raises `HostFileError`.
+    """
     try:
-        with HostFile.open(path, lock=None) as file:
+        if not is_journal(path):
+            return None
+        with HostFile.open(path, lock=None, follow=False) as file:
             running = _is_locked(file)
             try:
                 entry, phase, _, _ = _read(file)
@@ -206,9 +220,9 @@ def _opened_alone(path: Path) -> HostFile:
     """Opens and locks a journal, past those that only look at it: they are gone in a moment."""
     for _ in range(_TRIES - 1):
         with contextlib.suppress(ImageInUse):
-            return HostFile.open(path, writable=True, lock=WRITE)
+            return HostFile.open(path, writable=True, lock=WRITE, follow=False)
         time.sleep(_PAUSE_SECONDS)
-    return HostFile.open(path, writable=True, lock=WRITE)
+    return HostFile.open(path, writable=True, lock=WRITE, follow=False)
 
 
 def _is_locked(file: HostFile) -> bool:
@@ -239,9 +253,9 @@ def _read(file: HostFile) -> tuple[Entry, Phase, int, int]:
     if zlib.crc32(text) != crc:
         raise _damaged(file, "the checksum of its record is wrong")
     try:
-        entry = _from_json(json.loads(text), file.path.parent)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(file, f"its record makes no sense ({type(error).__name__}: {error})") from error
+        entry = _from_json(records.load_record(text), file.path)
+    except ValueError as error:
+        raise _damaged(file, f"its record makes no sense ({error})") from error
     phase, end = _last_phase(file, _PREFIX.size + length, crc)
     return entry, phase, end, crc
 
@@ -283,25 +297,68 @@ def _to_json(entry: Entry, directory: Path) -> dict[str, Any]:
     }
 
 
-def _from_json(facts: dict[str, Any], directory: Path) -> Entry:
-    home = os.path.realpath(directory)
+def _from_json(facts: dict[str, Any], journal: Path) -> Entry:
+    home = os.path.realpath(journal.parent)
 
-    def path(name: str) -> Path:
-        if "\0" in name:
-            raise ValueError("a name holds a zero byte")
-        return as_path(os.path.normpath(os.path.join(home, name)))
+    def path(name: object) -> Path:
+        return as_path(os.path.normpath(os.path.join(home, records.path_name(name))))
 
-    return Entry(
-        strategy=str(facts["strategy"]),
-        keep=str(facts["keep"]),
-        overlay=path(facts["overlay"]),
-        base=path(facts["base"]),
-        base_format=str(facts["base_format"]),
-        images=tuple(path(name) for name in facts["images"]),
-        changed=tuple((int(start), int(length)) for start, length in facts["changed"]),
-        witnesses=tuple(Witness(path(name), str(digest), bool(whole)) for name, digest, whole in facts["witnesses"]),
-        temporary=path(facts["temporary"]) if facts["temporary"] is not None else None,
-        fork=path(facts["fork"]) if facts["fork"] is not None else None,
-        begun=str(facts["begun"]),
-        made_by=str(facts["made_by"]),
+    def beside(name: object) -> Path | None:
+        return None if name is None else as_path(home, records.plain_name(name))
+
+    def value(name: str) -> Any:
+        return records.field(facts, name)
+
+    base = path(value("base"))
+    if os.fspath(base) != os.path.join(home, journal.name.removesuffix(SUFFIX)):
+        raise ValueError("it is of a merge into another image than the one that it lies beside")
+    entry = Entry(
+        strategy=_one_of(value("strategy"), _STRATEGIES),
+        keep=_one_of(value("keep"), _KEEPS),
+        overlay=path(value("overlay")),
+        base=base,
+        base_format=records.word(value("base_format"), 32),
+        images=tuple(map(path, records.row(value("images"), _MOST))),
+        changed=tuple(map(_range, records.row(value("changed"), _MOST))),
+        witnesses=tuple(_witness(one, path) for one in records.row(value("witnesses"), _MOST)),
+        temporary=beside(value("temporary")),
+        fork=beside(value("fork")),
+        begun=records.word(value("begun")),
+        made_by=records.word(value("made_by")),
     )
+    _require_new_base(entry)
+    return entry
+
+
+def _require_new_base(entry: Entry) -> None:
+    """A fork makes a new base, and nothing else does; it is not one of the images that were there."""
+    if (entry.strategy == "fork") != (entry.temporary is not None) or (entry.temporary is None) != (entry.fork is None):
+        raise ValueError("only a fork makes a new base")
+    if entry.temporary is not None and not is_unfinished_name(entry.temporary.name):
+        raise ValueError("the new base has a name that no unfinished file has")
+    if entry.fork in (entry.base, entry.overlay, journal_path(entry.base)) or entry.overlay == entry.base:
+        raise ValueError("the new base has the name of another image")
+
+
+def _one_of(value: object, words: tuple[str, ...]) -> str:
+    if records.text(value) not in words:
+        raise ValueError(f"{str(value)[:20]!a} is none of {', '.join(words)}")
+    return str(value)
+
+
+def _range(value: object) -> tuple[int, int]:
+    start, length = _parts(value, 2)
+    first = records.whole(start)
+    return first, records.whole(length, records.LARGEST - first)
+
+
+def _witness(value: object, path: Callable[[object], Path]) -> Witness:
+    name, digest, whole = _parts(value, 3)
+    return Witness(path(name), records.word(digest), records.yes_or_no(whole))
+
+
+def _parts(value: object, number: int) -> list[Any]:
+    parts = records.row(value, number)
+    if len(parts) != number:
+        raise ValueError(f"a list of {len(parts)} things where {number} are due")
+    return parts

@@ -27,7 +27,7 @@ from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
-from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path
+from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness, journal_path, require_journal_free
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.merging.plan import AUTO, CONTENT, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan, plan_merge
 from cowherd.herd.merging.snapshots import largest_size, require_no_snapshots
@@ -44,6 +44,7 @@ from cowherd.herd.merging.steps import (
     verify_content,
     verify_served,
 )
+from cowherd.herd.ownership import require_liftable, require_sidecars_free
 from cowherd.herd.preserve import refresh_dependents
 from cowherd.herd.requirements import require_one_format, require_readable
 from cowherd.herd.seal import made_by
@@ -217,12 +218,25 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     for image in (plan.overlay, plan.base, *written):
         _require_sound(lineage, image)
     require_no_snapshots(plan, written)
+    require_journal_free(plan.base.path)
+    _require_liftable(lineage, plan)
     if plan.overlay.seal and plan.keep != CONTENT:
         hit = [dependent.path for dependent in lineage.dependents(plan.overlay)]
         raise BaseSealed(plan.overlay.path, "merge away", hit)
     if plan.new_size > plan.old_size:
         _require_growth(plan.base)
     _require_repointing(lineage, plan)
+
+
+def _require_liftable(lineage: Lineage, plan: MergePlan) -> None:
+    """Raises `ProtectedByOthers` for an image that is to be written to or removed and that somebody else has made immutable."""
+    written = [plan.base, *(one.image for one in plan.served if one.is_written)] if plan.strategy == PRESERVE else []
+    if plan.keep != CONTENT:
+        written += [plan.overlay, *(lineage.children(plan.overlay) if plan.keep == NOTHING else ())]
+    for image in written:
+        require_liftable(image.path, "merge into, or remove," if image is plan.overlay else "write to", seal=image.seal)
+    if plan.strategy == FORK and plan.base.seal:
+        require_sidecars_free(plan.fork, shadow=True)
 
 
 def _require_sound(lineage: Lineage, image: Image) -> None:
@@ -332,7 +346,7 @@ def take_back(
 ) -> list[tuple[Path, str]]:
     """Ends a merge that has changed nothing that any disk shows. Overlays may hold more of what they showed before."""
     if journal.entry.temporary is not None:
-        take_name(journal.entry.temporary)
+        take_name(journal.entry.temporary)  # a plain name beside the base, of an unfinished file: the journal can say no other
     return conclude(held, lineage, journal, base, progress)
 
 

@@ -6,9 +6,9 @@ import errno
 import os
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.herd.merging.journal import SUFFIX, Seen, is_journal, journal_path, look_at
+from cowherd.herd.merging.journal import SUFFIX, Seen, journal_path, look_at
+from cowherd.herd.ownership import is_journal
 from cowherd.paths import as_path
-from cowherd.storage.presence import is_there
 from cowherd.text import shown
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ def journals_in(directory: str | os.PathLike[str]) -> list[Path]:
     """Returns the journals that lie right in a directory. Raises `HostFileError` if it can't be read."""
     try:
         with os.scandir(directory) as entries:
-            named = sorted(as_path(entry.path) for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file())
+            named = sorted(as_path(entry.path) for entry in entries if entry.name.endswith(SUFFIX))
     except OSError as error:
         raise HostFileError(directory, "look through", error) from error
     return [path for path in named if is_journal(path)]
@@ -98,7 +98,7 @@ def _journals_as_scanned(lineage: Lineage) -> list[Path]:
     """Does the same without listing again what the scan has listed."""
     near = _by_directory(lineage.images.values()) if lineage.journals else {}
     met = (path for path in map(as_path, lineage.journals) if os.fspath(path.parent) in near)
-    found = [path for path in met if is_there(path) and is_journal(path)]
+    found = [path for path in met if is_journal(path)]
     for directory, there in _by_directory(lineage.strays).items():
         if not lineage.was_listed(directory):
             found += _journals_in(directory, there)
@@ -124,7 +124,7 @@ def _journals_in(directory: str, images: list[Image]) -> list[Path]:
     except HostFileError as error:
         if error.errno != errno.EACCES:
             raise
-        return [path for path in map(journal_path, (image.path for image in images)) if path.exists()]
+        return [path for path in map(journal_path, (image.path for image in images)) if is_journal(path)]
 
 
 def _named_in(seen: Seen) -> tuple[Path, ...]:

@@ -12,22 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd import extents
-from cowherd.errors import CowherdError, HostFileError
+from cowherd.errors import CowherdError, HostFileError, preview
 from cowherd.herd.digest import digest_disk
+from cowherd.herd.faults import RecordNotTrusted
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import promoted
 from cowherd.herd.merging.holding import Holding, stacked
-from cowherd.herd.merging.journal import SUFFIX, Entry, Journal, Phase, is_journal
+from cowherd.herd.merging.journal import SUFFIX, Entry, Journal, Phase
 from cowherd.herd.merging.merge import apply, conclude, serve, take_back
 from cowherd.herd.merging.pending import journals_in
 from cowherd.herd.merging.plan import FORK, PRESERVE, MergePlan, plan_merge
 from cowherd.herd.merging.steps import MergeFailed, bind_to, sealed_again
 from cowherd.herd.merging.witness import bears_witness
+from cowherd.herd.ownership import is_journal, is_regular, is_vouched_for
 from cowherd.herd.seal import Held, settled
 from cowherd.live.holders import naming_holders
 from cowherd.storage.locks import WRITE
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import is_there, look_up
 from cowherd.storage.space import check_space
 from cowherd.text import shown
 
@@ -90,6 +92,7 @@ def _recovered(path: Path, progress: Progress | None) -> Recovered:
             journal = Journal.open(path)
         entry = journal.entry
         try:
+            _require_trusted(journal)
             left = _end(journal, progress)
         finally:
             journal.close()
@@ -102,6 +105,7 @@ def _recovered(path: Path, progress: Progress | None) -> Recovered:
 def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
     entry = journal.entry
     lineage, base = _surveyed(entry, entry.base)
+    _require_nobody_needs(lineage, journal)
     with naming_holders(), Holding() as held:
         if journal.phase is Phase.PREPARING:
             return take_back(held, lineage, journal, base, progress)
@@ -116,6 +120,39 @@ def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
         changed = _no_longer_as_before(lineage, entry)
         rest = _again(lineage, overlay, target, entry, progress) if overlay else _without_overlay(lineage, target, progress)
         return [*changed, *rest, *conclude(held, lineage, journal, target, progress)]
+
+
+def _require_trusted(journal: Journal) -> None:
+    """Raises `RecordNotTrusted` for a journal that somebody wrote who may not do what it says.
+
+    Who may write in the directory can put one there. It is believed if it is root's or this user's, or if whose it is owns all
+    images that it concerns as well; and if nobody else may write to it.
+    """
+    if is_vouched_for(journal.path):
+        return
+    info = os.lstat(journal.path)
+    if not is_vouched_for(journal.path, info.st_uid):
+        raise RecordNotTrusted(journal.path, "others than its owner may write to it")
+    entry = journal.entry
+    made = [entry.temporary] if entry.temporary else []
+    there = {path: look_up(path, follow=False) for path in (entry.overlay, entry.base, *entry.images, *made)}
+    others = sorted(path for path, found in there.items() if found is not None and found.st_uid != info.st_uid)
+    if others:
+        raise RecordNotTrusted(
+            journal.path,
+            f"user {info.st_uid} made it, and it concerns {preview(others)}, not that user's. If the merge is known to have been "
+            f"meant, give the journal to who runs 'recover' (chown); if not, move it away",
+        )
+
+
+def _require_nobody_needs(lineage: Lineage, journal: Journal) -> None:
+    """Raises `RecordNotTrusted` if what a journal calls unfinished is an image that others stand on, or no file."""
+    temporary = journal.entry.temporary
+    if temporary is None or not is_there(temporary):
+        return
+    image = lineage.known(temporary)
+    if not is_regular(temporary) or (image is not None and lineage.has_children(image)):
+        raise RecordNotTrusted(journal.path, f"{shown(temporary)}, which it calls unfinished, is something else")
 
 
 def _surveyed(entry: Entry, path: Path) -> tuple[Lineage, Image]:

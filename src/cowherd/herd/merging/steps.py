@@ -59,8 +59,7 @@ class MergeFailed(CowherdError):
 @contextlib.contextmanager
 def lifted(image: Image) -> Iterator[None]:
     """Lifts the protection of a sealed image while the block runs."""
-    record = record_of(image)
-    with unprotected(image, record) if record else contextlib.nullcontext():
+    with unprotected(image, record_of(image)):
         yield
 
 

@@ -1,0 +1,127 @@
+"""Reading records, which are JSON, as if somebody else had written them: every field is checked before anybody acts by it.
+
+Whoever may write in a directory can put a record there. What makes no sense raises ValueError, whatever it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+LONGEST_NAME = 255
+LONGEST_PATH = 4096
+LARGEST = (1 << 63) - 1
+
+
+def load_record(text: bytes | str) -> dict[str, Any]:
+    """Returns the object in a JSON text. Raises ValueError for what is none, has a key twice, or numbers that are none."""
+    try:
+        value = _DECODER.decode(text if isinstance(text, str) else text.decode())
+    except (RecursionError, MemoryError) as error:
+        raise ValueError("it is nested too deeply, or too large") from error
+    return dictionary(value)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_number)
+
+
+def field(record: dict[str, Any], name: str) -> Any:
+    """Returns what a record says under a name."""
+    if name not in record:
+        raise ValueError(f"there is no '{name}'")
+    return record[name]
+
+
+def dictionary(value: object) -> dict[str, Any]:
+    """Returns `value` if it is an object."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{_told(value)} is not an object")
+    return value
+
+
+def row(value: object, longest: int) -> list[Any]:
+    """Returns `value` if it is a list of at most `longest` things."""
+    if not isinstance(value, list):
+        raise ValueError(f"{_told(value)} is not a list")
+    if len(value) > longest:
+        raise ValueError(f"a list of {len(value)} things where at most {longest} are due")
+    return value
+
+
+def whole(value: object, limit: int = LARGEST) -> int:
+    """Returns `value` if it is a whole number from 0 to `limit`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
+        raise ValueError(f"{_told(value)} is not a number from 0 to {limit}")
+    return value
+
+
+def yes_or_no(value: object) -> bool:
+    """Returns `value` if it is true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{_told(value)} is neither true nor false")
+    return value
+
+
+def text(value: object, longest: int = LONGEST_PATH) -> str:
+    """Returns `value` if it is text of at most `longest` characters."""
+    if not isinstance(value, str):
+        raise ValueError(f"{_told(value)} is not text")
+    if len(value) > longest:
+        raise ValueError(f"text of {len(value)} characters where at most {longest} are due")
+    return value
+
+
+def word(value: object, longest: int = 200) -> str:
+    """Returns `value` if it is text that can be printed as it is: on one line, without terminal escapes."""
+    found = text(value, longest)
+    if not found.isprintable():
+        raise ValueError(f"{_told(value)} can't be printed")
+    return found
+
+
+def digest(value: object, length: int) -> bytes:
+    """Returns the `length` bytes that `value` has the hexadecimal digits of."""
+    found = bytes.fromhex(text(value, 2 * length))
+    if len(found) != length or len(value) != 2 * length:  # type: ignore[arg-type]
+        raise ValueError(f"a digest of {len(found)} bytes where {length} are due")
+    return found
+
+
+def path_name(value: object) -> str:
+    """Returns `value` if it can be the name of a file at all: no zero byte, nothing that the host has no bytes for."""
+    found = text(value)
+    if not found or "\0" in found or len(os.fsencode(found)) > LONGEST_PATH:
+        raise ValueError(f"{_told(value)} can't be a file's name")
+    return found
+
+
+def plain_name(value: object) -> str:
+    """Returns `value` if it is the name of a file right in a directory: no slash, neither "." nor ".."."""
+    found = path_name(value)
+    if "/" in found or found in (".", "..") or len(os.fsencode(found)) > LONGEST_NAME:
+        raise ValueError(f"{_told(value)} is not a plain file name")
+    return found
+
+
+def _told(value: object) -> str:
+    """What a message says of a value, which may be long, or made to look like something else."""
+    try:
+        shown = ascii(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python prints
+        shown = type(value).__name__
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."
