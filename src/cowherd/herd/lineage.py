@@ -20,6 +20,7 @@ from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.image.backing import resolve
 from cowherd.paths import as_path
+from cowherd.storage.filetype import is_device
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there, look_up
 from cowherd.text import path_order
@@ -174,6 +175,11 @@ class Lineage:
     def real_directory(self, image: Image) -> str | None:
         """Returns the directory in which an image's file lies, without symbolic links; None where that would have to be asked."""
         return None if image.key in self._found.strays else os.path.dirname(image.filename)
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The block devices that were named as images of the herd."""
+        return self._found.devices
 
     @property
     def journals(self) -> Sequence[str]:
@@ -407,7 +413,8 @@ def require_readable(lineage: Lineage, base: Image, action: str) -> None:
 def survey_again(lineage: Lineage) -> Lineage:
     """Returns the lineage of the same herd as it is now."""
     homes = [directory for directory, levels in lineage.directories.items() if levels is not None]
-    return survey([directory for directory, levels in lineage.directories.items() if levels is None], homes)
+    named = [directory for directory, levels in lineage.directories.items() if levels is None]
+    return survey(named, homes, lineage.devices)
 
 
 def known_again(lineage: Lineage, image: Image) -> Image:
@@ -423,9 +430,18 @@ def _probed(path: str | os.PathLike[str]) -> str:
         return probe(file)
 
 
-def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Lineage:
-    """Returns the lineage of the herd in `directories`."""
-    return Lineage(scan(directories, homes))
+def survey(
+    directories: Iterable[str | os.PathLike[str]],
+    homes: Iterable[str | os.PathLike[str]] = (),
+    devices: Iterable[str] = (),
+) -> Lineage:
+    """Returns the lineage of the herd in `directories`; `devices` are block devices that belong to it, which no scan takes up."""
+    found = scan(directories, homes)
+    for device in devices:
+        with contextlib.suppress(HostFileError):  # who needs it says why it can't be opened
+            found.add(device, _probed(device))
+            found.devices.append(device)
+    return Lineage(found)
 
 
 def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Path, BackingReference | None]) -> Lineage:
@@ -449,4 +465,4 @@ def survey_around(*paths: str | os.PathLike[str], herd: Sequence[str | os.PathLi
     Where a path is a symbolic link, the directory it lies in and the one it leads to both count.
     """
     spellings = [spelling for path in paths for spelling in (os.path.abspath(path), os.path.realpath(path))]
-    return survey(herd, map(os.path.dirname, spellings))
+    return survey(herd, map(os.path.dirname, spellings), [os.path.realpath(path) for path in paths if is_device(path)])

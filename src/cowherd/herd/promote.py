@@ -27,6 +27,7 @@ from cowherd.herd.status import Status
 from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
@@ -89,6 +90,7 @@ def promote(
             f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
         )
     if chained:
+        refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
         return _freeze(lineage, image, source, target, level, herd, progress)
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 

@@ -101,8 +101,8 @@ class Found:
     looked at, `orphans` are images that are gone while their seals are there. `records` are those of the seals that can't have
     changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, and `strays` the
     images that have names of which `sealed` says nothing. `listed` are the directories looked through, `met` the names of images
-    in them, `journals` files in them that are called as merges' journals are. `catalog` is the catalog's file, None if none was
-    used.
+    in them, `journals` files in them that are called as merges' journals are, `devices` block devices that were named. `catalog`
+    is the catalog's file, None if none was used.
     """
 
     def __init__(self, directories: Mapping[str, int | None] | None = None):
@@ -116,6 +116,7 @@ class Found:
         self.listed: set[str] = set()
         self.met: dict[str, Key] = {}
         self.journals: list[str] = []
+        self.devices: list[str] = []
         self.catalog: Path | None = None
 
     def add(self, filename: str, recorded_format: str | None = None) -> Image | None:

@@ -22,6 +22,7 @@ from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, 
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
+from cowherd.storage.filetype import is_device
 from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
@@ -332,7 +333,7 @@ def _kept_shadow(path: Path, before: SealRecord) -> str | None:
 def make_shadow(path: Path) -> str | None:
     """Keeps a reflink copy of an image beside it and returns its name, None where the file system can't. Not yet recorded."""
     shadow = path.with_name(path.name + SHADOW_SUFFIX)
-    if not copying.clone_file(path, shadow):
+    if is_device(path) or not copying.clone_file(path, shadow):
         return None
     protection.protect(shadow, Protection.READONLY)
     return shadow.name

@@ -22,6 +22,7 @@ from cowherd.herd.status import Status
 from cowherd.herd.trashbox import Entry, entries, find_entries, trash_directories, write_entry
 from cowherd.live.holders import describe, naming_holders, writers
 from cowherd.storage import atomic, protection
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
@@ -90,6 +91,8 @@ def _doomed(
 
     They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
     """
+    for name in images:
+        refuse_device_node(name, "delete", "remove the volume with what made it (as in 'lvremove'), or its content with 'wipefs'")
     with contextlib.ExitStack() as stack:
         in_use = _locked(images, stack)
         lineage = survey_around(*images, herd=herd)
@@ -192,6 +195,7 @@ def _mutable(*places: Path) -> Iterator[None]:
 
 
 def _rename(source: Path, target: Path) -> None:
+    refuse_device_node(source, "move to the trash", follow=False)
     try:
         os.rename(source, target)
     except FileNotFoundError:

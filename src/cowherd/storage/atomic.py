@@ -9,6 +9,7 @@ import stat
 
 from cowherd.errors import HostFileError
 from cowherd.paths import as_path
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import Buffer, HostFile
 from cowherd.storage.presence import is_there
 
@@ -40,7 +41,7 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None) -> Iterat
     """Gives an empty file to fill, which takes the name `path` when the block ends, durably, and vanishes if it raises.
 
     Its permission bits are `mode`; without one, those of the file that it replaces, or else 0644 less the umask.
-    A symbolic link at `path` is replaced, not followed: others may have put it there. Raises `HostFileError`.
+    A symbolic link at `path` is replaced, not followed: others may have put it there. Raises `HostFileError`, `DeviceNode`.
     """
     path = as_path(path)
     mode = _mode_of(path) if mode is None else mode
@@ -141,6 +142,7 @@ def _set_mode(file: HostFile, mode: int) -> None:
 
 
 def _rename(temporary: str, path: Path) -> None:
+    refuse_device_node(path, "replace", follow=False)
     try:
         os.rename(temporary, path)
     except OSError as error:

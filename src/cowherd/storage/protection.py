@@ -53,11 +53,14 @@ def protect(path: str | os.PathLike[str], level: Protection) -> Protection:
     """Brings a file to at least `level` and returns the level that it really has then.
 
     That is less than `level` where the file system or the caller's privileges don't give more, and more where the file
-    was protected better already. The write bits are taken away and nothing else: 0644 becomes 0444, and 0600 becomes 0400.
+    was protected better already; a block device has none. The write bits are taken away and nothing else: 0644 becomes 0444,
+    and 0600 becomes 0400.
     Both steps move the file's ctime; who compares identities records them afterwards.
     Raises `HostFileError` where the host fails in another way.
     """
     with _opened(path, "protect") as file:
+        if file.is_block_device:  # the mode of a node is the host's to give, and gone with the next boot
+            return Protection.RECORDED
         if level > Protection.RECORDED and _level(file) < Protection.READONLY:
             _as_far_as_given(lambda: os.fchmod(file.fd, _mode(file) & ~_WRITE_BITS))
         if level > _level(file) and level is Protection.IMMUTABLE:
@@ -71,6 +74,8 @@ def unprotect(path: str | os.PathLike[str], mode_before: int) -> None:
     Moves the file's ctime. Raises `HostFileError` where that is not permitted.
     """
     with _opened(path, "unprotect") as file:
+        if file.is_block_device:
+            return
         if _level(file) is Protection.IMMUTABLE:
             _set_flags(file, _flags(file) & ~_IMMUTABLE)
         os.fchmod(file.fd, stat.S_IMODE(mode_before))
@@ -79,7 +84,7 @@ def unprotect(path: str | os.PathLike[str], mode_before: int) -> None:
 def current(path: str | os.PathLike[str]) -> Protection:
     """Returns the level of protection that a file has, whoever gave it. Raises `HostFileError`."""
     with _opened(path, "look at the protection of") as file:
-        return _level(file)
+        return Protection.RECORDED if file.is_block_device else _level(file)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.storage.atomic import replacement, sync_directory
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
 from cowherd.text import printable
@@ -40,6 +41,7 @@ def give_name(source: Path, target: Path, progress: Progress | None = None) -> b
     call. A copy keeps mode and holes, and is read back before it gets its name.
     Raises `HostFileError`, where another file has the name too; `ImageInUse` if the file that must be copied is in use.
     """
+    refuse_device_node(source, "move")
     if is_there(target):
         return _is_there(source, target, progress)
     try:
@@ -54,7 +56,8 @@ def give_name(source: Path, target: Path, progress: Progress | None = None) -> b
 
 
 def take_name(path: Path) -> None:
-    """Removes a name of a file, durably; it need not be there. Raises `HostFileError`."""
+    """Removes a name of a file, durably; it need not be there. Raises `HostFileError`, `DeviceNode` for that of a device."""
+    refuse_device_node(path, "remove", follow=False)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

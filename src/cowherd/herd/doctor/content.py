@@ -9,6 +9,7 @@ from cowherd.herd.merging.pending import describe as describe_merge
 from cowherd.herd.status import Status
 from cowherd.live.holders import describe
 from cowherd.storage import protection
+from cowherd.storage.filetype import is_device
 from cowherd.storage.protection import Protection
 from cowherd.text import printable
 
@@ -105,7 +106,7 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
         if exam.lineage.seal(base) is None:
             detail = f"{hit} overlay(s) stand on it, and nothing records what it holds"
             yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
-        elif protection.current(base.path) is Protection.RECORDED:
+        elif protection.current(base.path) is Protection.RECORDED and not is_device(base.path):  # whose mode is the host's
             detail = f"{hit} overlay(s) stand on it, and everybody who may write to its file can"
             yield Finding(Kind.WRITABLE_BASE, base.path, detail, remedy)
 
