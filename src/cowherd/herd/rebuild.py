@@ -21,7 +21,8 @@ from cowherd.herd.seal import Held, refresh, settled
 from cowherd.herd.sealfile import SealRecord, read_digests, seal_path
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
-from cowherd.storage import atomic, copying
+from cowherd.storage import atomic, copying, losses
+from cowherd.storage.attributes import Attributes, give_to
 from cowherd.storage.space import check_space
 
 TYPE_CHECKING = False
@@ -59,18 +60,19 @@ def rebuild(
 
 
 def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, progress: Progress | None) -> None:
-    unfinished = atomic.temporary_name(path)
+    unfinished, attributes = atomic.temporary_name(path), _attributes(path, record)
     try:
         held = _from_shadow(path, record, unfinished, progress)
         if held is None:
             check_space([(path.parent, plan.write_bytes)])
+            atomic.make_private(unfinished, attributes)
             create(unfinished, plan.sealed_size, format=record.format)
             with open_disk(unfinished, format=record.format, writable=True) as disk:
                 write_blocks(disk, plan.located, plan.located.blocks, progress)
             held = _as_sealed(unfinished, record, progress)
         if held is None:
             raise RepairFailed(unfinished)
-        os.chmod(unfinished, record.mode_before)
+        losses.note(path, give_to(unfinished, attributes))
         os.link(unfinished, path)  # unlike a rename it never replaces what somebody has put there meanwhile
     except OSError as error:
         raise HostFileError(path, "put the rebuilt image in place", error) from error
@@ -79,6 +81,18 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
     atomic.sync_directory(path.parent)
     now = survey_again(lineage)
     refresh(now, now.find(path), held)
+
+
+def _attributes(path: Path, record: SealRecord) -> Attributes:
+    """Returns what the lost file was beside its bytes, as far as its seal or its shadow tell. Others may have written the seal:
+    it gives the file to nobody but to who owns the seal, unless that is root or we."""
+    ours = Attributes(os.geteuid(), os.getegid(), record.mode_before & 0o777)
+    known = record.attributes
+    seal_owner = os.stat(seal_path(path)).st_uid
+    if known is None or seal_owner not in (0, os.geteuid(), known.owner):
+        losses.note(path, [losses.Lost("its owner, group and access list of before", "its seal does not tell them")])
+        return ours
+    return known._replace(mode=ours.mode)
 
 
 def _from_shadow(path: Path, record: SealRecord, unfinished: Path, progress: Progress | None) -> Held | None:

@@ -22,6 +22,7 @@ from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, 
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
+from cowherd.storage.attributes import Attributes
 from cowherd.storage.filetype import is_device
 from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.presence import is_there
@@ -303,6 +304,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         created=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         made_by=made_by(),
         signature=before.signature if before and unchanged else None,
+        attributes=Attributes.of(image.path).recorded,
     )
     path = Path(image.expected_seal)
     write_seal(path, record, held.digests)

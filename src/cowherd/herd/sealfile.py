@@ -28,6 +28,7 @@ import zlib
 from cowherd.errors import ImageFormatError
 from cowherd.paths import as_path
 from cowherd.storage import atomic
+from cowherd.storage.attributes import Attributes
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
@@ -76,7 +77,8 @@ class SealRecord(NamedTuple):
     """What a seal says apart from the digests of the blocks.
 
     `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.
-    `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to.
+    `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to, `attributes` say to whom
+    the file belonged, None where an older cowherd did not record that.
     """
 
     seal_id: bytes
@@ -92,6 +94,7 @@ class SealRecord(NamedTuple):
     created: str
     made_by: str
     signature: Signature | None = None
+    attributes: Attributes | None = None
 
 
 def seal_name(image: str | os.PathLike[str]) -> str:
@@ -225,6 +228,7 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "created": record.created,
         "made_by": record.made_by,
         **_signature_to_json(record.signature),
+        **({"attributes": record.attributes.to_dict()} if record.attributes else {}),
     }
 
 
@@ -264,6 +268,7 @@ def record_from_json(fields: dict[str, Any]) -> SealRecord:
         created=_text(fields["created"]),
         made_by=_text(fields["made_by"]),
         signature=_signature_from_json(_object(fields["signature"]) if "signature" in fields else None),
+        attributes=Attributes.from_dict(_object(fields["attributes"])) if "attributes" in fields else None,
     )
 
 

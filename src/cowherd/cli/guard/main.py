@@ -9,9 +9,10 @@ import os
 import sys
 
 from cowherd.cli.guard.arguments import Parser, UsageError
-from cowherd.cli.guard.output import Report, error_report, show
+from cowherd.cli.guard.output import Report, error_report, show, with_losses
 from cowherd.cli.process import run
 from cowherd.errors import CowherdError, HostFileError
+from cowherd.storage.losses import gathering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ def _run(words: list[str]) -> Report:
         from cowherd.cli.memory import keep_freed_memory
 
         keep_freed_memory()
-    with _rescanning() if arguments.rescan else contextlib.nullcontext():
+    with _rescanning() if arguments.rescan else contextlib.nullcontext(), gathering() as lost:
         report = module.run(arguments)
     assert isinstance(report, Report)
-    return report
+    return with_losses(report, lost) if lost else report
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ It has a temporary name, which no scan takes for an image, until it is complete 
 from __future__ import annotations
 
 import os
-import stat
 from itertools import count
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from cowherd.herd.condition import record_of
 from cowherd.herd.lineage import survey_around
 from cowherd.herd.merging.steps import MergeFailed, apply_down, verify_content
 from cowherd.herd.seal import seal_found
+from cowherd.storage import losses
 from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
+from cowherd.storage.attributes import Attributes, give_first, give_to
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.identity import make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
@@ -72,6 +72,7 @@ def copy_file(source: Path, target: Path) -> None:
     Only its owner may use it until it is complete.
     """
     with HostFile.open(source, lock=None) as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
+        give_first(copy.fd, Attributes.of(original.fd))
         size = original.size()
         if not clone_range(original, 0, copy, 0, size):
             copy.truncate(size)
@@ -87,7 +88,8 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     assert entry.fork is not None
     record = record_of(base)
     if is_there(entry.temporary):
-        _give_name(entry.temporary, entry.fork, record.mode_before if record else stat.S_IMODE(base.path.stat().st_mode))
+        attributes = Attributes.of(base.path)
+        _give_name(entry.temporary, entry.fork, attributes._replace(mode=record.mode_before) if record else attributes)
     target = lineage.find(entry.fork, entry.base_format)
     if record is None or target.seal:
         return target, record_of(target)
@@ -98,11 +100,11 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     return target, done.record
 
 
-def _give_name(temporary: Path, path: Path, mode: int) -> None:
-    """Never takes the name from another file, also where that came a moment ago."""
+def _give_name(temporary: Path, path: Path, attributes: Attributes) -> None:
+    """Gives the copy the old base's attributes before it is seen. Never takes the name from another file, also a new one."""
     try:
-        os.chmod(temporary, mode)
-        make_lasting(temporary)
+        if not is_there(path):
+            losses.note(path, give_to(temporary, attributes))
         if not _linked(temporary, path):
             os.rename(temporary, path)
     except OSError as error:
