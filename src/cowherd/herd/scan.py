@@ -18,7 +18,8 @@ from cowherd.herd.catalog.catalog import Catalog, is_settled
 from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
 from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.reading import Readers
-from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_name
+from cowherd.herd.sealfile import SUFFIX, SealRecord, find_seal, seal_name
+from cowherd.herd.sealplace import kept_under, look_again
 from cowherd.herd.walk import Listing, walk
 from cowherd.paths import as_path
 from cowherd.storage.hostfile import HostFile
@@ -80,8 +81,8 @@ class Image(NamedTuple):
 
     @property
     def seal(self) -> str | None:
-        """The seal that lies beside one of the names now, or None."""
-        return next((seal_name(name) for name in self.filenames if is_sealed(name)), None)
+        """The seal that the image has now, by one of its names, or None."""
+        return next((seal for name in self.filenames if (seal := find_seal(name))), None)
 
     @property
     def expected_seal(self) -> str:
@@ -99,10 +100,10 @@ class Found:
 
     `directories` says of each how many levels below it belong to it, None for all. `unreadable` are files that could not be
     looked at, `orphans` are images that are gone while their seals are there. `records` are those of the seals that can't have
-    changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, and `strays` the
-    images that have names of which `sealed` says nothing. `listed` are the directories looked through, `met` the names of images
-    in them, `journals` files in them that are called as merges' journals are, `devices` block devices that were named. `catalog`
-    is the catalog's file, None if none was used.
+    changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, `kept` the seals
+    of others, which lie elsewhere, and `strays` the images that have names of which `sealed` says nothing. `listed` are the
+    directories looked through, `met` the names of images in them, `journals` files in them that are called as merges' journals
+    are, `devices` block devices that were named. `catalog` is the catalog's file, None if none was used.
     """
 
     def __init__(self, directories: Mapping[str, int | None] | None = None):
@@ -112,6 +113,7 @@ class Found:
         self.orphans: list[Path] = []
         self.records: dict[str, tuple[Identity, SealRecord]] = {}
         self.sealed: set[str] = set()
+        self.kept: dict[str, str] = {}
         self.strays: set[Key] = set()
         self.listed: set[str] = set()
         self.met: dict[str, Key] = {}
@@ -131,7 +133,7 @@ class Found:
                 image = _look_at(filename, info, recorded_format)
             elif filename not in image.filenames:
                 image = image._replace(filenames=_ordered(*image.filenames, filename))
-            if os.path.dirname(filename) not in self.listed or os.path.islink(filename):
+            if os.path.dirname(filename) not in self.listed or os.path.islink(filename) or stat.S_ISBLK(info.st_mode):
                 self.strays.add((info.st_dev, info.st_ino))
         except OSError:
             self.unreadable.append(as_path(filename))
@@ -161,6 +163,7 @@ def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os
     places: dict[str, int | None] = {os.path.realpath(home): LEVELS_BELOW_HOME for home in homes}
     places |= {os.path.realpath(directory): None for directory in directories}
     found = Found(places)
+    look_again()
     with Catalog() as catalog:
         seals = _Scan(found, catalog).run()
         found.catalog = catalog.path
@@ -172,6 +175,9 @@ def scan(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os
                 found.add(sealed, "raw")  # it could be looked at, and is no qcow2 image
         else:
             found.orphans.append(as_path(sealed))
+    for image, seal, recorded in kept_under(found.listed):
+        if image not in found.sealed and (found.add(image, recorded) or found.add(image, "raw")):
+            found.kept[image] = seal
     return found
 
 

@@ -19,6 +19,7 @@ from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRe
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
+from cowherd.herd.sealplace import CANT_WRITE, is_kept, look_again, place_for
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
@@ -167,6 +168,7 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
     _restore_mode(base, force=force)
     take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
     take_name(path)
+    look_again()
     return path
 
 
@@ -305,11 +307,30 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         made_by=made_by(),
         signature=before.signature if before and unchanged else None,
         attributes=Attributes.of(image.path).recorded,
+        place=before.place if before else None,
     )
-    path = Path(image.expected_seal)
-    write_seal(path, record, held.digests)
-    problem = "the file system has no reflinks" if shadow and not shadow_name else None
+    path, record = _write_somewhere(image, record, held.digests)
+    missing = "nothing can be put beside the image" if is_kept(path) else "the file system has no reflinks"
+    problem = missing if shadow and not shadow_name else None
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
+
+
+def _write_somewhere(image: Image, record: SealRecord, digests: BlockDigests) -> tuple[Path, SealRecord]:
+    """Writes a seal where it is, or a new one beside the image; where nothing can be put there, where such seals are kept."""
+    path = Path(image.expected_seal)
+    beside = "it is a device" if is_device(path.with_name(path.name.removesuffix(SUFFIX))) else None
+    if image.seal is not None or beside is None:
+        try:
+            write_seal(path, record, digests)
+            return path, record
+        except HostFileError as error:
+            if image.seal is not None or error.errno not in CANT_WRITE:
+                raise
+            beside = error.reason
+    elsewhere, place = place_for(os.path.realpath(image.path), beside)
+    record = record._replace(place=place)
+    write_seal(elsewhere, record, digests)
+    return Path(elsewhere), record
 
 
 def made_by() -> str:
@@ -335,7 +356,12 @@ def _kept_shadow(path: Path, before: SealRecord) -> str | None:
 def make_shadow(path: Path) -> str | None:
     """Keeps a reflink copy of an image beside it and returns its name, None where the file system can't. Not yet recorded."""
     shadow = path.with_name(path.name + SHADOW_SUFFIX)
-    if is_device(path) or not copying.clone_file(path, shadow):
+    try:
+        if is_device(path) or not copying.clone_file(path, shadow):
+            return None
+    except HostFileError as error:
+        if error.errno not in CANT_WRITE:
+            raise
         return None
     protection.protect(shadow, Protection.READONLY)
     return shadow.name
@@ -405,4 +431,5 @@ def _drop_orphan(image: Path) -> Path:
         raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
     take_name(path.with_name(path.name.removesuffix(SUFFIX) + SHADOW_SUFFIX))
     take_name(path)
+    look_again()
     return path

@@ -1,4 +1,4 @@
-"""The file that holds a seal, `NAME.seal` beside the image NAME.
+"""The file that holds a seal: `NAME.seal` beside the image NAME, or where none can lie there, see `cowherd.herd.sealplace`.
 
 All numbers are little-endian:
 
@@ -26,6 +26,7 @@ import struct
 import zlib
 
 from cowherd.errors import ImageFormatError
+from cowherd.herd.sealplace import Place, is_kept, kept_seal, look_again
 from cowherd.paths import as_path
 from cowherd.storage import atomic
 from cowherd.storage.attributes import Attributes
@@ -78,7 +79,7 @@ class SealRecord(NamedTuple):
 
     `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.
     `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to, `attributes` say to whom
-    the file belonged, None where an older cowherd did not record that.
+    the file belonged, None where an older cowherd did not record that, `place` whose the seal is if it does not lie beside it.
     """
 
     seal_id: bytes
@@ -95,11 +96,18 @@ class SealRecord(NamedTuple):
     made_by: str
     signature: Signature | None = None
     attributes: Attributes | None = None
+    place: Place | None = None
+
+
+def find_seal(image: str | os.PathLike[str]) -> str | None:
+    """Returns the seal of `image`, or None: beside the file that the name leads to, past symbolic links, or where it is kept."""
+    real = os.path.realpath(image)
+    return real + SUFFIX if is_there(real + SUFFIX) else kept_seal(real)
 
 
 def seal_name(image: str | os.PathLike[str]) -> str:
-    """Returns where the seal of `image` is: beside the file that the name leads to, past symbolic links."""
-    return os.path.realpath(image) + SUFFIX
+    """Returns where the seal of `image` is; of one that has none, the name beside it."""
+    return find_seal(image) or os.path.realpath(image) + SUFFIX
 
 
 def seal_path(image: str | os.PathLike[str]) -> Path:
@@ -108,14 +116,16 @@ def seal_path(image: str | os.PathLike[str]) -> Path:
 
 
 def is_sealed(image: str | os.PathLike[str]) -> bool:
-    """Returns whether a seal lies beside `image`."""
-    return is_there(seal_name(image))
+    """Returns whether `image` has a seal."""
+    return find_seal(image) is not None
 
 
 def write_seal(path: str | os.PathLike[str], record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal in one step: after a crash either the old one or the new one is there. Raises `HostFileError`."""
     from blake3 import blake3
 
+    if record.place and not is_kept(path):  # it was brought back beside its image
+        record = record._replace(place=None)
     text = json.dumps(record_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
     prefix = _PREFIX.pack(_MAGIC, _VERSION, len(text), zlib.crc32(text), len(digests.runs), len(digests.digests))
     buffers = [prefix, text, digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()]
@@ -123,6 +133,8 @@ def write_seal(path: str | os.PathLike[str], record: SealRecord, digests: BlockD
     for buffer in buffers:
         checksum.update(buffer)
     atomic.write_atomically(path, [*buffers, checksum.digest()], mode=_MODE)
+    if record.place:
+        look_again()
 
 
 def read_record(path: str | os.PathLike[str]) -> SealRecord:
@@ -229,6 +241,7 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "made_by": record.made_by,
         **_signature_to_json(record.signature),
         **({"attributes": record.attributes.to_dict()} if record.attributes else {}),
+        **({"place": record.place._asdict()} if record.place else {}),
     }
 
 
@@ -269,6 +282,7 @@ def record_from_json(fields: dict[str, Any]) -> SealRecord:
         made_by=_text(fields["made_by"]),
         signature=_signature_from_json(_object(fields["signature"]) if "signature" in fields else None),
         attributes=Attributes.from_dict(_object(fields["attributes"])) if "attributes" in fields else None,
+        place=Place.from_dict(_object(fields["place"])) if "place" in fields else None,
     )
 
 

@@ -18,6 +18,7 @@ from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
+from cowherd.herd.sealplace import is_kept
 from cowherd.herd.status import Status
 from cowherd.herd.trashbox import Entry, entries, find_entries, trash_directories, write_entry
 from cowherd.live.holders import describe, naming_holders, writers
@@ -77,6 +78,9 @@ def purge(
                 raise BaseSealed(image.path, "delete for good")
         for image in doomed:
             path = Path(os.path.realpath(image.path))
+            kept = image.seal
+            if kept and is_kept(kept):
+                take_name(Path(kept))
             with _mutable(path):
                 for name in (path.name, path.name + SUFFIX, path.name + SHADOW_SUFFIX):
                     take_name(path.with_name(name))

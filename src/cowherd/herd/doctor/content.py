@@ -101,19 +101,24 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
     for base in exam.lineage.bases:
         if base.problem or exam.lineage.broken(base) or exam.lineage.in_loop(base):
             continue
+        hit = f"{exam.lineage.count_dependents(base)} overlay(s) stand on it, and"
+        if not exam.may_change(base):
+            if exam.lineage.seal(base) is None:
+                detail = f"{hit} nothing records what it holds; whoever may write there can seal it, and 'cowherd clone' does too"
+                yield Finding(Kind.UNSEALED_BASE, base.path, detail)
+            continue
         remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.path)
-        hit = exam.lineage.count_dependents(base)
         if exam.lineage.seal(base) is None:
-            detail = f"{hit} overlay(s) stand on it, and nothing records what it holds"
-            yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
+            yield Finding(Kind.UNSEALED_BASE, base.path, f"{hit} nothing records what it holds", remedy)
         elif protection.current(base.path) is Protection.RECORDED and not is_device(base.path):  # whose mode is the host's
-            detail = f"{hit} overlay(s) stand on it, and everybody who may write to its file can"
-            yield Finding(Kind.WRITABLE_BASE, base.path, detail, remedy)
+            yield Finding(Kind.WRITABLE_BASE, base.path, f"{hit} everybody who may write to its file can", remedy)
 
 
 def unbound(exam: Examination) -> Iterator[Finding]:
     """Overlays of sealed bases that don't know what they stand on."""
     for image, base in exam.lineage.overlays:
         if image.binding is None and image.problem is None and image.format == "qcow2" and exam.lineage.seal(base):
+            if not exam.may_change(image):
+                continue  # nobody can bind it there
             detail = f"it has no binding to its sealed base {printable(base.path)}"
             yield Finding(Kind.UNBOUND, image.path, detail, exam.command("cowherd", "bind", image.path))
