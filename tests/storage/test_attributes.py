@@ -17,7 +17,7 @@ import pytest
 from cowherd.storage import attributes as module
 from cowherd.storage import losses
 from cowherd.storage.atomic import replacement, write_atomically
-from cowherd.storage.attributes import ACCESS_LIST, Attributes, give_to
+from cowherd.storage.attributes import ACCESS_LIST, Attributes, give_to, mode_before
 from tests.storage.hosts import as_nobody, reflink_file_system, require_root
 
 USER, NAMED_USER, GROUP, MASK, OTHER = 1, 2, 4, 16, 32
@@ -239,3 +239,11 @@ def test_a_record_holds_who_may_use_the_file_and_nothing_else(source: Path):
 def test_a_record_that_asks_for_more_is_refused(facts: dict[str, object]):
     with pytest.raises(ValueError, match=r"attribute|user or group|hexadecimal"):
         Attributes.from_dict(facts)
+
+
+@pytest.mark.parametrize(
+    ("now", "recorded", "before"),
+    [(0o444, 0o644, 0o644), (0o440, 0o660, 0o660), (0o400, 0o777, 0o600), (0o444, 0o6777, 0o666), (0o600, 0o000, 0o600)],
+)
+def test_a_recorded_mode_gives_write_bits_back_and_nothing_else(now: int, recorded: int, before: int):
+    assert mode_before(now, recorded) == before

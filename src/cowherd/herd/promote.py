@@ -26,7 +26,7 @@ from cowherd.herd.status import Status
 from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, losses
-from cowherd.storage.attributes import Attributes, give_to
+from cowherd.storage.attributes import Attributes, give_to, mode_before
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
@@ -134,7 +134,7 @@ def _attributes(image: Image) -> Attributes:
     """Returns the attributes of a disk; of one that is sealed with the mode that it had before."""
     record = record_of(image)
     found = Attributes.of(image.path)
-    return found._replace(mode=record.mode_before) if record else found
+    return found._replace(mode=mode_before(found.mode, record.mode_before)) if record else found
 
 
 def _freeze(

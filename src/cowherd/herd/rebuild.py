@@ -86,9 +86,10 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
 def _attributes(path: Path, record: SealRecord) -> Attributes:
     """Returns what the lost file was beside its bytes, as far as its seal or its shadow tell. Others may have written the seal:
     it gives the file to nobody but to who owns the seal, unless that is root or we."""
-    ours = Attributes(os.geteuid(), os.getegid(), record.mode_before & 0o777)
     known = record.attributes
     seal_owner = os.stat(seal_path(path)).st_uid
+    mode = record.mode_before & (0o777 if seal_owner in (0, os.geteuid()) else 0o600)
+    ours = Attributes(os.geteuid(), os.getegid(), mode)
     if known is None or seal_owner not in (0, os.geteuid(), known.owner):
         losses.note(path, [losses.Lost("its owner, group and access list of before", "its seal does not tell them")])
         return ours

@@ -117,6 +117,14 @@ class Attributes(NamedTuple):
         return cls(_number(facts, "owner"), _number(facts, "group"), 0, pairs)
 
 
+def mode_before(now: int, recorded: int) -> int:
+    """Returns the mode that a protected file had, as a record tells it: whoever may read it may write to it again, and no more.
+
+    Others may have written the record; it gives nobody a right that it does not take away from him.
+    """
+    return now & 0o777 | recorded & 0o222 & (now & 0o444) >> 1
+
+
 def give_first(fd: int, attributes: Attributes) -> tuple[Lost, ...]:
     """Gives an empty file what it can have only as long as it is empty: that its blocks are not copied on write (btrfs)."""
     wanted = attributes.flags & _NO_COPY_ON_WRITE

@@ -16,7 +16,7 @@ from cowherd.herd.merging.steps import MergeFailed, apply_down, verify_content
 from cowherd.herd.seal import seal_found
 from cowherd.storage import losses
 from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
-from cowherd.storage.attributes import Attributes, give_first, give_to
+from cowherd.storage.attributes import Attributes, give_first, give_to, mode_before
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
@@ -89,7 +89,9 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     record = record_of(base)
     if is_there(entry.temporary):
         attributes = Attributes.of(base.path)
-        _give_name(entry.temporary, entry.fork, attributes._replace(mode=record.mode_before) if record else attributes)
+        if record:
+            attributes = attributes._replace(mode=mode_before(attributes.mode, record.mode_before))
+        _give_name(entry.temporary, entry.fork, attributes)
     target = lineage.find(entry.fork, entry.base_format)
     if record is None or target.seal:
         return target, record_of(target)
