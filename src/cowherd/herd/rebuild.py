@@ -15,6 +15,7 @@ from cowherd.herd.digest import digest_disk, expand, to_bytes
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.faults import RepairFailed
 from cowherd.herd.lineage import Lineage, survey, survey_again
+from cowherd.herd.opaque import OpaqueImage
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
 from cowherd.herd.seal import Held, refresh, settled
@@ -48,6 +49,8 @@ def rebuild(
     """
     path = Path(os.path.realpath(base))
     record, sealed = read_digests(seal_path(path))
+    if record.of_file:
+        raise OpaqueImage(path, record.format, "make anew")
     lineage = survey(herd, [path.parent])
     gone = Image(key=(0, 0), filenames=(os.fspath(path),), format=record.format, size=None, disk_size=0)
     located = locate(gone, sealed, expand(sealed.runs), lineage, [Path(donor) for donor in donors])

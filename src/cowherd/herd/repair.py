@@ -18,6 +18,7 @@ from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import ContentChanging, NotSealed, RepairFailed
 from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.opaque import refuse_opaque
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.seal import Held, refresh, unprotected
 from cowherd.herd.sealfile import is_sealed
@@ -65,6 +66,7 @@ def repair(
     if preserve and not dry_run and not ignore_unreadable:
         require_readable(lineage, image, "keep the change of")
     require_none(lineage, [image, *lineage.chain(image)], "repair")
+    refuse_opaque(image, "keep overlays from the change of" if preserve else "repair")
     named = [Path(donor) for donor in donors]
     with naming_holders():
         if preserve:

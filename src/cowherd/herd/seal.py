@@ -237,12 +237,15 @@ def held_content(lineage: Lineage, image: Image, progress: Progress | None = Non
     Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read, or if the
     lineage does not know the files that its content comes from: the host may have failed when it was looked at.
     """
-    from cowherd.herd.digest import digest_disk
-    from cowherd.image.open import open_disk
+    from dataclasses import replace
 
-    with naming_holders(), open_disk(image.path, format=image.format) as disk:
-        with _unwritten(lineage, image, disk.layers) as identity:
-            digests = digest_disk(disk, progress)
+    from cowherd.herd.digest import digest_disk
+    from cowherd.herd.opaque import is_opaque, open_content
+
+    of_file = is_opaque(image)
+    with naming_holders(), open_content(image, of_file=of_file) as disk:
+        with _unwritten(lineage, image, disk.layers, of_file=of_file) as identity:
+            digests = replace(digest_disk(disk, progress), of_file=of_file)
         yield Held(digests, identity)
 
 
@@ -252,9 +255,12 @@ def confirms(lineage: Lineage, image: Image, content: bytes, progress: Progress 
     False if it is another one, or the image is not simple enough: then `held_content` tells. Raises as that.
     """
     from cowherd.formats.outline import NotPlain
+    from cowherd.herd.opaque import is_opaque
     from cowherd.herd.plain import outlined_digest
     from cowherd.image.outline import open_outline
 
+    if is_opaque(image):
+        return False
     try:
         with (
             naming_holders(),
@@ -267,12 +273,12 @@ def confirms(lineage: Lineage, image: Image, content: bytes, progress: Progress 
 
 
 @contextlib.contextmanager
-def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link]) -> Iterator[FileIdentity]:
+def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link], *, of_file: bool = False) -> Iterator[FileIdentity]:
     """Gives the identity of an image's file to a block that reads its open `layers`.
 
     Raises `ContentChanging` if these are not the files that the lineage knows, or if one was written to meanwhile.
     """
-    chain = lineage.chain(image)
+    chain = [image] if of_file else lineage.chain(image)
     if [(layer.file.device, layer.file.inode) for layer in layers] != [file.key for file in chain]:
         raise ContentChanging(image.path)
     before = [settled(file.path) for file in chain]
@@ -308,6 +314,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         signature=before.signature if before and unchanged else None,
         attributes=Attributes.of(image.path).recorded,
         place=before.place if before else None,
+        of_file=held.digests.of_file,
     )
     path, record = _write_somewhere(image, record, held.digests)
     missing = "nothing can be put beside the image" if is_kept(path) else "the file system has no reflinks"

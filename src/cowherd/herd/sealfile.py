@@ -80,6 +80,7 @@ class SealRecord(NamedTuple):
     `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.
     `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to, `attributes` say to whom
     the file belonged, None where an older cowherd did not record that, `place` whose the seal is if it does not lie beside it.
+    `of_file`: what is sealed are the bytes of the file, whose format nobody here reads, and not what a guest sees.
     """
 
     seal_id: bytes
@@ -97,6 +98,7 @@ class SealRecord(NamedTuple):
     signature: Signature | None = None
     attributes: Attributes | None = None
     place: Place | None = None
+    of_file: bool = False
 
 
 def find_seal(image: str | os.PathLike[str]) -> str | None:
@@ -196,7 +198,8 @@ class _Reader:
             raise self._damaged("its checksum is wrong")
         record = self.record()
         self._check_runs(struct.iter_unpack("<qq", view[self.body : self.body + self.run_count * _RUN]), record.size)
-        if content_digest(record.size, self.run_count, view[self.body : self.end]) != record.content_digest:
+        found = content_digest(record.size, self.run_count, view[self.body : self.end], of_file=record.of_file)
+        if found != record.content_digest:
             raise self._damaged("its content digest is not that of its blocks")
         return record, data
 
@@ -208,7 +211,7 @@ class _Reader:
         record, data = self.checked()
         runs = np.frombuffer(data, "<i8", self.run_count * 2, self.body).reshape(-1, 2).astype(np.int64)
         rows = np.frombuffer(data, np.uint8, self.digest_count * _DIGEST, self.body + self.run_count * _RUN)
-        return record, BlockDigests(record.size, runs, rows.reshape(-1, _DIGEST))
+        return record, BlockDigests(record.size, runs, rows.reshape(-1, _DIGEST), record.of_file)
 
     def _check_runs(self, runs: Iterable[tuple[int, int]], size: int) -> None:
         position, blocks = -1, 0
@@ -242,6 +245,7 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         **_signature_to_json(record.signature),
         **({"attributes": record.attributes.to_dict()} if record.attributes else {}),
         **({"place": record.place._asdict()} if record.place else {}),
+        **({"of_file": True} if record.of_file else {}),
     }
 
 
@@ -283,6 +287,7 @@ def record_from_json(fields: dict[str, Any]) -> SealRecord:
         signature=_signature_from_json(_object(fields["signature"]) if "signature" in fields else None),
         attributes=Attributes.from_dict(_object(fields["attributes"])) if "attributes" in fields else None,
         place=Place.from_dict(_object(fields["place"])) if "place" in fields else None,
+        of_file=fields.get("of_file", False) is True,
     )
 
 
