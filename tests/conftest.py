@@ -38,6 +38,11 @@ def _each_test_for_itself(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["COWHERD_CEILING"] = os.fspath(tmp_path_factory.getbasetemp())
 
 
+def _state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps seals that find no place beside their images where whoever runs the tests keeps none of their own."""
+    os.environ["COWHERD_STATE"] = str(tmp_path_factory.mktemp("state") / "cowherd")
+
+
 def pytest_report_header() -> str:
     """Says at the head of a run which QEMU the tests compare with."""
     return f"qemu: {qemu.version() or 'not installed'}"

@@ -10,6 +10,7 @@ import os
 from cowherd.errors import HostFileError
 from cowherd.live.holders import naming_holders
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.presence import is_there
 
 TYPE_CHECKING = False
@@ -226,6 +227,7 @@ def resize(
 
 def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[PathName] = ()) -> None:
     """Deletes an image file. Raises `BaseSealed` or `BaseInUse` for what others stand on, `HostFileError`."""
+    refuse_device_node(path, "delete")
     if not break_dependents:
         from cowherd.herd.gate import guard_delete
 

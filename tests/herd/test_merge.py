@@ -22,7 +22,7 @@ from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
 from cowherd.live.holders import holders
-from cowherd.storage import identity
+from cowherd.storage import attributes
 from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection, current
@@ -524,12 +524,12 @@ def test_a_file_that_takes_the_name_of_a_fork_at_the_last_moment_is_left_alone(h
     taken = herd["directory"] / "base-merged"
     before = content(herd["one"])
 
-    def late(path, *, real=identity.make_lasting):
+    def late(path, known, *, real=attributes.give_to):
         taken.write_bytes(b"taken")
-        real(path)
+        return real(path, known)
 
     with monkeypatch.context() as patched:
-        patched.setattr("cowherd.herd.merging.fork.make_lasting", late)
+        patched.setattr("cowherd.herd.merging.fork.give_to", late)
         with pytest.raises(MergeInterrupted, match="another file has taken the name"):
             merge(herd["one"], strategy="fork")
     assert taken.read_bytes() == b"taken"

@@ -41,7 +41,7 @@ def test_a_copy_stands_alone_sealed_and_readonly_and_the_disk_stays_as_it_is(her
     assert content(done.base) == before
     assert "backing file" not in qemu_img("info", done.base)
     assert (herd / "disk").read_bytes() == disk
-    assert done.base.stat().st_mode & 0o777 == 0o444
+    assert done.base.stat().st_mode & 0o777 == 0o400  # of a disk that only its owner may read
     assert done.overlay is None
     assert fine(herd)
     qemu_img("check", done.base)

@@ -12,8 +12,6 @@ from cowherd.formats.layer import Below, ClosingLayer
 from cowherd.formats.rawfile import RawFile
 from cowherd.storage.copying import Bytes, put
 
-_ZEROS = memoryview(bytes(1 << 20))
-
 
 class Raw(RawFile, ClosingLayer):
     """A raw image; see `cowherd.formats.layer.Layer` and `RawFile`."""
@@ -33,9 +31,7 @@ class Raw(RawFile, ClosingLayer):
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
         """Makes a range read as zeros; see `Layer.zero`."""
-        if not self.file.zero_range(start, length, unmap=unmap):
-            for position in range(start, start + length, len(_ZEROS)):
-                self.file.pwrite(position, _ZEROS[: min(len(_ZEROS), start + length - position)])
+        self.file.write_zeros(start, length, unmap=unmap)
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
         """Gives the space of a range back to the host where it can; see `Layer.discard`."""

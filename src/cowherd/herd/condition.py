@@ -8,6 +8,7 @@ from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.scan import Image, Key
 from cowherd.herd.sealfile import ChainFile, SealRecord, read_record
 from cowherd.herd.status import Status
+from cowherd.storage.filetype import is_device
 from cowherd.storage.identity import FileIdentity
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
@@ -126,6 +127,8 @@ def of_file(path: str | os.PathLike[str], sealed: FileIdentity) -> Condition:
     if (now.inode, now.size, now.mtime_ns, now.ctime_ns) == (sealed.inode, sealed.size, sealed.mtime_ns, sealed.ctime_ns):
         return FINE
     if not now.same_file(sealed):
+        if is_device(path):
+            return Condition(Status.TOUCHED, "its device has another node than it had, as after a boot; --full reads it")
         return Condition(Status.REPLACED, "another file has taken its name since it was sealed")
     only_attributes = (now.size, now.mtime_ns) == (sealed.size, sealed.mtime_ns)
     return Condition(Status.TOUCHED, f"{_what_moved(now, sealed)} since it was sealed", only_attributes)

@@ -18,6 +18,7 @@ BLOCKS_READ = 8
 
 _HEAD = struct.Struct("<20sQIQ")
 _TAG = b"cowherd content 1"
+_FILE_TAG = b"cowherd file 1"
 
 
 class BlockHasher:
@@ -39,13 +40,15 @@ class BlockHasher:
         return [blake3(block).digest() for block in self._of_thread.blocks[:blocks]]
 
 
-def content_digest(size: int, runs: int, *parts: bytes | memoryview) -> bytes:
-    """Returns the content digest, 32 bytes, of a disk of `size` bytes.
+def content_digest(size: int, runs: int, *parts: bytes | memoryview, of_file: bool = False) -> bytes:
+    """Returns the content digest, 32 bytes, of a disk of `size` bytes, or with `of_file` of an image's file as it is.
+
+    A file's is never a disk's, so that a raw image with the bytes of a VMDK is not taken for one with its content.
 
     `parts` are, one behind the other as in a seal, the number `runs` of runs of blocks that are not zeros (first block and block
     after the last, 8 bytes each, little-endian) and the digests of these blocks.
     """
-    hasher = blake3(_HEAD.pack(_TAG, size, BLOCK, runs))
+    hasher = blake3(_HEAD.pack(_FILE_TAG if of_file else _TAG, size, BLOCK, runs))
     for part in parts:
         hasher.update(part)
     return hasher.digest()

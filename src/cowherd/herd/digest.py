@@ -36,7 +36,7 @@ _KEPT_EXTENTS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class BlockDigests:
-    """The guest content of a disk of `size` bytes.
+    """The guest content of a disk of `size` bytes, or with `of_file` the bytes of an image's file.
 
     `runs` is a range array of the numbers of blocks that are not zeros; `digests` has a row for each of them, in their order.
     """
@@ -44,11 +44,13 @@ class BlockDigests:
     size: int
     runs: Ranges
     digests: Digests
+    of_file: bool = False
 
     @cached_property
     def content_digest(self) -> bytes:
         """32 bytes that stand for size and content together."""
-        return content_digest(self.size, len(self.runs), self.runs.astype("<i8").tobytes(), self.digests.tobytes())
+        runs = self.runs.astype("<i8").tobytes()
+        return content_digest(self.size, len(self.runs), runs, self.digests.tobytes(), of_file=self.of_file)
 
     def lookup(self, blocks: Blocks) -> Digests:
         """Returns the digest of each of `blocks`; that of zeros for blocks outside the runs or past the end."""

@@ -12,6 +12,7 @@ from functools import partial
 from cowherd import extents
 from cowherd.errors import CowherdError
 from cowherd.herd.impact import Hit, SnapshotHit, has_machine, judge, snapshot_hit, verdict_by
+from cowherd.herd.opaque import is_opaque
 from cowherd.image.backing import resolve
 from cowherd.image.open import open_disk
 from cowherd.image.snapshots import snapshot_disk, snapshots_of
@@ -52,7 +53,8 @@ def judge_all(lineage: Lineage, overlays: Sequence[Image], base: Image, changed:
 class _Judging:
     def __init__(self, lineage: Lineage, base: Image, changed: Ranges):
         self._lineage, self._base, self._changed = lineage, base, changed
-        self._seen: dict[object, _Seen | None] = {base.key: _Seen(changed, False, 0, None)}
+        of_base = None if len(changed) and is_opaque(base) else _Seen(changed, False, 0, None)
+        self._seen: dict[object, _Seen | None] = {base.key: of_base}
         self._hits: dict[object, Hit] = {}
 
     def hit(self, overlay: Image) -> Hit:

@@ -290,6 +290,11 @@ class Lineage:
         return None if image.key in self._found.strays else os.path.dirname(image.filename)
 
     @property
+    def devices(self) -> Sequence[str]:
+        """The block devices that were named as images of the herd."""
+        return self._found.devices
+
+    @property
     def journals(self) -> Sequence[str]:
         """The files that have names of journals, in directories that were looked through, as they were then."""
         return self._found.journals
@@ -300,15 +305,17 @@ class Lineage:
         return [self.images[key] for key in self._found.strays if key in self.images]
 
     def seal(self, image: Image) -> str | None:
-        """Returns the seal that lay beside one of an image's names when the herd was looked at, or None."""
-        if not self._found.sealed and not self._found.strays:
+        """Returns the seal that an image had, by one of its names, when the herd was looked at, or None."""
+        kept = self._found.kept
+        if not self._found.sealed and not self._found.strays and not kept:
             return None
         if image.key in self._found.strays:
             if image.key not in self._seals:
                 self._seals[image.key] = image.seal
             return self._seals[image.key]
         sealed = self._found.sealed
-        return next((name + SUFFIX for name in image.filenames if name in sealed), None) if sealed else None
+        beside = next((name + SUFFIX for name in image.filenames if name in sealed), None) if sealed else None
+        return beside or (next((kept[name] for name in image.filenames if name in kept), None) if kept else None)
 
     def record_of(self, image: Image) -> SealRecord | None:
         """Returns the record of the seal beside `image` as it is now, or None where there was no seal.
@@ -568,7 +575,12 @@ def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | 
 
 
 def _lineage_of(places: Places) -> Lineage:
-    lineage = Lineage(scan(places))
+    found = scan(places)
+    for device in places.devices:
+        with contextlib.suppress(HostFileError):  # who needs it says why it can't be opened
+            found.add(device, _probed(device))
+            found.devices.append(device)
+    lineage = Lineage(found)
     remember(lineage)
     return lineage
 

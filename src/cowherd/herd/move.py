@@ -31,6 +31,7 @@ from cowherd.herd.sealfile import SealRecord, is_sealed, seal_path
 from cowherd.herd.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_directory, is_there
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from cowherd.storage.transfer import Progress
 
 PathName = str | os.PathLike[str]
+
+
+_INSTEAD_OF_A_DEVICE = "'cowherd-img convert' copies its content into a file, and 'cowherd retarget' puts its overlays on that"
 
 
 class Move(NamedTuple):
@@ -91,6 +95,7 @@ def move(
 
 
 def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple[Move, Lineage]:
+    refuse_device_node(source, "move", _INSTEAD_OF_A_DEVICE)
     real = Path(os.path.realpath(source))
     wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else Path(os.path.abspath(target))
     wanted = Path(os.path.realpath(wanted.parent)) / wanted.name

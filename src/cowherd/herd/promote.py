@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
-from cowherd.herd.condition import condition
+from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
@@ -29,7 +28,9 @@ from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
-from cowherd.storage import atomic
+from cowherd.storage import atomic, losses
+from cowherd.storage.attributes import Attributes, give_to, mode_before
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
@@ -98,6 +99,7 @@ def promote(
             f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
         )
     if chained:
+        refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
         return _freeze(lineage, image, source, target, level, herd, progress)
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
@@ -122,17 +124,26 @@ def _copy(
 
     size = sum(file.disk_size for file in lineage.chain(image))
     check_space([(target.parent, size)])
-    unfinished = target.with_name(f".cowherd-{os.urandom(8).hex()}")
+    unfinished, attributes = atomic.temporary_name(target), _attributes(image)
     try:
+        atomic.make_private(unfinished, attributes)
         with naming_holders():
             convert(
                 image.path, unfinished, source_format=image.format, target_format="qcow2", compress=compress, progress=progress
             )
+        losses.note(target, give_to(unfinished, attributes))
         give_name(unfinished, target)
     finally:
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more
             unfinished.unlink()
     return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, force=True, progress=progress), None, size)
+
+
+def _attributes(image: Image) -> Attributes:
+    """Returns the attributes of a disk; of one that is sealed with the mode that it had before."""
+    record = record_of(image)
+    found = Attributes.of(image.path)
+    return found._replace(mode=mode_before(found.mode, record.mode_before)) if record else found
 
 
 def _freeze(
@@ -167,16 +178,14 @@ def _freeze(
 
 
 def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
-    """Puts an empty overlay of `target`, with the mode and the owner that the disk has, in the place of the name `source`."""
+    """Puts an empty overlay of `target`, with the attributes that the disk has, in the place of the name `source`."""
     from cowherd.ops.create import create
 
-    unfinished = source.with_name(f".cowherd-{os.urandom(8).hex()}")
-    disk = os.stat(source)
+    unfinished, attributes = atomic.temporary_name(source), Attributes.of(source)
     try:
+        atomic.make_private(unfinished, attributes)
         create(unfinished, image.size, backing=stored_name(target, source), backing_format=image.format)
-        with contextlib.suppress(PermissionError):  # only root gives files away; then it is ours, as every new file
-            os.chown(unfinished, disk.st_uid, disk.st_gid)
-        os.chmod(unfinished, stat.S_IMODE(disk.st_mode))
+        losses.note(source, give_to(unfinished, attributes))
         os.rename(unfinished, source)
     except OSError as error:
         raise HostFileError(source, "replace", error) from error

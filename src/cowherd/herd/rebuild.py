@@ -16,6 +16,7 @@ from cowherd.herd.digest import digest_disk, expand, to_bytes
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.faults import RepairFailed
 from cowherd.herd.lineage import Lineage, survey, survey_again
+from cowherd.herd.opaque import OpaqueImage
 from cowherd.herd.ownership import SHADOW_SUFFIX, is_regular, is_vouched_for
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
@@ -23,8 +24,8 @@ from cowherd.herd.seal import Held, refresh, settled
 from cowherd.herd.sealfile import SealRecord, read_digests, seal_path
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
-from cowherd.storage import atomic, copying
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage import atomic, copying, losses
+from cowherd.storage.attributes import Attributes, give_to
 from cowherd.storage.space import check_space
 
 TYPE_CHECKING = False
@@ -50,6 +51,8 @@ def rebuild(
     """
     path = Path(os.path.realpath(base))
     record, sealed = read_digests(seal_path(path))
+    if record.of_file:
+        raise OpaqueImage(path, record.format, "make anew")
     lineage = survey(herd, [path.parent])
     gone = Image(key=(0, 0), filenames=(os.fspath(path),), format=record.format, size=None, disk_size=0)
     located = locate(gone, sealed, expand(sealed.runs), lineage, [Path(donor) for donor in donors])
@@ -62,19 +65,19 @@ def rebuild(
 
 
 def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, progress: Progress | None) -> None:
-    unfinished = atomic.temporary_name(path)
+    unfinished, attributes = atomic.temporary_name(path), _attributes(path, record)
     try:
         held = _from_shadow(path, record, unfinished, progress)
         if held is None:
             check_space([(path.parent, plan.write_bytes)])
+            atomic.make_private(unfinished, attributes)
             create(unfinished, plan.sealed_size, format=record.format)
             with open_disk(unfinished, format=record.format, writable=True) as disk:
                 write_blocks(disk, plan.located, plan.located.blocks, progress)
             held = _as_sealed(unfinished, record, progress)
         if held is None:
             raise RepairFailed(unfinished)
-        with HostFile.open(unfinished, lock=None, follow=False) as file:
-            os.fchmod(file.fd, _mode_of_new(path, os.fstat(file.fd), record))
+        losses.note(path, give_to(unfinished, attributes))
         os.link(unfinished, path)  # unlike a rename it never replaces what somebody has put there meanwhile
     except OSError as error:
         raise HostFileError(path, "put the rebuilt image in place", error) from error
@@ -85,11 +88,23 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
     refresh(now, now.find(path), held)
 
 
-def _mode_of_new(path: Path, new: os.stat_result, record: SealRecord) -> int:
+def _mode_of_new(path: Path, owner: int, record: SealRecord) -> int:
     """The mode that the lost image had, as far as its seal is believed; nobody but its owner may write to it otherwise."""
-    if not is_vouched_for(seal_path(path), new.st_uid):
+    if not is_vouched_for(seal_path(path), owner):
         return record.mode_before & (stat.S_IRWXU | stat.S_IRGRP | stat.S_IROTH) | stat.S_IRUSR
     return record.mode_before & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IROTH | stat.S_IXOTH) | stat.S_IRUSR
+
+
+def _attributes(path: Path, record: SealRecord) -> Attributes:
+    """Returns what the lost file was beside its bytes, as far as its seal or its shadow tell. Others may have written the seal:
+    it gives the file to nobody but to who owns the seal, unless that is root or we."""
+    known = record.attributes
+    seal_owner = os.stat(seal_path(path)).st_uid
+    ours = Attributes(os.geteuid(), os.getegid(), _mode_of_new(path, os.geteuid(), record))
+    if known is None or seal_owner not in (0, os.geteuid(), known.owner):
+        losses.note(path, [losses.Lost("its owner, group and access list of before", "its seal does not tell them")])
+        return ours
+    return known._replace(mode=ours.mode)
 
 
 def _from_shadow(path: Path, record: SealRecord, unfinished: Path, progress: Progress | None) -> Held | None:

@@ -18,6 +18,7 @@ from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import AwaitedInTrash, ContentChanging, NotSealed, RepairFailed
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.opaque import refuse_opaque
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.requirements import require_one_format, require_readable
 from cowherd.herd.seal import Held, refresh, unprotected
@@ -70,6 +71,7 @@ def repair(
     require_one_format(lineage, [image], "repair")
     if preserve:
         refuse_trashed(lineage, image)
+    refuse_opaque(image, "keep overlays from the change of" if preserve else "repair")
     named = [Path(donor) for donor in donors]
     with naming_holders():
         if preserve:

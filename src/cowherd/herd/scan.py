@@ -23,7 +23,8 @@ from cowherd.herd.catalog.catalog import Catalog, is_settled
 from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
 from cowherd.herd.merging.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.reading import Readers
-from cowherd.herd.sealfile import SUFFIX, SealRecord, is_sealed, seal_name
+from cowherd.herd.sealfile import SUFFIX, SealRecord, find_seal, seal_name
+from cowherd.herd.sealplace import kept_under, look_again
 from cowherd.herd.trashed import add_trashed
 from cowherd.herd.walk import Listing, walk
 from cowherd.paths import as_path
@@ -88,8 +89,8 @@ class Image(NamedTuple):
 
     @property
     def seal(self) -> str | None:
-        """The seal that lies beside one of the names now, or None."""
-        return next((seal_name(name) for name in self.filenames if is_sealed(name)), None)
+        """The seal that the image has now, by one of its names, or None."""
+        return next((seal for name in self.filenames if (seal := find_seal(name))), None)
 
     @property
     def expected_seal(self) -> str:
@@ -107,10 +108,10 @@ class Found:
 
     `directories` says of each how many levels below it belong to it, None for all. `unreadable` are files that could not be
     looked at, `orphans` are images that are gone while their seals are there. `records` are those of the seals that can't have
-    changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, and `strays` the
-    images that have names of which `sealed` says nothing. `listed` are the directories looked through, `met` the names of images
-    in them, `journals` files in them that are called as merges' journals are. `catalog` is the catalog's file, None if none was
-    used.
+    changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, `kept` the seals
+    of others, which lie elsewhere, and `strays` the images that have names of which `sealed` says nothing. `listed` are the
+    directories looked through, `met` the names of images in them, `journals` files in them that are called as merges' journals
+    are, `devices` block devices that were named. `catalog` is the catalog's file, None if none was used.
 
     `trashed` are the images that lie in a trash, each with the path that it had. `unseen` are places in which overlays are known
     to lie and nobody can look; `passed_over` what was left out around the images that were named: it could not be looked at, or
@@ -125,10 +126,12 @@ class Found:
         self.orphans: list[Path] = []
         self.records: dict[str, tuple[Identity, SealRecord]] = {}
         self.sealed: set[str] = set()
+        self.kept: dict[str, str] = {}
         self.strays: set[Key] = set()
         self.listed: set[str] = set()
         self.met: dict[str, Key] = {}
         self.journals: list[str] = []
+        self.devices: list[str] = []
         self.catalog: Path | None = None
         self.trashes: list[str] = []
         self.trashed: dict[Key, str] = {}
@@ -147,7 +150,7 @@ class Found:
                 image = _look_at(filename, info, recorded_format)
             elif filename not in image.filenames:
                 image = image._replace(filenames=_ordered(*image.filenames, filename))
-            if os.path.dirname(filename) not in self.listed or os.path.islink(filename):
+            if os.path.dirname(filename) not in self.listed or os.path.islink(filename) or stat.S_ISBLK(info.st_mode):
                 self.strays.add((info.st_dev, info.st_ino))
         except OSError:
             self.unreadable.append(as_path(filename))
@@ -180,6 +183,7 @@ class Found:
 def scan(places: Places) -> Found:
     """Looks through `places`, and where overlays of the images there are known to lie."""
     found = Found(places)
+    look_again()
     with Catalog() as catalog:
         seals = _Scan(found, catalog).run()
         found.catalog = catalog.path
@@ -194,6 +198,9 @@ def scan(places: Places) -> Found:
                 found.add(sealed, "raw")  # it could be looked at, and is no qcow2 image
         else:
             found.orphans.append(as_path(sealed))
+    for image, seal, recorded in kept_under(found.listed):
+        if image not in found.sealed and (found.add(image, recorded) or found.add(image, "raw")):
+            found.kept[image] = seal
     return found
 
 

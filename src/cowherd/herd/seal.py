@@ -31,11 +31,14 @@ from cowherd.herd.ownership import (
 )
 from cowherd.herd.requirements import require_one_format, require_seen
 from cowherd.herd.sealfile import SUFFIX, ChainFile, SealRecord, read_digests, read_record, seal_path, write_seal
-from cowherd.herd.shadow import keep_shadow, renew_shadow, shadow_of
+from cowherd.herd.sealplace import CANT_WRITE, is_kept, look_again, place_for
+from cowherd.herd.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import protection
+from cowherd.storage.attributes import Attributes
+from cowherd.storage.filetype import is_device
 from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
@@ -194,6 +197,10 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
 
 def _take_sidecars(seal: Path) -> None:
     """Removes a seal, and before it the shadow that it proves."""
+    if is_kept(seal):
+        take_name(seal)
+        look_again()
+        return
     for path in sidecars(os.fspath(seal).removesuffix(SUFFIX)):
         take_name(Path(path))
 
@@ -281,12 +288,15 @@ def held_content(lineage: Lineage, image: Image, progress: Progress | None = Non
     Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read, or if the
     lineage does not know the files that its content comes from: the host may have failed when it was looked at.
     """
-    from cowherd.herd.digest import digest_disk
-    from cowherd.image.open import open_disk
+    from dataclasses import replace
 
-    with naming_holders(), open_disk(image.path, format=image.format) as disk:
-        with _unwritten(lineage, image, disk.layers) as identity:
-            digests = digest_disk(disk, progress)
+    from cowherd.herd.digest import digest_disk
+    from cowherd.herd.opaque import is_opaque, open_content
+
+    of_file = is_opaque(image)
+    with naming_holders(), open_content(image, of_file=of_file) as disk:
+        with _unwritten(lineage, image, disk.layers, of_file=of_file) as identity:
+            digests = replace(digest_disk(disk, progress), of_file=of_file)
         yield Held(digests, identity)
 
 
@@ -296,9 +306,12 @@ def confirms(lineage: Lineage, image: Image, content: bytes, progress: Progress 
     False if it is another one, or the image is not simple enough: then `held_content` tells. Raises as that.
     """
     from cowherd.formats.outline import NotPlain
+    from cowherd.herd.opaque import is_opaque
     from cowherd.herd.plain import outlined_digest
     from cowherd.image.outline import open_outline
 
+    if is_opaque(image):
+        return False
     try:
         with (
             naming_holders(),
@@ -311,12 +324,12 @@ def confirms(lineage: Lineage, image: Image, content: bytes, progress: Progress 
 
 
 @contextlib.contextmanager
-def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link]) -> Iterator[FileIdentity]:
+def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link], *, of_file: bool = False) -> Iterator[FileIdentity]:
     """Gives the identity of an image's file to a block that reads its open `layers`.
 
     Raises `ContentChanging` if these are not the files that the lineage knows, or if one was written to meanwhile.
     """
-    chain = lineage.chain(image)
+    chain = [image] if of_file else lineage.chain(image)
     if [(layer.file.device, layer.file.inode) for layer in layers] != [file.key for file in chain]:
         raise ContentChanging(image.path)
     before = [settled(file.path) for file in chain]
@@ -353,17 +366,49 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         signature=before.signature if before and unchanged else None,
         places=places_of(image.filename, [child.filename for child in lineage.children(image)]),
         immutable_before=immutable_before,
+        attributes=Attributes.of(image.path).recorded,
+        kept_for=before.kept_for if before else None,
+        of_file=held.digests.of_file,
     )
     new_shadow, problem = None, None
     if shadow and not (old_shadow and unchanged):
-        record, new_shadow, problem = renew_shadow(home, record)
+        record, new_shadow, problem = _new_shadow(home, record)
     else:
         record = keep_shadow(record, old_shadow if unchanged else None)
-    write_seal(path, record, held.digests)
+    path, record = _write_somewhere(image, record, held.digests)
     remember_name(image.filename)
     if new_shadow:
         new_shadow.give_name(replaces=old_shadow is not None)
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
+
+
+def _new_shadow(home: Path, record: SealRecord) -> tuple[SealRecord, NewShadow | None, str | None]:
+    """Does what `renew_shadow` does, where anything can be put beside the image."""
+    try:
+        if not is_device(home):
+            return renew_shadow(home, record)
+    except HostFileError as error:
+        if error.errno not in CANT_WRITE:
+            raise
+    return keep_shadow(record, None), None, "nothing can be put beside the image"
+
+
+def _write_somewhere(image: Image, record: SealRecord, digests: BlockDigests) -> tuple[Path, SealRecord]:
+    """Writes a seal where it is, or a new one beside the image; where nothing can be put there, where such seals are kept."""
+    path = Path(image.expected_seal)
+    beside = "it is a device" if is_device(path.with_name(path.name.removesuffix(SUFFIX))) else None
+    if image.seal is not None or beside is None:
+        try:
+            write_seal(path, record, digests)
+            return path, record
+        except HostFileError as error:
+            if image.seal is not None or error.errno not in CANT_WRITE:
+                raise
+            beside = error.reason
+    elsewhere, place = place_for(os.path.realpath(image.path), beside)
+    record = record._replace(kept_for=place)
+    write_seal(elsewhere, record, digests)
+    return Path(elsewhere), record
 
 
 def _protected_before(image: Image, before: SealRecord | None) -> tuple[int, bool]:

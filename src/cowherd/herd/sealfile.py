@@ -1,4 +1,4 @@
-"""The file that holds a seal, `NAME.seal` beside the image NAME.
+"""The file that holds a seal: `NAME.seal` beside the image NAME, or where none can lie there, see `cowherd.herd.sealplace`.
 
 All numbers are little-endian:
 
@@ -32,8 +32,10 @@ from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd import records
 from cowherd.herd.book.place import Place, covers, places_from_json, with_places
 from cowherd.herd.ownership import SEAL_MAGIC, is_seal, require_name_free
+from cowherd.herd.sealplace import KeptFor, is_kept, kept_seal, look_again
 from cowherd.paths import as_path
 from cowherd.storage import atomic
+from cowherd.storage.attributes import Attributes
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.protection import Protection
@@ -86,6 +88,9 @@ class SealRecord(NamedTuple):
     `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to, `immutable_before`: it
     was immutable when it was sealed, which is not to be taken away. `shadow_file` is what the file `shadow` is known by; None in
     a seal that an older cowherd wrote. `places` are where overlays of it were made or seen, which is no part of what is signed.
+    `attributes` say to whom the file belonged, None where an older cowherd did not record that, `kept_for` whose the seal is if
+    it does not lie beside it. `of_file`: what is sealed are the bytes of the file, whose format nobody here reads, and not what a
+    guest sees.
     """
 
     seal_id: bytes
@@ -104,11 +109,20 @@ class SealRecord(NamedTuple):
     immutable_before: bool = False
     shadow_file: FileIdentity | None = None
     places: tuple[Place, ...] = ()
+    attributes: Attributes | None = None
+    kept_for: KeptFor | None = None
+    of_file: bool = False
+
+
+def find_seal(image: str | os.PathLike[str]) -> str | None:
+    """Returns the seal of `image`, or None: beside the file that the name leads to, past symbolic links, or where it is kept."""
+    real = os.path.realpath(image)
+    return real + SUFFIX if is_seal(real + SUFFIX) else kept_seal(real)
 
 
 def seal_name(image: str | os.PathLike[str]) -> str:
-    """Returns where the seal of `image` is: beside the file that the name leads to, past symbolic links."""
-    return os.path.realpath(image) + SUFFIX
+    """Returns where the seal of `image` is; of one that has none, the name beside it."""
+    return find_seal(image) or os.path.realpath(image) + SUFFIX
 
 
 def seal_path(image: str | os.PathLike[str]) -> Path:
@@ -117,8 +131,8 @@ def seal_path(image: str | os.PathLike[str]) -> Path:
 
 
 def is_sealed(image: str | os.PathLike[str]) -> bool:
-    """Returns whether a seal lies beside `image`; what only has a seal's name is none. Raises `HostFileError`."""
-    return is_seal(seal_name(image))
+    """Returns whether `image` has a seal; what only has a seal's name is none. Raises `HostFileError`."""
+    return find_seal(image) is not None
 
 
 def write_seal(path: str | os.PathLike[str], record: SealRecord, digests: BlockDigests) -> None:
@@ -171,6 +185,8 @@ def without_places(path: str | os.PathLike[str], directory: str) -> int:
 def _write(path: str | os.PathLike[str], record: SealRecord, counts: tuple[int, int], body: list[Buffer]) -> None:
     from blake3 import blake3
 
+    if record.kept_for and not is_kept(path):  # it was brought back beside its image
+        record = record._replace(kept_for=None)
     text = json.dumps(record_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
     prefix = _PREFIX.pack(_MAGIC, _VERSION, len(text), zlib.crc32(text), *counts)
     checksum = blake3()
@@ -186,6 +202,8 @@ def _write(path: str | os.PathLike[str], record: SealRecord, counts: tuple[int, 
             require_name_free(path, "seal", os.fspath(path).removesuffix(SUFFIX))
             raise
         atomic.write_atomically(path, buffers, mode=_MODE)  # somebody has sealed the same image meanwhile
+    if record.kept_for:
+        look_again()
 
 
 @contextlib.contextmanager
@@ -283,7 +301,8 @@ class _Reader:
             raise self._damaged("its checksum is wrong")
         record = self.record()
         self._check_runs(struct.iter_unpack("<qq", view[self.body : self.body + self.run_count * _RUN]), record.size)
-        if content_digest(record.size, self.run_count, view[self.body : self.end]) != record.content_digest:
+        found = content_digest(record.size, self.run_count, view[self.body : self.end], of_file=record.of_file)
+        if found != record.content_digest:
             raise self._damaged("its content digest is not that of its blocks")
         return record, data
 
@@ -295,7 +314,7 @@ class _Reader:
         record, data = self.checked()
         runs = np.frombuffer(data, "<i8", self.run_count * 2, self.body).reshape(-1, 2).astype(np.int64)
         rows = np.frombuffer(data, np.uint8, self.digest_count * _DIGEST, self.body + self.run_count * _RUN)
-        return record, BlockDigests(record.size, runs, rows.reshape(-1, _DIGEST))
+        return record, BlockDigests(record.size, runs, rows.reshape(-1, _DIGEST), record.of_file)
 
     def _check_runs(self, runs: Iterable[tuple[int, int]], size: int) -> None:
         position, blocks = -1, 0
@@ -330,6 +349,9 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "made_by": record.made_by,
         **_signature_to_json(record.signature),
         **({"places": [list(place) for place in record.places]} if record.places else {}),
+        **({"attributes": record.attributes.to_dict()} if record.attributes else {}),
+        **({"place": record.kept_for._asdict()} if record.kept_for else {}),
+        **({"of_file": True} if record.of_file else {}),
     }
 
 
@@ -369,6 +391,9 @@ def record_from_json(fields: dict[str, Any]) -> SealRecord:
         immutable_before=records.yes_or_no(fields.get("immutable_before", False)),
         shadow_file=None if shadow_file is None else _identity(shadow_file),
         places=places_from_json(fields.get("places", [])),
+        attributes=Attributes.from_dict(records.dictionary(fields["attributes"])) if "attributes" in fields else None,
+        kept_for=KeptFor.from_dict(records.dictionary(fields["place"])) if "place" in fields else None,
+        of_file=records.yes_or_no(fields.get("of_file", False)),
     )
 
 

@@ -23,6 +23,7 @@ from cowherd.herd.ownership import is_seal, is_vouched_for, require_liftable, re
 from cowherd.herd.requirements import require_readable
 from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SUFFIX, read_digests, read_record, seal_path
+from cowherd.herd.sealplace import is_kept, look_again
 from cowherd.herd.status import Status
 from cowherd.herd.trashbox import (
     Entry,
@@ -38,9 +39,11 @@ from cowherd.herd.trashbox import (
 from cowherd.live.holders import describe, naming_holders, writers
 from cowherd.storage import atomic, protection
 from cowherd.storage.directory import Directory
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
+from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
@@ -100,9 +103,13 @@ def purge(
 def _purge_one(image: Image) -> None:
     path = Path(os.path.realpath(image.path))
     own = _names_of(sidecars(path))
+    kept = image.seal
     with Directory.open(path.parent) as home, protection.renamed(path, key=image.key):
         for name in (path.name, *own):
             _unlink(home, name)
+    if kept and is_kept(kept):
+        take_name(Path(kept))
+        look_again()
 
 
 def _names_of(paths: Sequence[str]) -> list[str]:
@@ -117,6 +124,8 @@ def _doomed(
 
     They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
     """
+    for name in images:
+        refuse_device_node(name, "delete", "remove the volume with what made it (as in 'lvremove'), or its content with 'wipefs'")
     with contextlib.ExitStack() as stack:
         in_use = _locked(images, stack)
         lineage = survey_around(*images, herd=herd)

@@ -17,7 +17,7 @@ from cowherd.ops.copying import Buffers, Progress
 from cowherd.ops.create import FORMATS, SECTOR, create
 from cowherd.ops.flow import WriteJob, flow
 from cowherd.ops.lots import SHARE, TAKE, ZERO, Lot, lot_bytes, lots
-from cowherd.ops.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawFile
+from cowherd.ops.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawDevice, RawFile
 from cowherd.ops.sources import Concatenation, Outlined, Source
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage import locks
@@ -135,12 +135,13 @@ def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
     if wanted.format == "raw":
         create(wanted.path, size, format="raw", options=wanted.options, backing=wanted.backing)
         file = HostFile.open(wanted.path, writable=True, lock=locks.WRITE_RAW)
-        return RawFile(stack.enter_context(file), wanted.sparse_size)
+        return (RawDevice if file.is_block_device else RawFile)(stack.enter_context(file), wanted.sparse_size)
     if wanted.needs_tables:
         return _image_written_through_its_tables(stack, size, wanted)
     header = new_header(-(-size // SECTOR) * SECTOR, Qcow2Options.from_mapping(wanted.options))
     header.pack()  # refuses what does not fit while an old file of that name is still whole
     file = stack.enter_context(HostFile.create(wanted.path))
+    file.clear_signature()
     make_name_lasting(wanted.path)
     file.lock(locks.WRITE)
     if wanted.compress:

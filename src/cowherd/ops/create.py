@@ -108,7 +108,9 @@ def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, s
         raise InvalidRequest("qcow2 options do not fit a raw image")
     preallocation = _raw_preallocation(options or {})
     with HostFile.create(path, lock=locks.CREATE) as file:
-        _set_length(file, size)
+        refuse_to_preallocate(file, preallocation)
+        file.reach(size)
+        file.clear_signature()
         if preallocation in ("falloc", "full") and size:
             file.preallocate(0, size)
         file.flush()
@@ -125,12 +127,10 @@ def _raw_preallocation(options: Mapping[str, str]) -> str:
     return chosen
 
 
-def _set_length(file: HostFile, size: int) -> None:
-    if file.is_block_device:
-        if file.size() < size:
-            raise InvalidRequest(f"{printable(file.path)} is a device of {file.size()} bytes, too small for {size}")
-    else:
-        file.truncate(size)
+def refuse_to_preallocate(file: HostFile, preallocation: str) -> None:
+    """Refuses to reserve the space of a block device, which it has anyway, as QEMU does."""
+    if file.is_block_device and preallocation in ("falloc", "full"):
+        raise InvalidRequest(f"Preallocation mode '{preallocation}' unsupported for this non-regular file")
 
 
 def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: str) -> None:
@@ -138,6 +138,8 @@ def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: s
     if header.backing is not None and preallocation != "off" and not header.extended_l2:
         raise InvalidRequest("Backing file and preallocation can only be used at the same time if extended_l2 is on")
     with HostFile.create(path, lock=locks.CREATE) as file:
+        refuse_to_preallocate(file, preallocation)
+        file.clear_signature()
         if preallocation == "off":
             write_empty(file, header)
         else:
@@ -146,11 +148,19 @@ def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: s
 
 
 def _preallocate(file: HostFile, header: Header, preallocation: str) -> None:
-    """Maps every guest cluster; with extended L2 entries the subclusters stay unallocated, so that a backing file shows."""
-    builder = Builder(file, header)
+    """Maps every guest cluster; with extended L2 entries the subclusters stay unallocated, so that a backing file shows.
+
+    A new file has zeros in them. A device has what somebody left there: version 3 can say that nobody is to see it.
+    """
+    hidden = file.is_block_device and header.version >= 3 and not header.extended_l2
+    builder = Builder(file, header, shows_zeros=hidden)
     clusters = -(-header.size // header.cluster_size)
     if clusters:
         host = builder.place_data(0, clusters, bitmap=0)
         if preallocation in ("falloc", "full"):
             file.preallocate(host, clusters * header.cluster_size)
+        if file.is_block_device:
+            file.reach(host + clusters * header.cluster_size)
+            if header.version < 3:
+                file.write_zeros(host, clusters * header.cluster_size, unmap=False)
     builder.finish()

@@ -9,13 +9,17 @@ PIECE_BYTES = 4 << 20
 
 
 def copy_part(source: Disk, target: Disk, start: int, end: int) -> None:
-    """Writes guest bytes [start, end) of `source` to `target` from its byte 0 on, which must read as zeros and be large enough.
+    """Writes guest bytes [start, end) of `source` to `target`, which is new and large enough, from its byte 0 on.
 
-    What reads as zeros without being stored is left out.
+    What reads as zeros without being stored is left out, unless the target is a device, which need not read as zeros.
     """
+    layer = target.layers[0]
+    must_zero = layer.format == "raw" and layer.file.is_block_device
     buffer = bytearray(PIECE_BYTES)
     for batch in source.extents(start, end - start):
         stored = batch[(batch["kind"] == ext.DATA) | (batch["kind"] == ext.COMPRESSED)]
+        for zeros in batch[(batch["kind"] == ext.ZERO) | (batch["kind"] == ext.BACKING)] if must_zero else ():
+            target.zero(int(zeros["start"]) - start, int(zeros["length"]))
         for position, length, *_ in ext.pieces(stored, PIECE_BYTES):
             view = memoryview(buffer)[:length]
             source.readinto(position, view)

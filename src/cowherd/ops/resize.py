@@ -10,6 +10,7 @@ from cowherd.formats.qcow2.options import PREALLOCATIONS
 from cowherd.formats.raw import Raw
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
+from cowherd.ops.create import refuse_to_preallocate
 from cowherd.text import printable
 
 SECTOR = 512
@@ -56,7 +57,9 @@ def _check(disk: Disk, size: int, preallocation: str, *, shrink: bool) -> None:
         raise InvalidRequest("Use the --shrink option to perform a shrink operation.")
     if isinstance(disk.layers[0], Raw):
         _check_raw(disk.layers[0], size, preallocation)
-    elif size % SECTOR:
+        return
+    refuse_to_preallocate(disk.layers[0].file, preallocation)
+    if size % SECTOR:
         raise InvalidRequest(f"The new size must be a multiple of {SECTOR}")
 
 

@@ -83,6 +83,29 @@ class RawFile(ReadsAll):
         self.file.flush()
 
 
+class RawDevice(RawFile):
+    """The beginning of a block device, with what somebody left there: zeros must be written as well, or discarded."""
+
+    def __init__(self, file: HostFile, sparse_size: int):
+        super().__init__(file, sparse_size)
+        self.keeps_zeros = True
+
+    def put(self, ranges: Ranges, lot: Prepared) -> WriteJob | None:
+        """Places a lot; see `Sink.put`."""
+        if lot.nonzero is not None:
+            for offset, first, end in runs_in(ranges, lot.nonzero, self.unit, zeros=True):
+                self.zero(offset, offset + end - first)
+        return super().put(ranges, lot)
+
+    def zero(self, start: int, end: int) -> None:
+        """Makes a range read as zeros; see `Sink.zero`."""
+        self.file.write_zeros(start, end - start, unmap=bool(self.unit))
+
+    def sharing(self) -> HostFile | None:
+        """None: a device shares no blocks with files."""
+        return None
+
+
 Writes = list[tuple[int, int, int]]
 """Where bytes [first, end) of a lot go: (offset in the file, first, end)."""
 
@@ -151,7 +174,13 @@ class NewQcow2:
             if holds:
                 writes.append((host, first * self.cluster_size, min(end * self.cluster_size, len(lot.data))))
                 host += (end - first) * self.cluster_size
+        self._clear_behind(host, len(lot.data) % self.cluster_size if used[-1] else 0)
         return partial(_write, self.file, writes, lot.data)
+
+    def _clear_behind(self, end: int, used: int) -> None:
+        """Zeros what the last cluster before `end`, of which only `used` bytes are written, has on a device: it may grow."""
+        if used and self.file.is_block_device:
+            self.file.write_zeros(end - self.cluster_size + used, self.cluster_size - used, unmap=False)
 
     def zero(self, start: int, end: int) -> None:
         """Makes a range read as zeros; see `Sink.zero`."""
@@ -159,7 +188,10 @@ class NewQcow2:
             first, last = start // self.cluster_size, -(-end // self.cluster_size)
             if first < last:
                 host = self.builder.place_data(first, last - first)
-                self.file.preallocate(host, (last - first) * self.cluster_size)
+                if self.file.is_block_device:
+                    self.file.write_zeros(host, (last - first) * self.cluster_size, unmap=False)
+                else:
+                    self.file.preallocate(host, (last - first) * self.cluster_size)
 
     def sharing(self) -> HostFile | None:
         """The file itself, unless it is to be fully allocated; see `Sink.sharing`."""
@@ -258,7 +290,9 @@ class NewCompressedQcow2(ReadsAll):
         if plain:
             host = self.builder.place([(unit.cluster, 1) for unit in plain])
             for number, unit in enumerate(plain):
-                yield host + number * self.cluster_size, self._cluster(data, unit.number)
+                cluster = self._cluster(data, unit.number)
+                whole = cluster if not self.file.is_block_device else bytes(cluster).ljust(self.cluster_size, b"\0")
+                yield host + number * self.cluster_size, whole
 
     def _cluster(self, data: memoryview, index: int) -> memoryview:
         return data[index * self.cluster_size : (index + 1) * self.cluster_size]

@@ -9,13 +9,16 @@ import stat
 
 from cowherd.errors import HostFileError
 from cowherd.paths import as_path
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import Buffer, HostFile
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import is_there, look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from cowherd.storage.attributes import Attributes
 
 TEMPORARY_PREFIX = ".cowherd-"
 """How the names of files begin that are not finished yet; they are nobody's images."""
@@ -39,23 +42,37 @@ def write_atomically(
 
 
 @contextlib.contextmanager
-def replacement(path: str | os.PathLike[str], mode: int | None = None, *, replaces: bool = True) -> Iterator[HostFile]:
+def replacement(
+    path: str | os.PathLike[str],
+    mode: int | None = None,
+    *,
+    replaces: bool = True,
+    like: Attributes | None = None,
+    times: bool = False,
+) -> Iterator[HostFile]:
     """Gives an empty file to fill, which takes the name `path` when the block ends, durably, and vanishes if it raises.
 
-    Its permission bits are `mode`; without one, those of the file that it replaces, or else 0644 less the umask.
-    A symbolic link at `path` is replaced, not followed: others may have put it there. `replaces` as in `write_atomically`.
-    Raises `HostFileError`.
+    It gets the attributes `like`, with `times` also the times in them, once it is filled: before, only we may use it. Else
+    it is a new file of ours, with the permission bits `mode`. Without either it is like the file that it replaces, or a new one
+    with 0644 less the umask. What it could not be given is noted (`storage.losses`).
+    A symbolic link at `path` is replaced, not followed: others may have put it there. `replaces` as in
+    `write_atomically`. Raises `HostFileError`, `DeviceNode`.
     """
     path = as_path(path)
-    mode = _mode_of(path) if mode is None else mode
+    if like is None and mode is None:
+        like = _attributes_of(path)
     temporary = temporary_name(path)
-    file = HostFile.create(temporary, exclusive=True, lock=None, mode=0o644 if mode is None else mode & 0o600)
+    first_mode = 0o600 if like else 0o644 if mode is None else mode & 0o600
+    file = HostFile.create(temporary, exclusive=True, lock=None, mode=first_mode)
     try:
         with file:
-            if mode is not None:
-                _set_mode(file, mode)
-            yield file
-            file.flush(whole=mode is not None)
+            if like:
+                yield from _filled(file, path, like, times=times)
+            else:
+                if mode is not None:
+                    _set_mode(file, mode)
+                yield file
+            file.flush(whole=first_mode != 0o644)
             if not replaces:
                 name_newcomer(file, path)
         if replaces:
@@ -64,6 +81,14 @@ def replacement(path: str | os.PathLike[str], mode: int | None = None, *, replac
         with contextlib.suppress(OSError):  # it has its name, or the first error says more
             os.unlink(file.name)
         raise
+
+
+def make_private(path: Path, like: Attributes) -> None:
+    """Makes an empty file that is to get the attributes `like`, and that only we may use until then. Raises `HostFileError`."""
+    from cowherd.storage import attributes, losses
+
+    with HostFile.create(path, exclusive=True, lock=None, mode=0o600) as file:
+        losses.note(path, attributes.give_first(file.fd, like))
 
 
 @contextlib.contextmanager
@@ -132,12 +157,25 @@ def make_name_lasting(path: str | os.PathLike[str]) -> None:
             raise
 
 
-def _mode_of(path: Path) -> int | None:
-    try:
-        info = os.lstat(path)
-    except OSError:
+def _filled(file: HostFile, path: Path, like: Attributes, *, times: bool) -> Iterator[HostFile]:
+    from cowherd.storage import attributes, losses  # few files take the place of others
+
+    lost = attributes.give_first(file.fd, like)
+    yield file
+    losses.note(path, (*lost, *attributes.give(file.fd, like, times=times)))
+
+
+def _attributes_of(path: Path) -> Attributes | None:
+    """Returns those of a regular file that is to be replaced, None where there is none."""
+    info = look_up(path, follow=False)
+    if info is None or not stat.S_ISREG(info.st_mode):
         return None
-    return stat.S_IMODE(info.st_mode) if stat.S_ISREG(info.st_mode) else None
+    from cowherd.storage.attributes import Attributes
+
+    try:
+        return Attributes.of(path)
+    except HostFileError:  # it can't be opened; these are what stat tells
+        return Attributes(info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode))
 
 
 def _set_mode(file: HostFile, mode: int) -> None:
@@ -148,6 +186,7 @@ def _set_mode(file: HostFile, mode: int) -> None:
 
 
 def _rename(temporary: str, path: Path) -> None:
+    refuse_device_node(path, "replace", follow=False)
     try:
         os.rename(temporary, path)
     except OSError as error:

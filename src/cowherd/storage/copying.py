@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import struct
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 
 from cowherd.errors import HostFileError, InvalidRequest, ReadOnlyImage
 from cowherd.storage.atomic import replacement
+from cowherd.storage.attributes import Attributes
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
@@ -152,14 +152,14 @@ def clone_alignment(target: HostFile) -> int:
 
 
 def clone_file(source: Path, target: Path) -> bool:
-    """Makes `target` a file of its own that shares every block of `source` (reflink), durably and with the same permission bits.
+    """Makes `target` a file of its own that shares every block of `source` (reflink), durably, and like it in owner and rights.
 
     An existing `target` is replaced at once and whole. Returns False, with nothing left behind, where the file system can't.
     Raises `HostFileError` where it fails. No locks are taken.
     """
     with HostFile.open(source, lock=None) as original:
         try:
-            with replacement(target, stat.S_IMODE(os.fstat(original.fd).st_mode)) as clone:
+            with replacement(target, like=Attributes.of(original.fd)) as clone:
                 if not _ioctl_clones(clone, _FICLONE, original.fd):
                     raise _CannotClone
         except _CannotClone:

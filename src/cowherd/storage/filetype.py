@@ -1,4 +1,7 @@
-"""Which files of the host may be images at all: regular ones that lie on a disk or in memory, and block devices."""
+"""Which files of the host may be images at all: regular ones that lie on a disk or in memory, and block devices.
+
+A device is written to and read like a file, but its name is the host's: see `refuse_device_node`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ import errno
 import os
 import stat
 
-from cowherd.errors import HostFileError
-from cowherd.text import printable
+from cowherd.errors import CowherdError, HostFileError
+from cowherd.text import printable, shown
 
 _OF_THE_KERNEL = frozenset(
     (
@@ -34,6 +37,38 @@ _OF_THE_KERNEL = frozenset(
     )
 )
 """File systems whose files are doors into the kernel: writing to /proc/sysrq-trigger or /proc/self/mem stores nothing."""
+
+
+class DeviceNode(CowherdError):
+    """A name that leads to a device was to be moved, removed or replaced. Attributes: `path`, `action`, `instead`."""
+
+    def __init__(self, path: str | os.PathLike[str], action: str, instead: str = ""):
+        self.path, self.action, self.instead = os.fspath(path), action, instead
+
+    def __str__(self) -> str:
+        instead = f"; {self.instead}" if self.instead else ""
+        return (
+            f"refusing to {self.action} {shown(self.path)}: it leads to a device, whose name is how the whole host finds it"
+            f"{instead}"
+        )
+
+
+def is_device(path: str | os.PathLike[str], *, follow: bool = True) -> bool:
+    """Returns whether a name is a device's node, or leads to one unless `follow` is False. What can't be looked at is none."""
+    try:
+        mode = (os.stat if follow else os.lstat)(path).st_mode
+    except (OSError, ValueError):  # whatever is done to it next says what is wrong with it
+        return False
+    return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
+
+
+def refuse_device_node(path: str | os.PathLike[str], action: str, instead: str = "", *, follow: bool = True) -> None:
+    """Raises `DeviceNode` if a name leads to a device: nobody but the host gives, takes, moves or protects its name.
+
+    Commands ask before they begin; what renames or removes files asks again, of the name itself (`follow=False`).
+    """
+    if is_device(path, follow=follow):
+        raise DeviceNode(path, action, instead)
 
 
 def refuse_other_than_images(path: str, action: str) -> None:

@@ -27,6 +27,8 @@ _BLKROGET = 0x125E
 _BLKSSZGET = 0x1268
 _BLKDISCARD = 0x1277
 _IOV_MAX = 1024
+_SIGNATURE_BYTES = 512
+_ZEROS = memoryview(bytes(1 << 20))
 _NOT_FOR_THIS_DEVICE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL)
 
 
@@ -231,6 +233,29 @@ class HostFile:
         self._require_writable()
         with _naming(self.name, "resize"):
             os.ftruncate(self.fd, size)
+
+    def reach(self, size: int) -> None:
+        """Makes a regular file `size` bytes long; a block device only has to have as many."""
+        if not self.is_block_device:
+            self.truncate(size)
+        elif self.size() < size:
+            with _naming(self.name, "grow"):
+                raise OSError(errno.ENOSPC, f"it is a device of {self.size()} bytes, and {size} are needed")
+
+    def clear_signature(self) -> None:
+        """Makes a block device begin with zeros, durably, so that nobody takes it for what it held; does nothing to a file.
+
+        As QEMU does before it makes an image on a device: what is only half written is then no image, neither old nor new.
+        """
+        if self.is_block_device:
+            self.pwrite(0, bytes(min(_SIGNATURE_BYTES, self.size())))
+            self.flush()
+
+    def write_zeros(self, offset: int, length: int, *, unmap: bool) -> None:
+        """Makes a range read as zeros, by writing them where the host has no other way; see `zero_range`."""
+        if not self.zero_range(offset, length, unmap=unmap):
+            for position in range(offset, offset + length, len(_ZEROS)):
+                self.pwrite(position, _ZEROS[: min(len(_ZEROS), offset + length - position)])
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yields the (start, end) runs of [start, end) that the host holds data for; the rest are holes that read as zeros.

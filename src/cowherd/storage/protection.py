@@ -56,7 +56,8 @@ def protect(path: str | os.PathLike[str], level: Protection) -> Protection:
     """Brings a file to at least `level` and returns the level that it really has then.
 
     That is less than `level` where the file system or the caller's privileges don't give more, and more where the file
-    was protected better already. The write bits are taken away and nothing else: 0644 becomes 0444, and 0600 becomes 0400.
+    was protected better already; a block device has none. The write bits are taken away and nothing else: 0644 becomes 0444,
+    and 0600 becomes 0400.
     Both steps move the file's ctime; who compares identities records them afterwards.
     Raises `HostFileError` where the host fails in another way.
     """
@@ -65,6 +66,8 @@ def protect(path: str | os.PathLike[str], level: Protection) -> Protection:
 
 
 def _protect(file: HostFile, level: Protection) -> Protection:
+    if file.is_block_device:  # the mode of a node is the host's to give, and gone with the next boot
+        return Protection.RECORDED
     if level > Protection.RECORDED and _level(file) < Protection.READONLY:
         _as_far_as_given(lambda: os.fchmod(file.fd, _mode(file) & ~_WRITE_BITS))
     if level > _level(file) and level is Protection.IMMUTABLE:
@@ -80,7 +83,8 @@ def unprotect(path: str | os.PathLike[str], mode: int | Callable[[int], int], ke
     with _opened(path, key) as file, _naming(path, "unprotect"):
         _lift(file)
         wanted = mode if isinstance(mode, int) else mode(_mode(file))
-        os.fchmod(file.fd, stat.S_IMODE(wanted))
+        if not file.is_block_device:
+            os.fchmod(file.fd, stat.S_IMODE(wanted))
 
 
 @contextlib.contextmanager
@@ -95,7 +99,7 @@ def written(path: str | os.PathLike[str], level: Protection, key: Key | None = N
             level, before = max(level, _level(file)), _mode(file)
             _lift(file)
         try:
-            if owner_may_write and not before & stat.S_IWUSR:
+            if owner_may_write and not before & stat.S_IWUSR and not file.is_block_device:
                 with _naming(path, "unprotect"):
                     os.fchmod(file.fd, before | stat.S_IWUSR)
             yield
@@ -164,6 +168,8 @@ def _lift(file: HostFile) -> None:
 
 
 def _level(file: HostFile) -> Protection:
+    if file.is_block_device:
+        return Protection.RECORDED
     if _flags(file) & _IMMUTABLE:
         return Protection.IMMUTABLE
     return Protection.RECORDED if _mode(file) & _WRITE_BITS else Protection.READONLY

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.storage.atomic import replacement, sync_directory
+from cowherd.storage.attributes import Attributes
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
 from cowherd.text import printable
@@ -37,9 +39,11 @@ def give_name(source: Path, target: Path, progress: Progress | None = None) -> b
     """Makes `target` lead to the file `source`, which keeps its name; returns False if it had to be copied instead.
 
     Durable on return. A name that leads to the same file, or to a copy of the same bytes, is taken for the result of an earlier
-    call. A copy keeps mode and holes, and is read back before it gets its name.
+    call. A copy keeps holes, times, owner, rights and labels, and is read back before it gets its name; what it could not be
+    given is noted (`storage.losses`).
     Raises `HostFileError`, where another file has the name too; `ImageInUse` if the file that must be copied is in use.
     """
+    refuse_device_node(source, "move")
     if is_there(target):
         return _is_there(source, target, progress)
     try:
@@ -54,7 +58,8 @@ def give_name(source: Path, target: Path, progress: Progress | None = None) -> b
 
 
 def take_name(path: Path) -> None:
-    """Removes a name of a file, durably; it need not be there. Raises `HostFileError`."""
+    """Removes a name of a file, durably; it need not be there. Raises `HostFileError`, `DeviceNode` for that of a device."""
+    refuse_device_node(path, "remove", follow=False)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -77,19 +82,17 @@ def _is_there(source: Path, target: Path, progress: Progress | None) -> bool:
 def _copy(source: Path, target: Path, progress: Progress | None) -> None:
     from cowherd.storage.locks import READ
 
-    with HostFile.open(source, lock=READ) as old:
-        mode = stat.S_IMODE(os.fstat(old.fd).st_mode)
-        with replacement(target, mode) as new:
-            new.truncate(old.size())
-            done = 0
-            for start, end in _pieces(old):
-                new.pwrite(start, old.pread(start, end - start))
-                done += end - start
-                if progress:
-                    progress(done, 2 * old.allocated_bytes())
-            new.flush()
-            if not _same(old, new, progress):
-                raise CopyDiffers(source, target)
+    with HostFile.open(source, lock=READ) as old, replacement(target, like=Attributes.of(old.fd), times=True) as new:
+        new.truncate(old.size())
+        done = 0
+        for start, end in _pieces(old):
+            new.pwrite(start, old.pread(start, end - start))
+            done += end - start
+            if progress:
+                progress(done, 2 * old.allocated_bytes())
+        new.flush()
+        if not _same(old, new, progress):
+            raise CopyDiffers(source, target)
 
 
 def _pieces(file: HostFile) -> list[tuple[int, int]]:

@@ -9,9 +9,10 @@ import sys
 
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.looked import told
-from cowherd.cli.guard.output import Report, error_report, show
+from cowherd.cli.guard.output import Report, error_report, show, with_losses
 from cowherd.errors import CowherdError, error_of_host
 from cowherd.herd.book.notes import noting_looks
+from cowherd.storage.losses import gathering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,10 +96,11 @@ def _run(words: list[str]) -> Report:
         from cowherd.cli.memory import keep_freed_memory
 
         keep_freed_memory()
-    with _rescanning() if arguments.rescan else contextlib.nullcontext(), noting_looks() as looks:
+    with _rescanning() if arguments.rescan else contextlib.nullcontext(), noting_looks() as looks, gathering() as lost:
         report = module.run(arguments)
     assert isinstance(report, Report)
-    return told(report, looks) if words[0] in _CHANGING else report
+    report = told(report, looks) if words[0] in _CHANGING else report
+    return with_losses(report, lost) if lost else report
 
 
 @contextlib.contextmanager

@@ -6,14 +6,16 @@ import os
 import sys
 import time
 
+from cowherd.text import shown
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from cowherd.errors import CowherdError
+    from cowherd.storage.losses import Loss
 
 _CLEAR = "\r\x1b[K"
 _SLOW_SECONDS = 1.0
@@ -44,6 +46,13 @@ def show(report: Report, *, as_json: bool) -> int:
         print("\n".join(report.lines))
     sys.stdout.flush()
     return report.exit_code
+
+
+def with_losses(report: Report, lost: Sequence[Loss]) -> Report:
+    """Adds to a report what files could not be given of those whose places they took."""
+    notes = tuple(f"cowherd: {shown(one.path)} could not be given {one.what}: {one.problem}" for one in lost)
+    document = {**report.document, "not_given": [one._asdict() for one in lost]}
+    return report._replace(document=document, notes=report.notes + notes)
 
 
 class Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from cowherd.cli.guard.output import Report, progress
 from cowherd.text import shown
@@ -32,9 +33,18 @@ def run(arguments: argparse.Namespace) -> Report:
     from cowherd.cli.guard.page import page
     from cowherd.herd.overview import overview
     from cowherd.storage.atomic import write_atomically
+    from cowherd.storage.filetype import refuse_device_node
+    from cowherd.storage.presence import look_up
 
     seen = overview([*arguments.directories, *arguments.herd], full=arguments.full, progress=progress("reading"))
-    write_atomically(arguments.output, page(seen).encode("utf-8"))
+    text = page(seen).encode("utf-8")
+    info = look_up(arguments.output)
+    if info and (stat.S_ISFIFO(info.st_mode) or stat.S_ISCHR(info.st_mode)):  # as /dev/stdout, which no file is to replace
+        with open(arguments.output, "wb") as output:
+            output.write(text)
+    else:
+        refuse_device_node(arguments.output, "replace")
+        write_atomically(arguments.output, text)
     document = {
         "page": os.path.abspath(arguments.output),
         "images": len(seen.tree.nodes),

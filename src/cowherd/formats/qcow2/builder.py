@@ -27,10 +27,14 @@ Run = tuple[int, int]
 class Builder:
     """Decides where each guest cluster goes; the caller writes the data there. Guest clusters come in ascending order."""
 
-    def __init__(self, file: HostFile, header: Header):
-        """`file` is empty; `header` is that of `create.new_header`, its tables still without a place."""
+    def __init__(self, file: HostFile, header: Header, *, shows_zeros: bool = False):
+        """`file` is empty, or a device; `header` is that of `create.new_header`, its tables still without a place.
+
+        With `shows_zeros` clusters that are placed read as zeros until a guest writes to them, whatever their bytes are.
+        """
         header.pack()  # refuses what does not fit before anything is written
         self.file, self.header = file, header
+        self._flags = layout.COPIED | (layout.ZERO_FLAG if shows_zeros else 0)
         self._l1 = zeros(l1_entries(header))
         self._words_each = header.l2_entry_size // WORD_BYTES
         self._empty = zeros(header.l2_entries * self._words_each)
@@ -80,7 +84,7 @@ class Builder:
     def _fill(self, within: int, count: int, host: int, bitmaps: Sequence[int]) -> None:
         """Maps entries of the open table to adjacent clusters."""
         size, each = self.header.cluster_size, self._words_each
-        word = host | layout.COPIED
+        word = host | self._flags
         begin, end = within * each, (within + count) * each
         self._table[begin:end:each] = array("Q", range(word, word + count * size, size))
         if self.header.extended_l2:
@@ -94,7 +98,7 @@ class Builder:
         tables = min(tables, max(1, _ENTRIES_AT_ONCE // per_table))
         number = tables * per_table
         first = self._take(tables) * size
-        self.file.pwrite(first, adjacent_words(host, number, size))
+        self.file.pwrite(first, adjacent_words(host | self._flags, number, size))
         index = cluster // per_table
         word = first | layout.COPIED
         self._l1[index : index + tables] = array("Q", range(word, word + tables * size, size))
@@ -129,8 +133,9 @@ class Builder:
         l1_offset = self._take(-(-len(self._l1) * WORD_BYTES // size)) * size
         table_clusters, blocks = refcount_clusters(self._next, size * 8 // self.header.refcount_bits, size)
         refcounts = self._take(table_clusters + blocks)
-        self.file.truncate(self._next * size)
-        self.file.pwrite(l1_offset, packed(self._l1))
+        self.file.reach(self._next * size)
+        table = packed(self._l1)
+        self.file.pwrite(l1_offset, table.ljust(-(-len(table) // size) * size, b"\0") if self.file.is_block_device else table)
         self._write_refcounts(refcounts, table_clusters, blocks)
         self.file.flush()
         header = self.header._replace(

@@ -52,7 +52,10 @@ def l1_entries(header: Header) -> int:
 
 
 def write_empty(file: HostFile, header: Header) -> Header:
-    """Lays out an empty image in an empty file: header, refcount table, refcount blocks, L1 table. Returns its header."""
+    """Lays out an empty image in an empty file, or on a device: header, refcount table, refcount blocks, L1 table.
+
+    Returns its header.
+    """
     size = header.cluster_size
     entries = l1_entries(header)
     l1_clusters = -(-entries * 8 // size)
@@ -66,11 +69,13 @@ def write_empty(file: HostFile, header: Header) -> Header:
         refcount_table_clusters=table_clusters,
     )
     header.pack()  # refuses what does not fit before anything is written
+    file.reach(used * size)
     counts = used_counts(used, blocks * per_block, header.refcount_order)
     file.pwrite(
         size, refcount_table(1 + table_clusters, blocks, header, table_clusters) + packed_counts(counts, header.refcount_order)
     )
-    file.truncate(used * size)
+    if file.is_block_device:
+        file.write_zeros(header.l1_table_offset, l1_clusters * size, unmap=True)  # a new file has holes there, a device anything
     file.flush()
     write_header(file, header)
     file.flush()

@@ -60,9 +60,9 @@ def steady_tables(words: NDArray[np.uint64], header: Header) -> Mask:
     return steady
 
 
-def adjacent_words(host: int, number: int, size: int) -> bytes:
-    """Returns the entries, as they stand in tables, of `number` adjacent clusters that this image alone uses."""
-    words = (np.arange(number, dtype=np.uint64) * np.uint64(size) + np.uint64(host)) | COPIED
+def adjacent_words(first: int, number: int, size: int) -> bytes:
+    """Returns the entries, as they stand in tables, of `number` adjacent clusters; the first is `first`, flags included."""
+    words = np.arange(number, dtype=np.uint64) * np.uint64(size) + np.uint64(first)
     return words.astype(">u8").tobytes()
 
 

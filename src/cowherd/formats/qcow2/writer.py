@@ -385,10 +385,9 @@ class Writer:
         if reserve:
             file.preallocate(host, length)
         elif file.size() < host + length:
-            file.truncate(host + length)
-        if self.header.version < 3 and not file.zero_range(host, length, unmap=not reserve):
-            for position in range(host, host + length, len(_ZEROS)):
-                file.pwrite(position, _ZEROS[: min(len(_ZEROS), host + length - position)])
+            file.reach(host + length)
+        if self.header.version < 3:
+            file.write_zeros(host, length, unmap=not reserve)
 
     def _discard_in_table(self, index: int, start: int, length: int, *, keep_unallocated: bool) -> None:
         if length <= 0 or (keep_unallocated and not self.metadata.tables.l2_offset(index)):

@@ -11,6 +11,7 @@ from cowherd.herd.book.places import Places
 from cowherd.herd.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
+from cowherd.storage.filetype import is_device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> P
     homes += [home for path in chained for home in _homes_of_links(path)]
     places = places_under(herd, homes)
     around = dict.fromkeys(os.path.realpath(home) for home in homes)
-    return places._replace(around=tuple(around))
+    return places._replace(around=tuple(around), devices=tuple(os.path.realpath(path) for path in paths if is_device(path)))
 
 
 def _chain_of(path: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from cowherd.herd.merging.pending import describe as describe_merge
 from cowherd.herd.status import Status
 from cowherd.live.holders import describe
 from cowherd.storage import protection
+from cowherd.storage.filetype import is_device
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.text import printable
@@ -101,23 +102,29 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
     for base in exam.lineage.bases:
         if base.problem or exam.lineage.broken(base) or exam.lineage.in_loop(base):
             continue
+        hit = f"{exam.lineage.count_dependents(base)} overlay(s) stand on it, and"
+        if not exam.may_change(base):
+            if exam.lineage.seal(base) is None:
+                detail = f"{hit} nothing records what it holds; whoever may write there can seal it, and 'cowherd clone' does too"
+                yield Finding(Kind.UNSEALED_BASE, base.path, detail)
+            continue
         remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.path)
-        hit = exam.lineage.count_dependents(base)
         if exam.lineage.seal(base) is None:
-            detail = f"{hit} overlay(s) stand on it, and nothing records what it holds"
+            detail = f"{hit} nothing records what it holds"
             if is_there(base.expected_seal):
                 detail += f"; {printable(base.expected_seal)}, which has the name of its seal, is none: rename one of both"
                 yield Finding(Kind.UNSEALED_BASE, base.path, detail)
                 continue
             yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
-        elif protection.current(base.path) is Protection.RECORDED:
-            detail = f"{hit} overlay(s) stand on it, and everybody who may write to its file can"
-            yield Finding(Kind.WRITABLE_BASE, base.path, detail, remedy)
+        elif protection.current(base.path) is Protection.RECORDED and not is_device(base.path):  # whose mode is the host's
+            yield Finding(Kind.WRITABLE_BASE, base.path, f"{hit} everybody who may write to its file can", remedy)
 
 
 def unbound(exam: Examination) -> Iterator[Finding]:
     """Overlays of sealed bases that don't know what they stand on."""
     for image, base in exam.lineage.overlays:
         if image.binding is None and image.problem is None and image.format == "qcow2" and exam.lineage.seal(base):
+            if not exam.may_change(image):
+                continue  # nobody can bind it there
             detail = f"it has no binding to its sealed base {printable(base.path)}"
             yield Finding(Kind.UNBOUND, image.path, detail, exam.command("cowherd", "bind", image.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cached_property
 
@@ -37,10 +38,24 @@ class Examination:
         strays = {image.path: image.key for image in self.lineage.strays}  # there may be block devices among them
         return found | {strays[path]: holders for path, holders in writers(strays).items()}
 
+    def may_change(self, image: Image) -> bool:
+        """Whether a remedy can change an image's file at all: its file system is not mounted read-only, and it is ours."""
+        device = image.key[0]
+        if device not in self._read_only:
+            with contextlib.suppress(OSError):  # it is gone; other checks say so
+                self._read_only[device] = bool(os.statvfs(image.filename).f_flag & os.ST_RDONLY)
+        if self._read_only.get(device):
+            return False
+        return os.geteuid() == 0 or os.access(image.filename, os.W_OK) or os.stat(image.filename).st_uid == os.geteuid()
+
     @cached_property
     def merges(self) -> Pending:
         """The merges that run or were interrupted."""
         return self.checker.merges(self.lineage)
+
+    @cached_property
+    def _read_only(self) -> dict[int, bool]:
+        return {}
 
     @cached_property
     def _fragile(self) -> dict[tuple[str, str, str], bool]:

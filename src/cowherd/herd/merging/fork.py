@@ -17,7 +17,9 @@ from cowherd.herd.merging.steps import MergeFailed, apply_down, verify_content
 from cowherd.herd.ownership import SHADOW_SUFFIX, mode_given_back
 from cowherd.herd.seal import seal_found
 from cowherd.herd.sealfile import SUFFIX
+from cowherd.storage import losses
 from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
+from cowherd.storage.attributes import Attributes, give_first, give_to
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import make_lasting
@@ -79,6 +81,7 @@ def copy_file(source: Path, target: Path) -> None:
     Only its owner may use it until it is complete.
     """
     with HostFile.open(source, lock=None) as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
+        give_first(copy.fd, Attributes.of(original.fd))
         size = original.size()
         if not clone_range(original, 0, copy, 0, size):
             copy.truncate(size)
@@ -94,7 +97,7 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     assert entry.fork is not None
     record = record_of(base)
     if is_there(entry.temporary):
-        _give_name(entry.temporary, entry.fork, _mode_for(base, record))
+        _give_name(entry.temporary, entry.fork, Attributes.of(base.path)._replace(mode=_mode_for(base, record)))
     target = lineage.find(entry.fork, entry.base_format)
     if record is None or target.seal:
         return target, record_of(target)
@@ -112,14 +115,15 @@ def _mode_for(base: Image, record: SealRecord | None) -> int:
     return (mode_given_back(now, record, info, base.expected_seal) if record else now) & _PERMISSIONS
 
 
-def _give_name(temporary: Path, path: Path, mode: int) -> None:
-    """Never takes the name from another file, also where that came a moment ago."""
+def _give_name(temporary: Path, path: Path, attributes: Attributes) -> None:
+    """Gives the copy the old base's attributes before it is seen. Never takes the name from another file, also a new one."""
     try:
         with HostFile.open(temporary, lock=None, follow=False) as file:
             info = os.fstat(file.fd)
             if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 + is_there(path):
                 raise MergeFailed(temporary, "it is not the new base: it has other names, or is no regular file")
-            os.fchmod(file.fd, mode)
+        if not is_there(path):
+            losses.note(path, give_to(temporary, attributes))
         make_lasting(temporary)
         if not _linked(temporary, path):
             os.rename(temporary, path)

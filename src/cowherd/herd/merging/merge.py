@@ -51,6 +51,7 @@ from cowherd.herd.seal import made_by
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
+from cowherd.storage.filetype import is_device, refuse_device_node
 from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
@@ -127,6 +128,8 @@ def merge(
         require_none(lineage, [*lineage.chain(top), *lineage.dependents(base)], "merge")
         require_one_format(lineage, lineage.chain(top), "merge into")
         fork = named_fork(base, new_base) if new_base else free_name(base)
+        if strategy == AUTO and is_device(base.path):
+            strategy = PRESERVE
         if strategy == AUTO and not ignore_unreadable and _may_be_more(lineage, base):
             strategy = FORK
         plan = plan_merge(lineage, above, base, strategy, keep, fork, reflink=can_reflink(base), progress=progress)
@@ -223,6 +226,10 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     if plan.overlay.seal and plan.keep != CONTENT:
         hit = [dependent.path for dependent in lineage.dependents(plan.overlay)]
         raise BaseSealed(plan.overlay.path, "merge away", hit)
+    if plan.keep == NOTHING:
+        refuse_device_node(plan.overlay.path, "delete", "--keep empty or --keep content leaves it")
+    if plan.strategy == FORK:
+        refuse_device_node(plan.base.path, "make a new base beside", "--strategy preserve merges into it")
     if plan.new_size > plan.old_size:
         _require_growth(plan.base)
     _require_repointing(lineage, plan)

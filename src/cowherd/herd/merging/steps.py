@@ -27,6 +27,7 @@ from cowherd.herd.preserve import whole_steps
 from cowherd.herd.seal import Held, reseal, settled, unprotected
 from cowherd.ops.commit import copy_down
 from cowherd.storage.atomic import sync_directory
+from cowherd.storage.filetype import refuse_device_node
 from cowherd.text import shown
 
 TYPE_CHECKING = False
@@ -165,6 +166,7 @@ def emptied(overlay: Image) -> None:
 def removed(image: Image) -> None:
     """Deletes the file of an image under all its names, durably."""
     for name in image.names:
+        refuse_device_node(name, "delete")
         try:
             name.unlink(missing_ok=True)
         except OSError as error:

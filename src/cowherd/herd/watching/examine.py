@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from cowherd.herd.digest import differing, digest_disk, to_bytes
 from cowherd.herd.impact import UNREADABLE, Hit, depth_of, judged
 from cowherd.herd.merging.journal import Entry, Seen, journal_path, look_at
 from cowherd.herd.merging.pending import describe
+from cowherd.herd.opaque import open_content
 from cowherd.herd.sealfile import SealRecord, read_digests
 from cowherd.herd.status import Status
 from cowherd.herd.watching.stock import Base, Stock
@@ -134,8 +135,8 @@ def _examine(
     if quick.status is not Status.OK and suspicious:
         suspicious(base.path)
     identities = [FileIdentity.of(path) for path in base.files]
-    with open_disk(base.path, format=base.image.format, force_share=True) as disk:
-        held = digest_disk(disk, progress)
+    with open_content(base.image, of_file=record.of_file, force_share=True) as disk:
+        held = replace(digest_disk(disk, progress), of_file=record.of_file)
     moving = identities != [FileIdentity.of(path) for path in base.files]
     if held.content_digest == record.content_digest:
         return _fine(stock, base, record, was_read=True, still_changing=moving)
