@@ -21,7 +21,7 @@ from cowherd.herd.move import move
 from cowherd.herd.scan import scan
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import find_seal, is_sealed, read_record, seal_path
-from cowherd.herd.sealplace import KeptFor, SealHasNoPlace, is_kept, lasting_name
+from cowherd.herd.sealplace import SealHasNoPlace, is_kept, lasting_name
 from cowherd.herd.status import Status
 from cowherd.herd.trash import purge
 from cowherd.herd.verify import verify
@@ -317,4 +317,4 @@ def test_what_has_no_kept_seals_costs_nothing(tmp_path: Path, state: Path, monke
 )
 def test_a_place_that_makes_no_sense_is_refused(facts: dict[str, object]):
     with pytest.raises(ValueError, match="the place of the seal"):
-        Place.from_dict(facts)
+        KeptFor.from_dict(facts)

@@ -10,21 +10,17 @@ import contextlib
 import errno
 import functools
 import os
-from operator import attrgetter
 
-from cowherd.errors import BackingFileError, BackingNotFollowed, CowherdError, HostFileError
-from cowherd.formats.probe import probe
+from cowherd.errors import HostFileError
 from cowherd.herd.book.notes import note_look
 from cowherd.herd.book.query import places_around, places_under, remember
 from cowherd.herd.header import identity_of
+from cowherd.herd.links import FollowedLinks, Link, probed_format
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
-from cowherd.image.backing import resolve
 from cowherd.paths import as_path
-from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import look_up
-from cowherd.text import current_directory, path_order
-from cowherd.tuples import NamedTuple
+from cowherd.text import path_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,37 +31,6 @@ if TYPE_CHECKING:
     from cowherd.herd.book.places import Places
 
 
-class Link(NamedTuple):
-    """What one name of an overlay leads to: the base's key, or None and why not. `path` is None if it is no local file.
-
-    `unknown`: whether the base is there can't be told from here; it lies on a network, say, or may not be looked at.
-    """
-
-    name: Path
-    path: Path | None
-    target: Key | None
-    problem: str | None = None
-    unknown: bool = False
-
-
-class Lead(NamedTuple):
-    """A link without the name that it starts from: what all overlays in one directory share that name the same base.
-
-    `format` is the base's as recorded. `parts` are local files that the base is made of, where it is more than a file.
-    """
-
-    path: str | None
-    target: Key | None
-    problem: str | None = None
-    unknown: bool = False
-    format: str | None = None
-    parts: tuple[Key, ...] = ()
-
-
-Spelling = tuple[str, str, str | None]
-"""What overlays share that name a base alike: their directory, the name and the format that they record."""
-
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _NOBODY = -1  # instead of the number of an image
 _ENDLESS = -1  # instead of the depth of an image in a loop
 
@@ -84,11 +49,9 @@ class Lineage:
         self.directories = found.directories
         self.places = found.places
         self.unseen, self.passed_over = tuple(found.unseen), tuple(found.passed_over)
-        self._leads: dict[Key, tuple[Lead, ...]] = {}
-        self._parts: dict[Key, tuple[Key, ...]] = {}
-        self._recorded: dict[Key, dict[str, str]] = {}
-        self._spelled: dict[Spelling, tuple[str, Lead]] = {}
-        self._follow()
+        followed = FollowedLinks(found)
+        self._leads, self._parts = followed.leads, followed.parts
+        self._recorded, self._spelled = followed.recorded, followed.spelled
         self.images = found.images
         self.unreadable, self.orphans, self.catalog = tuple(found.unreadable), tuple(found.orphans), found.catalog
         self._seals: dict[Key, str | None] = {}
@@ -115,107 +78,6 @@ class Lineage:
         for key, parts in self._parts.items():
             for part in parts:
                 self._needed_by.setdefault(numbers[part], []).append(numbers[key])
-
-    def _follow(self) -> None:
-        """Resolves the backing file of every image, adding images outside of the directories that it leads to."""
-        images = self._found.images
-        known: dict[Spelling, tuple[Lead]] = {}
-        led_to: list[Key] = []
-        # Always in one order: of images that record each other as raw, the first decides. The scan's order is that of its luck.
-        for image in sorted(images.values(), key=attrgetter("filenames")):
-            self._follow_one(image.key, known, led_to)
-        while led_to:
-            key = led_to.pop()
-            if len(self._leads.get(key, ())) != len(images[key].filenames):  # it was not there before, or not by all of its names
-                self._follow_one(key, known, led_to)
-
-    def _follow_one(self, key: Key, known: dict[Spelling, tuple[Lead]], led_to: list[Key]) -> None:
-        image = self._found.images[key]
-        if image.data_file is not None:
-            self._parts[key] = self._files_named(image, (image.data_file,))
-        backing = image.backing
-        if backing is None:
-            return
-        leads: tuple[Lead, ...] = ()
-        for name in self._names_to_follow(image):
-            spelling = name[: name.rindex("/")], backing.name, backing.format
-            one = known.get(spelling)
-            if one is None:
-                one = known[spelling] = (self._lead(name, backing),)
-                self._spelled[spelling] = name, one[0]
-                if one[0].target is not None:
-                    led_to.append(one[0].target)
-                    if self._found.images[key].backing is None:  # it has found itself, recorded as raw
-                        return
-            leads = leads + one if leads else one
-        self._leads[key] = leads
-        if leads[0].parts:
-            self._parts[key] = self._parts.get(key, ()) + leads[0].parts
-
-    def _names_to_follow(self, image: Image) -> tuple[str, ...]:
-        """Returns the names from which an image's own references start: of a deleted one, the one that it had."""
-        deleted_from = self._found.trashed.get(image.key)
-        return (deleted_from,) if deleted_from else image.filenames
-
-    def _files_named(self, image: Image, names: tuple[str, ...]) -> tuple[Key, ...]:
-        """Returns the files that an image is made of beside its own, of those of `names` that are there.
-
-        QEMU looks for a relative one where it runs, which is where the image lies, or else where whoever asks is.
-        """
-        home = os.path.dirname(self._names_to_follow(image)[0])
-        paths = dict.fromkeys(
-            os.path.join(place, name) for name in names if "\0" not in name for place in (home, current_directory())
-        )
-        found = map(self._part, paths)
-        return tuple(key for key in found if key is not None and key != image.key)
-
-    def _part(self, path: str) -> Key | None:
-        real = os.path.realpath(path)
-        image = self._found.add(real) or self._found.add(real, "raw")
-        return image.key if image else None
-
-    def _lead(self, name: str, backing: BackingReference) -> Lead:
-        path = None
-        try:
-            reference = resolve(name, backing)
-            path = os.path.abspath(reference.name)
-            met = self._found.met.get(path)
-            if met and reference.format == self._found.images[met].format:
-                self._note_format(met, reference.format, name)
-                return Lead(path, met, format=reference.format)
-            os.stat(path)
-            unreadable = len(self._found.unreadable)
-            target = self._found.add(path, reference.format or _probed(path))
-        except BackingNotFollowed as error:
-            parts = (self._part(os.path.abspath(part)) for part in error.files)
-            return Lead(path, None, error.problem, True, parts=tuple(key for key in parts if key is not None))
-        except OSError as error:
-            return Lead(path, None, error.strerror or str(error), error.errno not in _GONE)
-        except ValueError:
-            return Lead(path, None, "no file can have this name")
-        except HostFileError as error:
-            return Lead(path, None, error.reason, error.errno not in _GONE)
-        except BackingFileError as error:
-            return Lead(path, None, error.problem)
-        except CowherdError as error:
-            return Lead(path, None, str(error))
-        if target is None:
-            hidden = len(self._found.unreadable) > unreadable
-            return Lead(path, None, "it can't be read" if hidden else "it is not an image file", hidden)
-        if reference.format:
-            self._note_format(target.key, reference.format, name)
-        if (
-            self._found.images[target.key].backing is None and target.key in self._leads
-        ):  # it is found to be recorded as raw after its header was followed
-            del self._leads[target.key]
-            self._was_misled = True
-        return Lead(path, target.key, format=reference.format)
-
-    def _note_format(self, base: Key, recorded: str, overlay: str) -> None:
-        """Remembers as what an overlay records its base. Of two that contradict each other neither is believed."""
-        formats = self._recorded.setdefault(base, {})
-        if formats.setdefault(recorded, overlay) == overlay and len(formats) > 1:
-            self._found.doubt(base)
 
     def links(self, image: Image) -> tuple[Link, ...]:
         """Returns where each name of an overlay leads, in the order of its names; nothing for an image without a backing file."""
@@ -353,7 +215,7 @@ class Lineage:
 
     def _adopt(self, path: str, image_format: str | None) -> Image:
         """Adds a file that the scan could not know to be an image: a raw one that is named for the first time."""
-        image = self._found.add(path, image_format or _probed(path))
+        image = self._found.add(path, image_format or probed_format(path))
         if image is None:
             raise HostFileError(path, "open", OSError(0, "not a regular file or block device that can be read"))
         return image
@@ -558,11 +420,6 @@ def known_again(lineage: Lineage, image: Image) -> Image:
     return now
 
 
-def _probed(path: str | os.PathLike[str]) -> str:
-    with HostFile.open(path, lock=None) as file:
-        return probe(file)
-
-
 def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | os.PathLike[str]] = ()) -> Lineage:
     """Returns the lineage of the herd in `directories`, and in `homes` with the directories right in them.
 
@@ -578,7 +435,7 @@ def _lineage_of(places: Places) -> Lineage:
     found = scan(places)
     for device in places.devices:
         with contextlib.suppress(HostFileError):  # who needs it says why it can't be opened
-            found.add(device, _probed(device))
+            found.add(device, probed_format(device))
             found.devices.append(device)
     lineage = Lineage(found)
     remember(lineage)
@@ -593,7 +450,7 @@ def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Pa
     """
     found = Found()
     for path, image_format in images:
-        image = found.add(os.fspath(path), image_format or _probed(path))
+        image = found.add(os.fspath(path), image_format or probed_format(path))
         if image and path in backing:
             found.images[image.key] = image._replace(backing=backing[path])
     return Lineage(found)

@@ -16,7 +16,8 @@ from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
-from cowherd.herd.lineage import Lineage, Link, known_again, survey_again, survey_around
+from cowherd.herd.lineage import Lineage, known_again, survey_again, survey_around
+from cowherd.herd.links import Link
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
 from cowherd.herd.ownership import believed, is_seal
