@@ -30,6 +30,16 @@ def drives_of(xml: bytes, root: str | os.PathLike[str] = "/") -> tuple[Drive, ..
     domain = _parsed(xml)
     if domain.tag != "domain":
         raise MachineUnclear(f"<{printable(domain.tag)}> is no domain", "the domain's XML")
+    return drives_in(domain, root)
+
+
+def parse(xml: bytes) -> ElementTree.Element:
+    """Returns the root of any XML that libvirt wrote. Raises as `drives_of`."""
+    return _parsed(xml)
+
+
+def drives_in(domain: ElementTree.Element, root: str | os.PathLike[str] = "/") -> tuple[Drive, ...]:
+    """Returns what `drives_of` does, of a domain that was parsed already, or that stands in other XML."""
     disks = [_disk(disk, Path(root)) for disk in domain.iterfind("./devices/disk")]
     return tuple(disks + [_firmware(nvram) for nvram in domain.iterfind("./os/nvram") if (nvram.text or "").strip()])
 
