@@ -12,6 +12,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.seal import Sealed, seal
@@ -78,6 +79,7 @@ def clone(
         if image.key != (locked.device, locked.inode):  # another file has got its name
             raise ImageInUse(image.path, "read")
         require_none(lineage, [image], "make an overlay of")
+        require_free(stable=lineage.chain(image), locks=False)
         size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:

@@ -21,6 +21,8 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
+from cowherd.herd.domains import redefine, require_unnamed
+from cowherd.herd.in_use import require_free
 from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, require_readable, survey_around
 from cowherd.herd.merging.pending import require_none
@@ -30,7 +32,6 @@ from cowherd.herd.sealfile import SHADOW_SUFFIX, SealRecord, is_sealed, seal_pat
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_directory, is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
@@ -42,10 +43,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cowherd.herd.domains import Naming
     from cowherd.herd.scan import Image
     from cowherd.storage.transfer import Progress
 
 PathName = str | os.PathLike[str]
+
+_UPDATE = "With --update-domains its definition is made to name it in its new place"
 
 
 class Move(NamedTuple):
@@ -67,6 +71,7 @@ def move(
     *,
     dry_run: bool = False,
     ignore_unreadable: bool = False,
+    update_domains: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Move:
@@ -75,16 +80,18 @@ def move(
     Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base, as do, with
     `ignore_unreadable`, those that can't be read. `dry_run` only plans.
     Raises `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay is in use,
-    `NotEnoughSpace`; nothing has been changed then.
+    `NotEnoughSpace`, `DiskOfDomain` if a libvirt domain names the image, unless `update_domains`, with which its definition is
+    made to name it in its new place; nothing has been changed then.
     """
     plan, lineage = _plan(source, target, herd)
+    namings = require_unnamed([plan.image], "move", _UPDATE, redefining=update_domains)
     if not dry_run:
         if not ignore_unreadable:
             require_readable(lineage, plan.image, "move")
         _require_free(plan)
         check_space([(plan.target.parent, plan.copied_bytes)])
         with naming_holders():
-            _execute(plan, lineage, herd, progress)
+            _execute(plan, lineage, namings, herd, progress)
     return plan
 
 
@@ -119,12 +126,12 @@ def _names(lineage: Lineage, overlay: Image, file: Path) -> bool:
 
 def _require_free(plan: Move) -> None:
     """Raises `ImageInUse` if a file that must be changed or moved is in use, before anything has been done."""
-    with naming_holders():
-        for image in (plan.image, *plan.overlays):
-            HostFile.open(image.path, lock=WRITE).close()
+    require_free((plan.image, *plan.overlays))
 
 
-def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: Progress | None) -> None:
+def _execute(
+    plan: Move, lineage: Lineage, namings: Sequence[Naming], herd: Sequence[PathName], progress: Progress | None
+) -> None:
     kept = holding_seals(lineage, plan.image)
     with _protection_lifted(plan):
         _name_own_base_from_everywhere(plan, lineage)
@@ -133,7 +140,9 @@ def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: P
         for overlay in plan.overlays:
             assert overlay.backing is not None
             write_reference(overlay, BackingReference(name_for(overlay, plan.target), overlay.backing.format))
+        redefine(namings, plan.target)
         _remove_old_seal(plan)
+        require_free([plan.source])
         take_name(plan.source)
         after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
         _name_own_base_properly(after, plan)

@@ -17,14 +17,15 @@ from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
+from cowherd.herd.domains import redefine, require_unnamed
 from cowherd.herd.faults import DriftFound
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.status import Status
-from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic
 from cowherd.storage.presence import is_there
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
+
+_UPDATE = "With --update-domains its definition is made to fit the new overlay; without --chained the disk stays as it is"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def promote(
     chained: bool = False,
     level: Protection = Protection.READONLY,
     compress: bool = False,
+    update_domains: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Promoted:
@@ -70,8 +74,9 @@ def promote(
 
     Copied, `disk` stays as it is, and the base stands alone (compressed, if asked). `chained`, the file of `disk` itself becomes
     the base, on the chain that it has, and an empty overlay of it takes the name `disk`, so that the machine goes on there; for
-    that both must lie on one file system. Raises `HostFileError` if something has the name `base`, `ImageInUse` if a machine has
-    the disk open, `BaseSealed` for a chained disk that is sealed, `NotEnoughSpace`, `DriftFound` if the disk's base had drifted.
+    that both must lie on one file system, and `update_domains` tells libvirt domains that name it that it is an overlay now.
+    Raises `HostFileError` if something has the name `base`, `ImageInUse` if a machine has the disk open, `BaseSealed` for a
+    chained disk that is sealed, `DiskOfDomain` for one that a domain names, `NotEnoughSpace`, `DriftFound` if its base drifted.
     """
     source, target = (
         Path(os.path.realpath(disk)),
@@ -89,7 +94,10 @@ def promote(
             f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
         )
     if chained:
-        return _freeze(lineage, image, source, target, level, herd, progress)
+        namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
+        done = _freeze(lineage, image, source, target, level, herd, progress)
+        redefine(namings, source, image_format="qcow2", changes_chain=True)
+        return done
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
@@ -113,12 +121,14 @@ def _copy(
 
     size = sum(file.disk_size for file in lineage.chain(image))
     check_space([(target.parent, size)])
+    require_free(stable=lineage.chain(image))
     unfinished = target.with_name(f".cowherd-{os.urandom(8).hex()}")
     try:
         with naming_holders():
             convert(
                 image.path, unfinished, source_format=image.format, target_format="qcow2", compress=compress, progress=progress
             )
+        require_free(stable=lineage.chain(image))
         give_name(unfinished, target)
     finally:
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more
@@ -139,7 +149,7 @@ def _freeze(
         raise BaseSealed(image.path, "freeze", [dependent.path for dependent in lineage.dependents(image)])
     if os.stat(source).st_dev != os.stat(target.parent).st_dev:
         raise InvalidRequest("a chained base must lie on the file system of the disk; without --chained it is copied")
-    require_unused([image, *lineage.children(image)])
+    require_free([image, *lineage.children(image)], lineage.chain(image))
     parent = lineage.parent(image)
     if parent and source.parent != target.parent and image.backing:
         write_reference(image, BackingReference(os.path.realpath(parent.path), image.backing.format))
@@ -166,6 +176,7 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
         with contextlib.suppress(PermissionError):  # only root gives files away; then it is ours, as every new file
             os.chown(unfinished, disk.st_uid, disk.st_gid)
         os.chmod(unfinished, stat.S_IMODE(disk.st_mode))
+        require_free([source])
         os.rename(unfinished, source)
     except OSError as error:
         raise HostFileError(source, "replace", error) from error

@@ -16,6 +16,7 @@ from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
@@ -102,7 +103,9 @@ def seal_found(
 ) -> Sealed:
     """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`."""
     before = record_of(base)
+    require_free(stable=lineage.chain(base), locks=False)
     with held_content(lineage, base, progress) as held:
+        require_free(stable=lineage.chain(base), locks=False)
         if before and before.content_digest != held.digests.content_digest:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
         outcome = _record(lineage, base, held, before, level, shadow=shadow)
@@ -388,6 +391,7 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord) -> None:
     """
     binding = Binding.to(base)
     if overlay.binding != binding:
+        require_free([overlay])
         with naming_holders(), keeping_content(lineage, overlay):
             write_binding(overlay.path, binding)
 

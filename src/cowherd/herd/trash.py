@@ -13,6 +13,8 @@ from pathlib import Path
 
 from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
 from cowherd.herd.condition import condition
+from cowherd.herd.domains import require_not_saved, require_unnamed
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, require_readable, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
@@ -20,7 +22,7 @@ from cowherd.herd.seal import record_files, settled
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
 from cowherd.herd.status import Status
 from cowherd.herd.trashbox import Entry, entries, find_entries, trash_directories, write_entry
-from cowherd.live.holders import describe, naming_holders, writers
+from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 PathName = str | os.PathLike[str]
 
 _PRIVATE = 0o700
+_GIVE_UP = "'virsh undefine' or 'virsh detach-disk --config' makes it forget the disk; --force deletes it all the same"
 
 
 class Restored(NamedTuple):
@@ -56,8 +59,8 @@ def trash(
     """Moves images, overlays before their bases, into the trash beside each; their seals and shadows go along.
 
     Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, `HerdNotReadable` if
-    one may that can't be read, unless `force` or `ignore_unreadable`, and `ImageInUse` if a process has one open; nothing has
-    been done then.
+    one may that can't be read, unless `force` or `ignore_unreadable`, `DiskOfDomain` if a libvirt domain names one, unless
+    `force`, and `ImageInUse` if a process has one open; nothing has been done then.
     """
     with _doomed(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         return [_trash_one(lineage, image) for image in doomed]
@@ -99,7 +102,10 @@ def _doomed(
             require_readable(lineage, doomed[0], "delete")
         if in_use:
             raise in_use
-        _refuse_writers(doomed)
+        require_free(doomed, locks=False)
+        if not force:
+            require_unnamed(doomed, "delete", _GIVE_UP)
+            require_not_saved((image.filename for image in doomed), "delete")
         yield lineage, doomed
 
 
@@ -132,19 +138,6 @@ def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = Fa
         needing = [dependent.filename for dependent in lineage.dependents(image) if dependent.key not in keys]
         if needing:
             raise BaseSealed(image.path, "delete", needing) if image.seal else BaseInUse(image.path, "delete", needing)
-
-
-def require_unused(images: Sequence[Image]) -> None:
-    """Raises `ImageInUse` if a process holds image locks on one of them, or has one open for writing without."""
-    with naming_holders():
-        for image in images:
-            HostFile.open(image.path, lock=WRITE).close()
-    _refuse_writers(images)
-
-
-def _refuse_writers(images: Sequence[Image]) -> None:
-    for path, found in writers(image.path for image in images).items():
-        raise ImageInUse(path, "write", shared=True, holders=[describe(holder) for holder in found])
 
 
 def _trash_one(lineage: Lineage, image: Image) -> Entry:
@@ -218,6 +211,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     if not found:
         raise InvalidRequest(f"there is no {printable(name)} in the trash; 'cowherd trash list' shows what is")
     entry = found[-1]
+    require_free([entry.image])
     untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
     with _mutable(entry.image, entry.path):
         if is_there(entry.path) and not os.path.samestat(os.lstat(entry.path), os.lstat(entry.image)):
@@ -260,6 +254,7 @@ def empty_trash(
     doomed = [entry for entry in trashed(directories) if older_than_days <= 0 or entry.deleted <= before]
     if not force:
         _refuse_awaited(doomed, directories or ["."])
+    require_free(entry.image for entry in doomed)
     freed = [(entry, entry.disk_size) for entry in doomed]
     for entry in doomed if not dry_run else ():
         with _mutable(entry.image):

@@ -281,7 +281,7 @@ def test_an_image_in_use_is_an_error_that_names_who_has_it(cowherd, herd):
     with HostFile.open(herd / "base.qcow2", writable=True, lock=WRITE):
         code, _, err = cowherd("seal", "base.qcow2")
     assert code == 1
-    assert "this process" in err
+    assert "this program itself" in err
 
 
 def test_another_directory_can_be_named(cowherd, as_json, herd, tmp_path_factory):

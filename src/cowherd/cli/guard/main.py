@@ -8,6 +8,7 @@ import itertools
 import os
 import sys
 
+from cowherd import notes
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.output import Report, error_report, show
 from cowherd.cli.process import run
@@ -57,6 +58,7 @@ _WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    notes.listeners[:] = [lambda note: print(f"cowherd: {note}", file=sys.stderr)]
     as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     try:
         return _run_and_show(words, as_json=as_json)

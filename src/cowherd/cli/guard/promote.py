@@ -33,6 +33,7 @@ def configure(parser: Parser) -> None:
         default="readonly",
         help="how well the base is to be protected (default: readonly)",
     )
+    parser.add_update_domains()
     parser.add_herd()
 
 
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> Report:
         chained=arguments.chained,
         level=Protection.from_label(arguments.level),
         compress=arguments.compress,
+        update_domains=arguments.update_domains,
         herd=arguments.herd,
         progress=progress(f"making {shown(arguments.base)}"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from cowherd import notes
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
 from cowherd.cli.memory import keep_freed_memory
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(sys, "stdout", None) is None:  # closed by whoever started the program
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the program
     program = _program_name(words[0])
+    notes.listeners[:] = [lambda note: err(f"{program}: warning: {note}\n")]
     try:
         code = _dispatch(words[1:], program)
         sys.stdout.flush()
