@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from xml.etree.ElementTree import Element
 
+    from cowherd.herd.lineage import Lineage
     from cowherd.herd.scan import Image
     from cowherd.live.kernel_holders import Key
     from cowherd.live.libvirt_records import DomainRecord
@@ -143,6 +144,16 @@ def require_not_saved(files: Iterable[PathName], action: str) -> None:
     for path, naming in named_by_domains(files):
         if naming.domain.managed_save and naming.redefinable:
             raise DomainSaved(path, action, naming)
+
+
+def images_without_domain(lineage: Lineage, domains: Sequence[DomainRecord]) -> Iterator[Image]:
+    """Yields the images that no domain names and nothing stands on, in directories in which domains have disks to write to."""
+    places = {os.path.realpath(os.path.dirname(disk.path)) for domain in domains for disk in domain.disks if disk.writable}
+    named = {os.path.realpath(path) for domain in domains for path in domain.paths} if places else set()
+    for image in lineage.images.values() if places else ():
+        alone = not lineage.has_children(image) and not lineage.seal(image)
+        if alone and lineage.real_directory(image) in places and not named.intersection(image.filenames):
+            yield image
 
 
 def redefine(namings: Sequence[Naming], new: PathName, *, image_format: str | None = None, changes_chain: bool = False) -> None:

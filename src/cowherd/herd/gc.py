@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 from cowherd.errors import HostFileError
+from cowherd.herd.domains import images_without_domain, named_by_domains
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.listing import TRASH
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, seal_path
 from cowherd.herd.trashbox import entries, remains, trash_directories
 from cowherd.live.holders import writers
+from cowherd.live.libvirt_records import read_records
 from cowherd.storage.presence import is_there
 from cowherd.tuples import NamedTuple
 
@@ -37,6 +39,7 @@ class Sort(enum.StrEnum):
     TRASHED = "trashed"
     ORPHAN = "orphan"
     UNUSED_BASE = "unused-base"
+    UNNAMED_DISK = "unnamed-disk"
 
 
 class Garbage(NamedTuple):
@@ -53,7 +56,8 @@ def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
     """Lists what the herd in `directories` (the current one by default) could do without; changes nothing."""
     places = [os.path.realpath(directory) for directory in directories or ["."]]
     lineage = survey(places)
-    found = [*_leftovers(lineage, places), *_trashed(places), *_orphans(lineage), *_unused_bases(lineage)]
+    useless = _not_of_domains([*_orphans(lineage), *_unused_bases(lineage)])
+    found = [*_leftovers(lineage, places), *_trashed(places), *useless, *_unnamed_disks(lineage)]
     return sorted(found, key=lambda one: (list(Sort).index(one.sort), one.path))
 
 
@@ -158,6 +162,19 @@ def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
             freed = max(image.disk_size, shadow) + _disk_size(Path(seal))
             detail = "sealed, and no overlay stands on it here"
             yield Garbage(Sort.UNUSED_BASE, image.path, detail, freed, _delete(lineage, image.path))
+
+
+def _not_of_domains(found: Sequence[Garbage]) -> list[Garbage]:
+    """Leaves out what a libvirt domain names: also one that is shut off goes on with it."""
+    named = {path for path, _ in named_by_domains(one.path for one in found)}
+    return [one for one in found if os.fspath(one.path) not in named]
+
+
+def _unnamed_disks(lineage: Lineage) -> Iterator[Garbage]:
+    for image in images_without_domain(lineage, read_records().domains):
+        if not lineage.broken(image):
+            detail = "no libvirt domain names it, while domains have other disks in its directory"
+            yield Garbage(Sort.UNNAMED_DISK, image.path, detail, image.disk_size, _delete(lineage, image.path))
 
 
 def _delete(lineage: Lineage, path: Path) -> tuple[str, ...]:

@@ -316,14 +316,20 @@ def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None
         writing=any(writing for writing, _ in facts) or bool(mapped_writable),
         locking=locking,
         mapped=mapped_writable is not None,
-        is_machine=locking or _runs_machines(pid, command),
+        is_machine=locking or runs_machines(pid, command),
         machine=_machine_name(arguments),
         is_domain=b"libvirt" in arguments,
         since=_began(pid),
     )
 
 
-def _runs_machines(pid: int, command: str) -> bool:
+def describe_process(pid: int, *, writing: bool) -> Holder | None:
+    """Returns a process as the holder of a file that it is known to have open, None if it has ended."""
+    holder = _holder(pid, (), None)
+    return holder._replace(writing=writing) if holder else None
+
+
+def runs_machines(pid: int, command: str = "") -> bool:
     """Whether a program is one of those that run machines or serve their disks, by its name or by that of its file."""
     names = [command]
     with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from cowherd.herd.naming import breaks_when_moved
 from cowherd.live.holders import Holder, writers, writers_of_files
+from cowherd.live.libvirt_records import read_records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cowherd.herd.merging.pending import Pending
     from cowherd.herd.scan import Image, Key
     from cowherd.herd.verify import Checker
+    from cowherd.live.libvirt_records import DomainRecord
 
 
 class Examination:
@@ -36,6 +38,18 @@ class Examination:
         found = writers_of_files(self.lineage.images)
         strays = {image.path: image.key for image in self.lineage.strays}  # there may be block devices among them
         return found | {strays[path]: holders for path, holders in writers(strays).items()}
+
+    @cached_property
+    def domains(self) -> tuple[DomainRecord, ...]:
+        """What libvirt records of its domains."""
+        return read_records().domains
+
+    @cached_property
+    def live_snapshot_parents(self) -> set[str]:
+        """The images that running domains have put snapshots on, which are going to be written to when those are taken back."""
+        from cowherd.herd.doctor.machines import parents_of_live_snapshots
+
+        return parents_of_live_snapshots(self) if any(domain.active for domain in self.domains) else set()
 
     @cached_property
     def merges(self) -> Pending:

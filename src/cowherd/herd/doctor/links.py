@@ -27,7 +27,7 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
         broken = exam.lineage.broken(image)
         if broken:
             where = printable(broken.path or broken.name)
-            deleted = _in_trash(broken.path)
+            deleted = in_trash(broken.path)
             known = image.binding or (broken.path and broken.path in exam.lineage.orphans)
             if deleted:
                 detail = f"its base {where} was deleted, and lies in the trash"
@@ -40,7 +40,7 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
                 yield Finding(Kind.MISSING_BASE, image.path, detail)
 
 
-def _in_trash(path: Path | None) -> Path | None:
+def in_trash(path: Path | None) -> Path | None:
     """Returns `path`, resolved, if an image that was deleted from there can come back."""
     if path is None or not (path.parent / TRASH).is_dir():
         return None
