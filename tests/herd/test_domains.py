@@ -11,6 +11,7 @@ import pytest
 
 from cowherd import changes
 from cowherd.cli.guard.main import main
+from cowherd.errors import ImageInUse
 from cowherd.herd import domains as module
 from cowherd.herd.clone import clone
 from cowherd.herd.doctor.doctor import doctor
@@ -283,3 +284,10 @@ def test_the_parent_of_a_live_snapshot_is_not_to_be_sealed_and_a_base_of_others_
     host.virsh("blockcommit", "web", "vda", "--active", "--pivot", "--wait")
     host.virsh("destroy", "web")
     assert kinds_at(tmp_path).get("unsealed-base") == ["disk"]
+
+
+def test_a_running_domain_is_named_by_what_it_is(host, herd):
+    host.define("web", herd / "web")
+    host.virsh("start", "web")
+    with pytest.raises(ImageInUse, match=r"qemu-system-x86_64 \(pid \d+, domain web, since .*, writing\)"):
+        changes.resize(herd / "web", 2 * MIB)

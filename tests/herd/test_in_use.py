@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,9 +95,7 @@ def machine(path: Path, *options: str) -> Iterator[None]:
         "virtio-blk-pci,drive=disk",
         *options,
     ]
-    scratch = path.parent.parent / f"machine-{path.name}"
-    scratch.mkdir(exist_ok=True)
-    with waiting_machine(arguments, scratch):
+    with tempfile.TemporaryDirectory() as scratch, waiting_machine(arguments, Path(scratch)):  # sockets have short names
         yield
 
 

@@ -16,7 +16,7 @@ from cowherd.herd.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
 from cowherd.live.holders import describe, naming_holders
-from cowherd.live.kernel_holders import Key, kernel_uses, key_of
+from cowherd.live.kernel_holders import Key, key_of
 from cowherd.live.sight import look
 from cowherd.notes import say
 from cowherd.storage.hostfile import HostFile
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from cowherd.herd.scan import Image
     from cowherd.live.holders import Holder
-    from cowherd.live.kernel_holders import KernelUse
     from cowherd.live.sight import Sight
 
     Used: TypeAlias = str | os.PathLike[str] | Image
@@ -66,10 +65,9 @@ def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, l
     files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
     if not files:
         return
-    kernel = kernel_uses(files.keys())
-    sight = look(files, only_writers=reads.keys() - writes.keys(), explained=kernel)
+    sight = look(files, only_writers=reads.keys() - writes.keys())
     for key, name in files.items():
-        others, lines = _in_the_way(key, sight, kernel.get(key, ()), change=key in writes)
+        others, lines = _in_the_way(key, sight, change=key in writes)
         if lines:
             locked = any(holder.locking for holder in others)
             raise ImageInUse(name, "write" if locked else "", shared=locked, holders=lines, hint=hint)
@@ -116,11 +114,11 @@ def _ask_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Ke
         raise
 
 
-def _in_the_way(key: Key, sight: Sight, kernel: Iterable[KernelUse], *, change: bool) -> tuple[list[Holder], list[str]]:
+def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], list[str]]:
     """Returns the processes that are in the way, and lines that name them and whoever else is."""
     others = [holder for holder in sight.holders.get(key, ()) if holder.writing or (change and _relies_on_it(holder))]
     lines = [describe(holder) for holder in others]
-    lines += [f"the kernel: {use.what}" for use in kernel if change or use.writing]
+    lines += [f"the kernel: {use.what}" for use in sight.kernel.get(key, ()) if change or use.writing]
     if key in sight.unseen and (change or sight.unseen[key]):
         how = "writing" if sight.unseen[key] else "reading"
         lines.append(f"a process that is not seen here, or the kernel ({how})")

@@ -35,6 +35,7 @@ _MACHINE_PROGRAMS = (
     "vhost-user",
 )
 INIT = 1
+NOTHING: frozenset[Key] = frozenset()
 _KTHREADD = 2  # the kernel's first thread but init, with this number in the first process id namespace, and there alone
 _THREAD_OF_KERNEL = 0x00200000  # PF_KTHREAD
 
@@ -88,7 +89,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         wanted = key_of(os.stat(path))
     except OSError as error:
         raise HostFileError(path, "find who uses", error) from error
-    found, unreadable = look_through({wanted}, own=True)
+    found, unreadable = look_through({wanted}, {wanted}, own=True)
     return Survey(found.get(wanted, ()), unreadable)
 
 
@@ -101,7 +102,7 @@ def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder,
     for path in paths:
         with contextlib.suppress(OSError):
             wanted.setdefault(key_of(os.stat(path)), []).append(as_path(path))
-    found = _writing(look_through(wanted, own=False)[0]) if wanted else {}
+    found = _writing(look_through(wanted, list(wanted), own=False)[0]) if wanted else {}
     return {path: holders for key, holders in found.items() for path in wanted[key]}
 
 
@@ -154,17 +155,20 @@ def own_number() -> int:
     return os.getpid()
 
 
-def look_through(wanted: Container[Key], *, own: bool) -> tuple[dict[Key, tuple[Holder, ...]], int]:
-    """Returns who holds each of `wanted`, by process id, and how many processes may not be looked into."""
+def look_through(
+    wanted: Container[Key], mappable: Collection[Key] = (), *, own: bool
+) -> tuple[dict[Key, tuple[Holder, ...]], int]:
+    """Returns who has each of `wanted` open, or one of `mappable` mapped, by process id, and how many processes may not be
+    looked into. What they have mapped takes longer to look through than what they have open."""
     found: dict[Key, tuple[Holder, ...]] = {}
     unreadable, this = 0, None if own else own_number()
-    inodes = {b" %d " % key[2]: key for key in wanted if key[0] == FILE} if isinstance(wanted, set | frozenset | dict) else {}
+    inodes = {b" %d " % key[2]: key for key in mappable if key[0] == FILE}
     for pid in processes():
         if pid == this:
             continue
         try:
             opened: dict[Key, list[str]] = {}
-            for name, key in descriptors(pid):
+            for name, key in descriptors(pid) if wanted is not NOTHING else ():
                 if key in wanted:
                     opened.setdefault(key, []).append(name)
             mapped = _mapped(pid, inodes) if inodes else {}
