@@ -264,6 +264,11 @@ def _require_free(changed: Sequence[PathName], stable: Sequence[PathName] = (), 
         _require_not_saved(changed, action)
 
 
+def require_stable(path: PathName) -> None:
+    """Raises `ImageInUse` if somebody writes to an image that is about to be copied, or to what it stands on."""
+    _require_free((), [path])
+
+
 def _require_not_saved(changed: Sequence[PathName], action: str) -> None:
     from cowherd.herd.domains import require_not_saved
 

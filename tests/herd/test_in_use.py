@@ -178,6 +178,7 @@ CHANGES: list[tuple[str, str, Callable[[Path], None]]] = [
     ("cowherd-img convert -O raw top fresh", "top", nothing),
     ("cowherd-img convert -O raw top fresh", "disk", nothing),
     ("cowherd-img dd if=other of=new", "new", nothing),
+    ("cowherd-img dd if=top of=fresh", "top", nothing),
     ("cowherd-img commit over", "over", nothing),
     ("cowherd-img commit over", "plain", nothing),
     ("cowherd-img rebase -b new -F qcow2 top", "top", nothing),

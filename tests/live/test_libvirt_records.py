@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cowherd.live.libvirt_records import NamedFile, Records, read_records
+from cowherd.live.libvirt_records import NamedFile, Records, read_records, records_naming
 from tests import qemu
 from tests.live import libvirt
 
@@ -172,3 +172,40 @@ def test_what_a_real_libvirtd_wrote_is_understood(daemon, tmp_path):
     assert (other.name, other.active, bool(other.managed_save)) == ("b", False, True)
     assert ("scratch", str(tmp_path)) in records.pools
     assert records.unreadable == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("etc/libvirt/qemu/a.xml", domain("a", DISK.format("/i/wanted", "", "vda"))),
+        (
+            "etc/libvirt/qemu/a.xml",
+            domain("a", DISK.format("/i/x", "<backingStore><source dev='/i/wanted'/></backingStore>", "vda")),
+        ),
+        ("etc/libvirt/qemu/a.xml", domain("a", "", "<nvram template='/t'> /i/wanted </nvram>")),
+        ("etc/libvirt/qemu/a.xml", domain("a", '<disk type="block"><source dev="/i/wanted"/><target dev="vda"/></disk>')),
+        ("run/libvirt/qemu/a.xml", f"<domstatus>{domain('a', DISK.format('/i/wanted', '', 'vda'))}</domstatus>"),
+        ("var/lib/libvirt/qemu/snapshot/a/s.xml", "<domainsnapshot><name>s</name><memory file='/i/wanted'/></domainsnapshot>"),
+        (
+            "var/lib/libvirt/qemu/checkpoint/a/c.xml",
+            f"<domaincheckpoint><name>c</name>{domain('a', DISK.format('/i/wanted', '', 'vda'))}</domaincheckpoint>",
+        ),
+    ],
+)
+def test_only_domains_that_name_a_file_are_read_whole(host, tmp_path, file, text):
+    host("/etc/libvirt/qemu/a.xml", domain("a", ""))
+    host("/etc/libvirt/qemu/b.xml", domain("b", DISK.format("/i/other", "", "vda")))
+    host(file, text)
+    found = records_naming(lambda path: path == "/i/wanted", tmp_path / "root")
+    assert [one.name for one in found.domains] == ["a"]
+    assert "/i/wanted" in found.domains[0].paths
+    assert records_naming(lambda path: False, tmp_path / "root").domains == ()
+
+
+def test_names_with_special_characters_and_volumes_are_found(host, tmp_path):
+    host("/etc/libvirt/storage/p.xml", "<pool type='dir'><name>p</name><target><path>/pool</path></target></pool>")
+    host("/etc/libvirt/qemu/a.xml", domain("a", DISK.format("/i/&lt;a&amp;b&apos;s&gt;", "", "vda")))
+    host("/etc/libvirt/qemu/v.xml", domain("v", "<disk type='volume'><source pool='p' volume='v'/><target dev='vda'/></disk>"))
+    for wanted, name in (("/i/<a&b's>", "a"), ("/pool/v", "v")):
+        found = records_naming(lambda path, wanted=wanted: path == wanted, tmp_path / "root")
+        assert name in [one.name for one in found.domains if wanted in one.paths]

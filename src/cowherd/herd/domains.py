@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 
-from cowherd.errors import CowherdError
+from cowherd.errors import CowherdError, preview
 from cowherd.live.kernel_holders import key_of
-from cowherd.live.libvirt_records import read_records
+from cowherd.live.libvirt_records import records_naming
+from cowherd.notes import say
 from cowherd.text import printable, shown
 from cowherd.tuples import NamedTuple
 
@@ -92,15 +93,15 @@ class DomainNotRedefined(CowherdError):
 
 def named_by_domains(files: Iterable[PathName]) -> Iterator[tuple[str, Naming]]:
     """Yields, for each of `files` that libvirt's records name, by any of its names, the file and who names it."""
-    records = read_records()
-    if not records.domains:
-        return
     wanted: dict[Key | str, str] = {}
     for file in files:
         file = os.fspath(file)
         wanted[os.path.realpath(file)] = file
         with contextlib.suppress(OSError, ValueError):  # gone: it is known by its name alone
             wanted[key_of(os.stat(file))] = file
+    records = records_naming(lambda path: _found(path, wanted) is not None)
+    if records.unreadable:
+        say(f"libvirt's records can't all be read ({preview(records.unreadable)}): a domain may name these images")
     for domain in records.domains:
         for naming in _namings(domain):
             found = _found(naming.path, wanted)

@@ -51,17 +51,17 @@ class HoldersHidden(CowherdError):
         )
 
 
-def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, locks: bool = True, hint: str = "") -> None:
+def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, locks: bool = True) -> None:
     """Raises `ImageInUse` if somebody has a file open in a way that what is about to be done with it would harm.
 
     `changed` files are written to, renamed or removed: who writes to one is in the way, machines that only read it (a sibling's
     base, say), what maps it, and the kernel. `stable` files are read, and must stay as they are meanwhile: only who writes is.
-    What is not there is free. `locks`: QEMU's locks are asked, too; not by who holds them. `hint` is for the error: what would
-    go instead. Raises `HoldersHidden` where processes are out of sight and the environment asks for certainty.
+    What is not there is free. `locks`: QEMU's locks are asked, too; not by who holds them. Raises `HoldersHidden` where processes
+    are out of sight and the environment asks for certainty.
     """
     writes, reads = _by_key(changed), _by_key(stable)
     if locks:
-        _ask_locks(writes, reads, hint)
+        _ask_locks(writes, reads)
     files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
     if not files:
         return
@@ -70,7 +70,7 @@ def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, l
         others, lines = _in_the_way(key, sight, change=key in writes)
         if lines:
             locked = any(holder.locking for holder in others)
-            raise ImageInUse(name, "write" if locked else "", shared=locked, holders=lines, hint=hint)
+            raise ImageInUse(name, "write" if locked else "", shared=locked, holders=lines)
     _mind_the_hidden(sight.hidden, files, change=bool(writes))
 
 
@@ -100,18 +100,14 @@ def _by_key(files: Iterable[Used]) -> dict[Key, tuple[str, str | None]]:
     return found
 
 
-def _ask_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Key, tuple[str, str | None]], hint: str) -> None:
+def _ask_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Key, tuple[str, str | None]]) -> None:
     """Tries the locks that the work will take. Raises `ImageInUse`, which names who holds them."""
-    try:
-        with naming_holders():
-            for name, _ in changed.values():
-                HostFile.open(name, lock=WRITE).close()
-            for key, (name, image_format) in stable.items():
-                if key not in changed:
-                    HostFile.open(name, lock=READ_RAW if image_format in (None, "raw") else READ).close()
-    except ImageInUse as error:
-        error.hint = error.hint or hint
-        raise
+    with naming_holders():
+        for name, _ in changed.values():
+            HostFile.open(name, lock=WRITE).close()
+        for key, (name, image_format) in stable.items():
+            if key not in changed:
+                HostFile.open(name, lock=READ_RAW if image_format in (None, "raw") else READ).close()
 
 
 def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], list[str]]:
