@@ -273,22 +273,26 @@ def test_what_is_mapped_and_closed_is_in_use(herd, how):
 
 
 @pytest.mark.qemu("qemu-nbd", "qemu-storage-daemon")
-def test_servers_of_images_are_found_too(herd, tmp_path):
-    file = f"driver=file,node-name=f,filename={herd}/new,locking=off"
-    servers = [
-        ["qemu-nbd", "-t", "-k", f"{tmp_path}/nbd", "--image-opts", f"driver=qcow2,file.filename={herd}/new,file.locking=off"],
-        ["qemu-storage-daemon", "--blockdev", f"{file},read-only=on", "--nbd-server", f"addr.type=unix,addr.path={tmp_path}/nbd"],
-    ]
-    for server in servers:
-        with subprocess.Popen(server, stdin=subprocess.DEVNULL) as process:
+@pytest.mark.parametrize(
+    "server",
+    [
+        "qemu-nbd -t -k {socket} --image-opts driver=qcow2,file.filename={image},file.locking=off",
+        "qemu-storage-daemon --blockdev driver=file,node-name=f,filename={image},locking=off,read-only=on "
+        "--nbd-server addr.type=unix,addr.path={socket}",
+    ],
+    ids=["qemu-nbd", "qemu-storage-daemon"],
+)
+def test_servers_of_images_are_found_too(herd, server):
+    with tempfile.TemporaryDirectory() as scratch:
+        words = server.format(socket=f"{scratch}/nbd", image=herd / "new").split()
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL) as process:
             try:
-                while not (tmp_path / "nbd").exists():
+                while openings(herd / "new") == (False, False):
                     assert process.poll() is None
-                with pytest.raises(ImageInUse, match=rf"{server[0]} \(pid {process.pid}"):
+                with pytest.raises(ImageInUse, match=rf"{words[0]} \(pid {process.pid}"):
                     require_free(changed=[herd / "new"])
             finally:
                 process.kill()
-        (tmp_path / "nbd").unlink(missing_ok=True)
 
 
 def test_a_program_that_only_reads_does_not_keep_images_from_being_changed(herd):
