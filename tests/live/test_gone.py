@@ -52,6 +52,10 @@ def test_a_deleted_disk_is_the_worst_finding_and_the_remedy_saves_it(machine, ca
     assert main(["tree", str(machine)]) == 0
     assert "it was deleted while qemu-system-x86_64 (pid" in capsys.readouterr().err
     assert main(["doctor", str(machine)]) == 4
+    capsys.readouterr()
+    assert main(["tree", "--json", str(machine)]) == 0
+    (gone,) = json.loads(capsys.readouterr().out)["running_on_gone"]
+    assert (gone["path"], gone["replaced"]) == (str(machine / "disk"), False)
 
 
 def test_a_disk_that_was_replaced_under_its_name_is_told_apart(machine):

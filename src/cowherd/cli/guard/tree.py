@@ -47,6 +47,10 @@ def run(arguments: argparse.Namespace) -> Report:
         "images": Rows(map(_document, found.nodes) if arguments.json else ()),
         "gone": [os.fspath(path) for path in found.gone],
         "unreadable": [os.fspath(path) for path in found.unreadable],
+        "running_on_gone": [
+            {"path": disk.path, "replaced": disk.replaced, "pid": disk.holder.pid, "open_as": disk.descriptor}
+            for disk in found.running_on_gone
+        ],
     }
     lines = [] if arguments.json else [*table(_rows(found.nodes)), *gone]
     return Report(document, tuple(lines or ["no images"]), tuple(notes))

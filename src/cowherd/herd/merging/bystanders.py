@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from cowherd.errors import ImageInUse, InvalidRequest
-from cowherd.herd.domains import redefine, require_not_saved
+from cowherd.herd.domains import redefine, require_not_saved, require_unnamed
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.merging.plan import FORK, NOTHING, PRESERVE, MergePlan
@@ -47,6 +47,11 @@ def suggesting_fork(lineage: Lineage, top: Image, strategy: str) -> Iterator[Non
                 f"'cowherd merge {shown(top.path)} --strategy fork' leaves the base and its other overlays alone"
             )
         raise
+
+
+def required_for_domains(top: Image, keep: str, *, update_domains: bool) -> Sequence[Naming]:
+    """Returns which domains name an overlay that is to go: they have to be told. Raises `DiskOfDomain` unless that was asked."""
+    return require_unnamed([top], "merge away", KEEP_FOR_DOMAIN, redefining=update_domains) if keep == NOTHING else ()
 
 
 def remove_from_domains(lineage: Lineage, plan: MergePlan, namings: Sequence[Naming]) -> list[tuple[Path, str]]:

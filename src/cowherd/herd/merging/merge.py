@@ -19,7 +19,7 @@ from cowherd.herd.drift import pairs
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, left_out_of, require_readable, survey_again, survey_around
-from cowherd.herd.merging.bystanders import KEEP_FOR_DOMAIN, remove_from_domains, require_free_for, suggesting_fork
+from cowherd.herd.merging import bystanders
 from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cowherd.herd.digest import Progress
-    from cowherd.herd.domains import Naming
     from cowherd.herd.scan import Image
     from cowherd.herd.sealfile import SealRecord
 
@@ -115,11 +114,9 @@ def merge(
     lineage = survey_around(overlay, *([into] if into else []), herd=herd)
     top = lineage.find(overlay)
     base = _target(lineage, top, into)
-    namings: Sequence[Naming] = ()
-    if keep == NOTHING:
-        namings = require_unnamed([top], "merge away", KEEP_FOR_DOMAIN, redefining=update_domains)
-        keep = EMPTY if namings else keep  # it goes when the domain has been told
-    with suggesting_fork(lineage, top, strategy), naming_holders(), Holding() as held:
+    namings = bystanders.required_for_domains(top, keep, update_domains=update_domains)
+    keep = EMPTY if namings else keep  # it goes when the domain has been told
+    with bystanders.suggesting_fork(lineage, top, strategy), naming_holders(), Holding() as held:
         lock_for_planning(held, lineage, top, base, strategy, keep)
         if not dry_run:
             require_free([top], lineage.chain(top), locks=False)
@@ -140,12 +137,12 @@ def merge(
             require_readable(lineage, base, "merge into")
         plan.check_space()
         lock_for_writing(held, lineage, plan)
-        require_free_for(lineage, plan)
+        bystanders.require_free_for(lineage, plan)
         _require_nobody_new(lineage, plan)
         plan, journal = _begun(lineage, plan, named=new_base is not None)
         left = _carry_out(held, lineage, plan, journal, progress)
     if namings:
-        left += remove_from_domains(lineage, plan, namings)
+        left += bystanders.remove_from_domains(lineage, plan, namings)
     return Merged(plan, True, left)
 
 
@@ -370,7 +367,7 @@ def give_up(lineage: Lineage, plan: MergePlan, target: Image, record: SealRecord
     if plan.keep != CONTENT:
         require_free([overlay], locks=False)
     if plan.keep == NOTHING:
-        require_unnamed([overlay], "remove", KEEP_FOR_DOMAIN)
+        require_unnamed([overlay], "remove", bystanders.KEEP_FOR_DOMAIN)
         for child in lineage.children(overlay):
             left += put_on(child, target, record)
         removed(overlay)
