@@ -121,4 +121,4 @@ def test_a_safe_rebase_binds_to_the_new_base(base, tmp_path):
 def test_an_image_in_use_names_the_process_that_has_it(base):
     with cowherd.open(base.with_name("a.qcow2"), writable=True), pytest.raises(cowherd.ImageInUse) as refused:
         cowherd.open(base.with_name("a.qcow2"), writable=True)
-    assert "this process" in str(refused.value)
+    assert "this program itself" in str(refused.value)

@@ -14,6 +14,7 @@ from cowherd.herd.bind import adopt as bind
 from cowherd.herd.clone import Cloned, clone
 from cowherd.herd.doctor.doctor import Diagnosis, doctor
 from cowherd.herd.doctor.finding import Finding
+from cowherd.herd.domains import DiskOfDomain, DomainNotRedefined, DomainSaved
 from cowherd.herd.faults import (
     BindingContradicted,
     BindingImpossible,
@@ -29,6 +30,7 @@ from cowherd.herd.files import impact_on_files
 from cowherd.herd.flatten import flatten
 from cowherd.herd.gc import Garbage, gc
 from cowherd.herd.impact import Impact, impact
+from cowherd.herd.in_use import HoldersHidden
 from cowherd.herd.merging.merge import Merged, MergeInterrupted, merge
 from cowherd.herd.merging.pending import MergePending
 from cowherd.herd.merging.recover import Recovered, recover
@@ -70,11 +72,15 @@ __all__ = [
     "ContentChanging",
     "Diagnosis",
     "Disk",
+    "DiskOfDomain",
+    "DomainNotRedefined",
+    "DomainSaved",
     "DonorMissing",
     "DriftFound",
     "Finding",
     "Garbage",
     "HerdNotReadable",
+    "HoldersHidden",
     "ImageInfo",
     "Impact",
     "Inspection",

@@ -48,6 +48,8 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
         change_anyway(path)
     elif writable:
         guard_write(path, herd=herd)
+    if writable and not force_share:
+        _require_free(changed=[path], action="write to")
     return open_disk(path, format=format, writable=writable, backing=backing, force_share=force_share)
 
 
@@ -68,6 +70,8 @@ def create(
     from cowherd.ops import create as job
 
     _ask_to_replace(path, herd, break_dependents=break_dependents)
+    if is_there(path):
+        _require_free(changed=[path], action="replace")
     return job.create(path, size, format=format, options=options, backing=backing, backing_format=backing_format, unsafe=unsafe)
 
 
@@ -94,6 +98,8 @@ def convert(
     from cowherd.ops import convert as job
 
     _ask_to_replace(target, herd, break_dependents=break_dependents, in_place=not create_target)
+    if is_there(target) or not force_share:
+        _require_free(changed=[target], stable=() if force_share else _several(sources), action="replace")
     job.convert(
         sources,
         target,
@@ -133,12 +139,16 @@ def commit(
     from cowherd.ops import commit as job
 
     with open_disk(overlay, format=format) as chain:
-        target = chain.layers[job.find_base(chain.layers, base)].file.path
+        depth = job.find_base(chain.layers, base)
+        files = [layer.file.path for layer in chain.layers]
+    target = files[depth]
     if break_dependents:
         change_anyway(target)
         change_anyway(overlay)
     else:
         guard_commit(overlay, target, herd=herd)
+    _require_free(changed=files[: depth + 1], stable=files[depth + 1 :])
+    _require_not_saved([target], "commit into")
     done = job.commit(
         overlay,
         format=format,
@@ -182,6 +192,8 @@ def rebase(
         change_anyway(overlay)
     else:
         guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
+    reads = [] if unsafe or force_share else [overlay, *_new_base(overlay, backing, backing_format)]
+    _require_free(changed=[overlay], stable=reads, action="rebase" if unsafe else "")
     bases = None
     if backing and not unsafe and not force_share:
         bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), herd=herd)
@@ -222,6 +234,7 @@ def resize(
         change_anyway(path)
     else:
         guard_resize(path, herd=herd)
+    _require_free(changed=[path], action="resize")
     job.resize(path, size, format=format, shrink=shrink, preallocation=preallocation)
 
 
@@ -232,6 +245,7 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
         from cowherd.herd.gate import guard_delete
 
         guard_delete(path, herd=herd)
+    _require_free(changed=[path], action="delete")
     try:
         os.unlink(path)
     except OSError as error:
@@ -248,3 +262,41 @@ def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependent
         from cowherd.herd.gate import guard_replace, guard_write
 
         (guard_write if in_place else guard_replace)(path, herd=herd)
+
+
+def _require_free(changed: Sequence[PathName], stable: Sequence[PathName] = (), action: str = "") -> None:
+    """Asks whether files are free; of those that are only read, what lies below them counts, too.
+
+    With `action` what the changed ones hold changes, which libvirt's saved machines must not meet.
+    """
+    from cowherd.herd.in_use import chain_below, require_free
+
+    require_free(changed, [file for path in stable for file in (path, *chain_below(path))])
+    if action:
+        _require_not_saved(changed, action)
+
+
+def require_stable(path: PathName) -> None:
+    """Raises `ImageInUse` if somebody writes to an image that is about to be copied, or to what it stands on."""
+    _require_free((), [path])
+
+
+def _require_not_saved(changed: Sequence[PathName], action: str) -> None:
+    from cowherd.herd.domains import require_not_saved
+
+    require_not_saved(changed, action)
+
+
+def _new_base(overlay: PathName, backing: str | None, backing_format: str | None) -> Sequence[PathName]:
+    from cowherd.errors import BackingFileError
+    from cowherd.formats.reference import BackingReference
+    from cowherd.image.backing import resolve
+
+    try:
+        return [resolve(overlay, BackingReference(backing, backing_format)).name] if backing else []
+    except BackingFileError:  # the job itself says what is wrong with the name
+        return []
+
+
+def _several(sources: PathName | Sequence[PathName]) -> Sequence[PathName]:
+    return [sources] if isinstance(sources, str | os.PathLike) else sources

@@ -175,21 +175,26 @@ class ReadOnlyImage(CowherdError):
 
 
 class ImageInUse(CowherdError):
-    """Another process holds a lock on the image that excludes what was asked.
+    """Another process has the image open in a way that excludes what was asked: it holds a lock that says so, or does without.
 
-    Attributes: `path`, `lock` (QEMU's name of the permission, as in "write"), `shared` (the other process already uses
-    the permission that this use can't share, rather than denying it), `holders` (lines that name who has the file
-    open; filled in by those who may look, see `cowherd.live.holders`).
+    Attributes: `path`, `lock` (QEMU's name of the permission, as in "write"; "" where no lock was in the way), `shared` (the
+    other process already uses the permission that this use can't share, rather than denying it), `holders` (lines that name
+    who has the file open; filled in by those who may look, see `cowherd.live.holders`), `hint` (what would go, or "").
     """
 
-    def __init__(self, path: str | PathLike[str], lock: str, *, shared: bool = False, holders: Sequence[str] = ()):
-        self.path, self.lock, self.shared, self.holders = as_path(path), lock, shared, tuple(holders)
+    def __init__(
+        self, path: str | PathLike[str], lock: str, *, shared: bool = False, holders: Sequence[str] = (), hint: str = ""
+    ):
+        self.path, self.lock, self.shared, self.holders, self.hint = as_path(path), lock, shared, tuple(holders), hint
 
     def __str__(self) -> str:
         held = f" Open in: {'; '.join(self.holders)}." if self.holders else ""
+        rest = f"{held} {self.hint}" if self.hint else held
+        if not self.lock:
+            return f"{shown(self.path)} is in use, without locks that would say so.{rest}"
         return (
             f'Failed to get {"shared " if self.shared else ""}"{self.lock}" lock\n'
-            f"Is another process using the image [{printable(self.path)}]?{held}"
+            f"Is another process using the image [{printable(self.path)}]?{rest}"
         )
 
 

@@ -21,7 +21,7 @@ from cowherd.herd.move import move
 from cowherd.herd.scan import scan
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import find_seal, is_sealed, read_record, seal_path
-from cowherd.herd.sealplace import SealHasNoPlace, is_kept, lasting_name
+from cowherd.herd.sealplace import KeptFor, SealHasNoPlace, is_kept, lasting_name
 from cowherd.herd.status import Status
 from cowherd.herd.trash import purge
 from cowherd.herd.verify import verify

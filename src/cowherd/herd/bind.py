@@ -10,6 +10,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.seal import bind, keeping_content, seal
@@ -115,6 +116,7 @@ class _Adoption:
         try:
             self.done = self.done._replace(base=self.base.path)
             require_none(self.lineage, [self.overlay, self.base], "bind")
+            require_free([self.overlay], self.lineage.chain(self.base))
             self._record_format()
             if self.base.seal is None and seal_bases:
                 sealed = seal(self.base.path, image_format=self.base.format, herd=self._herd(), progress=self.progress)
@@ -186,6 +188,7 @@ def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference)
     """
     from cowherd.image.open import open_disk
 
+    require_free([overlay])
     with (
         naming_holders(),
         keeping_content(lineage, overlay),

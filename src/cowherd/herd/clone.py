@@ -13,6 +13,7 @@ from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format
@@ -87,6 +88,7 @@ def clone(
         require_one_format(lineage, [image], "make an overlay of")
         if not force:
             require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
+        require_free(stable=lineage.chain(image), locks=False)
         size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd.awaited import Awaited
+from cowherd.herd.domains import images_without_domain, named_by_domains
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import Pending
@@ -28,6 +29,7 @@ from cowherd.herd.sealfile import SUFFIX, read_record, seal_path
 from cowherd.herd.shadow import shadow_of
 from cowherd.herd.trashbox import entries, is_entry_name, remains, strange_trashes, strays, trash_directories
 from cowherd.live.holders import writers
+from cowherd.live.libvirt_records import read_records
 from cowherd.storage import atomic
 from cowherd.storage.directory import Directory
 from cowherd.storage.presence import is_there, look_up
@@ -52,6 +54,7 @@ class Sort(enum.StrEnum):
     TRASHED = "trashed"
     ORPHAN = "orphan"
     UNUSED_BASE = "unused-base"
+    UNNAMED_DISK = "unnamed-disk"
 
 
 class Garbage(NamedTuple):
@@ -68,13 +71,14 @@ def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
     """Lists what the herd in `directories` (the current one by default) could do without; changes nothing."""
     places = [os.path.realpath(directory) for directory in directories or ["."]]
     lineage = survey(places)
+    useless = _not_of_domains([*_orphans(lineage), *_unused_bases(lineage)])
     found = [
         *_lost_images(lineage),
         *_unfinished(lineage, places),
         *_lost_shadows(lineage, places),
         *_in_trash(places),
-        *_orphans(lineage),
-        *_unused_bases(lineage),
+        *useless,
+        *_unnamed_disks(lineage),
     ]
     return sorted(found, key=lambda one: (list(Sort).index(one.sort), one.path))
 
@@ -235,6 +239,19 @@ def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
             freed = max(image.disk_size, shadow) + _disk_size(Path(seal))
             detail = "sealed, and no overlay stands on it here"
             yield Garbage(Sort.UNUSED_BASE, image.path, detail, freed, _delete(lineage, image.path))
+
+
+def _not_of_domains(found: Sequence[Garbage]) -> list[Garbage]:
+    """Leaves out what a libvirt domain names: also one that is shut off goes on with it."""
+    named = {path for path, _ in named_by_domains(one.path for one in found)}
+    return [one for one in found if os.fspath(one.path) not in named]
+
+
+def _unnamed_disks(lineage: Lineage) -> Iterator[Garbage]:
+    for image in images_without_domain(lineage, read_records().domains):
+        if not lineage.broken(image):
+            detail = "no libvirt domain names it, while domains have other disks in its directory"
+            yield Garbage(Sort.UNNAMED_DISK, image.path, detail, image.disk_size, _delete(lineage, image.path))
 
 
 def _delete(lineage: Lineage, path: Path) -> tuple[str, ...]:

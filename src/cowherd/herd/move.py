@@ -20,6 +20,8 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError, InvalidRequest, preview
 from cowherd.formats.reference import BackingReference
+from cowherd.herd.domains import redefine, require_unnamed
+from cowherd.herd.in_use import require_free
 from cowherd.herd.keeping import Kept, holding_seals
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
@@ -33,7 +35,6 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_directory, is_there
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name, take_name
@@ -44,10 +45,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cowherd.herd.domains import Naming
     from cowherd.herd.scan import Image
     from cowherd.storage.transfer import Progress
 
 PathName = str | os.PathLike[str]
+
+_UPDATE = "With --update-domains its definition is made to name it in its new place"
 
 
 _INSTEAD_OF_A_DEVICE = "'cowherd-img convert' copies its content into a file, and 'cowherd retarget' puts its overlays on that"
@@ -72,6 +76,7 @@ def move(
     *,
     dry_run: bool = False,
     ignore_unreadable: bool = False,
+    update_domains: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Move:
@@ -80,17 +85,19 @@ def move(
     Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base, as do, with
     `ignore_unreadable`, those that can't be read. `dry_run` only plans.
     Raises `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay is in use,
-    `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there, `NotEnoughSpace`; nothing has
-    been changed then.
+    `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there, `NotEnoughSpace`,
+    `DiskOfDomain` if a libvirt domain names the image, unless `update_domains`, with which its definition is made to name it in
+    its new place; nothing has been changed then.
     """
     plan, lineage = _plan(source, target, herd)
+    namings = require_unnamed([plan.image], "move", _UPDATE, redefining=update_domains)
     if not dry_run:
         if not ignore_unreadable:
             require_readable(lineage, plan.image, "move")
         _require_free(plan)
         check_space([(plan.target.parent, plan.copied_bytes)])
         with naming_holders():
-            _execute(plan, lineage, herd, progress)
+            _execute(plan, lineage, namings, herd, progress)
     return plan
 
 
@@ -163,12 +170,12 @@ def _as_seen_by(lineage: Lineage, overlay: Image, plan: Move) -> Path:
 
 def _require_free(plan: Move) -> None:
     """Raises `ImageInUse` if a file that must be changed or moved is in use, before anything has been done."""
-    with naming_holders():
-        for image in (plan.image, *plan.overlays):
-            HostFile.open(image.path, lock=WRITE).close()
+    require_free((plan.image, *plan.overlays))
 
 
-def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: Progress | None) -> None:
+def _execute(
+    plan: Move, lineage: Lineage, namings: Sequence[Naming], herd: Sequence[PathName], progress: Progress | None
+) -> None:
     kept = holding_seals(lineage, plan.image)
     with protection.renamed(plan.source, plan.target, key=plan.image.key):
         _name_own_base_from_everywhere(plan, lineage)
@@ -178,7 +185,9 @@ def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: P
             assert overlay.backing is not None
             name = name_for(overlay, _as_seen_by(lineage, overlay, plan))
             write_reference(overlay, BackingReference(name, overlay.backing.format))
+        redefine(namings, plan.target)
         _remove_old_seal(plan)
+        require_free([plan.source])
         take_name(plan.source)
         after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
         _name_own_base_properly(after, plan)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cowherd.herd.clone import move_together, stored_name
 from cowherd.herd.condition import record_of
+from cowherd.herd.in_use import require_free
 from cowherd.herd.seal import unprotected
 from cowherd.image.backing import has_protocol, resolve
 from cowherd.live.holders import naming_holders
@@ -46,6 +47,7 @@ def write_reference(overlay: Image, reference: BackingReference) -> None:
 
     if overlay.backing == reference:
         return
+    require_free([overlay])
     lifted = unprotected(overlay, record_of(overlay))
     with naming_holders(), lifted, open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk:
         disk.set_backing(reference)

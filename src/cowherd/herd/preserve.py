@@ -21,6 +21,7 @@ from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.ownership import require_liftable
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
@@ -64,6 +65,7 @@ def preserve(
     plan.check_space()
     binding = _next_binding(record, drift)
     _require_free(plan)
+    require_free([write.image for write in plan.writes], lineage.chain(base))
     left = [problem for write in plan.writes for problem in _serve(write, plan, binding, progress)]
     if len(plan.changed) or plan.size != plan.sealed_size:
         reseal(lineage, base, drift.held)

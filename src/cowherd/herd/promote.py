@@ -16,7 +16,9 @@ from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition, record_of
+from cowherd.herd.domains import redefine, require_unnamed
 from cowherd.herd.faults import DriftFound
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
@@ -26,7 +28,6 @@ from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
-from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from cowherd.herd.scan import Image
 
 PathName = str | os.PathLike[str]
+
+_UPDATE = "With --update-domains its definition is made to fit the new overlay; without --chained the disk stays as it is"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def promote(
     chained: bool = False,
     level: Protection = Protection.READONLY,
     compress: bool = False,
+    update_domains: bool = False,
     herd: Sequence[PathName] = (),
     force: bool = False,
     progress: Progress | None = None,
@@ -75,8 +79,9 @@ def promote(
 
     Copied, `disk` stays as it is, and the base stands alone (compressed, if asked). `chained`, the file of `disk` itself becomes
     the base, on the chain that it has, and an empty overlay of it takes the name `disk`, so that the machine goes on there; for
-    that both must lie on one file system. Raises `HostFileError` if something has the name `base`, `ImageInUse` if a machine has
-    the disk open, `BaseSealed` for a chained disk that is sealed, `NotEnoughSpace`, `DriftFound` if the disk's base had drifted,
+    that both must lie on one file system, and `update_domains` tells libvirt domains that name it that it is an overlay now.
+    Raises `HostFileError` if something has the name `base`, `ImageInUse` if a machine has the disk open, `BaseSealed` for a
+    chained disk that is sealed, `DiskOfDomain` for one that a domain names, `NotEnoughSpace`, `DriftFound` if its base drifted,
     and, unless `force`, `NotSound` for a disk that is damaged, cut off, empty, or no disk image.
     """
     source, target = (
@@ -100,7 +105,10 @@ def promote(
         )
     if chained:
         refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
-        return _freeze(lineage, image, source, target, level, herd, progress)
+        namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
+        done = _freeze(lineage, image, source, target, level, herd, progress)
+        redefine(namings, source, image_format="qcow2", changes_chain=True)
+        return done
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
@@ -124,6 +132,7 @@ def _copy(
 
     size = sum(file.disk_size for file in lineage.chain(image))
     check_space([(target.parent, size)])
+    require_free(stable=lineage.chain(image))
     unfinished, attributes = atomic.temporary_name(target), _attributes(image)
     try:
         atomic.make_private(unfinished, attributes)
@@ -131,6 +140,7 @@ def _copy(
             convert(
                 image.path, unfinished, source_format=image.format, target_format="qcow2", compress=compress, progress=progress
             )
+        require_free(stable=lineage.chain(image))
         losses.note(target, give_to(unfinished, attributes))
         give_name(unfinished, target)
     finally:
@@ -161,7 +171,7 @@ def _freeze(
         raise InvalidRequest("a chained base must lie on the file system of the disk; without --chained it is copied")
     for file in (image, *lineage.children(image)):
         require_liftable(file.path, "make a base of" if file is image else "rewrite the base of", seal=file.seal)
-    require_unused([image, *lineage.children(image)])
+    require_free([image, *lineage.children(image)], lineage.chain(image))
     parent = lineage.parent(image)
     if parent and source.parent != target.parent and image.backing:
         write_reference(image, BackingReference(os.path.realpath(parent.path), image.backing.format))
@@ -186,6 +196,7 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
         atomic.make_private(unfinished, attributes)
         create(unfinished, image.size, backing=stored_name(target, source), backing_format=image.format)
         losses.note(source, give_to(unfinished, attributes))
+        require_free([source])
         os.rename(unfinished, source)
     except OSError as error:
         raise HostFileError(source, "replace", error) from error

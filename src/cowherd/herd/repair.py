@@ -13,9 +13,11 @@ from cowherd import extents
 from cowherd.herd.condition import record_of
 from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import BlockDigests, digests_of, equal_rows, expand, to_bytes
+from cowherd.herd.domains import require_not_saved
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import AwaitedInTrash, ContentChanging, NotSealed, RepairFailed
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.opaque import refuse_opaque
@@ -74,12 +76,16 @@ def repair(
     refuse_opaque(image, "keep overlays from the change of" if preserve else "repair")
     named = [Path(donor) for donor in donors]
     with naming_holders():
+        require_free(*([lineage.children(image), lineage.chain(image)] if preserve else [[image], lineage.chain(image)]))
+        if not preserve:
+            require_not_saved([image.filename], "write to")
         if preserve:
             return preserving.preserve(lineage, image, named, dry_run=dry_run, progress=progress)
         with held_drift(lineage, image, progress) as drift:
             plan = _plan(lineage, drift, named)
         if not dry_run:
             plan.check_space()
+            require_free([image], lineage.chain(image))
             _execute(lineage, plan, drift, progress)
         return Repaired(plan, done=not dry_run)
 

@@ -18,6 +18,7 @@ from cowherd.herd.book.query import remember_name
 from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.ownership import (
@@ -126,7 +127,9 @@ def seal_found(
     before = record_of(base)
     if before is None or shadow:
         require_sidecars_free(base.expected_seal.removesuffix(SUFFIX), shadow=shadow)
+    require_free(stable=lineage.chain(base), locks=False)
     with held_content(lineage, base, progress) as held:
+        require_free(stable=lineage.chain(base), locks=False)
         if before and before.content_digest != held.digests.content_digest:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
         outcome = _record(lineage, base, held, before, level, shadow=shadow)
@@ -488,6 +491,7 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord) -> None:
     """
     binding = Binding.to(base)
     if overlay.binding != binding:
+        require_free([overlay])
         with naming_holders(), keeping_content(lineage, overlay):
             write_binding(overlay.path, binding)
     parent = lineage.parent(overlay)

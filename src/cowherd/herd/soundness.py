@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cowherd.herd.opaque import is_opaque
 from cowherd.live.holders import naming_holders
 from cowherd.ops.inspect.soundness import NotSound, require_sound
 
@@ -24,5 +25,6 @@ def require_sound_chain(lineage: Lineage, image: Image, action: str, *, stated: 
             return
         recorded = any(child.backing and child.backing.format for child in lineage.children(file))
         with naming_holders():
-            require_sound(file.path, file.format, action=action, stated=stated, recorded=recorded, tables=tables)
+            known = "opaque" if is_opaque(file) else file.format  # sealed by the bytes of its file, if at all
+            require_sound(file.path, known, action=action, stated=stated, recorded=recorded, tables=tables)
         stated = False

@@ -9,11 +9,13 @@ from cowherd.errors import BackingFileError, UnsupportedFeature
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
+from cowherd.herd.in_use import chain_below, require_free
 from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, known_again, survey_again
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format
 from cowherd.herd.status import Status
+from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
 from cowherd.storage.space import check_space
 
@@ -71,9 +73,16 @@ def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, 
     if overlay.format != "qcow2":
         raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
     name, recorded = (base.name, base.format) if base else (None, None)
+    _require_free(lineage, overlay, base)
     with naming_holders():
         bytes_ = doubtful_bytes(overlay.path, name, format=overlay.format, backing_format=recorded, differs=differs)
     return Stand(overlay, base, differs, bytes_)
+
+
+def _require_free(lineage: Lineage, overlay: Image, base: BackingReference | None) -> None:
+    """Raises `ImageInUse` if somebody has the overlay open, or writes to what it reads, what it is to stand on included."""
+    onto = [name := resolve(overlay.filename, base).name, *chain_below(name)] if base else []
+    require_free([overlay], [*lineage.chain(overlay)[1:], *onto])
 
 
 def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) -> Settled:
@@ -85,6 +94,7 @@ def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) ->
 
     overlay = stand.overlay
     check_space([(overlay.path, stand.doubtful_bytes)])
+    _require_free(lineage, overlay, stand.base)
     name, recorded = (stand.base.name, stand.base.format) if stand.base else (None, None)
     with naming_holders(), keeping_seals(lineage, overlay):
         done = rebase(

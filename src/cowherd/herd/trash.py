@@ -15,7 +15,9 @@ from pathlib import Path
 from cowherd.errors import BaseInUse, BaseSealed, CowherdError, HostFileError, ImageFormatError, ImageInUse, InvalidRequest
 from cowherd.herd.awaited import Awaited
 from cowherd.herd.condition import condition
+from cowherd.herd.domains import require_not_saved, require_unnamed
 from cowherd.herd.faults import AwaitedInTrash
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
@@ -36,7 +38,7 @@ from cowherd.herd.trashbox import (
     trash_directories,
     write_entry,
 )
-from cowherd.live.holders import describe, naming_holders, writers
+from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.directory import Directory
 from cowherd.storage.filetype import refuse_device_node
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 PathName = str | os.PathLike[str]
 
 _NO_LINKS = atomic.NO_HARD_LINKS
+_GIVE_UP = "'virsh undefine' or 'virsh detach-disk --config' makes it forget the disk; --force deletes it all the same"
 
 
 class Restored(NamedTuple):
@@ -74,7 +77,8 @@ def trash(
 
     Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, `HerdNotReadable` if
     one may that can't be read, unless `force` or `ignore_unreadable`, `ProtectedByOthers` for one that somebody else has made
-    immutable, unless `force`, and `ImageInUse` if a process has one open; nothing has been done then.
+    immutable, unless `force`, `DiskOfDomain` if a libvirt domain names one, unless `force`, and `ImageInUse` if a process has one
+    open; nothing has been done then.
     """
     with _doomed(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         for directory in {os.path.dirname(os.path.realpath(image.path)) for image in doomed}:
@@ -137,7 +141,10 @@ def _doomed(
             require_liftable(image.path, "delete", seal=image.seal, forceable=True)
         if in_use:
             raise in_use
-        _refuse_writers(doomed)
+        require_free(doomed, locks=False)
+        if not force:
+            require_unnamed(doomed, "delete", _GIVE_UP)
+            require_not_saved((image.filename for image in doomed), "delete")
         yield lineage, doomed
 
 
@@ -180,19 +187,6 @@ def refuse_awaited(lineage: Lineage, doomed: Sequence[Image]) -> None:
         waiting = [one.filename for one in lineage.dependents(image) if lineage.trashed_from(one) and one.key not in keys]
         if waiting:
             raise AwaitedInTrash(image.path, waiting)
-
-
-def require_unused(images: Sequence[Image]) -> None:
-    """Raises `ImageInUse` if a process holds image locks on one of them, or has one open for writing without."""
-    with naming_holders():
-        for image in images:
-            HostFile.open(image.path, lock=WRITE).close()
-    _refuse_writers(images)
-
-
-def _refuse_writers(images: Sequence[Image]) -> None:
-    for path, found in writers(image.path for image in images).items():
-        raise ImageInUse(path, "write", shared=True, holders=[describe(holder) for holder in found])
 
 
 def _trash_one(lineage: Lineage, image: Image) -> Entry:
@@ -284,6 +278,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     if not found:
         raise InvalidRequest(f"there is no {printable(name)} in the trash; 'cowherd trash list' shows what is")
     entry = found[-1]
+    require_free([entry.image])
     own = _names_of(sidecars(entry.image))
     with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
         if not entry.immutable or not is_trusted(box):
@@ -356,6 +351,7 @@ def empty_trash(
         _refuse_awaited(doomed, directories or ["."])
         for entry in doomed:
             require_liftable(entry.image, "remove", forceable=True)
+    require_free(entry.image for entry in doomed)
     freed = [(entry, entry.disk_size) for entry in doomed]
     for entry in doomed if not dry_run else ():
         _remove_for_good(entry)

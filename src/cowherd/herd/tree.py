@@ -9,6 +9,8 @@ from pathlib import Path
 from cowherd.errors import CowherdError
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.verify import Checker
+from cowherd.live.gone import gone_disks
+from cowherd.live.holders import PROC
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.scan import Image
     from cowherd.herd.status import Status
+    from cowherd.live.gone import GoneDisk
 
 
 class Node(NamedTuple):
@@ -82,17 +85,21 @@ _of: Callable[[tuple[Any, ...]], Node] = functools.partial(tuple.__new__, Node) 
 
 class Tree(NamedTuple):
     """A herd: its directories, its images (each base before its overlays), images of which only the seal is left, and files
-    that could not be looked at, which may be overlays too."""
+    that could not be looked at, which may be overlays too. `running_on_gone` are deleted files on which machines still run."""
 
     directories: tuple[Path, ...]
     nodes: tuple[Node, ...]
     gone: tuple[Path, ...]
     unreadable: tuple[Path, ...]
+    running_on_gone: tuple[GoneDisk, ...] = ()
 
 
 def tree(directories: Sequence[str | os.PathLike[str]] = ()) -> Tree:
     """Returns the herd in `directories` (the current one by default). Reads headers and the records of seals only."""
-    return tree_of(survey(directories or ["."]))
+    lineage = survey(directories or ["."])
+    gone = gone_disks() if os.path.isdir(PROC) else []
+    here = tuple(disk for disk in gone if lineage.was_listed(os.path.dirname(disk.path)))
+    return tree_of(lineage)._replace(running_on_gone=here)
 
 
 def tree_of(lineage: Lineage) -> Tree:

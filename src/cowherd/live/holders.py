@@ -1,12 +1,13 @@
-"""Which processes have a file open, as /proc shows it: who, for writing or not, holding image locks or not."""
+"""Which processes have a file open or mapped, as /proc shows it: who, for writing or not, holding image locks or not."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
+import time
 
 from cowherd.errors import HostFileError, ImageInUse
+from cowherd.live.kernel_holders import FILE, Key, key_of
 from cowherd.paths import as_path
 from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
 from cowherd.text import printable
@@ -14,22 +15,39 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Collection, Container, Iterable, Iterator
     from pathlib import Path
 
-_FILE = "file"
-_Key = tuple[str, int, int]
-_PROC = "/proc"
+
+PROC = "/proc"
 _COMMAND_LINE_LENGTH = 120
 _KERNEL_NAME_LENGTH = 15
 _LOCK_BYTES = frozenset(base + n for base in (PERMISSION_BASE, SHARED_BASE) for n in range(len(NAMES)))
+_MACHINE_PROGRAMS = (
+    "qemu",
+    "kvm",
+    "cloud-hypervisor",
+    "crosvm",
+    "firecracker",
+    "stratovirt",
+    "nbdkit",
+    "virtiofsd",
+    "vhost-user",
+)
+INIT = 1
+NOTHING: frozenset[Key] = frozenset()
+_KTHREADD = 2  # the kernel's first thread but init, with this number in the first process id namespace, and there alone
+_THREAD_OF_KERNEL = 0x00200000  # PF_KTHREAD
 
 
 class Holder(NamedTuple):
     """A process that has a file open.
 
     `command` is its program's name and `command_line` the beginning of its arguments, both escaped for printing; `writing`: some
-    descriptor can write; `locking`: some descriptor holds locks of QEMU's image lock protocol.
+    descriptor can write; `locking`: some descriptor holds locks of QEMU's image lock protocol. `mapped`: it has the file mapped.
+    `is_machine`: it runs a machine or serves its disks, as far as its name and its locks tell. `machine` is the name that it
+    gave the machine (QEMU's -name), escaped, "" if none; `is_domain`: libvirt started it. `since`: when the process began, in
+    seconds since 1970, 0 if unknown.
     """
 
     pid: int
@@ -37,11 +55,16 @@ class Holder(NamedTuple):
     command_line: str
     writing: bool
     locking: bool
+    mapped: bool = False
+    is_machine: bool = False
+    machine: str = ""
+    is_domain: bool = False
+    since: float = 0
 
     @property
     def is_this_process(self) -> bool:
         """Whether the holder is the process that asks."""
-        return self.pid == os.getpid()
+        return self.pid == own_number()
 
 
 class Survey(NamedTuple):
@@ -57,25 +80,17 @@ def holders(path: str | os.PathLike[str]) -> tuple[Holder, ...]:
 
 
 def survey(path: str | os.PathLike[str]) -> Survey:
-    """Looks through the descriptors of all processes for the file that `path` leads to (a block device: by its number).
+    """Looks through all processes for the file that `path` leads to (a block device: by its number), open or mapped.
 
-    What has mapped the file and closed it is not seen, nor is the kernel itself, as with a loop device.
+    The kernel itself, as with a loop device, is none of them: see `kernel_holders`.
     Raises `HostFileError` where the file or /proc can't be looked at.
     """
     try:
-        wanted = _key(os.stat(path))
-        processes = sorted(int(name) for name in os.listdir(_PROC) if name.isdecimal())
+        wanted = key_of(os.stat(path))
     except OSError as error:
         raise HostFileError(path, "find who uses", error) from error
-    found, unreadable = [], 0
-    for pid in processes:
-        try:
-            holder = _look_into(pid, wanted)
-        except PermissionError:
-            unreadable += 1
-        else:
-            found += [holder] if holder else []
-    return Survey(tuple(found), unreadable)
+    found, unreadable = look_through({wanted}, {wanted}, own=True)
+    return Survey(found.get(wanted, ()), unreadable)
 
 
 def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder, ...]]:
@@ -83,29 +98,32 @@ def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder,
 
     A path that leads nowhere has no writers. Raises `HostFileError` where /proc can't be looked at.
     """
-    wanted: dict[_Key, list[Path]] = {}
+    wanted: dict[Key, list[Path]] = {}
     for path in paths:
         with contextlib.suppress(OSError):
-            wanted.setdefault(_key(os.stat(path)), []).append(as_path(path))
-    found = _writers_among(lambda key: key in wanted) if wanted else {}
+            wanted.setdefault(key_of(os.stat(path)), []).append(as_path(path))
+    found = _writing(look_through(wanted, list(wanted), own=False)[0]) if wanted else {}
     return {path: holders for key, holders in found.items() for path in wanted[key]}
 
 
 def writers_of_files(files: Container[tuple[int, int]]) -> dict[tuple[int, int], tuple[Holder, ...]]:
     """Does the same with regular files, told by (device, inode): however many there are, none of them is looked at."""
-    found = _writers_among(lambda key: key[0] == _FILE and key[1:] in files)
-    return {key[1:]: holders for key, holders in found.items()}
+    return {key[1:]: those for key, those in _writing(look_through(_Files(files), own=False)[0]).items()}
 
 
-def _writers_among(wanted: Callable[[_Key], bool]) -> dict[_Key, tuple[Holder, ...]]:
-    found: dict[_Key, tuple[Holder, ...]] = {}
-    for pid in _processes():
-        for key in filter(wanted, _open_in(pid)) if pid != os.getpid() else ():
-            with contextlib.suppress(PermissionError):  # it changed its user since its descriptors were listed
-                holder = _look_into(pid, key)
-                if holder and holder.writing:
-                    found[key] = (*found.get(key, ()), holder)
-    return found
+class _Files:
+    """Regular files, told by (device, inode), as keys of files."""
+
+    def __init__(self, files: Container[tuple[int, int]]):
+        self._files = files
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, tuple) and key[0] == FILE and key[1:] in self._files
+
+
+def _writing(found: dict[Key, tuple[Holder, ...]]) -> dict[Key, tuple[Holder, ...]]:
+    writing = {key: tuple(holder for holder in those if holder.writing) for key, those in found.items()}
+    return {key: those for key, those in writing.items() if those}
 
 
 def descriptors_of(device: int, inode: int) -> list[Path]:
@@ -113,40 +131,146 @@ def descriptors_of(device: int, inode: int) -> list[Path]:
 
     Raises `HostFileError` where /proc can't be looked at; processes that may not be looked into are left out.
     """
+    wanted = (FILE, device, inode)
     found = []
-    for pid in _processes():
-        descriptors = f"{_PROC}/{pid}/fd"
-        with contextlib.suppress(OSError):  # it has ended, or may not be looked into
-            names = sorted(os.listdir(descriptors))
-            paths = [f"{descriptors}/{name}" for name in names]
-            found += [as_path(path) for path in paths if _leads_to(path, ("file", device, inode))][:1]
+    for pid in processes():
+        with contextlib.suppress(PermissionError):  # it may not be looked into
+            names = sorted((name for name, key in descriptors(pid) if key == wanted), key=int)
+            found += [as_path(f"{PROC}/{pid}/fd/{name}") for name in names[:1]]
     return found
 
 
-def _processes() -> list[int]:
+def processes() -> list[int]:
+    """Returns the numbers of all processes that /proc shows. Raises `HostFileError` where there is no /proc."""
     try:
-        return sorted(int(name) for name in os.listdir(_PROC) if name.isdecimal())
+        return sorted(int(name) for name in os.listdir(PROC) if name.isdecimal())
     except OSError as error:
-        raise HostFileError(_PROC, "look through", error) from error
+        raise HostFileError(PROC, "look through", error) from error
 
 
-def _open_in(pid: int) -> set[_Key]:
-    """Returns the files that a process has open, none if it may not be looked into or has ended."""
-    keys = set()
+def own_number() -> int:
+    """Returns this process's number in /proc, which may show another process id namespace than the one it is in."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(os.readlink(f"{PROC}/self"))
+    return os.getpid()
+
+
+def look_through(
+    wanted: Container[Key], mappable: Collection[Key] = (), *, own: bool
+) -> tuple[dict[Key, tuple[Holder, ...]], int]:
+    """Returns who has each of `wanted` open, or one of `mappable` mapped, by process id, and how many processes may not be
+    looked into. What they have mapped takes longer to look through than what they have open."""
+    found: dict[Key, tuple[Holder, ...]] = {}
+    unreadable, this = 0, None if own else own_number()
+    inodes = {b" %d " % key[2]: key for key in mappable if key[0] == FILE}
+    for pid in processes():
+        if pid == this:
+            continue
+        try:
+            opened: dict[Key, list[str]] = {}
+            for name, key in descriptors(pid) if wanted is not NOTHING else ():
+                if key in wanted:
+                    opened.setdefault(key, []).append(name)
+            mapped = _mapped(pid, inodes) if inodes else {}
+            for key in {**opened, **mapped}:
+                holder = _holder(pid, opened.get(key, ()), mapped.get(key))
+                if holder:
+                    found[key] = (*found.get(key, ()), holder)
+        except PermissionError:
+            unreadable += not is_of_system(pid)
+    return found, unreadable
+
+
+def descriptors(pid: int) -> Iterator[tuple[str, Key]]:
+    """Yields the files that a process has open, with the numbers of the descriptors; none if it has ended.
+
+    Raises `PermissionError` if it may not be looked into.
+    """
+    place = f"{PROC}/{pid}/fd"
     try:
-        descriptors = os.listdir(f"{_PROC}/{pid}/fd")
+        names = os.listdir(place)
+    except PermissionError:
+        raise
+    except OSError:  # it has ended
+        return
+    for name in names:
+        try:
+            info = os.stat(f"{place}/{name}")
+        except PermissionError:
+            raise
+        except OSError:  # closed meanwhile, or on a file system that is gone
+            continue
+        yield name, key_of(info)
+
+
+def _mapped(pid: int, inodes: dict[bytes, Key]) -> dict[Key, bool]:
+    """Returns which files a process has mapped, and whether so that it writes to them (proc_pid_maps(5))."""
+    try:
+        maps = _read(f"{PROC}/{pid}/maps")
+    except PermissionError:
+        raise
     except OSError:
-        return set()
-    for name in descriptors:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            keys.add(_key(os.stat(f"{_PROC}/{pid}/fd/{name}")))
-    return keys
+        return {}
+    found: dict[Key, bool] = {}
+    for token in [token for token in inodes if token in maps]:
+        for line in maps.splitlines():
+            if token in line and _is_mapping_of(pid, line, inodes[token]):
+                access = line.split(b" ", 2)[1]
+                found[inodes[token]] = found.get(inodes[token], False) or access[1:4:2] == b"ws"
+    return found
+
+
+def _is_mapping_of(pid: int, line: bytes, key: Key) -> bool:
+    """Whether a line of maps is of this file: its device is not always the one that stat(2) tells, as with btrfs."""
+    fields = line.split(None, 5)
+    major, _, minor = fields[3].partition(b":")
+    if fields[4] != b"%d" % key[2]:
+        return False
+    if os.makedev(int(major, 16), int(minor, 16)) == key[1]:
+        return True
+    for place in (f"{PROC}/{pid}/map_files/{os.fsdecode(fields[0])}", os.fsdecode(fields[5]) if len(fields) > 5 else ""):
+        with contextlib.suppress(OSError, ValueError):  # only root may follow the first, and the second may be gone
+            return key_of(os.stat(place)) == key
+    return False
+
+
+def is_of_system(pid: int) -> bool:
+    """Whether a process that may not be looked into opens no images: init, or a thread of the kernel's."""
+    if pid == INIT:  # where that is a container's program, all of the host's are hidden anyway
+        return True
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        return bool(int(_stat_fields(pid)[6]) & _THREAD_OF_KERNEL)
+    return False
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Returns the fields of /proc's stat from the third on: the second, the program's name, may hold anything."""
+    return _read(f"{PROC}/{pid}/stat").rpartition(b")")[2].split()
+
+
+def hidden_reason(unreadable: int) -> str:
+    """Says why there may be processes that are not seen, "" if all are.
+
+    In the first process id namespace, and in no other, number 2 is the kernel's kthreadd; hidepid hides it from users.
+    """
+    try:
+        whole = _read(f"{PROC}/{_KTHREADD}/comm") == b"kthreadd\n"
+    except OSError:
+        whole = False
+    if not whole:
+        return "/proc shows the processes of a container or of one user only, not those of the host"
+    if unreadable:
+        return "there are processes that only their user or root may look into"
+    return ""
 
 
 def describe(holder: Holder) -> str:
-    """Returns one line such as `qemu-system-x86_64 (pid 1234, writing)`."""
-    name = "this process" if holder.is_this_process else holder.command
-    return f"{name} (pid {holder.pid}, {'writing' if holder.writing else 'reading'})"
+    """Returns one line such as `qemu-system-x86_64 (pid 1234, machine web, since 2026-11-29 10:24, writing)`."""
+    facts = [f"pid {holder.pid}"]
+    facts += [f"{'domain' if holder.is_domain else 'machine'} {holder.machine}"] if holder.machine else []
+    facts += [f"since {time.strftime('%Y-%m-%d %H:%M', time.localtime(holder.since))}"] if holder.since else []
+    facts.append("writing" if holder.writing else "reading")
+    return f"{'this process' if holder.is_this_process else holder.command} ({', '.join(facts)})"
 
 
 @contextlib.contextmanager
@@ -161,45 +285,78 @@ def naming_holders() -> Iterator[None]:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """Names those that lock the image, or failing that all that have it open; this process only where there is no other."""
+    """Names those that lock the image, or failing that all that have it open. This process waits for itself only where it says
+    so by its locks, and is not named then either: it has no other to look for."""
     try:
         seen = survey(path)
     except HostFileError:  # nothing to add to the error that is on its way
         return ()
-    locking = [holder for holder in seen.holders if holder.locking]
-    suspects = locking or list(seen.holders)
-    others = [holder for holder in suspects if not holder.is_this_process]
-    if not others and not locking and seen.unreadable:
-        unseen = f"perhaps one of {seen.unreadable} processes that only their user or root may look into"
-        return (*map(describe, suspects), unseen)
-    return tuple(map(describe, others or suspects))
+    others = [holder for holder in seen.holders if not holder.is_this_process]
+    locking = [holder for holder in others if holder.locking]
+    if not locking:
+        hidden = hidden_reason(seen.unreadable)
+        if hidden:
+            return (*map(describe, others), f"perhaps a process that is not seen: {hidden}")
+        if any(holder.locking for holder in seen.holders):
+            return (*map(describe, others), "this program itself, by another name or a second time")
+    return tuple(map(describe, locking or others))
 
 
-def _key(info: os.stat_result) -> _Key:
-    if stat.S_ISBLK(info.st_mode):
-        return "block device", info.st_rdev, 0
-    return _FILE, info.st_dev, info.st_ino
-
-
-def _look_into(pid: int, wanted: _Key) -> Holder | None:
-    """Returns the process as a holder, or None where it has not got the file open or has ended meanwhile."""
-    process = f"{_PROC}/{pid}"
+def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None) -> Holder | None:
+    """Returns a process as a holder of a file that it has open or (not None) mapped, or None where it has ended meanwhile."""
+    process = f"{PROC}/{pid}"
     try:
-        descriptors = [name for name in os.listdir(f"{process}/fd") if _leads_to(f"{process}/fd/{name}", wanted)]
-        if not descriptors:
-            return None
-        facts = [_flags_and_locks(f"{process}/fdinfo/{name}") for name in descriptors]
+        facts = [flags_and_locks(f"{process}/fdinfo/{name}") for name in descriptors]
         arguments = _read(f"{process}/cmdline")
         kernel_name = _read(f"{process}/comm").removesuffix(b"\n")
     except (FileNotFoundError, ProcessLookupError):
         return None
+    command = printable(program_name(arguments, kernel_name))
+    locking = any(locking for _, locking in facts)
     return Holder(
         pid=pid,
-        command=printable(program_name(arguments, kernel_name)),
+        command=command,
         command_line=shortened(printable(arguments.rstrip(b"\0").replace(b"\0", b" "))),
-        writing=any(writing for writing, _ in facts),
-        locking=any(locking for _, locking in facts),
+        writing=any(writing for writing, _ in facts) or bool(mapped_writable),
+        locking=locking,
+        mapped=mapped_writable is not None,
+        is_machine=locking or runs_machines(pid, command),
+        machine=_machine_name(arguments),
+        is_domain=b"libvirt" in arguments,
+        since=_began(pid),
     )
+
+
+def describe_process(pid: int, *, writing: bool) -> Holder | None:
+    """Returns a process as the holder of a file that it is known to have open, None if it has ended."""
+    holder = _holder(pid, (), None)
+    return holder._replace(writing=writing) if holder else None
+
+
+def runs_machines(pid: int, command: str = "") -> bool:
+    """Whether a program is one of those that run machines or serve their disks, by its name or by that of its file."""
+    names = [command]
+    with contextlib.suppress(OSError):
+        names.append(os.path.basename(os.readlink(f"{PROC}/{pid}/exe")))
+    return any(name.startswith(_MACHINE_PROGRAMS) or "qemu" in name for name in names)
+
+
+def _machine_name(arguments: bytes) -> str:
+    """Returns what QEMU was told to call its machine: `-name web`, `-name guest=web,...`; a comma in it is doubled."""
+    words = arguments.split(b"\0")
+    option = next((word for word in (b"-name", b"--name") if word in words[:-1]), None)
+    if option is None:
+        return ""
+    parts = words[words.index(option) + 1].replace(b",,", b"\0").split(b",")
+    named = [part[6:] for part in parts if part.startswith(b"guest=")] or [part for part in parts[:1] if b"=" not in part]
+    return printable(named[0].replace(b"\0", b",")) if named else ""
+
+
+def _began(pid: int) -> float:
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        ticks = int(_stat_fields(pid)[19])
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    return 0
 
 
 def _read(path: str) -> bytes:
@@ -207,16 +364,7 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _leads_to(descriptor: str, wanted: _Key) -> bool:
-    try:
-        return _key(os.stat(descriptor)) == wanted
-    except PermissionError:
-        raise
-    except OSError:  # closed meanwhile, or a file system that is gone: not the file that was just looked at
-        return False
-
-
-def _flags_and_locks(fdinfo: str) -> tuple[bool, bool]:
+def flags_and_locks(fdinfo: str) -> tuple[bool, bool]:
     """Returns whether a descriptor can write, and whether it holds image locks (proc_pid_fdinfo(5))."""
     writing = locking = False
     for line in os.fsdecode(_read(fdinfo)).splitlines():

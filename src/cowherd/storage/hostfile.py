@@ -13,6 +13,7 @@ from cowherd.errors import HostFileError, ReadOnlyImage
 from cowherd.paths import as_path
 from cowherd.storage import fallocate
 from cowherd.storage.filetype import check_type, refuse_other_than_images
+from cowherd.storage.leases import open_despite_leases
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
 
 TYPE_CHECKING = False
@@ -67,8 +68,8 @@ class HostFile:
         refuse_other_than_images(name, "open")
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         with _naming(name, "open"):
-            # O_NONBLOCK so that a pipe put there since can't hang the open; regular files don't care.
-            fd = os.open(name, flags | os.O_NONBLOCK)
+            # O_NONBLOCK so that a pipe put there since can't hang the open; of regular files only leases care.
+            fd = open_despite_leases(name, flags | os.O_NONBLOCK)
         return cls._adopt(name, fd, "open", writable=writable, lock=lock)
 
     @classmethod
@@ -84,7 +85,7 @@ class HostFile:
         refuse_other_than_images(name, "create")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if exclusive else 0)
         with _naming(name, "create"):
-            fd = os.open(name, flags, mode)
+            fd = open_despite_leases(name, flags, mode)
         try:
             file = cls._adopt(name, fd, "create", writable=True, lock=lock)
         except BaseException:

@@ -6,6 +6,7 @@ import errno
 import os
 
 from cowherd.errors import HostFileError
+from cowherd.storage.leases import open_despite_leases
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -73,7 +74,7 @@ def make_lasting(path: str | os.PathLike[str]) -> None:
 
 def _flush(path: str | os.PathLike[str], *, touch: bool) -> None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_despite_leases(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if touch:
                 os.utime(fd)

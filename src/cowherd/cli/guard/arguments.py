@@ -80,6 +80,14 @@ class Parser(argparse.ArgumentParser):
             help="go on although files of the herd can't be read: an overlay among them may then see other content",
         )
 
+    def add_update_domains(self) -> None:
+        """Adds --update-domains, for commands that change the name of a disk which a libvirt domain may have."""
+        self.add_argument(
+            "--update-domains",
+            action="store_true",
+            help="have libvirt redefine the domains that name the disk; without it they are in the way (exit code 3)",
+        )
+
     def error(self, message: str) -> NoReturn:
         """Raises `UsageError`."""
         raise UsageError(message, self.format_usage())

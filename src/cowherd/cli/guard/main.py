@@ -7,6 +7,7 @@ import importlib
 import itertools
 import sys
 
+from cowherd import notes
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.looked import told
 from cowherd.cli.guard.output import Report, error_report, show, with_losses
@@ -65,6 +66,7 @@ _WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    notes.listeners[:] = [lambda note: print(f"cowherd: {note}", file=sys.stderr)]
     as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     return show(_outcome(words), as_json=as_json)
 

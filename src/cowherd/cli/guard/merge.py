@@ -47,6 +47,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--new-base", metavar="NAME", help="with fork: the name of the copy (default: BASE-merged)")
     parser.add_ignore_unreadable()
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_update_domains()
     parser.add_herd()
 
 
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> Report:
         new_base=arguments.new_base,
         dry_run=arguments.dry_run,
         ignore_unreadable=arguments.ignore_unreadable,
+        update_domains=arguments.update_domains,
         herd=arguments.herd,
         progress=progress(f"merging {shown(arguments.overlay)}"),
     )

@@ -33,6 +33,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--repair", action="store_true", help="find lost bases by their content, and rewrite names")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     parser.add_ignore_unreadable()
+    parser.add_update_domains()
     parser.add_herd()
 
 
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
     source, target = arguments.paths
     how = {"dry_run": arguments.dry_run, "ignore_unreadable": arguments.ignore_unreadable, "herd": arguments.herd}
+    how |= {"update_domains": arguments.update_domains}
     how |= {"progress": progress(f"copying {shown(source)}")}
     return move_report(move(source, target, **how), done=not arguments.dry_run)
 

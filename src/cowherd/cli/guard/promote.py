@@ -34,6 +34,7 @@ def configure(parser: Parser) -> None:
         help="how well the base is to be protected (default: readonly)",
     )
     parser.add_argument("--force", action="store_true", help="also of a disk that is damaged, cut off, empty or no disk image")
+    parser.add_update_domains()
     parser.add_herd()
 
 
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> Report:
         chained=arguments.chained,
         level=Protection.from_label(arguments.level),
         compress=arguments.compress,
+        update_domains=arguments.update_domains,
         herd=arguments.herd,
         force=arguments.force,
         progress=progress(f"making {shown(arguments.base)}"),

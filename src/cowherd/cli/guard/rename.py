@@ -27,6 +27,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("name", metavar="NAME", help="its new name, without a directory")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     parser.add_ignore_unreadable()
+    parser.add_update_domains()
     parser.add_herd()
 
 
@@ -39,6 +40,12 @@ def run(arguments: argparse.Namespace) -> Report:
     target = Path(os.path.realpath(arguments.image)).with_name(arguments.name)
     if target.is_dir():
         raise InvalidRequest("a directory has that name; 'cowherd move' moves into it")
-    ignoring = arguments.ignore_unreadable
-    done = move(arguments.image, target, dry_run=arguments.dry_run, ignore_unreadable=ignoring, herd=arguments.herd)
+    done = move(
+        arguments.image,
+        target,
+        dry_run=arguments.dry_run,
+        ignore_unreadable=arguments.ignore_unreadable,
+        update_domains=arguments.update_domains,
+        herd=arguments.herd,
+    )
     return move_report(done, done=not arguments.dry_run)

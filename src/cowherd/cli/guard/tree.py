@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.tree import Node
+    from cowherd.live.gone import GoneDisk
 
 _DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would be thousands of columns wide
 
@@ -52,15 +53,27 @@ def run(arguments: argparse.Namespace) -> Report:
     if found.unreadable:
         more = f" and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""
         notes.append(f"cowherd: could not look at {shown(found.unreadable[0])}{more}: there may be overlays among them")
+    notes += [_running_on_gone(disk) for disk in found.running_on_gone]
     gone = [f"{shown(path)}: its seal is there, but it is not" for path in found.gone]
     document = {
         "directories": [os.fspath(directory) for directory in found.directories],
         "images": Rows(map(_document, found.nodes) if arguments.json else ()),
         "gone": [os.fspath(path) for path in found.gone],
         "unreadable": [os.fspath(path) for path in found.unreadable],
+        "running_on_gone": [
+            {"path": disk.path, "replaced": disk.replaced, "pid": disk.holder.pid, "open_as": disk.descriptor}
+            for disk in found.running_on_gone
+        ],
     }
     lines = [] if arguments.json else [*table(_rows(found.nodes)), *gone]
     return Report(document, tuple(lines or ["no images"]), tuple(notes))
+
+
+def _running_on_gone(disk: GoneDisk) -> str:
+    from cowherd.live.holders import describe
+
+    how = "another file has its name" if disk.replaced else "it was deleted"
+    return f"cowherd: {shown(disk.path)}: {how} while {describe(disk.holder)} runs on it; 'cowherd doctor' says how to save it"
 
 
 def _document(node: Node) -> dict[str, Any]:

@@ -83,12 +83,14 @@ def _parse(operands: list[str]) -> _Blocks:
 
 
 def _copy(arguments: Arguments, image: Source, output: str, format: str, start: int, end: int) -> None:
-    from cowherd.changes import create
+    from cowherd.changes import create, require_stable
     from cowherd.image.open import open_disk
     from cowherd.ops.dd import copy_part
 
     path = local_path(output)
     with opening(image.text, image.path):
+        if not arguments.flag("force-share"):
+            require_stable(image.path)
         disk = open_disk(image.path, format=image.format, force_share=arguments.flag("force-share"))
     with disk:
         with prefixed(f"{output}: error while creating output image: "):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from cowherd import notes
 from cowherd.cli.img.errors import CommandFailed, HelpWanted, UsageError
 from cowherd.cli.img.output import err, out
 from cowherd.cli.memory import keep_freed_memory
@@ -41,7 +42,9 @@ ABSENT = ("amend", "bench", "bitmap")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (sys.argv by default) and returns its exit code. Nothing but SystemExit escapes."""
     words = list(sys.argv if argv is None else argv)
-    code = _dispatch(words[1:], _program_name(words[0]))
+    program = _program_name(words[0])
+    notes.listeners[:] = [lambda note: err(f"{program}: warning: {note}\n")]
+    code = _dispatch(words[1:], program)
     sys.stdout.flush()
     return code
 

@@ -102,6 +102,8 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
     for base in exam.lineage.bases:
         if base.problem or exam.lineage.broken(base) or exam.lineage.in_loop(base):
             continue
+        if base.filename in exam.live_snapshot_parents:
+            continue  # 'virsh blockcommit' is going to write to it: a seal would be in its way, or be broken by it
         hit = f"{exam.lineage.count_dependents(base)} overlay(s) stand on it, and"
         if not exam.may_change(base):
             if exam.lineage.seal(base) is None:

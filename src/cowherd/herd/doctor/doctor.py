@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cowherd.herd.doctor import content, files, links
+from cowherd.herd.doctor import content, files, links, machines
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.verify import Checker
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LONGEST_CHAIN = 16
 
 CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
+    machines.running_on_gone,
     links.missing_bases,
     links.unknown_bases,
     links.disputed_formats,
@@ -41,6 +42,8 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
     files.marks,
     files.tables,
     files.copied_bases,
+    machines.domains_without_disks,
+    machines.unnamed_disks,
 )
 
 

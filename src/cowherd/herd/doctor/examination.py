@@ -8,6 +8,7 @@ from functools import cached_property
 
 from cowherd.herd.naming import breaks_when_moved
 from cowherd.live.holders import Holder, writers, writers_of_files
+from cowherd.live.libvirt_records import read_records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cowherd.herd.merging.pending import Pending
     from cowherd.herd.scan import Image, Key
     from cowherd.herd.verify import Checker
+    from cowherd.live.libvirt_records import DomainRecord
 
 
 class Examination:
@@ -47,6 +49,18 @@ class Examination:
         if self._read_only.get(device):
             return False
         return os.geteuid() == 0 or os.access(image.filename, os.W_OK) or os.stat(image.filename).st_uid == os.geteuid()
+
+    @cached_property
+    def domains(self) -> tuple[DomainRecord, ...]:
+        """What libvirt records of its domains."""
+        return read_records().domains
+
+    @cached_property
+    def live_snapshot_parents(self) -> set[str]:
+        """The images that running domains have put snapshots on, which are going to be written to when those are taken back."""
+        from cowherd.herd.doctor.machines import parents_of_live_snapshots
+
+        return parents_of_live_snapshots(self) if any(domain.active for domain in self.domains) else set()
 
     @cached_property
     def merges(self) -> Pending:

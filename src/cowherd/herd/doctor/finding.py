@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Kind(enum.StrEnum):
     """The named findings; docs/daily.md explains each. Earlier ones are worse; those from `UNSEALED_BASE` on are notes."""
 
+    RUNNING_ON_DELETED = "running-on-deleted"
+    RUNNING_ON_REPLACED = "running-on-replaced"
     MISSING_BASE = "missing-base"
     LOOP = "loop"
     MERGE_INTERRUPTED = "merge-interrupted"
@@ -34,6 +36,7 @@ class Kind(enum.StrEnum):
     NO_FORMAT = "no-format"
     BROKEN_NAME = "broken-name"
     DIRTY = "dirty"
+    DOMAIN_WITHOUT_DISK = "domain-without-disk"
     UNSEALED_BASE = "unsealed-base"
     WRITABLE_BASE = "writable-base"
     UNBOUND = "unbound"
@@ -42,6 +45,7 @@ class Kind(enum.StrEnum):
     DEEP_CHAIN = "deep-chain"
     LEAKED = "leaked-clusters"
     COPIED_BASE = "copied-base"
+    UNNAMED_DISK = "unnamed-disk"
     NOT_READ = "not-read"
     FORGOTTEN = "forgotten"
 

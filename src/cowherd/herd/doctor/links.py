@@ -28,7 +28,7 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
         broken = exam.lineage.broken(image)
         if broken and not broken.unknown:
             where = printable(broken.path or broken.name)
-            deleted = _in_trash(broken.path)
+            deleted = in_trash(broken.path)
             known = image.binding or (broken.path and broken.path in exam.lineage.orphans)
             if deleted:
                 detail = f"its base {where} was deleted, and lies in the trash"
@@ -73,7 +73,7 @@ def forgotten_places(exam: Examination) -> Iterator[Finding]:
         yield Finding(Kind.FORGOTTEN, as_path(one.directory), detail)
 
 
-def _in_trash(path: Path | None) -> Path | None:
+def in_trash(path: Path | None) -> Path | None:
     """Returns `path`, resolved, if an image that was deleted from there can come back."""
     if path is None:
         return None

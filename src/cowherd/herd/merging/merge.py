@@ -21,9 +21,12 @@ from cowherd.errors import (
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
+from cowherd.herd.domains import require_unnamed
 from cowherd.herd.drift import pairs
 from cowherd.herd.faults import DriftFound, HerdNotReadable, OverlaysUnseen
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
+from cowherd.herd.merging import bystanders
 from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import build_fork, can_reflink, free_name, named_fork, promoted
 from cowherd.herd.merging.holding import Holding, stacked
@@ -101,6 +104,7 @@ def merge(
     new_base: PathName | None = None,
     dry_run: bool = False,
     ignore_unreadable: bool = False,
+    update_domains: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Merged:
@@ -110,7 +114,8 @@ def merge(
     beside it, named `new_base` (a free name by default), for the overlay's own overlays; "auto" takes the one that writes less.
     `keep`: the overlay is removed ("nothing"), emptied ("empty"), or left as it is ("content") when all has been verified.
     `dry_run` only plans. Files of the herd that can't be read may be overlays: only "fork" keeps those, and "auto" takes it then;
-    with `ignore_unreadable` they don't count.
+    with `ignore_unreadable` they don't count. An overlay that a libvirt domain names is not removed (`DiskOfDomain`), but with
+    `update_domains` it is once the domain is defined with what it was merged into.
 
     Raises, with nothing changed: `HerdNotReadable`, `InvalidRequest`, `BaseSealed` for a sealed overlay that would not be
     kept, `DriftFound` for a base or overlay that is not as its seal says, `ImageInUse`, `NotEnoughSpace`, `MergePending`,
@@ -120,8 +125,12 @@ def merge(
     lineage = survey_around(overlay, *([into] if into else []), herd=herd)
     top = lineage.find(overlay)
     base = _target(lineage, top, into)
-    with naming_holders(), Holding() as held:
+    namings = bystanders.required_for_domains(top, keep, update_domains=update_domains)
+    keep = EMPTY if namings else keep  # it goes when the domain has been told
+    with bystanders.suggesting_fork(lineage, top, strategy), naming_holders(), Holding() as held:
         lock_for_planning(held, lineage, top, base, strategy, keep)
+        if not dry_run:
+            require_free([top], lineage.chain(top), locks=False)
         lineage = survey_again(lineage)
         top, base = lineage.find(top.path), lineage.find(base.path)
         above = images_above(lineage, top, base)
@@ -142,9 +151,13 @@ def merge(
             require_readable(lineage, base, "merge into")
         plan.check_space()
         lock_for_writing(held, lineage, plan)
+        bystanders.require_free_for(lineage, plan)
         _require_nobody_new(lineage, plan)
         plan, journal = _begun(lineage, plan, named=new_base is not None)
-        return Merged(plan, True, _carry_out(held, lineage, plan, journal, progress))
+        left = _carry_out(held, lineage, plan, journal, progress)
+    if namings:
+        left += bystanders.remove_from_domains(lineage, plan, namings)
+    return Merged(plan, True, left)
 
 
 def _may_be_more(lineage: Lineage, base: Image) -> bool:
@@ -390,7 +403,10 @@ def conclude(held: Holding, lineage: Lineage, journal: Journal, base: Image, pro
 def give_up(lineage: Lineage, plan: MergePlan, target: Image, record: SealRecord | None) -> list[tuple[Path, str]]:
     """Removes or empties the overlay, whose content `target` holds by now; what stands on one that goes is put on `target`."""
     overlay, left = plan.overlay, []
+    if plan.keep != CONTENT:
+        require_free([overlay], locks=False)
     if plan.keep == NOTHING:
+        require_unnamed([overlay], "remove", bystanders.KEEP_FOR_DOMAIN)
         for child in lineage.children(overlay):
             left += put_on(child, target, record)
         removed(overlay)

@@ -15,6 +15,7 @@ from cowherd import extents
 from cowherd.errors import CowherdError, HostFileError, preview
 from cowherd.herd.digest import digest_disk
 from cowherd.herd.faults import RecordNotTrusted
+from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.concerned import require_concerned
 from cowherd.herd.merging.fork import promoted
@@ -117,6 +118,8 @@ def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
         held.lock([target, *lineage.children(target)], WRITE)
         if overlay:
             held.lock([overlay, *lineage.children(overlay)], WRITE)
+        concerned = [target, *lineage.children(target), *([overlay, *lineage.children(overlay)] if overlay else [])]
+        require_free(concerned, lineage.chain(target), locks=False)
         changed = _no_longer_as_before(lineage, entry)
         rest = _again(lineage, overlay, target, entry, progress) if overlay else _without_overlay(lineage, target, progress)
         return [*changed, *rest, *conclude(held, lineage, journal, target, progress)]

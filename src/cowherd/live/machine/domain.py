@@ -37,6 +37,16 @@ def drives_of(xml: bytes, root: str | os.PathLike[str] = "/") -> tuple[Drive, ..
     domain = parse_xml(xml)
     if domain.tag != "domain":
         raise MachineUnclear(f"<{printable(domain.tag)}> is no domain", "the domain's XML")
+    return drives_in(domain, root)
+
+
+def parse(xml: bytes) -> ElementTree.Element:
+    """Returns the root of any XML that libvirt wrote. Raises as `drives_of`."""
+    return parse_xml(xml)
+
+
+def drives_in(domain: ElementTree.Element, root: str | os.PathLike[str] = "/") -> tuple[Drive, ...]:
+    """Returns what `drives_of` does, of a domain that was parsed already, or that stands in other XML."""
     found = [drive for disk in domain.iterfind("./devices/disk") for drive in disks(disk, _pool_reader(Path(root)))]
     return (*found, *others(domain), *_handed_to_qemu(domain))
 

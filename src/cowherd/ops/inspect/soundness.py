@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from array import array
 
-from cowherd.errors import CowherdError, ImageFormatError, UnsupportedFeature
+from cowherd.errors import CowherdError, ImageFormatError
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.words import WORD_BYTES, unpacked
@@ -110,8 +110,6 @@ def _problem_of_qcow2(file: HostFile, *, tables: bool) -> str | None:
         return cut or (_contradiction(file, header) if tables and not header.external_data_file else None)
     except ImageFormatError as error:
         return error.problem
-    except UnsupportedFeature:
-        return None  # whoever opens it says so, unless it is sealed by the bytes of its file
 
 
 def _contradiction(file: HostFile, header: Header) -> str | None:

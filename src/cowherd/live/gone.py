@@ -1,0 +1,76 @@
+"""Machines that run on what is gone: the file of their disk was deleted, and another may have its name by now.
+
+The guest notices nothing, and all that it writes is lost when it stops. Until then /proc/PID/fd/N still leads to the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from cowherd.live.holders import PROC, describe_process, flags_and_locks, processes, runs_machines
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cowherd.live.holders import Holder
+
+_DELETED = " (deleted)"
+_LAST_STREAM = 2  # what a program prints goes to files that come and go
+
+
+class GoneDisk(NamedTuple):
+    """A deleted file that a machine has open: where it was, who has it open, and the name under which it can still be read.
+
+    `replaced`: another file has its name now. `size` is its length in bytes.
+    """
+
+    path: str
+    holder: Holder
+    descriptor: str
+    replaced: bool
+    size: int
+
+
+def gone_disks() -> list[GoneDisk]:
+    """Returns the deleted files that programs which run machines have open, each of them once; names of descriptors come by pid.
+
+    Raises `HostFileError` where there is no /proc; processes that may not be looked into are left out.
+    """
+    found: dict[tuple[int, int], GoneDisk] = {}
+    for pid in processes():
+        if runs_machines(pid):
+            for name, path, info in _deleted_in(pid):
+                key = info.st_dev, info.st_ino
+                writing = _is_written(pid, name)
+                holder = describe_process(pid, writing=writing)
+                if holder and (key not in found or (writing and not found[key].holder.writing)):
+                    found[key] = GoneDisk(path, holder, f"{PROC}/{pid}/fd/{name}", os.path.lexists(path), info.st_size)
+    return list(found.values())
+
+
+def _deleted_in(pid: int) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Yields the deleted regular files that a process has open: the number of the descriptor, the path that it had, its facts."""
+    place = f"{PROC}/{pid}/fd"
+    with contextlib.suppress(OSError):  # it has ended, or may not be looked into
+        for name in sorted(os.listdir(place), key=int):
+            target = os.readlink(f"{place}/{name}")
+            if target.startswith("/") and target.endswith(_DELETED) and int(name) > _LAST_STREAM and not _is_temporary(target):
+                info = os.stat(f"{place}/{name}")
+                if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:
+                    yield name, target.removesuffix(_DELETED), info
+
+
+def _is_temporary(target: str) -> bool:
+    """Whether a file never was to stay: one without a name (open(2), O_TMPFILE), or what QEMU's snapshot=on writes to."""
+    name = os.path.basename(target.removesuffix(_DELETED))
+    return name.removeprefix("#").isdecimal() or (name.startswith("vl.") and len(name) == len("vl.XXXXXX"))
+
+
+def _is_written(pid: int, descriptor: str) -> bool:
+    with contextlib.suppress(OSError):
+        return flags_and_locks(f"{PROC}/{pid}/fdinfo/{descriptor}")[0]
+    return False

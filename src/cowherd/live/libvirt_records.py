@@ -1,0 +1,322 @@
+"""Which files libvirt's records name, read from its own XML files: libvirt is never called, for its hook makes it wait for us.
+
+Domains that are defined (also when they are shut off), domains that run, what was saved of them, their snapshots and
+checkpoints, and storage pools; of the system's daemon and of this user's own.
+Source: https://libvirt.org/formatdomain.html, formatsnapshot.html, formatcheckpoint.html, formatstorage.html, and the directories
+in libvirt's src/qemu/qemu_conf.c. `COWHERD_LIBVIRT_ROOT` names a directory under which all of them lie, as in a container.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+    from xml.etree.ElementTree import Element
+
+ROOT_VARIABLE = "COWHERD_LIBVIRT_ROOT"
+_SNAPSHOT, _CHECKPOINT = "snapshot", "checkpoint"
+_NAMES = rb"""\b(?:file|dev)=(?:'([^']*)'|"([^"]*)")|<nvram[^>]*>([^<]*)<"""
+_MAX_BYTES = 16 << 20
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+
+
+class DomainDisk(NamedTuple):
+    """A file that a domain's XML names.
+
+    `target` is what the guest calls the disk ("vda"; "nvram" for the firmware's variables), escaped for printing; `path` is
+    absolute, `writable`: the guest's writes go there. `backing` are the other files that the XML names for this disk: backing
+    files, data files, and what it is being copied to. `running`: the running machine's XML says so, and not only the one for
+    the next start.
+    """
+
+    target: str
+    path: str
+    writable: bool
+    backing: tuple[str, ...] = ()
+    running: bool = False
+
+
+class NamedFile(NamedTuple):
+    """A file that a snapshot or checkpoint names: its path, and as what ("snapshot NAME, vda"), escaped for printing."""
+
+    path: str
+    role: str
+
+
+class DomainRecord(NamedTuple):
+    """What libvirt records of one domain. `name` is as libvirt has it; `printable` it.
+
+    `persistent`: it is defined; `active`: it runs. `managed_save` is the file of its saved memory, None if it was not saved.
+    `snapshots` are the files that its snapshots name: overlays, memory, and the disks that a revert goes back to; `checkpoints`
+    those of its checkpoints. `session`: it belongs to this user's daemon and not to the system's.
+    """
+
+    name: str
+    uuid: str
+    persistent: bool
+    active: bool
+    disks: tuple[DomainDisk, ...]
+    managed_save: str | None = None
+    snapshots: tuple[NamedFile, ...] = ()
+    checkpoints: tuple[NamedFile, ...] = ()
+    session: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file that is named, in any role."""
+        disks = [path for disk in self.disks for path in (disk.path, *disk.backing)]
+        return (*disks, *(file.path for file in (*self.snapshots, *self.checkpoints)))
+
+
+class Records(NamedTuple):
+    """What libvirt records on this host.
+
+    `pools` are storage pools that are directories or have one: (name, target path). `unreadable` are files and directories that
+    could not be read, or make no sense: what they name is not known.
+    """
+
+    domains: tuple[DomainRecord, ...] = ()
+    pools: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+class _Places(NamedTuple):
+    """Where one daemon keeps its files."""
+
+    top: str
+    defined: str
+    running: str
+    state: str
+    pools: tuple[str, ...]
+    session: bool
+
+
+def read_records(root: str | os.PathLike[str] | None = None) -> Records:
+    """Reads libvirt's files under `root` (by default what `COWHERD_LIBVIRT_ROOT` names, or the host's own); raises nothing.
+
+    Where libvirt is not installed that costs a stat(2) for each place; the parser is loaded only if there is some XML.
+    """
+    top = os.fspath(root) if root is not None else os.environ.get(ROOT_VARIABLE, "/")
+    reader = _Reader(top)
+    for places in _all_places(top):
+        reader.read(places)
+    return Records(tuple(reader.domains), tuple(dict.fromkeys(reader.pools)), tuple(reader.unreadable))
+
+
+def records_naming(is_wanted: Callable[[str], bool], root: str | os.PathLike[str] | None = None) -> Records:
+    """Does the same for the domains that name a path of which `is_wanted` is true, in any role; the others are left out.
+
+    Only what names one is parsed, so that a host with a thousand domains takes no longer than one reads their files.
+    """
+    top = os.fspath(root) if root is not None else os.environ.get(ROOT_VARIABLE, "/")
+    reader = _Reader(top)
+    for places in _all_places(top):
+        reader.read(places, _Sifter(is_wanted).domains(places))
+    return Records(tuple(reader.domains), tuple(dict.fromkeys(reader.pools)), tuple(reader.unreadable))
+
+
+class _Sifter:
+    """Finds by their text the domains that may name a path, the directories of snapshots included."""
+
+    def __init__(self, is_wanted: Callable[[str], bool]):
+        self._is_wanted = is_wanted
+
+    def domains(self, places: _Places) -> set[str]:
+        found = set()
+        for directory in (places.defined, places.running):
+            found |= {name.removesuffix(".xml") for name in _xml_in(directory) if self._mentions(f"{directory}/{name}")}
+        for sort in (_SNAPSHOT, _CHECKPOINT):
+            top = f"{places.state}/{sort}"
+            for name in _listed(top):
+                if any(self._mentions(f"{top}/{name}/{file}") for file in _xml_in(f"{top}/{name}")):
+                    found.add(name)
+        return found
+
+    def _mentions(self, path: str) -> bool:
+        """Whether a file names a wanted path, or may: a volume has to be looked up, and what can't be read says nothing."""
+        import re
+        from xml.sax.saxutils import unescape
+
+        try:
+            with open(path, "rb") as file:
+                text = file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        names = {next(filter(None, groups), b"") for groups in re.findall(_NAMES, text)}
+        plain = (unescape(os.fsdecode(name.strip()), {"&apos;": "'", "&quot;": '"'}) for name in names)
+        return b" volume=" in text or any("&#" in name or self._is_wanted(name) for name in plain if name.startswith(("/", "&#")))
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []  # it is not there, or the reader says that it can't be read
+
+
+def _xml_in(directory: str) -> list[str]:
+    return [name for name in _listed(directory) if name.endswith(".xml")]
+
+
+def _all_places(root: str) -> list[_Places]:
+    """Returns the places of the system's daemon and of the user's own; those that lie in none of them are not looked at."""
+    found = [
+        _Places(
+            top="/etc/libvirt",
+            defined="/etc/libvirt/qemu",
+            running="/run/libvirt/qemu",
+            state="/var/lib/libvirt/qemu",
+            pools=("/etc/libvirt/storage", "/run/libvirt/storage"),
+            session=False,
+        )
+    ]
+    configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    found.append(
+        _Places(
+            top=f"{configuration}/libvirt",
+            defined=f"{configuration}/libvirt/qemu",
+            running=f"{runtime}/libvirt/qemu/run",
+            state=f"{configuration}/libvirt/qemu",
+            pools=(f"{configuration}/libvirt/storage", f"{runtime}/libvirt/storage/run"),
+            session=True,
+        )
+    )
+    return [
+        places for places in (_under(root, one) for one in found) if os.path.isdir(places.top) or os.path.isdir(places.running)
+    ]
+
+
+def _under(root: str, places: _Places) -> _Places:
+    def at(path: str) -> str:
+        return path if root == "/" else root.rstrip("/") + os.path.abspath(path)
+
+    return _Places(
+        at(places.top), at(places.defined), at(places.running), at(places.state), tuple(map(at, places.pools)), places.session
+    )
+
+
+class _Reader:
+    """Collects what the files say, and which could not be read."""
+
+    def __init__(self, root: str):
+        self._root = root
+        self.domains: list[DomainRecord] = []
+        self.pools: list[tuple[str, str]] = []
+        self.unreadable: list[str] = []
+
+    def read(self, places: _Places, only: Container[str] | None = None) -> None:
+        """Reads one daemon's files, `only` those of some domains. One that is defined and runs is one record, with the disks
+        of both."""
+        defined = self._domains(places.defined, only, running=False)
+        running = self._domains(places.running, only, running=True)
+        for name in dict.fromkeys([*defined, *running]):
+            uuid, disks = defined.get(name) or running[name]
+            saved = f"{places.state}/save/{name}.save"
+            self.domains.append(
+                DomainRecord(
+                    name=name,
+                    uuid=uuid,
+                    persistent=name in defined,
+                    active=name in running,
+                    disks=(*(running[name][1] if name in running else ()), *(disks if name in defined else ())),
+                    managed_save=saved if os.path.exists(saved) else None,
+                    snapshots=self._named(f"{places.state}/{_SNAPSHOT}/{name}", _SNAPSHOT),
+                    checkpoints=self._named(f"{places.state}/{_CHECKPOINT}/{name}", _CHECKPOINT),
+                    session=places.session,
+                )
+            )
+        for directory in places.pools:
+            self._read_pools(directory)
+
+    def _domains(
+        self, directory: str, only: Container[str] | None, *, running: bool
+    ) -> dict[str, tuple[str, tuple[DomainDisk, ...]]]:
+        found = {}
+        for path, element in self._documents(directory, only):
+            domain = element if element.tag == "domain" else element.find("domain")
+            name = domain.findtext("name") if domain is not None else None
+            if domain is None or not name or "/" in name:
+                self.unreadable.append(path)
+                continue
+            found[name] = domain.findtext("uuid", ""), self._disks(domain, running=running)
+        return found
+
+    def _disks(self, domain: Element, *, running: bool) -> tuple[DomainDisk, ...]:
+        from cowherd.live.machine.domain import drives_in
+
+        elements = list(domain.iterfind("./devices/disk"))  # the firmware's variables come after them, and name nothing else
+        found = []
+        for number, drive in enumerate(drives_in(domain, self._root)):
+            path = os.fspath(drive.path) if drive.path else None
+            sources = _sources(elements[number]) if number < len(elements) else []
+            others = tuple(other for other in sources if other != path)
+            if path or others:
+                found.append(DomainDisk(drive.where, path or others[0], drive.writable, others, running))
+        return tuple(found)
+
+    def _named(self, directory: str, sort: str) -> tuple[NamedFile, ...]:
+        """Reads the snapshots or the checkpoints of a domain: their own disks, and those of the domain as it was then."""
+        found = []
+        for _, element in self._documents(directory):
+            name = element.findtext("name", "")
+            memory = element.find("memory")
+            if memory is not None and memory.get("file"):
+                found.append(NamedFile(os.path.abspath(memory.get("file", "")), printable(f"{sort} {name}, memory")))
+            for disk in element.iter("disk"):
+                target = disk.find("target")
+                called = disk.get("name") or (target.get("dev", "disk") if target is not None else "disk")
+                found += [NamedFile(path, printable(f"{sort} {name}, {called}")) for path in _sources(disk)]
+        return tuple(dict.fromkeys(found))
+
+    def _read_pools(self, directory: str) -> None:
+        for path, element in self._documents(directory):
+            pool = element if element.tag == "pool" else element.find("pool")
+            name, target = (pool.findtext("name"), pool.findtext("./target/path")) if pool is not None else (None, None)
+            if pool is None or not name:
+                self.unreadable.append(path)
+            elif target:
+                self.pools.append((name, os.path.abspath(target)))
+
+    def _documents(self, directory: str, only: Container[str] | None = None) -> list[tuple[str, Element]]:
+        """Returns the XML files right in a directory, parsed, with `only` those that are called so."""
+        found = []
+        try:
+            names = sorted(name for name in os.listdir(directory) if name.endswith(".xml"))
+        except OSError as error:
+            self.unreadable += [] if error.errno in _ABSENT else [directory]
+            return []
+        for name in names:
+            if only is not None and name.removesuffix(".xml") not in only:
+                continue
+            path = f"{directory}/{name}"
+            element = self._parsed(path)
+            found += [(path, element)] if element is not None else []
+        return found
+
+    def _parsed(self, path: str) -> Element | None:
+        from cowherd.live.machine.domain import MAX_BYTES, parse
+        from cowherd.live.machine.drive import MachineUnclear
+
+        try:
+            with open(path, "rb") as file:
+                return parse(file.read(MAX_BYTES + 1))
+        except FileNotFoundError:
+            return None  # it was undefined meanwhile
+        except (OSError, MachineUnclear):
+            self.unreadable.append(path)
+            return None
+
+
+def _sources(disk: Element) -> list[str]:
+    """Returns every local file that a disk's XML names: its source, backing files, data files, the target of a copy."""
+    named = [source.get("file") or source.get("dev") for source in disk.iter("source")]
+    return [os.path.abspath(name) for name in dict.fromkeys(named) if name]

@@ -1,0 +1,110 @@
+"""Who has files open or mapped, with what the kernel says of those who are not seen: other process id namespaces, other users."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from cowherd.errors import HostFileError
+from cowherd.live.holders import (
+    INIT,
+    NOTHING,
+    PROC,
+    descriptors,
+    flags_and_locks,
+    hidden_reason,
+    look_through,
+    own_number,
+    processes,
+)
+from cowherd.live.kernel_holders import FILE, kernel_uses
+from cowherd.storage.leases import openings
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
+    from cowherd.live.holders import Holder
+    from cowherd.live.kernel_holders import KernelUse, Key
+    from cowherd.storage.leases import Openings
+
+_LAST_LOOKS = 10
+
+
+class Sight(NamedTuple):
+    """Who has which files open or mapped: `holders` are processes, `kernel` what the kernel itself does with them.
+
+    `unseen` are files that somebody has open who is not seen, and whether for writing. `hidden` says why processes may be out of
+    sight, "" if none can be.
+    """
+
+    holders: dict[Key, tuple[Holder, ...]]
+    kernel: dict[Key, tuple[KernelUse, ...]]
+    unseen: dict[Key, bool]
+    hidden: str
+
+
+def look(files: Mapping[Key, str | os.PathLike[str]], only_writers: Container[Key] = ()) -> Sight:
+    """Looks once through all other processes and the kernel's uses for files, told by their keys and paths.
+
+    The kernel is asked first whether a file is open at all (for writing, of `only_writers`): of one that is not, there is nothing
+    to look for. Without /proc that is told in `hidden`.
+    """
+    open_ = {key: openings(path) if key[0] == FILE else None for key, path in files.items()}
+    doubtful = {
+        key for key, answer in open_.items() if answer is None or answer.writing or (answer.any and key not in only_writers)
+    }
+    kernel = kernel_uses(doubtful) if doubtful else {}
+    try:
+        found, unreadable = _look_through(doubtful) if doubtful else ({}, _count_closed())
+        hidden = hidden_reason(unreadable)
+        ours = _own() if doubtful else {}
+    except HostFileError as error:
+        return Sight({}, kernel, {key: answer.writing for key, answer in open_.items() if answer and answer.any}, str(error))
+    unseen = {}
+    for key in doubtful - kernel.keys():
+        seen = found.get(key, ())
+        if open_[key] is None or ours.get(key) or any(holder.writing for holder in seen):
+            continue
+        answer = _openings_after_all(files[key])
+        # A reader may be one that is seen, or where all others are, the kernel, as nfsd; a writer is somebody's machine.
+        if answer and (answer.writing or (answer.any and hidden and not seen and key not in ours)):
+            unseen[key] = answer.writing
+    return Sight(found, kernel, unseen, hidden)
+
+
+def _look_through(doubtful: set[Key]) -> tuple[dict[Key, tuple[Holder, ...]], int]:
+    """Looks at what processes have mapped only where none that has the file open is reason enough."""
+    found, unreadable = look_through(doubtful, own=False)
+    rest = {key for key in doubtful if not any(holder.writing or holder.is_machine for holder in found.get(key, ()))}
+    if any(key[0] == FILE for key in rest):
+        mapping, _ = look_through(NOTHING, rest, own=False)
+        for key, those in mapping.items():
+            found[key] = (*found.get(key, ()), *those)
+    return found, unreadable
+
+
+def _openings_after_all(path: str | os.PathLike[str]) -> Openings | None:
+    """Asks again for a while: somebody may have looked at the file for a moment, and be gone."""
+    for _ in range(_LAST_LOOKS):
+        answer = openings(path)
+        if answer is None or not answer.any:
+            break
+        time.sleep(0.005)
+    return answer
+
+
+def _own() -> dict[Key, bool]:
+    """Returns the files that this process has open itself, and whether for writing."""
+    found: dict[Key, bool] = {}
+    for name, key in descriptors(own_number()):
+        with contextlib.suppress(OSError):  # that of the listing itself, closed by now
+            found[key] = found.get(key, False) or flags_and_locks(f"{PROC}/self/fdinfo/{name}")[0]
+    return found
+
+
+def _count_closed() -> int:
+    """Returns how many processes may not be looked into, as far as one can tell without looking: root may look into all."""
+    return 0 if os.geteuid() == 0 else sum(not os.access(f"{PROC}/{pid}/fd", os.R_OK) for pid in processes() if pid != INIT)
