@@ -39,6 +39,7 @@ def _each_test_for_itself(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["COWHERD_CEILING"] = os.fspath(tmp_path_factory.getbasetemp())
 
 
+@pytest.fixture(scope="session", autouse=True)
 def _state(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps seals that find no place beside their images where whoever runs the tests keeps none of their own."""
     os.environ["COWHERD_STATE"] = str(tmp_path_factory.mktemp("state") / "cowherd")

@@ -30,9 +30,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Path]:
+def node(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A node of a block device that is no other's: what breaks it breaks nothing on the host. It holds a qcow2 image."""
-    backing = tmp_path / "backing"
+    backing = tmp_path_factory.mktemp("disk") / "backing"  # far away: seen as an image, it would be a second one
     backing.write_bytes(bytes(16 * MIB))
     with loop_device(backing) as device:
         (tmp_path / "dev").mkdir()

@@ -193,6 +193,7 @@ ELSEWHERE = {
     "trash": "test_what_a_machine_has_open_neither_leaves_the_trash_nor_is_removed_from_it",
 }
 LOOKING = {
+    "herd",
     "tree", "verify", "impact", "inspect", "doctor", "watch", "report", "run", "hook",
     "unseal",  # changes what protects a file, and not what it holds
     "gc",  # lists; what --clean removes is no image

@@ -13,6 +13,7 @@ import pytest
 from cowherd.cli.guard.main import main
 from cowherd.errors import BaseSealed, HostFileError
 from cowherd.herd import sealplace
+from cowherd.herd.book.query import places_under
 from cowherd.herd.clone import clone
 from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.gate import guard_write
@@ -118,7 +119,7 @@ def test_a_seal_that_is_kept_is_another_images_no_more_than_its_path(place: Path
     try:
         run("mount", "-o", "loop", other, place)
         qemu_img("create", "-q", "-f", "qcow2", place / "base.qcow2", MIB)
-        known = read_record(kept(state)[0]).place
+        known = read_record(kept(state)[0]).kept_for
         assert known is not None
         if known.uuid is None:
             pytest.skip("nothing here tells the file systems' UUIDs")
@@ -154,7 +155,7 @@ def test_a_file_system_that_can_be_written_again_goes_on_with_the_seal(place: Pa
     assert is_sealed(place / "base.qcow2")
     move(place / "base.qcow2", place / "renamed.qcow2")
     assert find_seal(place / "renamed.qcow2") == str(place / "renamed.qcow2.seal")
-    assert read_record(place / "renamed.qcow2.seal").place is None
+    assert read_record(place / "renamed.qcow2.seal").kept_for is None
     assert all(row.status is Status.OK for row in verify([place / "inner.qcow2"]))
     assert not is_sealed(place / "base.qcow2")
 
@@ -228,7 +229,7 @@ def test_a_user_seals_roots_base_in_a_place_of_their_own(state: Path, monkeypatc
 
 
 def test_a_users_own_directory_comes_before_roots(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("COWHERD_STATE")
+    monkeypatch.delenv("COWHERD_STATE", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", "/home/alice/state")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert sealplace._directories() == ["/home/alice/state/cowherd/seals", "/var/lib/cowherd/seals"]
@@ -308,7 +309,7 @@ def test_what_has_no_kept_seals_costs_nothing(tmp_path: Path, state: Path, monke
 
     for name in ("stat", "lstat", "listdir"):
         monkeypatch.setattr(sealplace.os, name, noted(getattr(os, name)))
-    scan([tmp_path])
+    scan(places_under([tmp_path]))
     assert [path for path in asked if str(path).startswith(str(state))] == [str(state)]
 
 

@@ -176,9 +176,9 @@ def _rewritten(
 ) -> bytes:
     from xml.etree import ElementTree
 
-    from cowherd.live.machine.domain import parse
+    from cowherd.live.machine.domain import parse_to_rewrite
 
-    root = parse(xml)
+    root = parse_to_rewrite(xml)
     paths = {naming.path for naming in named}
     found = False
     for disk in root.iterfind("./devices/disk"):

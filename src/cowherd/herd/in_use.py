@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 
 from cowherd.errors import CowherdError, ImageInUse
 from cowherd.herd.header import Head, read_image
@@ -25,7 +26,7 @@ from cowherd.text import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
     from typing import TypeAlias
 
     from cowherd.herd.scan import Image
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 REQUIRE_VARIABLE = "COWHERD_REQUIRE_PROC"
 """1: what can't see every process changes nothing; 0: it is not even said that some are out of sight."""
+
+_LOOKS, _PAUSE_SECONDS = 3, 0.02
 
 
 class HoldersHidden(CowherdError):
@@ -65,13 +68,26 @@ def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, l
     files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
     if not files:
         return
-    sight = look(files, only_writers=reads.keys() - writes.keys())
+    looks = 1
+    while True:
+        sight = look(files, only_writers=reads.keys() - writes.keys())
+        error = _refusal(files, sight, writes.keys())
+        if error is None:
+            _mind_the_hidden(sight.hidden, files, change=bool(writes))
+            return
+        if looks == _LOOKS:
+            raise error
+        looks += 1
+        time.sleep(_PAUSE_SECONDS)  # udev, blkid and losetup open a device for a moment, to look at it
+
+
+def _refusal(files: Mapping[Key, str], sight: Sight, changed: Container[Key]) -> ImageInUse | None:
     for key, name in files.items():
-        others, lines = _in_the_way(key, sight, change=key in writes)
+        others, lines = _in_the_way(key, sight, change=key in changed)
         if lines:
             locked = any(holder.locking for holder in others)
-            raise ImageInUse(name, "write" if locked else "", shared=locked, holders=lines)
-    _mind_the_hidden(sight.hidden, files, change=bool(writes))
+            return ImageInUse(name, "write" if locked else "", shared=locked, holders=lines)
+    return None
 
 
 def chain_below(path: str | os.PathLike[str]) -> list[str]:

@@ -214,7 +214,9 @@ class _Look:
         for place in self._now.marks:
             if self._is_read_in_another_way(place):
                 self._rearranged = True
-                self._found.unknown.append((place.place, None, "what tells how it is read is not what it was"))
+                said = place.place, None, "what tells how it is read is not what it was"
+                if said not in self._found.unknown:  # several ways to read one volume change together
+                    self._found.unknown.append(said)
                 self._found.worsen(TORN if self._own_differs(place.span) else SYNCHRONISED)
 
     def _is_read_in_another_way(self, place: Marks) -> bool:

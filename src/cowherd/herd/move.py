@@ -30,6 +30,7 @@ from cowherd.herd.ownership import SHADOW_SUFFIX, require_liftable, require_side
 from cowherd.herd.requirements import require_readable
 from cowherd.herd.seal import record_files
 from cowherd.herd.sealfile import SealRecord, is_sealed, seal_path
+from cowherd.herd.sealplace import is_kept, look_again
 from cowherd.herd.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
@@ -212,7 +213,7 @@ def _copy_seal(plan: Move) -> None:
     """Puts the seal beside the new name as it is; its shadow too, where that costs nothing."""
     own = sidecars(plan.source)
     old, new = seal_path(plan.source), seal_path(plan.target)
-    if os.fspath(old) in own:
+    if os.fspath(old) in own or is_kept(old):
         with HostFile.open(old, lock=None, follow=False) as file:
             atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444, replaces=is_sealed(plan.target))
     if os.fspath(_shadow(plan.source)) in own and not plan.copied_bytes:
@@ -220,8 +221,10 @@ def _copy_seal(plan: Move) -> None:
 
 
 def _remove_old_seal(plan: Move) -> None:
-    for path in sidecars(plan.source):
+    old = seal_path(plan.source)
+    for path in (*sidecars(plan.source), *([old] if is_kept(old) else ())):
         take_name(Path(path))
+    look_again()
 
 
 def _shadow(image: Path) -> Path:

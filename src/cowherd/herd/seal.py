@@ -350,7 +350,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     if before and level < before.level:
         _lower(image, before)
     path = Path(image.expected_seal)
-    home = path.with_name(path.name.removesuffix(SUFFIX))  # of several names, the one that the seal has
+    home = _sealed_by(image, path)
     old_shadow = shadow_of(home, before)
     reached = min(protection.protect(image.path, level), level)
     record = SealRecord(
@@ -385,10 +385,15 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
 
 
+def _sealed_by(image: Image, seal: Path) -> Path:
+    """Returns the name of an image beside which its seal lies, of several the one that the seal has."""
+    return Path(os.path.realpath(image.path)) if is_kept(seal) else seal.with_name(seal.name.removesuffix(SUFFIX))
+
+
 def _new_shadow(home: Path, record: SealRecord) -> tuple[SealRecord, NewShadow | None, str | None]:
     """Does what `renew_shadow` does, where anything can be put beside the image."""
     try:
-        if not is_device(home):
+        if not (is_device(home) or record.kept_for):
             return renew_shadow(home, record)
     except HostFileError as error:
         if error.errno not in CANT_WRITE:

@@ -18,6 +18,7 @@ import stat
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.storage.filetype import is_device
+from cowherd.storage.state import OFF, VARIABLE, state_directories
 from cowherd.text import shown
 from cowherd.tuples import NamedTuple
 
@@ -28,13 +29,9 @@ if TYPE_CHECKING:
 
     from cowherd.herd.sealfile import SealRecord
 
-VARIABLE = "COWHERD_STATE"
-"""The environment variable that names the directory of cowherd's state; "off" keeps nothing and looks for nothing."""
-OFF = "off"
 CANT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
 """What a host says where nothing can be put beside an image."""
 
-_SYSTEM = "/var/lib/cowherd"
 _SEALS = "seals"
 _SUFFIX = ".kept"  # no image is called so because of them, as one is because NAME.seal lies beside it
 _DISKS = "/dev/disk"
@@ -189,16 +186,7 @@ def _in(directory: str) -> dict[str, _Kept]:
 
 def _directories() -> list[str]:
     """Returns where seals are kept, that for new ones first."""
-    named = os.environ.get(VARIABLE, "")
-    if named:
-        return [] if named == OFF else [os.path.join(os.path.abspath(named), _SEALS)]
-    system = os.path.join(_SYSTEM, _SEALS)
-    if os.geteuid() == 0:
-        return [system]
-    home = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(home):  # the specification has relative ones ignored
-        home = os.path.join(os.path.expanduser("~"), ".local", "state")
-    return [os.path.join(home, "cowherd", _SEALS), system]
+    return [os.path.join(directory, _SEALS) for directory in state_directories()]
 
 
 def _distrust(directory: str) -> str | None:

@@ -71,7 +71,7 @@ class DomainRecord(NamedTuple):
     def paths(self) -> tuple[str, ...]:
         """Every file that is named, in any role."""
         disks = [path for disk in self.disks for path in (disk.path, *disk.backing)]
-        return (*disks, *(file.path for file in (*self.snapshots, *self.checkpoints)))
+        return tuple(dict.fromkeys((*disks, *(file.path for file in (*self.snapshots, *self.checkpoints)))))
 
 
 class Records(NamedTuple):
@@ -251,17 +251,17 @@ class _Reader:
         return found
 
     def _disks(self, domain: Element, *, running: bool) -> tuple[DomainDisk, ...]:
-        from cowherd.live.machine.domain import drives_in
+        from cowherd.live.machine.domain import drives_beside_disks, drives_of_disk
 
-        elements = list(domain.iterfind("./devices/disk"))  # the firmware's variables come after them, and name nothing else
         found = []
-        for number, drive in enumerate(drives_in(domain, self._root)):
+        for element in domain.iterfind("./devices/disk"):
+            drive = next(iter(drives_of_disk(element, self._root)))  # what follows are its data files and the like
             path = os.fspath(drive.path) if drive.path else None
-            sources = _sources(elements[number]) if number < len(elements) else []
-            others = tuple(other for other in sources if other != path)
+            others = tuple(other for other in _sources(element) if other != path)
             if path or others:
                 found.append(DomainDisk(drive.where, path or others[0], drive.writable, others, running))
-        return tuple(found)
+        beside = [drive for drive in drives_beside_disks(domain) if drive.path]
+        return (*found, *(DomainDisk(one.where, os.fspath(one.path), one.writable, (), running) for one in beside if one.path))
 
     def _named(self, directory: str, sort: str) -> tuple[NamedFile, ...]:
         """Reads the snapshots or the checkpoints of a domain: their own disks, and those of the domain as it was then."""

@@ -16,6 +16,7 @@ import os
 import stat
 
 from cowherd.storage.mounts import mount_of, mounts
+from cowherd.storage.state import state_directories
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -24,12 +25,9 @@ if TYPE_CHECKING:
 
     from cowherd.storage.mounts import Mount
 
-_SYSTEM = "/var/lib/cowherd"
 _NAME = "overlays"
 _LINKS = "links-"
 _MOST_BYTES = 64 << 20
-STATE_VARIABLE = "COWHERD_STATE"
-"""The environment variable that names the directory in which cowherd keeps what it knows of this host."""
 
 
 class Remembered(NamedTuple):
@@ -120,25 +118,13 @@ class Memory:
 def memory_directory() -> str | None:
     """Returns where the memory is: beside a catalog that is named, or in the user's directory of states (of root, the system's).
 
-    None for none: where COWHERD_CATALOG says "off".
+    None for none: where COWHERD_CATALOG or COWHERD_STATE says "off".
     """
     named = os.environ.get("COWHERD_CATALOG", "")
     if named:
         return None if named == "off" else f"{os.path.abspath(named)}.{_NAME}"
-    return os.path.join(state_directory(), _NAME)
-
-
-def state_directory() -> str:
-    """Returns where cowherd keeps what it knows of this host and can't write beside images."""
-    named = os.environ.get(STATE_VARIABLE, "")
-    if named:
-        return os.path.abspath(named)
-    if os.geteuid() == 0:
-        return _SYSTEM
-    home = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(home):  # the specification has relative ones ignored
-        home = os.path.join(os.path.expanduser("~"), ".local", "state")
-    return os.path.join(home, "cowherd")
+    own = state_directories()[:1]
+    return os.path.join(own[0], _NAME) if own else None
 
 
 def inode_of_links(path: str) -> int | None:

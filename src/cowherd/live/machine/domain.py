@@ -47,8 +47,18 @@ def parse(xml: bytes) -> ElementTree.Element:
 
 def drives_in(domain: ElementTree.Element, root: str | os.PathLike[str] = "/") -> tuple[Drive, ...]:
     """Returns what `drives_of` does, of a domain that was parsed already, or that stands in other XML."""
-    found = [drive for disk in domain.iterfind("./devices/disk") for drive in disks(disk, _pool_reader(Path(root)))]
-    return (*found, *others(domain), *_handed_to_qemu(domain))
+    found = [drive for disk in domain.iterfind("./devices/disk") for drive in drives_of_disk(disk, root)]
+    return (*found, *drives_beside_disks(domain))
+
+
+def drives_of_disk(disk: ElementTree.Element, root: str | os.PathLike[str] = "/") -> tuple[Drive, ...]:
+    """Returns the images of one disk of a domain, its own first."""
+    return tuple(disks(disk, _pool_reader(Path(root))))
+
+
+def drives_beside_disks(domain: ElementTree.Element) -> tuple[Drive, ...]:
+    """Returns what else of a domain names files: its firmware, memory, logs, and what it hands to QEMU."""
+    return (*others(domain), *_handed_to_qemu(domain))
 
 
 def _pool_reader(root: Path) -> Callable[[str], ElementTree.Element | None]:
@@ -93,12 +103,20 @@ def name_of(xml: bytes) -> str:
     return parse_xml(xml).findtext("name", "")
 
 
-def parse_xml(xml: bytes) -> ElementTree.Element:
-    """Parses XML in which nothing stands for anything else: a document type, where entities are declared, is refused."""
+def parse_to_rewrite(xml: bytes) -> ElementTree.Element:
+    """Does the same so that it can be written again: prefixes and their declarations stay as they stand there."""
+    return parse_xml(xml, separator=None)
+
+
+def parse_xml(xml: bytes, *, separator: str | None = " ") -> ElementTree.Element:
+    """Parses XML in which nothing stands for anything else: a document type, where entities are declared, is refused.
+
+    `separator` stands between a name and the namespace before it; with None names stay as they are written.
+    """
     if len(xml) > MAX_BYTES:
         raise MachineUnclear(f"more than {MAX_BYTES} bytes", "the domain's XML")
     builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate(namespace_separator=" ")
+    parser = expat.ParserCreate(namespace_separator=separator)
     depth = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
