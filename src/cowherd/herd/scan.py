@@ -159,6 +159,19 @@ class Found:
             image = self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
         return image
 
+    def consider(self, filename: str) -> None:
+        """Adds a file that may be an overlay, since a machine has it or is to have it; what it is, it says itself."""
+        unreadable = len(self.unreadable)
+        try:
+            info = os.stat(filename)
+            self.add(filename, "qcow2" if stat.S_ISBLK(info.st_mode) and isinstance(read_image(filename).content, Head) else None)
+        except FileNotFoundError:
+            return  # a disk that is gone stands on nothing
+        except (OSError, ValueError):
+            self.passed_over.append(filename)
+        self.passed_over += map(os.fspath, self.unreadable[unreadable:])
+        del self.unreadable[unreadable:]
+
     def doubt(self, key: Key) -> None:
         """Goes back to what an image's own header says, because overlays record its format in two ways."""
         image = self.images[key]
@@ -188,7 +201,7 @@ def scan(places: Places) -> Found:
         seals = _Scan(found, catalog).run()
         found.catalog = catalog.path
     for filename in places.files:
-        found.add(filename)
+        found.consider(filename)
     add_trashed(found)
     for sealed, recorded in sorted(seals.items()):  # in one order, whatever the catalog knew
         if is_there(sealed):
@@ -230,6 +243,8 @@ class _Scan:
         with Readers() as readers:
             for place, levels in [*places.directories.items(), *((herd, None) for herd in self.known.herds(places.herds))]:
                 self._look_through(readers, place, walk(place, levels, found.unreadable))
+            for pool in places.pools:
+                self._look_through(readers, pool, walk(pool, 0, []))
             if places.around:
                 self._look_around(readers, places.around)
             self._finish(readers)

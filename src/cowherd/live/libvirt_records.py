@@ -104,7 +104,7 @@ def read_records(root: str | os.PathLike[str] | None = None) -> Records:
     """
     top = os.fspath(root) if root is not None else os.environ.get(ROOT_VARIABLE, "/")
     reader = _Reader(top)
-    for places in _all_places(top):
+    for places in all_places(top):
         reader.read(places)
     return Records(tuple(reader.domains), tuple(dict.fromkeys(reader.pools)), tuple(reader.unreadable))
 
@@ -116,7 +116,7 @@ def records_naming(is_wanted: Callable[[str], bool], root: str | os.PathLike[str
     """
     top = os.fspath(root) if root is not None else os.environ.get(ROOT_VARIABLE, "/")
     reader = _Reader(top)
-    for places in _all_places(top):
+    for places in all_places(top):
         reader.read(places, _Sifter(is_wanted).domains(places))
     return Records(tuple(reader.domains), tuple(dict.fromkeys(reader.pools)), tuple(reader.unreadable))
 
@@ -130,11 +130,11 @@ class _Sifter:
     def domains(self, places: _Places) -> set[str]:
         found = set()
         for directory in (places.defined, places.running):
-            found |= {name.removesuffix(".xml") for name in _xml_in(directory) if self._mentions(f"{directory}/{name}")}
+            found |= {name.removesuffix(".xml") for name in xml_in(directory) if self._mentions(f"{directory}/{name}")}
         for sort in (_SNAPSHOT, _CHECKPOINT):
             top = f"{places.state}/{sort}"
-            for name in _listed(top):
-                if any(self._mentions(f"{top}/{name}/{file}") for file in _xml_in(f"{top}/{name}")):
+            for name in listed(top):
+                if any(self._mentions(f"{top}/{name}/{file}") for file in xml_in(f"{top}/{name}")):
                     found.add(name)
         return found
 
@@ -155,18 +155,20 @@ class _Sifter:
         return b" volume=" in text or any("&#" in name or self._is_wanted(name) for name in plain if name.startswith(("/", "&#")))
 
 
-def _listed(directory: str) -> list[str]:
+def listed(directory: str) -> list[str]:
+    """Returns the names in a directory, none where it can't be listed."""
     try:
         return sorted(os.listdir(directory))
     except OSError:
         return []  # it is not there, or the reader says that it can't be read
 
 
-def _xml_in(directory: str) -> list[str]:
-    return [name for name in _listed(directory) if name.endswith(".xml")]
+def xml_in(directory: str) -> list[str]:
+    """Returns the names of the XML files right in a directory."""
+    return [name for name in listed(directory) if name.endswith(".xml")]
 
 
-def _all_places(root: str) -> list[_Places]:
+def all_places(root: str) -> list[_Places]:
     """Returns the places of the system's daemon and of the user's own; those that lie in none of them are not looked at."""
     found = [
         _Places(

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -242,3 +243,35 @@ def test_what_is_given_up_stands_in_nobody_s_way(host):
 
     assert give_up(host / "usb", [base]) == 1
     assert read_record(f"{base}.seal").places == ()
+
+
+def test_the_disks_of_libvirt_s_domains_and_its_pools_are_looked_at(far, host, monkeypatch, tmp_path):
+    base, overlay = far
+    pooled = host / "pool" / "p.qcow2"
+    pooled.parent.mkdir()
+    make_overlay(pooled, base)
+    defined, pools = tmp_path / "etc/libvirt/qemu", tmp_path / "etc/libvirt/storage"
+    defined.mkdir(parents=True)
+    pools.mkdir()
+    (defined / "web.xml").write_text(
+        f"<domain><devices><disk><source file='{overlay}'/></disk><disk><source file='/none'/></disk></devices></domain>"
+    )
+    (pools / "p.xml").write_text(f"<pool type='dir'><target><path>{pooled.parent}</path></target></pool>")
+    monkeypatch.setenv("COWHERD_LIBVIRT_ROOT", str(tmp_path))
+    assert dependents_of(base) == [overlay, pooled]
+
+
+@pytest.mark.qemu("qemu-nbd")
+def test_what_a_machine_has_open_beside_its_base_is_looked_at(far, tmp_path):
+    base, overlay = far
+    socket = tmp_path / "socket"
+    machine = subprocess.Popen(["qemu-nbd", "-r", "-f", "qcow2", "-k", socket, "-t", overlay])
+    try:
+        for _ in range(500):
+            if dependents_of(base):
+                break
+            time.sleep(0.01)
+        assert dependents_of(base) == [overlay]
+    finally:
+        machine.terminate()
+        machine.wait()

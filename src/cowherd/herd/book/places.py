@@ -14,13 +14,14 @@ class Places(NamedTuple):
 
     `directories` says of each directory that was named, or in which an image that was named lies, how many levels below it
     belong to it, None for all. `herds` are looked through with everything under them. `around` are directories around which, and
-    below which, is looked within a budget. `files` are single files that may be overlays, `devices`
-    block devices that were named as images. All names are absolute.
+    below which, is looked within a budget. `pools` are directories of libvirt's pools, `files` single files that may be overlays,
+    `devices` block devices that were named as images. All names are absolute.
     """
 
     directories: Mapping[str, int | None]
     herds: tuple[str, ...] = ()
     around: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
 

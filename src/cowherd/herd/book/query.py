@@ -11,6 +11,8 @@ from cowherd.herd.book.places import Places
 from cowherd.herd.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
+from cowherd.live.beside import open_beside
+from cowherd.live.libvirt_names import named_paths
 from cowherd.storage.filetype import is_device
 
 TYPE_CHECKING = False
@@ -29,7 +31,8 @@ def places_under(directories: Iterable[PathName], homes: Iterable[PathName] = ()
     in them. Nobody named the homes: they are where some image happens to lie. Raises `ConfigUnclear`, `HostFileError`."""
     places: dict[str, int | None] = {os.path.realpath(home): LEVELS_BELOW_HOME for home in homes}
     places |= {os.path.realpath(directory): None for directory in directories}
-    return Places(places, herds=tuple(herds()))
+    files, pools = named_paths()
+    return Places(places, herds=tuple(herds()), pools=tuple(filter(os.path.isdir, pools)), files=tuple(files))
 
 
 def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> Places:
@@ -39,7 +42,11 @@ def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> P
     homes += [home for path in chained for home in _homes_of_links(path)]
     places = places_under(herd, homes)
     around = dict.fromkeys(os.path.realpath(home) for home in homes)
-    return places._replace(around=tuple(around), devices=tuple(os.path.realpath(path) for path in paths if is_device(path)))
+    return places._replace(
+        around=tuple(around),
+        files=(*places.files, *open_beside(chained)),
+        devices=tuple(os.path.realpath(path) for path in paths if is_device(path)),
+    )
 
 
 def _chain_of(path: str) -> Iterator[str]:

@@ -1,0 +1,63 @@
+"""Which other files are open in the processes that have a file open: a machine has its whole chain open at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from cowherd.errors import HostFileError
+from cowherd.live.holders import PROC, descriptors, own_number, processes
+from cowherd.live.kernel_holders import FILE, key_of
+from cowherd.storage.leases import openings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def open_beside(paths: Iterable[str]) -> list[str]:
+    """Returns the names of regular files that are open in a process which has one of `paths` open, those themselves included.
+
+    A file of another mount namespace is named through /proc. Where nobody has any of them open, no process is looked into;
+    what may not be looked into is left out. Raises nothing.
+    """
+    wanted = set()
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):  # it is not there: nobody has it open
+            key, found = key_of(os.stat(path)), openings(path)
+            if found is None or found.any:
+                wanted.add(key)
+    if not wanted:
+        return []
+    names: dict[str, None] = {}
+    try:
+        this = own_number()
+        for pid in processes():
+            if pid != this:
+                names |= _open_in(pid, wanted)
+    except HostFileError:
+        return []  # there is no /proc
+    return list(names)
+
+
+def _open_in(pid: int, wanted: set[tuple[str, int, int]]) -> dict[str, None]:
+    try:
+        held = list(descriptors(pid))
+    except PermissionError:
+        return {}
+    if not any(key in wanted for _, key in held):
+        return {}
+    return {name: None for number, key in held if key[0] == FILE and (name := _name_of(pid, number, key))}
+
+
+def _name_of(pid: int, number: str, key: tuple[str, int, int]) -> str | None:
+    """Returns a name under which this process finds the file of a descriptor, None if it has none any more."""
+    try:
+        path = os.readlink(f"{PROC}/{pid}/fd/{number}")
+    except OSError:
+        return None
+    for name in (path, f"{PROC}/{pid}/root{path}"):
+        with contextlib.suppress(OSError, ValueError):
+            if key_of(os.stat(name)) == key:
+                return name
+    return None
