@@ -6,7 +6,7 @@ import os
 import pytest
 
 from cowherd import changes
-from cowherd.errors import BaseInUse, BaseSealed, HostFileError
+from cowherd.errors import BaseInUse, BaseSealed, HostFileError, InvalidRequest
 from cowherd.herd import gate
 from cowherd.herd.seal import seal
 from cowherd.herd.status import Status
@@ -198,3 +198,12 @@ def test_a_slash_behind_a_name_leads_nobody_past_the_gate(herd, change):
     with pytest.raises(HostFileError):
         change(f"{herd}/base/")
     assert (herd / "base").read_bytes() == before
+
+
+def test_nothing_is_put_over_a_seal(herd):
+    record = seal(herd / "b").seal
+    before = record.read_bytes()
+    for change in (lambda: changes.create(record, 1 << 20), lambda: changes.delete(record)):
+        with pytest.raises(InvalidRequest, match="is a seal"):
+            change()
+    assert record.read_bytes() == before
