@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import os
 
-from cowherd.errors import BaseInUse, BaseSealed
+from cowherd.errors import BaseInUse, BaseSealed, InvalidRequest
 from cowherd.herd.emptiness import holds_nothing
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
+from cowherd.herd.ownership import is_proven_seal
 from cowherd.herd.requirements import require_one_format, require_seen
 from cowherd.herd.sealfile import is_sealed
 from cowherd.storage.identity import announce_change
 from cowherd.storage.presence import is_there
+from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +108,8 @@ def change_anyway(path: PathName) -> None:
 def _guard(path: PathName, action: str, herd: Sequence[PathName], *, if_empty: bool = False) -> None:
     if not is_there(path):
         return
+    if is_proven_seal(path):
+        raise InvalidRequest(f"{printable(path)} is a seal: refusing to {action} it; 'cowherd unseal' gives one up")
     lineage = survey_around(path, herd=herd)
     image = lineage.known(path)
     if image is None:
