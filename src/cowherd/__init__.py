@@ -103,6 +103,7 @@ _HOMES = {
     ),
     "cowherd.errors": (
         "BackingFileError",
+        "BackingNotFollowed",
         "BaseInUse",
         "BaseSealed",
         "CowherdError",

@@ -242,8 +242,9 @@ def _listen(folder: str, opened: set[str], forbidden: list[str], changed: set[st
     a backing file called /etc/passwd would be a commit into /etc/passwd.
     """
     own = tuple({sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])})
-    passed = (*own, "/proc/", "/usr/share/zoneinfo", "/etc/localtime")
+    passed = (*own, "/proc/", "/sys/", "/usr/share/zoneinfo", "/etc/localtime")
     inside = os.path.realpath(folder)
+    os.environ["COWHERD_CEILING"] = os.path.dirname(inside)  # what images lead to is the question, not what lies around them
 
     def guard(name: Any) -> None:
         path = os.path.realpath(f"/proc/self/fd/{name}" if isinstance(name, int) else os.fsdecode(name))

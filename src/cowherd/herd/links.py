@@ -124,8 +124,7 @@ class FollowedLinks:
         return tuple(key for key in found if key is not None and key != image.key)
 
     def _part(self, path: str) -> Key | None:
-        real = os.path.realpath(path)
-        image = self._found.add(real) or self._found.add(real, "raw")
+        image = self._found.add_part(os.path.realpath(path))
         return image.key if image else None
 
     def _lead(self, name: str, backing: BackingReference) -> Lead:

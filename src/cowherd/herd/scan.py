@@ -159,6 +159,20 @@ class Found:
             image = self.images[image.key] = image if recorded_format is None else _as_recorded(image, recorded_format)
         return image
 
+    def add_part(self, filename: str) -> Image | None:
+        """Adds a file that another image names as a part of itself; it is not opened. Returns the image, None for no file."""
+        try:
+            info = os.stat(filename)
+        except (OSError, ValueError):
+            return None
+        known = self.images.get((info.st_dev, info.st_ino))
+        if known is None and stat.S_ISREG(info.st_mode):
+            size = -(-info.st_size // 512) * 512
+            known = Image((info.st_dev, info.st_ino), (filename,), "raw", size, info.st_blocks * 512)
+            self.images[known.key] = known
+            self.strays.add(known.key)
+        return known
+
     def consider(self, filename: str) -> None:
         """Adds a file that may be an overlay, since a machine has it or is to have it; what it is, it says itself."""
         unreadable = len(self.unreadable)
