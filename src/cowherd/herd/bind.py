@@ -13,7 +13,6 @@ from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.seal import bind, keeping_content, seal
-from cowherd.herd.status import Status
 from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
 from cowherd.storage.presence import parted
@@ -133,7 +132,7 @@ class _Adoption:
         if record is None:
             raise NotSealed(self.base.path)
         now = condition(self.lineage, self.base)
-        if now.status is not Status.OK:
+        if not now.status.holds:
             raise DriftFound(self.base.path, now.status, f"bind {printable(self.overlay.path)} to it")
         before = self.overlay.binding
         if before and before.content_digest != record.content_digest and not self.force:

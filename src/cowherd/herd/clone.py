@@ -19,7 +19,6 @@ from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.soundness import require_sound_chain
-from cowherd.herd.status import Status
 from cowherd.herd.trashed import is_trashed
 from cowherd.image.backing import has_protocol
 from cowherd.live.holders import naming_holders
@@ -136,7 +135,7 @@ def _checked_size(image: Image, size: int | None) -> int:
 
 def _require_as_sealed(lineage: Lineage, image: Image) -> None:
     now = condition(lineage, image)
-    if now.status is not Status.OK:
+    if not now.status.holds:
         raise DriftFound(image.path, now.status, "make an overlay of it")
 
 

@@ -16,6 +16,7 @@ from cowherd.formats.qcow2.layout import MAGIC
 from cowherd.herd.binding import EXTENSION_TYPE, Binding, binding_in
 from cowherd.herd.sealfile import SealRecord, read_record
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.identity import open_unnoticed
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -64,7 +65,7 @@ identity_of: Callable[[os.stat_result], Identity] = operator.attrgetter(
 
 def read_image(path: str) -> Read:
     """Reads the header of an image, without locks. Raises OSError where the file can't be opened or read."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = open_unnoticed(path)
     try:
         info = os.fstat(fd)
         identity = identity_of(info)

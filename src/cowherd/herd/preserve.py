@@ -105,7 +105,7 @@ def _require_free(plan: RepairPlan) -> None:
         record = record_of(write.image)
         if record:
             now = of_file(write.image.path, record.identity)
-            if now.status is not Status.OK:
+            if not now.status.holds:
                 raise DriftFound(write.image.path, now.status, "write to it")
 
 

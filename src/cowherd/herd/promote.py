@@ -25,7 +25,6 @@ from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.soundness import require_sound_chain
-from cowherd.herd.status import Status
 from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic
@@ -102,7 +101,7 @@ def promote(
 
 def _require_undrifted(lineage: Lineage, image: Image) -> None:
     for below in lineage.chain(image)[1:]:
-        if below.seal and condition(lineage, below).status is not Status.OK:
+        if below.seal and not condition(lineage, below).status.holds:
             raise DriftFound(below.path, condition(lineage, below).status, "make a base of what stands on it")
 
 

@@ -8,7 +8,6 @@ from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.lineage import survey_around
-from cowherd.herd.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
     lineage = survey_around(overlay, herd=herd)
     image = lineage.find(overlay)
     base = lineage.parent(image)
-    record = record_of(base) if base and condition(lineage, base).status is Status.OK else None
+    record = record_of(base) if base and condition(lineage, base).status.holds else None
     binding = Binding.to(record) if record else None
     if image.format == "qcow2" and image.binding != binding:
         write_binding(image.filename, binding)

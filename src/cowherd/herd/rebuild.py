@@ -17,12 +17,13 @@ from cowherd.herd.faults import RepairFailed
 from cowherd.herd.lineage import Lineage, survey, survey_again
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
-from cowherd.herd.seal import Held, refresh, settled
+from cowherd.herd.seal import Held, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, seal_path
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
 from cowherd.storage import atomic, copying
 from cowherd.storage.space import check_space
+from cowherd.storage.ticks import settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

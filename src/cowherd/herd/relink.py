@@ -22,7 +22,6 @@ from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
 from cowherd.herd.requirements import left_out_of
 from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
-from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
 from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
@@ -145,7 +144,7 @@ def _base_by_name(lineage: Lineage, overlay: Image) -> Image | None:
 def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
     """Rewrites the name; a seal of the overlay goes on to hold if its own file was as it says, for what is below is too."""
     record = record_of(overlay)
-    held = record is not None and of_file(overlay.path, record.identity).status is Status.OK
+    held = record is not None and of_file(overlay.path, record.identity).status.holds
     write_reference(overlay, reference)
     if held and overlay.seal:
         after = survey_again(lineage)
@@ -161,7 +160,7 @@ def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> N
         record, digests = read_digests(left)
         record_files(lineage, image, record._replace(shadow=None), digests)
         take_name(left)
-    elif image.seal and held and condition(lineage, image).status is not Status.OK:
+    elif image.seal and held and not condition(lineage, image).status.holds:
         refresh(lineage, image, held)
 
 
@@ -189,7 +188,7 @@ class _Search:
     def _holds(self, lineage: Lineage, image: Image, wanted: bytes) -> bool:
         with contextlib.suppress(CowherdError):  # a damaged seal: its content is read
             record = record_of(image)
-            if record and condition(lineage, image).status is Status.OK:
+            if record and condition(lineage, image).status.holds:
                 return record.content_digest == wanted
         if image.key not in self.held:
             try:

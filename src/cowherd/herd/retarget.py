@@ -15,7 +15,6 @@ from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format
 from cowherd.herd.sameness import sealed_pair
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand
-from cowherd.herd.status import Status
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -51,7 +50,7 @@ def retarget(
     require_none(lineage, [base], "put overlays on")
     require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
-    if base.seal and condition(lineage, base).status is not Status.OK:
+    if base.seal and not condition(lineage, base).status.holds:
         raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")
     stands = [_plan(lineage, image, base) for image in images]
     if dry_run:

@@ -25,9 +25,10 @@ from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
-from cowherd.storage.identity import FileIdentity, make_lasting
+from cowherd.storage.identity import FileIdentity, make_lasting, note_reading
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
+from cowherd.storage.ticks import settle, settled
 from cowherd.storage.transfer import take_name
 from cowherd.tuples import NamedTuple
 
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from cowherd.herd.digest import BlockDigests, Progress
     from cowherd.herd.scan import Image
     from cowherd.image.link import Link
-
-_LONGEST_TICK_SECONDS = 0.02
-_COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which file systems stamp times; Python has no name for it
 
 
 class Sealed(NamedTuple):
@@ -149,8 +147,7 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
     if record.content_digest != held.digests.content_digest:
         raise DriftFound(image.path, Status.DRIFTED, "record it as unchanged")
     protection.protect(image.path, record.level)
-    identity = _unwritten_since(image.path, held.identity)
-    write_seal(path, record._replace(identity=identity, chain=_chain_files(lineage, image)), held.digests)
+    write_seal(path, with_files(record, lineage, image, held.identity), held.digests)
 
 
 def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence[str | os.PathLike[str]] = ()) -> Path:
@@ -189,7 +186,7 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
         yield
         return
     now = condition(lineage, image)
-    if now.status is not Status.OK:
+    if not now.status.holds:
         raise DriftFound(image.path, now.status, "write to it")
     path, record = _existing(image)
     _, digests = read_digests(path)
@@ -200,8 +197,7 @@ def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
 
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
-    record = record._replace(identity=_lasting(image.path), chain=_chain_files(lineage, image))
-    write_seal(image.expected_seal, record, digests)
+    write_seal(image.expected_seal, with_files(record, lineage, image), digests)
 
 
 @contextlib.contextmanager
@@ -304,8 +300,8 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         content_digest=held.digests.content_digest,
         size=held.digests.size,
         format=image.format,
-        identity=_unwritten_since(image.path, held.identity),
-        chain=_chain_files(lineage, image),
+        identity=held.identity,
+        chain=(),
         level=reached,
         mode_before=mode_before,
         shadow=shadow_name,
@@ -314,6 +310,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         signature=before.signature if before and unchanged else None,
         places=places_of(image.filename, [child.filename for child in lineage.children(image)]),
     )
+    record = with_files(record, lineage, image, held.identity)
     path = Path(image.expected_seal)
     write_seal(path, record, held.digests)
     problem = "the file system has no reflinks" if shadow and not shadow_name else None
@@ -349,36 +346,31 @@ def make_shadow(path: Path) -> str | None:
     return shadow.name
 
 
-def _unwritten_since(path: Path, before: FileIdentity) -> FileIdentity:
-    now = _lasting(path)
-    if (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
-        raise ContentChanging(path)
-    return now
+def with_files(record: SealRecord, lineage: Lineage, image: Image, before: FileIdentity | None = None) -> SealRecord:
+    """Returns a record that knows the files of `image` and of its chain as they are now, with times that a power cut won't turn
+    back and in which every later change shows, where that can be had.
+
+    Raises `ContentChanging` if the file was written to since its identity was `before`.
+    """
+    make_lasting(image.path)
+    now, certain = settle(image.path)
+    if before and (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
+        raise ContentChanging(image.path)
+    below = [_chain_file(file) for file in lineage.chain(image)[1:]]
+    return record._replace(
+        identity=now,
+        atime_ns=note_reading(image.path),
+        chain=tuple(file for file, _ in below),
+        certain=certain and all(sure for _, sure in below),
+    )
 
 
-def _lasting(path: Path) -> FileIdentity:
-    """Returns a file's identity as a seal records it: with times that a power cut won't turn back."""
-    make_lasting(path)
-    return settled(path)
-
-
-def settled(path: Path) -> FileIdentity:
-    """Returns a file's identity once the host's clock has ticked since it changed, so that every later change shows in it."""
-    identity = FileIdentity.of(path)
-    waited_until = time.monotonic() + _LONGEST_TICK_SECONDS
-    while identity.ctime_ns >= time.clock_gettime_ns(_COARSE_CLOCK) and time.monotonic() < waited_until:
-        time.sleep(0.001)
-        identity = FileIdentity.of(path)
-    return identity
-
-
-def _chain_files(lineage: Lineage, image: Image) -> tuple[ChainFile, ...]:
-    return tuple(_chain_file(file) for file in lineage.chain(image)[1:])
-
-
-def _chain_file(file: Image) -> ChainFile:
+def _chain_file(file: Image) -> tuple[ChainFile, bool]:
     record = record_of(file)
-    return ChainFile(os.fspath(file.path), _lasting(file.path), record.content_digest if record else None)
+    make_lasting(file.path)
+    identity, certain = settle(file.path)
+    content = record.content_digest if record else None
+    return ChainFile(os.fspath(file.path), identity, content, note_reading(file.path)), certain
 
 
 def _bind_children(lineage: Lineage, base: Image, record: SealRecord) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:

@@ -69,6 +69,7 @@ class ChainFile(NamedTuple):
     name: str
     identity: FileIdentity
     content_digest: bytes | None
+    atime_ns: int | None = None
 
 
 class Place(NamedTuple):
@@ -96,7 +97,8 @@ class SealRecord(NamedTuple):
 
     `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.
     `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to. `places` are where
-    overlays of it were made or seen, which is no part of what is signed.
+    overlays of it were made or seen, which is no part of what is signed. `atime_ns` is when the file was last read then, by which
+    times that were set by hand are told (None in older seals). `certain`: the clock had ticked when the identities were recorded.
     """
 
     seal_id: bytes
@@ -113,6 +115,8 @@ class SealRecord(NamedTuple):
     made_by: str
     signature: Signature | None = None
     places: tuple[Place, ...] = ()
+    atime_ns: int | None = None
+    certain: bool = True
 
 
 def seal_name(image: str | os.PathLike[str]) -> str:
@@ -332,7 +336,7 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "size": record.size,
         "block_size": BLOCK_SIZE,
         "format": record.format,
-        "file": record.identity.to_dict(),
+        "file": _file_to_json(record.identity, record.atime_ns),
         "chain": [_chain_to_json(file) for file in record.chain],
         "level": record.level.name,
         "mode_before": record.mode_before,
@@ -341,7 +345,19 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "made_by": record.made_by,
         **_signature_to_json(record.signature),
         **({"places": [list(place) for place in record.places]} if record.places else {}),
+        **({} if record.certain else {"certain": False}),
     }
+
+
+def _file_to_json(identity: FileIdentity, atime_ns: int | None) -> dict[str, int]:
+    return {**identity.to_dict(), **({} if atime_ns is None else {"atime_ns": atime_ns})}
+
+
+def _atime_from_json(fields: dict[str, object]) -> int | None:
+    value = fields.get("atime_ns")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f"{value!r} is not a time")
+    return value
 
 
 def _signature_to_json(signature: Signature | None) -> dict[str, Any]:
@@ -354,7 +370,7 @@ def _signature_from_json(fields: dict[str, object] | None) -> Signature | None:
 
 def _chain_to_json(file: ChainFile) -> dict[str, Any]:
     digest = file.content_digest.hex() if file.content_digest else None
-    return {"name": file.name, "file": file.identity.to_dict(), "content_digest": digest}
+    return {"name": file.name, "file": _file_to_json(file.identity, file.atime_ns), "content_digest": digest}
 
 
 def record_from_json(fields: dict[str, Any]) -> SealRecord:
@@ -381,6 +397,8 @@ def record_from_json(fields: dict[str, Any]) -> SealRecord:
         made_by=_text(fields["made_by"]),
         signature=_signature_from_json(_object(fields["signature"]) if "signature" in fields else None),
         places=_places_from_json(fields.get("places", [])),
+        atime_ns=_atime_from_json(_object(fields["file"])),
+        certain=fields.get("certain") is not False,
     )
 
 
@@ -400,8 +418,9 @@ def _place_from_json(directory: object, mount: object, relative: object, below: 
 
 def _chain_from_json(fields: dict[str, Any]) -> ChainFile:
     digest = fields["content_digest"]
-    identity = FileIdentity.from_dict(_object(fields["file"]))
-    return ChainFile(_text(fields["name"]), identity, None if digest is None else _digest(digest, _DIGEST))
+    file = _object(fields["file"])
+    content = None if digest is None else _digest(digest, _DIGEST)
+    return ChainFile(_text(fields["name"]), FileIdentity.from_dict(file), content, _atime_from_json(file))
 
 
 def _object(value: object) -> dict[str, object]:

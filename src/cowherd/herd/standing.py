@@ -13,7 +13,6 @@ from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, known_again, survey_again
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format
-from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.space import check_space
 
@@ -98,7 +97,7 @@ def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) ->
 
 
 def _bind(lineage: Lineage, overlay: Image, base: Image | None) -> None:
-    record = record_of(base) if base and condition(lineage, base).status is Status.OK else None
+    record = record_of(base) if base and condition(lineage, base).status.holds else None
     binding = Binding.to(record) if record else None
     if overlay.binding != binding:
         write_binding(overlay.path, binding)

@@ -18,9 +18,8 @@ from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_readable
-from cowherd.herd.seal import record_files, settled
+from cowherd.herd.seal import record_files
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, read_digests, seal_path
-from cowherd.herd.status import Status
 from cowherd.herd.trashbox import Entry, entries, find_entries, trash_directories, write_entry
 from cowherd.live.holders import describe, naming_holders, writers
 from cowherd.storage import atomic, protection
@@ -29,6 +28,7 @@ from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
+from cowherd.storage.ticks import settled
 from cowherd.storage.transfer import give_name, take_name
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
@@ -162,7 +162,7 @@ def _refuse_writers(images: Sequence[Image]) -> None:
 
 def _trash_one(lineage: Lineage, image: Image) -> Entry:
     path = Path(os.path.realpath(image.path))
-    held = image.seal is not None and condition(lineage, image).status is Status.OK
+    held = image.seal is not None and condition(lineage, image).status.holds
     needing = tuple(dependent.path for dependent in lineage.children(image))
     now = datetime.now(UTC)
     entry = Entry(path.parent / TRASH, _new_id(now), path, now.isoformat(timespec="microseconds"), needing, None, held)

@@ -47,7 +47,6 @@ from cowherd.herd.merging.steps import (
 from cowherd.herd.preserve import refresh_dependents
 from cowherd.herd.requirements import require_one_format, require_readable
 from cowherd.herd.seal import made_by
-from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.locks import READ, WRITE
@@ -227,7 +226,7 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
 
 def _require_sound(lineage: Lineage, image: Image) -> None:
     now = condition(lineage, image)
-    if image.seal and now.status is not Status.OK:
+    if image.seal and not now.status.holds:
         raise DriftFound(image.path, now.status, "merge")
     with stacked([image]) as disk:
         layer = disk.layers[0]
