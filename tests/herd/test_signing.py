@@ -89,7 +89,7 @@ def test_a_base_changed_together_with_an_unsigned_seal_is_found_out(herd, keys):
     signature = read_record(herd / "base.seal").signature
     unseal(herd / "base", force=True)
     write(herd / "base", "write -P 1 0 64k")
-    forged = seal(herd / "base")
+    forged = seal(herd / "base", force=True)
     record, digests = read_digests(forged.seal)
     write_seal(forged.seal, record._replace(signature=signature), digests)
     assert statuses(herd, keys)["base"] == "untrusted"

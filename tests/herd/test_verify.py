@@ -146,7 +146,7 @@ def test_a_base_replaced_together_with_its_seal_does_not_fit_the_binding(herd):
     unseal(herd / "base.qcow2", force=True)
     make_base(herd / "new", noise(MIB, 1))
     (herd / "new").rename(herd / "base.qcow2")
-    seal(herd / "base.qcow2")
+    seal(herd / "base.qcow2", force=True)
     assert both(herd) == both(herd, full=True) == ("ok", "binding-mismatch")
 
 

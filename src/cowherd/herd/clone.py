@@ -12,6 +12,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
@@ -85,11 +86,12 @@ def clone(
         require_none(lineage, [image], "make an overlay of")
         require_one_format(lineage, [image], "make an overlay of")
         if not force:
+            require_uncontradicted(lineage, [image], "make an overlay of it", progress=progress)
             require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
         size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:
-            sealed = seal(base, image_format=image.format, herd=herd, force=True, progress=progress)
+            sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
         record = record_of(image)
         if record:
             _require_as_sealed(lineage, image)

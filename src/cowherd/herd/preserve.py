@@ -22,7 +22,7 @@ from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
-from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed
+from cowherd.herd.faults import BindingContradicted, BindingImpossible, ContentChanging, DriftFound, NotSealed
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.seal import held_content, refresh, reseal, unprotected
@@ -59,6 +59,7 @@ def preserve(
     if record is None:
         raise NotSealed(base.path)
     with held_drift(lineage, base, progress) as drift:
+        _require_bound_to(lineage, base, record.content_digest, drift.new.content_digest)
         plan = _plan(lineage, drift, named)
     if dry_run:
         return Repaired(plan, done=False)
@@ -70,6 +71,13 @@ def preserve(
         reseal(lineage, base, drift.held)
     left += refresh_dependents(survey_again(lineage), base, progress)
     return Repaired(plan, done=True, left=left)
+
+
+def _require_bound_to(lineage: Lineage, base: Image, *contents: bytes) -> None:
+    """Raises `BindingContradicted` for an overlay made on neither what the base held nor, after an interruption, holds now."""
+    for child in lineage.children(base):
+        if child.binding and child.binding.content_digest not in contents:
+            raise BindingContradicted(child.path, base.path, "keep a change of that base from it")
 
 
 def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:

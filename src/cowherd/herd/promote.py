@@ -17,6 +17,7 @@ from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
@@ -86,6 +87,8 @@ def promote(
     require_one_format(lineage, lineage.chain(image), "make a base of")
     _require_undrifted(lineage, image)
     if not force:
+        children = lineage.children(image) if chained else ()
+        require_uncontradicted(lineage, [image, *children], "make a base of it", progress=progress)
         require_sound_chain(lineage, image, "make a base of")
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:
@@ -95,7 +98,7 @@ def promote(
             f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
         )
     if chained:
-        return _freeze(lineage, image, source, target, level, herd, progress)
+        return _freeze(lineage, image, source, target, level, herd, progress, force=force)
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
@@ -129,7 +132,9 @@ def _copy(
     finally:
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more
             unfinished.unlink()
-    return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, force=True, progress=progress), None, size)
+    return Promoted(
+        target, seal(target, level=level, image_format="qcow2", herd=herd, looked_at=True, progress=progress), None, size
+    )
 
 
 def _freeze(
@@ -140,6 +145,8 @@ def _freeze(
     level: Protection,
     herd: Sequence[PathName],
     progress: Progress | None,
+    *,
+    force: bool,
 ) -> Promoted:
     if image.seal:
         raise BaseSealed(image.path, "freeze", [dependent.path for dependent in lineage.dependents(image)])
@@ -154,10 +161,10 @@ def _freeze(
         if child.backing:
             write_reference(child, BackingReference(name_for(child, target), child.backing.format))
     _replace_by_overlay(source, target, image)
-    sealed = seal(target, level=level, image_format=image.format, herd=herd, force=True, progress=progress)
+    sealed = seal(target, level=level, image_format=image.format, herd=herd, looked_at=True, force=force, progress=progress)
     after = survey_around(source, target, herd=herd)
     for child in after.children(after.find(target)):
-        bind(after, child, sealed.record)
+        bind(after, child, sealed.record, rebind=force)
     return Promoted(target, sealed, source, 0)
 
 

@@ -22,6 +22,7 @@ from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
 from cowherd.herd.requirements import left_out_of
 from cowherd.herd.seal import Held, held_content, record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
+from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
 from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
@@ -160,7 +161,7 @@ def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> N
         record, digests = read_digests(left)
         record_files(lineage, image, record._replace(shadow=None), digests)
         take_name(left)
-    elif image.seal and held and not condition(lineage, image).status.holds:
+    elif image.seal and held and condition(lineage, image).status is not Status.OK:
         refresh(lineage, image, held)
 
 
@@ -188,7 +189,7 @@ class _Search:
     def _holds(self, lineage: Lineage, image: Image, wanted: bytes) -> bool:
         with contextlib.suppress(CowherdError):  # a damaged seal: its content is read
             record = record_of(image)
-            if record and condition(lineage, image).status.holds:
+            if record and condition(lineage, image).status is Status.OK:
                 return record.content_digest == wanted
         if image.key not in self.held:
             try:

@@ -9,6 +9,7 @@ from cowherd.errors import InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
@@ -50,6 +51,7 @@ def retarget(
     require_none(lineage, [base], "put overlays on")
     require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
+    require_uncontradicted(lineage, [base], "put overlays on it", progress=progress)
     if base.seal and not condition(lineage, base).status.holds:
         raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")
     stands = [_plan(lineage, image, base) for image in images]

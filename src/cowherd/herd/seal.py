@@ -16,8 +16,9 @@ from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import condition, record_of
-from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.evidence import contradicted
+from cowherd.herd.faults import BindingContradicted, ContentChanging, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format, require_seen
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
@@ -46,7 +47,7 @@ class Sealed(NamedTuple):
 
     `wanted` is the level asked for, `record.level` the one reached; `shadow_problem` says why a shadow that was asked for is not
     there; `anew` is False where a seal of the same content was there before. `bound` are the overlays that have a binding now,
-    `not_bound` those that could not get one, with the reason.
+    `not_bound` those that could not get one, with the reason; `contradicted` those of them that were made on other content.
     """
 
     image: Path
@@ -57,6 +58,7 @@ class Sealed(NamedTuple):
     shadow_problem: str | None = None
     bound: tuple[Path, ...] = ()
     not_bound: tuple[tuple[Path, str], ...] = ()
+    contradicted: tuple[Path, ...] = ()
 
 
 class Held(NamedTuple):
@@ -73,26 +75,32 @@ def seal(
     image_format: str | None = None,
     shadow: bool = False,
     bind: bool = False,
+    rebind: bool = False,
     sign_with: str | os.PathLike[str] | None = None,
     herd: Sequence[str | os.PathLike[str]] = (),
     force: bool = False,
+    looked_at: bool = False,
     progress: Progress | None = None,
 ) -> Sealed:
     """Seals `image` as it is now and brings its file to `level`, or as near to it as the host allows.
 
-    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. `sign_with` is the
-    file of an Ed25519 key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level,
-    and nothing else, if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open
-    for writing, `ContentChanging` if it is written to meanwhile, and, unless `force`, `NotSound` for one that is not sealed and
-    is damaged, cut off, empty, or no disk image.
+    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. With `rebind` so do
+    those that were made on other content: what they show now counts as right from then on. `sign_with` is the file of an Ed25519
+    key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level, and nothing else,
+    if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open for writing,
+    `ContentChanging` if it is written to meanwhile, and, unless `force`, for one that is not sealed `NotSound` if it is damaged,
+    cut off, empty, or no disk image (the caller may have `looked_at` that already), and `BindingContradicted` if an overlay was
+    made on other content.
     """
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
     require_none(lineage, [base], "seal")
-    if not force:
+    if not (force or looked_at):
         require_sound_chain(lineage, base, "seal", stated=image_format is not None)
     sign = _signer(sign_with) if sign_with is not None else None
-    return seal_found(lineage, base, level, shadow=shadow, bind=bind, sign=sign, progress=progress)
+    return seal_found(
+        lineage, base, level, shadow=shadow, bind=bind or rebind, rebind=rebind, force=force, sign=sign, progress=progress
+    )
 
 
 def seal_found(
@@ -102,23 +110,42 @@ def seal_found(
     *,
     shadow: bool,
     bind: bool = False,
+    rebind: bool = False,
+    force: bool = False,
     sign: Callable[[SealRecord], SealRecord] | None = None,
     progress: Progress | None = None,
 ) -> Sealed:
-    """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`."""
+    """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`.
+
+    Seals of what stands on the image, where they hold, know it afterwards as it is then.
+    """
+    from cowherd.herd.keeping import holding_seals, record_kept
+
     require_one_format(lineage, [base], "seal")
     before = record_of(base)
+    kept = holding_seals(lineage, *lineage.dependents(base))
     with held_content(lineage, base, progress) as held:
-        if before and before.content_digest != held.digests.content_digest:
+        content = held.digests.content_digest
+        if before and before.content_digest != content:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
+        if not (before or force or rebind):
+            _refuse_contradicted(lineage, base, content)
         outcome = _record(lineage, base, held, before, level, shadow=shadow)
         if sign:
             outcome = outcome._replace(record=sign(outcome.record))
             write_seal(outcome.seal, outcome.record, held.digests)
+    if kept:
+        record_kept(survey_again(lineage), kept)
     if bind:
-        bound, not_bound = _bind_children(lineage, base, outcome.record)
-        return outcome._replace(bound=bound, not_bound=not_bound)
+        bound, not_bound = _bind_children(survey_again(lineage) if kept else lineage, base, outcome.record, rebind=rebind)
+        wrong = [] if rebind else contradicted(lineage, base, outcome.record.content_digest)
+        return outcome._replace(bound=bound, not_bound=not_bound, contradicted=tuple(child.path for child in wrong))
     return outcome
+
+
+def _refuse_contradicted(lineage: Lineage, base: Image, content: bytes) -> None:
+    for overlay in contradicted(lineage, base, content):
+        raise BindingContradicted(overlay.path, base.path, "seal that base")
 
 
 def _signer(key: str | os.PathLike[str]) -> Callable[[SealRecord], SealRecord]:
@@ -294,9 +321,10 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     if shadow and not shadow_name:
         shadow_name = make_shadow(image.path)
     reached = min(protection.protect(image.path, level), level)
+    known = before or _remembered(lineage, image, held.digests.content_digest)
     record = SealRecord(
-        seal_id=before.seal_id if before else _new_id(),
-        generation=(before.generation + (not unchanged)) if before else 1,
+        seal_id=known.seal_id,
+        generation=known.generation + (before is not None and not unchanged),
         content_digest=held.digests.content_digest,
         size=held.digests.size,
         format=image.format,
@@ -315,6 +343,12 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     write_seal(path, record, held.digests)
     problem = "the file system has no reflinks" if shadow and not shadow_name else None
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
+
+
+def _remembered(lineage: Lineage, image: Image, content: bytes) -> Binding:
+    """Returns what the overlays of an image know of the seal that it had, with that content, and lost; else what is new."""
+    known = [child.binding for child in lineage.children(image) if child.binding and child.binding.content_digest == content]
+    return max(known, key=lambda one: (one.generation, one.seal_id)) if known else Binding(content, _new_id(), 1)
 
 
 def made_by() -> str:
@@ -373,23 +407,28 @@ def _chain_file(file: Image) -> tuple[ChainFile, bool]:
     return ChainFile(os.fspath(file.path), identity, content, note_reading(file.path)), certain
 
 
-def _bind_children(lineage: Lineage, base: Image, record: SealRecord) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
+def _bind_children(
+    lineage: Lineage, base: Image, record: SealRecord, *, rebind: bool
+) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
     bound, not_bound = [], []
     for child in lineage.children(base):
         try:
-            bind(lineage, child, record)
+            bind(lineage, child, record, rebind=rebind)
             bound.append(child.path)
         except CowherdError as error:
             not_bound.append((child.path, str(error)))
     return tuple(bound), tuple(not_bound)
 
 
-def bind(lineage: Lineage, overlay: Image, base: SealRecord) -> None:
+def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = False) -> None:
     """Records in the header of `overlay` that it stands on the content of a sealed base; one that does already is left alone.
 
-    Raises as `write_binding` and `keeping_content`.
+    Raises `BindingContradicted` where it was made on other content, unless `rebind`; and as `write_binding`, `keeping_content`.
     """
     binding = Binding.to(base)
+    if overlay.binding and overlay.binding.content_digest != base.content_digest and not rebind:
+        parent = lineage.parent(overlay)
+        raise BindingContradicted(overlay.path, parent.path if parent else overlay.path)
     if overlay.binding != binding:
         with naming_holders(), keeping_content(lineage, overlay):
             write_binding(overlay.path, binding)

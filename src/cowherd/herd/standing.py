@@ -9,6 +9,7 @@ from cowherd.errors import BackingFileError, UnsupportedFeature
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, known_again, survey_again
 from cowherd.herd.merging.pending import require_none
@@ -57,8 +58,9 @@ class Settled:
 def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, differs: Ranges | None = None) -> Stand:
     """Plans to make `overlay` stand on `base`. Reads tables only, unless the overlay has internal snapshots.
 
-    Raises `SnapshotsWouldChange` where one of these would show other content, `UnsupportedFeature` for an overlay that is not
-    qcow2, and what opening the overlay's chain raises.
+    Raises `BindingContradicted` where it, or what it stands on, was made on other content, `SnapshotsWouldChange` where one of
+    its internal snapshots would show other content, `UnsupportedFeature` for an overlay that is not qcow2, and what opening the
+    overlay's chain raises.
     """
     from cowherd.ops.shielding import doubtful_bytes
 
@@ -67,6 +69,7 @@ def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, 
         raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
     require_none(lineage, [overlay], "give another base to")
     require_one_format(lineage, lineage.chain(overlay), "copy from")
+    require_uncontradicted(lineage, [overlay], "give it another base, or none")
     if overlay.format != "qcow2":
         raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
     name, recorded = (base.name, base.format) if base else (None, None)

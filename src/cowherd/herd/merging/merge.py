@@ -22,6 +22,7 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
 from cowherd.herd.drift import pairs
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound, HerdNotReadable, OverlaysUnseen
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.concerned import require_concerned
@@ -110,8 +111,9 @@ def merge(
     with `ignore_unreadable` they don't count.
 
     Raises, with nothing changed: `HerdNotReadable`, `InvalidRequest`, `BaseSealed` for a sealed overlay that would not be
-    kept, `DriftFound` for a base or overlay that is not as its seal says, `ImageInUse`, `NotEnoughSpace`, `MergePending`,
-    `UnsupportedFeature`. Raises `MergeInterrupted` if it fails later: then `recover` finishes it.
+    kept, `DriftFound` for a base or overlay that is not as its seal says, `BindingContradicted`, `ImageInUse`,
+    `NotEnoughSpace`, `MergePending`, `UnsupportedFeature`. Raises `MergeInterrupted` if it fails later: then `recover` finishes
+    it.
     """
     _check_choices(strategy, keep)
     lineage = survey_around(overlay, *([into] if into else []), herd=herd)
@@ -215,6 +217,8 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
     for image in (plan.overlay, plan.base, *written):
         _require_sound(lineage, image)
+    above = lineage.children(plan.overlay) if plan.keep == NOTHING else ()
+    require_uncontradicted(lineage, [plan.overlay, *lineage.children(plan.base), *above], "merge")
     require_no_snapshots(plan, written)
     if plan.overlay.seal and plan.keep != CONTENT:
         hit = [dependent.path for dependent in lineage.dependents(plan.overlay)]
