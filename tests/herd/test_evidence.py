@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import cowherd
+from cowherd.herd.bind import adopt
+from cowherd.herd.binding import read_binding
+from cowherd.herd.clone import clone
+from cowherd.herd.doctor.doctor import doctor
+from cowherd.herd.faults import BindingContradicted
+from cowherd.herd.flatten import flatten
+from cowherd.herd.merging.merge import merge
+from cowherd.herd.promote import promote
+from cowherd.herd.relink import relink
+from cowherd.herd.repair import repair
+from cowherd.herd.retarget import retarget
+from cowherd.herd.seal import seal, unseal
+from cowherd.herd.sealfile import read_record, seal_path
+from cowherd.herd.verify import verify
+from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
+
+pytestmark = pytest.mark.qemu("qemu-io")
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def torn(tmp_path):
+    """`vm`, made on another `base` than the one that is there now, which has no seal; `top` stands on it; `other` is a sound base."""
+    make_base(tmp_path / "base", noise(MIB))
+    clone(tmp_path / "base", tmp_path / "vm")
+    unseal(tmp_path / "base", force=True)
+    write(tmp_path / "base", "write -P 7 0 256k")
+    write(tmp_path / "vm", "write -P 5 512k 64k")
+    make_overlay(tmp_path / "top", tmp_path / "vm")
+    make_base(tmp_path / "other", noise(MIB, 3))
+    return tmp_path
+
+
+CHANGES = {
+    "flatten": lambda herd: flatten(herd / "vm"),
+    "flatten of what stands on it": lambda herd: flatten(herd / "top"),
+    "flatten, planned": lambda herd: flatten(herd / "vm", dry_run=True),
+    "retarget": lambda herd: retarget([herd / "vm"], herd / "other"),
+    "retarget onto it": lambda herd: retarget([make_overlay(herd / "more", herd / "other")], herd / "vm"),
+    "promote": lambda herd: promote(herd / "vm", herd / "golden"),
+    "promote in place": lambda herd: promote(herd / "top", herd / "golden", chained=True),
+    "merge": lambda herd: merge(herd / "vm"),
+    "merge of what stands on it": lambda herd: merge(herd / "top"),
+    "merge beside it": lambda herd: merge(make_overlay(herd / "more", herd / "base"), strategy="preserve"),
+    "clone": lambda herd: clone(herd / "vm", herd / "more"),
+    "clone of its base": lambda herd: clone(herd / "base", herd / "more"),
+    "seal of its base": lambda herd: seal(herd / "base"),
+    "seal with overlays": lambda herd: seal(herd / "base", bind=True),
+    "commit": lambda herd: cowherd.commit(herd / "top"),
+    "rebase": lambda herd: cowherd.rebase(herd / "vm", str(herd / "other"), backing_format="qcow2"),
+    "rebase of what stands on it": lambda herd: cowherd.rebase(herd / "top", None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_would_make_a_torn_overlay_count_as_right_is_refused(torn, change):
+    before = {name: content(torn / name) for name in ("vm", "top", "base")}
+    binding = read_binding(torn / "vm")
+    with pytest.raises(BindingContradicted) as caught:
+        change(torn)
+    assert caught.value.exit_code == 4
+    assert (caught.value.overlay.name, caught.value.base.name) == ("vm", "base")
+    assert {name: content(torn / name) for name in before} == before
+    assert read_binding(torn / "vm") == binding
+    assert not seal_path(torn / "base").exists()
+
+
+SEALED = {
+    name: change for name, change in CHANGES.items() if name.split()[0] in ("flatten", "promote", "clone", "rebase", "merge")
+}
+del SEALED["clone of its base"]  # a base that is sealed as it is may get new overlays
+
+
+@pytest.mark.parametrize("change", SEALED.values(), ids=SEALED)
+def test_so_it_is_with_a_base_that_was_sealed_all_the_same(torn, change):
+    seal(torn / "base", force=True)
+    binding = read_binding(torn / "vm")
+    with pytest.raises(BindingContradicted):
+        change(torn)
+    assert read_binding(torn / "vm") == binding
+
+
+def test_a_repair_for_the_overlays_leaves_one_that_was_made_on_neither_content(torn):
+    seal(torn / "base", force=True)
+    write(torn / "base", "write -P 9 0 64k")
+    with pytest.raises(BindingContradicted):
+        repair(torn / "base", preserve=True)
+
+
+def test_sealing_with_overlays_reports_the_contradicted_ones_and_leaves_them(torn):
+    binding = read_binding(torn / "vm")
+    done = seal(torn / "base", bind=True, force=True)
+    assert [path.name for path in done.contradicted] == ["vm"]
+    assert read_binding(torn / "vm") == binding
+    assert seal(torn / "base", bind=True).contradicted == done.contradicted
+
+
+def test_only_rebind_binds_it_anew(torn):
+    (done,) = adopt([torn / "vm"])
+    assert isinstance(done.problem, BindingContradicted)
+    (done,) = adopt([torn / "vm"], rebind=True)
+    assert done.problem is None
+    assert {row.status.value for row in verify([torn / "vm"], full=True)} == {"ok"}
+
+
+def test_sealing_with_rebind_binds_it_anew(torn):
+    done = seal(torn / "base", rebind=True)
+    assert [path.name for path in done.bound] == ["vm"]
+    assert read_binding(torn / "vm").content_digest == done.record.content_digest
+
+
+def test_breaking_dependents_overrides_it(torn):
+    cowherd.rebase(torn / "vm", str(torn / "other"), backing_format="qcow2", break_dependents=True)
+    assert read_binding(torn / "vm") is None
+
+
+def test_an_unsafe_rebase_brings_it_back_to_the_base_that_it_was_made_on(torn):
+    make_base(torn / "found", noise(MIB))
+    cowherd.rebase(torn / "vm", str(torn / "found"), backing_format="qcow2", unsafe=True, break_dependents=True)
+    assert {row.path.name: row.status.value for row in verify([torn / "vm"], full=True)}["vm"] == "ok"
+
+
+def test_no_remedy_of_the_doctors_makes_it_right(torn):
+    binding = read_binding(torn / "vm")
+    for full in (False, True):
+        assert "vm" in {finding.path.name for finding in doctor([torn], full=full).findings if not finding.kind.is_note}
+    relink([torn])
+    assert read_binding(torn / "vm") == binding
+
+
+@pytest.fixture
+def lost(tmp_path):
+    """A bound overlay whose base has lost its seal, and nothing else."""
+    make_base(tmp_path / "base", noise(MIB))
+    clone(tmp_path / "base", tmp_path / "vm")
+    write(tmp_path / "vm", "write -P 5 512k 64k")
+    record = read_record(seal_path(tmp_path / "base"))
+    os.unlink(seal_path(tmp_path / "base"))
+    return tmp_path, record
+
+
+def test_a_lost_seal_is_said_and_sealing_restores_it(lost):
+    herd, record = lost
+    assert {row.path.name: row.status.value for row in verify(herd=[herd])} == {"base": "unsealed", "vm": "unvouched"}
+    rows = {row.path.name: row for row in verify(herd=[herd], full=True)}
+    assert rows["vm"].status == "ok"
+    assert "no seal" in rows["vm"].detail
+    (finding,) = [finding for finding in doctor([herd]).findings if finding.kind == "unvouched"]
+    assert finding.remedy[:3] == ("cowherd", "seal", str(herd / "base"))
+    again = seal(herd / "base").record
+    assert (again.seal_id, again.generation, again.content_digest) == (record.seal_id, record.generation, record.content_digest)
+    assert {row.status.value for row in verify(herd=[herd])} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    "change", [lambda herd: flatten(herd / "vm"), lambda herd: merge(herd / "vm"), lambda herd: cowherd.commit(herd / "vm")]
+)
+def test_a_lost_seal_is_in_nobodys_way_while_the_content_is_right(lost, change):
+    change(lost[0])
+
+
+def test_a_damaged_seal_vouches_for_nothing(lost):
+    herd, _ = lost
+    seal_path(herd / "base").write_bytes(b"cowseal\nnot at all")
+    assert {row.path.name: row.status.value for row in verify(herd=[herd])} == {"base": "touched", "vm": "unvouched"}
+    write(herd / "base", "write -P 7 0 256k")
+    assert {row.path.name: row.status.value for row in verify(herd=[herd], full=True)}["vm"] == "binding-mismatch"
