@@ -28,7 +28,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def torn(tmp_path):
-    """`vm`, made on another `base` than the one that is there now, which has no seal; `top` stands on it; `other` is a sound base."""
+    """`vm`, made on another `base` than the one that is there now, without a seal; `top` stands on it; `other` is sound."""
     make_base(tmp_path / "base", noise(MIB))
     clone(tmp_path / "base", tmp_path / "vm")
     unseal(tmp_path / "base", force=True)

@@ -149,3 +149,16 @@ def test_killed_before_any_change_the_disk_shows_the_same_and_a_chain_is_finishe
         number += 1
     assert number > 8
     assert content(herd / "disk") == content(herd / "top") == before
+
+
+@pytest.mark.parametrize("chained", [True, False], ids=["chained", "copied"])
+def test_killed_before_any_change_it_can_be_given_again(herd, chained):
+    before, number = content(herd / "disk"), 0
+    while killed_before_change(number, lambda n=number: promote(herd / "disk", herd / "bases" / f"g{n}", chained=chained)):
+        golden = herd / "bases" / f"g{number}"
+        done = promote(herd / "disk", golden, chained=chained)
+        assert done.sealed.record.level is Protection.READONLY
+        assert content(golden) == content(herd / "disk") == before, f"killed before change {number}"
+        assert fine(herd)
+        number += 1
+    assert number > 5

@@ -17,13 +17,14 @@ from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
+from cowherd.herd.emptiness import holds_nothing
 from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.requirements import require_one_format
-from cowherd.herd.seal import Sealed, bind, seal
+from cowherd.herd.seal import Sealed, bind, confirms, held_content, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.trash import require_unused
@@ -73,9 +74,10 @@ def promote(
 
     Copied, `disk` stays as it is, and the base stands alone (compressed, if asked). `chained`, the file of `disk` itself becomes
     the base, on the chain that it has, and an empty overlay of it takes the name `disk`, so that the machine goes on there; for
-    that both must lie on one file system. Raises `HostFileError` if something has the name `base`, `ImageInUse` if a machine has
-    the disk open, `BaseSealed` for a chained disk that is sealed, `NotEnoughSpace`, `DriftFound` if the disk's base had drifted,
-    and, unless `force`, `NotSound` for a disk that is damaged, cut off, empty, or no disk image.
+    that both must lie on one file system. Killed at any moment, it can be given again. Raises `HostFileError` if something else
+    has the name `base`, `ImageInUse` if a machine has the disk open, `BaseSealed` for a chained disk that is sealed,
+    `NotEnoughSpace`, `DriftFound` if the disk's base had drifted, and, unless `force`, `NotSound` for a disk that is damaged, cut
+    off, empty, or no disk image, and `BindingContradicted` for one that was made on another base.
     """
     source, target = (
         Path(os.path.realpath(disk)),
@@ -90,6 +92,10 @@ def promote(
         children = lineage.children(image) if chained else ()
         require_uncontradicted(lineage, [image, *children], "make a base of it", progress=progress)
         require_sound_chain(lineage, image, "make a base of")
+    if chained and _is_frozen(lineage, image, target):
+        return _seal_frozen(source, target, level, herd, progress, force=force)
+    if not chained and is_there(target) and _is_copy(lineage, image, target, progress):
+        return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, 0)
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
@@ -100,6 +106,29 @@ def promote(
     if chained:
         return _freeze(lineage, image, source, target, level, herd, progress, force=force)
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
+
+
+def _is_frozen(lineage: Lineage, image: Image, target: Path) -> bool:
+    """Returns whether an interrupted freeze had come so far that the disk is an overlay of the base, and holds nothing yet."""
+    base = lineage.parent(image)
+    return base is not None and base.key == _key_of(target) and holds_nothing(image)
+
+
+def _is_copy(lineage: Lineage, image: Image, target: Path, progress: Progress | None) -> bool:
+    """Returns whether an interrupted copy had been finished but for its seal: the base is there and holds what the disk does."""
+    base = lineage.known(target)
+    if base is None or base.format != "qcow2" or base.backing or base.key == image.key or base.size != image.size:
+        return False
+    with held_content(lineage, image, progress) as held:
+        return confirms(lineage, base, held.digests.content_digest, progress)
+
+
+def _key_of(path: Path) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def _require_undrifted(lineage: Lineage, image: Image) -> None:
@@ -161,7 +190,14 @@ def _freeze(
         if child.backing:
             write_reference(child, BackingReference(name_for(child, target), child.backing.format))
     _replace_by_overlay(source, target, image)
-    sealed = seal(target, level=level, image_format=image.format, herd=herd, looked_at=True, force=force, progress=progress)
+    return _seal_frozen(source, target, level, herd, progress, force=force)
+
+
+def _seal_frozen(
+    source: Path, target: Path, level: Protection, herd: Sequence[PathName], progress: Progress | None, *, force: bool
+) -> Promoted:
+    """Seals a disk that has become a base, and binds what stands on it."""
+    sealed = seal(target, level=level, herd=herd, looked_at=True, force=force, progress=progress)
     after = survey_around(source, target, herd=herd)
     for child in after.children(after.find(target)):
         bind(after, child, sealed.record, rebind=force)

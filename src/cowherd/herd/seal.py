@@ -315,6 +315,10 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     """Writes the seal of content that is held, after protecting the file: that moves its times."""
     unchanged = before is not None and before.content_digest == held.digests.content_digest
     mode_before = before.mode_before if before else _mode(image.path)
+    if before is None and level > Protection.RECORDED:
+        # Killed behind the next step, it would take the mode of a protected file for the one that it had before.
+        before = _record(lineage, image, held, None, Protection.RECORDED, shadow=False).record
+        return _record(lineage, image, held, before, level, shadow=shadow)._replace(anew=True)
     if before and level < before.level:
         protection.unprotect(image.path, mode_before)
     shadow_name = _kept_shadow(image.path, before) if before and unchanged else None

@@ -60,7 +60,6 @@ _MOST_PLACES = 1024
 _CROWD = 32  # places in one directory, above which the directory itself is named
 _DIGEST = 32
 _RUN = 16
-_MODE = 0o444
 
 
 class ChainFile(NamedTuple):
@@ -188,7 +187,16 @@ def _write(path: str | os.PathLike[str], record: SealRecord, counts: tuple[int, 
     checksum = blake3()
     for buffer in (prefix, text, *body):
         checksum.update(buffer)
-    atomic.write_atomically(path, [prefix, text, *body, checksum.digest()], mode=_MODE)
+    atomic.write_atomically(path, [prefix, text, *body, checksum.digest()], mode=_mode_beside(path))
+
+
+def _mode_beside(seal: str | os.PathLike[str]) -> int:
+    """Returns the mode of a seal: nobody writes to it, and who may not read its image may not read digests of its blocks."""
+    try:
+        readers = os.stat(os.fspath(seal).removesuffix(SUFFIX)).st_mode & 0o044
+    except OSError:
+        return 0o400  # the image is gone: nobody knows any more who might read it
+    return 0o400 | readers
 
 
 @contextlib.contextmanager
