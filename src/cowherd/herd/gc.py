@@ -16,7 +16,7 @@ from cowherd.herd.listing import TRASH
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, seal_path
 from cowherd.herd.trashbox import entries, remains, trash_directories
 from cowherd.live.holders import writers
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import is_there, require_directories
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ class Garbage(NamedTuple):
 
 def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
     """Lists what the herd in `directories` (the current one by default) could do without; changes nothing."""
+    require_directories(directories)
     places = [os.path.realpath(directory) for directory in directories or ["."]]
     lineage = survey(places)
     found = [*_leftovers(lineage, places), *_trashed(places), *_orphans(lineage), *_unused_bases(lineage)]

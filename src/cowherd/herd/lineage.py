@@ -22,7 +22,7 @@ from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.image.backing import resolve
 from cowherd.paths import as_path
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.presence import look_up
+from cowherd.storage.presence import look_up, require_directories
 from cowherd.text import current_directory, path_order
 from cowherd.tuples import NamedTuple
 
@@ -534,7 +534,10 @@ def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | 
     """Returns the lineage of the herd in `directories`, and in `homes` with the directories right in them.
 
     Overlays elsewhere count as far as they are known: in herds that were named, and where they were found before.
+    Raises `HostFileError` for one of `directories` that is not there.
     """
+    directories = tuple(directories)
+    require_directories(directories)
     return _lineage_of(places_under(directories, homes))
 
 
@@ -564,8 +567,10 @@ def survey_around(*paths: str | os.PathLike[str], herd: Sequence[str | os.PathLi
 
     The directories of all of these are looked at, and around them (see `cowherd.herd.book`), everything under those in `herd`
     and in the herds that were named, and every place in which overlays of them are known to lie. Where a path is a symbolic
-    link, the directory it lies in and the one it leads to both count.
+    link, the directory it lies in and the one it leads to both count. Raises `HostFileError` for a directory of `herd` that is
+    not there.
     """
+    require_directories(herd)
     lineage = _lineage_of(places_around(paths, herd))
     note_look(lineage, paths)
     return lineage

@@ -16,7 +16,7 @@ from pathlib import Path
 from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
-from cowherd.herd.condition import condition
+from cowherd.herd.condition import condition, record_of
 from cowherd.herd.emptiness import holds_nothing
 from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
@@ -92,9 +92,9 @@ def promote(
         children = lineage.children(image) if chained else ()
         require_uncontradicted(lineage, [image, *children], "make a base of it", progress=progress)
         require_sound_chain(lineage, image, "make a base of")
-    if chained and _is_frozen(lineage, image, target):
+    if chained and _is_frozen(lineage, image, target, level):
         return _seal_frozen(source, target, level, herd, progress, force=force)
-    if not chained and is_there(target) and _is_copy(lineage, image, target, progress):
+    if not chained and is_there(target) and _is_copy(lineage, image, target, level, progress):
         return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, 0)
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:
@@ -108,16 +108,23 @@ def promote(
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
-def _is_frozen(lineage: Lineage, image: Image, target: Path) -> bool:
+def _is_frozen(lineage: Lineage, image: Image, target: Path, level: Protection) -> bool:
     """Returns whether an interrupted freeze had come so far that the disk is an overlay of the base, and holds nothing yet."""
     base = lineage.parent(image)
-    return base is not None and base.key == _key_of(target) and holds_nothing(image)
+    if base is None or base.key != _key_of(target) or not holds_nothing(image):
+        return False
+    return image.binding is None or not _is_done(base, level)
 
 
-def _is_copy(lineage: Lineage, image: Image, target: Path, progress: Progress | None) -> bool:
+def _is_done(base: Image, level: Protection) -> bool:
+    record = record_of(base)
+    return record is not None and record.level >= level
+
+
+def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, progress: Progress | None) -> bool:
     """Returns whether an interrupted copy had been finished but for its seal: the base is there and holds what the disk does."""
     base = lineage.known(target)
-    if base is None or base.format != "qcow2" or base.backing or base.key == image.key or base.size != image.size:
+    if base is None or base.format != "qcow2" or base.backing or base.size != image.size or _is_done(base, level):
         return False
     with held_content(lineage, image, progress) as held:
         return confirms(lineage, base, held.digests.content_digest, progress)

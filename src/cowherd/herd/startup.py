@@ -22,6 +22,7 @@ from cowherd.live.machine.drive import Below, Drive
 from cowherd.live.machine.foreign import named_by
 from cowherd.live.machine.stacked import files_below
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import require_directories
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -90,8 +91,9 @@ def check_start(
     (libvirt gives images to the user that runs QEMU); `strict` refuses it. With `dependents`, a drive that the guest writes
     to must be no base of others in its directory and `herd`; without, only a sealed one is noticed. What is not understood is a
     reason not to start, unless `allow_unknown`. `directory` is where QEMU will run.
-    Raises `HostFileError` for an image that can't be looked at.
+    Raises `HostFileError` for an image that can't be looked at, or a directory of `herd` that is not there.
     """
+    require_directories(herd)
     judge = Judge(full=full, strict=strict, herd=herd if dependents else None, directory=directory, progress=progress)
     judge.look_at(drives)
     answers = [answer for drive in drives for answer in judge.answers(drive)]

@@ -26,7 +26,7 @@ from cowherd.storage import atomic, protection
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
-from cowherd.storage.presence import is_there
+from cowherd.storage.presence import is_there, require_directories
 from cowherd.storage.protection import Protection
 from cowherd.storage.ticks import settled
 from cowherd.storage.transfer import give_name, take_name
@@ -217,6 +217,7 @@ def _rename(source: Path, target: Path) -> None:
 
 def trashed(directories: Sequence[PathName] = ()) -> list[Entry]:
     """Returns what lies in the trash of `directories` (the current one by default) and of all under them, the oldest first."""
+    require_directories(directories)
     found = [entry for trash in trash_directories(directories or ["."]) for entry in entries(trash)[0]]
     return sorted(found, key=lambda entry: (entry.deleted, entry.id))
 
@@ -227,6 +228,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     The seal comes back too, and holds if it did and the file was not touched in the trash. Raises `InvalidRequest` if no such
     image is in a trash, `HostFileError` if something else has its place.
     """
+    require_directories(herd)
     found = find_entries([], name) or find_entries(list(trash_directories(herd or ["."])), name)
     if not found:
         raise InvalidRequest(f"there is no {printable(name)} in the trash; 'cowherd trash list' shows what is")

@@ -129,9 +129,9 @@ def _examine(
     if quick.status is Status.MISSING_BASE:
         return Finding(base.path, Outcome.DAMAGED, quick.detail, base.record, base.dependents)
     record, sealed = read_digests(base.seal)
-    if quick.status is Status.OK and not always_read:
+    if quick.status is Status.OK and quick.certain and not always_read:
         return _fine(stock, base, record, was_read=False)
-    if quick.status is not Status.OK and suspicious:
+    if not quick.status.holds and suspicious:
         suspicious(base.path)
     identities = [FileIdentity.of(path) for path in base.files]
     with open_disk(base.path, format=base.image.format, force_share=True) as disk:
