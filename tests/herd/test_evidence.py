@@ -11,6 +11,7 @@ from cowherd.herd.clone import clone
 from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.faults import BindingContradicted
 from cowherd.herd.flatten import flatten
+from cowherd.herd.gc import gc
 from cowherd.herd.merging.merge import merge
 from cowherd.herd.promote import promote
 from cowherd.herd.relink import relink
@@ -173,3 +174,23 @@ def test_a_damaged_seal_vouches_for_nothing(lost):
     assert {row.path.name: row.status.value for row in verify(herd=[herd])} == {"base": "touched", "vm": "unvouched"}
     write(herd / "base", "write -P 7 0 256k")
     assert {row.path.name: row.status.value for row in verify(herd=[herd], full=True)}["vm"] == "binding-mismatch"
+
+
+def test_the_base_that_a_torn_overlay_was_made_on_is_found_again(torn):
+    make_base(torn / "kept", noise(MIB))
+    (done,) = [one for one in relink([torn]) if one.overlay.name == "vm"]
+    assert (done.base.name, done.by_content) == ("kept", True)
+    assert {row.path.name: row.status.value for row in verify([torn / "vm"], full=True)}["vm"] == "ok"
+
+
+def test_a_base_that_can_not_be_seen_from_here_is_not_replaced_by_another(tmp_path):
+    make_base(tmp_path / "base", noise(MIB))
+    clone(tmp_path / "base", tmp_path / "vm")
+    cowherd.rebase(tmp_path / "vm", "nbd://host/base", backing_format="raw", unsafe=True)
+    assert {row.path.name: row.status.value for row in verify(herd=[tmp_path])}["vm"] == "unknown"
+    (done,) = relink([tmp_path / "vm"])
+    assert done.base is None
+    assert "nbd" in str(done.problem)
+    assert not [one for one in gc([tmp_path]) if one.path.name == "vm"]
+    (finding,) = [one for one in doctor([tmp_path]).findings if one.path.name == "vm"]
+    assert (finding.kind, finding.remedy) == ("unknown-base", ())

@@ -106,7 +106,8 @@ class _Adoption:
         image = self.overlay
         broken = self.lineage.broken(image)
         if broken:
-            raise BackingFileError(image.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
+            name = os.fspath(broken.name if broken.unknown or not broken.path else broken.path)
+            raise BackingFileError(image.path, name, broken.problem or "it is not there")
         base = self.lineage.parent(image)
         if base is None:
             raise InvalidRequest(f"{printable(image.path)} has no base to be bound to")

@@ -92,7 +92,7 @@ def promote(
         children = lineage.children(image) if chained else ()
         require_uncontradicted(lineage, [image, *children], "make a base of it", progress=progress)
         require_sound_chain(lineage, image, "make a base of")
-    if chained and _is_frozen(lineage, image, target, level):
+    if chained and _is_frozen(lineage, image, target):
         return _seal_frozen(source, target, level, herd, progress, force=force)
     if not chained and is_there(target) and _is_copy(lineage, image, target, level, progress):
         return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, 0)
@@ -108,12 +108,10 @@ def promote(
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
-def _is_frozen(lineage: Lineage, image: Image, target: Path, level: Protection) -> bool:
+def _is_frozen(lineage: Lineage, image: Image, target: Path) -> bool:
     """Returns whether an interrupted freeze had come so far that the disk is an overlay of the base, and holds nothing yet."""
     base = lineage.parent(image)
-    if base is None or base.key != _key_of(target) or not holds_nothing(image):
-        return False
-    return image.binding is None or not _is_done(base, level)
+    return base is not None and base.key == _key_of(target) and holds_nothing(image)
 
 
 def _is_done(base: Image, level: Protection) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.book.generations import newest_generation, note_generation
 from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.evidence import contradicted
@@ -132,8 +133,9 @@ def seal_found(
             _refuse_contradicted(lineage, base, content)
         outcome = _record(lineage, base, held, before, level, shadow=shadow)
         if sign:
-            outcome = outcome._replace(record=sign(outcome.record))
+            outcome = outcome._replace(record=sign(_newest(outcome.record)))
             write_seal(outcome.seal, outcome.record, held.digests)
+    note_generation(outcome.record)
     if kept:
         record_kept(survey_again(lineage), kept)
     if bind:
@@ -146,6 +148,12 @@ def seal_found(
 def _refuse_contradicted(lineage: Lineage, base: Image, content: bytes) -> None:
     for overlay in contradicted(lineage, base, content):
         raise BindingContradicted(overlay.path, base.path, "seal that base")
+
+
+def _newest(record: SealRecord) -> SealRecord:
+    """Returns a record that is about to be signed, as a generation after all that this host has seen, if it is an older one."""
+    newest = newest_generation(record.seal_id)
+    return record if record.generation >= newest else record._replace(generation=newest + 1)
 
 
 def _signer(key: str | os.PathLike[str]) -> Callable[[SealRecord], SealRecord]:
@@ -162,7 +170,9 @@ def reseal(lineage: Lineage, image: Image, held: Held) -> SealRecord:
     before = record_of(image)
     if before is None:
         raise NotSealed(image.path)
-    return _record(lineage, image, held, before, before.level, shadow=before.shadow is not None).record
+    record = _record(lineage, image, held, before, before.level, shadow=before.shadow is not None).record
+    note_generation(record)
+    return record
 
 
 def refresh(lineage: Lineage, image: Image, held: Held) -> None:

@@ -186,7 +186,7 @@ class Checker:
         except CowherdError as error:
             return str(error)
         if record:
-            return problem_of(record, self.trusted)
+            return problem_of(record, self.trusted) or _put_back(record)
         return "others stand on it, and it is not sealed" if lineage.children(image) else None
 
     def _of_overlay(self, lineage: Lineage, image: Image) -> Condition:
@@ -273,6 +273,18 @@ def _record_in(lineage: Lineage, image: Image) -> SealRecord | None:
         return lineage.record_of(image)
     except CowherdError:
         return None  # what is wrong with it is what the check of the image itself reports
+
+
+def _put_back(record: SealRecord) -> str | None:
+    """Returns what tells that a seal, which is signed, is an older one than this host has seen of its image."""
+    from cowherd.herd.book.generations import newest_generation, note_generation
+
+    newest = newest_generation(record.seal_id)
+    if newest > record.generation:
+        old = f"its seal is of generation {record.generation}, and this host has seen generation {newest}"
+        return f"{old}: an older one was put back"
+    note_generation(record)
+    return None
 
 
 def _unvouched(base: Image, *, damaged: bool, read: bool) -> Condition:
