@@ -21,6 +21,7 @@ from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
+from tests.storage.hosts import loop_device
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -194,3 +195,63 @@ def test_a_base_that_can_not_be_seen_from_here_is_not_replaced_by_another(tmp_pa
     assert not [one for one in gc([tmp_path]) if one.path.name == "vm"]
     (finding,) = [one for one in doctor([tmp_path]).findings if one.path.name == "vm"]
     assert (finding.kind, finding.remedy) == ("unknown-base", ())
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A sealed base with two overlays, and another sealed base, all given to another user and back: nobody wrote to anything."""
+    for name, seed in (("base", 0), ("other", 3)):
+        make_base(tmp_path / name, noise(MIB, seed))
+        seal(tmp_path / name)
+    for name in ("vm", "sibling"):
+        clone(tmp_path / "base", tmp_path / name)
+        write(tmp_path / name, "write -P 5 512k 64k")
+    for name in ("base", "other"):
+        mode = (tmp_path / name).stat().st_mode
+        (tmp_path / name).chmod(0o600)
+        (tmp_path / name).chmod(mode)
+    return tmp_path
+
+
+GOING_ON = {
+    "flatten": lambda herd: flatten(herd / "vm"),
+    "retarget": lambda herd: retarget([herd / "vm"], herd / "other"),
+    "promote": lambda herd: promote(herd / "vm", herd / "golden"),
+    "promote in place": lambda herd: promote(herd / "vm", herd / "golden", chained=True),
+    "merge": lambda herd: merge(herd / "vm", strategy="preserve"),
+    "fork": lambda herd: merge(herd / "vm", strategy="fork"),
+    "clone": lambda herd: clone(herd / "base", herd / "more"),
+    "seal": lambda herd: seal(herd / "base", bind=True),
+    "bind": lambda herd: adopt([make_overlay(herd / "more", herd / "base")]),
+    "rebase": lambda herd: cowherd.rebase(herd / "vm", str(herd / "other"), backing_format="qcow2"),
+    "repair": lambda herd: repair(herd / "base"),
+}
+
+
+@pytest.mark.parametrize("change", GOING_ON.values(), ids=GOING_ON)
+def test_where_only_attributes_changed_every_command_goes_on(labelled, change):
+    assert {row.status.value for row in verify(herd=[labelled])} == {"attributes"}
+    before = content(labelled / "sibling")
+    change(labelled)
+    assert content(labelled / "sibling") == before
+    assert all(row.status.is_fine for row in verify(herd=[labelled]))
+    assert {row.status.value for row in verify(herd=[labelled], full=True)} <= {"ok", "unsealed"}
+
+
+def test_binding_to_a_base_of_which_only_attributes_changed_keeps_it_bound(labelled):
+    retarget([labelled / "vm"], labelled / "other")
+    assert read_binding(labelled / "vm").content_digest == read_record(seal_path(labelled / "other")).content_digest
+
+
+def test_a_block_device_is_ok_and_not_certain(tmp_path):
+    (tmp_path / "file").write_bytes(noise(MIB))
+    with loop_device(tmp_path / "file") as device:
+        seal(device, image_format="raw")
+        try:
+            (row,) = verify([device])
+            assert (row.status, row.certain) == ("ok", False)
+            assert "--full" in row.detail
+            (row,) = verify([device], full=True)
+            assert (row.status, row.certain, row.detail) == ("ok", True, "")
+        finally:
+            seal_path(device).unlink()
