@@ -5,6 +5,7 @@ What a function needs is imported when it is called, so that a command loads no 
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from cowherd.errors import HostFileError
@@ -138,15 +139,16 @@ def commit(
         change_anyway(overlay)
     else:
         guard_commit(overlay, target, herd=herd)
-    done = job.commit(
-        overlay,
-        format=format,
-        base=base,
-        keep_content=keep_content,
-        keep_snapshots=not break_dependents,
-        progress=progress,
-    )
-    rebind(overlay, herd=herd)
+    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents):
+        done = job.commit(
+            overlay,
+            format=format,
+            base=base,
+            keep_content=keep_content,
+            keep_snapshots=not break_dependents,
+            progress=progress,
+        )
+        rebind(overlay, herd=herd)
     return done
 
 
@@ -185,20 +187,21 @@ def rebase(
     if backing and not unsafe and not force_share:
         bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), herd=herd)
     equal = bases is not None and bases.is_equal
-    done = job.rebase(
-        overlay,
-        backing,
-        format=format,
-        backing_format=backing_format,
-        unsafe=unsafe or equal,
-        differs=bases.differs if bases and not equal else None,
-        compress=compress,
-        force_share=force_share,
-        keep_snapshots=not break_dependents,
-        progress=progress,
-    )
-    if not unsafe:
-        rebind(overlay, herd=herd)
+    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents or unsafe):
+        done = job.rebase(
+            overlay,
+            backing,
+            format=format,
+            backing_format=backing_format,
+            unsafe=unsafe or equal,
+            differs=bases.differs if bases and not equal else None,
+            compress=compress,
+            force_share=force_share,
+            keep_snapshots=not break_dependents,
+            progress=progress,
+        )
+        if not unsafe:
+            rebind(overlay, herd=herd)
     return done
 
 
@@ -234,6 +237,23 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
         os.unlink(path)
     except OSError as error:
         raise HostFileError(path, "delete", error) from error
+
+
+def _keeping_seals_above(
+    overlay: PathName, herd: Sequence[PathName], *, break_dependents: bool
+) -> contextlib.AbstractContextManager[None]:
+    """Has seals of what stands on an overlay, whose content is kept, know the files as they are afterwards."""
+    if break_dependents:
+        return contextlib.nullcontext()
+    from cowherd.herd.lineage import survey_around
+
+    lineage = survey_around(overlay, herd=herd)
+    image = lineage.known(overlay)
+    if image is None or image.seal or not any(dependent.seal for dependent in lineage.dependents(image)):
+        return contextlib.nullcontext()
+    from cowherd.herd.keeping import keeping_seals
+
+    return keeping_seals(lineage, image)
 
 
 def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool, in_place: bool = False) -> None:

@@ -20,6 +20,8 @@ from cowherd.herd.retarget import retarget
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
+from cowherd.herd.watching.once import check_once
+from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
 from tests.storage.hosts import loop_device
 
@@ -255,3 +257,45 @@ def test_a_block_device_is_ok_and_not_certain(tmp_path):
             assert (row.status, row.certain, row.detail) == ("ok", True, "")
         finally:
             seal_path(device).unlink()
+
+
+def test_watching_once_says_that_a_seal_was_lost(lost):
+    herd, _ = lost
+    (checked,) = check_once([herd], None, [])
+    assert (checked.path.name, checked.outcome, checked.fine) == ("base", "unsealed", False)
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A sealed `top` on `middle`, which is bound to nothing, on `base`; neither of these is sealed."""
+    make_base(tmp_path / "base", noise(MIB))
+    make_overlay(tmp_path / "middle", tmp_path / "base")
+    write(tmp_path / "middle", "write -P 5 512k 64k")
+    make_overlay(tmp_path / "top", tmp_path / "middle")
+    seal(tmp_path / "top")
+    return tmp_path
+
+
+BELOW = {
+    "seal": lambda herd: seal(herd / "base", level=Protection.READONLY),
+    "seal and bind": lambda herd: seal(herd / "base", level=Protection.READONLY, bind=True),
+    "seal of what is between": lambda herd: seal(herd / "middle", level=Protection.READONLY, bind=True),
+    "both": lambda herd: (seal(herd / "base", bind=True), seal(herd / "middle", bind=True)),
+    "both, from above": lambda herd: (seal(herd / "middle", bind=True), seal(herd / "base", bind=True)),
+    "bind": lambda herd: adopt([herd / "middle", herd / "top"]),
+    "rebase": lambda herd: cowherd.rebase(herd / "middle", str(twin_of(herd)), backing_format="qcow2"),
+    "commit": lambda herd: cowherd.commit(herd / "middle"),
+    "flatten": lambda herd: flatten(herd / "middle"),
+    "retarget": lambda herd: retarget([herd / "middle"], twin_of(herd)),
+}
+
+
+def twin_of(herd):
+    return make_base(herd / "twin", noise(MIB))
+
+
+@pytest.mark.parametrize("change", BELOW.values(), ids=BELOW)
+def test_a_seal_goes_on_to_hold_while_what_lies_below_it_is_sealed_bound_or_given_another_base(stack, change):
+    change(stack)
+    assert {row.path.name: row.status.value for row in verify([stack / "top"])}["top"] == "ok"
+    assert {row.path.name: row.status.value for row in verify([stack / "top"], full=True)}["top"] == "ok"

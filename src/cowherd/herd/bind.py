@@ -10,9 +10,10 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound, NotSealed
+from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.seal import Sealed, bind, keeping_content, seal
+from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
@@ -187,7 +188,7 @@ def recorded_format(overlay: Image) -> str | None:
 
 
 def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
-    """Makes an overlay name its base as `reference` says; a seal of the overlay's own goes on to hold.
+    """Makes an overlay name its base as `reference` says; seals of its own and of what stands on it go on to hold.
 
     For a name that leads to the same content. Raises `InvalidRequest` where it does not fit, `ImageInUse`, `DriftFound`.
     """
@@ -195,7 +196,7 @@ def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference)
 
     with (
         naming_holders(),
-        keeping_content(lineage, overlay),
+        keeping_seals(lineage, overlay),
         open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk,
     ):
         disk.set_backing(reference)

@@ -16,13 +16,13 @@ from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.generations import newest_generation, note_generation
 from cowherd.herd.book.seals import places_of, remember_overlay
-from cowherd.herd.condition import condition, record_of
+from cowherd.herd.condition import record_of
 from cowherd.herd.evidence import contradicted
 from cowherd.herd.faults import BindingContradicted, ContentChanging, DriftFound, NotSealed, UnsealRefused
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format, require_seen
-from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, read_digests, seal_path, write_seal
+from cowherd.herd.sealfile import SHADOW_SUFFIX, SUFFIX, ChainFile, SealRecord, seal_path, write_seal
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
@@ -212,26 +212,6 @@ def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence
     return path
 
 
-@contextlib.contextmanager
-def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
-    """Lets the block write to the file of `image`, sealed or not, in ways that keep its guest content.
-
-    Protection is lifted for the time, and the seal then says what the file has become. Raises `DriftFound` if the image is
-    not as its seal left it before.
-    """
-    if image.seal is None:
-        yield
-        return
-    now = condition(lineage, image)
-    if not now.status.holds:
-        raise DriftFound(image.path, now.status, "write to it")
-    path, record = _existing(image)
-    _, digests = read_digests(path)
-    with unprotected(image, record):
-        yield
-    record_files(lineage, image, record, digests)
-
-
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
     write_seal(image.expected_seal, with_files(record, lineage, image), digests)
@@ -312,6 +292,8 @@ def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link]) -> Iterat
     Raises `ContentChanging` if these are not the files that the lineage knows, or if one was written to meanwhile.
     """
     chain = lineage.chain(image)
+    for file in chain:
+        make_lasting(file.path)  # a memory map that wrote to it has its next write noticed only when its pages were written back
     if [(layer.file.device, layer.file.inode) for layer in layers] != [file.key for file in chain]:
         raise ContentChanging(image.path)
     before = [settled(file.path) for file in chain]
@@ -437,14 +419,16 @@ def _bind_children(
 def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = False) -> None:
     """Records in the header of `overlay` that it stands on the content of a sealed base; one that does already is left alone.
 
-    Raises `BindingContradicted` where it was made on other content, unless `rebind`; and as `write_binding`, `keeping_content`.
+    Raises `BindingContradicted` where it was made on other content, unless `rebind`; and as `write_binding`, `keeping_seals`.
     """
     binding = Binding.to(base)
     if overlay.binding and overlay.binding.content_digest != base.content_digest and not rebind:
         parent = lineage.parent(overlay)
         raise BindingContradicted(overlay.path, parent.path if parent else overlay.path)
     if overlay.binding != binding:
-        with naming_holders(), keeping_content(lineage, overlay):
+        from cowherd.herd.keeping import keeping_seals
+
+        with naming_holders(), keeping_seals(lineage, overlay):
             write_binding(overlay.path, binding)
     parent = lineage.parent(overlay)
     if parent:
