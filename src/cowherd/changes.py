@@ -128,7 +128,7 @@ def commit(
     snapshots keep what they show, or `SnapshotsWouldChange` is raised.
     """
     from cowherd.herd.gate import change_anyway, guard_commit
-    from cowherd.herd.rebind import rebind
+    from cowherd.herd.rebind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
 
@@ -139,7 +139,7 @@ def commit(
         change_anyway(overlay)
     else:
         guard_commit(overlay, target, herd=herd)
-    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents):
+    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents), unbound(overlay, target):
         done = job.commit(
             overlay,
             format=format,
@@ -174,6 +174,7 @@ def rebase(
     `SnapshotsWouldChange` where an internal snapshot of the overlay would show other content.
     """
     from cowherd.formats.reference import BackingReference
+    from cowherd.herd.binding import EXTENSION_TYPE
     from cowherd.herd.gate import change_anyway, guard_rebase
     from cowherd.herd.rebind import rebind
     from cowherd.herd.sameness import bases_of_rebase
@@ -198,6 +199,7 @@ def rebase(
             compress=compress,
             force_share=force_share,
             keep_snapshots=not break_dependents,
+            without=None if unsafe or equal else EXTENSION_TYPE,
             progress=progress,
         )
         if not unsafe:

@@ -5,6 +5,7 @@ import os
 import pytest
 
 import cowherd
+from cowherd.errors import ImageInUse
 from cowherd.herd.bind import adopt
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
@@ -21,7 +22,10 @@ from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import read_record, seal_path
 from cowherd.herd.verify import verify
 from cowherd.herd.watching.once import check_once
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
+from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
 from tests.storage.hosts import loop_device
 
@@ -299,3 +303,41 @@ def test_a_seal_goes_on_to_hold_while_what_lies_below_it_is_sealed_bound_or_give
     change(stack)
     assert {row.path.name: row.status.value for row in verify([stack / "top"])}["top"] == "ok"
     assert {row.path.name: row.status.value for row in verify([stack / "top"], full=True)}["top"] == "ok"
+
+
+RESUMED = {
+    "flatten": lambda herd: flatten(herd / "vm"),
+    "retarget": lambda herd: retarget([herd / "vm"], herd / "other"),
+    "rebase": lambda herd: cowherd.rebase(herd / "vm", str(herd / "other"), backing_format="qcow2"),
+    "commit": lambda herd: cowherd.commit(herd / "vm"),
+}
+
+
+@pytest.mark.parametrize("change", RESUMED.values(), ids=RESUMED)
+def test_killed_before_any_change_a_bound_overlay_is_in_nobodys_way_afterwards(tmp_path, change):
+    number, killed = 0, True
+    while killed:
+        herd = tmp_path / f"herd{number}"
+        herd.mkdir()
+        make_base(herd / "base", noise(MIB))
+        make_base(herd / "other", noise(MIB, 3))
+        seal(herd / "other")
+        clone(herd / "base", herd / "vm")
+        os.unlink(seal_path(herd / "base"))
+        write(herd / "vm", "write -P 5 512k 64k")
+        before = content(herd / "vm")
+        killed = killed_before_change(number, lambda herd=herd: change(herd))
+        if killed:
+            change(herd)
+        assert content(herd / "vm") == before, f"killed before change {number}"
+        assert {row.path.name: row.status for row in verify([herd / "vm"], full=True)}["vm"].is_fine
+        number += 1
+    assert number > 2
+
+
+def test_a_commit_that_fails_before_it_changes_anything_leaves_the_binding(lost):
+    herd, _ = lost
+    binding = read_binding(herd / "vm")
+    with HostFile.open(herd / "base", lock=READ), pytest.raises(ImageInUse):
+        cowherd.commit(herd / "vm")
+    assert read_binding(herd / "vm") == binding

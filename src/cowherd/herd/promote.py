@@ -158,10 +158,14 @@ def _copy(
     check_space([(target.parent, size)])
     unfinished = target.with_name(f".cowherd-{os.urandom(8).hex()}")
     try:
+        os.close(
+            os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        )  # nobody else reads a part of it
         with naming_holders():
             convert(
                 image.path, unfinished, source_format=image.format, target_format="qcow2", compress=compress, progress=progress
             )
+        os.chmod(unfinished, stat.S_IMODE(os.stat(image.path).st_mode))
         give_name(unfinished, target)
     finally:
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more

@@ -59,6 +59,7 @@ _MAX_CHAIN = 1000
 _MOST_PLACES = 1024
 _CROWD = 32  # places in one directory, above which the directory itself is named
 _DIGEST = 32
+_OWNER_READS = 0o400
 _RUN = 16
 
 
@@ -187,16 +188,23 @@ def _write(path: str | os.PathLike[str], record: SealRecord, counts: tuple[int, 
     checksum = blake3()
     for buffer in (prefix, text, *body):
         checksum.update(buffer)
-    atomic.write_atomically(path, [prefix, text, *body, checksum.digest()], mode=_mode_beside(path))
+    with atomic.replacement(path, _OWNER_READS) as file:
+        _let_read(file, os.fspath(path).removesuffix(SUFFIX))
+        file.pwritev(0, [prefix, text, *body, checksum.digest()])
 
 
-def _mode_beside(seal: str | os.PathLike[str]) -> int:
-    """Returns the mode of a seal: nobody writes to it, and who may not read its image may not read digests of its blocks."""
+def _let_read(seal: HostFile, image: str) -> None:
+    """Has those read a new seal who may read its image, and nobody else: its digests tell of the content. Nobody writes to it."""
     try:
-        readers = os.stat(os.fspath(seal).removesuffix(SUFFIX)).st_mode & 0o044
+        info = os.stat(image)
     except OSError:
-        return 0o400  # the image is gone: nobody knows any more who might read it
-    return 0o400 | readers
+        return  # the image is gone: nobody knows any more who might read it
+    readers = info.st_mode & 0o044
+    try:
+        os.fchown(seal.fd, -1, info.st_gid)
+    except OSError:  # only root, and members of the group, give a file to a group
+        readers &= 0o004
+    os.fchmod(seal.fd, _OWNER_READS | readers)
 
 
 @contextlib.contextmanager

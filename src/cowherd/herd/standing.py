@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
-from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.binding import EXTENSION_TYPE, Binding, write_binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.evidence import require_uncontradicted
@@ -90,7 +90,13 @@ def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) ->
     name, recorded = (stand.base.name, stand.base.format) if stand.base else (None, None)
     with naming_holders(), keeping_seals(lineage, overlay):
         done = rebase(
-            overlay.path, name, format=overlay.format, backing_format=recorded, differs=stand.differs, progress=progress
+            overlay.path,
+            name,
+            format=overlay.format,
+            backing_format=recorded,
+            differs=stand.differs,
+            without=EXTENSION_TYPE,  # killed behind this, the overlay is bound to nothing, and not to what it no longer stands on
+            progress=progress,
         )
         after = survey_again(lineage)
         now = known_again(after, overlay)
