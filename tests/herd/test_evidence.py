@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +29,7 @@ from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
 from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
-from tests.storage.hosts import loop_device
+from tests.storage.hosts import as_nobody, loop_device
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -341,3 +343,14 @@ def test_a_commit_that_fails_before_it_changes_anything_leaves_the_binding(lost)
     with HostFile.open(herd / "base", lock=READ), pytest.raises(ImageInUse):
         cowherd.commit(herd / "vm")
     assert read_binding(herd / "vm") == binding
+
+
+def test_a_seal_that_may_not_be_read_is_unknown_and_neither_lost_nor_damaged():
+    with tempfile.TemporaryDirectory() as name:  # where others may look, too
+        herd = Path(name)
+        make_base(herd / "base", noise(MIB))
+        clone(herd / "base", herd / "vm")
+        seal_path(herd / "base").chmod(0o400)
+        with as_nobody(herd):
+            rows = {row.path.name: row.status.value for row in verify(herd=["."])}
+    assert rows == {"base": "unknown", "vm": "unknown"}

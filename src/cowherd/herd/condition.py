@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -46,6 +47,11 @@ def record_of(image: Image) -> SealRecord | None:
     return read_record(seal) if seal else None
 
 
+def may_not_be_read(error: CowherdError) -> bool:
+    """Returns whether an error says no more than that this user may not look: others may find all in order."""
+    return isinstance(error, HostFileError) and error.errno in (errno.EACCES, errno.EPERM)
+
+
 def condition(lineage: Lineage, image: Image) -> Condition:
     """Compares the files of a sealed image and of its chain with what its seal recorded."""
     return Conditions(lineage, record_of).of(image)
@@ -83,7 +89,7 @@ class Conditions:
             below = self._of_chain(image, record)
             return own if below == FINE or (own.status is Status.ATTRIBUTES and below.status is Status.OK) else below
         except CowherdError as error:
-            return Condition(Status.TOUCHED, str(error))
+            return Condition(Status.UNKNOWN if may_not_be_read(error) else Status.TOUCHED, str(error))
 
     def _record(self, image: Image) -> SealRecord | None:
         if image.key not in self._records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
-from cowherd.herd.condition import FINE, NOT_YET, Condition, Conditions
+from cowherd.herd.condition import FINE, NOT_YET, Condition, Conditions, may_not_be_read
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
 from cowherd.herd.seal import confirms, held_content, refresh
@@ -213,7 +213,7 @@ class Checker:
         digest = self._content_of(lineage, base)
         if digest is not None and digest != image.binding.content_digest:
             return Condition(Status.BINDING_MISMATCH, self._mismatch(lineage, base, image.binding))
-        if _record_in(lineage, base) or lineage.seal(image):
+        if _record_in(lineage, base) or lineage.seal(image) or _is_hidden(lineage, base):
             return FINE
         return _unvouched(base, damaged=lineage.seal(base) is not None, read=digest is not None)
 
@@ -273,6 +273,15 @@ def _record_in(lineage: Lineage, image: Image) -> SealRecord | None:
         return lineage.record_of(image)
     except CowherdError:
         return None  # what is wrong with it is what the check of the image itself reports
+
+
+def _is_hidden(lineage: Lineage, image: Image) -> bool:
+    """Returns whether an image has a seal that this user may not read, of which the check of the image itself tells."""
+    try:
+        lineage.record_of(image)
+    except CowherdError as error:
+        return may_not_be_read(error)
+    return False
 
 
 def _put_back(record: SealRecord) -> str | None:
