@@ -5,6 +5,7 @@ What a function needs is imported when it is called, so that a command loads no 
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from cowherd.errors import HostFileError
@@ -134,7 +135,7 @@ def commit(
     snapshots keep what they show, or `SnapshotsWouldChange` is raised.
     """
     from cowherd.herd.gate import change_anyway, guard_commit
-    from cowherd.herd.rebind import rebind
+    from cowherd.herd.rebind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
 
@@ -149,15 +150,16 @@ def commit(
         guard_commit(overlay, target, herd=herd)
     _require_free(changed=files[: depth + 1], stable=files[depth + 1 :])
     _require_not_saved([target], "commit into")
-    done = job.commit(
-        overlay,
-        format=format,
-        base=base,
-        keep_content=keep_content,
-        keep_snapshots=not break_dependents,
-        progress=progress,
-    )
-    rebind(overlay, herd=herd)
+    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents), unbound(overlay, target):
+        done = job.commit(
+            overlay,
+            format=format,
+            base=base,
+            keep_content=keep_content,
+            keep_snapshots=not break_dependents,
+            progress=progress,
+        )
+        rebind(overlay, herd=herd)
     return done
 
 
@@ -183,6 +185,7 @@ def rebase(
     `SnapshotsWouldChange` where an internal snapshot of the overlay would show other content.
     """
     from cowherd.formats.reference import BackingReference
+    from cowherd.herd.binding import EXTENSION_TYPE
     from cowherd.herd.gate import change_anyway, guard_rebase
     from cowherd.herd.rebind import rebind
     from cowherd.herd.sameness import bases_of_rebase
@@ -198,20 +201,22 @@ def rebase(
     if backing and not unsafe and not force_share:
         bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), herd=herd)
     equal = bases is not None and bases.is_equal
-    done = job.rebase(
-        overlay,
-        backing,
-        format=format,
-        backing_format=backing_format,
-        unsafe=unsafe or equal,
-        differs=bases.differs if bases and not equal else None,
-        compress=compress,
-        force_share=force_share,
-        keep_snapshots=not break_dependents,
-        progress=progress,
-    )
-    if not unsafe:
-        rebind(overlay, herd=herd)
+    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents or unsafe):
+        done = job.rebase(
+            overlay,
+            backing,
+            format=format,
+            backing_format=backing_format,
+            unsafe=unsafe or equal,
+            differs=bases.differs if bases and not equal else None,
+            compress=compress,
+            force_share=force_share,
+            keep_snapshots=not break_dependents,
+            without=None if unsafe or equal else EXTENSION_TYPE,
+            progress=progress,
+        )
+        if not unsafe:
+            rebind(overlay, herd=herd)
     return done
 
 
@@ -250,6 +255,23 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
         os.unlink(path)
     except OSError as error:
         raise HostFileError(path, "delete", error) from error
+
+
+def _keeping_seals_above(
+    overlay: PathName, herd: Sequence[PathName], *, break_dependents: bool
+) -> contextlib.AbstractContextManager[None]:
+    """Has seals of what stands on an overlay, whose content is kept, know the files as they are afterwards."""
+    if break_dependents:
+        return contextlib.nullcontext()
+    from cowherd.herd.lineage import survey_around
+
+    lineage = survey_around(overlay, herd=herd)
+    image = lineage.known(overlay)
+    if image is None or image.seal or not any(dependent.seal for dependent in lineage.dependents(image)):
+        return contextlib.nullcontext()
+    from cowherd.herd.keeping import keeping_seals
+
+    return keeping_seals(lineage, image)
 
 
 def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool, in_place: bool = False) -> None:

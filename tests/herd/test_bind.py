@@ -92,7 +92,7 @@ def test_an_overlay_made_on_other_content_is_left_alone_unless_forced(herd):
     (done,) = adopt([herd / "a"])
     assert isinstance(done.problem, BindingContradicted)
     assert read_binding(herd / "a") == before
-    (done,) = adopt([herd / "a"], force=True)
+    (done,) = adopt([herd / "a"], rebind=True)
     assert done.binding == read_binding(herd / "a") != before
 
 

@@ -40,7 +40,9 @@ def looks(monkeypatch):
     """The files whose identities are compared with those of a seal."""
     seen: list[str] = []
     compare = conditions.of_file
-    monkeypatch.setattr(conditions, "of_file", lambda path, known: (seen.append(os.path.basename(path)), compare(path, known))[1])
+    monkeypatch.setattr(
+        conditions, "of_file", lambda path, *known: (seen.append(os.path.basename(path)), compare(path, *known))[1]
+    )
     return seen
 
 

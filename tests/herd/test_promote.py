@@ -41,7 +41,7 @@ def test_a_copy_stands_alone_sealed_and_readonly_and_the_disk_stays_as_it_is(her
     assert content(done.base) == before
     assert "backing file" not in qemu_img("info", done.base)
     assert (herd / "disk").read_bytes() == disk
-    assert done.base.stat().st_mode & 0o777 == 0o400  # of a disk that only its owner may read
+    assert done.base.stat().st_mode & 0o777 == 0o400  # nobody reads it who could not read the disk
     assert done.overlay is None
     assert fine(herd)
     qemu_img("check", done.base)
@@ -149,3 +149,23 @@ def test_killed_before_any_change_the_disk_shows_the_same_and_a_chain_is_finishe
         number += 1
     assert number > 8
     assert content(herd / "disk") == content(herd / "top") == before
+
+
+@pytest.mark.parametrize("chained", [True, False], ids=["chained", "copied"])
+def test_killed_before_any_change_it_can_be_given_again(herd, chained):
+    before, number = content(herd / "disk"), 0
+    while killed_before_change(number, lambda n=number: promote(herd / "disk", herd / "bases" / f"g{n}", chained=chained)):
+        golden = herd / "bases" / f"g{number}"
+        done = promote(herd / "disk", golden, chained=chained)
+        assert done.sealed.record.level is Protection.READONLY
+        assert content(golden) == content(herd / "disk") == before, f"killed before change {number}"
+        assert fine(herd)
+        number += 1
+    assert number > 5
+
+
+@pytest.mark.parametrize(("mode", "of_base"), [(0o600, 0o400), (0o644, 0o444)])
+def test_a_copy_is_as_readable_as_the_disk(herd, mode, of_base):
+    (herd / "disk").chmod(mode)
+    done = promote(herd / "disk", herd / "golden")
+    assert done.base.stat().st_mode & 0o777 == done.sealed.seal.stat().st_mode & 0o777 == of_base

@@ -16,10 +16,12 @@ from cowherd.herd.lineage import survey_around
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import is_sealed, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
+from cowherd.herd.verify import verify
 from cowherd.storage import atomic, copying
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.protection import Protection, current, unprotect
+from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
 from tests.herd.refusing import refuse
 from tests.storage.hosts import reflink_file_system, require_root
@@ -307,3 +309,23 @@ def test_a_file_that_takes_the_seal_s_name_meanwhile_is_left_alone(base, monkeyp
     with pytest.raises(NameTaken):
         seal(base)
     assert seal_path(base).read_text() == "a letter"
+
+
+@pytest.mark.parametrize("level", [Protection.RECORDED, Protection.READONLY])
+def test_killed_before_any_change_it_can_be_given_again_and_the_mode_from_before_is_known(tmp_path, level):
+    base, number = make_base(tmp_path / "base", noise(65536)), 0
+    base.chmod(0o640)
+    while killed_before_change(number, lambda: seal(base, level=level)):
+        assert seal(base, level=level).record.level >= level
+        assert {row.status.value for row in verify([base])} == {"ok"}
+        unseal(base)
+        assert base.stat().st_mode & 0o777 == 0o640, f"killed before change {number}"
+        number += 1
+    assert number > 1
+
+
+@pytest.mark.parametrize(("mode", "of_seal"), [(0o600, 0o400), (0o640, 0o440), (0o644, 0o444)])
+def test_who_may_not_read_an_image_may_not_read_its_seal(tmp_path, mode, of_seal):
+    base = make_base(tmp_path / "base", noise(65536))
+    base.chmod(mode)
+    assert seal(base).seal.stat().st_mode & 0o777 == of_seal

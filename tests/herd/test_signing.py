@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -89,7 +90,7 @@ def test_a_base_changed_together_with_an_unsigned_seal_is_found_out(herd, keys):
     signature = read_record(herd / "base.seal").signature
     unseal(herd / "base", force=True)
     write(herd / "base", "write -P 1 0 64k")
-    forged = seal(herd / "base")
+    forged = seal(herd / "base", force=True)
     record, digests = read_digests(forged.seal)
     write_seal(forged.seal, record._replace(signature=signature), digests)
     assert statuses(herd, keys)["base"] == "untrusted"
@@ -111,6 +112,26 @@ def test_a_new_content_has_no_signature_until_it_is_signed_again(herd, keys):
     seal(herd / "base", sign_with=keys / "ssh")
     assert statuses(herd, keys)["base"] == "ok"
     assert content(herd / "o") == CONTENT
+
+
+def test_an_older_signed_pair_that_was_put_back_is_untrusted_until_it_is_signed_again(herd, keys, monkeypatch):
+    monkeypatch.setenv("COWHERD_CATALOG", str(keys / "catalog"))
+    older = {name: (herd / name).read_bytes() for name in ("base", "base.seal")}
+    make_base(herd / "twin", CONTENT)
+    write(herd / "base", "write -P 1 0 64k")
+    repair(herd / "base", preserve=True)
+    seal(herd / "base", sign_with=keys / "key")
+    assert statuses(herd, keys, full=True)["base"] == "ok"
+    for name, data in older.items():
+        os.chmod(herd / name, 0o600)
+        (herd / name).write_bytes(data)
+    found = {row.path.name: row for row in verify(herd=[herd], full=True, trusted=[public_key(keys / "pub")])}
+    assert found["base"].status == "untrusted"
+    assert "older" in found["base"].detail
+    verify(herd=[herd], full=True, refresh_seals=True)
+    seal(herd / "base", sign_with=keys / "key")
+    assert statuses(herd, keys, full=True)["base"] == "ok"
+    assert statuses(herd, keys, full=True)["o"] == "binding-mismatch"
 
 
 def test_keys_of_openssh_are_the_same_keys(keys):

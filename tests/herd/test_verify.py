@@ -8,7 +8,7 @@ import pytest
 
 from cowherd.errors import HostFileError
 from cowherd.herd import condition as conditions
-from cowherd.herd.binding import EXTENSION_TYPE
+from cowherd.herd.binding import EXTENSION_TYPE, write_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.seal import seal, unseal
 from cowherd.herd.sealfile import seal_path
@@ -72,8 +72,43 @@ def test_a_forged_time_is_still_touched(herd):
     base = herd / "base.qcow2"
     info = base.stat()
     write(base, "write -P 1 0 64k")
-    os.utime(base, ns=(info.st_atime_ns, info.st_mtime_ns))
+    os.utime(base, ns=(info.st_mtime_ns, info.st_mtime_ns))  # as touch -d does
     assert both(herd) == ("touched", "touched")
+
+
+def test_a_perfectly_forged_time_looks_like_attributes_and_is_found_in_full(herd):
+    base = herd / "base.qcow2"
+    info = base.stat()
+    write(base, "write -P 1 0 64k")
+    os.utime(base, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert both(herd) == ("attributes", "attributes")
+    assert both(herd, full=True) == ("drifted", "drifted")
+
+
+def test_attributes_alone_are_a_status_of_their_own_unless_strictness_is_asked_for(herd):
+    base = herd / "base.qcow2"
+    mode = base.stat().st_mode
+    base.chmod(0o600)
+    base.chmod(mode)
+    rows = verify(herd=[herd])
+    assert [row.status for row in rows] == ["attributes", "attributes"]
+    assert all(row.status.is_fine for row in rows)
+    assert [row.status for row in verify(herd=[herd], strict=True)] == ["touched", "touched"]
+    assert both(herd, full=True) == ("ok", "ok")
+
+
+def test_looking_leaves_the_time_at_which_a_base_was_last_read_alone(herd):
+    base = herd / "base.qcow2"
+    os.utime(base, ns=(1, 1))
+    verify(herd=[herd])
+    assert base.stat().st_atime_ns == 1
+
+
+def test_a_base_that_others_stand_on_must_have_a_seal_where_that_is_asked_for(herd):
+    unseal(herd / "base.qcow2", force=True)
+    write_binding(herd / "o.qcow2", None)
+    assert [row.status for row in verify(herd=[herd])] == ["unsealed", "unsealed"]
+    assert [row.status for row in verify(herd=[herd], require_sealed=True)] == ["unvouched", "unvouched"]
 
 
 def test_a_base_that_another_file_took_the_name_of_is_replaced(herd):
@@ -111,15 +146,15 @@ def test_a_base_replaced_together_with_its_seal_does_not_fit_the_binding(herd):
     unseal(herd / "base.qcow2", force=True)
     make_base(herd / "new", noise(MIB, 1))
     (herd / "new").rename(herd / "base.qcow2")
-    seal(herd / "base.qcow2")
+    seal(herd / "base.qcow2", force=True)
     assert both(herd) == both(herd, full=True) == ("ok", "binding-mismatch")
 
 
 def test_a_binding_to_an_unsealed_base_is_compared_in_full(herd):
     unseal(herd / "base.qcow2", force=True)
-    assert both(herd, full=True) == ("unsealed", "unsealed")
+    assert both(herd, full=True) == ("unsealed", "ok")
     write(herd / "base.qcow2", "write -P 1 0 64k")
-    assert both(herd) == ("unsealed", "unsealed")
+    assert both(herd) == ("unsealed", "unvouched")
     assert both(herd, full=True) == ("unsealed", "binding-mismatch")
 
 

@@ -200,7 +200,7 @@ def test_the_header_is_written_after_all_data_is_durable(tmp_path: Path, monkeyp
     chain = family(tmp_path, Features())
     shown = chain.content("top")
 
-    def crash(image: Qcow2, reference: object) -> None:
+    def crash(image: Qcow2, reference: object, **_: object) -> None:
         copy = chain.copy("crashed")
         for name in ("old", "raw"):  # with either backing file
             Tool("qemu-img")("rebase", "-u", "-f", "qcow2", "-b", name, "-F", chain.format(name), copy.top)

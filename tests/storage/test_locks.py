@@ -251,3 +251,17 @@ def test_a_kernel_without_such_locks_is_used_without_them(file: Path, monkeypatc
             assert locked_bytes(os.getpid(), file) == set()
     finally:
         locks._kernel_has_locks.cache_clear()
+
+
+def test_a_forked_child_that_closes_a_file_leaves_its_parent_the_lock(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(b"\0" * 65536)
+    with HostFile.open(path, writable=True, lock=locks.WRITE) as held:
+        child = os.fork()
+        if not child:
+            held.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        with pytest.raises(ImageInUse):
+            HostFile.open(path, writable=True, lock=locks.WRITE).close()
+    HostFile.open(path, writable=True, lock=locks.WRITE).close()

@@ -9,12 +9,13 @@ from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import Binding
 from cowherd.herd.condition import condition, record_of
-from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
+from cowherd.herd.faults import DriftFound, NotSealed
 from cowherd.herd.in_use import require_free
+from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
-from cowherd.herd.seal import bind, keeping_content, seal
-from cowherd.herd.status import Status
+from cowherd.herd.seal import Sealed, bind, seal
+from cowherd.herd.soundness import require_sound_chain
 from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
 from cowherd.storage.presence import parted
@@ -50,7 +51,7 @@ def adopt(
     *,
     base_format: str | None = None,
     seal_bases: bool = True,
-    force: bool = False,
+    rebind: bool = False,
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> list[Adopted]:
@@ -58,7 +59,8 @@ def adopt(
 
     A base that is not sealed is sealed as it is now, unless `seal_bases` is False. `base_format` is recorded in overlays that
     record none; it is needed where neither a seal nor another overlay says it, because guessing is not safe. An overlay that is
-    bound to other content is left alone unless `force`. What goes wrong with one overlay is told in its `problem`.
+    bound to other content is left alone unless `rebind`: what it shows now counts as right then. What goes wrong with one overlay
+    is told in its `problem`.
     """
     directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
@@ -67,7 +69,7 @@ def adopt(
     for overlay in _overlays(lineage, named, directories):
         if written.intersection(image.key for image in lineage.chain(lineage.find(overlay))):
             lineage, written = survey_again(lineage), set()
-        job = _Adoption(lineage, overlay, base_format, force=force, progress=progress)
+        job = _Adoption(lineage, overlay, base_format, rebind=rebind, progress=progress)
         done.append(job.run(seal_bases=seal_bases))
         lineage = job.lineage
         written.add(lineage.find(overlay).key)
@@ -93,9 +95,9 @@ def _overlays(lineage: Lineage, named: Iterable[PathName], directories: Iterable
 class _Adoption:
     """Adopts one overlay; every step finds what it asks of the herd as the steps before have left it."""
 
-    def __init__(self, lineage: Lineage, overlay: Path, base_format: str | None, *, force: bool, progress: Progress | None):
+    def __init__(self, lineage: Lineage, overlay: Path, base_format: str | None, *, rebind: bool, progress: Progress | None):
         self.lineage, self.done = lineage, Adopted(overlay)
-        self.base_format, self.force, self.progress = base_format, force, progress
+        self.base_format, self.rebind, self.progress = base_format, rebind, progress
 
     @property
     def overlay(self) -> Image:
@@ -106,7 +108,8 @@ class _Adoption:
         image = self.overlay
         broken = self.lineage.broken(image)
         if broken:
-            raise BackingFileError(image.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
+            name = os.fspath(broken.name if broken.unknown or not broken.path else broken.path)
+            raise BackingFileError(image.path, name, broken.problem or "it is not there")
         base = self.lineage.parent(image)
         if base is None:
             raise InvalidRequest(f"{printable(image.path)} has no base to be bound to")
@@ -119,13 +122,21 @@ class _Adoption:
             require_free([self.overlay], self.lineage.chain(self.base))
             self._record_format()
             if self.base.seal is None and seal_bases:
-                sealed = seal(self.base.path, image_format=self.base.format, herd=self._herd(), progress=self.progress)
+                sealed = self._seal()
                 self.done = self.done._replace(sealed_now=sealed.anew)
                 self.lineage = survey_again(self.lineage)
             self._bind()
         except CowherdError as error:
             self.done = self.done._replace(problem=error)
         return self.done
+
+    def _seal(self) -> Sealed:
+        """Seals the base as it is, which `rebind` declares to be right; other overlays stay bound to what they were made on."""
+        base = self.base
+        require_sound_chain(self.lineage, base, "seal", stated=True)
+        return seal(
+            base.path, image_format=base.format, force=self.rebind, looked_at=True, herd=self._herd(), progress=self.progress
+        )
 
     def _herd(self) -> list[str]:
         return [directory for directory, levels in self.lineage.directories.items() if levels is None]
@@ -135,12 +146,9 @@ class _Adoption:
         if record is None:
             raise NotSealed(self.base.path)
         now = condition(self.lineage, self.base)
-        if now.status is not Status.OK:
+        if not now.status.holds:
             raise DriftFound(self.base.path, now.status, f"bind {printable(self.overlay.path)} to it")
-        before = self.overlay.binding
-        if before and before.content_digest != record.content_digest and not self.force:
-            raise BindingContradicted(self.overlay.path, self.base.path)
-        bind(self.lineage, self.overlay, record)
+        bind(self.lineage, self.overlay, record, rebind=self.rebind)
         self.done = self.done._replace(binding=Binding.to(record))
 
     def _record_format(self) -> None:
@@ -182,7 +190,7 @@ def recorded_format(overlay: Image) -> str | None:
 
 
 def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
-    """Makes an overlay name its base as `reference` says; a seal of the overlay's own goes on to hold.
+    """Makes an overlay name its base as `reference` says; seals of its own and of what stands on it go on to hold.
 
     For a name that leads to the same content. Raises `InvalidRequest` where it does not fit, `ImageInUse`, `DriftFound`.
     """
@@ -191,7 +199,7 @@ def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference)
     require_free([overlay])
     with (
         naming_holders(),
-        keeping_content(lineage, overlay),
+        keeping_seals(lineage, overlay),
         open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk,
     ):
         disk.set_backing(reference)

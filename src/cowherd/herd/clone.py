@@ -12,6 +12,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.binding import EXTENSION_TYPE, Binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
@@ -20,7 +21,6 @@ from cowherd.herd.requirements import require_one_format
 from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.soundness import require_sound_chain
-from cowherd.herd.status import Status
 from cowherd.herd.trashed import is_trashed
 from cowherd.image.backing import has_protocol
 from cowherd.live.holders import naming_holders
@@ -87,12 +87,13 @@ def clone(
         require_none(lineage, [image], "make an overlay of")
         require_one_format(lineage, [image], "make an overlay of")
         if not force:
+            require_uncontradicted(lineage, [image], "make an overlay of it", progress=progress)
             require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
         require_free(stable=lineage.chain(image), locks=False)
         size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:
-            sealed = seal(base, image_format=image.format, herd=herd, force=True, progress=progress)
+            sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
         record = record_of(image)
         if record:
             _require_as_sealed(lineage, image)
@@ -138,7 +139,7 @@ def _checked_size(image: Image, size: int | None) -> int:
 
 def _require_as_sealed(lineage: Lineage, image: Image) -> None:
     now = condition(lineage, image)
-    if now.status is not Status.OK:
+    if not now.status.holds:
         raise DriftFound(image.path, now.status, "make an overlay of it")
 
 

@@ -59,17 +59,18 @@ class BindingImpossible(CowherdError):
 
 
 class BindingContradicted(CowherdError):
-    """An overlay is bound to other content than its base holds. Attributes: `overlay`, `base`."""
+    """An overlay is bound to other content than its base holds. Attributes: `overlay`, `base`, `action` (what was refused)."""
 
     exit_code = 4
 
-    def __init__(self, overlay: str | os.PathLike[str], base: str | os.PathLike[str]):
-        self.overlay, self.base = as_path(overlay), as_path(base)
+    def __init__(self, overlay: str | os.PathLike[str], base: str | os.PathLike[str], action: str = "bind it"):
+        self.overlay, self.base, self.action = as_path(overlay), as_path(base), action
 
     def __str__(self) -> str:
         return (
-            f"{printable(self.overlay)} was made on other content than {printable(self.base)} holds: refusing to bind it. "
-            f"'cowherd move --repair' looks for the base it was made on; --force binds it to the one that is there"
+            f"{printable(self.overlay)} was made on other content than {printable(self.base)} holds: refusing to {self.action}, "
+            f"which would do away with the only witness. 'cowherd move --repair' looks for the base it was made on; 'cowherd "
+            f"bind --rebind' declares that the one that is there is right"
         )
 
 

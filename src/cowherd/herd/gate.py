@@ -3,7 +3,8 @@
 Each function returns quietly if the change may go on. A sealed image is refused whatever stands on it (`BaseSealed`), an unsealed
 one while others stand on it (`BaseInUse`); both name the dependents. While a merge that concerns the image runs or was
 interrupted, every change is refused (`MergePending`), and so it is while overlays are known to lie where nobody can look
-(`OverlaysUnseen`), or record the image in several formats (`FormatDisputed`). Where dependents are looked for is
+(`OverlaysUnseen`), or record the image in several formats (`FormatDisputed`). What would make an overlay's content count as right
+is refused while that overlay was made on another base (`BindingContradicted`). Where dependents are looked for is
 `cowherd.herd.lineage.survey_around`'s to say.
 """
 
@@ -13,6 +14,7 @@ import os
 
 from cowherd.errors import BaseInUse, BaseSealed, InvalidRequest
 from cowherd.herd.emptiness import holds_nothing
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.ownership import is_proven_seal
@@ -73,6 +75,8 @@ def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName
         require_none(lineage, [image], "rebase")
     else:
         _refuse(lineage, image, "rebase", lineage.dependents(image), path)
+    if keeps_content:
+        require_uncontradicted(lineage, [image], "rebase it")
 
 
 def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
@@ -96,6 +100,7 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
     for image in used_up:
         if image.seal:
             raise BaseSealed(image.path, "commit", [dependent.path for dependent in lineage.dependents(image)])
+    require_uncontradicted(lineage, [top], "commit it")
 
 
 def change_anyway(path: PathName) -> None:

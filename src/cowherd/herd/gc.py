@@ -32,7 +32,7 @@ from cowherd.live.holders import writers
 from cowherd.live.libvirt_records import read_records
 from cowherd.storage import atomic
 from cowherd.storage.directory import Directory
-from cowherd.storage.presence import is_there, look_up
+from cowherd.storage.presence import is_there, look_up, require_directories
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
@@ -69,6 +69,7 @@ class Garbage(NamedTuple):
 
 def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
     """Lists what the herd in `directories` (the current one by default) could do without; changes nothing."""
+    require_directories(directories)
     places = [os.path.realpath(directory) for directory in directories or ["."]]
     lineage = survey(places)
     useless = _not_of_domains([*_orphans(lineage), *_unused_bases(lineage)])

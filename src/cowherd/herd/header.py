@@ -17,7 +17,7 @@ from cowherd.herd.binding import EXTENSION_TYPE, Binding, binding_in
 from cowherd.herd.ownership import is_seal
 from cowherd.herd.sealfile import SealRecord, read_record
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.leases import open_despite_leases
+from cowherd.storage.identity import open_unnoticed
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ identity_of: Callable[[os.stat_result], Identity] = operator.attrgetter(
 
 def read_image(path: str) -> Read:
     """Reads the header of an image, without locks. Raises OSError where the file can't be opened or read."""
-    fd = open_despite_leases(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = open_unnoticed(path)
     try:
         info = os.fstat(fd)
         identity = identity_of(info)

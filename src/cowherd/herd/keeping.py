@@ -12,7 +12,6 @@ from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.ownership import believed
 from cowherd.herd.seal import record_files, unprotected
 from cowherd.herd.sealfile import SealRecord, read_digests
-from cowherd.herd.status import Status
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -36,7 +35,7 @@ def holding_seals(lineage: Lineage, *images: Image) -> list[Kept]:
     concerned = {image.key: image for top in images for image in (top, *lineage.dependents(top))}
     kept = []
     for image in sorted(concerned.values(), key=lambda image: len(lineage.chain(image))):
-        if image.seal and condition(lineage, image).status is Status.OK:
+        if image.seal and condition(lineage, image).status.holds:
             with contextlib.suppress(CowherdError):  # its blocks are damaged, which verify --full reports
                 record, digests = read_digests(image.expected_seal)
                 kept.append(Kept(image, believed(record, os.stat(image.path), image.expected_seal), digests))

@@ -19,7 +19,7 @@ from cowherd.herd.links import FollowedLinks, Link, probed_format
 from cowherd.herd.scan import Found, Image, Key, scan
 from cowherd.herd.sealfile import SUFFIX, SealRecord, read_record
 from cowherd.paths import as_path
-from cowherd.storage.presence import look_up
+from cowherd.storage.presence import look_up, require_directories
 from cowherd.text import path_order
 
 TYPE_CHECKING = False
@@ -424,8 +424,10 @@ def survey(directories: Iterable[str | os.PathLike[str]], homes: Iterable[str | 
     """Returns the lineage of the herd in `directories`, and in `homes` with the directories right in them.
 
     Overlays elsewhere count as far as they are known: in herds that were named, and where they were found before. Only what has
-    to do with an image in the directories is shown then.
+    to do with an image in the directories is shown then. Raises `HostFileError` for one of `directories` that is not there.
     """
+    directories = tuple(directories)
+    require_directories(directories)
     lineage = _lineage_of(places_under(directories, homes))
     lineage.show_only(list(lineage.directories))
     return lineage
@@ -462,8 +464,10 @@ def survey_around(*paths: str | os.PathLike[str], herd: Sequence[str | os.PathLi
 
     The directories of all of these are looked at, and around them (see `cowherd.herd.book`), everything under those in `herd`
     and in the herds that were named, and every place in which overlays of them are known to lie. Where a path is a symbolic
-    link, the directory it lies in and the one it leads to both count.
+    link, the directory it lies in and the one it leads to both count. Raises `HostFileError` for a directory of `herd` that is
+    not there.
     """
+    require_directories(herd)
     lineage = _lineage_of(places_around(paths, herd))
     note_look(lineage, paths)
     return lineage

@@ -20,7 +20,7 @@ from cowherd.herd.content import BLOCK
 from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
-from cowherd.herd.faults import BindingImpossible, ContentChanging, DriftFound, NotSealed
+from cowherd.herd.faults import BindingContradicted, BindingImpossible, ContentChanging, DriftFound, NotSealed
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.ownership import require_liftable
@@ -59,6 +59,7 @@ def preserve(
     if record is None:
         raise NotSealed(base.path)
     with held_drift(lineage, base, progress) as drift:
+        _require_bound_to(lineage, base, record.content_digest, drift.new.content_digest)
         plan = _plan(lineage, drift, named)
     if dry_run:
         return Repaired(plan, done=False)
@@ -71,6 +72,13 @@ def preserve(
         reseal(lineage, base, drift.held)
     left += refresh_dependents(survey_again(lineage), base, progress)
     return Repaired(plan, done=True, left=left)
+
+
+def _require_bound_to(lineage: Lineage, base: Image, *contents: bytes) -> None:
+    """Raises `BindingContradicted` for an overlay made on neither what the base held nor, after an interruption, holds now."""
+    for child in lineage.children(base):
+        if child.binding and child.binding.content_digest not in contents:
+            raise BindingContradicted(child.path, base.path, "keep a change of that base from it")
 
 
 def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
@@ -107,7 +115,7 @@ def _require_free(plan: RepairPlan) -> None:
         record = record_of(write.image)
         if record:
             now = of_file(write.image.path, record.identity)
-            if now.status is not Status.OK:
+            if not now.status.holds:
                 raise DriftFound(write.image.path, now.status, "write to it")
 
 

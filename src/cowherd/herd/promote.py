@@ -17,6 +17,8 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.domains import redefine, require_unnamed
+from cowherd.herd.emptiness import holds_nothing
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
@@ -24,10 +26,9 @@ from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.ownership import require_liftable, require_sidecars_free
 from cowherd.herd.requirements import require_one_format
-from cowherd.herd.seal import Sealed, bind, seal
+from cowherd.herd.seal import Sealed, bind, confirms, held_content, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.soundness import require_sound_chain
-from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
@@ -80,9 +81,10 @@ def promote(
     Copied, `disk` stays as it is, and the base stands alone (compressed, if asked). `chained`, the file of `disk` itself becomes
     the base, on the chain that it has, and an empty overlay of it takes the name `disk`, so that the machine goes on there; for
     that both must lie on one file system, and `update_domains` tells libvirt domains that name it that it is an overlay now.
-    Raises `HostFileError` if something has the name `base`, `ImageInUse` if a machine has the disk open, `BaseSealed` for a
-    chained disk that is sealed, `DiskOfDomain` for one that a domain names, `NotEnoughSpace`, `DriftFound` if its base drifted,
-    and, unless `force`, `NotSound` for a disk that is damaged, cut off, empty, or no disk image.
+    Killed at any moment, it can be given again. Raises `HostFileError` if something else has the name `base`, `ImageInUse` if a
+    machine has the disk open, `BaseSealed` for a chained disk that is sealed, `DiskOfDomain` for one that a domain names,
+    `NotEnoughSpace`, `DriftFound` if its base drifted, and, unless `force`, `NotSound` for a disk that is damaged, cut off or empty
+    or no disk image, and `BindingContradicted` for one that was made on another base.
     """
     source, target = (
         Path(os.path.realpath(disk)),
@@ -94,7 +96,13 @@ def promote(
     require_one_format(lineage, lineage.chain(image), "make a base of")
     _require_undrifted(lineage, image)
     if not force:
+        children = lineage.children(image) if chained else ()
+        require_uncontradicted(lineage, [image, *children], "make a base of it", progress=progress)
         require_sound_chain(lineage, image, "make a base of")
+    if chained and _is_frozen(lineage, image, target):
+        return _seal_frozen(source, target, level, herd, progress, force=force)
+    if not chained and is_there(target) and _is_copy(lineage, image, target, level, progress):
+        return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, 0)
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
@@ -106,15 +114,43 @@ def promote(
     if chained:
         refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
         namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
-        done = _freeze(lineage, image, source, target, level, herd, progress)
+        done = _freeze(lineage, image, source, target, level, herd, progress, force=force)
         redefine(namings, source, image_format="qcow2", changes_chain=True)
         return done
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
+def _is_frozen(lineage: Lineage, image: Image, target: Path) -> bool:
+    """Returns whether an interrupted freeze had come so far that the disk is an overlay of the base, and holds nothing yet."""
+    base = lineage.parent(image)
+    return base is not None and base.key == _key_of(target) and holds_nothing(image)
+
+
+def _is_done(base: Image, level: Protection) -> bool:
+    record = record_of(base)
+    return record is not None and record.level >= level
+
+
+def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, progress: Progress | None) -> bool:
+    """Returns whether an interrupted copy had been finished but for its seal: the base is there and holds what the disk does."""
+    base = lineage.known(target)
+    if base is None or base.format != "qcow2" or base.backing or base.size != image.size or _is_done(base, level):
+        return False
+    with held_content(lineage, image, progress) as held:
+        return confirms(lineage, base, held.digests.content_digest, progress)
+
+
+def _key_of(path: Path) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
 def _require_undrifted(lineage: Lineage, image: Image) -> None:
     for below in lineage.chain(image)[1:]:
-        if below.seal and condition(lineage, below).status is not Status.OK:
+        if below.seal and not condition(lineage, below).status.holds:
             raise DriftFound(below.path, condition(lineage, below).status, "make a base of what stands on it")
 
 
@@ -146,7 +182,9 @@ def _copy(
     finally:
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more
             unfinished.unlink()
-    return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, force=True, progress=progress), None, size)
+    return Promoted(
+        target, seal(target, level=level, image_format="qcow2", herd=herd, looked_at=True, progress=progress), None, size
+    )
 
 
 def _attributes(image: Image) -> Attributes:
@@ -164,6 +202,8 @@ def _freeze(
     level: Protection,
     herd: Sequence[PathName],
     progress: Progress | None,
+    *,
+    force: bool,
 ) -> Promoted:
     if image.seal:
         raise BaseSealed(image.path, "freeze", [dependent.path for dependent in lineage.dependents(image)])
@@ -180,10 +220,17 @@ def _freeze(
         if child.backing:
             write_reference(child, BackingReference(name_for(child, target), child.backing.format))
     _replace_by_overlay(source, target, image)
-    sealed = seal(target, level=level, image_format=image.format, herd=herd, force=True, progress=progress)
+    return _seal_frozen(source, target, level, herd, progress, force=force)
+
+
+def _seal_frozen(
+    source: Path, target: Path, level: Protection, herd: Sequence[PathName], progress: Progress | None, *, force: bool
+) -> Promoted:
+    """Seals a disk that has become a base, and binds what stands on it."""
+    sealed = seal(target, level=level, herd=herd, looked_at=True, force=force, progress=progress)
     after = survey_around(source, target, herd=herd)
     for child in after.children(after.find(target)):
-        bind(after, child, sealed.record)
+        bind(after, child, sealed.record, rebind=force)
     return Promoted(target, sealed, source, 0)
 
 

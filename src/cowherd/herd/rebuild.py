@@ -20,13 +20,14 @@ from cowherd.herd.opaque import OpaqueImage
 from cowherd.herd.ownership import SHADOW_SUFFIX, is_regular, is_vouched_for
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
-from cowherd.herd.seal import Held, refresh, settled
+from cowherd.herd.seal import Held, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, seal_path
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
 from cowherd.storage import atomic, copying, losses
 from cowherd.storage.attributes import Attributes, give_to
 from cowherd.storage.space import check_space
+from cowherd.storage.ticks import settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

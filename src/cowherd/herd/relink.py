@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cowherd.errors import CowherdError, HostFileError, ImageInUse, preview
+from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
@@ -111,7 +111,10 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
     try:
         overlay = known_again(lineage, overlay)
         require_none(lineage, [overlay], "rewrite the base of")
-        base = _base_by_name(lineage, overlay)
+        link = lineage.broken(overlay)
+        if link and link.unknown:  # not to be seen from here is not gone: nothing else is put in its place
+            raise BackingFileError(overlay.path, os.fspath(link.name), link.problem or "it can't be looked at from here")
+        base = _base_by_name(lineage, overlay, search)
         by_content = base is None
         base = base or search.base_of(lineage, overlay)
         base_format = base.format if by_content else recorded_format(overlay)
@@ -133,22 +136,28 @@ def _changes(lineage: Lineage, overlay: Image, base: Image, reference: BackingRe
     return overlay.backing != reference and (lost or breaks_when_moved(overlay, base))
 
 
-def _base_by_name(lineage: Lineage, overlay: Image) -> Image | None:
-    """Returns the base that the overlay's name leads to, None if that is not there or is known to be another."""
+def _base_by_name(lineage: Lineage, overlay: Image, search: _Search) -> Image | None:
+    """Returns the base that the overlay's name leads to, None if that is not there or is known to be another.
+
+    Where no seal says what it holds, a bound overlay has it read.
+    """
     base = lineage.parent(overlay)
     if base is None or lineage.in_loop(overlay):
         return None
-    with contextlib.suppress(CowherdError):  # a damaged seal says nothing against its image
+    if overlay.binding is None:
+        return base
+    record = None
+    with contextlib.suppress(CowherdError):  # a damaged seal says nothing for or against its image
         record = record_of(base)
-        if record and overlay.binding and record.content_digest != overlay.binding.content_digest:
-            return None
-    return base
+    wanted = overlay.binding.content_digest
+    fits = record.content_digest == wanted if record else search.holds(lineage, base, wanted)
+    return base if fits else None
 
 
 def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
     """Rewrites the name; a seal of the overlay goes on to hold if its own file was as it says, for what is below is too."""
     record = record_of(overlay)
-    held = record is not None and of_file(overlay.path, record.identity).status is Status.OK
+    held = record is not None and of_file(overlay.path, record.identity).status.holds
     write_reference(overlay, reference)
     if held and overlay.seal:
         after = survey_again(lineage)
@@ -185,12 +194,13 @@ class _Search:
             raise BaseNotFound(overlay.path, None)
         tried = []
         for candidate in _candidates(lineage, overlay, link, left, wanted):
-            if self._holds(lineage, candidate, wanted):
+            if self.holds(lineage, candidate, wanted):
                 return candidate
             tried.append(candidate.path)
         raise BaseNotFound(overlay.path, wanted, tried)
 
-    def _holds(self, lineage: Lineage, image: Image, wanted: bytes) -> bool:
+    def holds(self, lineage: Lineage, image: Image, wanted: bytes) -> bool:
+        """Returns whether an image has the content `wanted`; its seal says so where it holds, else it is read."""
         with contextlib.suppress(CowherdError):  # a damaged seal: its content is read
             record = record_of(image)
             if record and condition(lineage, image).status is Status.OK:

@@ -9,13 +9,13 @@ from cowherd.errors import InvalidRequest
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import condition
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format
 from cowherd.herd.sameness import sealed_pair
 from cowherd.herd.standing import Settled, Stand, execute, plan_stand
-from cowherd.herd.status import Status
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -51,7 +51,8 @@ def retarget(
     require_none(lineage, [base], "put overlays on")
     require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
-    if base.seal and condition(lineage, base).status is not Status.OK:
+    require_uncontradicted(lineage, [base], "put overlays on it", progress=progress)
+    if base.seal and not condition(lineage, base).status.holds:
         raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")
     stands = [_plan(lineage, image, base) for image in images]
     if dry_run:

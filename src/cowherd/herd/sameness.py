@@ -13,7 +13,6 @@ from cowherd.errors import CowherdError
 from cowherd.herd.condition import condition, record_of
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.sealfile import SealRecord, read_digests
-from cowherd.herd.status import Status
 from cowherd.image.backing import resolve
 
 TYPE_CHECKING = False
@@ -78,4 +77,4 @@ def bases_of_rebase(overlay: PathName, backing: BackingReference, *, herd: Seque
 
 def _record(lineage: Lineage, image: Image) -> SealRecord | None:
     record = record_of(image)
-    return record if record and condition(lineage, image).status is Status.OK else None
+    return record if record and condition(lineage, image).status.holds else None

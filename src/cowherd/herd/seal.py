@@ -14,12 +14,14 @@ from pathlib import Path
 
 from cowherd.errors import CowherdError, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.book.generations import newest_generation, note_generation
 from cowherd.herd.book.query import remember_name
 from cowherd.herd.book.seals import places_of, remember_overlay
-from cowherd.herd.condition import condition, record_of
-from cowherd.herd.faults import ContentChanging, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.condition import record_of
+from cowherd.herd.evidence import contradicted
+from cowherd.herd.faults import BindingContradicted, ContentChanging, DriftFound, NotSealed, UnsealRefused
 from cowherd.herd.in_use import require_free
-from cowherd.herd.lineage import Lineage, survey_around
+from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.ownership import (
     believed,
@@ -31,7 +33,7 @@ from cowherd.herd.ownership import (
     sidecars,
 )
 from cowherd.herd.requirements import require_one_format, require_seen
-from cowherd.herd.sealfile import SUFFIX, ChainFile, SealRecord, read_digests, read_record, seal_path, write_seal
+from cowherd.herd.sealfile import SUFFIX, ChainFile, SealRecord, read_record, seal_path, write_seal
 from cowherd.herd.sealplace import CANT_WRITE, is_kept, look_again, place_for
 from cowherd.herd.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.soundness import require_sound_chain
@@ -40,9 +42,10 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage import protection
 from cowherd.storage.attributes import Attributes
 from cowherd.storage.filetype import is_device
-from cowherd.storage.identity import FileIdentity, make_lasting
+from cowherd.storage.identity import FileIdentity, make_lasting, note_reading
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
+from cowherd.storage.ticks import settle, settled
 from cowherd.storage.transfer import take_name
 from cowherd.tuples import NamedTuple
 
@@ -54,16 +57,13 @@ if TYPE_CHECKING:
     from cowherd.herd.scan import Image
     from cowherd.image.link import Link
 
-_LONGEST_TICK_SECONDS = 0.02
-_COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which file systems stamp times; Python has no name for it
-
 
 class Sealed(NamedTuple):
     """What sealing did.
 
     `wanted` is the level asked for, `record.level` the one reached; `shadow_problem` says why a shadow that was asked for is not
     there; `anew` is False where a seal of the same content was there before. `bound` are the overlays that have a binding now,
-    `not_bound` those that could not get one, with the reason.
+    `not_bound` those that could not get one, with the reason; `contradicted` those of them that were made on other content.
     """
 
     image: Path
@@ -74,6 +74,7 @@ class Sealed(NamedTuple):
     shadow_problem: str | None = None
     bound: tuple[Path, ...] = ()
     not_bound: tuple[tuple[Path, str], ...] = ()
+    contradicted: tuple[Path, ...] = ()
 
 
 class Held(NamedTuple):
@@ -90,26 +91,32 @@ def seal(
     image_format: str | None = None,
     shadow: bool = False,
     bind: bool = False,
+    rebind: bool = False,
     sign_with: str | os.PathLike[str] | None = None,
     herd: Sequence[str | os.PathLike[str]] = (),
     force: bool = False,
+    looked_at: bool = False,
     progress: Progress | None = None,
 ) -> Sealed:
     """Seals `image` as it is now and brings its file to `level`, or as near to it as the host allows.
 
-    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. `sign_with` is the
-    file of an Ed25519 key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level,
-    and nothing else, if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open
-    for writing, `ContentChanging` if it is written to meanwhile, `NameTaken` if something else has its seal's or shadow's name,
-    and, unless `force`, `NotSound` for one that is not sealed and is damaged, cut off, empty, or no disk image.
+    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. With `rebind` so do
+    those that were made on other content: what they show now counts as right from then on. `sign_with` is the file of an Ed25519
+    key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level, and nothing else,
+    if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open for writing,
+    `ContentChanging` if it is written to meanwhile, `NameTaken` if something else has its seal's or shadow's name, and, unless
+    `force`, for one that is not sealed `NotSound` if it is damaged, cut off, empty, or no disk image (the caller may have
+    `looked_at` that already), and `BindingContradicted` if an overlay was made on other content.
     """
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
     require_none(lineage, [base], "seal")
-    if not force:
+    if not (force or looked_at):
         require_sound_chain(lineage, base, "seal", stated=image_format is not None)
     sign = _signer(sign_with) if sign_with is not None else None
-    return seal_found(lineage, base, level, shadow=shadow, bind=bind, sign=sign, progress=progress)
+    return seal_found(
+        lineage, base, level, shadow=shadow, bind=bind or rebind, rebind=rebind, force=force, sign=sign, progress=progress
+    )
 
 
 def seal_found(
@@ -119,27 +126,53 @@ def seal_found(
     *,
     shadow: bool,
     bind: bool = False,
+    rebind: bool = False,
+    force: bool = False,
     sign: Callable[[SealRecord], SealRecord] | None = None,
     progress: Progress | None = None,
 ) -> Sealed:
-    """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`."""
+    """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`.
+
+    Seals of what stands on the image, where they hold, know it afterwards as it is then.
+    """
+    from cowherd.herd.keeping import holding_seals, record_kept
+
     require_one_format(lineage, [base], "seal")
     before = record_of(base)
     if before is None or shadow:
         require_sidecars_free(base.expected_seal.removesuffix(SUFFIX), shadow=shadow)
     require_free(stable=lineage.chain(base), locks=False)
+    kept = holding_seals(lineage, *lineage.dependents(base))
     with held_content(lineage, base, progress) as held:
         require_free(stable=lineage.chain(base), locks=False)
-        if before and before.content_digest != held.digests.content_digest:
+        content = held.digests.content_digest
+        if before and before.content_digest != content:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
+        if not (before or force or rebind):
+            _refuse_contradicted(lineage, base, content)
         outcome = _record(lineage, base, held, before, level, shadow=shadow)
         if sign:
-            outcome = outcome._replace(record=sign(outcome.record))
+            outcome = outcome._replace(record=sign(_newest(outcome.record)))
             write_seal(outcome.seal, outcome.record, held.digests)
+    note_generation(outcome.record)
+    if kept:
+        record_kept(survey_again(lineage), kept)
     if bind:
-        bound, not_bound = _bind_children(lineage, base, outcome.record)
-        return outcome._replace(bound=bound, not_bound=not_bound)
+        bound, not_bound = _bind_children(survey_again(lineage) if kept else lineage, base, outcome.record, rebind=rebind)
+        wrong = [] if rebind else contradicted(lineage, base, outcome.record.content_digest)
+        return outcome._replace(bound=bound, not_bound=not_bound, contradicted=tuple(child.path for child in wrong))
     return outcome
+
+
+def _refuse_contradicted(lineage: Lineage, base: Image, content: bytes) -> None:
+    for overlay in contradicted(lineage, base, content):
+        raise BindingContradicted(overlay.path, base.path, "seal that base")
+
+
+def _newest(record: SealRecord) -> SealRecord:
+    """Returns a record that is about to be signed, as a generation after all that this host has seen, if it is an older one."""
+    newest = newest_generation(record.seal_id)
+    return record if record.generation >= newest else record._replace(generation=newest + 1)
 
 
 def _signer(key: str | os.PathLike[str]) -> Callable[[SealRecord], SealRecord]:
@@ -156,7 +189,9 @@ def reseal(lineage: Lineage, image: Image, held: Held) -> SealRecord:
     before = record_of(image)
     if before is None:
         raise NotSealed(image.path)
-    return _record(lineage, image, held, before, before.level, shadow=before.shadow is not None).record
+    record = _record(lineage, image, held, before, before.level, shadow=before.shadow is not None).record
+    note_generation(record)
+    return record
 
 
 def refresh(lineage: Lineage, image: Image, held: Held) -> None:
@@ -169,8 +204,7 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
     if record.content_digest != held.digests.content_digest:
         raise DriftFound(image.path, Status.DRIFTED, "record it as unchanged")
     protection.protect(image.path, record.level)
-    identity = _unwritten_since(image.path, held.identity)
-    write_seal(path, record._replace(identity=identity, chain=_chain_files(lineage, image)), held.digests)
+    write_seal(path, with_files(record, lineage, image, held.identity), held.digests)
 
 
 def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence[str | os.PathLike[str]] = ()) -> Path:
@@ -208,32 +242,11 @@ def _take_sidecars(seal: Path) -> None:
         take_name(Path(path))
 
 
-@contextlib.contextmanager
-def keeping_content(lineage: Lineage, image: Image) -> Iterator[None]:
-    """Lets the block write to the file of `image`, sealed or not, in ways that keep its guest content.
-
-    Protection is lifted for the time, and the seal then says what the file has become. Raises `DriftFound` if the image is
-    not as its seal left it before.
-    """
-    if image.seal is None:
-        yield
-        return
-    now = condition(lineage, image)
-    if now.status is not Status.OK:
-        raise DriftFound(image.path, now.status, "write to it")
-    path, record = _existing(image)
-    _, digests = read_digests(path)
-    with unprotected(image, record):
-        yield
-    record_files(lineage, image, record, digests)
-
-
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
     if image.seal:
         record = believed(record, os.stat(image.path), image.seal)
-    record = record._replace(identity=_lasting(image.path), chain=_chain_files(lineage, image))
-    write_seal(image.expected_seal, record, digests)
+    write_seal(image.expected_seal, with_files(record, lineage, image), digests)
 
 
 @contextlib.contextmanager
@@ -333,6 +346,8 @@ def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link], *, of_fil
     Raises `ContentChanging` if these are not the files that the lineage knows, or if one was written to meanwhile.
     """
     chain = [image] if of_file else lineage.chain(image)
+    for file in chain:
+        make_lasting(file.path)  # a memory map that wrote to it has its next write noticed only when its pages were written back
     if [(layer.file.device, layer.file.inode) for layer in layers] != [file.key for file in chain]:
         raise ContentChanging(image.path)
     before = [settled(file.path) for file in chain]
@@ -347,20 +362,25 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     before = before and believed(before, os.stat(image.path), image.expected_seal)
     unchanged = before is not None and before.content_digest == held.digests.content_digest
     mode_before, immutable_before = _protected_before(image, before)
+    if before is None and level > Protection.RECORDED:
+        # Killed behind the next step, it would take the mode of a protected file for the one that it had before.
+        before = _record(lineage, image, held, None, Protection.RECORDED, shadow=False).record
+        return _record(lineage, image, held, before, level, shadow=shadow)._replace(anew=True)
     if before and level < before.level:
         _lower(image, before)
     path = Path(image.expected_seal)
     home = _sealed_by(image, path)
     old_shadow = shadow_of(home, before)
     reached = min(protection.protect(image.path, level), level)
+    known = before or _remembered(lineage, image, held.digests.content_digest)
     record = SealRecord(
-        seal_id=before.seal_id if before else _new_id(),
-        generation=(before.generation + (not unchanged)) if before else 1,
+        seal_id=known.seal_id,
+        generation=known.generation + (before is not None and not unchanged),
         content_digest=held.digests.content_digest,
         size=held.digests.size,
         format=image.format,
-        identity=_unwritten_since(image.path, held.identity),
-        chain=_chain_files(lineage, image),
+        identity=held.identity,
+        chain=(),
         level=reached,
         mode_before=mode_before,
         shadow=None,
@@ -373,6 +393,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         kept_for=before.kept_for if before else None,
         of_file=held.digests.of_file,
     )
+    record = with_files(record, lineage, image, held.identity)
     new_shadow, problem = None, None
     if shadow and not (old_shadow and unchanged):
         record, new_shadow, problem = _new_shadow(home, record)
@@ -430,6 +451,12 @@ def _protected_before(image: Image, before: SealRecord | None) -> tuple[int, boo
     return before.mode_before, before.immutable_before or (is_immutable and before.level < Protection.IMMUTABLE)
 
 
+def _remembered(lineage: Lineage, image: Image, content: bytes) -> Binding:
+    """Returns what the overlays of an image know of the seal that it had, with that content, and lost; else what is new."""
+    known = [child.binding for child in lineage.children(image) if child.binding and child.binding.content_digest == content]
+    return max(known, key=lambda one: (one.generation, one.seal_id)) if known else Binding(content, _new_id(), 1)
+
+
 def made_by() -> str:
     """Returns what records say they were written by."""
     from importlib.metadata import PackageNotFoundError, version
@@ -446,58 +473,60 @@ def _new_id() -> bytes:
     return uuid.uuid4().bytes
 
 
-def _unwritten_since(path: Path, before: FileIdentity) -> FileIdentity:
-    now = _lasting(path)
-    if (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
-        raise ContentChanging(path)
-    return now
+def with_files(record: SealRecord, lineage: Lineage, image: Image, before: FileIdentity | None = None) -> SealRecord:
+    """Returns a record that knows the files of `image` and of its chain as they are now, with times that a power cut won't turn
+    back and in which every later change shows, where that can be had.
+
+    Raises `ContentChanging` if the file was written to since its identity was `before`.
+    """
+    make_lasting(image.path)
+    now, certain = settle(image.path)
+    if before and (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
+        raise ContentChanging(image.path)
+    below = [_chain_file(file) for file in lineage.chain(image)[1:]]
+    return record._replace(
+        identity=now,
+        atime_ns=note_reading(image.path),
+        chain=tuple(file for file, _ in below),
+        certain=certain and all(sure for _, sure in below),
+    )
 
 
-def _lasting(path: Path) -> FileIdentity:
-    """Returns a file's identity as a seal records it: with times that a power cut won't turn back."""
-    make_lasting(path)
-    return settled(path)
-
-
-def settled(path: Path) -> FileIdentity:
-    """Returns a file's identity once the host's clock has ticked since it changed, so that every later change shows in it."""
-    identity = FileIdentity.of(path)
-    waited_until = time.monotonic() + _LONGEST_TICK_SECONDS
-    while identity.ctime_ns >= time.clock_gettime_ns(_COARSE_CLOCK) and time.monotonic() < waited_until:
-        time.sleep(0.001)
-        identity = FileIdentity.of(path)
-    return identity
-
-
-def _chain_files(lineage: Lineage, image: Image) -> tuple[ChainFile, ...]:
-    return tuple(_chain_file(file) for file in lineage.chain(image)[1:])
-
-
-def _chain_file(file: Image) -> ChainFile:
+def _chain_file(file: Image) -> tuple[ChainFile, bool]:
     record = record_of(file)
-    return ChainFile(os.fspath(file.path), _lasting(file.path), record.content_digest if record else None)
+    make_lasting(file.path)
+    identity, certain = settle(file.path)
+    content = record.content_digest if record else None
+    return ChainFile(os.fspath(file.path), identity, content, note_reading(file.path)), certain
 
 
-def _bind_children(lineage: Lineage, base: Image, record: SealRecord) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
+def _bind_children(
+    lineage: Lineage, base: Image, record: SealRecord, *, rebind: bool
+) -> tuple[tuple[Path, ...], tuple[tuple[Path, str], ...]]:
     bound, not_bound = [], []
     for child in lineage.children(base):
         try:
-            bind(lineage, child, record)
+            bind(lineage, child, record, rebind=rebind)
             bound.append(child.path)
         except CowherdError as error:
             not_bound.append((child.path, str(error)))
     return tuple(bound), tuple(not_bound)
 
 
-def bind(lineage: Lineage, overlay: Image, base: SealRecord) -> None:
+def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = False) -> None:
     """Records in the header of `overlay` that it stands on the content of a sealed base; one that does already is left alone.
 
-    Raises as `write_binding` and `keeping_content`.
+    Raises `BindingContradicted` where it was made on other content, unless `rebind`; and as `write_binding`, `keeping_seals`.
     """
     binding = Binding.to(base)
+    if overlay.binding and overlay.binding.content_digest != base.content_digest and not rebind:
+        parent = lineage.parent(overlay)
+        raise BindingContradicted(overlay.path, parent.path if parent else overlay.path)
     if overlay.binding != binding:
+        from cowherd.herd.keeping import keeping_seals
+
         require_free([overlay])
-        with naming_holders(), keeping_content(lineage, overlay):
+        with naming_holders(), keeping_seals(lineage, overlay):
             write_binding(overlay.path, binding)
     parent = lineage.parent(overlay)
     if parent:

@@ -61,9 +61,9 @@ _MAX_SIZE = (1 << 63) - BLOCK_SIZE
 _MAX_CHAIN = 1000
 _LONGEST_FORMAT = 32
 _DIGEST = 32
+_OWNER_READS = 0o400
 _RUN = 16
 _LARGE = 16 << 20
-_MODE = 0o444
 
 
 class ChainFile(NamedTuple):
@@ -72,6 +72,7 @@ class ChainFile(NamedTuple):
     name: str
     identity: FileIdentity
     content_digest: bytes | None
+    atime_ns: int | None = None
 
 
 class Signature(NamedTuple):
@@ -91,6 +92,8 @@ class SealRecord(NamedTuple):
     `attributes` say to whom the file belonged, None where an older cowherd did not record that, `kept_for` whose the seal is if
     it does not lie beside it. `of_file`: what is sealed are the bytes of the file, whose format nobody here reads, and not what a
     guest sees.
+    `atime_ns` is when the file was last read then, by which times that were set by hand are told (None in older seals).
+    `certain`: the clock had ticked when the identities were recorded.
     """
 
     seal_id: bytes
@@ -112,6 +115,8 @@ class SealRecord(NamedTuple):
     attributes: Attributes | None = None
     kept_for: KeptFor | None = None
     of_file: bool = False
+    atime_ns: int | None = None
+    certain: bool = True
 
 
 def find_seal(image: str | os.PathLike[str]) -> str | None:
@@ -193,17 +198,38 @@ def _write(path: str | os.PathLike[str], record: SealRecord, counts: tuple[int, 
     for buffer in (prefix, text, *body):
         checksum.update(buffer)
     buffers = [prefix, text, *body, checksum.digest()]
+    image = record.kept_for.path if record.kept_for else os.fspath(path).removesuffix(SUFFIX)
     try:
-        atomic.write_atomically(path, buffers, mode=_MODE, replaces=is_seal(path))
+        _put(path, buffers, image, replaces=is_seal(path))
     except HostFileError as error:
         if error.errno != errno.EEXIST:
             raise
         if not is_seal(path):
-            require_name_free(path, "seal", os.fspath(path).removesuffix(SUFFIX))
+            require_name_free(path, "seal", image)
             raise
-        atomic.write_atomically(path, buffers, mode=_MODE)  # somebody has sealed the same image meanwhile
+        _put(path, buffers, image, replaces=True)  # somebody has sealed the same image meanwhile
     if record.kept_for:
         look_again()
+
+
+def _put(path: str | os.PathLike[str], buffers: list[Buffer], image: str, *, replaces: bool) -> None:
+    with atomic.replacement(path, _OWNER_READS, replaces=replaces) as file:
+        _let_read(file, image)
+        file.pwritev(0, buffers)
+
+
+def _let_read(seal: HostFile, image: str) -> None:
+    """Has those read a new seal who may read its image, and nobody else: its digests tell of the content. Nobody writes to it."""
+    try:
+        info = os.stat(image)
+    except OSError:
+        return  # the image is gone: nobody knows any more who might read it
+    readers = info.st_mode & 0o044
+    try:
+        os.fchown(seal.fd, -1, info.st_gid)
+    except OSError:  # only root, and members of the group, give a file to a group
+        readers &= 0o004
+    os.fchmod(seal.fd, _OWNER_READS | readers)
 
 
 @contextlib.contextmanager
@@ -338,7 +364,7 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         "size": record.size,
         "block_size": BLOCK_SIZE,
         "format": record.format,
-        "file": record.identity.to_dict(),
+        "file": _file_to_json(record.identity, record.atime_ns),
         "chain": [_chain_to_json(file) for file in record.chain],
         "level": record.level.name,
         "mode_before": record.mode_before,
@@ -352,7 +378,19 @@ def record_to_json(record: SealRecord) -> dict[str, Any]:
         **({"attributes": record.attributes.to_dict()} if record.attributes else {}),
         **({"place": record.kept_for._asdict()} if record.kept_for else {}),
         **({"of_file": True} if record.of_file else {}),
+        **({} if record.certain else {"certain": False}),
     }
+
+
+def _file_to_json(identity: FileIdentity, atime_ns: int | None) -> dict[str, int]:
+    return {**identity.to_dict(), **({} if atime_ns is None else {"atime_ns": atime_ns})}
+
+
+def _atime_from_json(fields: dict[str, object]) -> int | None:
+    value = fields.get("atime_ns")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f"{value!r} is not a time")
+    return value
 
 
 def _signature_to_json(signature: Signature | None) -> dict[str, Any]:
@@ -365,7 +403,7 @@ def _signature_from_json(fields: dict[str, Any]) -> Signature:
 
 def _chain_to_json(file: ChainFile) -> dict[str, Any]:
     digest = file.content_digest.hex() if file.content_digest else None
-    return {"name": file.name, "file": file.identity.to_dict(), "content_digest": digest}
+    return {"name": file.name, "file": _file_to_json(file.identity, file.atime_ns), "content_digest": digest}
 
 
 def record_from_json(fields: dict[str, Any]) -> SealRecord:
@@ -394,6 +432,8 @@ def record_from_json(fields: dict[str, Any]) -> SealRecord:
         attributes=Attributes.from_dict(records.dictionary(fields["attributes"])) if "attributes" in fields else None,
         kept_for=KeptFor.from_dict(records.dictionary(fields["place"])) if "place" in fields else None,
         of_file=records.yes_or_no(fields.get("of_file", False)),
+        atime_ns=_atime_from_json(records.dictionary(records.field(fields, "file"))),
+        certain=records.yes_or_no(fields.get("certain", True)),
     )
 
 

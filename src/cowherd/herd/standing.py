@@ -6,15 +6,15 @@ import os
 from dataclasses import dataclass
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
-from cowherd.herd.binding import Binding, write_binding
+from cowherd.herd.binding import EXTENSION_TYPE, Binding, write_binding
 from cowherd.herd.book.seals import remember_overlay
 from cowherd.herd.condition import condition, record_of
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.in_use import chain_below, require_free
 from cowherd.herd.keeping import keeping_seals
 from cowherd.herd.lineage import Lineage, known_again, survey_again
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.requirements import require_one_format
-from cowherd.herd.status import Status
 from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
 from cowherd.storage.space import check_space
@@ -60,8 +60,9 @@ class Settled:
 def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, differs: Ranges | None = None) -> Stand:
     """Plans to make `overlay` stand on `base`. Reads tables only, unless the overlay has internal snapshots.
 
-    Raises `SnapshotsWouldChange` where one of these would show other content, `UnsupportedFeature` for an overlay that is not
-    qcow2, and what opening the overlay's chain raises.
+    Raises `BindingContradicted` where it, or what it stands on, was made on other content, `SnapshotsWouldChange` where one of
+    its internal snapshots would show other content, `UnsupportedFeature` for an overlay that is not qcow2, and what opening the
+    overlay's chain raises.
     """
     from cowherd.ops.shielding import doubtful_bytes
 
@@ -70,6 +71,7 @@ def plan_stand(lineage: Lineage, overlay: Image, base: BackingReference | None, 
         raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
     require_none(lineage, [overlay], "give another base to")
     require_one_format(lineage, lineage.chain(overlay), "copy from")
+    require_uncontradicted(lineage, [overlay], "give it another base, or none")
     if overlay.format != "qcow2":
         raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
     name, recorded = (base.name, base.format) if base else (None, None)
@@ -98,7 +100,13 @@ def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) ->
     name, recorded = (stand.base.name, stand.base.format) if stand.base else (None, None)
     with naming_holders(), keeping_seals(lineage, overlay):
         done = rebase(
-            overlay.path, name, format=overlay.format, backing_format=recorded, differs=stand.differs, progress=progress
+            overlay.path,
+            name,
+            format=overlay.format,
+            backing_format=recorded,
+            differs=stand.differs,
+            without=EXTENSION_TYPE,  # killed behind this, the overlay is bound to nothing, and not to what it no longer stands on
+            progress=progress,
         )
         after = survey_again(lineage)
         now = known_again(after, overlay)
@@ -108,7 +116,7 @@ def execute(lineage: Lineage, stand: Stand, progress: Progress | None = None) ->
 
 
 def _bind(lineage: Lineage, overlay: Image, base: Image | None) -> None:
-    record = record_of(base) if base and condition(lineage, base).status is Status.OK else None
+    record = record_of(base) if base and condition(lineage, base).status.holds else None
     binding = Binding.to(record) if record else None
     if overlay.binding != binding:
         write_binding(overlay.path, binding)

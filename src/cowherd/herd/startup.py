@@ -22,6 +22,7 @@ from cowherd.live.machine.drive import Below, Drive
 from cowherd.live.machine.foreign import named_by
 from cowherd.live.machine.stacked import files_below
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import require_directories
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -90,8 +91,9 @@ def check_start(
     (libvirt gives images to the user that runs QEMU); `strict` refuses it. With `dependents`, a drive that the guest writes
     to must be no base of others in its directory and `herd`; without, only a sealed one is noticed. What is not understood is a
     reason not to start, unless `allow_unknown`. `directory` is where QEMU will run.
-    Raises `HostFileError` for an image that can't be looked at.
+    Raises `HostFileError` for an image that can't be looked at, or a directory of `herd` that is not there.
     """
+    require_directories(herd)
     judge = Judge(full=full, strict=strict, herd=herd if dependents else None, directory=directory, progress=progress)
     judge.look_at(drives)
     answers = [answer for drive in drives for answer in judge.answers(drive)]
@@ -112,10 +114,10 @@ class Judge:
         directory: str | os.PathLike[str],
         progress: Progress | None,
     ):
-        self._full, self._progress, self._tolerant = full, progress, not (strict or full)
+        self._full, self._progress, self._strict = full, progress, strict
         self._herd, self._directory = herd, directory
         self._together = Lineage(Found())
-        self._checker = Checker(full=full, progress=progress)
+        self._checker = Checker(full=full, strict=strict, progress=progress)
 
     def look_at(self, drives: Iterable[Drive]) -> None:
         """Looks at the chains of all drives for which their own headers speak, so that each image is checked only once."""
@@ -153,12 +155,12 @@ class Judge:
             # By itself: what one drive reads as raw another's chain may read as qcow2.
             backing = _backing(drive, self._directory)
             lineage = survey_chains(_images(drive, backing), backing)
-            checker = Checker(full=self._full, progress=self._progress)
+            checker = Checker(full=self._full, strict=self._strict, progress=self._progress)
         top = lineage.known(path)
         if top is None:
             yield Answer(drive, NOT_UNDERSTOOD, path, "it can't be read", UNCLEAR)
             return
-        answer = _of_chain(lineage, checker, drive, top, tolerant=self._tolerant)
+        answer = _of_chain(lineage, checker, drive, top)
         if not answer.exit_code and drive.writable:
             answer = _of_dependents(answer, top, self._herd)
         if not answer.exit_code and drive.below_remote:
@@ -288,14 +290,14 @@ def _images(drive: Drive, backing: Mapping[Path, BackingReference | None]) -> li
     return found
 
 
-def _of_chain(lineage: Lineage, checker: Checker, drive: Drive, top: Image, *, tolerant: bool) -> Answer:
+def _of_chain(lineage: Lineage, checker: Checker, drive: Drive, top: Image) -> Answer:
     """Returns the deepest thing that is wrong with a chain: what is above suffers from it."""
     let_through = ""
     for image in reversed(lineage.chain(top)):
         row = checker.check(lineage, image)
         if not row.status.is_fine:
-            if not (tolerant and row.only_attributes):
-                return Answer(drive, row.status, row.path, row.detail, DRIFT)
+            return Answer(drive, row.status, row.path, row.detail, DRIFT)
+        if row.status is Status.ATTRIBUTES:
             let_through = let_through or f"let through: {printable(row.path)}: {row.detail}"
     answer = Answer(drive, row.status, drive.path, let_through or row.detail)
     return _without_base(drive, top) or answer

@@ -10,8 +10,10 @@ class Status(enum.StrEnum):
 
     OK = "ok"
     UNSEALED = "unsealed"
+    ATTRIBUTES = "attributes"
     UNKNOWN = "unknown"
     TOUCHED = "touched"
+    UNVOUCHED = "unvouched"
     DRIFTED = "drifted"
     REPLACED = "replaced"
     BINDING_MISMATCH = "binding-mismatch"
@@ -22,4 +24,9 @@ class Status(enum.StrEnum):
     @property
     def is_fine(self) -> bool:
         """Whether verify exits with 0 for it."""
-        return self in (Status.OK, Status.UNSEALED)
+        return self in (Status.OK, Status.UNSEALED, Status.ATTRIBUTES)
+
+    @property
+    def holds(self) -> bool:
+        """Whether a seal that was found so speaks for its image: at most owner, mode, labels or links of the file changed."""
+        return self in (Status.OK, Status.ATTRIBUTES)

@@ -23,10 +23,9 @@ from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.ownership import is_seal, is_vouched_for, require_liftable, require_name_free, set_immutable, sidecars
 from cowherd.herd.requirements import require_readable
-from cowherd.herd.seal import record_files, settled
+from cowherd.herd.seal import record_files
 from cowherd.herd.sealfile import SUFFIX, read_digests, read_record, seal_path
 from cowherd.herd.sealplace import is_kept, look_again
-from cowherd.herd.status import Status
 from cowherd.herd.trashbox import (
     Entry,
     entries,
@@ -45,6 +44,8 @@ from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import require_directories
+from cowherd.storage.ticks import settled
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
@@ -191,7 +192,7 @@ def refuse_awaited(lineage: Lineage, doomed: Sequence[Image]) -> None:
 
 def _trash_one(lineage: Lineage, image: Image) -> Entry:
     path = Path(os.path.realpath(image.path))
-    held = image.seal is not None and condition(lineage, image).status is Status.OK
+    held = image.seal is not None and condition(lineage, image).status.holds
     needing = tuple(dependent.path for dependent in lineage.children(image))
     now = datetime.now(UTC)
     entry = Entry(path.parent / TRASH, _new_id(now), path, now.isoformat(timespec="microseconds"), needing, None, held)
@@ -258,6 +259,7 @@ def _unlink(place: Directory, name: str) -> None:
 
 def trashed(directories: Sequence[PathName] = ()) -> list[Entry]:
     """Returns what lies in the trash of `directories` (the current one by default) and of all under them, the oldest first."""
+    require_directories(directories)
     found = [entry for trash in trash_directories(directories or ["."]) for entry in entries(trash)[0]]
     return sorted(found, key=lambda entry: (entry.deleted, entry.id))
 
@@ -274,6 +276,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     The seal comes back too, and holds if it did and the file was not touched in the trash. Raises `InvalidRequest` if no such
     image is in a trash, `HostFileError` if something else has its place.
     """
+    require_directories(herd)
     found = find_entries([], name) or find_entries(list(trash_directories(herd or ["."])), name)
     if not found:
         raise InvalidRequest(f"there is no {printable(name)} in the trash; 'cowherd trash list' shows what is")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
-from cowherd.herd.condition import FINE, Condition, Conditions
+from cowherd.herd.condition import FINE, NOT_YET, Condition, Conditions, may_not_be_read
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
 from cowherd.herd.seal import confirms, held_content, refresh
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cowherd.herd.binding import Binding
     from cowherd.herd.digest import Progress
     from cowherd.herd.scan import Image, Key
+    from cowherd.herd.sealfile import SealRecord
 
 _SEVERITY = {status: number for number, status in enumerate(Status)}
 _UNSEALED = Condition(Status.UNSEALED)
+_NO_SEAL = Condition(Status.UNVOUCHED, "others stand on it, and it is not sealed")
 _UNBOUND = Condition(Status.OK, "not bound to its base")
 
 
@@ -30,7 +33,8 @@ class Verified(NamedTuple):
     """What verify says of one image: its status, the reason in words where there is one, and how many bytes are known to differ.
 
     `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` is None where the
-    content was not read. `only_attributes`: it is `touched`, and no more than its owner or mode need have changed.
+    content was not read. `certain` is False for what is fine as far as the times of its files go, where those need not show
+    a change.
     """
 
     path: Path
@@ -39,7 +43,7 @@ class Verified(NamedTuple):
     sealed: bool
     base: Path | None = None
     changed_bytes: int | None = None
-    only_attributes: bool = False
+    certain: bool = True
 
 
 def verify(
@@ -47,6 +51,8 @@ def verify(
     *,
     full: bool = False,
     refresh_seals: bool = False,
+    strict: bool = False,
+    require_sealed: bool = False,
     trusted: Sequence[bytes] = (),
     herd: Sequence[str | os.PathLike[str]] = (),
     progress: Progress | None = None,
@@ -55,10 +61,18 @@ def verify(
 
     The quick form compares the identities of files, and reads no data. With `full` the content of every sealed image met is
     read and compared; with `refresh_seals` too, a seal whose content is found unchanged then knows the file as it is now.
-    With `trusted`, Ed25519 public keys of 32 bytes, every base must have a seal that is signed by one of them.
-    Bases come before their overlays. Raises `HostFileError` for an image that is not there.
+    `strict` takes a file of which only the attributes changed for touched. With `require_sealed`, all that others stand on must
+    have a seal. With `trusted`, Ed25519 public keys of 32 bytes, every base must have a seal that is signed by one of them.
+    Bases come before their overlays. Raises `HostFileError` for an image or a directory that is not there.
     """
-    checker = Checker(full=full, refresh_seals=refresh_seals, trusted=tuple(trusted), progress=progress)
+    checker = Checker(
+        full=full,
+        refresh_seals=refresh_seals,
+        strict=strict,
+        require_sealed=require_sealed,
+        trusted=tuple(trusted),
+        progress=progress,
+    )
     if not images:
         lineage = survey(herd or ["."])
         gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
@@ -76,9 +90,17 @@ class Checker:
     """Checks images of one herd, each only once, and reads the content of each only once."""
 
     def __init__(
-        self, *, full: bool, refresh_seals: bool = False, trusted: tuple[bytes, ...] = (), progress: Progress | None = None
+        self,
+        *,
+        full: bool,
+        refresh_seals: bool = False,
+        strict: bool = False,
+        require_sealed: bool = False,
+        trusted: tuple[bytes, ...] = (),
+        progress: Progress | None = None,
     ):
         self.full, self.refresh_seals, self.trusted, self.progress = full, refresh_seals, trusted, progress
+        self.strict, self.require_sealed = strict, require_sealed
         self._conditions: dict[Key, Condition] = {}
         self._of_overlays: dict[tuple[Key, bytes | None], Condition] = {}
         self._changed: dict[Key, int] = {}
@@ -98,7 +120,7 @@ class Checker:
             sealed=lineage.seal(image) is not None,
             base=base.path if base else broken.path if broken else None,
             changed_bytes=self._changed.get(image.key),
-            only_attributes=found.only_attributes,
+            certain=found.certain,
         )
 
     def condition(self, lineage: Lineage, image: Image, base: Image | None) -> Condition:
@@ -107,11 +129,11 @@ class Checker:
             place = base.key, image.binding.content_digest if image.binding else None
             found = self._of_overlays.get(place)
             if found is None:
-                found = self._of_overlays[place] = self._find(lineage, image)
+                found = self._of_overlays[place] = self._judge(lineage, image)
         else:
             found = self._conditions.get(image.key)
             if found is None:
-                found = self._conditions[image.key] = self._find(lineage, image)
+                found = self._conditions[image.key] = self._judge(lineage, image)
         return found
 
     def _stands_alike(self, lineage: Lineage, image: Image) -> bool:
@@ -123,6 +145,14 @@ class Checker:
         if self._pending is None:
             self._pending = Pending(lineage, as_scanned=True)
         return self._pending
+
+    def _judge(self, lineage: Lineage, image: Image) -> Condition:
+        found = self._find(lineage, image)
+        if self.strict and found.status is Status.ATTRIBUTES:
+            return found._replace(status=Status.TOUCHED)
+        if self.require_sealed and found.status.is_fine and lineage.seal(image) is None and lineage.children(image):
+            return _NO_SEAL
+        return found
 
     def _find(self, lineage: Lineage, image: Image) -> Condition:
         broken = lineage.broken(image)
@@ -156,7 +186,7 @@ class Checker:
         except CowherdError as error:
             return str(error)
         if record:
-            return problem_of(record, self.trusted)
+            return problem_of(record, self.trusted) or _put_back(record)
         return "others stand on it, and it is not sealed" if lineage.children(image) else None
 
     def _of_overlay(self, lineage: Lineage, image: Image) -> Condition:
@@ -165,10 +195,13 @@ class Checker:
             return Condition(Status.UNSEALED, image.problem) if image.problem else _UNSEALED
         below = self.condition(lineage, base, lineage.parent(base))
         if below.status is Status.OK and image.binding is None:
-            below = _UNBOUND
-        elif not below.status.is_fine and lineage.seal(base):
+            below = _UNBOUND if below.certain else below
+        elif not below.status.is_fine and (lineage.seal(base) or below == _NO_SEAL):
             below = below._replace(detail=f"its base {printable(base.path.name)}: {below.detail}")
-        return _worse(below, self._of_binding(lineage, image))
+        own = self._of_binding(lineage, image)
+        if below.status is Status.UNSEALED and own.status is Status.OK and own.detail:
+            return own  # its binding was found to fit, which says more than that there is no seal
+        return _worse(below, own)
 
     def _of_binding(self, lineage: Lineage, image: Image) -> Condition:
         """Compares the binding of an overlay with the content that its base is sealed with."""
@@ -178,9 +211,18 @@ class Checker:
         if base is None or image.binding is None:
             return FINE
         digest = self._content_of(lineage, base)
-        if digest is None or digest == image.binding.content_digest:
+        if digest is not None and digest != image.binding.content_digest:
+            return Condition(Status.BINDING_MISMATCH, self._mismatch(lineage, base, image.binding))
+        if _record_in(lineage, base) or lineage.seal(image) or _is_hidden(lineage, base):
             return FINE
-        return Condition(Status.BINDING_MISMATCH, f"it was made on other content than {printable(base.path.name)} holds")
+        return _unvouched(base, damaged=lineage.seal(base) is not None, read=digest is not None)
+
+    def _mismatch(self, lineage: Lineage, base: Image, binding: Binding) -> str:
+        name, record = printable(base.path.name), _record_in(lineage, base)
+        if record and record.seal_id == binding.seal_id and record.generation < binding.generation:
+            back = f"an older seal of it is back, of generation {record.generation}, with or without the content of then"
+            return f"it was made on generation {binding.generation} of {name}, and {back}"
+        return f"it was made on other content than {name} holds"
 
     def _content_of(self, lineage: Lineage, base: Image) -> bytes | None:
         """Returns the content digest that the seal of `base` says, or without a seal, if that was asked for, the one it has."""
@@ -189,10 +231,7 @@ class Checker:
         return self._contents[base.key]
 
     def _find_content(self, lineage: Lineage, base: Image) -> bytes | None:
-        try:
-            record = lineage.record_of(base)
-        except CowherdError:
-            return None  # a damaged seal is what the check of the base itself reports
+        record = _record_in(lineage, base)
         if record or not self.full:
             return record.content_digest if record else None
         with held_content(lineage, base, self.progress) as held:
@@ -204,7 +243,7 @@ class Checker:
         except ImageFormatError as error:
             return Condition(Status.TOUCHED, str(error))
         try:
-            refreshing = self.refresh_seals and quick.status is not Status.OK
+            refreshing = self.refresh_seals and _may_be_refreshed(quick)
             if not refreshing and confirms(lineage, image, record.content_digest, self.progress):
                 self._changed[image.key] = 0
                 return _as_sealed(quick)
@@ -221,11 +260,49 @@ class Checker:
             if held.digests.content_digest != record.content_digest:
                 worse = quick if quick.status is Status.REPLACED else Condition(Status.DRIFTED)
                 return Condition(worse.status, _difference(sealed.size, held.digests.size, self._changed[image.key]))
-            if quick.status is not Status.OK and self.refresh_seals:
+            if self.refresh_seals and _may_be_refreshed(quick):
                 refresh(lineage, image, held)
                 self._quick = None  # what stands on it may be in order now
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
             return _as_sealed(quick)
+
+
+def _record_in(lineage: Lineage, image: Image) -> SealRecord | None:
+    """Returns what the seal of an image says, None where it has none, or a damaged one, which vouches for nothing."""
+    try:
+        return lineage.record_of(image)
+    except CowherdError:
+        return None  # what is wrong with it is what the check of the image itself reports
+
+
+def _is_hidden(lineage: Lineage, image: Image) -> bool:
+    """Returns whether an image has a seal that this user may not read, of which the check of the image itself tells."""
+    try:
+        lineage.record_of(image)
+    except CowherdError as error:
+        return may_not_be_read(error)
+    return False
+
+
+def _put_back(record: SealRecord) -> str | None:
+    """Returns what tells that a seal, which is signed, is an older one than this host has seen of its image."""
+    from cowherd.herd.book.generations import newest_generation, note_generation
+
+    newest = newest_generation(record.seal_id)
+    if newest > record.generation:
+        old = f"its seal is of generation {record.generation}, and this host has seen generation {newest}"
+        return f"{old}: an older one was put back"
+    note_generation(record)
+    return None
+
+
+def _unvouched(base: Image, *, damaged: bool, read: bool) -> Condition:
+    """Returns the condition of an overlay that is bound to what no seal records; `read`: its base holds what it was made on."""
+    name, missing = printable(base.path.name), "a damaged seal" if damaged else "no seal"
+    if read:
+        return Condition(Status.OK, f"{name} has {missing}, and holds what it was made on; 'cowherd seal' records that again")
+    how = "'verify --full' compares it with what the overlay was made on, 'cowherd seal' records it again"
+    return Condition(Status.UNVOUCHED, f"{name} has {missing}, so that nothing vouches for its content; {how}")
 
 
 def _as_sealed(quick: Condition) -> Condition:
@@ -238,5 +315,11 @@ def _difference(sealed_size: int, size: int, changed: int) -> str:
     return f"{grown}blocks with {changed} bytes differ from what was sealed"
 
 
+def _may_be_refreshed(quick: Condition) -> bool:
+    return quick.status is not Status.OK or quick.detail == NOT_YET
+
+
 def _worse(one: Condition, other: Condition) -> Condition:
+    if one.status is other.status is Status.OK and one.certain:
+        return other if other.detail else one
     return one if other is FINE or _SEVERITY[one.status] >= _SEVERITY[other.status] else other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
@@ -15,11 +16,12 @@ from cowherd.image.outline import open_outline
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import is_there
 from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cowherd.formats.qcow2.header import Header
 
@@ -107,7 +109,7 @@ def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, s
     if isinstance(options, Qcow2Options):
         raise InvalidRequest("qcow2 options do not fit a raw image")
     preallocation = _raw_preallocation(options or {})
-    with HostFile.create(path, lock=locks.CREATE) as file:
+    with _created(path) as file:
         refuse_to_preallocate(file, preallocation)
         file.reach(size)
         file.clear_signature()
@@ -115,6 +117,20 @@ def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, s
             file.preallocate(0, size)
         file.flush()
     make_name_lasting(path)
+
+
+@contextlib.contextmanager
+def _created(path: str | os.PathLike[str]) -> Iterator[HostFile]:
+    """Gives an empty file to make an image in. If that fails, a new file is removed: half an image passes for a whole one."""
+    was_there = is_there(path)
+    with HostFile.create(path, lock=locks.CREATE) as file:
+        try:
+            yield file
+        except BaseException:
+            if not was_there:
+                with contextlib.suppress(OSError):  # the first error says more
+                    os.unlink(path)
+            raise
 
 
 def _raw_preallocation(options: Mapping[str, str]) -> str:
@@ -137,7 +153,7 @@ def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: s
     header.pack()  # refuses what does not fit while an old file of that name is still whole
     if header.backing is not None and preallocation != "off" and not header.extended_l2:
         raise InvalidRequest("Backing file and preallocation can only be used at the same time if extended_l2 is on")
-    with HostFile.create(path, lock=locks.CREATE) as file:
+    with _created(path) as file:
         refuse_to_preallocate(file, preallocation)
         file.clear_signature()
         if preallocation == "off":

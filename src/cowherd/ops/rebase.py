@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import os
 
     from cowherd.extents import Ranges
+    from cowherd.formats.qcow2.header import Header
     from cowherd.ops.copying import Progress
 
 
@@ -50,6 +51,7 @@ def rebase(
     force_share: bool = False,
     differs: Ranges | None = None,
     keep_snapshots: bool = True,
+    without: int | None = None,
     progress: Progress | None = None,
 ) -> Rebased:
     """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
@@ -58,6 +60,7 @@ def rebase(
     opened. `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of
     the guest ranges `differs` both backing files are known to show the same, and nothing is read. Nothing can be written into
     internal snapshots: with `keep_snapshots` one that would show other bytes is in the way, unless the rebase is `unsafe`.
+    A header extension of the type `without`, which is about the old backing file, goes together with its name.
     `progress` is called with (bytes looked at, bytes in all).
 
     Raises `InvalidRequest`, `NewBackingFileError`, `SnapshotsWouldChange` with nothing changed, and what opening the overlay's
@@ -67,7 +70,11 @@ def rebase(
     if backing_format is not None and backing_format not in probe.KNOWN:
         raise InvalidRequest(f"Invalid format name: '{printable(backing_format)}'")
     complete = reference is None or reference.format is not None
-    if unsafe and complete and change_header(overlay, lambda header: header.with_backing(reference), format=format):
+
+    def changed(header: Header) -> Header:
+        return (header if without is None else header.with_extension(without, None)).with_backing(reference)
+
+    if unsafe and complete and change_header(overlay, changed, format=format):
         return Rebased()
     from cowherd.ops.shielding import rebase_disk
 
@@ -80,5 +87,6 @@ def rebase(
         force_share=force_share,
         differs=differs,
         keep_snapshots=keep_snapshots,
+        without=without,
         progress=progress,
     )

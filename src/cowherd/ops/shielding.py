@@ -39,6 +39,7 @@ def rebase_disk(
     force_share: bool,
     differs: Ranges | None,
     keep_snapshots: bool,
+    without: int | None,
     progress: Progress | None,
 ) -> Rebased:
     """Does what `cowherd.ops.rebase.rebase` says; raises the same."""
@@ -54,7 +55,7 @@ def rebase_disk(
             finally:
                 if new is not None:
                     new.close()
-        top.set_backing(reference)
+        top.set_backing(reference, without=without)
     return done
 
 

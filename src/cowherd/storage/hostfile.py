@@ -13,6 +13,7 @@ from cowherd.errors import HostFileError, ReadOnlyImage
 from cowherd.paths import as_path
 from cowherd.storage import fallocate
 from cowherd.storage.filetype import check_type, refuse_other_than_images
+from cowherd.storage.identity import open_unnoticed
 from cowherd.storage.leases import open_despite_leases
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
 
@@ -49,6 +50,7 @@ class HostFile:
         self.is_block_device = stat.S_ISBLK(info.st_mode)
         self.device, self.inode = info.st_dev, info.st_ino
         self._lock_mode: LockMode | None = None
+        self._locked_by = 0
 
     @property
     def path(self) -> Path:
@@ -69,7 +71,8 @@ class HostFile:
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         with _naming(name, "open"):
             # O_NONBLOCK so that a pipe put there since can't hang the open; of regular files only leases care.
-            fd = open_despite_leases(name, flags | os.O_NONBLOCK)
+            looks = lock is None and not writable and not flags & os.O_NOFOLLOW
+            fd = open_unnoticed(name) if looks else open_despite_leases(name, flags | os.O_NONBLOCK)
         return cls._adopt(name, fd, "open", writable=writable, lock=lock)
 
     @classmethod
@@ -129,16 +132,19 @@ class HostFile:
     def lock(self, mode: LockMode) -> None:
         """Takes the locks of `mode` in place of those held; raises `ImageInUse` and keeps the old ones where it can't."""
         acquire(self.fd, mode, self.name, held=self._lock_mode)
-        self._lock_mode = mode
+        self._lock_mode, self._locked_by = mode, os.getpid()
 
     def close(self) -> None:
-        """Releases the locks and closes the file. Closing twice is fine."""
+        """Releases the locks and closes the file. Closing twice is fine.
+
+        A child that was forked meanwhile only closes it: the locks are its parent's, which goes on to rely on them.
+        """
         fd, self.fd = self.fd, -1
         if fd < 0:
             return
         with _naming(self.name, "close"):
             try:
-                if self._lock_mode is not None:
+                if self._lock_mode is not None and self._locked_by == os.getpid():
                     release(fd)
             finally:
                 os.close(fd)

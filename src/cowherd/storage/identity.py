@@ -23,7 +23,7 @@ class FileIdentity(NamedTuple):
     """A host file as it was at one moment. Equal identities: the same file, not written to, resized or re-owned since.
 
     `mtime_ns` can be set by anybody who owns the file, `ctime_ns` cannot; but ctime also moves with chmod, chattr, link and
-    rename. Both are as fine as the host's clock tick (up to 10 ms): two writes within one tick look like one.
+    rename. Both are as fine as the file system stamps them: see `cowherd.storage.ticks`.
     """
 
     device: int
@@ -40,6 +40,11 @@ class FileIdentity(NamedTuple):
         except OSError as error:
             name = f"file descriptor {path_or_fd}" if isinstance(path_or_fd, int) else path_or_fd
             raise HostFileError(name, "look at", error) from error
+        return cls.from_stat(info)
+
+    @classmethod
+    def from_stat(cls, info: os.stat_result) -> Self:
+        """Returns the identity of the file that stat(2) says this of."""
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
     @classmethod
@@ -59,6 +64,34 @@ class FileIdentity(NamedTuple):
         return (self.device, self.inode) == (other.device, other.inode)
 
 
+def open_unnoticed(path: str | os.PathLike[str]) -> int:
+    """Opens a file for reading so that its last reading keeps its time, where the caller owns it: that time is evidence.
+
+    See `cowherd.herd.condition`. Raises OSError.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return open_despite_leases(path, flags | os.O_NOATIME)
+    except PermissionError:  # another's file; or one that may not be read at all
+        return open_despite_leases(path, flags)
+
+
+def note_reading(path: str | os.PathLike[str]) -> int:
+    """Reads a file for its host to note that, and returns the time of its last reading, in nanoseconds since 1970.
+
+    That time is another than that of its last change then, unless its file system notes none. Raises `HostFileError`.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.pread(fd, 1, 0)
+            return os.fstat(fd).st_atime_ns
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise HostFileError(path, "read", error) from error
+
+
 def announce_change(path: str | os.PathLike[str]) -> None:
     """Gives a file the time of now, durably, before it is written to: the host may write bytes long before it writes times.
 
@@ -74,7 +107,7 @@ def make_lasting(path: str | os.PathLike[str]) -> None:
 
 def _flush(path: str | os.PathLike[str], *, touch: bool) -> None:
     try:
-        fd = open_despite_leases(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_unnoticed(path)
         try:
             if touch:
                 os.utime(fd)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
 """What says that there is nothing under a name, or nothing that this user could get at."""
 
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
 
 def look_up(path: str | os.PathLike[str], *, follow: bool = True, absent: Collection[int] = ABSENT) -> os.stat_result | None:
     """Returns what stat(2) says of a name, lstat without `follow`; None where the host says one of the `absent` errors.
@@ -44,6 +46,15 @@ def is_directory(path: str | os.PathLike[str]) -> bool:
     """Returns whether a name leads to a directory. Raises `HostFileError`."""
     info = look_up(path)
     return info is not None and stat.S_ISDIR(info.st_mode)
+
+
+def require_directories(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Raises `HostFileError` for the first of `paths` that leads to no directory: where nothing is, nothing can be fine."""
+    for path in paths:
+        info = look_up(path, absent=_NOTHING)
+        if info is None or not stat.S_ISDIR(info.st_mode):
+            number = errno.ENOTDIR if info else errno.ENOENT
+            raise HostFileError(path, "look through", OSError(number, os.strerror(number)))
 
 
 def parted(paths: Iterable[Name]) -> tuple[list[Name], list[Name]]:

@@ -158,6 +158,7 @@ def test_verify_exits_with_0_while_all_is_fine_and_4_when_not(cowherd, as_json, 
         "status": "drifted",
         "detail": "blocks with 65536 bytes differ from what was sealed",
         "sealed": True,
+        "certain": True,
         "base": None,
         "changed_bytes": 65536,
     }

@@ -168,7 +168,7 @@ def test_a_base_that_is_sealed_anew_with_other_content_contradicts_its_overlays(
     with watching(base.parent) as watch:
         cowherd.unseal(base, force=True)
         qemu_img("commit", "-q", "-f", "qcow2", base.parent / "torn.qcow2")
-        cowherd.seal(base)
+        cowherd.seal(base, force=True)
         event = watch.wait_for("contradicted")
     assert event["level"] == "warning"
     assert {os.path.basename(path) for path in event["overlays"]} == set(VERDICTS)

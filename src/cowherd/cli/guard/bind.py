@@ -27,7 +27,12 @@ def configure(parser: Parser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="an overlay, or a directory")
     parser.add_argument("--format", metavar="FMT", help="the base's format, for overlays that record none")
     parser.add_argument("--no-seal", action="store_true", help="leave unsealed bases, and so their overlays, alone")
-    parser.add_argument("--force", action="store_true", help="also bind overlays that were made on other content")
+    parser.add_argument(
+        "--rebind",
+        "--force",
+        action="store_true",
+        help="also bind overlays that were made on other content: what they show now counts as right, torn or not",
+    )
     parser.add_herd()
 
 
@@ -39,7 +44,7 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.images,
         base_format=arguments.format,
         seal_bases=not arguments.no_seal,
-        force=arguments.force,
+        rebind=arguments.rebind,
         herd=arguments.herd,
         progress=progress("sealing"),
     )

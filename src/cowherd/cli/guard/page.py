@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
     from cowherd.herd.overview import DriftPicture, Overview
 
-_BAD = frozenset(("missing-base", "binding-mismatch", "replaced", "drifted", "touched", "untrusted"))
+_BAD = frozenset(
+    (
+        "missing-base",
+        "merge-interrupted",
+        "untrusted",
+        "binding-mismatch",
+        "replaced",
+        "drifted",
+        "unvouched",
+        "touched",
+        "unknown",
+    )
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf7; --ink: #1d2021; --faint: #6b6f70; --line: #dcd9d0; --card: #ffffff;

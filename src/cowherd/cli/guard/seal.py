@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.seal import Sealed
 
+NOT_BOUND = 4
 LEVELS = ("recorded", "readonly", "immutable")
 
 
@@ -37,8 +38,17 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("--shadow", action="store_true", help="keep a reflink copy, which costs no space, to repair from")
     parser.add_argument("--bind", action="store_true", help="also record the seal in the overlays of BASE that are there already")
+    parser.add_argument(
+        "--rebind",
+        action="store_true",
+        help="also bind those of them that were made on other content: what they show now counts as right, torn or not",
+    )
     parser.add_argument("--sign", metavar="KEY", help="sign the seal with the Ed25519 private key in this file (PEM or OpenSSH)")
-    parser.add_argument("--force", action="store_true", help="seal what is damaged, cut off, empty or no disk image all the same")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="seal what is damaged, cut off, empty, no disk image, or not what its overlays were made on all the same",
+    )
     parser.add_argument("--format", metavar="FMT", help="the format of BASE, where no overlay records it")
     parser.add_herd()
 
@@ -54,12 +64,13 @@ def run(arguments: argparse.Namespace) -> Report:
         image_format=arguments.format,
         shadow=arguments.shadow,
         bind=arguments.bind,
+        rebind=arguments.rebind,
         sign_with=arguments.sign,
         herd=arguments.herd,
         force=arguments.force,
         progress=progress(f"sealing {shown(arguments.base)}"),
     )
-    return Report(_document(done), (_line(done),), _notes(done))
+    return Report(_document(done), (_line(done),), _notes(done), exit_code=NOT_BOUND if done.contradicted else 0)
 
 
 def _document(done: Sealed) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def remarks(found: Start) -> tuple[str, ...]:
     said = []
     for answer in found.answers:
         unchecked = answer.status == NOT_UNDERSTOOD or (answer.status == NOT_VERIFIED and _is_worth_saying(answer))
-        if unchecked or answer.status == "touched":
+        if unchecked or answer.status == "attributes":
             said.append(f"cowherd: {'not checked: ' if unchecked else ''}{printable(answer.drive.where)}: {answer.detail}")
     return tuple(said)
 
@@ -100,6 +100,10 @@ def _advice(answer: Answer) -> str:
             f"cowherd: 'cowherd verify --full --refresh {path}' says whether its content is as sealed and, if so, clears this; "
             f"'cowherd repair {path}' brings it back"
         )
+    if answer.status == "unvouched" and answer.image:
+        path = printable(answer.image)
+        compares = f"'cowherd verify --full {path}' compares its base with what it was made on"
+        return f"cowherd: {compares}; 'cowherd seal' records the base again if it fits"
     if answer.status == NOT_UNDERSTOOD:
         return "cowherd: so nobody can say that no base is harmed; who knows better starts it with --allow-unknown"
     if answer.status in ("missing-base", "binding-mismatch") and answer.drive.path:

@@ -24,7 +24,10 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Checks the seals and bindings of images and of everything in their chains; without IMAGE, of the whole herd.\n"
         "The quick form compares what the host says of the files with the seals and reads no data; --full reads and compares\n"
-        "the content. Any status but 'ok' and 'unsealed' makes the exit code 4.\n\n"
+        "the content. Any status but 'ok', 'unsealed' and 'attributes' makes the exit code 4.\n\n"
+        "attributes: by its times only owner, mode, labels or links of the file were changed; --strict calls it touched\n"
+        "unvouched: the overlay is bound to what its base held, and the base has no seal that could say what it holds\n"
+        "unknown: the base is on another machine, or may not be read from here\n"
         "touched: the file is not as the seal left it, and only --full can say whether its content is\n"
         "drifted: the content is not as sealed                replaced: another file has taken the base's name\n"
         "binding-mismatch: the overlay was made on other content than its base is sealed with\n"
@@ -35,6 +38,10 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--full", action="store_true", help="read the content of sealed images again and compare it")
     parser.add_argument(
         "--refresh", action="store_true", help="with --full: where only the file was touched, record that in the seal"
+    )
+    parser.add_argument("--strict", action="store_true", help="take a file of which only the attributes changed for touched")
+    parser.add_argument(
+        "--require-sealed", action="store_true", help="everything that others stand on must have a seal (else exit code 4)"
     )
     parser.add_argument(
         "--trusted",
@@ -57,6 +64,8 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.images,
         full=arguments.full,
         refresh_seals=arguments.refresh,
+        strict=arguments.strict,
+        require_sealed=arguments.require_sealed,
         trusted=[public_key(path) for path in arguments.trusted],
         herd=arguments.herd,
         progress=progress("reading"),
@@ -73,6 +82,7 @@ def _document(row: Verified) -> dict[str, Any]:
         "status": row.status.value,
         "detail": row.detail,
         "sealed": row.sealed,
+        "certain": row.certain,
         "base": os.fspath(row.base) if row.base else None,
         "changed_bytes": row.changed_bytes,
     }

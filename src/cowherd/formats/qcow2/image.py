@@ -168,9 +168,13 @@ class Qcow2(ClosingLayer):
         """
         self._changer().preallocate(start, length, reserve=reserve)
 
-    def set_backing(self, reference: BackingReference | None) -> None:
-        """Names another backing file, or none, in the header; nothing else changes. Durable on return."""
-        self._update_header(self.header.with_backing(reference))
+    def set_backing(self, reference: BackingReference | None, *, without: int | None = None) -> None:
+        """Names another backing file, or none, in the header; nothing else changes. Durable on return.
+
+        An extension of the type `without`, which is about the old one, goes in the same write.
+        """
+        header = self.header if without is None else self.header.with_extension(without, None)
+        self._update_header(header.with_backing(reference))
 
     def set_extension(self, kind: int, data: bytes | None) -> None:
         """Sets the header extension of type `kind`, or removes it if `data` is None. Durable on return."""

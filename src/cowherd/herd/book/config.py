@@ -9,7 +9,7 @@ import os
 
 from cowherd.errors import CowherdError, HostFileError, InvalidRequest
 from cowherd.paths import as_path
-from cowherd.storage.presence import is_directory
+from cowherd.storage.presence import require_directories
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -71,10 +71,9 @@ def herds_in(path: str) -> list[str]:
 def add_herd(directory: str | os.PathLike[str]) -> str | None:
     """Names a directory as a herd; returns the file that says so now, None if one did already.
 
-    Raises `InvalidRequest` for what is no directory, and as `herds`.
+    Raises `HostFileError` for what is no directory, and as `herds`.
     """
-    if not is_directory(directory):
-        raise InvalidRequest(f"{printable(directory)} is not a directory")
+    require_directories([directory])
     real = os.path.realpath(directory)
     if real in herds():
         return None

@@ -27,7 +27,10 @@ _KINDS = {
     Status.REPLACED: Kind.REPLACED,
     Status.TOUCHED: Kind.TOUCHED,
     Status.BINDING_MISMATCH: Kind.BINDING_MISMATCH,
+    Status.UNVOUCHED: Kind.UNVOUCHED,
 }
+_OF_THE_OVERLAY = (Status.BINDING_MISMATCH, Status.UNVOUCHED)
+"""What is said of an overlay itself, be it sealed or not."""
 
 
 def lost_images(exam: Examination) -> Iterator[Finding]:
@@ -64,8 +67,14 @@ def drift(exam: Examination) -> Iterator[Finding]:
             continue
         if found.status not in _KINDS:
             continue
-        if found.status is Status.BINDING_MISMATCH or exam.lineage.seal(image):
+        if exam.lineage.seal(image) or (found.status in _OF_THE_OVERLAY and _is_its_own(exam, image, found)):
             yield _drifted(exam, image, found)
+
+
+def _is_its_own(exam: Examination, image: Image, found: Condition) -> bool:
+    """Returns whether a status is about an overlay's own binding, and not that of one below it."""
+    base = exam.lineage.parent(image)
+    return base is None or exam.checker.condition(exam.lineage, base, exam.lineage.parent(base)) != found
 
 
 def _drifted(exam: Examination, image: Image, found: Condition) -> Finding:
@@ -74,6 +83,10 @@ def _drifted(exam: Examination, image: Image, found: Condition) -> Finding:
         remedy = exam.command("cowherd", "unseal", "--force", image.path)
     elif kind is Kind.DRIFTED or (kind is Kind.REPLACED and exam.full):
         remedy = exam.command("cowherd", "repair", image.path)
+    elif kind is Kind.UNVOUCHED:
+        base = exam.lineage.parent(image)
+        damaged = base is None or exam.lineage.seal(base) is not None  # which is a finding of its own, to be dealt with first
+        remedy = () if base is None or damaged else exam.command("cowherd", "seal", base.path)
     elif kind is Kind.BINDING_MISMATCH and image.binding:
         remedy = exam.command("cowherd", "move", "--repair", image.path)
     return Finding(kind, image.path, found.detail, remedy)

@@ -30,6 +30,7 @@ class Kind(enum.StrEnum):
     DISPUTED_FORMAT = "disputed-format"
     BINDING_MISMATCH = "binding-mismatch"
     WRITTEN_NOW = "written-now"
+    UNVOUCHED = "unvouched"
     TOUCHED = "touched"
     UNKNOWN_BASE = "unknown-base"
     UNSEEN_PLACE = "unseen-place"

@@ -23,6 +23,7 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.condition import condition
 from cowherd.herd.domains import require_unnamed
 from cowherd.herd.drift import pairs
+from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound, HerdNotReadable, OverlaysUnseen
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
@@ -51,7 +52,6 @@ from cowherd.herd.ownership import require_liftable, require_sidecars_free
 from cowherd.herd.preserve import refresh_dependents
 from cowherd.herd.requirements import require_one_format, require_readable
 from cowherd.herd.seal import made_by
-from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.filetype import is_device, refuse_device_node
@@ -118,8 +118,9 @@ def merge(
     `update_domains` it is once the domain is defined with what it was merged into.
 
     Raises, with nothing changed: `HerdNotReadable`, `InvalidRequest`, `BaseSealed` for a sealed overlay that would not be
-    kept, `DriftFound` for a base or overlay that is not as its seal says, `ImageInUse`, `NotEnoughSpace`, `MergePending`,
-    `UnsupportedFeature`. Raises `MergeInterrupted` if it fails later: then `recover` finishes it.
+    kept, `DriftFound` for a base or overlay that is not as its seal says, `BindingContradicted`, `ImageInUse`,
+    `NotEnoughSpace`, `MergePending`, `UnsupportedFeature`. Raises `MergeInterrupted` if it fails later: then `recover` finishes
+    it.
     """
     _check_choices(strategy, keep)
     lineage = survey_around(overlay, *([into] if into else []), herd=herd)
@@ -233,6 +234,8 @@ def _require_possible(lineage: Lineage, plan: MergePlan) -> None:
     written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
     for image in (plan.overlay, plan.base, *written):
         _require_sound(lineage, image)
+    above = lineage.children(plan.overlay) if plan.keep == NOTHING else ()
+    require_uncontradicted(lineage, [plan.overlay, *lineage.children(plan.base), *above], "merge")
     require_no_snapshots(plan, written)
     require_journal_free(plan.base.path)
     _require_liftable(lineage, plan)
@@ -261,7 +264,7 @@ def _require_liftable(lineage: Lineage, plan: MergePlan) -> None:
 
 def _require_sound(lineage: Lineage, image: Image) -> None:
     now = condition(lineage, image)
-    if image.seal and now.status is not Status.OK:
+    if image.seal and not now.status.holds:
         raise DriftFound(image.path, now.status, "merge")
     with stacked([image]) as disk:
         layer = disk.layers[0]

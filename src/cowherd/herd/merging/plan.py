@@ -37,7 +37,6 @@ from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.plan import Writes
 from cowherd.herd.repair import unallocated_bytes
 from cowherd.herd.sealfile import read_digests
-from cowherd.herd.status import Status
 from cowherd.image.disk import Disk
 from cowherd.ops.commit import plan_commit
 from cowherd.ops.exposure import exposed_bytes
@@ -229,7 +228,7 @@ def plan_merge(
 
 
 def _content(lineage: Lineage, base: Image, disk: Disk, progress: Progress | None) -> BlockDigests:
-    if base.seal and condition(lineage, base).status is Status.OK:
+    if base.seal and condition(lineage, base).status.holds:
         return read_digests(base.expected_seal)[1]
     return digest_disk(disk, progress)
 

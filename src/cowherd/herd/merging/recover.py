@@ -27,11 +27,12 @@ from cowherd.herd.merging.plan import FORK, PRESERVE, MergePlan, plan_merge
 from cowherd.herd.merging.steps import MergeFailed, bind_to, sealed_again
 from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.ownership import is_journal, is_regular, is_vouched_for
-from cowherd.herd.seal import Held, settled
+from cowherd.herd.seal import Held
 from cowherd.live.holders import naming_holders
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_there, look_up
 from cowherd.storage.space import check_space
+from cowherd.storage.ticks import settled
 from cowherd.text import shown
 
 TYPE_CHECKING = False

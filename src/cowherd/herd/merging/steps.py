@@ -24,10 +24,11 @@ from cowherd.herd.faults import BindingImpossible
 from cowherd.herd.merging.holding import stacked
 from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.preserve import whole_steps
-from cowherd.herd.seal import Held, reseal, settled, unprotected
+from cowherd.herd.seal import Held, reseal, unprotected
 from cowherd.ops.commit import copy_down
 from cowherd.storage.atomic import sync_directory
 from cowherd.storage.filetype import refuse_device_node
+from cowherd.storage.ticks import settled
 from cowherd.text import shown
 
 TYPE_CHECKING = False

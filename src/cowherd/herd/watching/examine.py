@@ -129,10 +129,12 @@ def _examine(
     quick = condition(stock.lineage, base.image)
     if quick.status is Status.MISSING_BASE:
         return Finding(base.path, Outcome.DAMAGED, quick.detail, base.record, base.dependents)
+    if quick.status is Status.UNKNOWN:
+        return Finding(base.path, Outcome.UNREADABLE, quick.detail, base.record, base.dependents)
     record, sealed = read_digests(base.seal)
-    if quick.status is Status.OK and not always_read:
+    if quick.status is Status.OK and quick.certain and not always_read:
         return _fine(stock, base, record, was_read=False)
-    if quick.status is not Status.OK and suspicious:
+    if not quick.status.holds and suspicious:
         suspicious(base.path)
     identities = [FileIdentity.of(path) for path in base.files]
     with open_content(base.image, of_file=record.of_file, force_share=True) as disk:

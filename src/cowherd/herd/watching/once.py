@@ -14,7 +14,7 @@ from cowherd.herd.watching.events import Event
 from cowherd.herd.watching.examine import Finding, Outcome, examine, hit_facts
 from cowherd.herd.watching.pace import Pace, TokenBucket
 from cowherd.herd.watching.reporting.report import Reporter
-from cowherd.herd.watching.stock import take_stock
+from cowherd.herd.watching.stock import Stock, take_stock
 from cowherd.herd.watching.watch import Watch
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Checked:
     @property
     def fine(self) -> bool:
         """Whether nothing is wrong with it."""
-        return self.finding.outcome in _NOT_WRONG and not self.finding.contradicted
+        left_without = self.finding.outcome is Outcome.UNSEALED and self.finding.dependents
+        return self.finding.outcome in _NOT_WRONG and not (left_without or self.finding.contradicted)
 
     @property
     def detail(self) -> str:
@@ -84,12 +85,18 @@ def check_once(
     stock = take_stock(directories)
     watch.adopt(stock, time.monotonic())
     checked = []
-    for path in sorted(stock.bases):
+    for path in sorted([*stock.bases, *_unvouched(stock)]):
         events.clear()
         finding = examine(stock, path, _both(pace.progress(urgent=True), progress(path)), always_read=True)
         watch.conclude(finding, time.monotonic())
         checked.append(Checked(finding, tuple(events)))
     return checked
+
+
+def _unvouched(stock: Stock) -> list[Path]:
+    """Returns the images that have no seal, though overlays are bound to what they held: nothing says that they still do."""
+    overlays = stock.lineage.overlays
+    return list({base.path for overlay, base in overlays if overlay.binding and not base.seal and base.path not in stock.bases})
 
 
 def _both(pace: Progress, shown: Progress | None) -> Progress:

@@ -13,6 +13,7 @@ from cowherd.herd.lineage import Lineage, survey
 from cowherd.herd.listing import TRASH
 from cowherd.herd.scan import Image, Key
 from cowherd.herd.sealfile import SealRecord
+from cowherd.storage.presence import is_directory
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Stock:
 
 def take_stock(directories: Sequence[Path]) -> Stock:
     """Looks through `directories`, with everything under them, for sealed images."""
-    lineage = survey(directories)
+    lineage = survey([directory for directory in directories if is_directory(directory)])  # one may have gone meanwhile
     bases = {image.path: _base(lineage, image) for image in lineage.shown if image.seal}
     by_file: dict[Path, tuple[Path, ...]] = {}
     for base in bases.values():

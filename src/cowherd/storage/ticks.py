@@ -1,0 +1,139 @@
+"""How coarse the times of a file system are, and waiting until a change would show in them.
+
+A file system stamps a change with the time of a clock, cut off to what its inodes can hold. A second change within one step of
+that clock looks like no change at all. docs/guard.md has the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import stat
+import time
+
+from cowherd.storage.identity import FileIdentity
+
+_COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which local file systems stamp times; Python has no name for it
+_SECOND = 10**9
+_LONGEST_TICK_NS = 20_000_000
+_LONGEST_REMOTE_TICK_NS = 2 * _SECOND + 500_000_000  # a server may keep its files on FAT
+
+_STEPS = {"vfat": 2 * _SECOND, "msdos": 2 * _SECOND, "exfat": 10_000_000}
+"""Types of local file systems with steps of their own, in nanoseconds. Steps of a second show in the times themselves."""
+
+_REMOTE = (
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "glusterfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "ocfs2",
+    "gfs2",
+    "smb3",
+    "smbfs",
+    "virtiofs",
+)
+"""Types of file systems whose times are those of another machine's clock."""
+
+_NO_TRACE = ("tmpfs", "ramfs", "hugetlbfs")
+"""Types of file systems on which a write through a memory map moves no time at all: they never write pages back."""
+
+
+def settle(path: str | os.PathLike[str]) -> tuple[FileIdentity, bool]:
+    """Returns a file's identity once the clock of its file system has ticked since it changed, and whether that is certain.
+
+    Then every later change shows in it, apart from those that `leaves_no_trace` tells of. That takes up to 2 seconds where times
+    are coarse, a few milliseconds elsewhere, and no time for a file that has not changed lately. It is not certain where the
+    clock is another machine's and nothing can be written beside the file to see it tick. Raises `HostFileError`.
+    """
+    identity = FileIdentity.of(path)
+    kind = _type_of(identity.device)
+    if kind in _REMOTE or kind.startswith("fuse"):
+        return _settle_by_neighbour(path, identity)
+    step = _STEPS.get(kind, 1)
+    if step == 1 and identity.ctime_ns % _SECOND == 0:
+        step = _SECOND  # ext2, ext3 and ext4 with inodes of 128 bytes, HFS+, or one case in a thousand million
+    give_up = time.monotonic_ns() + max(step, _LONGEST_TICK_NS) + _LONGEST_TICK_NS
+    while _is_now(identity.ctime_ns, step) and time.monotonic_ns() < give_up:
+        time.sleep(0.001 if step == 1 else 0.01)
+        identity = FileIdentity.of(path)
+    return identity, not _is_now(identity.ctime_ns, step)
+
+
+def settled(path: str | os.PathLike[str]) -> FileIdentity:
+    """Returns the identity alone."""
+    return settle(path)[0]
+
+
+def leaves_no_trace(info: os.stat_result) -> str | None:
+    """Returns why a change of the file that stat(2) says this of need not show in its times, None where it does."""
+    if stat.S_ISBLK(info.st_mode):
+        return "a block device does not tell when it was written to"
+    if os.major(info.st_dev):
+        return None
+    kind = _type_of(info.st_dev)
+    return f"on {kind} a write through a memory map moves no time" if kind in _NO_TRACE else None
+
+
+def _is_now(stamp: int, step: int) -> bool:
+    """Returns whether a change now could get the time `stamp` again. One from a clock that was ahead is no such."""
+    clock = time.clock_gettime_ns(_COARSE_CLOCK)
+    return clock - clock % step <= stamp <= clock + step + _LONGEST_TICK_NS
+
+
+def _settle_by_neighbour(path: str | os.PathLike[str], identity: FileIdentity) -> tuple[FileIdentity, bool]:
+    """Makes small files beside `path` until one of them is younger than its last change."""
+    give_up = time.monotonic_ns() + _LONGEST_REMOTE_TICK_NS
+    while time.monotonic_ns() < give_up:
+        now = _stamp_beside(path)
+        if now is None:
+            return identity, False
+        if now > identity.ctime_ns:
+            return identity, True
+        time.sleep(0.01)
+    return identity, False
+
+
+def _stamp_beside(path: str | os.PathLike[str]) -> int | None:
+    """Returns the ctime of a file that is made beside `path` for it, None where none can be made."""
+    from cowherd.paths import as_path
+    from cowherd.storage.atomic import temporary_name
+
+    name = temporary_name(as_path(path))
+    try:
+        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None
+    try:
+        return os.fstat(fd).st_ctime_ns
+    finally:
+        os.close(fd)
+        with contextlib.suppress(OSError):  # gc finds it
+            os.unlink(name)
+
+
+def _type_of(device: int) -> str:
+    return _types().get(device) or _looked_up(device)
+
+
+@functools.lru_cache(maxsize=1024)
+def _looked_up(device: int) -> str:
+    """Returns the type of a file system that was mounted after the table was read, "" for one that is in no table."""
+    _types.cache_clear()
+    return _types().get(device, "")
+
+
+@functools.cache
+def _types() -> dict[int, str]:
+    from cowherd.storage.mounts import mounts
+
+    try:
+        return {mount.device: mount.type for mount in mounts()}
+    except OSError:
+        return {}
