@@ -102,6 +102,7 @@ _HOMES = {
         "BaseInUse",
         "BaseSealed",
         "CowherdError",
+        "FlushFailed",
         "HostFileError",
         "ImageCorrupt",
         "ImageFormatError",

@@ -28,6 +28,7 @@ __all__ = [
     "BaseInUse",
     "BaseSealed",
     "CowherdError",
+    "FlushFailed",
     "HostFileError",
     "ImageCorrupt",
     "ImageFormatError",
@@ -87,6 +88,22 @@ class HostFileError(CowherdError):
         """Returns one about the file that `error` itself names; it must name one."""
         name = error.filename
         return cls(f"file descriptor {name}" if isinstance(name, int) else os.fsdecode(name), "use", error)
+
+
+class FlushFailed(HostFileError):
+    """The host could not make durable what was written to a file: it may have forgotten it, and say nothing the next time.
+
+    Attributes: those of `HostFileError`.
+    """
+
+    def __init__(self, path: str | PathLike[str], error: OSError):
+        super().__init__(path, "flush", error)
+
+    def __str__(self) -> str:
+        return (
+            f"{super().__str__()}; what was last written to it may be lost, and nothing more is written to it. "
+            f"See to its disk first, then do this again"
+        )
 
 
 class ImageFormatError(CowherdError):

@@ -48,18 +48,38 @@ def crashes(
 ) -> Iterator[Crash]:
     """Yields about `number` different crashes: half of them kills, spread over the job (each moment once if there are no more
     than that), half power cuts at random moments."""
-    changes = [index for index, event in enumerate(log) if not isinstance(event, Sync)]
-    moments = [0, *(index + 1 for index in changes)]
+    moments = kill_moments(log)
     kills = max(1, number // 2)
-    step = max(1, len(moments) / kills)
-    chosen = sorted({int(generator.random() * step + place * step) for place in range(kills)} & set(range(len(moments))))
-    for place in chosen:
-        yield Crash(moments[place], "killed", replayed(before, nodes, log[: moments[place]]))
+    for moment in spread(moments, kills, generator):
+        yield Crash(moment, "killed", replayed(before, nodes, log[:moment]))
+    yield from cuts(before, nodes, log, generator, number - kills)
+
+
+def kill_moments(log: Sequence[Event]) -> list[int]:
+    """The numbers of events after which a kill leaves another tree than before them."""
+    return [0, *(index + 1 for index, event in enumerate(log) if not isinstance(event, Sync))]
+
+
+def spread(moments: Sequence[int], number: int, generator: random.Random) -> list[int]:
+    """Draws `number` of `moments` by lot, one from each part of them; all of them if there are no more."""
+    step = max(1, len(moments) / number)
+    chosen = {int(generator.random() * step + place * step) for place in range(number)}
+    return [moments[place] for place in sorted(chosen & set(range(len(moments))))]
+
+
+def cuts(
+    before: World, nodes: dict[int, Node], log: Sequence[Event], generator: random.Random, number: int, *, since: int = 0
+) -> Iterator[Crash]:
+    """Yields up to `number` different power cuts after event `since`: between any two events, flushes too.
+
+    A cut right after a flush that leaves nothing else is what shows that another flush is missing.
+    """
+    moments = range(since + 1, len(log) + 1)
     seen: set[tuple[object, ...]] = set()
     for _ in range(2 * number):
-        if len(seen) >= number - kills or not changes:
+        if len(seen) >= number or not moments:
             return
-        moment = generator.choice(moments[1:])
+        moment = generator.choice(moments)
         way, events = _cut(log, moment, generator)
         key = (way if way == "times" else "", *map(id, events))
         if key not in seen:

@@ -6,13 +6,13 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.reliability.calls import CHANGING, CLONE_RANGE, FICLONE, FICLONERANGE, REAL, Call, interposed
-from tests.reliability.world import Node, World
+from tests.reliability.world import ROOT, Identities, Node, World
 
 SETFLAGS = 0x40086602
 _KEEP_SIZE = 0x01
@@ -90,6 +90,18 @@ class Recorder:
         self._ids = {(os.lstat(root).st_dev, node.number): number for number, node in before.nodes.items()}
         self._lock = threading.Lock()
         self._kept: list[int] = []
+        self._told: Callable[[os.stat_result], os.stat_result] = lambda info: info
+
+    @classmethod
+    def resumed(cls, root: Path, world: World, nodes: dict[int, Node], identities: Identities) -> Recorder:
+        """One that goes on from a tree that was laid out under `root`; `nodes` are all that earlier runs made."""
+        recorder = cls(root, World())
+        recorder._told = identities.told
+        recorder.nodes = dict(nodes)
+        for path, number in {root: ROOT, **world.places(root)}.items():
+            info = REAL.lstat(path)
+            recorder._ids[info.st_dev, info.st_ino] = number
+        return recorder
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -121,7 +133,7 @@ class Recorder:
         return self._ids.get((info.st_dev, info.st_ino))
 
     def _times(self, fd: int) -> tuple[int, int]:
-        info = REAL.fstat(fd)
+        info = self._told(REAL.fstat(fd))
         return info.st_mtime_ns, info.st_ctime_ns
 
     def _place(self, path: Any, dir_fd: int | None = None) -> tuple[int, str] | None:
@@ -268,7 +280,7 @@ class Recorder:
         call(path, mode, **options)
         node = self._node_at(path)
         if node is not None and self.nodes[node].data is not None:
-            info = REAL.lstat(path)
+            info = self._told(REAL.lstat(path))
             self.log.append(Mode(node, (info.st_mtime_ns, info.st_ctime_ns), stat.S_IMODE(mode)))
 
     def _utime(self, call: Call, path: Any, *arguments: Any, **options: Any) -> None:

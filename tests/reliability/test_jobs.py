@@ -24,10 +24,11 @@ import pytest
 
 from cowherd.errors import CowherdError
 from tests.reliability.calls import interposed
-from tests.reliability.crash import crashes, durable
+from tests.reliability.crash import Crash, crashes, cuts, durable, durable_at, kill_moments, replayed, spread
 from tests.reliability.faults import FAULTS, Counter, Fault, Injected
 from tests.reliability.jobs import JOBS, Job, Outcome
-from tests.reliability.scenes import Scene, staged
+from tests.reliability.recorder import Event, Sync
+from tests.reliability.scenes import Scene, done_again, staged
 from tests.reliability.truth import (
     TRASH,
     Untrue,
@@ -37,9 +38,12 @@ from tests.reliability.truth import (
     disks_in,
     names_in,
 )
+from tests.reliability.world import World
 
 pytestmark = pytest.mark.qemu
 
+SECOND_RUNS = os.environ.get("COWHERD_SECOND_RUNS", "1")
+CUTS_OF_SECOND = int(os.environ.get("COWHERD_SECOND_CUTS", "2"))
 STATES = int(os.environ.get("COWHERD_CRASH_STATES", "3"))
 FAULTS_TRIED = os.environ.get("COWHERD_FAULTS", "3")
 KILLS = -(-int(os.environ.get("COWHERD_KILLS", len(JOBS))) // len(JOBS))
@@ -70,6 +74,67 @@ def test_a_job_survives_power_cuts(scene: Scene, record_property):
                 pytest.fail(f"state {tried}, {crash.way} at {crash.events} of {len(scene.log)}: {untrue}\n{last}")
     record_property("states", tried)
     assert tried
+
+
+def test_a_second_run_survives_power_cuts(scene: Scene, record_property):
+    """Killed, or cut off from power; then what was interrupted is ended and the command given again, and the power fails."""
+    generator = random.Random(f"{scene.expected.job} second {SECOND_RUNS}")
+    tried, found = 0, []
+    for way, number, earlier, world in _first_interruptions(scene, generator):
+        try:
+            with done_again(scene, earlier, world) as (second, outcome):
+                _assert_lasting(second, outcome)
+                for crash in _cuts_of_second(second, len(earlier), generator):
+                    tried += 1
+                    with scene.laid_out(crash.world) as root:
+                        _assert_survives(scene, second, crash, root)
+        except Untrue as untrue:
+            found.append(f"{way} after {number} of {len(scene.log)} events, second run, {untrue}")
+    record_property("seconds", tried)
+    assert tried or len(kill_moments(scene.log)) == 1, "a job that changes something leaves something"
+    assert not found, f"{len(found)} of {tried}:\n" + "\n".join(found)
+
+
+def _first_interruptions(scene: Scene, generator: random.Random) -> Iterator[tuple[str, int, tuple[Event, ...], World]]:
+    """How, and after how many events, the first run ends; what of it is in memory only, and the tree that the second run finds.
+
+    Kills right before a flush leave most in memory; those that leave nothing there are as good as a power cut.
+    """
+    log, before, number = scene.log, scene.expected.before, len(scene.log) if SECOND_RUNS == "each" else int(SECOND_RUNS)
+    unflushed = [moment for moment in kill_moments(log) if len(kill_moments(log[:moment])) - 1 > len(durable_at(log, moment))]
+    last = [moment for moment in unflushed if isinstance(log[moment] if moment < len(log) else None, Sync | None)]
+    for moment in spread(unflushed if SECOND_RUNS == "each" else last, number, generator) if unflushed else ():
+        yield "killed", moment, log[:moment], replayed(before, scene.nodes, log[:moment])
+    for crash in cuts(before, scene.nodes, log, generator, -(-number // 4)):
+        yield f"power cut ({crash.way})", crash.events, (), crash.world
+
+
+def _cuts_of_second(second: Scene, since: int, generator: random.Random) -> Iterator[Crash]:
+    """Power cuts of a second run: right after it, with nothing left but what was flushed, and at random moments."""
+    before, nodes, log = second.expected.before, second.nodes, second.log
+    yield Crash(len(log), "nothing that was not flushed", durable(before, nodes, log))
+    yield from cuts(before, nodes, log, generator, CUTS_OF_SECOND, since=since)
+
+
+def _assert_lasting(second: Scene, outcome: Outcome) -> None:
+    """What a second run says that it has done, or found done, is so after a power cut too."""
+    before, nodes, log, expected = second.expected.before, second.nodes, second.log, second.expected
+    if outcome.code:
+        return
+    with second.laid_out(durable(before, nodes, log)) as root:
+        now = disks_in(root, expected.job.raw).shown
+    for name, content in expected.last.shown.items():
+        if TRASH not in name and now.get(name) != content:
+            raise Untrue(f"it says that all is done, and after a power cut {name} is not as the job makes it")
+
+
+def _assert_survives(scene: Scene, second: Scene, crash: Crash, root: Path) -> None:
+    try:
+        assert_interrupted_well(scene.expected, root)
+        assert_recovers(scene.expected, root)
+    except Untrue as untrue:
+        last = "\n".join(f"    {str(event)[:160]}" for event in second.log[max(0, crash.events - 12) : crash.events])
+        raise Untrue(f"{crash.way} at {crash.events} of {len(second.log)}: {untrue}\n{last}") from untrue
 
 
 def test_what_a_job_has_done_outlives_a_power_cut_right_after_it(scene: Scene):

@@ -112,6 +112,18 @@ def assert_interrupted_well(expected: Expected, root: Path) -> None:
     _assert_honest(root)
 
 
+def do_again(expected: Expected, root: Path) -> Outcome:
+    """Does what a user does after an interruption: recovers what was interrupted, and gives the same command again."""
+    if any(root.rglob("*.merge")):
+        done = run(root, "guard", "recover", "{}")
+        if done.code:
+            raise Untrue(f"recover exits {done.code}: {done.err}{done.out}")
+    outcome = expected.job.run(root)
+    if outcome.code not in (expected.code, *expected.job.again):
+        raise Untrue(f"the second run exits {outcome.code}: {outcome.err}{outcome.out}")
+    return outcome
+
+
 def assert_recovers(expected: Expected, root: Path) -> None:
     """Ends what was interrupted and does the job again; then everything is as if nothing had happened."""
     with quick_flushes():

@@ -30,6 +30,7 @@ from cowherd.herd.seal import make_shadow, record_files
 from cowherd.herd.sealfile import SHADOW_SUFFIX, SealRecord, is_sealed, seal_path
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
+from cowherd.storage.durable import make_durable
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_directory, is_there
@@ -138,6 +139,8 @@ def _require_free(plan: Move) -> None:
 
 def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: Progress | None) -> None:
     kept = holding_seals(lineage, plan.image)
+    if is_there(plan.target):
+        _make_earlier_run_durable(plan, lineage)
     with _protection_lifted(plan):
         _name_own_base_from_everywhere(plan, lineage)
         give_name(plan.source, plan.target, progress)
@@ -150,6 +153,13 @@ def _execute(plan: Move, lineage: Lineage, herd: Sequence[PathName], progress: P
         after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
         _name_own_base_properly(after, plan)
     _record(plan, kept, herd)
+
+
+def _make_earlier_run_durable(plan: Move, lineage: Lineage) -> None:
+    """The same command was killed: overlays that it rewrote are not rewritten again, and their base's old name goes."""
+    moved = lineage.known(plan.target)
+    rewritten = [child.path for child in lineage.children(moved)] if moved else []
+    make_durable(plan.source, plan.target, seal_path(plan.target), _shadow(plan.target), *rewritten)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from cowherd.herd.status import Status
 from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic
+from cowherd.storage.durable import make_durable
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
@@ -147,6 +148,8 @@ def _freeze(
     if os.stat(source).st_dev != os.stat(target.parent).st_dev:
         raise InvalidRequest("a chained base must lie on the file system of the disk; without --chained it is copied")
     require_unused([image, *lineage.children(image)])
+    if is_there(target):  # by the same command, which was killed
+        make_durable(source, target, *(child.path for child in lineage.children(image)))
     parent = lineage.parent(image)
     if parent and source.parent != target.parent and image.backing:
         write_reference(image, BackingReference(os.path.realpath(parent.path), image.backing.format))

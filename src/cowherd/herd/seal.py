@@ -25,6 +25,7 @@ from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import copying, protection
+from cowherd.storage.durable import make_durable_if_recent
 from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
@@ -401,6 +402,8 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord) -> None:
     if overlay.binding != binding:
         with naming_holders(), keeping_content(lineage, overlay):
             write_binding(overlay.path, binding)
+    else:
+        make_durable_if_recent(overlay.path)  # it may be bound only in memory, by a run that was killed
     parent = lineage.parent(overlay)
     if parent:
         remember_overlay(parent, overlay.filename)

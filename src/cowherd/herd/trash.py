@@ -24,6 +24,7 @@ from cowherd.herd.status import Status
 from cowherd.herd.trashbox import Entry, entries, find_entries, trash_directories, write_entry
 from cowherd.live.holders import describe, naming_holders, writers
 from cowherd.storage import atomic, protection
+from cowherd.storage.durable import make_durable
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
@@ -235,11 +236,18 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     with _mutable(entry.image, entry.path):
         if is_there(entry.path) and not os.path.samestat(os.lstat(entry.path), os.lstat(entry.image)):
             raise HostFileError(entry.path, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+        _make_earlier_run_durable(entry)
         _restore_seal(entry)
         give_name(entry.image, entry.path)
         take_name(entry.image)
     _remove(entry)
     return _settle(entry, untouched=untouched, herd=herd)
+
+
+def _make_earlier_run_durable(entry: Entry) -> None:
+    """The same command was killed: what has its place again stays there, and its name in the trash goes."""
+    places = [entry.path.with_name(entry.path.name + suffix) for suffix in ("", SUFFIX, SHADOW_SUFFIX)]
+    make_durable(*(place for place in places if is_there(place)))
 
 
 def _restore_seal(entry: Entry) -> None:
