@@ -10,6 +10,7 @@ WORDS = {
     "states": "states after crashes",
     "seconds": "states after crashes of a second run",
     "faults": "faults injected",
+    "flushes": "flushes that failed",
     "killed": "processes killed",
 }
 

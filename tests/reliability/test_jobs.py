@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import random
@@ -26,6 +27,7 @@ from cowherd.errors import CowherdError
 from tests.reliability.calls import interposed
 from tests.reliability.crash import Crash, crashes, cuts, durable, durable_at, kill_moments, replayed, spread
 from tests.reliability.faults import FAULTS, Counter, Fault, Injected
+from tests.reliability.forgetting import ForgettingFlush
 from tests.reliability.jobs import JOBS, Job, Outcome
 from tests.reliability.recorder import Event, Sync
 from tests.reliability.scenes import Scene, done_again, staged
@@ -46,7 +48,11 @@ SECOND_RUNS = os.environ.get("COWHERD_SECOND_RUNS", "1")
 CUTS_OF_SECOND = int(os.environ.get("COWHERD_SECOND_CUTS", "2"))
 STATES = int(os.environ.get("COWHERD_CRASH_STATES", "3"))
 FAULTS_TRIED = os.environ.get("COWHERD_FAULTS", "3")
+FLUSHES_TRIED = os.environ.get("COWHERD_FLUSHES", "2")
 KILLS = -(-int(os.environ.get("COWHERD_KILLS", len(JOBS))) // len(JOBS))
+
+MOST_TRIES = 10
+"""How often a process may be done before it is killed, for each that is to be killed."""
 
 CODES = (0, 1, 2, 3, 4)
 DISTURBED = ("shrunk", "replaced")
@@ -157,17 +163,46 @@ def test_a_job_survives_faults(scene: Scene, record_property):
     assert not found, f"{len(found)} of {len(chosen)}:\n" + "\n".join(found)
 
 
+def test_a_job_survives_a_flush_that_fails(scene: Scene, record_property):
+    """What was not durable by then is lost, the next flush succeeds, and the job must not build on any of it."""
+    found, tried = [], 0
+    for number in _flushes_chosen(scene):
+        generator = random.Random(f"{scene.expected.job} {number}")
+        lasting, error = generator.random() < 0.3, generator.choice((errno.EIO, errno.ENOSPC))
+        with scene.laid_out(scene.expected.before) as root:
+            failing = ForgettingFlush(root, number, error, generator, lasting)
+            tried += 1
+            try:
+                _assert_ends_well(scene, root, failing)
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the other flushes are tried, too
+                found.append(f"flush {number} ({failing.struck}, {failing.lost} pages lost): {_told(problem)}")
+    record_property("flushes", tried)
+    assert not found, f"{len(found)} of {tried}:\n" + "\n".join(found)
+
+
+def _flushes_chosen(scene: Scene) -> list[int]:
+    """The numbers of the flushes of files that are to fail."""
+    with scene.laid_out(scene.expected.before) as root:
+        counter = ForgettingFlush(root, -1, 0, random.Random())
+        with interposed(counter.handle):
+            scene.expected.job.run(root)
+    number = counter.met if FLUSHES_TRIED == "each" else int(FLUSHES_TRIED)
+    return spread(range(counter.met), number, random.Random(str(scene.expected.job))) if counter.met else []
+
+
 def test_a_job_survives_being_killed(scene: Scene, record_property):
     job = scene.expected.job
     generator = random.Random(f"{job} {KILLS}")
     with scene.laid_out(scene.expected.before) as root:
         lasts = _seconds_until(job, root, None)[0]
     killed = 0
-    for number in range(KILLS):
+    for number in range(MOST_TRIES * KILLS):
+        if killed == KILLS:
+            break
         with scene.laid_out(scene.expected.before) as root:
             moment = generator.uniform(0, lasts)
             lasted, died = _seconds_until(job, root, moment)
-            lasts = lasts if died else 0.9 * lasts + 0.1 * lasted
+            lasts = lasts if died else 0.5 * lasts + 0.1 * lasted
             killed += died
             try:
                 assert_interrupted_well(scene.expected, root)
@@ -175,7 +210,7 @@ def test_a_job_survives_being_killed(scene: Scene, record_property):
             except Untrue as untrue:
                 pytest.fail(f"kill {number} after {moment:.4f} s: {untrue}")
     record_property("killed", killed)
-    assert lasts > 0
+    assert killed == KILLS, f"only {killed} of {MOST_TRIES * KILLS} were killed before they were done"
 
 
 def _chosen(scene: Scene) -> list[tuple[Fault, int]]:
@@ -207,24 +242,35 @@ def _one_of_each(calls: Sequence[str], generator: random.Random) -> list[tuple[F
     return chosen
 
 
-def _assert_ends_well(scene: Scene, root: Path, injected: Injected) -> None:
+def _assert_ends_well(scene: Scene, root: Path, injected: Injected | ForgettingFlush) -> None:
     open_before, names_before = _descriptors(), names_in(root)
-    with interposed(injected.handle):
-        outcome = _run(scene.expected.job, root)
+    try:
+        with interposed(injected.handle):
+            outcome = _run(scene.expected.job, root)
+    finally:
+        if isinstance(injected, ForgettingFlush):
+            injected.forget_all()
     if _descriptors() - open_before:
         gc.collect()  # what only an error's traceback held
     if left := _descriptors() - open_before:
         raise Untrue(f"left open: {left}")
     _assert_clear(scene, outcome)
-    if injected.fault.name in DISTURBED:
+    if isinstance(injected, ForgettingFlush) and injected.lost and outcome.code == 0:
+        raise Untrue("it says that it succeeded, and what it wrote is lost")
+    if isinstance(injected, Injected) and injected.fault.name in DISTURBED:
         return
     assert_fault_done_with(scene.expected, root, outcome)
+    if isinstance(injected, Injected):
+        _assert_tidy(scene, root, injected, names_before)
+    assert_recovers(scene.expected, root)
+
+
+def _assert_tidy(scene: Scene, root: Path, injected: Injected, names_before: frozenset[str]) -> None:
     can_tidy = not injected.fault.lasting and not injected.struck.startswith(("unlink", "rmdir", "open", "fsync", "rename"))
     left_over = {name for name in names_in(root) - names_before - scene.expected.names if TRASH not in name}
     waits = any(name.endswith(".merge") for name in left_over)  # for recover, with all that it needs
     if can_tidy and not waits and any(".cowherd-" in name for name in left_over):
         raise Untrue(f"left over: {sorted(left_over)}")
-    assert_recovers(scene.expected, root)
 
 
 def _told(error: Exception) -> str:

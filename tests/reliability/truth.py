@@ -36,6 +36,7 @@ class Disks:
     shown: dict[str, bytes] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    seals: set[str] = field(default_factory=set)
 
     def signatures(self) -> set[str]:
         """What is there, whatever it is called."""
@@ -47,6 +48,8 @@ def disks_in(root: Path, raw: frozenset[str]) -> Disks:
     found = Disks()
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
+        if name.endswith(".seal"):
+            found.seals.add(_TRASH_ID.sub("ID", name))
         if not path.is_file() or _TEMPORARY.search(name) or name.endswith((".seal", ".shadow", ".merge", ".json")):
             continue
         data = path.read_bytes()
@@ -74,11 +77,6 @@ class Expected:
     code: int
     fine: bool
     """Whether all was well with the herd after the job."""
-
-    @property
-    def kept(self) -> set[str]:
-        """What is there before and after the job, and so at any time between; by its content where it can be read."""
-        return self.first.signatures() & self.last.signatures()
 
 
 def names_in(root: Path) -> frozenset[str]:
@@ -149,6 +147,8 @@ def _assert_done_again(expected: Expected, root: Path, outcome: Outcome) -> None
         run(root, "guard", "gc", "--clean", "{}")
     if extra := _left_over(expected, root):
         raise Untrue(f"left over: {sorted(extra)} (the second run said {outcome.err})")
+    if outcome.code == 0 and (missing := expected.names - names_in(root)):
+        raise Untrue(f"after the second run these are not there: {sorted(missing)} (it said {outcome.err})")
     if expected.fine and not all_fine(root):
         raise Untrue(f"after the second run, verify says {statuses(root, full=True)}")
 
@@ -186,11 +186,26 @@ def _is_mixed(content: bytes, possible: list[bytes]) -> bool:
 
 
 def _assert_nothing_lost(expected: Expected, found: Disks) -> None:
-    if lost := expected.kept - found.signatures():
-        names = [name for disks in (expected.first, expected.last) for name, sign in disks.files.items() if sign in lost]
-        shown = [name for name, data in expected.first.shown.items() if hashlib.sha256(data).hexdigest() in lost]
-        if shown:
-            raise Untrue(f"the content of {sorted(set(shown))} is nowhere (files {names})")
+    """Every disk of before that is there afterwards is there, be it under another name, and whether it can be opened or not."""
+    first, last, job = expected.first, expected.last, expected.job
+    if gone := (first.files.keys() & last.files.keys()) - found.files.keys() - job.scrap:
+        raise Untrue(f"{sorted(gone)} is gone")
+    if gone := (first.seals & last.seals) - found.seals:
+        raise Untrue(f"{sorted(gone)} is gone")
+    contents = {hashlib.sha256(content).hexdigest() for content in found.shown.values()}
+    for name, content in first.shown.items():
+        sign = hashlib.sha256(content).hexdigest()
+        if sign in last.signatures() and sign not in contents and name not in job.scrap:
+            raise Untrue(f"the content of {name} is nowhere")
+    for name, sign in first.files.items():  # what can't be opened where it lies, before or afterwards, is known by its bytes
+        if sign in last.files.values() and sign not in found.files.values() and not contents & _shown_by(sign, first, last):
+            raise Untrue(f"the file of {name} is nowhere, nor is what it showed")
+
+
+def _shown_by(sign: str, *all_disks: Disks) -> set[str]:
+    """What images with a file of these bytes show."""
+    names = [(disks, name) for disks in all_disks for name, file in disks.files.items() if file == sign]
+    return {hashlib.sha256(disks.shown[name]).hexdigest() for disks, name in names if name in disks.shown}
 
 
 def _assert_sound(path: Path) -> None:

@@ -12,7 +12,7 @@ import stat
 import time
 from pathlib import Path
 
-from cowherd.errors import CowherdError, HostFileError, ImageFormatError
+from cowherd.errors import CowherdError, FlushFailed, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import condition, record_of
@@ -388,6 +388,8 @@ def _bind_children(lineage: Lineage, base: Image, record: SealRecord) -> tuple[t
         try:
             bind(lineage, child, record)
             bound.append(child.path)
+        except FlushFailed:  # not only unbound: nobody knows what its header holds
+            raise
         except CowherdError as error:
             not_bound.append((child.path, str(error)))
     return tuple(bound), tuple(not_bound)

@@ -226,7 +226,7 @@ class HostFile:
 
         Raises `FlushFailed`, and from then on always: see the class.
         """
-        self._require_trusted()
+        self.require_trusted()
         try:
             (os.fsync if whole else os.fdatasync)(self.fd)
         except OSError as error:
@@ -321,9 +321,10 @@ class HostFile:
     def _require_writable(self) -> None:
         if not self.writable:
             raise ReadOnlyImage(self.name)
-        self._require_trusted()
+        self.require_trusted()
 
-    def _require_trusted(self) -> None:
+    def require_trusted(self) -> None:
+        """Raises `FlushFailed` if a flush has failed; for what writes through the descriptor by itself."""
         if self.failed is not None:
             raise FlushFailed(self.name, self.failed)
 
