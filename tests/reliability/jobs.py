@@ -307,5 +307,5 @@ JOBS = (
     _guard("delete for good", sealed_herd, "delete", "--purge", "{}/deep", again=(1,)),
     _guard("trash restore", deleted, "trash", "restore", "{}/two", again=(2,)),
     _guard("trash empty", deleted, "trash", "empty", "{}"),
-    _guard("gc", littered, "gc", "--clean", "{}"),
+    _guard("gc", littered, "gc", "--clean", "{}", scrap=["gone.shadow"]),
 )

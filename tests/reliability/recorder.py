@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,8 @@ class Sync:
 
     node: int
     whole: bool
+    site: str = field(default="", compare=False)
+    """Which line of cowherd asked for it, as `module.function`, and the line's text."""
 
 
 Event = Data | Size | Hole | Mode | Names | Sync
@@ -239,7 +243,7 @@ class Recorder:
 
     def _synced(self, fd: int, *, whole: bool) -> None:
         if (node := self._file(fd)) is not None:
-            self.log.append(Sync(node, whole))
+            self.log.append(Sync(node, whole, _asking_line()))
 
     def _rename(self, call: Call, source: Any, target: Any) -> None:
         old, new, node = self._place(source), self._place(target), self._node_at(source)
@@ -294,3 +298,28 @@ class Recorder:
 
     _fchown = _chown
     _lchown = _chown
+
+
+_MERE_MEANS = (
+    "flush",
+    "sync_directory",
+    "make_name_lasting",
+    "_flush",
+    "_sync",
+    "make_lasting",
+    "announce_change",
+    "make_durable",
+)
+"""Functions of `cowherd.storage` that flush for somebody; who called them is of interest."""
+
+
+def _asking_line() -> str:
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        code, module = frame.f_code, frame.f_globals.get("__name__", "")
+        means = module.startswith("cowherd.storage.") and code.co_name in _MERE_MEANS
+        if module.startswith("cowherd.") and not means:
+            line = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            return f"{module.removeprefix('cowherd.')}.{code.co_name}:{frame.f_lineno}: {line}"
+        frame = frame.f_back
+    return ""

@@ -23,6 +23,8 @@ class Scene:
     expected: Expected
     nodes: dict[int, Node]
     log: tuple[Event, ...]
+    since: int = 0
+    """How many events of the log are of an earlier run."""
 
     @contextlib.contextmanager
     def laid_out(self, world: World) -> Iterator[Path]:
@@ -43,7 +45,7 @@ def done_again(scene: Scene, earlier: tuple[Event, ...], found: World) -> Iterat
                 outcome = do_again(scene.expected, root)
             log = (*earlier, *recorder.log)
             _assert_all_recorded(before, recorder.nodes, log, root)
-            yield Scene(root, replace(scene.expected, before=before), recorder.nodes, log), outcome
+            yield Scene(root, replace(scene.expected, before=before), recorder.nodes, log, len(earlier)), outcome
         finally:
             recorder.release()
 

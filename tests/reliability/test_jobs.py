@@ -25,17 +25,18 @@ import pytest
 
 from cowherd.errors import CowherdError
 from tests.reliability.calls import interposed
-from tests.reliability.crash import Crash, crashes, cuts, durable, durable_at, kill_moments, replayed, spread
+from tests.reliability.crash import Crash, crashes, cuts, durable, kill_moments, left_in_memory, replayed, spread, telling_cuts
 from tests.reliability.faults import FAULTS, Counter, Fault, Injected
 from tests.reliability.forgetting import ForgettingFlush
 from tests.reliability.jobs import JOBS, Job, Outcome
-from tests.reliability.recorder import Event, Sync
+from tests.reliability.recorder import Event
 from tests.reliability.scenes import Scene, done_again, staged
 from tests.reliability.truth import (
     TRASH,
     Untrue,
     assert_fault_done_with,
     assert_interrupted_well,
+    assert_lasting,
     assert_recovers,
     disks_in,
     names_in,
@@ -69,8 +70,8 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_a_job_survives_power_cuts(scene: Scene, record_property):
     generator = random.Random(f"{scene.expected.job} {STATES}")
-    tried = 0
-    for tried, crash in enumerate(crashes(scene.expected.before, scene.nodes, scene.log, generator, STATES), 1):
+    tried, tree = 0, (scene.expected.before, scene.nodes, scene.log)
+    for tried, crash in enumerate((*telling_cuts(*tree), *crashes(*tree, generator, STATES)), 1):
         with scene.laid_out(crash.world) as root:
             try:
                 assert_interrupted_well(scene.expected, root)
@@ -107,9 +108,7 @@ def _first_interruptions(scene: Scene, generator: random.Random) -> Iterator[tup
     Kills right before a flush leave most in memory; those that leave nothing there are as good as a power cut.
     """
     log, before, number = scene.log, scene.expected.before, len(scene.log) if SECOND_RUNS == "each" else int(SECOND_RUNS)
-    unflushed = [moment for moment in kill_moments(log) if len(kill_moments(log[:moment])) - 1 > len(durable_at(log, moment))]
-    last = [moment for moment in unflushed if isinstance(log[moment] if moment < len(log) else None, Sync | None)]
-    for moment in spread(unflushed if SECOND_RUNS == "each" else last, number, generator) if unflushed else ():
+    for moment in spread(left_in_memory(log), number, generator):
         yield "killed", moment, log[:moment], replayed(before, scene.nodes, log[:moment])
     for crash in cuts(before, scene.nodes, log, generator, -(-number // 4)):
         yield f"power cut ({crash.way})", crash.events, (), crash.world
@@ -145,7 +144,7 @@ def _assert_survives(scene: Scene, second: Scene, crash: Crash, root: Path) -> N
 
 def test_what_a_job_has_done_outlives_a_power_cut_right_after_it(scene: Scene):
     with scene.laid_out(durable(scene.expected.before, scene.nodes, scene.log)) as root:
-        assert disks_in(root, scene.expected.job.raw).shown == scene.expected.last.shown
+        assert_lasting(scene.expected, root)
 
 
 def test_a_job_survives_faults(scene: Scene, record_property):

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Disks:
     shown: dict[str, bytes] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
     seals: set[str] = field(default_factory=set)
 
     def signatures(self) -> set[str]:
@@ -56,6 +58,7 @@ def disks_in(root: Path, raw: frozenset[str]) -> Disks:
         if not data.startswith(_MAGIC) and name not in raw:
             found.unreadable[name] = "it is no image"
             continue
+        found.modes[name] = stat.S_IMODE(path.stat().st_mode)
         found.files[name] = hashlib.sha256(data).hexdigest()
         try:
             with api.open(path, format="raw" if name in raw else "qcow2", force_share=True) as disk:
@@ -105,9 +108,24 @@ def assert_interrupted_well(expected: Expected, root: Path) -> None:
     _assert_old_or_new(expected, found)
     _assert_nothing_lost(expected, found)
     for name in found.files:
-        if name not in expected.job.scrap | expected.job.raw:
+        unborn = name in expected.job.scrap and (name not in found.shown or name in expected.first.files)
+        if name not in expected.job.raw and not unborn:
             _assert_sound(root / name)
     _assert_honest(root)
+
+
+def assert_lasting(expected: Expected, root: Path) -> None:
+    """Checks what is there at least after a power cut right behind the job: all disks and names, and no journal any more.
+
+    Rubbish may come back: unfinished files, and a trash that is empty.
+    """
+    now, names = disks_in(root, expected.job.raw), names_in(root)
+    if now.shown != expected.last.shown:
+        raise Untrue("what the job has done is not durable")
+    if missing := expected.names - names:
+        raise Untrue(f"{sorted(missing)} is not durable")
+    if back := _left_over(expected, root) - {TRASH} - expected.job.scrap:
+        raise Untrue(f"{sorted(back)} comes back")
 
 
 def do_again(expected: Expected, root: Path) -> Outcome:
@@ -149,6 +167,8 @@ def _assert_done_again(expected: Expected, root: Path, outcome: Outcome) -> None
         raise Untrue(f"left over: {sorted(extra)} (the second run said {outcome.err})")
     if outcome.code == 0 and (missing := expected.names - names_in(root)):
         raise Untrue(f"after the second run these are not there: {sorted(missing)} (it said {outcome.err})")
+    if outcome.code == 0 and (other := [name for name, mode in expected.last.modes.items() if now.modes.get(name, mode) != mode]):
+        raise Untrue(f"after the second run {other} has other permission bits")
     if expected.fine and not all_fine(root):
         raise Untrue(f"after the second run, verify says {statuses(root, full=True)}")
 
