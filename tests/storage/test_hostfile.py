@@ -381,3 +381,13 @@ def test_an_image_whose_flush_failed_writes_no_tables_when_it_is_closed(tmp_path
     assert path.read_bytes() == after
     assert len(calls) == 1
     assert disk.layers[0].file.fd < 0
+
+
+def test_a_device_gives_back_what_is_discarded(tmp_path):
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"x" * (1 << 20))
+    with loop_device(backing) as device, HostFile.open(device, writable=True, lock=WRITE) as file:
+        file.punch_hole(1 << 16, 1 << 18)
+        file.flush()
+        assert file.pread(0, 1 << 20) == b"x" * (1 << 16) + bytes(1 << 18) + b"x" * ((1 << 20) - (1 << 16) - (1 << 18))
+    assert os.stat(backing).st_blocks * 512 < 1 << 20
