@@ -16,13 +16,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.reliability.crash import Crash, cuts, durable, left_in_memory, replayed, telling_cuts
+from tests.reliability.crash import Crash, cuts, durable, left_in_memory, replayed, spread, telling_cuts
 from tests.reliability.jobs import JOBS
 from tests.reliability.recorder import Event, Sync
 from tests.reliability.scenes import Scene, done_again, staged
 from tests.reliability.truth import Untrue, assert_interrupted_well, assert_lasting, assert_recovers
 
 RANDOM_CUTS = 20
+KILLS = 8
+"""After how many kills each job is given again."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -46,7 +48,7 @@ def main(words: Sequence[str]) -> int:
 def _runs(scene: Scene) -> Iterator[Scene]:
     """The job, and the same given again after kills that leave something in memory only."""
     yield scene
-    for moment in left_in_memory(scene.log):
+    for moment in spread(left_in_memory(scene.log), KILLS, random.Random(1)):
         found = replayed(scene.expected.before, scene.nodes, scene.log[:moment])
         with contextlib.suppress(Untrue), done_again(scene, scene.log[:moment], found) as (second, _):
             yield second

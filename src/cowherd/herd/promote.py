@@ -30,6 +30,7 @@ from cowherd.herd.trash import require_unused
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic
 from cowherd.storage.durable import make_durable
+from cowherd.storage.identity import make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
@@ -176,6 +177,7 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
         with contextlib.suppress(PermissionError):  # only root gives files away; then it is ours, as every new file
             os.chown(unfinished, disk.st_uid, disk.st_gid)
         os.chmod(unfinished, stat.S_IMODE(disk.st_mode))
+        make_lasting(unfinished)  # the machine must be able to open it after a power cut, too
         os.rename(unfinished, source)
     except OSError as error:
         raise HostFileError(source, "replace", error) from error
