@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,17 +63,20 @@ def main() -> int:
     arguments = _arguments()
     tried: Counter[str] = Counter()
     noticed: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
-        copy = _copied(Path(directory))
-        for area, module, mutation in _chosen(arguments):
-            tried[area] += 1
-            if _is_noticed(copy, module, mutation, AREAS[area][1]):
-                noticed[area] += 1
-            else:
-                print(f"not noticed: {module}.py:{mutation.line}: {mutation.what}: {mutation.text[:100]}", flush=True)
-    for area in tried:
-        print(f"{area}: {noticed[area]} of {tried[area]} noticed")
-    print(f"{noticed.total()} of {tried.total()} noticed")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+            copy = _copied(Path(directory))
+            for area, module, mutation in _chosen(arguments):
+                found = _is_noticed(copy, module, mutation, AREAS[area][1])
+                tried[area] += 1
+                noticed[area] += found
+                if not found:
+                    print(f"not noticed: {module}.py:{mutation.line}: {mutation.what}: {mutation.text[:100]}", flush=True)
+    finally:  # also of a run that is ended before it is through
+        for area in tried:
+            print(f"{area}: {noticed[area]} of {tried[area]} noticed")
+        print(f"{noticed.total()} of {tried.total()} noticed", flush=True)
     return 0
 
 
