@@ -62,7 +62,7 @@ def _noticed(scene: Scene, site: str) -> str:
     for crash in _crashes(without, log):
         with without.laid_out(crash.world) as root:
             try:
-                assert_interrupted_well(scene.expected, root)
+                assert_interrupted_well(scene.expected, root, again=scene.since > 0)
                 assert_recovers(scene.expected, root)
             except Untrue as untrue:
                 return f"{crash.way}: {str(untrue).splitlines()[0][:150]}"

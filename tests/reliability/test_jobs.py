@@ -135,7 +135,7 @@ def _assert_lasting(second: Scene, outcome: Outcome) -> None:
 
 def _assert_survives(scene: Scene, second: Scene, crash: Crash, root: Path) -> None:
     try:
-        assert_interrupted_well(scene.expected, root)
+        assert_interrupted_well(scene.expected, root, again=True)
         assert_recovers(scene.expected, root)
     except Untrue as untrue:
         last = "\n".join(f"    {str(event)[:160]}" for event in second.log[max(0, crash.events - 12) : crash.events])
