@@ -19,7 +19,7 @@ IMAGE_FUZZER ?=
 FETCHED := $(VENV)/image-fuzzer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench fuzz differential check format qemu guest clean
+.PHONY: help demo test browser bench fuzz differential mutants check format qemu guest clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ $(FETCHED):
 
 differential: $(DEV) qemu ## Let QEMU and cowherd change images in turn (make differential MINUTES=60)
 	@$(BIN)/python -m tests.differential --minutes $(MINUTES)
+
+mutants: $(DEV) qemu ## Change cowherd a little, many times, and see whether a test notices (make mutants ARGS="--number 60")
+	@$(BIN)/python -m tests.mutants $(ARGS)
+	@$(BIN)/python -m tests.reliability.flushes
 
 check: $(DEV) ## Lint, check the format, the types and the layers
 	$(BIN)/ruff check

@@ -107,6 +107,7 @@ _HOMES = {
         "BaseInUse",
         "BaseSealed",
         "CowherdError",
+        "FlushFailed",
         "HostError",
         "HostFileError",
         "ImageCorrupt",

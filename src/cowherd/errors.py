@@ -29,6 +29,7 @@ __all__ = [
     "BaseInUse",
     "BaseSealed",
     "CowherdError",
+    "FlushFailed",
     "HostError",
     "HostFileError",
     "ImageCorrupt",
@@ -108,6 +109,22 @@ def error_of_host(error: OSError) -> HostFileError | HostError:
     if error.errno == errno.ENOENT and not current_directory():
         return HostFileError(".", "use", FileNotFoundError(errno.ENOENT, "the current directory is not there any more"))
     return HostError(error)
+
+
+class FlushFailed(HostFileError):
+    """The host could not make durable what was written to a file: it may have forgotten it, and say nothing the next time.
+
+    Attributes: those of `HostFileError`.
+    """
+
+    def __init__(self, path: str | PathLike[str], error: OSError):
+        super().__init__(path, "flush", error)
+
+    def __str__(self) -> str:
+        return (
+            f"{super().__str__()}; what was last written to it may be lost, and nothing more is written to it. "
+            f"See to its disk first, then do this again"
+        )
 
 
 class ImageFormatError(CowherdError):

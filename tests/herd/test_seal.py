@@ -290,22 +290,22 @@ def no_locks_here(*_: object) -> None:
 def test_who_seals_the_same_image_at_the_same_moment_does_not_fail(base, monkeypatch):
     monkeypatch.setattr(sealfile.fcntl, "flock", no_locks_here)
 
-    def faster(path, *arguments, real=atomic.write_atomically, **options):
-        monkeypatch.setattr(atomic, "write_atomically", real)
+    def faster(path, *arguments, real=atomic.replacement, **options):
+        monkeypatch.setattr(atomic, "replacement", real)
         seal(base)
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(atomic, "write_atomically", faster)
+    monkeypatch.setattr(atomic, "replacement", faster)
     assert read_record(seal(base).seal).content_digest
     assert status(base) is Status.OK
 
 
 def test_a_file_that_takes_the_seal_s_name_meanwhile_is_left_alone(base, monkeypatch):
-    def faster(path, *arguments, real=atomic.write_atomically, **options):
+    def faster(path, *arguments, real=atomic.replacement, **options):
         seal_path(base).write_text("a letter")
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(atomic, "write_atomically", faster)
+    monkeypatch.setattr(atomic, "replacement", faster)
     with pytest.raises(NameTaken):
         seal(base)
     assert seal_path(base).read_text() == "a letter"

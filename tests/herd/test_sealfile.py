@@ -169,3 +169,14 @@ def test_a_newer_version_is_named(path):
 def test_a_seal_that_is_not_there_is_a_host_error(tmp_path):
     with pytest.raises(HostFileError, match="No such file"):
         read_record(tmp_path / "none.seal")
+
+
+def test_a_record_whose_checksum_is_wrong_is_refused_also_where_only_the_record_is_read(path):
+    data = path.read_bytes()
+    other = data.replace(b'"generation": 3', b'"generation": 4').replace(b'"generation":3', b'"generation":4')
+    assert other != data
+    path.chmod(0o644)
+    path.write_bytes(other[:-32] + blake3(other[:-32]).digest())
+    for read in (read_record, read_digests):
+        with pytest.raises(ImageFormatError, match="the checksum of its record is wrong"):
+            read(path)

@@ -6,7 +6,13 @@ import re
 from collections import Counter
 from typing import Any
 
-WORDS = {"states": "states after crashes", "faults": "faults injected", "killed": "processes killed"}
+WORDS = {
+    "states": "states after crashes",
+    "seconds": "states after crashes of a second run",
+    "faults": "faults injected",
+    "flushes": "flushes that failed",
+    "killed": "processes killed",
+}
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -48,24 +48,76 @@ def crashes(
 ) -> Iterator[Crash]:
     """Yields about `number` different crashes: half of them kills, spread over the job (each moment once if there are no more
     than that), half power cuts at random moments."""
-    changes = [index for index, event in enumerate(log) if not isinstance(event, Sync)]
-    moments = [0, *(index + 1 for index in changes)]
+    moments = kill_moments(log)
     kills = max(1, number // 2)
-    step = max(1, len(moments) / kills)
-    chosen = sorted({int(generator.random() * step + place * step) for place in range(kills)} & set(range(len(moments))))
-    for place in chosen:
-        yield Crash(moments[place], "killed", replayed(before, nodes, log[: moments[place]]))
+    for moment in spread(moments, kills, generator):
+        yield Crash(moment, "killed", replayed(before, nodes, log[:moment]))
+    yield from cuts(before, nodes, log, generator, number - kills)
+
+
+def kill_moments(log: Sequence[Event]) -> list[int]:
+    """The numbers of events after which a kill leaves another tree than before them."""
+    return [0, *(index + 1 for index, event in enumerate(log) if not isinstance(event, Sync))]
+
+
+def spread(moments: Sequence[int], number: int, generator: random.Random) -> list[int]:
+    """Draws `number` of `moments` by lot, one from each part of them; all of them if there are no more."""
+    number = max(1, min(number, len(moments)))
+    step = max(1, len(moments) / number)
+    chosen = {int(generator.random() * step + place * step) for place in range(number)}
+    return [moments[place] for place in sorted(chosen & set(range(len(moments))))]
+
+
+def left_in_memory(log: Sequence[Event]) -> list[int]:
+    """The moments right before a flush, or the end, at which a kill leaves something that is not on the disk yet."""
+    ends = [index for index, event in enumerate(log) if isinstance(event, Sync)] + [len(log)]
+    return [end for end in ends if sum(not isinstance(event, Sync) for event in log[:end]) > len(durable_at(log, end))]
+
+
+def telling_cuts(before: World, nodes: dict[int, Node], log: Sequence[Event], *, since: int = 0) -> Iterator[Crash]:
+    """Yields the power cuts that show whether each flush is where it must be: around every flush, each different tree once.
+
+    Right after a flush only what was flushed is there: if one before it is missing, what this one made durable stands on
+    nothing. Right before one, the last change is there alone, or all but the first: what lies between them wants a flush.
+    """
+    seen: set[frozenset[int]] = set()
+    for index in [index for index, event in enumerate(log) if isinstance(event, Sync) and index >= since]:
+        for moment, way in (
+            (index, "the last change alone"),
+            (index, "the first change lost"),
+            (index + 1, "only what was flushed"),
+        ):
+            durable = durable_at(log, moment)
+            pending = [at for at in range(moment) if not isinstance(log[at], Sync) and at not in durable]
+            left = {"the last change alone": pending[-1:], "the first change lost": pending[1:]}.get(way, [])
+            kept = frozenset((*durable, *left))
+            if kept not in seen:
+                seen.add(kept)
+                world = replayed(before, nodes, [log[at] for at in sorted(kept)])
+                if moment > index:  # bytes may be there long before times are
+                    _turn_back_times(world, before, log[:moment], lambda times: times[0])
+                yield Crash(moment, way, world)
+
+
+def cuts(
+    before: World, nodes: dict[int, Node], log: Sequence[Event], generator: random.Random, number: int, *, since: int = 0
+) -> Iterator[Crash]:
+    """Yields up to `number` different power cuts after event `since`: between any two events, flushes too.
+
+    A cut right after a flush that leaves nothing else is what shows that another flush is missing.
+    """
+    moments = range(since + 1, len(log) + 1)
     seen: set[tuple[object, ...]] = set()
     for _ in range(2 * number):
-        if len(seen) >= number - kills or not changes:
+        if len(seen) >= number or not moments:
             return
-        moment = generator.choice(moments[1:])
+        moment = generator.choice(moments)
         way, events = _cut(log, moment, generator)
         key = (way if way == "times" else "", *map(id, events))
         if key not in seen:
             seen.add(key)
             world = replayed(before, nodes, events)
-            _turn_back_times(world, before, log[:moment], generator)
+            _turn_back_times(world, before, log[:moment], generator.choice)
             yield Crash(moment, way, world)
 
 
@@ -201,9 +253,12 @@ def _lengthen(data: bytearray, size: int) -> None:
     data.extend(bytes(max(0, size - len(data))))
 
 
-def _turn_back_times(world: World, before: World, events: Sequence[Event], generator: random.Random) -> None:
+Times = tuple[int, int]
+
+
+def _turn_back_times(world: World, before: World, events: Sequence[Event], choose: Callable[[Sequence[Times]], Times]) -> None:
     """Gives files times of any moment since they were last flushed whole."""
-    possible: dict[int, list[tuple[int, int]]] = {number: [node.times] for number, node in before.nodes.items()}
+    possible: dict[int, list[Times]] = {number: [node.times] for number, node in before.nodes.items()}
     for event in events:
         if isinstance(event, Sync):
             if event.whole and event.node in possible:
@@ -212,4 +267,4 @@ def _turn_back_times(world: World, before: World, events: Sequence[Event], gener
             possible.setdefault(event.node, []).append(event.times)
     for number, times in possible.items():
         if world.nodes[number].data is not None:
-            world.nodes[number] = replace(world.nodes[number], times=generator.choice(times))
+            world.nodes[number] = replace(world.nodes[number], times=choose(times))

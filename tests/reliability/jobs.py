@@ -29,6 +29,7 @@ class Job:
     `command`: "img" or "guard" and the words behind it, in which "{}" stands for the herd's directory. `raw`: names of raw
     images.
     `scrap`: names of images that are made anew from the first write on, so that nothing is promised of them until the end.
+    `not_again`: names that a second run does not make where the first was interrupted before it did.
     `again`: how the same command may end when it is given once more after the job was done in full.
     """
 
@@ -38,6 +39,7 @@ class Job:
     raw: frozenset[str] = frozenset()
     scrap: frozenset[str] = frozenset()
     again: tuple[int, ...] = (0,)
+    not_again: frozenset[str] = frozenset()
 
     def run(self, root: Path) -> Outcome:
         """Carries the command out in `root`."""
@@ -296,7 +298,7 @@ JOBS = (
     _guard("move", with_directory, "move", "{}/base", "{}/there/base", again=(1,)),
     _guard("move an overlay", with_directory, "move", "{}/one", "{}/there", again=(1,)),
     _guard("rename", shadowed, "rename", "{}/base", "mother", again=(1,)),
-    _guard("move --repair", moved_by_hand, "move", "--repair", "{}"),
+    _guard("move --repair", moved_by_hand, "move", "--repair", "{}", not_again=["there/base.seal"]),
     _guard("repair", drifted, "repair", "--from", "{}/copy", "{}/base"),
     _guard("repair --preserve", drifted, "repair", "--preserve", "--from", "{}/copy", "{}/base"),
     _guard("retarget", two_bases, "retarget", "--onto", "{}/newer", "{}/one", "{}/two"),
@@ -307,5 +309,5 @@ JOBS = (
     _guard("delete for good", sealed_herd, "delete", "--purge", "{}/deep", again=(1,)),
     _guard("trash restore", deleted, "trash", "restore", "{}/two", again=(2,)),
     _guard("trash empty", deleted, "trash", "empty", "{}"),
-    _guard("gc", littered, "gc", "--clean", "{}"),
+    _guard("gc", littered, "gc", "--clean", "{}", scrap=["gone.shadow"]),
 )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import os
 import stat
+import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.reliability.calls import CHANGING, CLONE_RANGE, FICLONE, FICLONERANGE, REAL, Call, interposed
-from tests.reliability.world import Node, World
+from tests.reliability.world import ROOT, Identities, Node, World
 
 SETFLAGS = 0x40086602
 _KEEP_SIZE = 0x01
@@ -74,6 +76,8 @@ class Sync:
 
     node: int
     whole: bool
+    site: str = field(default="", compare=False)
+    """Which line of cowherd asked for it, as `module.function`, and the line's text."""
 
 
 Event = Data | Size | Hole | Mode | Names | Sync
@@ -90,6 +94,18 @@ class Recorder:
         self._ids = {(os.lstat(root).st_dev, node.number): number for number, node in before.nodes.items()}
         self._lock = threading.Lock()
         self._kept: list[int] = []
+        self._told: Callable[[os.stat_result], os.stat_result] = lambda info: info
+
+    @classmethod
+    def resumed(cls, root: Path, world: World, nodes: dict[int, Node], identities: Identities) -> Recorder:
+        """One that goes on from a tree that was laid out under `root`; `nodes` are all that earlier runs made."""
+        recorder = cls(root, World())
+        recorder._told = identities.told
+        recorder.nodes = dict(nodes)
+        for path, number in {root: ROOT, **world.places(root)}.items():
+            info = REAL.lstat(path)
+            recorder._ids[info.st_dev, info.st_ino] = number
+        return recorder
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -121,7 +137,7 @@ class Recorder:
         return self._ids.get((info.st_dev, info.st_ino))
 
     def _times(self, fd: int) -> tuple[int, int]:
-        info = REAL.fstat(fd)
+        info = self._told(REAL.fstat(fd))
         return info.st_mtime_ns, info.st_ctime_ns
 
     def _place(self, path: Any, dir_fd: int | None = None) -> tuple[int, str] | None:
@@ -227,7 +243,7 @@ class Recorder:
 
     def _synced(self, fd: int, *, whole: bool) -> None:
         if (node := self._file(fd)) is not None:
-            self.log.append(Sync(node, whole))
+            self.log.append(Sync(node, whole, _asking_line()))
 
     def _rename(self, call: Call, source: Any, target: Any) -> None:
         old, new, node = self._place(source), self._place(target), self._node_at(source)
@@ -268,7 +284,7 @@ class Recorder:
         call(path, mode, **options)
         node = self._node_at(path)
         if node is not None and self.nodes[node].data is not None:
-            info = REAL.lstat(path)
+            info = self._told(REAL.lstat(path))
             self.log.append(Mode(node, (info.st_mtime_ns, info.st_ctime_ns), stat.S_IMODE(mode)))
 
     def _utime(self, call: Call, path: Any, *arguments: Any, **options: Any) -> None:
@@ -282,3 +298,28 @@ class Recorder:
 
     _fchown = _chown
     _lchown = _chown
+
+
+_MERE_MEANS = (
+    "flush",
+    "sync_directory",
+    "make_name_lasting",
+    "_flush",
+    "_sync",
+    "make_lasting",
+    "announce_change",
+    "make_durable",
+)
+"""Functions of `cowherd.storage` that flush for somebody; who called them is of interest."""
+
+
+def _asking_line() -> str:
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        code, module = frame.f_code, frame.f_globals.get("__name__", "")
+        means = module.startswith("cowherd.storage.") and code.co_name in _MERE_MEANS
+        if module.startswith("cowherd.") and not means:
+            line = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            return f"{module.removeprefix('cowherd.')}.{code.co_name}:{frame.f_lineno}: {line}"
+        frame = frame.f_back
+    return ""

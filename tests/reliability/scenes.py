@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.reliability.calls import played_reflinks, quick_flushes
 from tests.reliability.crash import replayed
-from tests.reliability.jobs import Job
+from tests.reliability.jobs import Job, Outcome
 from tests.reliability.recorder import Event, Recorder
-from tests.reliability.truth import Expected, all_fine, disks_in, names_in
+from tests.reliability.truth import Expected, all_fine, disks_in, do_again, names_in
 from tests.reliability.world import Node, World
 
 
@@ -23,12 +23,31 @@ class Scene:
     expected: Expected
     nodes: dict[int, Node]
     log: tuple[Event, ...]
+    since: int = 0
+    """How many events of the log are of an earlier run."""
 
     @contextlib.contextmanager
     def laid_out(self, world: World) -> Iterator[Path]:
         """The directory with the files of `world`, while the block runs."""
         with quick_flushes(), played_reflinks(), world.lay_out(self.root).believed():
             yield self.root
+
+
+@contextlib.contextmanager
+def done_again(scene: Scene, earlier: tuple[Event, ...], found: World) -> Iterator[tuple[Scene, Outcome]]:
+    """Does the job again on the tree `found`, recorded on top of the events `earlier`, which may not all be on the disk yet."""
+    before, nodes = (scene.expected.before, scene.nodes) if earlier else (found, {**scene.nodes, **found.nodes})
+    with quick_flushes(), played_reflinks():
+        root, identities = scene.root, found.lay_out(scene.root)
+        recorder = Recorder.resumed(root, found, nodes, identities)
+        try:
+            with identities.believed(), recorder.recording():
+                outcome = do_again(scene.expected, root)
+            log = (*earlier, *recorder.log)
+            _assert_all_recorded(before, recorder.nodes, log, root)
+            yield Scene(root, replace(scene.expected, before=before), recorder.nodes, log, len(earlier)), outcome
+        finally:
+            recorder.release()
 
 
 @contextlib.contextmanager
@@ -42,7 +61,7 @@ def staged(job: Job, root: Path) -> Iterator[Scene]:
         try:
             with recorder.recording():
                 outcome = job.run(root)
-            _assert_all_recorded(before, recorder, root)
+            _assert_all_recorded(before, recorder.nodes, recorder.log, root)
             last, names = disks_in(root, job.raw), names_in(root)
             expected = Expected(job, before, first, last, names, outcome.code, all_fine(root))
             assert outcome.code == 0 or outcome.code in job.again, f"{job}: {outcome}"
@@ -51,9 +70,9 @@ def staged(job: Job, root: Path) -> Iterator[Scene]:
             recorder.release()
 
 
-def _assert_all_recorded(before: World, recorder: Recorder, root: Path) -> None:
+def _assert_all_recorded(before: World, nodes: dict[int, Node], log: Sequence[Event], root: Path) -> None:
     """Fails unless what was recorded, done once more, gives the directory that is there."""
-    after = replayed(before, recorder.nodes, recorder.log)
+    after = replayed(before, nodes, log)
     there = {path: (path.read_bytes() if path.is_file() else None, path.stat().st_mode & 0o777) for path in root.rglob("*")}
     places = {path: after.nodes[node] for path, node in after.places(root).items()}
     assert {path: (node.data, node.mode) for path, node in places.items()} == there

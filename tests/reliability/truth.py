@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ class Disks:
     shown: dict[str, bytes] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    seals: set[str] = field(default_factory=set)
+    """The names of seals, wherever they lie: in the trash, too."""
 
     def signatures(self) -> set[str]:
         """What is there, whatever it is called."""
@@ -47,12 +51,15 @@ def disks_in(root: Path, raw: frozenset[str]) -> Disks:
     found = Disks()
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
+        if name.endswith(".seal"):
+            found.seals.add(path.name)
         if not path.is_file() or _TEMPORARY.search(name) or name.endswith((".seal", ".shadow", ".merge", ".json")):
             continue
         data = path.read_bytes()
         if not data.startswith(_MAGIC) and name not in raw:
             found.unreadable[name] = "it is no image"
             continue
+        found.modes[name] = stat.S_IMODE(path.stat().st_mode)
         found.files[name] = hashlib.sha256(data).hexdigest()
         try:
             with api.open(path, format="raw" if name in raw else "qcow2", force_share=True) as disk:
@@ -75,11 +82,6 @@ class Expected:
     fine: bool
     """Whether all was well with the herd after the job."""
 
-    @property
-    def kept(self) -> set[str]:
-        """What is there before and after the job, and so at any time between; by its content where it can be read."""
-        return self.first.signatures() & self.last.signatures()
-
 
 def names_in(root: Path) -> frozenset[str]:
     """Every name under `root`; where it is drawn by lot, that is left out."""
@@ -101,15 +103,42 @@ class Untrue(AssertionError):
     """Something that must be true is not."""
 
 
-def assert_interrupted_well(expected: Expected, root: Path) -> None:
-    """Checks a herd in which the job was interrupted and nothing done since."""
+def assert_interrupted_well(expected: Expected, root: Path, *, again: bool = False) -> None:
+    """Checks a herd in which the job was interrupted and nothing done since; `again`: as it was done a second time."""
     found = disks_in(root, expected.job.raw)
     _assert_old_or_new(expected, found)
     _assert_nothing_lost(expected, found)
     for name in found.files:
-        if name not in expected.job.scrap | expected.job.raw:
+        unborn = name in expected.job.scrap and (again or name not in found.shown or name in expected.first.files)
+        if name not in expected.job.raw and not unborn:
             _assert_sound(root / name)
     _assert_honest(root)
+
+
+def assert_lasting(expected: Expected, root: Path) -> None:
+    """Checks what is there at least after a power cut right behind the job: all disks and names, and no journal any more.
+
+    Rubbish may come back: unfinished files, and a trash that is empty.
+    """
+    now, names = disks_in(root, expected.job.raw), names_in(root)
+    if now.shown != expected.last.shown:
+        raise Untrue("what the job has done is not durable")
+    if missing := expected.names - names:
+        raise Untrue(f"{sorted(missing)} is not durable")
+    if back := _left_over(expected, root) - {TRASH} - expected.job.scrap:
+        raise Untrue(f"{sorted(back)} comes back")
+
+
+def do_again(expected: Expected, root: Path) -> Outcome:
+    """Does what a user does after an interruption: recovers what was interrupted, and gives the same command again."""
+    if any(root.rglob("*.merge")):
+        done = run(root, "guard", "recover", "{}")
+        if done.code:
+            raise Untrue(f"recover exits {done.code}: {done.err}{done.out}")
+    outcome = expected.job.run(root)
+    if outcome.code not in (expected.code, *expected.job.again):
+        raise Untrue(f"the second run exits {outcome.code}: {outcome.err}{outcome.out}")
+    return outcome
 
 
 def assert_recovers(expected: Expected, root: Path) -> None:
@@ -137,6 +166,11 @@ def _assert_done_again(expected: Expected, root: Path, outcome: Outcome) -> None
         run(root, "guard", "gc", "--clean", "{}")
     if extra := _left_over(expected, root):
         raise Untrue(f"left over: {sorted(extra)} (the second run said {outcome.err})")
+    if outcome.code == 0 and (missing := expected.names - names_in(root) - expected.job.not_again):
+        raise Untrue(f"after the second run these are not there: {sorted(missing)} (it said {outcome.err})")
+    whole = not expected.names - names_in(root)
+    if whole and (other := [name for name, mode in expected.last.modes.items() if now.modes.get(name, mode) != mode]):
+        raise Untrue(f"after the second run {other} has other permission bits")
     if expected.fine and not all_fine(root):
         raise Untrue(f"after the second run, verify says {statuses(root, full=True)}")
 
@@ -174,11 +208,26 @@ def _is_mixed(content: bytes, possible: list[bytes]) -> bool:
 
 
 def _assert_nothing_lost(expected: Expected, found: Disks) -> None:
-    if lost := expected.kept - found.signatures():
-        names = [name for disks in (expected.first, expected.last) for name, sign in disks.files.items() if sign in lost]
-        shown = [name for name, data in expected.first.shown.items() if hashlib.sha256(data).hexdigest() in lost]
-        if shown:
-            raise Untrue(f"the content of {sorted(set(shown))} is nowhere (files {names})")
+    """Every disk of before that is there afterwards is there, be it under another name, and whether it can be opened or not."""
+    first, last, job = expected.first, expected.last, expected.job
+    if gone := (first.files.keys() & last.files.keys()) - found.files.keys() - job.scrap:
+        raise Untrue(f"{sorted(gone)} is gone")
+    if gone := (first.seals & last.seals) - found.seals:
+        raise Untrue(f"{sorted(gone)} is gone")
+    contents = {hashlib.sha256(content).hexdigest() for content in found.shown.values()}
+    for name, content in first.shown.items():
+        sign = hashlib.sha256(content).hexdigest()
+        if sign in last.signatures() and sign not in contents and name not in job.scrap:
+            raise Untrue(f"the content of {name} is nowhere")
+    for name, sign in first.files.items():  # what can't be opened where it lies, before or afterwards, is known by its bytes
+        if sign in last.files.values() and sign not in found.files.values() and not contents & _shown_by(sign, first, last):
+            raise Untrue(f"the file of {name} is nowhere, nor is what it showed")
+
+
+def _shown_by(sign: str, *all_disks: Disks) -> set[str]:
+    """What images with a file of these bytes show."""
+    names = [(disks, name) for disks in all_disks for name, file in disks.files.items() if file == sign]
+    return {hashlib.sha256(disks.shown[name]).hexdigest() for disks, name in names if name in disks.shown}
 
 
 def _assert_sound(path: Path) -> None:

@@ -113,17 +113,18 @@ class Identities:
         scandir = os.scandir
 
         def telling(call: Any) -> Any:
-            return lambda *arguments, **options: self._told(call(*arguments, **options))
+            return lambda *arguments, **options: self.told(call(*arguments, **options))
 
         os.stat, os.lstat, os.fstat = map(telling, saved)
-        os.scandir = lambda *place: Listing(scandir(*place), self._told)
+        os.scandir = lambda *place: Listing(scandir(*place), self.told)
         try:
             yield
         finally:
             os.stat, os.lstat, os.fstat = saved
             os.scandir = scandir
 
-    def _told(self, info: os.stat_result) -> os.stat_result:
+    def told(self, info: os.stat_result) -> os.stat_result:
+        """What is told of a file of which the kernel says `info`."""
         known = self._known.get((info.st_dev, info.st_ino))
         if known is None:
             return info

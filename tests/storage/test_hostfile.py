@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.errors import HostFileError, ImageInUse, ReadOnlyImage
-from cowherd.storage import fallocate, hostfile
+from cowherd import api
+from cowherd.errors import FlushFailed, HostFileError, ImageInUse, ReadOnlyImage
+from cowherd.storage import copying, fallocate, hostfile
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
 from tests.qemu import Tool
@@ -301,3 +302,92 @@ def test_a_read_only_block_device_is_not_opened_for_writing(tmp_path: Path) -> N
             HostFile.open(device, writable=True)
         with HostFile.open(device) as file:
             assert file.pread(0, 1) == b"d"
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch) -> HostFile:
+    """A file whose next flush fails, and only that: the host has forgotten what was written, and says nothing any more."""
+    failures = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def fdatasync(fd: int) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    with HostFile.create(tmp_path / "a", lock=None) as file:
+        file.pwrite(0, b"written")
+        yield file
+
+
+def test_a_flush_that_failed_says_which_file_it_was_and_what_to_do(failing):
+    with pytest.raises(FlushFailed) as raised:
+        failing.flush()
+    assert f"Could not flush '{failing.name}': No space left on device" in str(raised.value)
+    assert "may be lost" in str(raised.value)
+    assert "See to its disk first" in str(raised.value)
+    assert raised.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.flush(),
+        lambda file: file.flush(whole=True),
+        lambda file: file.pwrite(0, b"x"),
+        lambda file: file.pwritev(0, [b"x"]),
+        lambda file: file.truncate(100),
+        lambda file: file.zero_range(0, 4, unmap=True),
+        lambda file: file.punch_hole(0, 4),
+        lambda file: file.preallocate(0, 4096),
+        lambda file: copying.copy_range(file, 0, file, 4, 4),
+        lambda file: copying.clone_range(file, 0, file, 4096, 4096),
+    ],
+)
+def test_nothing_more_is_written_to_a_file_whose_flush_failed(failing, change):
+    with pytest.raises(FlushFailed):
+        failing.flush()
+    with pytest.raises(FlushFailed):
+        change(failing)
+    assert failing.path.read_bytes() == b"written"
+
+
+def test_what_the_host_keeps_in_memory_is_forgotten_when_a_flush_fails(failing, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: asked.append(arguments))
+    with pytest.raises(FlushFailed):
+        failing.flush()
+    assert asked == [(failing.fd, 0, 0, os.POSIX_FADV_DONTNEED)]
+
+
+def test_an_image_whose_flush_failed_writes_no_tables_when_it_is_closed(tmp_path, monkeypatch):
+    path = tmp_path / "image"
+    api.create(path, 1 << 20)
+    disk = api.open(path, writable=True)
+    disk.write(0, b"x" * 65536)
+    real, calls = os.fdatasync, []
+
+    def fdatasync(fd: int) -> None:
+        calls.append(fd)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    with pytest.raises(FlushFailed):
+        disk.flush()
+    after = path.read_bytes()
+    with pytest.raises(FlushFailed):
+        disk.close()
+    assert path.read_bytes() == after
+    assert len(calls) == 1
+    assert disk.layers[0].file.fd < 0
+
+
+def test_a_device_gives_back_what_is_discarded(tmp_path):
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"x" * (1 << 20))
+    with loop_device(backing) as device, HostFile.open(device, writable=True, lock=WRITE) as file:
+        file.punch_hole(1 << 16, 1 << 18)
+        file.flush()
+        assert file.pread(0, 1 << 20) == b"x" * (1 << 16) + bytes(1 << 18) + b"x" * ((1 << 20) - (1 << 16) - (1 << 18))
+    assert os.stat(backing).st_blocks * 512 < 1 << 20

@@ -34,6 +34,7 @@ from cowherd.herd.sealplace import is_kept, look_again
 from cowherd.herd.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
+from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_directory, is_there
@@ -178,6 +179,8 @@ def _execute(
     plan: Move, lineage: Lineage, namings: Sequence[Naming], herd: Sequence[PathName], progress: Progress | None
 ) -> None:
     kept = holding_seals(lineage, plan.image)
+    if is_there(plan.target):
+        _make_earlier_run_durable(plan, lineage)
     with protection.renamed(plan.source, plan.target, key=plan.image.key):
         _name_own_base_from_everywhere(plan, lineage)
         give_name(plan.source, plan.target, progress)
@@ -193,6 +196,13 @@ def _execute(
         after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
         _name_own_base_properly(after, plan)
     _record(plan, kept, herd)
+
+
+def _make_earlier_run_durable(plan: Move, lineage: Lineage) -> None:
+    """The same command was killed: overlays that it rewrote are not rewritten again, and their base's old name goes."""
+    moved = lineage.known(plan.target)
+    rewritten = [child.path for child in lineage.children(moved)] if moved else []
+    make_durable(plan.source, plan.target, seal_path(plan.target), _shadow(plan.target), *rewritten)
 
 
 def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:

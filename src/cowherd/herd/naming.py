@@ -11,6 +11,7 @@ from cowherd.herd.in_use import require_free
 from cowherd.herd.seal import unprotected
 from cowherd.image.backing import has_protocol, resolve
 from cowherd.live.holders import naming_holders
+from cowherd.storage.durable import make_durable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +42,13 @@ def breaks_when_moved(image: Image, base: Image, base_directory: str | None = No
 def write_reference(overlay: Image, reference: BackingReference) -> None:
     """Makes an overlay name its base as `reference` says, through its protection, which is put back; seals are not touched.
 
-    Raises `InvalidRequest` where the name does not fit into the header, `ImageInUse`, `HostFileError`.
+    Durable on return, also where it names it so already: by what a killed process wrote. Raises `InvalidRequest` where the name
+    does not fit into the header, `ImageInUse`, `HostFileError`.
     """
     from cowherd.image.open import open_disk
 
     if overlay.backing == reference:
+        make_durable(overlay.path)
         return
     require_free([overlay])
     lifted = unprotected(overlay, record_of(overlay))

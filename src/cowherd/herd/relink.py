@@ -27,6 +27,7 @@ from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_pa
 from cowherd.herd.shadow import keep_shadow
 from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
+from cowherd.storage.durable import make_durable_if_recent
 from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
@@ -120,6 +121,8 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
         base_format = base.format if by_content else recorded_format(overlay)
         reference = BackingReference(name_for(overlay, base.path), base_format)
         if not by_content and not _changes(lineage, overlay, base, reference):
+            if not dry_run:
+                make_durable_if_recent(overlay.path)  # it may be well only in memory, by a run that was killed
             return None
         if not dry_run:
             _write(lineage, overlay, reference)

@@ -12,7 +12,7 @@ import stat
 import time
 from pathlib import Path
 
-from cowherd.errors import CowherdError, HostFileError, ImageFormatError
+from cowherd.errors import CowherdError, FlushFailed, HostFileError, ImageFormatError
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.generations import newest_generation, note_generation
 from cowherd.herd.book.query import remember_name
@@ -41,6 +41,7 @@ from cowherd.herd.status import Status
 from cowherd.live.holders import naming_holders
 from cowherd.storage import protection
 from cowherd.storage.attributes import Attributes
+from cowherd.storage.durable import make_durable_if_recent
 from cowherd.storage.filetype import is_device
 from cowherd.storage.identity import FileIdentity, make_lasting, note_reading
 from cowherd.storage.presence import is_there
@@ -508,6 +509,8 @@ def _bind_children(
         try:
             bind(lineage, child, record, rebind=rebind)
             bound.append(child.path)
+        except FlushFailed:  # not only unbound: nobody knows what its header holds
+            raise
         except CowherdError as error:
             not_bound.append((child.path, str(error)))
     return tuple(bound), tuple(not_bound)
@@ -528,6 +531,8 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = F
         require_free([overlay])
         with naming_holders(), keeping_seals(lineage, overlay):
             write_binding(overlay.path, binding)
+    else:
+        make_durable_if_recent(overlay.path)  # it may be bound only in memory, by a run that was killed
     parent = lineage.parent(overlay)
     if parent:
         remember_overlay(parent, overlay.filename)

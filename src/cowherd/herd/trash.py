@@ -40,11 +40,12 @@ from cowherd.herd.trashbox import (
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, protection
 from cowherd.storage.directory import Directory
+from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.locks import WRITE
-from cowherd.storage.presence import require_directories
+from cowherd.storage.presence import is_there, require_directories
 from cowherd.storage.ticks import settled
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
@@ -290,6 +291,7 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
         untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
         sealed = entry.sealed and untouched and is_trusted(box) and is_vouched_for(entry.record)
         _require_places(home, place, entry.path.name, own)
+        _make_earlier_run_durable(entry)
         with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
             for part in (*reversed(own), entry.path.name):
                 _give_back(place, home, part)
@@ -308,6 +310,12 @@ def _require_places(home: Directory, place: Directory, image: str, own: Sequence
         if name == image:
             raise HostFileError(home.path / name, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
         require_name_free(home.path / name, "seal" if name == image + SUFFIX else "shadow", home.path / image)
+
+
+def _make_earlier_run_durable(entry: Entry) -> None:
+    """The same command was killed: what has its place again stays there, and its name in the trash goes."""
+    places = [os.fspath(entry.path), *sidecars(entry.path)]
+    make_durable(*(place for place in places if is_there(place)))
 
 
 def _give_back(place: Directory, home: Directory, name: str) -> None:

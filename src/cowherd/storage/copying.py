@@ -176,11 +176,13 @@ def copy_range(source: HostFile, source_offset: int, target: HostFile, target_of
         raise ReadOnlyImage(target.path)
     if (source.device, source.inode) == (target.device, target.inode) and abs(source_offset - target_offset) < length:
         raise InvalidRequest(f"{printable(source.path)}: can't copy a range over itself")
+    target.require_trusted()
     done = _copy_in_kernel(source, source_offset, target, target_offset, length)
     _copy_plainly(source, source_offset + done, target, target_offset + done, length - done)
 
 
 def _ioctl_clones(target: HostFile, request: int, argument: bytes | int) -> bool:
+    target.require_trusted()
     try:
         fcntl.ioctl(target.fd, request, argument)
     except OSError as error:

@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 
-from cowherd.errors import HostFileError, ReadOnlyImage
+from cowherd.errors import FlushFailed, HostFileError, ReadOnlyImage
 from cowherd.paths import as_path
 from cowherd.storage import fallocate
 from cowherd.storage.filetype import check_type, refuse_other_than_images
@@ -40,7 +40,8 @@ class HostFile:
     Reads and writes are positional, so threads may share one object. Short reads and writes of the host are continued;
     reading past the end gives zeros, as QEMU does for image files that end inside a cluster.
 
-    Every method raises `HostFileError` when the host refuses, naming the path and what was tried.
+    Every method raises `HostFileError` when the host refuses, naming the path and what was tried. After a flush that failed the
+    host may have forgotten what was written, and succeed the next time: `FlushFailed` is raised then instead of writing more.
     """
 
     def __init__(self, name: str, fd: int, *, writable: bool) -> None:
@@ -51,6 +52,8 @@ class HostFile:
         self.device, self.inode = info.st_dev, info.st_ino
         self._lock_mode: LockMode | None = None
         self._locked_by = 0
+        self.failed: OSError | None = None
+        """Why a flush failed, if one did: what was written before it may be there or not, in any part."""
 
     @property
     def path(self) -> Path:
@@ -231,9 +234,22 @@ class HostFile:
         start_writing(self.fd, offset, length)
 
     def flush(self, *, whole: bool = False) -> None:
-        """Makes everything written so far durable (fdatasync); with `whole` the file's permission bits and times, too (fsync)."""
-        with _naming(self.name, "flush"):
+        """Makes everything written so far durable (fdatasync); with `whole` the file's permission bits and times, too (fsync).
+
+        Raises `FlushFailed`, and from then on always: see the class.
+        """
+        self.require_trusted()
+        try:
             (os.fsync if whole else os.fdatasync)(self.fd)
+        except OSError as error:
+            self.failed = error
+            self.forget_cached()  # the host may go on showing what its disk does not hold
+            raise FlushFailed(self.name, error) from error
+
+    def forget_cached(self) -> None:
+        """Has the host forget what it keeps of the file in memory and need not write, so that it is read from the disk again."""
+        with contextlib.suppress(OSError):  # it is only advice: what can't be forgotten is as good as it was
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def truncate(self, size: int) -> None:
         """Sets the length of a regular file."""
@@ -340,6 +356,12 @@ class HostFile:
     def _require_writable(self) -> None:
         if not self.writable:
             raise ReadOnlyImage(self.name)
+        self.require_trusted()
+
+    def require_trusted(self) -> None:
+        """Raises `FlushFailed` if a flush has failed; for what writes through the descriptor by itself."""
+        if self.failed is not None:
+            raise FlushFailed(self.name, self.failed)
 
 
 def _advance(pending: list[memoryview], first: int, count: int) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
-from cowherd.errors import HostFileError
+from cowherd.errors import FlushFailed, HostFileError
 from cowherd.storage.leases import open_despite_leases
 from cowherd.tuples import NamedTuple
 
@@ -111,12 +112,23 @@ def _flush(path: str | os.PathLike[str], *, touch: bool) -> None:
         try:
             if touch:
                 os.utime(fd)
-            os.fsync(fd)
+            _sync(path, fd)
         finally:
             os.close(fd)
     except OSError as error:
         if error.errno not in _NOT_OURS:
             raise HostFileError(path, "flush", error) from error
+
+
+def _sync(path: str | os.PathLike[str], fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            raise
+        with contextlib.suppress(OSError):  # only advice, as in `HostFile.forget_cached`
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        raise FlushFailed(path, error) from error
 
 
 def _integer(facts: Mapping[str, object], name: str) -> int:

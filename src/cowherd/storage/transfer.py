@@ -10,6 +10,7 @@ from collections.abc import Callable
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.storage.atomic import replacement, sync_directory
 from cowherd.storage.attributes import Attributes
+from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
@@ -71,6 +72,7 @@ def _is_there(source: Path, target: Path, progress: Progress | None) -> bool:
     taken = HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
     if target.is_symlink() or not stat.S_ISREG(os.stat(target).st_mode):
         raise taken
+    make_durable(target)  # who gave it the name may have been killed before that was
     with HostFile.open(source, lock=None) as old, HostFile.open(target, lock=None) as new:
         if (old.device, old.inode) == (new.device, new.inode):
             return True

@@ -173,3 +173,17 @@ def test_compressed_data_takes_another_cluster_where_the_count_is_full(tmp_path:
     image, metadata = opened(tmp_path, Features(refcount_bits=1))
     with image:
         assert metadata.allocate_bytes(100) // CLUSTER != metadata.allocate_bytes(100) // CLUSTER
+
+
+def test_the_refcount_table_is_durable_before_an_l2_table_leads_to_what_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    image, metadata = opened(tmp_path, Features(512, refcount_bits=64))
+    with image:
+        image.write(0, memoryview(bytes(range(256)) * 128), None)
+        log = written_places(image, monkeypatch)
+        metadata.flush()
+        entry = log.index(image.header.refcount_table_offset + 8)
+        tables = {metadata.tables.l2_offset(index) for index in range(metadata.header.l1_size)} - {0}
+        first_l2 = min(log.index(place) for place in tables)
+        assert "flush" in log[entry:first_l2]

@@ -157,3 +157,17 @@ def test_a_crooked_refcount_table_is_refused(tmp_path: Path):
     image.put(image.refcount_table(2), 512)
     with HostFile.open(path) as file, pytest.raises(ImageFormatError, match="refcount table entry 2"):
         read_table(file, read_header(file))
+
+
+@pytest.mark.parametrize("number", [4096, 5000, 20000, 100000])
+def test_the_refcount_table_grows_for_a_run_that_is_longer_than_it_could_count(tmp_path: Path, number: int):
+    path = create_with_cowherd(tmp_path / "image.qcow2", Features(512, refcount_bits=64), 1 << 20)
+    with HostFile.open(path, writable=True) as file:
+        refcounts = Refcounts(ImageState(file, read_header(file)))
+        before = len(refcounts.table)
+        first = refcounts.allocate_run(number)
+        assert len(refcounts.table) > before
+        assert [refcounts.count(cluster) for cluster in range(first, first + number)] == [1] * number
+        written(refcounts)
+    report = checked(path)
+    assert (report.corruptions, report.check_errors, report.leaks) == (0, 0, number)

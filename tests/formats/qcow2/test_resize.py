@@ -142,3 +142,56 @@ def test_emptying_an_image_makes_the_file_shorter(tmp_path: Path, qemu_img):
         assert disk.read(0, 8 * MIB) == bytes(8 * MIB)
     assert path.stat().st_size <= empty + CLUSTER
     assert_sound(path)
+
+
+def places_written(monkeypatch: pytest.MonkeyPatch) -> list[int | str]:
+    """Fills with the file offset of each write, and "flush" for each flush, from now on."""
+    log: list[int | str] = []
+    write = HostFile.pwritev
+    monkeypatch.setattr(HostFile, "pwritev", lambda file, offset, data: (log.append(offset), write(file, offset, data))[1])
+    monkeypatch.setattr(HostFile, "flush", lambda file, **_: log.append("flush"))
+    return log
+
+
+def test_a_header_names_a_larger_size_only_when_all_that_hides_the_base_is_durable(tmp_path: Path, monkeypatch):
+    base = create_with_cowherd(tmp_path / "base.qcow2", Features(), 4 * MIB)
+    overlay = create_with_cowherd(tmp_path / "overlay.qcow2", Features(), MIB, backing=base)
+    with reopened(overlay) as disk:
+        log = places_written(monkeypatch)
+        disk.resize(3 * MIB)
+        last_header = len(log) - 1 - log[::-1].index(0)
+        others = [at for at, place in enumerate(log) if place != "flush" and int(place) >= CLUSTER]
+        assert others
+        assert max(others) < last_header
+        assert "flush" in log[max(others) : last_header]
+
+
+def test_a_header_names_a_smaller_size_before_anything_behind_it_is_given_back(tmp_path: Path, monkeypatch):
+    path = create_with_cowherd(tmp_path / "image.qcow2", Features(), 4 * MIB)
+    with reopened(path) as disk:
+        disk.write(3 * MIB, b"x" * MIB)
+        disk.flush()
+        log = places_written(monkeypatch)
+        disk.resize(MIB)
+        header = log.index(0)
+        others = [at for at, place in enumerate(log) if place != "flush" and int(place) >= CLUSTER]
+        assert others
+        assert min(others) > header
+        assert "flush" in log[header : min(others)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(MIB, 4 * MIB), (MIB + 512, 3 * MIB - 512), (64 * KIB - 512, 9 * MIB), (3 * MIB, 5 * MIB)]
+)
+@pytest.mark.parametrize("features", [Features(), Features(512), Features(version=2), Features(extended_l2=True)], ids=str)
+def test_below_a_larger_base_all_that_is_gained_reads_as_zeros(features: Features, old: int, new: int, tmp_path: Path, qemu_img):
+    base = create_with_cowherd(tmp_path / "base.qcow2", Features(), 6 * MIB)
+    with reopened(base) as disk:
+        disk.write(0, b"b" * 6 * MIB)
+    overlay = create_with_cowherd(tmp_path / "overlay.qcow2", features, old, backing=base)
+    with reopened(overlay) as disk:
+        disk.resize(new)
+        assert disk.read(0, new) == b"b" * old + bytes(new - old)
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", overlay, tmp_path / "raw")
+    assert (tmp_path / "raw").read_bytes() == b"b" * old + bytes(new - old)
+    assert_sound(overlay)

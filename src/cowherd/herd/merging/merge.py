@@ -13,6 +13,7 @@ from pathlib import Path
 from cowherd.errors import (
     BaseSealed,
     CowherdError,
+    FlushFailed,
     HostFileError,
     ImageInUse,
     InvalidRequest,
@@ -55,6 +56,7 @@ from cowherd.herd.seal import made_by
 from cowherd.live.holders import naming_holders
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.filetype import is_device, refuse_device_node
+from cowherd.storage.identity import make_lasting
 from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
@@ -356,6 +358,9 @@ def _carry_out(
 
 
 def _taken_back_after(error: BaseException, held: Holding, lineage: Lineage, journal: Journal, plan: MergePlan) -> None:
+    if isinstance(error, FlushFailed):  # what is not known to be on the disk is read from there first, which `recover` does
+        journal.close()
+        raise MergeInterrupted(plan.base.path, plan.overlay.path, journal.path, error) from error
     try:
         take_back(held, lineage, journal, plan.base)
     except (CowherdError, OSError) as another:
@@ -378,6 +383,8 @@ def serve(lineage: Lineage, plan: MergePlan, progress: Progress | None) -> None:
     for one in plan.served:
         if one.is_written:
             copy_up(lineage, one.writes, progress)
+        else:
+            make_lasting(one.image.path)  # that it has its own copy may be what a machine that was killed left in memory
 
 
 def apply(lineage: Lineage, plan: MergePlan, progress: Progress | None) -> list[tuple[Path, str]]:

@@ -28,7 +28,9 @@ from cowherd.herd.merging.steps import MergeFailed, bind_to, sealed_again
 from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.ownership import is_journal, is_regular, is_vouched_for
 from cowherd.herd.seal import Held
+from cowherd.herd.sealfile import seal_path
 from cowherd.live.holders import naming_holders
+from cowherd.storage.durable import make_durable
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_there, look_up
 from cowherd.storage.space import check_space
@@ -95,6 +97,7 @@ def _recovered(path: Path, progress: Progress | None) -> Recovered:
         entry = journal.entry
         try:
             _require_trusted(journal)
+            _make_interrupted_run_durable(journal)
             left = _end(journal, progress)
         finally:
             journal.close()
@@ -102,6 +105,13 @@ def _recovered(path: Path, progress: Progress | None) -> Recovered:
         return Recovered(path, entry.overlay if entry else None, entry.base if entry else None, FAILED, (), error)
     outcome = TAKEN_BACK if journal.phase is Phase.PREPARING else FINISHED
     return Recovered(path, entry.overlay, entry.base, outcome, left)
+
+
+def _make_interrupted_run_durable(journal: Journal) -> None:
+    """The merge was killed, or a flush of it failed: what it left in memory is believed, and built on, once it is on the disk."""
+    entry = journal.entry
+    images = [path for path in (*entry.images, entry.temporary, entry.fork) if path is not None]
+    make_durable(journal.path, *images, *map(seal_path, images))
 
 
 def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
