@@ -8,6 +8,7 @@ skipped; where the environment says CI it fails.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,9 @@ os.environ["COWHERD_REQUIRE_PROC"] = "0"  # in a container, and as a user, each 
 os.environ["COWHERD_CATALOG"] = "off"  # whoever runs the tests keeps what their own catalog knows
 os.environ["COWHERD_CONFIG"] = os.devnull  # and no herds of theirs are looked through
 os.environ.pop("COWHERD_HERD", None)
+# A run in the background of a shell may have been started with these ignored, and so would be the commands under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How long an example takes depends on what else the machine does. In CI every run tries the same examples.
 settings.register_profile(

@@ -179,8 +179,9 @@ def test_a_file_that_may_not_be_read_is_counted(herd, monkeypatch):
     assert survey([herd]).unreadable == (herd / "leaf",)
 
 
-def test_a_directory_that_is_not_there_is_counted(tmp_path):
-    assert survey([tmp_path / "none"]).unreadable == (tmp_path / "none",)
+def test_a_directory_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(HostFileError, match="No such file"):
+        survey([tmp_path / "none"])
 
 
 def test_an_image_that_is_not_there_is_an_error(tmp_path):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from cowherd.herd.clone import clone
@@ -34,12 +37,20 @@ def test_a_missing_base_is_named(tmp_path):
     assert "No such file" in node.detail
 
 
-def test_what_only_a_seal_is_left_of_and_what_cannot_be_read_are_told(tmp_path):
+def test_what_only_a_seal_is_left_of_and_what_cannot_be_read_are_told(tmp_path, monkeypatch):
     clone(make_base(tmp_path / "base", noise(65536)), tmp_path / "o")
     (tmp_path / "base").unlink()
-    found = tree([tmp_path, tmp_path / "none"])
+    make_base(tmp_path / "secret", noise(65536))
+
+    def refuse(path, *arguments, real=os.open, **options):
+        if os.fspath(path) == os.fspath(tmp_path / "secret"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    found = tree([tmp_path])
     assert found.gone == (tmp_path / "base",)
-    assert found.unreadable == (tmp_path / "none",)
+    assert found.unreadable == (tmp_path / "secret",)
 
 
 def test_a_damaged_seal_is_told(tmp_path):

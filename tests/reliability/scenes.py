@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cowherd.herd.sealplace import look_again
 from tests.reliability.calls import played_reflinks, quick_flushes
 from tests.reliability.crash import replayed
 from tests.reliability.jobs import Job, Outcome
@@ -29,6 +32,8 @@ class Scene:
     @contextlib.contextmanager
     def laid_out(self, world: World) -> Iterator[Path]:
         """The directory with the files of `world`, while the block runs."""
+        shutil.rmtree(os.environ["COWHERD_STATE"], ignore_errors=True)  # no seal that an earlier world had to keep elsewhere
+        look_again()
         with quick_flushes(), played_reflinks(), world.lay_out(self.root).believed():
             yield self.root
 

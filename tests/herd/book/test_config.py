@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import cowherd
-from cowherd.errors import InvalidRequest
+from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.book.config import ConfigUnclear, add_herd, herds, own_file, remove_herd
 from cowherd.herd.gate import dependents_of
 from tests.herd.qemu_herd import make_base, make_overlay, noise
@@ -22,7 +22,7 @@ def test_a_herd_is_named_once_and_taken_back(host):
 
 
 def test_what_is_no_directory_is_not_named(host):
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(HostFileError):
         add_herd(host / "none")
     with pytest.raises(InvalidRequest):
         remove_herd(host)

@@ -99,8 +99,9 @@ def promoted(lineage: Lineage, base: Image, entry: Entry, progress: Progress | N
     if is_there(entry.temporary):
         _give_name(entry.temporary, entry.fork, Attributes.of(base.path)._replace(mode=_mode_for(base, record)))
     target = lineage.find(entry.fork, entry.base_format)
-    if record is None or target.seal:
-        return target, record_of(target)
+    sealed = record_of(target)
+    if record is None or (sealed and sealed.level >= record.level):  # a new seal is recorded first, and its protection follows
+        return target, sealed
     around = survey_around(entry.fork)
     done = seal_found(
         around, around.find(entry.fork, entry.base_format), record.level, shadow=record.shadow is not None, progress=progress
