@@ -42,12 +42,13 @@ from cowherd.herd.promote import Promoted, promote
 from cowherd.herd.relink import BaseNotFound, Relinked, relink
 from cowherd.herd.repair import repair
 from cowherd.herd.retarget import retarget
-from cowherd.herd.seal import Sealed, seal, unseal
+from cowherd.herd.seal import Sealed, seal
 from cowherd.herd.signing import KeyUnusable, SigningUnavailable, public_key
 from cowherd.herd.standing import Settled
 from cowherd.herd.trash import Restored, empty_trash, restore, trash, trashed
 from cowherd.herd.trashbox import Entry as TrashEntry
 from cowherd.herd.tree import Tree, tree
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import Verified, verify
 from cowherd.image.disk import Disk
 from cowherd.ops.check import CheckNotSupported, CheckReport, check

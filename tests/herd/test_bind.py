@@ -10,7 +10,8 @@ from cowherd.herd.binding import read_binding
 from cowherd.herd.condition import record_of
 from cowherd.herd.faults import BindingContradicted, DriftFound, NotSealed
 from cowherd.herd.lineage import survey
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.image.open import open_disk
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write

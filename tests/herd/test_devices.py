@@ -17,8 +17,9 @@ from cowherd.herd.lineage import survey_around
 from cowherd.herd.merging.merge import merge
 from cowherd.herd.move import move
 from cowherd.herd.promote import promote
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.trash import purge, trash
+from cowherd.herd.unseal import unseal
 from cowherd.storage.filetype import DeviceNode
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import content, make_overlay, qemu_img, write

@@ -20,8 +20,9 @@ from cowherd.herd.promote import promote
 from cowherd.herd.relink import relink
 from cowherd.herd.repair import repair
 from cowherd.herd.retarget import retarget
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record, seal_path
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.herd.watching.once import check_once
 from cowherd.storage.hostfile import HostFile

@@ -24,9 +24,10 @@ from cowherd.herd.clone import clone
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.journal import Entry, Phase, look_at
 from cowherd.herd.merging.recover import FAILED, TAKEN_BACK, recover
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_record
 from cowherd.herd.trash import empty_trash, restore, trash, trashed
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import make_base, make_overlay, noise

@@ -19,9 +19,10 @@ from cowherd.herd.merging.merge import merge
 from cowherd.herd.merging.pending import MergePending
 from cowherd.herd.merging.recover import FAILED, FINISHED, TAKEN_BACK, recover
 from cowherd.herd.repair import repair
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.status import Status
 from cowherd.herd.tree import tree
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile

@@ -16,11 +16,12 @@ from cowherd.herd.digest import digest_disk
 from cowherd.herd.impact import UNREADABLE, impact
 from cowherd.herd.opaque import OpaqueImage
 from cowherd.herd.repair import repair
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_digests, read_record, seal_path
 from cowherd.herd.status import Status
 from cowherd.herd.trash import trash
 from cowherd.herd.tree import tree
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.herd.watching.once import check_once
 from cowherd.image.open import open_disk

@@ -19,10 +19,11 @@ from cowherd.herd.merging.merge import merge
 from cowherd.herd.move import move
 from cowherd.herd.promote import promote
 from cowherd.herd.repair import repair
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import is_sealed, read_digests, record_to_json
 from cowherd.herd.trash import purge, restore, trash
 from cowherd.herd.tree import tree
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write

@@ -14,9 +14,10 @@ from cowherd.herd.move import move
 from cowherd.herd.promote import promote
 from cowherd.herd.repair import repair
 from cowherd.herd.retarget import retarget
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import is_sealed, read_digests, write_seal
 from cowherd.herd.trash import empty_trash, purge, restore, trash
+from cowherd.herd.unseal import unseal
 from cowherd.storage import protection
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write

@@ -11,7 +11,8 @@ from cowherd.herd.clone import clone
 from cowherd.herd.faults import UnsealRefused
 from cowherd.herd.naming import write_reference
 from cowherd.herd.relink import BaseNotFound, relink
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 from tests.herd.refusing import refuse

@@ -9,7 +9,8 @@ from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.retarget import retarget
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 from tests.snapshots import shown

@@ -13,9 +13,10 @@ from cowherd.herd.binding import read_binding
 from cowherd.herd.condition import condition
 from cowherd.herd.faults import ContentChanging, DriftFound, NameTaken, NotSealed
 from cowherd.herd.lineage import survey_around
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import is_sealed, read_digests, read_record, seal_path
 from cowherd.herd.status import Status
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.storage import atomic, copying
 from cowherd.storage.hostfile import HostFile

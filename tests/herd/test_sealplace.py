@@ -20,11 +20,12 @@ from cowherd.herd.gate import guard_write
 from cowherd.herd.lineage import survey
 from cowherd.herd.move import move
 from cowherd.herd.scan import scan
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import find_seal, is_sealed, read_record, seal_path
 from cowherd.herd.sealplace import KeptFor, SealHasNoPlace, is_kept, lasting_name
 from cowherd.herd.status import Status
 from cowherd.herd.trash import purge
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import make_overlay, qemu_img, write

@@ -11,9 +11,10 @@ from cowherd.cli.guard.main import main
 from cowherd.herd.clone import clone
 from cowherd.herd.move import move
 from cowherd.herd.repair import repair
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import read_digests, read_record, write_seal
 from cowherd.herd.signing import KeyUnusable, SigningUnavailable, public_key, signer
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from tests.herd.qemu_herd import content, make_base, noise, write
 

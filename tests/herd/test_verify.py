@@ -10,9 +10,10 @@ from cowherd.errors import HostFileError
 from cowherd.herd import condition as conditions
 from cowherd.herd.binding import EXTENSION_TYPE, write_binding
 from cowherd.herd.clone import clone
-from cowherd.herd.seal import seal, unseal
+from cowherd.herd.seal import seal
 from cowherd.herd.sealfile import seal_path
 from cowherd.herd.status import Status
+from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
 from cowherd.image import open as opening
 from cowherd.image.open import open_disk

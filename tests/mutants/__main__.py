@@ -50,7 +50,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("herd/preserve", "herd/repair"),
         ("tests/herd/test_preserve.py", "tests/herd/test_repair.py", f"{_JOBS} -k repair"),
     ),
-    "seal": (("herd/seal",), ("tests/herd/test_seal.py", "tests/herd/test_bind.py", f"{_JOBS} -k seal")),
+    "seal": (
+        ("herd/seal", "herd/unseal", "herd/held"),
+        ("tests/herd/test_seal.py", "tests/herd/test_bind.py", f"{_JOBS} -k seal"),
+    ),
     "gate": (("changes", "herd/gate", "herd/rebind"), ("tests/test_changes.py", "tests/herd/test_gate.py", "tests/test_api.py")),
 }
 """For each area its modules, and the tests that cover them, with what else pytest is told; the quicker ones first."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cowherd import extents
 from cowherd.herd.digest import BlockDigests, differing, digest_disk, to_bytes
 from cowherd.herd.faults import NotSealed
-from cowherd.herd.seal import Held, held_content
+from cowherd.herd.held import Held, held_content
 from cowherd.herd.sealfile import read_digests
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders

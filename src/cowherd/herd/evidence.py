@@ -23,7 +23,7 @@ def require_uncontradicted(lineage: Lineage, images: Iterable[Image], action: st
     """Raises `BindingContradicted` if one of `images`, or an overlay in its chain, was made on other content than its base holds.
 
     `action` is what is refused then, as in "flatten". What a base holds its seal says as long as that holds; where none does, the
-    base is read. Raises as `cowherd.herd.seal.held_content`.
+    base is read. Raises as `cowherd.herd.held.held_content`.
     """
     fits: set[tuple[object, bytes]] = set()
     for overlay, base, content in _bound(lineage, images):
@@ -55,7 +55,7 @@ def _holds(lineage: Lineage, base: Image, content: bytes, progress: Progress | N
         record = None  # a damaged seal vouches for nothing
     if record and condition(lineage, base).status.holds:
         return record.content_digest == content
-    from cowherd.herd.seal import confirms, held_content
+    from cowherd.herd.held import confirms, held_content
 
     if confirms(lineage, base, content, progress):
         return True

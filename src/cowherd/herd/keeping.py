@@ -10,8 +10,9 @@ from cowherd.herd.condition import condition, record_of
 from cowherd.herd.faults import DriftFound
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.ownership import believed
-from cowherd.herd.seal import record_files, unprotected
+from cowherd.herd.seal import record_files
 from cowherd.herd.sealfile import SealRecord, read_digests
+from cowherd.herd.unseal import unprotected
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from pathlib import Path
 from cowherd.herd.clone import move_together, stored_name
 from cowherd.herd.condition import record_of
 from cowherd.herd.in_use import require_free
-from cowherd.herd.seal import unprotected
+from cowherd.herd.unseal import unprotected
 from cowherd.image.backing import has_protocol, resolve
 from cowherd.live.holders import naming_holders
 from cowherd.storage.durable import make_durable

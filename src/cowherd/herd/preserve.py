@@ -21,12 +21,14 @@ from cowherd.herd.digest import expand, to_blocks
 from cowherd.herd.donors import BlockReader, Located, locate
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import BindingContradicted, BindingImpossible, ContentChanging, DriftFound, NotSealed
+from cowherd.herd.held import held_content
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again
 from cowherd.herd.ownership import require_liftable
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
-from cowherd.herd.seal import held_content, refresh, reseal, unprotected
+from cowherd.herd.seal import refresh, reseal
 from cowherd.herd.status import Status
+from cowherd.herd.unseal import unprotected
 from cowherd.image.open import open_disk
 from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.snapshots import exposed_snapshots

@@ -20,13 +20,14 @@ from cowherd.herd.domains import redefine, require_unnamed
 from cowherd.herd.emptiness import holds_nothing
 from cowherd.herd.evidence import require_uncontradicted
 from cowherd.herd.faults import DriftFound
+from cowherd.herd.held import confirms, held_content
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import name_for, write_reference
 from cowherd.herd.ownership import require_liftable, require_sidecars_free
 from cowherd.herd.requirements import require_one_format
-from cowherd.herd.seal import Sealed, bind, confirms, held_content, seal
+from cowherd.herd.seal import Sealed, bind, seal
 from cowherd.herd.sealfile import is_sealed
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders

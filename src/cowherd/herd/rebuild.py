@@ -15,12 +15,13 @@ from cowherd.errors import HostFileError
 from cowherd.herd.digest import digest_disk, expand, to_bytes
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.faults import RepairFailed
+from cowherd.herd.held import Held
 from cowherd.herd.lineage import Lineage, survey, survey_again
 from cowherd.herd.opaque import OpaqueImage
 from cowherd.herd.ownership import SHADOW_SUFFIX, is_regular, is_vouched_for
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.scan import Image
-from cowherd.herd.seal import Held, refresh
+from cowherd.herd.seal import refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, seal_path
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create

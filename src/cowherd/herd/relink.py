@@ -16,13 +16,14 @@ from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageI
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.bind import recorded_format
 from cowherd.herd.condition import condition, of_file, record_of
+from cowherd.herd.held import Held, held_content
 from cowherd.herd.lineage import Lineage, known_again, survey_again, survey_around
 from cowherd.herd.links import Link
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.naming import breaks_when_moved, name_for, write_reference
 from cowherd.herd.ownership import believed, is_seal
 from cowherd.herd.requirements import left_out_of
-from cowherd.herd.seal import Held, held_content, record_files, refresh
+from cowherd.herd.seal import record_files, refresh
 from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_path
 from cowherd.herd.shadow import keep_shadow
 from cowherd.herd.status import Status

@@ -17,14 +17,16 @@ from cowherd.herd.domains import require_not_saved
 from cowherd.herd.donors import locate, write_blocks
 from cowherd.herd.drift import Drift, held_drift
 from cowherd.herd.faults import AwaitedInTrash, ContentChanging, NotSealed, RepairFailed
+from cowherd.herd.held import Held
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.opaque import refuse_opaque
 from cowherd.herd.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.requirements import require_one_format, require_readable
-from cowherd.herd.seal import Held, refresh, unprotected
+from cowherd.herd.seal import refresh
 from cowherd.herd.sealfile import is_sealed
+from cowherd.herd.unseal import unprotected
 from cowherd.image.open import open_disk
 from cowherd.image.snapshots import snapshots_of
 from cowherd.live.holders import naming_holders

@@ -5,58 +5,50 @@ The content is the whole guest view, read through the image's own backing files;
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import stat
 import time
 from pathlib import Path
 
-from cowherd.errors import CowherdError, FlushFailed, HostFileError, ImageFormatError
+from cowherd.errors import CowherdError, FlushFailed, HostFileError
 from cowherd.herd.binding import Binding, write_binding
 from cowherd.herd.book.generations import newest_generation, note_generation
 from cowherd.herd.book.query import remember_name
 from cowherd.herd.book.seals import places_of, remember_overlay
 from cowherd.herd.condition import record_of
 from cowherd.herd.evidence import contradicted
-from cowherd.herd.faults import BindingContradicted, ContentChanging, DriftFound, NotSealed, UnsealRefused
+from cowherd.herd.faults import BindingContradicted, ContentChanging, DriftFound, NotSealed
+from cowherd.herd.held import Held, held_content
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_again, survey_around
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.ownership import (
     believed,
-    is_proven_seal,
-    mode_given_back,
-    require_liftable,
     require_sidecars_free,
-    set_immutable,
-    sidecars,
 )
-from cowherd.herd.requirements import require_one_format, require_seen
-from cowherd.herd.sealfile import SUFFIX, ChainFile, SealRecord, read_record, seal_path, write_seal
-from cowherd.herd.sealplace import CANT_WRITE, is_kept, look_again, place_for
+from cowherd.herd.requirements import require_one_format
+from cowherd.herd.sealfile import SUFFIX, ChainFile, SealRecord, write_seal
+from cowherd.herd.sealplace import CANT_WRITE, is_kept, place_for
 from cowherd.herd.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.soundness import require_sound_chain
 from cowherd.herd.status import Status
+from cowherd.herd.unseal import lower
 from cowherd.live.holders import naming_holders
 from cowherd.storage import protection
 from cowherd.storage.attributes import Attributes
 from cowherd.storage.durable import make_durable_if_recent
 from cowherd.storage.filetype import is_device
 from cowherd.storage.identity import FileIdentity, make_lasting, note_reading
-from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
-from cowherd.storage.ticks import settle, settled
-from cowherd.storage.transfer import take_name
+from cowherd.storage.ticks import settle
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from cowherd.herd.digest import BlockDigests, Progress
     from cowherd.herd.scan import Image
-    from cowherd.image.link import Link
 
 
 class Sealed(NamedTuple):
@@ -76,13 +68,6 @@ class Sealed(NamedTuple):
     bound: tuple[Path, ...] = ()
     not_bound: tuple[tuple[Path, str], ...] = ()
     contradicted: tuple[Path, ...] = ()
-
-
-class Held(NamedTuple):
-    """Content as it was read, and the identity of the image's file at that time."""
-
-    digests: BlockDigests
-    identity: FileIdentity
 
 
 def seal(
@@ -208,41 +193,6 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
     write_seal(path, with_files(record, lineage, image, held.identity), held.digests)
 
 
-def unseal(image: str | os.PathLike[str], *, force: bool = False, herd: Sequence[str | os.PathLike[str]] = ()) -> Path:
-    """Gives up the seal of `image`, its shadow and its protection; the file gets its mode from before back.
-
-    A protection that somebody else gave it stays: where that keeps the mode from being given back, `ProtectedByOthers` is raised,
-    unless `force`. Returns where the seal was. Raises `UnsealRefused` while overlays in the herd depend on it, unless `force`;
-    `NotSealed`. An image that is gone can be unsealed too.
-    """
-    if not is_there(image):
-        return _drop_orphan(Path(image), force=force, herd=herd)
-    lineage = survey_around(image, herd=herd)
-    base = lineage.find(image)
-    require_none(lineage, [base], "unseal")
-    dependents = lineage.dependents(base)
-    if dependents and not force:
-        raise UnsealRefused(base.path, [dependent.path for dependent in dependents])
-    if not force:
-        require_seen(lineage, base, "unseal")
-    if base.seal is None:
-        raise NotSealed(base.path)
-    path = Path(base.seal)
-    _restore_mode(base, force=force)
-    _take_sidecars(path)
-    return path
-
-
-def _take_sidecars(seal: Path) -> None:
-    """Removes a seal, and before it the shadow that it proves."""
-    if is_kept(seal):
-        take_name(seal)
-        look_again()
-        return
-    for path in sidecars(os.fspath(seal).removesuffix(SUFFIX)):
-        take_name(Path(path))
-
-
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
     """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
     if image.seal:
@@ -250,112 +200,11 @@ def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: Bl
     write_seal(image.expected_seal, with_files(record, lineage, image), digests)
 
 
-@contextlib.contextmanager
-def unprotected(image: Image, record: SealRecord | None) -> Iterator[None]:
-    """Lifts the protection that cowherd gave a sealed image, as its `record` tells, while the block writes to its file; it is put
-    back however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then."""
-    require_liftable(image.path, "write to", seal=image.seal)
-    if record is None or record.level is Protection.RECORDED:
-        yield
-        return
-    writable_before = bool(record.mode_before & stat.S_IWUSR)
-    level = believed(record, os.stat(image.path), image.expected_seal).level
-    with protection.written(image.path, level, image.key, owner_may_write=writable_before):
-        yield
-
-
-def _restore_mode(image: Image, *, force: bool) -> None:
-    try:
-        record = record_of(image)
-    except ImageFormatError:
-        if not force:
-            raise
-        return  # a damaged seal no longer says what the mode was
-    if record and record.level > Protection.RECORDED and not _was_immutable(image, record):
-        if not force:
-            require_liftable(image.path, "take the protection from", seal=image.seal, forceable=True)
-        _lower(image, record)
-
-
-def _was_immutable(image: Image, record: SealRecord) -> bool:
-    """Whether the file was immutable before it was sealed: then sealing can't have changed its mode, and took nothing away."""
-    return record.immutable_before and protection.is_immutable(image.path)
-
-
-def _lower(image: Image, record: SealRecord) -> None:
-    """Takes away the protection that cowherd gave, as far as that is certain, and makes it last."""
-    info, seal = os.stat(image.path), image.expected_seal
-    if protection.is_immutable(image.path) and not set_immutable(record, info, seal):
-        return
-    protection.unprotect(image.path, lambda now: mode_given_back(now, record, info, seal), image.key)
-    make_lasting(image.path)
-
-
 def _existing(image: Image) -> tuple[Path, SealRecord]:
     seal, record = image.seal, record_of(image)
     if seal is None or record is None:
         raise NotSealed(image.path)
     return Path(seal), record
-
-
-@contextlib.contextmanager
-def held_content(lineage: Lineage, image: Image, progress: Progress | None = None) -> Iterator[Held]:
-    """Digests the content of `image` and gives it to the block, during which the image's locks keep QEMU from writing.
-
-    Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read, or if the
-    lineage does not know the files that its content comes from: the host may have failed when it was looked at.
-    """
-    from dataclasses import replace
-
-    from cowherd.herd.digest import digest_disk
-    from cowherd.herd.opaque import is_opaque, open_content
-
-    of_file = is_opaque(image)
-    with naming_holders(), open_content(image, of_file=of_file) as disk:
-        with _unwritten(lineage, image, disk.layers, of_file=of_file) as identity:
-            digests = replace(digest_disk(disk, progress), of_file=of_file)
-        yield Held(digests, identity)
-
-
-def confirms(lineage: Lineage, image: Image, content: bytes, progress: Progress | None = None) -> bool:
-    """Returns whether the content digest of `image` is `content`, if that can be told without arrays.
-
-    False if it is another one, or the image is not simple enough: then `held_content` tells. Raises as that.
-    """
-    from cowherd.formats.outline import NotPlain
-    from cowherd.herd.opaque import is_opaque
-    from cowherd.herd.plain import outlined_digest
-    from cowherd.image.outline import open_outline
-
-    if is_opaque(image):
-        return False
-    try:
-        with (
-            naming_holders(),
-            open_outline(image.path, format=image.format) as outline,
-            _unwritten(lineage, image, outline.layers),
-        ):
-            return outlined_digest(outline, progress) == content
-    except NotPlain:
-        return False
-
-
-@contextlib.contextmanager
-def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link], *, of_file: bool = False) -> Iterator[FileIdentity]:
-    """Gives the identity of an image's file to a block that reads its open `layers`.
-
-    Raises `ContentChanging` if these are not the files that the lineage knows, or if one was written to meanwhile.
-    """
-    chain = [image] if of_file else lineage.chain(image)
-    for file in chain:
-        make_lasting(file.path)  # a memory map that wrote to it has its next write noticed only when its pages were written back
-    if [(layer.file.device, layer.file.inode) for layer in layers] != [file.key for file in chain]:
-        raise ContentChanging(image.path)
-    before = [settled(file.path) for file in chain]
-    yield before[0]
-    for file, identity in zip(chain, before, strict=True):
-        if FileIdentity.of(file.path) != identity:
-            raise ContentChanging(file.path)
 
 
 def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool) -> Sealed:
@@ -368,7 +217,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
         before = _record(lineage, image, held, None, Protection.RECORDED, shadow=False).record
         return _record(lineage, image, held, before, level, shadow=shadow)._replace(anew=True)
     if before and level < before.level:
-        _lower(image, before)
+        lower(image, before)
     path = Path(image.expected_seal)
     home = _sealed_by(image, path)
     old_shadow = shadow_of(home, before)
@@ -540,28 +389,3 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = F
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
-
-
-def _drop_orphan(image: Path, *, force: bool, herd: Sequence[str | os.PathLike[str]]) -> Path:
-    """Gives up the seal of an image that is gone, unless an overlay waits for what it says."""
-    path = seal_path(image)
-    if not is_there(path):
-        raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
-    if not is_proven_seal(path):
-        raise NotSealed(image)
-    if not force:
-        _refuse_awaited(image, path, survey_around(image, herd=herd))
-    _take_sidecars(path)
-    return path
-
-
-def _refuse_awaited(image: Path, seal: Path, lineage: Lineage) -> None:
-    from cowherd.herd.awaited import Awaited
-
-    try:
-        record = read_record(seal)
-    except ImageFormatError:
-        record = None  # it says nothing that anybody could wait for but its name
-    waiting = Awaited(lineage).by(image, record)
-    if waiting:
-        raise UnsealRefused(image, waiting)

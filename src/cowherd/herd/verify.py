@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.condition import FINE, NOT_YET, Condition, Conditions, may_not_be_read
+from cowherd.herd.held import confirms, held_content
 from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.merging.pending import Pending, describe
-from cowherd.herd.seal import confirms, held_content, refresh
+from cowherd.herd.seal import refresh
 from cowherd.herd.sealfile import check_seal, read_digests
 from cowherd.herd.status import Status
 from cowherd.text import printable

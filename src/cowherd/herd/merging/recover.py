@@ -15,6 +15,7 @@ from cowherd import extents
 from cowherd.errors import CowherdError, HostFileError, preview
 from cowherd.herd.digest import digest_disk
 from cowherd.herd.faults import RecordNotTrusted
+from cowherd.herd.held import Held
 from cowherd.herd.in_use import require_free
 from cowherd.herd.lineage import Lineage, survey_around
 from cowherd.herd.merging.concerned import require_concerned
@@ -27,7 +28,6 @@ from cowherd.herd.merging.plan import FORK, PRESERVE, MergePlan, plan_merge
 from cowherd.herd.merging.steps import MergeFailed, bind_to, sealed_again
 from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.ownership import is_journal, is_regular, is_vouched_for
-from cowherd.herd.seal import Held
 from cowherd.herd.sealfile import seal_path
 from cowherd.live.holders import naming_holders
 from cowherd.storage.durable import make_durable

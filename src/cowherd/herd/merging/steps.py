@@ -21,10 +21,12 @@ from cowherd.herd.clone import stored_name
 from cowherd.herd.condition import record_of
 from cowherd.herd.digest import digest_disk
 from cowherd.herd.faults import BindingImpossible
+from cowherd.herd.held import Held
 from cowherd.herd.merging.holding import stacked
 from cowherd.herd.merging.witness import bears_witness
 from cowherd.herd.preserve import whole_steps
-from cowherd.herd.seal import Held, reseal, unprotected
+from cowherd.herd.seal import reseal
+from cowherd.herd.unseal import unprotected
 from cowherd.ops.commit import copy_down
 from cowherd.storage.atomic import sync_directory
 from cowherd.storage.filetype import refuse_device_node
