@@ -245,6 +245,14 @@ def test_emptying_spares_what_is_younger(herd):
     assert len(trashed([herd])) == 1
 
 
+@pytest.mark.parametrize("days", [-1, float("nan"), float("inf"), 1e300])
+def test_a_number_of_days_that_is_none_empties_nothing(herd, days):
+    trash([herd / "alone"])
+    with pytest.raises(InvalidRequest):
+        empty_trash([herd], older_than_days=days)
+    assert len(trashed([herd])) == 1
+
+
 def test_emptying_is_refused_while_an_overlay_waits_for_its_base(herd):
     trash([herd / "base"], force=True)
     with pytest.raises(BaseInUse) as caught:

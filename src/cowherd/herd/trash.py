@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 PathName = str | os.PathLike[str]
 
+_MOST_DAYS = 100_000
 _NO_LINKS = atomic.NO_HARD_LINKS
 _GIVE_UP = "'virsh undefine' or 'virsh detach-disk --config' makes it forget the disk; --force deletes it all the same"
 
@@ -352,12 +353,15 @@ def empty_trash(
 ) -> list[tuple[Entry, int]]:
     """Removes for good what lies in the trash of `directories` and of all under them, and returns each with the bytes it freed.
 
-    Only what was deleted at least `older_than_days` ago. Raises `BaseInUse`, with nothing removed, if an overlay waits for one,
-    there or in the trash, and `ProtectedByOthers` for one that somebody else has made immutable, unless `force`. `dry_run` only
-    tells. What lies there beside deleted images with their seals and shadows stays (`left_alone`).
+    Only what was deleted at least `older_than_days` ago (`InvalidRequest` for what is no such number). Raises `BaseInUse`, with
+    nothing removed, if an overlay waits for one, there or in the trash, and `ProtectedByOthers` for one that somebody else has
+    made immutable, unless `force`. `dry_run` only tells. What lies there beside deleted images with their seals and shadows
+    stays (`left_alone`).
     """
+    if not 0 <= older_than_days <= _MOST_DAYS:  # nor NaN, which is in no range
+        raise InvalidRequest(f"{older_than_days} is no number of days from 0 to {_MOST_DAYS}")
     before = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")
-    doomed = [entry for entry in trashed(directories) if older_than_days <= 0 or entry.deleted <= before]
+    doomed = [entry for entry in trashed(directories) if not older_than_days or entry.deleted <= before]
     if not force:
         _refuse_awaited(doomed, directories or ["."])
         for entry in doomed:
