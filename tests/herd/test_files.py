@@ -105,8 +105,13 @@ class Story:
             assert (hit.verdict == "torn") == (not clean) or (clean and not self.kind.exact), hit.inside
 
 
-@pytest.mark.parametrize("format", ["qcow2", "raw"])
-@pytest.mark.parametrize("kind", [EXT4, EXT3, EXT2, BTRFS, NTFS, FAT16, FAT32, XFS], ids=lambda kind: kind.name)
+KINDS = [EXT4, EXT3, EXT2, BTRFS, NTFS, FAT16, FAT32, XFS]
+
+
+# What reads a file system does not see the format under it: one on a raw base stands for all.
+@pytest.mark.parametrize(
+    ("kind", "format"), [*((kind, "qcow2") for kind in KINDS), (EXT4, "raw")], ids=lambda value: getattr(value, "name", value)
+)
 def test_files_and_verdicts_are_what_the_kernel_and_the_checker_find(tmp_path, kind, format):
     story = Story(tmp_path, kind, format)
     story.overlay("none")
@@ -127,7 +132,7 @@ def test_the_rarer_forms_of_ext4_are_judged_as_the_kernel_and_the_checker_do(tmp
     story.require_true(story.judged(donors=[story.donor]))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_small_changes_of_small_overlays_are_judged_as_the_checker_does(tmp_path, seed):
     story = Story(tmp_path, EXT4_LARGE)
     for number in range(3):
