@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import cache
 
 from cowherd.herd.book.memory import Memory, mount_point_of
 from cowherd.herd.book.place import Place
@@ -50,9 +51,10 @@ class KnownPlaces:
             self._recall(directory)
         pending, self._pending = self._pending, []
         fresh: dict[str, Place] = {}
+        real_of, problem_of = cache(os.path.realpath), cache(_problem_of)  # many bases have overlays in few directories
         for base, place, example in pending:
-            real = os.path.realpath(place.directory)
-            problem = _problem_of(real, place.mount)
+            real = real_of(place.directory)
+            problem = problem_of(real, place.mount)
             if problem is None and (place.below or real not in found.listed):
                 fresh[real] = place._replace(directory=real)
             elif problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from cowherd.errors import CowherdError
 from cowherd.herd.book.config import herds
@@ -76,11 +77,11 @@ def _homes_of_links(path: str) -> list[str]:
 def remember(lineage: Lineage) -> None:
     """Remembers in which directories overlays were found whose bases lie in another one, and bases that have several names."""
     found: dict[str, dict[tuple[str, str], Remembered]] = {}
-    memory = Memory()
+    memory, mount_of = Memory(), cache(mount_point_of)  # many overlays lie in few directories
     for directory, base, example in lineage.apart():
         home, name = os.path.split(base)
         if directory != home and not _is_in(directory, lineage.places.herds):
-            one = Remembered(directory, mount_point_of(directory), name, example)
+            one = Remembered(directory, mount_of(directory), name, example)
             found.setdefault(home, {})[directory, name] = one
         number = inode_of_links(base)
         if number is not None:
