@@ -24,7 +24,7 @@ from cowherd.text import path_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cowherd.formats.reference import BackingReference
@@ -128,10 +128,11 @@ class Lineage:
 
     def apart(self) -> Iterator[tuple[str, str, str]]:
         """Yields the directories that hold overlays, each with a base of theirs and one overlay, all without symbolic links."""
+        directories = functools.cache(os.path.realpath)  # as few as there are, each is followed once
         for overlay, lead in self._spelled.values():
             if lead.target is not None and lead.path is not None:
-                real = os.path.realpath(overlay)
-                yield os.path.dirname(real), os.path.realpath(lead.path), real
+                real = _real(overlay, directories)
+                yield os.path.dirname(real), _real(lead.path, directories), real
 
     @property
     def listed(self) -> set[str]:
@@ -395,6 +396,15 @@ class Lineage:
                     yield depth, images[number], None if base == _NOBODY else images[base]
                     if number in children:
                         pending += [(depth + 1, child) for child in reversed(children[number])]
+
+
+def _real(path: str | os.PathLike[str], directories: Callable[[str], str]) -> str:
+    """Returns a path without symbolic links; `directories` tells that of the directory in which a file lies."""
+    home, name = os.path.split(path)
+    if name in ("", ".", ".."):
+        return os.path.realpath(path)
+    inside = os.path.join(directories(os.fspath(home)), name)
+    return os.path.realpath(inside) if os.path.islink(inside) else inside
 
 
 def _path_order_of(image: Image) -> str:
