@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cowherd.formats.reference import BackingReference
+    from cowherd.herd.book.memory import Memory
     from cowherd.herd.book.places import Places
 
 
@@ -60,6 +61,7 @@ class Lineage:
         self._parents = [_NOBODY] * len(self._ordered)
         self._children: dict[int, list[int]] = {}
         self._needed_by: dict[int, list[int]] = {}
+        self._last_dependents: tuple[int, set[int]] = _NOBODY, set()
         self._hidden = frozenset(self._numbers[key] for key in found.trashed if key in self._numbers)
         self._descend()
 
@@ -126,13 +128,32 @@ class Lineage:
         """Returns the paths that overlays name as their bases."""
         return {lead.path for leads in self._leads.values() for lead in leads if lead.path}
 
-    def apart(self) -> Iterator[tuple[str, str, str]]:
-        """Yields the directories that hold overlays, each with a base of theirs and one overlay, all without symbolic links."""
+    @functools.cached_property
+    def apart(self) -> list[tuple[str, str, str]]:
+        """The directories that hold overlays, each with a base of theirs and one overlay, all without symbolic links."""
         directories = functools.cache(os.path.realpath)  # as few as there are, each is followed once
+        found = []
         for overlay, lead in self._spelled.values():
             if lead.target is not None and lead.path is not None:
-                real = _real(overlay, directories)
-                yield os.path.dirname(real), _real(lead.path, directories), real
+                real = self._real(overlay, directories)
+                found.append((os.path.dirname(real), self._real(lead.path, directories), real))
+        return found
+
+    def _real(self, path: str, directories: Callable[[str], str]) -> str:
+        """Returns a path without symbolic links; `directories` tells that of the directory in which a file lies."""
+        key = self._found.met.get(path)
+        if key is not None and key not in self._found.strays:
+            return path  # it was met in a directory that was looked through, and is no link
+        home, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        inside = os.path.join(directories(os.fspath(home)), name)
+        return os.path.realpath(inside) if os.path.islink(inside) else inside
+
+    @property
+    def memory(self) -> Memory:
+        """What this host remembered of places with overlays when the herd was looked at."""
+        return self._found.memory
 
     @property
     def listed(self) -> set[str]:
@@ -179,6 +200,12 @@ class Lineage:
         sealed = self._found.sealed
         beside = next((name + SUFFIX for name in image.filenames if name in sealed), None) if sealed else None
         return beside or (next((kept[name] for name in image.filenames if name in kept), None) if kept else None)
+
+    def place_of_seal(self, image: Image) -> str:
+        """Returns where the seal of an image lies, or would lie that has none: beside it."""
+        if image.key in self._found.strays:
+            return image.expected_seal
+        return self.seal(image) or image.filename + SUFFIX
 
     def record_of(self, image: Image) -> SealRecord | None:
         """Returns the record of the seal beside `image` as it is now, or None where there was no seal.
@@ -341,6 +368,8 @@ class Lineage:
         return [] if number is None else [self._ordered[found] for found in sorted(self._dependents(number))]
 
     def _dependents(self, number: int) -> set[int]:
+        if self._last_dependents[0] == number:  # a command asks for those of one image several times
+            return self._last_dependents[1]
         seen = {number}
         pending = [number]
         while pending:
@@ -349,7 +378,9 @@ class Lineage:
                 if child not in seen:
                     seen.add(child)
                     pending.append(child)
-        return seen - {number}
+        seen.remove(number)
+        self._last_dependents = number, seen
+        return seen
 
     def count_dependents(self, image: Image) -> int:
         """Returns how many overlays `dependents` would return."""
@@ -396,15 +427,6 @@ class Lineage:
                     yield depth, images[number], None if base == _NOBODY else images[base]
                     if number in children:
                         pending += [(depth + 1, child) for child in reversed(children[number])]
-
-
-def _real(path: str | os.PathLike[str], directories: Callable[[str], str]) -> str:
-    """Returns a path without symbolic links; `directories` tells that of the directory in which a file lies."""
-    home, name = os.path.split(path)
-    if name in ("", ".", ".."):
-        return os.path.realpath(path)
-    inside = os.path.join(directories(os.fspath(home)), name)
-    return os.path.realpath(inside) if os.path.islink(inside) else inside
 
 
 def _path_order_of(image: Image) -> str:

@@ -73,6 +73,19 @@ def list_directory(directory: str, device: int | None) -> Listed:
     return Listed(ordered, sorted(links), sorted(below), sorted(unreadable), sorted(linked), has_trash)
 
 
+def directories_in(directory: str) -> list[str]:
+    """Returns the names of the directories in one, and of the links to such, but for the trash. Raises OSError."""
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if not entry.is_file(follow_symlinks=False) and _is_directory(entry))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir() and entry.name != TRASH
+    except OSError:
+        return False  # a loop of symbolic links
+
+
 def _device_of(entry: os.DirEntry[str]) -> int | None:
     try:
         return entry.stat(follow_symlinks=False).st_dev

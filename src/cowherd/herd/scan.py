@@ -18,6 +18,7 @@ import time
 from collections import deque
 
 from cowherd.herd.book.known import KnownPlaces
+from cowherd.herd.book.memory import Memory
 from cowherd.herd.book.places import Places
 from cowherd.herd.catalog.catalog import Catalog, is_settled
 from cowherd.herd.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
@@ -138,6 +139,11 @@ class Found:
         self.unseen: list[Unseen] = []
         self.passed_over: list[str] = []
 
+    @functools.cached_property
+    def memory(self) -> Memory:
+        """What this host remembered of places with overlays when this was first asked."""
+        return Memory()
+
     def add(self, filename: str, recorded_format: str | None = None) -> Image | None:
         """Looks at one file and adds it, or its new name, if it is an image; returns the image.
 
@@ -244,7 +250,7 @@ class _Scan:
 
     def __init__(self, found: Found, catalog: Catalog):
         self.found, self.catalog = found, catalog
-        self.known = KnownPlaces()
+        self.known = KnownPlaces(found.memory)
         self.seals: dict[str, str | None] = {}
         self.batch: list[_Missed] = []
         self.handed_over: deque[list[_Missed]] = deque()

@@ -79,7 +79,7 @@ def test_what_is_gone_is_forgotten_and_the_doctor_says_so(far):
     shutil.rmtree(overlay.parent)
     found = [finding for finding in cowherd.doctor([base.parent]).findings if finding.kind == "forgotten"]
     assert [finding.path for finding in found] == [overlay.parent]
-    assert Memory().recall(str(base.parent)) == []
+    assert Memory().recall(str(base.parent)) == ()
 
 
 def test_nothing_is_remembered_where_the_catalog_is_off(far, monkeypatch):

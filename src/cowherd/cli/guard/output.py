@@ -78,6 +78,8 @@ def error_report(error: CowherdError) -> Report:
 
 def plain(value: object) -> Any:
     """Returns a value as JSON can hold it: paths as text, bytes as hexadecimal digits, sequences as lists."""
+    if isinstance(value, str):  # as most are, where there are many
+        return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, bytes):
@@ -86,7 +88,7 @@ def plain(value: object) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:

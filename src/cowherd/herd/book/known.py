@@ -6,7 +6,7 @@ import errno
 import os
 from functools import cache
 
-from cowherd.herd.book.memory import Memory, mount_point_of
+from cowherd.herd.book.memory import mount_point_of
 from cowherd.herd.book.place import Place
 from cowherd.herd.book.places import Unseen
 from cowherd.text import printable
@@ -15,16 +15,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cowherd.herd.book.memory import Memory
     from cowherd.herd.scan import Found
 
 
 class KnownPlaces:
     """What a scan comes to know of places while it goes on; `unseen` are those that can't be looked at."""
 
-    def __init__(self) -> None:
-        self._memory = Memory()
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
         self._asked: set[str] = set()
-        self._pending: list[tuple[str, Place, str]] = []  # the base, where its overlays are, one of them
+        self._pending: dict[Place, list[tuple[str, str]]] = {}  # where overlays are: of which base, one of them
         self.unseen: list[Unseen] = []
 
     def herds(self, named: Iterable[str]) -> list[str]:
@@ -43,29 +44,34 @@ class KnownPlaces:
         for place in places:
             named = [place, *_relative(base, place)]
             present = [one for one in named if _is_directory(one.directory)]
-            self._pending += [(base, one, "") for one in present or named[:1]]
+            for one in present or named[:1]:
+                self._pending.setdefault(one, []).append((base, ""))
 
     def unlisted(self, found: Found) -> list[Place]:
         """Returns the known places that `found` has not been through, less those that can't be looked at."""
         for directory in found.listed - self._asked:
             self._recall(directory)
-        pending, self._pending = self._pending, []
+        pending, self._pending = self._pending, {}
         fresh: dict[str, Place] = {}
-        real_of, problem_of = cache(os.path.realpath), cache(_problem_of)  # many bases have overlays in few directories
-        for base, place, example in pending:
+        real_of, problem_of = cache(os.path.realpath), cache(_problem_of)
+        for place, overlays in pending.items():
             real = real_of(place.directory)
             problem = problem_of(real, place.mount)
             if problem is None and (place.below or real not in found.listed):
                 fresh[real] = place._replace(directory=real)
             elif problem:
-                self.unseen.append(Unseen(base, place.directory, problem, example))
+                self.unseen += [Unseen(base, place.directory, problem, example) for base, example in overlays]
         return list(fresh.values())
 
     def _recall(self, directory: str) -> None:
         self._asked.add(directory)
-        for one in self._memory.recall(directory):
-            place = Place(one.directory, one.mount)
-            self._pending.append((os.path.join(directory, one.base), place, one.example))
+        home = os.path.join(directory, "")
+        known: dict[tuple[str, str], list[tuple[str, str]]] = {}  # many bases have overlays in few directories
+        for where, mount, base, example in self._memory.recall(directory):
+            overlays = known.get((where, mount))
+            if overlays is None:
+                overlays = known[where, mount] = self._pending.setdefault(Place(where, mount), [])
+            overlays.append((home + base, example))
 
 
 def _relative(base: str, place: Place) -> list[Place]:

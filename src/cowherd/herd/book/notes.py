@@ -13,19 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cowherd.herd.lineage import Lineage
+    from cowherd.herd.scan import Image
 
 
 class Look(NamedTuple):
-    """One look for the relatives of images: `searched` are directories, `dependents` what was found to stand on the images.
+    """One look for the relatives of `images`, and what it has found."""
 
-    `passed_over` is what was left out around them: it could not be looked at, or there was too much. `unseen` are places where
-    overlays are known to lie, and nobody could look.
-    """
+    lineage: Lineage
+    images: tuple[Image, ...]
 
-    searched: tuple[str, ...]
-    dependents: tuple[str, ...]
-    passed_over: tuple[str, ...]
-    unseen: tuple[str, ...]
+    @property
+    def searched(self) -> list[str]:
+        """The directories that were looked through."""
+        return sorted(self.lineage.listed)
+
+    @property
+    def dependents(self) -> list[str]:
+        """The overlays that were found to stand on the images."""
+        return list(dict.fromkeys(hit.filename for image in self.images for hit in self.lineage.dependents(image)))
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """What was left out around the images: it could not be looked at, or there was too much."""
+        return self.lineage.passed_over
 
 
 _looks: contextvars.ContextVar[list[Look] | None] = contextvars.ContextVar("looks", default=None)
@@ -45,9 +55,5 @@ def noting_looks() -> Iterator[list[Look]]:
 def note_look(lineage: Lineage, paths: Sequence[str | os.PathLike[str]]) -> None:
     """Notes what was looked at for the relatives of the images `paths`, if anybody wants to know."""
     looks = _looks.get()
-    if looks is None:
-        return
-    images = [image for image in map(lineage.known, paths) if image]
-    dependents = {hit.filename: None for image in images for hit in lineage.dependents(image)}
-    unseen = tuple(one.place for one in lineage.unseen)
-    looks.append(Look(tuple(sorted(lineage.listed)), tuple(dependents), lineage.passed_over, unseen))
+    if looks is not None:
+        looks.append(Look(lineage, tuple(image for image in map(lineage.known, paths) if image)))

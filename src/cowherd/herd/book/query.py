@@ -76,18 +76,20 @@ def _homes_of_links(path: str) -> list[str]:
 
 def remember(lineage: Lineage) -> None:
     """Remembers in which directories overlays were found whose bases lie in another one, and bases that have several names."""
-    found: dict[str, dict[tuple[str, str], Remembered]] = {}
-    memory, mount_of = Memory(), cache(mount_point_of)  # many overlays lie in few directories
-    for directory, base, example in lineage.apart():
+    memory, herds = lineage.memory, lineage.places.herds
+    mount_of, is_named = cache(mount_point_of), cache(lambda directory: _is_in(directory, herds))  # there are few directories
+    found: dict[str, dict[tuple[str, str], str]] = {}
+    for directory, base, example in lineage.apart:
         home, name = os.path.split(base)
-        if directory != home and not _is_in(directory, lineage.places.herds):
-            one = Remembered(directory, mount_of(directory), name, example)
-            found.setdefault(home, {})[directory, name] = one
+        if directory != home and not is_named(directory):
+            found.setdefault(home, {})[directory, name] = example
         number = inode_of_links(base)
         if number is not None:
-            memory.remember_link(number, Remembered(home, mount_point_of(home), name, example))
+            memory.remember_link(number, Remembered(home, mount_of(home), name, example))
     for home, places in found.items():
-        memory.remember(home, places.values())
+        known = {(directory, name) for directory, _, name, _ in memory.recall(home)}
+        fresh = sorted(places.keys() - known)
+        memory.remember(home, [Remembered(place, mount_of(place), name, places[place, name]) for place, name in fresh])
 
 
 def remember_name(base: str) -> None:

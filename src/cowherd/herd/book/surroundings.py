@@ -15,7 +15,7 @@ import stat
 import time
 
 from cowherd.herd.book.memory import mount_table
-from cowherd.herd.listing import ALL_DEVICES, list_directory
+from cowherd.herd.listing import ALL_DEVICES, directories_in, list_directory
 from cowherd.herd.walk import Listing
 from cowherd.storage.mounts import lies_in, mount_of
 
@@ -116,16 +116,20 @@ def look_around(places: Iterable[str], listed: Container[str], unseen: list[str]
             unseen.append(directory)
             continue
         try:
-            found = list_directory(directory, ALL_DEVICES)
+            if directory in listed:
+                names = directories_in(directory)
+            else:
+                found = list_directory(directory, ALL_DEVICES)
+                budget.spend(len(found.files))
+                unseen.extend(os.path.join(directory, name) for name in found.unreadable)
+                yield Listing(directory, found.files, frozenset(found.links), has_trash=found.has_trash)
+                names = [*found.below, *found.linked]
         except OSError:
             unseen.append(directory)
             continue
-        budget.spend(1 + len(found.files) + len(found.below) + len(found.linked))
-        unseen.extend(os.path.join(directory, name) for name in found.unreadable)
-        if directory not in listed:
-            yield Listing(directory, found.files, frozenset(found.links), has_trash=found.has_trash)
+        budget.spend(1 + len(names))
         if distance - below < depth:
-            for name in (*found.below, *found.linked):
+            for name in names:
                 if not name.startswith("."):
                     heapq.heappush(pending, (distance + 1, below, depth, os.path.realpath(os.path.join(directory, name))))
 

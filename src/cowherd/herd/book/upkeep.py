@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from cowherd.herd.book.memory import Memory, Remembered
 from cowherd.herd.sealfile import seal_name, without_places
@@ -16,20 +17,20 @@ if TYPE_CHECKING:
 
 def forget_what_is_gone(lineage: Lineage) -> list[tuple[str, Remembered]]:
     """Forgets places that were looked at and hold no overlay of their base any more; returns them, by directory of the base."""
-    memory = Memory()
+    memory, real_of = lineage.memory, cache(os.path.realpath)
     unseen = {one.place for one in lineage.unseen}
-    there = {(directory, base) for directory, base, _ in lineage.apart()}
+    there = {(directory, base) for directory, base, _ in lineage.apart}
     gone: list[tuple[str, Remembered]] = []
     for home in sorted(lineage.listed):
-        lost = [one for one in memory.recall(home) if not _holds(one, home, there, unseen)]
+        lost = [
+            one
+            for one in memory.recall(home)
+            if one.directory not in unseen and (real_of(one.directory), os.path.join(home, one.base)) not in there
+        ]
         if lost:
             memory.forget(home, lost)
             gone += [(home, one) for one in lost]
     return gone
-
-
-def _holds(one: Remembered, home: str, there: set[tuple[str, str]], unseen: set[str]) -> bool:
-    return one.directory in unseen or (os.path.realpath(one.directory), os.path.join(home, one.base)) in there
 
 
 def give_up(directory: str | os.PathLike[str], bases: Iterable[str | os.PathLike[str]] = ()) -> int:

@@ -126,8 +126,9 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
         remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.path)
         if exam.lineage.seal(base) is None:
             detail = f"{hit} nothing records what it holds"
-            if is_there(base.expected_seal):
-                detail += f"; {printable(base.expected_seal)}, which has the name of its seal, is none: rename one of both"
+            beside = exam.lineage.place_of_seal(base)
+            if is_there(beside):
+                detail += f"; {printable(beside)}, which has the name of its seal, is none: rename one of both"
                 yield Finding(Kind.UNSEALED_BASE, base.path, detail)
                 continue
             yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
