@@ -80,8 +80,7 @@ def require_none(lineage: Lineage, images: Iterable[Image], action: str) -> None
 def journals_in(directory: str | os.PathLike[str]) -> list[Path]:
     """Returns the journals that lie right in a directory. Raises `HostFileError` if it can't be read."""
     try:
-        with os.scandir(directory) as entries:
-            named = sorted(as_path(entry.path) for entry in entries if entry.name.endswith(SUFFIX))
+        named = sorted(as_path(directory, name) for name in os.listdir(directory) if name.endswith(SUFFIX))
     except OSError as error:
         raise HostFileError(directory, "look through", error) from error
     return [path for path in named if is_journal(path)]
