@@ -14,6 +14,7 @@ from cowherd.herd.relink import BaseNotFound, relink
 from cowherd.herd.seal import seal
 from cowherd.herd.unseal import unseal
 from cowherd.herd.verify import verify
+from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 from tests.herd.refusing import refuse
 
@@ -55,6 +56,36 @@ def test_a_base_moved_without_its_seal_gets_it_again(herd):
     assert (herd / "elsewhere" / "renamed.seal").exists()
     assert not (herd / "base.seal").exists()
     assert {row.status.value for row in verify([herd / "a", herd / "b"])} == {"ok"}
+
+
+@pytest.mark.parametrize("bound", [True, False], ids=["bound", "unbound"])
+def test_killed_before_any_change_it_can_be_given_again_and_the_seal_comes(herd, bound):
+    if not bound:
+        for name in ("a", "b"):
+            make_overlay(herd / name, "base")
+    before, number = content(herd / "a"), 0
+    spread(herd, number)
+    while killed_before_change(number, lambda n=number: relink([herd / str(n)])):
+        here = herd / str(number)
+        assert all(one.problem is None for one in relink([here])), f"killed before change {number}"
+        assert content(here / "a") == content(here / "b") == before
+        assert (here / "elsewhere" / "renamed.seal").exists(), f"killed before change {number}"
+        assert not (here / "base.seal").exists(), f"killed before change {number}"
+        assert {row.status.value for row in verify([here / "a", here / "b"])} <= {"ok", "unbound"}
+        number += 1
+        spread(herd, number)
+    assert number > 4
+
+
+def spread(herd, number):
+    """A herd of its own, in which the base was moved by hand and its seal forgotten."""
+    here = herd / str(number)
+    (here / "elsewhere").mkdir(parents=True)
+    for name in ("a", "b", "base.seal"):
+        shutil.copy2(herd / name, here / name)
+    shutil.copy2(herd / "base", here / "elsewhere" / "renamed")
+    for name in ("a", "b"):
+        qemu_img("rebase", "-u", "-b", here / "base", "-F", "qcow2", here / name)
 
 
 def test_a_copy_in_another_format_is_the_base_too(herd):

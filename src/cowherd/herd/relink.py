@@ -2,6 +2,9 @@
 
 What an overlay stood on is known from its binding, or from the seal that was left where the base lay. Candidates are read and
 their content digests compared, the likeliest first, unless a seal that holds says it already. Only names are rewritten.
+
+A seal that was left follows its base: it is written beside it before a name leads there, and goes from where it was once no
+overlay needs it there any more. So what was killed in between can be done again.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from cowherd.herd.sealfile import SealRecord, read_digests, read_record, seal_pa
 from cowherd.herd.shadow import keep_shadow
 from cowherd.herd.status import Status
 from cowherd.herd.walk import files_under
-from cowherd.storage.durable import make_durable_if_recent
+from cowherd.storage.durable import make_durable, make_durable_if_recent
 from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
@@ -99,6 +102,8 @@ def relink(
         done += [one] if one else []
         if one and one.base and not dry_run:
             lineage = survey_again(lineage)
+    if not dry_run:
+        _take_left_seals(lineage, meant)
     return done + [Relinked(path, problem=_unreadable(path)) for path in left_out_of(lineage)]
 
 
@@ -126,9 +131,9 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
                 make_durable_if_recent(overlay.path)  # it may be well only in memory, by a run that was killed
             return None
         if not dry_run:
-            _write(lineage, overlay, reference)
             if by_content:
-                _bring_seal(survey_again(lineage), lineage.links(overlay)[0], base, search)
+                _bring_seal(lineage, lineage.links(overlay)[0], base, search)
+            _write(lineage, overlay, reference)
         return Relinked(overlay.path, base.path, reference.name, by_content)
     except CowherdError as error:
         return Relinked(overlay.path, problem=error)
@@ -170,16 +175,37 @@ def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> Non
 
 def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> None:
     """Gives a base that was found by content its seal again: the one left where it lay, or its own, to know the moved file."""
-    image = lineage.find(base.path)
     left = seal_path(link.path) if link.path else None
-    held = search.held.get(image.key)
-    if image.seal is None and left is not None and is_seal(left) and not is_there(link.path or left):
+    held = search.held.get(base.key)
+    if base.seal is None and left is not None and is_seal(left) and not is_there(link.path or left):
         record, digests = read_digests(left)
-        record = believed(record, os.stat(image.path), left)
-        record_files(lineage, image, keep_shadow(record, None), digests)
-        take_name(left)
-    elif image.seal and held and condition(lineage, image).status is not Status.OK:
-        refresh(lineage, image, held)
+        record = believed(record, os.stat(base.path), left)
+        record_files(lineage, base, keep_shadow(record, None), digests)
+    elif base.seal and held and condition(lineage, base).status is not Status.OK:
+        refresh(lineage, base, held)
+
+
+def _take_left_seals(lineage: Lineage, meant: set[Key]) -> None:
+    """Removes seals that were left where bases of the images `meant` lay, once these have them beside them."""
+    needed = {link.path for overlay in lineage.broken_overlays if (link := lineage.broken(overlay))}
+    bases = {base.key: base for key in meant if key in lineage.images and (base := lineage.parent(lineage.images[key]))}
+    brought = {_what_it_says(record): base for base in bases.values() if (record := _record_or_none(base.seal))}
+    for gone in lineage.orphans:
+        left = seal_path(gone)
+        record = _record_or_none(left) if gone not in needed else None
+        if record and (base := brought.get(_what_it_says(record))) and not is_there(gone):
+            make_durable(base.path, base.expected_seal)  # it may have come there only in memory, by a run that was killed
+            take_name(left)
+
+
+def _what_it_says(record: SealRecord) -> tuple[bytes, int, bytes]:
+    return record.seal_id, record.generation, record.content_digest
+
+
+def _record_or_none(seal: PathName | None) -> SealRecord | None:
+    with contextlib.suppress(CowherdError):  # a damaged one is left to the doctor
+        return read_record(seal) if seal else None
+    return None
 
 
 class _Search:
