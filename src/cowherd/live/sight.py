@@ -68,9 +68,9 @@ def look(files: Mapping[Key, str | os.PathLike[str]], only_writers: Container[Ke
         seen = found.get(key, ())
         if open_[key] is None or ours.get(key) or any(holder.writing for holder in seen):
             continue
-        answer = _openings_after_all(files[key])
         # A reader may be one that is seen, or where all others are, the kernel, as nfsd; a writer is somebody's machine.
-        if answer and (answer.writing or (answer.any and hidden and not seen and key not in ours)):
+        answer = _openings_after_all(files[key], readers_too=bool(hidden) and not seen and key not in ours)
+        if answer:
             unseen[key] = answer.writing
     return Sight(found, kernel, unseen, hidden)
 
@@ -86,13 +86,17 @@ def _look_through(doubtful: set[Key]) -> tuple[dict[Key, tuple[Holder, ...]], in
     return found, unreadable
 
 
-def _openings_after_all(path: str | os.PathLike[str]) -> Openings | None:
-    """Asks again for a while: somebody may have looked at the file for a moment, and be gone."""
-    for _ in range(_LAST_LOOKS):
+def _openings_after_all(path: str | os.PathLike[str], *, readers_too: bool) -> Openings | None:
+    """Returns who has a file open all the time, for writing or at all; None if nobody has, or that can't be told.
+
+    It asks again for a while: somebody may have looked at the file for a moment, and be gone.
+    """
+    for look in range(_LAST_LOOKS):
+        if look:
+            time.sleep(0.005)
         answer = openings(path)
-        if answer is None or not answer.any:
-            break
-        time.sleep(0.005)
+        if answer is None or not (answer.writing or (answer.any and readers_too)):
+            return None
     return answer
 
 
