@@ -22,7 +22,7 @@ from cowherd.herd.lineage import Lineage, survey, survey_around
 from cowherd.herd.listing import TRASH
 from cowherd.herd.merging.pending import require_none
 from cowherd.herd.ownership import is_seal, is_vouched_for, require_liftable, require_name_free, set_immutable, sidecars
-from cowherd.herd.requirements import require_readable
+from cowherd.herd.requirements import make_others_durable, require_readable
 from cowherd.herd.seal import record_files
 from cowherd.herd.sealfile import SUFFIX, read_digests, read_record, seal_path
 from cowherd.herd.sealplace import is_kept, look_again
@@ -102,6 +102,7 @@ def purge(
         for image in doomed if not force else ():
             if image.seal:
                 raise BaseSealed(image.path, "delete for good")
+        make_others_durable(lineage, {image.key for image in doomed})
         for image in doomed:
             _purge_one(image)
     return [(image.path, image.disk_size) for image in doomed]
@@ -362,12 +363,15 @@ def empty_trash(
         raise InvalidRequest(f"{older_than_days} is no number of days from 0 to {_MOST_DAYS}")
     before = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")
     doomed = [entry for entry in trashed(directories) if not older_than_days or entry.deleted <= before]
+    lineage = survey(directories or ["."])
     if not force:
-        _refuse_awaited(doomed, directories or ["."])
+        _refuse_awaited(doomed, lineage)
         for entry in doomed:
             require_liftable(entry.image, "remove", forceable=True)
     require_free(entry.image for entry in doomed)
     freed = [(entry, entry.disk_size) for entry in doomed]
+    if not dry_run:
+        make_others_durable(lineage, ())
     for entry in doomed if not dry_run else ():
         _remove_for_good(entry)
     return freed
@@ -385,8 +389,8 @@ def _remove_for_good(entry: Entry) -> None:
     _remove_trash(entry)
 
 
-def _refuse_awaited(doomed: Sequence[Entry], directories: Sequence[PathName]) -> None:
-    awaited = Awaited(survey(directories), [entry.directory for entry in doomed])
+def _refuse_awaited(doomed: Sequence[Entry], lineage: Lineage) -> None:
+    awaited = Awaited(lineage, [entry.directory for entry in doomed])
     for entry in doomed:
         waiting = awaited.by(entry.path, _sealed_as(entry))
         if waiting:
