@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
 import subprocess
 import sys
+import threading
+import types
+from pathlib import Path
 
 import pytest
 
+from cowherd.live import libvirt_daemon
 from cowherd.live.libvirt_records import NamedFile, Records, read_records, records_naming
 from tests import qemu
 from tests.live import libvirt
@@ -172,6 +178,103 @@ def test_what_a_real_libvirtd_wrote_is_understood(daemon, tmp_path):
     assert (other.name, other.active, bool(other.managed_save)) == ("b", False, True)
     assert ("scratch", str(tmp_path)) in records.pools
     assert records.unreadable == ()
+
+
+def test_the_daemon_itself_says_what_its_files_say(daemon, tmp_path):
+    for name in ("c", "d"):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / name, "16M"], check=True)
+        daemon.define(name, tmp_path / name)
+    daemon.virsh("start", "c")
+    daemon.virsh("snapshot-create-as", "c", "before", "--disk-only", "--diskspec", f"vda,file={tmp_path}/top")
+    told, records = told_by(daemon.uri, tmp_path), read_records(daemon.root)
+    assert {"c", "d"} <= {one.name for one in told.domains}
+    assert named(told.domains) == named(records.domains)
+    assert told.pools == records.pools
+    assert told.unreadable == ()
+
+
+def told_by(uri: str, scratch: Path) -> Records:
+    """Asks the daemon itself, with the distribution's libvirt-python, of which nothing else of the distribution's comes along."""
+    place = scratch / "bindings"
+    place.mkdir()
+    for file in Path("/usr/lib/python3/dist-packages").glob("libvirt*.*"):
+        (place / file.name).symlink_to(file)
+    code = (
+        "import pickle, sys\n"
+        f"sys.path.append({str(place)!r})\n"
+        "from cowherd.live import libvirt_daemon, libvirt_records\n"
+        f"reader, told = libvirt_records._Reader('/'), libvirt_daemon.ask({uri!r})\n"
+        "if told:\n"
+        "    reader.take(told, '/state')\n"
+        "    sys.stdout.buffer.write(pickle.dumps((reader.domains, reader.pools, reader.unreadable)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout
+    if not said:
+        assert not list(place.iterdir()), "the daemon did not answer"
+        pytest.skip("python3-libvirt is not installed")
+    return Records(*map(tuple, pickle.loads(said)))
+
+
+def named(domains) -> set[object]:
+    """What domains name, in an order of its own, without where their saved memory lies."""
+    return {
+        (one.name, one.uuid, one.persistent, one.active, bool(one.managed_save), frozenset(one.disks), frozenset(one.snapshots))
+        for one in domains
+    }
+
+
+@pytest.fixture
+def kept_from_us(monkeypatch, tmp_path):
+    """The directories of the system's libvirt can't be read, and the library is one of the test's own."""
+
+    def listing(directory, real=os.listdir):
+        if str(directory).startswith(("/etc/libvirt", "/run/libvirt")):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(directory)
+
+    monkeypatch.setattr(os, "listdir", listing)
+    monkeypatch.setattr(os.path, "isdir", lambda path, real=os.path.isdir: str(path).startswith("/etc/libvirt") or real(path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nowhere/config")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere/run")
+    library = types.ModuleType("libvirt")
+    library.libvirtError = type("libvirtError", (Exception,), {})
+    library.registerErrorHandler = lambda *_: None
+    library.VIR_DOMAIN_XML_INACTIVE = 2
+    monkeypatch.setitem(sys.modules, "libvirt", library)
+    return library
+
+
+def test_of_files_that_may_not_be_read_the_daemon_is_asked(kept_from_us):
+    shut_off = types.SimpleNamespace(
+        name=lambda: "web",
+        UUIDString=lambda: "u-web",
+        isPersistent=lambda: 1,
+        isActive=lambda: 0,
+        XMLDesc=lambda flags: domain("web", DISK.format("/i/web", "", "vda")),
+        hasManagedSaveImage=lambda flags: 1,
+        listAllSnapshots=lambda flags: [],
+        listAllCheckpoints=lambda flags: [],
+    )
+    kept_from_us.openReadOnly = lambda uri: types.SimpleNamespace(
+        listAllDomains=lambda flags: [shut_off], listAllStoragePools=lambda flags: [], close=lambda: None
+    )
+    for records in (read_records("/"), records_naming(lambda path: path == "/i/web", "/")):
+        (one,) = records.domains
+        assert (one.name, one.active, one.paths, bool(one.managed_save)) == ("web", False, ("/i/web",), True)
+        assert records.unreadable == ()
+
+
+def test_a_daemon_that_does_not_answer_leaves_the_files_unread(kept_from_us, monkeypatch):
+    def refusing(uri):
+        raise kept_from_us.libvirtError("no")
+
+    kept_from_us.openReadOnly = refusing
+    assert "/etc/libvirt/qemu" in read_records("/").unreadable
+    over = threading.Event()
+    kept_from_us.openReadOnly = lambda uri: over.wait(60) and refusing(uri)
+    monkeypatch.setattr(libvirt_daemon, "LONGEST_SECONDS", 0.1)
+    assert "/etc/libvirt/qemu" in read_records("/").unreadable
+    over.set()
 
 
 @pytest.mark.parametrize(

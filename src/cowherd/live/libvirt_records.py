@@ -1,4 +1,5 @@
-"""Which files libvirt's records name, read from its own XML files: libvirt is never called, for its hook makes it wait for us.
+"""Which files libvirt's records name, read from its own XML files: where these can be read libvirt is never called, for its hook
+makes it wait for us. Of the system's daemon that they are kept from others than root is asked itself (`libvirt_daemon`).
 
 Domains that are defined (also when they are shut off), domains that run, what was saved of them, their snapshots and
 checkpoints, and storage pools; of the system's daemon and of this user's own.
@@ -16,8 +17,10 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable, Iterator
     from xml.etree.ElementTree import Element
+
+    from cowherd.live.libvirt_daemon import Told
 
 ROOT_VARIABLE = "COWHERD_LIBVIRT_ROOT"
 _SNAPSHOT, _CHECKPOINT = "snapshot", "checkpoint"
@@ -218,8 +221,17 @@ class _Reader:
     def read(self, places: _Places, only: Container[str] | None = None) -> None:
         """Reads one daemon's files, `only` those of some domains. One that is defined and runs is one record, with the disks
         of both."""
+        known = len(self.unreadable)
         defined = self._domains(places.defined, only, running=False)
         running = self._domains(places.running, only, running=True)
+        if not places.session and self._root == "/" and len(self.unreadable) > known:
+            from cowherd.live.libvirt_daemon import ask
+
+            told = ask()
+            if told:
+                del self.unreadable[known:]
+                self.take(told, places.state)
+                return
         for name in dict.fromkeys([*defined, *running]):
             uuid, disks = defined.get(name) or running[name]
             saved = f"{places.state}/save/{name}.save"
@@ -231,13 +243,47 @@ class _Reader:
                     active=name in running,
                     disks=(*(running[name][1] if name in running else ()), *(disks if name in defined else ())),
                     managed_save=saved if os.path.exists(saved) else None,
-                    snapshots=self._named(f"{places.state}/{_SNAPSHOT}/{name}", _SNAPSHOT),
-                    checkpoints=self._named(f"{places.state}/{_CHECKPOINT}/{name}", _CHECKPOINT),
+                    snapshots=self._named_under(places, _SNAPSHOT, name),
+                    checkpoints=self._named_under(places, _CHECKPOINT, name),
                     session=places.session,
                 )
             )
         for directory in places.pools:
-            self._read_pools(directory)
+            for path, element in self._documents(directory):
+                self._add_pool(path, element)
+
+    def take(self, told: Told, state: str) -> None:
+        """Adds what the daemon itself says, that keeps its state in the directory `state`."""
+        for one in told.domains:
+            self.domains.append(
+                DomainRecord(
+                    name=one.name,
+                    uuid=one.uuid,
+                    persistent=one.defined is not None,
+                    active=one.running is not None,
+                    disks=(*self._disks_told(one.name, one.running, running=True), *self._disks_told(one.name, one.defined)),
+                    managed_save=f"{state}/save/{one.name}.save" if one.saved else None,
+                    snapshots=_named(self._parsed_all(one.name, one.snapshots), _SNAPSHOT),
+                    checkpoints=_named(self._parsed_all(one.name, one.checkpoints), _CHECKPOINT),
+                )
+            )
+        for element in self._parsed_all("a storage pool", told.pools):
+            self._add_pool("a storage pool", element)
+
+    def _disks_told(self, name: str, text: str | None, *, running: bool = False) -> tuple[DomainDisk, ...]:
+        return tuple(
+            disk for element in self._parsed_all(name, [text] if text else []) for disk in self._disks(element, running=running)
+        )
+
+    def _parsed_all(self, whose: str, texts: Iterable[str]) -> Iterator[Element]:
+        from cowherd.live.machine.domain import parse
+        from cowherd.live.machine.drive import MachineUnclear
+
+        for text in texts:
+            try:
+                yield parse(text.encode())
+            except MachineUnclear:
+                self.unreadable.append(f"libvirt's description of {printable(whose)}")
 
     def _domains(
         self, directory: str, only: Container[str] | None, *, running: bool
@@ -265,28 +311,16 @@ class _Reader:
         beside = [drive for drive in drives_beside_disks(domain) if drive.path]
         return (*found, *(DomainDisk(one.where, os.fspath(one.path), one.writable, (), running) for one in beside if one.path))
 
-    def _named(self, directory: str, sort: str) -> tuple[NamedFile, ...]:
-        """Reads the snapshots or the checkpoints of a domain: their own disks, and those of the domain as it was then."""
-        found = []
-        for _, element in self._documents(directory):
-            name = element.findtext("name", "")
-            memory = element.find("memory")
-            if memory is not None and memory.get("file"):
-                found.append(NamedFile(os.path.abspath(memory.get("file", "")), printable(f"{sort} {name}, memory")))
-            for disk in element.iter("disk"):
-                target = disk.find("target")
-                called = disk.get("name") or (target.get("dev", "disk") if target is not None else "disk")
-                found += [NamedFile(path, printable(f"{sort} {name}, {called}")) for path in _sources(disk)]
-        return tuple(dict.fromkeys(found))
+    def _named_under(self, places: _Places, sort: str, domain: str) -> tuple[NamedFile, ...]:
+        return _named((element for _, element in self._documents(f"{places.state}/{sort}/{domain}")), sort)
 
-    def _read_pools(self, directory: str) -> None:
-        for path, element in self._documents(directory):
-            pool = element if element.tag == "pool" else element.find("pool")
-            name, target = (pool.findtext("name"), pool.findtext("./target/path")) if pool is not None else (None, None)
-            if pool is None or not name:
-                self.unreadable.append(path)
-            elif target:
-                self.pools.append((name, os.path.abspath(target)))
+    def _add_pool(self, path: str, element: Element) -> None:
+        pool = element if element.tag == "pool" else element.find("pool")
+        name, target = (pool.findtext("name"), pool.findtext("./target/path")) if pool is not None else (None, None)
+        if pool is None or not name:
+            self.unreadable.append(path)
+        elif target:
+            self.pools.append((name, os.path.abspath(target)))
 
     def _documents(self, directory: str, only: Container[str] | None = None) -> list[tuple[str, Element]]:
         """Returns the XML files right in a directory, parsed, with `only` those that are called so."""
@@ -316,6 +350,21 @@ class _Reader:
         except (OSError, MachineUnclear):
             self.unreadable.append(path)
             return None
+
+
+def _named(elements: Iterable[Element], sort: str) -> tuple[NamedFile, ...]:
+    """Returns what snapshots or checkpoints name: their own disks, and those of the domain as it was then."""
+    found = []
+    for element in elements:
+        name = element.findtext("name", "")
+        memory = element.find("memory")
+        if memory is not None and memory.get("file"):
+            found.append(NamedFile(os.path.abspath(memory.get("file", "")), printable(f"{sort} {name}, memory")))
+        for disk in element.iter("disk"):
+            target = disk.find("target")
+            called = disk.get("name") or (target.get("dev", "disk") if target is not None else "disk")
+            found += [NamedFile(path, printable(f"{sort} {name}, {called}")) for path in _sources(disk)]
+    return tuple(dict.fromkeys(found))
 
 
 def _sources(disk: Element) -> list[str]:
