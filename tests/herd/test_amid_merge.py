@@ -15,6 +15,7 @@ from cowherd.herd.merging.merge import merge
 from cowherd.herd.merging.pending import MergePending, Pending
 from cowherd.herd.move import move
 from cowherd.herd.promote import promote
+from cowherd.herd.relink import relink
 from cowherd.herd.retarget import retarget
 from cowherd.herd.trash import purge, trash
 from tests.herd.merging import killed_at
@@ -56,6 +57,11 @@ def test_what_a_merge_concerns_is_left_alone(herd, change):
     with pytest.raises(MergePending):
         CHANGES[change](herd)
     assert {path.name: path.read_bytes() for path in herd.iterdir()} == before
+
+
+def test_a_link_is_not_repaired(herd):
+    (done,) = relink([herd / "other"])
+    assert isinstance(done.problem, MergePending)
 
 
 def test_binding_is_refused_too(herd):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.errors import HostFileError, ImageInUse, InvalidRequest
+from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace
 from cowherd.herd.clone import clone
 from cowherd.herd.faults import HerdNotReadable
 from cowherd.herd.lineage import survey
@@ -166,6 +166,14 @@ def other_file_system(tmp_path):
     directory.mkdir()
     yield directory
     shutil.rmtree(directory)
+
+
+def test_across_file_systems_it_is_refused_without_space_before_anything_is_written(herd, other_file_system, monkeypatch):
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 1000)
+    with pytest.raises(NotEnoughSpace):
+        move(herd / "bases" / "base", other_file_system, herd=[herd])
+    assert list(other_file_system.iterdir()) == []
+    assert (herd / "bases" / "base").exists()
 
 
 def test_across_file_systems_the_image_is_copied_with_seal_and_mode(herd, other_file_system):

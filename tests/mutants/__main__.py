@@ -22,6 +22,7 @@ from tests.mutants.mutations import Mutation, mutations
 
 ROOT = Path(__file__).parents[2]
 _JOBS = "tests/reliability/test_jobs.py"
+_AMID = "tests/herd/test_lasting.py", "tests/herd/test_amid_merge.py"
 AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "files": (
         ("storage/hostfile", "storage/atomic", "storage/durable", "storage/identity", "storage/transfer"),
@@ -42,9 +43,12 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             f"{_JOBS} -k merge",
         ),
     ),
-    "move": (("herd/move",), ("tests/herd/test_move.py", f"{_JOBS} -k move")),
-    "links": (("herd/relink", "herd/naming"), ("tests/herd/test_relink.py", "tests/herd/test_move.py", f"{_JOBS} -k move")),
-    "trash": (("herd/trash",), ("tests/herd/test_trash.py", f"{_JOBS} -k trash")),
+    "move": (("herd/move",), ("tests/herd/test_move.py", *_AMID, f"{_JOBS} -k move")),
+    "links": (
+        ("herd/relink", "herd/naming"),
+        ("tests/herd/test_relink.py", "tests/herd/test_move.py", *_AMID, f"{_JOBS} -k move"),
+    ),
+    "trash": (("herd/trash",), ("tests/herd/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
     "promote": (("herd/promote",), ("tests/herd/test_promote.py", f"{_JOBS} -k promote")),
     "repair": (
         ("herd/preserve", "herd/repair"),

@@ -221,8 +221,7 @@ def _new_directory(box: Directory, name: str) -> Iterator[Directory]:
         os.mkdir(box.held(name), 0o700)
     except OSError as error:
         raise HostFileError(box.path / name, "create", error) from error
-    atomic.sync_directory(box.held())
-    with box.below(name) as place:
+    with box.below(name) as place:  # its name is durable once its record is, which is written before anything moves there
         yield place
 
 

@@ -1,0 +1,98 @@
+"""Flushes that no other flush makes up for, each where it has to be among the changes that build on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cowherd.formats.reference import BackingReference
+from cowherd.herd.clone import clone
+from cowherd.herd.lineage import survey
+from cowherd.herd.naming import write_reference
+from cowherd.herd.relink import relink
+from cowherd.herd.trash import restore, trash
+from tests.herd.qemu_herd import make_base, make_overlay, noise
+
+pytestmark = pytest.mark.qemu
+
+Event = tuple[str, int | str]
+
+
+@pytest.fixture
+def events(monkeypatch) -> Iterator[list[Event]]:
+    """What is flushed, by inode number, and what names are made, changed and removed, in order."""
+    happened: list[Event] = []
+
+    def noting(name, what):
+        real = getattr(os, name)
+
+        def call(first, *words, **more):
+            done = real(first, *words, **more)
+            happened.append(("flush", os.fstat(first).st_ino) if what == "flush" else (what, os.path.basename(first)))
+            return done
+
+        monkeypatch.setattr(os, name, call)
+
+    for name, what in (
+        ("fsync", "flush"),
+        ("fdatasync", "flush"),
+        ("mkdir", "mkdir"),
+        ("rename", "rename"),
+        ("unlink", "unlink"),
+    ):
+        noting(name, what)
+    return happened
+
+
+def inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
+def test_a_name_that_is_there_already_is_flushed(tmp_path, events):
+    make_base(tmp_path / "base", noise(1 << 16))
+    make_overlay(tmp_path / "top", tmp_path / "base")
+    top = survey([tmp_path]).find(tmp_path / "top")
+    write_reference(top, BackingReference(str(tmp_path / "base"), "qcow2"))
+    assert ("flush", inode(tmp_path / "top")) in events
+
+
+def test_a_link_that_needs_no_repair_is_flushed_if_it_is_young(tmp_path, events):
+    make_base(tmp_path / "base", noise(1 << 16))
+    make_overlay(tmp_path / "top", "base")
+    assert relink([tmp_path / "top"]) == []
+    assert ("flush", inode(tmp_path / "top")) in events
+
+
+def test_a_seal_that_was_brought_is_flushed_before_the_one_that_was_left_goes(tmp_path, events):
+    make_base(tmp_path / "base", noise(1 << 16))
+    clone(tmp_path / "base", tmp_path / "top")
+    shutil.copy2(tmp_path / "base.seal", tmp_path / "gone.seal")  # as if the base had been moved from there, and the run killed
+    brought = inode(tmp_path / "base.seal")
+    events.clear()
+    assert relink([tmp_path / "top"]) == []
+    assert not (tmp_path / "gone.seal").exists()
+    assert ("flush", brought) in events[: events.index(("unlink", "gone.seal"))]
+
+
+def test_each_step_into_the_trash_is_flushed_before_the_next(tmp_path, events):
+    make_base(tmp_path / "alone", noise(1 << 16))
+    (entry,) = trash([tmp_path / "alone"])
+    box, home, place = inode(entry.trash), inode(tmp_path), inode(entry.directory)
+    made, moved = events.index(("mkdir", entry.id)), events.index(("rename", "alone"))
+    assert ("flush", box) in events[made:moved]
+    assert events[moved + 1 : moved + 3] == [("flush", place), ("flush", home)]
+
+
+def test_what_a_killed_restore_gave_back_is_flushed_before_it_leaves_the_trash(tmp_path, events):
+    make_base(tmp_path / "alone", noise(1 << 16))
+    (entry,) = trash([tmp_path / "alone"])
+    os.link(entry.image, tmp_path / "alone")
+    events.clear()
+    restore(tmp_path / "alone")
+    gone = events.index(("unlink", "alone"))
+    assert ("flush", inode(tmp_path / "alone")) in events[:gone]
+    assert ("flush", inode(tmp_path)) in events[:gone]
