@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cowherd.errors import NotEnoughSpace
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.clone import clone
+from cowherd.herd.faults import FormatDisputed
 from cowherd.herd.lineage import survey
 from cowherd.herd.naming import write_reference
+from cowherd.herd.promote import promote
 from cowherd.herd.relink import relink
 from cowherd.herd.trash import restore, trash
 from tests.herd.qemu_herd import make_base, make_overlay, noise
@@ -24,7 +27,7 @@ Event = tuple[str, int | str]
 
 @pytest.fixture
 def events(monkeypatch) -> Iterator[list[Event]]:
-    """What is flushed, by inode number, and what names are made, changed and removed, in order."""
+    """What is flushed with its mode and times (fsync), by inode number, and what names are made, changed and removed."""
     happened: list[Event] = []
 
     def noting(name, what):
@@ -96,3 +99,19 @@ def test_what_a_killed_restore_gave_back_is_flushed_before_it_leaves_the_trash(t
     gone = events.index(("unlink", "alone"))
     assert ("flush", inode(tmp_path / "alone")) in events[:gone]
     assert ("flush", inode(tmp_path)) in events[:gone]
+
+
+def test_a_copy_is_refused_without_space_before_anything_is_written(tmp_path, monkeypatch):
+    make_base(tmp_path / "disk", noise(1 << 16))
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 1000)
+    with pytest.raises(NotEnoughSpace):
+        promote(tmp_path / "disk", tmp_path / "golden")
+    assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+
+def test_a_base_that_is_recorded_in_two_formats_is_not_promoted(tmp_path):
+    make_base(tmp_path / "disk", noise(1 << 16))
+    make_overlay(tmp_path / "one", "disk")
+    make_overlay(tmp_path / "two", "disk", base_format="raw")
+    with pytest.raises(FormatDisputed):
+        promote(tmp_path / "disk", tmp_path / "golden")

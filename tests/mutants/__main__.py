@@ -49,7 +49,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/herd/test_relink.py", "tests/herd/test_move.py", *_AMID, f"{_JOBS} -k move"),
     ),
     "trash": (("herd/trash",), ("tests/herd/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
-    "promote": (("herd/promote",), ("tests/herd/test_promote.py", f"{_JOBS} -k promote")),
+    "promote": (("herd/promote",), ("tests/herd/test_promote.py", *_AMID, f"{_JOBS} -k promote")),
     "repair": (
         ("herd/preserve", "herd/repair"),
         ("tests/herd/test_preserve.py", "tests/herd/test_repair.py", f"{_JOBS} -k repair"),
