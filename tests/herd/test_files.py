@@ -237,8 +237,7 @@ def test_file_systems_in_partitions_are_judged_each_for_itself(tmp_path, label):
             truth.fill(folder, start)
     base = make_image(raw, herd / "base.qcow2")
     overlay = clone(base, herd / "overlay").overlay
-    note = lambda folder: (folder / "note").write_text("hello")  # noqa: E731
-    truth.guest_writes(overlay, tmp_path, EXT4, note, format="qcow2", offset=starts[0])
+    truth.guest_writes(overlay, tmp_path, EXT4, leave_a_note, format="qcow2", offset=starts[0])
     before = truth.listing_of(overlay, tmp_path, EXT4, starts[1])
     donor = shutil.copy(base, tmp_path / "donor")
     truth.guest_writes(base, tmp_path, EXT4, lambda folder: truth.churn(folder, 3, 20), format="qcow2", offset=starts[1])
@@ -273,8 +272,7 @@ def test_xfs_in_logical_volumes_is_judged_volume_by_volume(tmp_path):
             truth.fill(folder, start, 30)
     base = make_image(raw, herd / "base.qcow2")
     overlay = clone(base, herd / "overlay").overlay
-    note = lambda folder: (folder / "note").write_text("hello")  # noqa: E731
-    truth.guest_writes(overlay, tmp_path, XFS, note, format="qcow2", offset=starts[0])
+    truth.guest_writes(overlay, tmp_path, XFS, leave_a_note, format="qcow2", offset=starts[0])
     before = truth.listing_of(overlay, tmp_path, XFS, starts[1])
     donor = shutil.copy(base, tmp_path / "donor")
     truth.guest_writes(base, tmp_path, XFS, lambda folder: truth.churn(folder, 3, 20), format="qcow2", offset=starts[1])
@@ -302,6 +300,10 @@ def test_a_disk_whose_guest_crashed_is_judged_as_the_kernel_shows_it_after_a_mou
     assert hit.inside.unknown == []
 
 
+def leave_a_note(folder: Path) -> None:
+    (folder / "note").write_text("hello")
+
+
 def _read_from_base(overlay: Path, areas: np.ndarray) -> list[list[int]]:
     """Returns the parts of byte ranges that an overlay has no copy of: a leaf may lie beside what the guest has written."""
     with open_disk(overlay) as disk:
@@ -313,7 +315,10 @@ def _read_from_base(overlay: Path, areas: np.ndarray) -> list[list[int]]:
 def test_a_btrfs_that_lost_a_block_of_a_tree_is_torn(tmp_path, tree):
     small = dataclasses.replace(BTRFS, make=["mkfs.btrfs", "-q", "-m", "single", "-n", "4096"], size=64 << 20)
     story = Story(tmp_path, small)
-    overlay = story.overlay("few", lambda folder: (folder / "note").write_text("hello"))
+    overlay = story.overlay("few")
+    # clusters of one leaf: the guest copies none that it does not change
+    truth.qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "-b", story.base, "-F", "qcow2", overlay)
+    truth.guest_writes(overlay, tmp_path, small, leave_a_note, format="qcow2")
     story.change_base(lambda folder: None)
     data = truth.raw_of(overlay, tmp_path).read_bytes()
     system = read_btrfs(Volume(Cached(lambda at, length: data[at : at + length], len(data)), "disk", [(0, len(data))]))

@@ -78,7 +78,7 @@ class Awaited:
         return list(self._look_through_trash())
 
     def _look_through_trash(self) -> Iterator[tuple[Path, str | None, Binding | None]]:
-        for trash in trashes_right_in(self._lineage.looked_through):
+        for trash in trashes_right_in(self._lineage.listed):
             for entry in entries(trash)[0]:
                 head = None if entry.directory in self._spared else _head(entry.image)
                 if head is not None and (head.backing or head.binding):

@@ -164,11 +164,6 @@ class Lineage:
         """Whether a directory, by a path without symbolic links, was looked through."""
         return directory in self._found.listed
 
-    @property
-    def looked_through(self) -> Iterable[str]:
-        """The directories that were looked through, by paths without symbolic links."""
-        return self._found.listed
-
     def real_directory(self, image: Image) -> str | None:
         """Returns the directory in which an image's file lies, without symbolic links; None where that would have to be asked."""
         return None if image.key in self._found.strays else os.path.dirname(image.filename)

@@ -1,5 +1,5 @@
-"""Which files libvirt's records name, read from its own XML files: where these can be read libvirt is never called, for its hook
-makes it wait for us. Of the system's daemon that they are kept from others than root is asked itself (`libvirt_daemon`).
+"""Which files libvirt's records name, read from its own XML files. Where these can be read libvirt is never called, for its hook
+makes it wait for us; who may not read those of the system's daemon has the daemon asked (`libvirt_daemon`).
 
 Domains that are defined (also when they are shut off), domains that run, what was saved of them, their snapshots and
 checkpoints, and storage pools; of the system's daemon and of this user's own.
