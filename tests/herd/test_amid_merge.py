@@ -16,6 +16,7 @@ from cowherd.herd.merging.pending import MergePending, Pending
 from cowherd.herd.move import move
 from cowherd.herd.promote import promote
 from cowherd.herd.relink import relink
+from cowherd.herd.repair import repair
 from cowherd.herd.retarget import retarget
 from cowherd.herd.trash import purge, trash
 from tests.herd.merging import killed_at
@@ -47,6 +48,8 @@ CHANGES = {
     "retarget": lambda herd: retarget([herd / "other"], herd / "base"),
     "promote": lambda herd: promote(herd / "other", herd / "new"),
     "delete": lambda herd: trash([herd / "other"]),
+    "repair": lambda herd: repair(herd / "base"),
+    "repair, keeping the change": lambda herd: repair(herd / "base", preserve=True),
     "purge": lambda herd: purge([herd / "other"]),
 }
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.errors import ImageInUse, SnapshotsWouldChange
+from cowherd.errors import ImageInUse, NotEnoughSpace, SnapshotsWouldChange
 from cowherd.herd.binding import read_binding
 from cowherd.herd.clone import clone
-from cowherd.herd.faults import DonorMissing, HerdNotReadable
+from cowherd.herd.faults import DonorMissing, DriftFound, HerdNotReadable
 from cowherd.herd.impact import impact
 from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal
@@ -122,6 +122,25 @@ def test_an_overlay_in_use_is_found_out_before_any_is_written(herd, donor, lock)
     write(herd["base"], *TAMPERING)
     before = {name: path.read_bytes() for name, path in herd.items()}
     with HostFile.open(herd["nothing"], writable=True, lock=lock), pytest.raises(ImageInUse):
+        repair(herd["base"], preserve=True, donors=[donor])
+    assert {name: path.read_bytes() for name, path in herd.items()} == before
+
+
+def test_an_overlay_that_is_not_as_sealed_is_found_out_before_any_is_written(herd, donor):
+    seal(herd["much"])
+    write(herd["much"], "write -P 9 0 64k")
+    write(herd["base"], *TAMPERING)
+    before = {name: path.read_bytes() for name, path in herd.items()}
+    with pytest.raises(DriftFound, match="much"):
+        repair(herd["base"], preserve=True, donors=[donor])
+    assert {name: path.read_bytes() for name, path in herd.items()} == before
+
+
+def test_too_little_space_is_found_out_before_anything_is_written(herd, donor, monkeypatch):
+    write(herd["base"], *TAMPERING)
+    before = {name: path.read_bytes() for name, path in herd.items()}
+    monkeypatch.setattr("cowherd.storage.space.free_bytes", lambda path: 1000)
+    with pytest.raises(NotEnoughSpace, match="nothing was changed"):
         repair(herd["base"], preserve=True, donors=[donor])
     assert {name: path.read_bytes() for name, path in herd.items()} == before
 

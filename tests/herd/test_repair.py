@@ -7,7 +7,7 @@ import pytest
 from cowherd.errors import ImageInUse, NotEnoughSpace
 from cowherd.herd import repair as repairing
 from cowherd.herd.clone import clone
-from cowherd.herd.faults import DonorMissing, NotSealed, RepairFailed
+from cowherd.herd.faults import DonorMissing, FormatDisputed, NotSealed, RepairFailed
 from cowherd.herd.repair import repair
 from cowherd.herd.seal import seal
 from cowherd.herd.verify import verify
@@ -280,6 +280,19 @@ def test_a_full_disk_is_found_out_before_anything_is_written(base, donor, monkey
     with pytest.raises(NotEnoughSpace, match="nothing was changed"):
         repair(base, donors=[donor])
     assert read(base) == before
+
+
+@pytest.mark.parametrize("preserve", [False, True])
+def test_a_base_that_is_recorded_in_two_formats_is_left_alone(tmp_path, donor, preserve):
+    base = make_base(tmp_path / "base.qcow2", CONTENT)
+    seal(base)
+    make_overlay(tmp_path / "one", base.name)
+    make_overlay(tmp_path / "two", base.name, base_format="raw")
+    tamper(base)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FormatDisputed):
+        repair(base, donors=[donor], preserve=preserve)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_base_without_a_seal_is_an_error(base):

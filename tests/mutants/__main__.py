@@ -52,7 +52,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "promote": (("herd/promote",), ("tests/herd/test_promote.py", *_AMID, f"{_JOBS} -k promote")),
     "repair": (
         ("herd/preserve", "herd/repair"),
-        ("tests/herd/test_preserve.py", "tests/herd/test_repair.py", f"{_JOBS} -k repair"),
+        ("tests/herd/test_preserve.py", "tests/herd/test_repair.py", *_AMID, f"{_JOBS} -k repair"),
     ),
     "seal": (
         ("herd/seal", "herd/unseal", "herd/held"),
