@@ -27,7 +27,7 @@ Event = tuple[str, int | str]
 
 @pytest.fixture
 def events(monkeypatch) -> Iterator[list[Event]]:
-    """What is flushed with its mode and times (fsync), by inode number, and what names are made, changed and removed."""
+    """What is flushed, by inode number, and what names are made, changed and removed."""
     happened: list[Event] = []
 
     def noting(name, what):
@@ -115,3 +115,23 @@ def test_a_base_that_is_recorded_in_two_formats_is_not_promoted(tmp_path):
     make_overlay(tmp_path / "two", "disk", base_format="raw")
     with pytest.raises(FormatDisputed):
         promote(tmp_path / "disk", tmp_path / "golden")
+
+
+def test_the_mode_of_the_overlay_that_takes_a_disks_place_is_flushed_before_it_has_the_name(tmp_path, monkeypatch):
+    make_base(tmp_path / "disk", noise(1 << 16))
+    flushed, too_late, flush, rename = set(), [], os.fsync, os.rename
+
+    def noting(file):
+        flush(file)
+        flushed.add(os.fstat(file).st_ino)
+
+    def checking(name, new, **more):
+        if os.path.basename(new) == "disk" and os.lstat(name).st_ino not in flushed:
+            too_late.append(name)
+        rename(name, new, **more)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(os, "rename", checking)
+    promote(tmp_path / "disk", tmp_path / "golden", chained=True)
+    assert (tmp_path / "disk").stat().st_ino in flushed
+    assert too_late == []

@@ -391,3 +391,13 @@ def test_a_device_gives_back_what_is_discarded(tmp_path):
         file.flush()
         assert file.pread(0, 1 << 20) == b"x" * (1 << 16) + bytes(1 << 18) + b"x" * ((1 << 20) - (1 << 16) - (1 << 18))
     assert os.stat(backing).st_blocks * 512 < 1 << 20
+
+
+def test_a_device_no_longer_begins_as_it_did_before_anything_else_is_written(tmp_path, monkeypatch):
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"x" * (1 << 20))
+    with loop_device(backing) as device, HostFile.open(device, writable=True, lock=WRITE) as file:
+        flushed, real = [], os.fdatasync
+        monkeypatch.setattr(os, "fdatasync", lambda fd: flushed.append(os.pread(fd, 4, 0)) or real(fd))
+        file.clear_signature()
+    assert flushed == [bytes(4)]

@@ -2,8 +2,8 @@
 
 Only direct overlays need them; what stands on those sees the old content through them. The order makes an interruption
 harmless: each cluster is written whole, so that it is either still seen in the base or already holds all of its old content; an
-overlay gets its new binding after its blocks (a header is written once all before it is durable); and only when all overlays are served does the seal change. Until then a
-second run finds what is left to do.
+overlay gets its new binding after its blocks (a header is written once everything before it is durable); and only when all
+overlays are served does the seal change. Until then a second run finds what is left to do.
 
 Nothing can be written into an overlay's internal snapshots. Where one of them shows the change, nothing is done.
 """

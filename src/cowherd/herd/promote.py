@@ -33,9 +33,7 @@ from cowherd.herd.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
-from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
-from cowherd.storage.identity import make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
@@ -215,8 +213,6 @@ def _freeze(
     for file in (image, *lineage.children(image)):
         require_liftable(file.path, "make a base of" if file is image else "rewrite the base of", seal=file.seal)
     require_free([image, *lineage.children(image)], lineage.chain(image))
-    if is_there(target):  # by the same command, which was killed
-        make_durable(source, target, *(child.path for child in lineage.children(image)))
     parent = lineage.parent(image)
     if parent and source.parent != target.parent and image.backing:
         write_reference(image, BackingReference(os.path.realpath(parent.path), image.backing.format))
@@ -247,9 +243,10 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
     try:
         atomic.make_private(unfinished, attributes)
         create(unfinished, image.size, backing=stored_name(target, source), backing_format=image.format)
-        losses.note(source, give_to(unfinished, attributes))
+        losses.note(
+            source, give_to(unfinished, attributes)
+        )  # durably: the machine must be able to open it after a power cut, too
         require_free([source])
-        make_lasting(unfinished)  # the machine must be able to open it after a power cut, too
         os.rename(unfinished, source)
     except OSError as error:
         raise HostFileError(source, "replace", error) from error

@@ -22,7 +22,6 @@ from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
 from cowherd.storage.attributes import Attributes, give_first, give_to
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.identity import make_lasting
 from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
@@ -76,9 +75,9 @@ def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, progress: Progre
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Makes `target`, which must not be there, a copy of a file, holes included, durably; blocks are shared where they can be.
+    """Makes `target`, which must not be there, a copy of a file, holes included; blocks are shared where they can be.
 
-    Only its owner may use it until it is complete.
+    Its name is durable then, its bytes are once it was merged into. Only its owner may use it until it is complete.
     """
     with HostFile.open(source, lock=None) as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
         give_first(copy.fd, Attributes.of(original.fd))
@@ -87,7 +86,6 @@ def copy_file(source: Path, target: Path) -> None:
             copy.truncate(size)
             for start, end in original.data_ranges(0, size):
                 copy_range(original, start, copy, start, end - start)
-        copy.flush()
     sync_directory(target.parent)  # the journal is about to rely on it
 
 
@@ -125,7 +123,6 @@ def _give_name(temporary: Path, path: Path, attributes: Attributes) -> None:
                 raise MergeFailed(temporary, "it is not the new base: it has other names, or is no regular file")
         if not is_there(path):
             losses.note(path, give_to(temporary, attributes))
-        make_lasting(temporary)
         if not _linked(temporary, path):
             os.rename(temporary, path)
     except OSError as error:
