@@ -93,3 +93,18 @@ def test_taking_a_name_that_is_not_there_is_fine(source):
     take_name(source)
     take_name(source)
     assert not source.exists()
+
+
+def test_a_copy_is_on_its_disk_before_it_is_read_back(source, elsewhere, monkeypatch):
+    """The host forgets only what its disk holds: else what is read back is what was just written."""
+    happened: list[str] = []
+
+    def noting(name, word):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *words: happened.append(word) or real(*words))
+
+    noting("pwrite", "written")
+    noting("fdatasync", "flushed")
+    noting("posix_fadvise", "forgotten")
+    give_name(source, elsewhere / "target")
+    assert happened[happened.index("forgotten") - 1] == "flushed"
