@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from cowherd import api
-from cowherd.herd import gate
-from cowherd.herd.binding import Binding, read_binding
-from cowherd.herd.sealfile import read_record, seal_path
+from cowherd.herd.gate import gate
+from cowherd.herd.records.binding import Binding, read_binding
+from cowherd.herd.records.sealfile import read_record
+from cowherd.herd.records.sealplace import seal_path
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 
 pytestmark = pytest.mark.qemu("qemu-io")

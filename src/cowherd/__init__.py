@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds them
     from typing import Any
 
-    from cowherd.api import *  # noqa: F403  (all that it lists in __all__, and no more)
+    from cowherd.api import *  # noqa: F403  (all that it imports by name as itself, and no more)
+    from cowherd.changes import *  # noqa: F403 - all that it defines
     from cowherd.errors import *  # noqa: F403 - likewise
 
 _HOMES = {
@@ -58,13 +59,13 @@ _HOMES = {
         "Protection",
         "Qcow2Options",
         "ReadFailed",
+        "RebasedOverlay",
         "Recovered",
         "Relinked",
         "RepairFailed",
         "Repaired",
         "Restored",
         "Sealed",
-        "Settled",
         "SigningUnavailable",
         "TrashEntry",
         "Tree",

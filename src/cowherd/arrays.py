@@ -19,7 +19,7 @@ def when_in_use(job: Callable[[], None]) -> None:
         _wanted.append(job)
 
 
-def come_into_use() -> None:
+def numpy_imported() -> None:
     """Is called where numpy is imported for all the rest: does what waits for it."""
     while _wanted:
         _wanted.pop()()

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from cowherd.formats.qcow2.options import Qcow2Options
     from cowherd.image.disk import Disk
     from cowherd.ops.commit import Committed
-    from cowherd.ops.copying import Progress
-    from cowherd.ops.rebase import Rebased
-
-PathName = str | os.PathLike[str]
+    from cowherd.ops.rebase.rebased import Rebased
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
 
 
 @naming_holders()
@@ -42,7 +41,7 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
 
     Raises `BaseSealed` or `BaseInUse` where a writer would change what dependents read.
     """
-    from cowherd.herd.gate import change_anyway, guard_write
+    from cowherd.herd.gate.gate import change_anyway, guard_write
     from cowherd.image.open import open_disk
 
     if writable and break_dependents:
@@ -95,8 +94,8 @@ def convert(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> None:
-    """Copies the content of images into another image; see `cowherd.ops.convert.convert`."""
-    from cowherd.ops import convert as job
+    """Copies the content of images into another image; see `cowherd.ops.convert.convert.convert`."""
+    from cowherd.ops.convert import convert as job
 
     _ask_to_replace(target, herd, break_dependents=break_dependents, in_place=not create_target)
     if is_there(target) or not force_share:
@@ -134,8 +133,8 @@ def commit(
     The overlay's binding to what the base held before is given up: it stands on the new content from then on. Its internal
     snapshots keep what they show, or `SnapshotsWouldChange` is raised.
     """
-    from cowherd.herd.gate import change_anyway, guard_commit
-    from cowherd.herd.rebind import rebind, unbound
+    from cowherd.herd.gate.gate import change_anyway, guard_commit
+    from cowherd.herd.seals.rebind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
 
@@ -177,7 +176,7 @@ def rebase(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Rebased:
-    """Gives an overlay another base; see `cowherd.ops.rebase.rebase`.
+    """Gives an overlay another base; see `cowherd.ops.rebase.rebase.rebase`.
 
     Where the old base and the new one are both sealed and as their seals left them, the seals say which blocks differ, and no
     others are read; if none does, only the name changes. The overlay is bound to the new base's seal. An `unsafe` rebase keeps
@@ -185,11 +184,11 @@ def rebase(
     `SnapshotsWouldChange` where an internal snapshot of the overlay would show other content.
     """
     from cowherd.formats.reference import BackingReference
-    from cowherd.herd.binding import EXTENSION_TYPE
-    from cowherd.herd.gate import change_anyway, guard_rebase
-    from cowherd.herd.rebind import rebind
-    from cowherd.herd.sameness import bases_of_rebase
-    from cowherd.ops import rebase as job
+    from cowherd.herd.gate.gate import change_anyway, guard_rebase
+    from cowherd.herd.records.binding import EXTENSION_TYPE
+    from cowherd.herd.seals.rebind import rebind
+    from cowherd.herd.seals.sealed_pair import bases_of_rebase
+    from cowherd.ops.rebase import rebase as job
 
     if break_dependents:
         change_anyway(overlay)
@@ -232,7 +231,7 @@ def resize(
     herd: Sequence[PathName] = (),
 ) -> None:
     """Changes an image's virtual size; see `cowherd.ops.resize.resize`."""
-    from cowherd.herd.gate import change_anyway, guard_resize
+    from cowherd.herd.gate.gate import change_anyway, guard_resize
     from cowherd.ops import resize as job
 
     if break_dependents:
@@ -247,7 +246,7 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
     """Deletes an image file. Raises `BaseSealed` or `BaseInUse` for what others stand on, `HostFileError`."""
     refuse_device_node(path, "delete")
     if not break_dependents:
-        from cowherd.herd.gate import guard_delete
+        from cowherd.herd.gate.gate import guard_delete
 
         guard_delete(path, herd=herd)
     _require_free(changed=[path], action="delete")
@@ -263,13 +262,13 @@ def _keeping_seals_above(
     """Has seals of what stands on an overlay, whose content is kept, know the files as they are afterwards."""
     if break_dependents:
         return contextlib.nullcontext()
-    from cowherd.herd.lineage import survey_around
+    from cowherd.herd.lineage.survey import survey_around
 
     lineage = survey_around(overlay, herd=herd)
     image = lineage.known(overlay)
     if image is None or image.seal or not any(dependent.seal for dependent in lineage.dependents(image)):
         return contextlib.nullcontext()
-    from cowherd.herd.keeping import keeping_seals
+    from cowherd.herd.seals.upkeep import keeping_seals
 
     return keeping_seals(lineage, image)
 
@@ -277,11 +276,11 @@ def _keeping_seals_above(
 def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool, in_place: bool = False) -> None:
     """Asks the gate, which need not even be loaded for a file that is not there yet; `in_place`: the image is written to."""
     if break_dependents:
-        from cowherd.herd.gate import change_anyway
+        from cowherd.herd.gate.gate import change_anyway
 
         change_anyway(path)
     elif is_there(path):
-        from cowherd.herd.gate import guard_replace, guard_write
+        from cowherd.herd.gate.gate import guard_replace, guard_write
 
         (guard_write if in_place else guard_replace)(path, herd=herd)
 
@@ -291,7 +290,7 @@ def _require_free(changed: Sequence[PathName], stable: Sequence[PathName] = (), 
 
     With `action` what the changed ones hold changes, which libvirt's saved machines must not meet.
     """
-    from cowherd.herd.in_use import chain_below, require_free
+    from cowherd.herd.machines.in_use import chain_below, require_free
 
     require_free(changed, [file for path in stable for file in (path, *chain_below(path))])
     if action:
@@ -304,7 +303,7 @@ def require_stable(path: PathName) -> None:
 
 
 def _require_not_saved(changed: Sequence[PathName], action: str) -> None:
-    from cowherd.herd.domains import require_not_saved
+    from cowherd.herd.machines.domains import require_not_saved
 
     require_not_saved(changed, action)
 

@@ -23,24 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-__all__ = [
-    "BackingFileError",
-    "BackingNotFollowed",
-    "BaseInUse",
-    "BaseSealed",
-    "CowherdError",
-    "FlushFailed",
-    "HostError",
-    "HostFileError",
-    "ImageCorrupt",
-    "ImageFormatError",
-    "ImageInUse",
-    "InvalidRequest",
-    "NotEnoughSpace",
-    "ReadOnlyImage",
-    "SnapshotsWouldChange",
-    "UnsupportedFeature",
-]
 
 PREVIEWED_NAMES = 3
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cowherd import arrays, kinds
 
-arrays.come_into_use()
+arrays.numpy_imported()
 
 BACKING, ZERO, DATA, COMPRESSED, NOWHERE = kinds.BACKING, kinds.ZERO, kinds.DATA, kinds.COMPRESSED, kinds.NOWHERE
 

@@ -6,9 +6,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from pathlib import Path
+    from typing import TypeAlias
+
+    PathName: TypeAlias = str | os.PathLike[str]
+    """The name of a file, as a caller gives it."""
 
 
-def as_path(*parts: str | os.PathLike[str]) -> Path:
+def as_path(*parts: PathName) -> Path:
     """Returns the path that `Path(*parts)` is; the first call loads `pathlib`."""
     from pathlib import Path
 

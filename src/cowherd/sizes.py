@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 
+SECTOR = 512
+"""The bytes in which QEMU counts a disk: every virtual size is whole sectors."""
+
 INT64_MAX = 2**63 - 1
 
 DEFAULT_SPARSE_SIZE = 4096

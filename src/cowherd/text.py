@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cowherd.paths import PathName
+
 
 def printable(name: str | bytes | os.PathLike[Any]) -> str:
     r"""Returns `name` with control characters, terminal escapes and undecodable bytes written as \xNN or \uNNNN."""
@@ -19,7 +21,7 @@ def printable(name: str | bytes | os.PathLike[Any]) -> str:
     return "".join(ch if ch.isprintable() else _escaped(ch) for ch in text)
 
 
-def shown(path: str | os.PathLike[str], here: str | None = None) -> str:
+def shown(path: PathName, here: str | None = None) -> str:
     """Returns a path, escaped, and relative to the current directory if it lies under it.
 
     `here` is `current_directory()`, for who shows many paths.

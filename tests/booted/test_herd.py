@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.herd.clone import clone
-from cowherd.herd.flatten import flatten
-from cowherd.herd.impact import impact
-from cowherd.herd.merging.merge import merge
-from cowherd.herd.move import move
-from cowherd.herd.promote import promote
-from cowherd.herd.repair import repair
-from cowherd.herd.retarget import retarget
-from cowherd.herd.seal import seal
-from cowherd.herd.status import Status
-from cowherd.herd.verify import verify
+from cowherd.herd.impact.impact import impact
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.overlays.flatten import flatten
+from cowherd.herd.overlays.move import move
+from cowherd.herd.overlays.promote import promote
+from cowherd.herd.overlays.retarget import retarget
+from cowherd.herd.records.status import Status
+from cowherd.herd.repair.repair import repair
+from cowherd.herd.seals.seal import seal
+from cowherd.herd.seals.verify import verify
 from tests.booted import linux
 from tests.herd.qemu_herd import qemu_img
 from tests.storage.hosts import run

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from cowherd.cli.guard.main import main
-from cowherd.herd.clone import clone
+from cowherd.herd.overlays.clone import clone
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
 
 playwright = pytest.importorskip("playwright.sync_api", reason="make browser installs Playwright")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cowherd.image.open import open_disk
-from cowherd.ops.rebase import rebase
+from cowherd.ops.rebase.rebase import rebase
 from tests.images import KIB, Features, assert_sound, create_with_cowherd
 
 

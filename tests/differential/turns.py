@@ -22,9 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cowherd import extents as ext
 from cowherd.image.open import open_disk
 from cowherd.ops.commit import commit
-from cowherd.ops.compare import compare
-from cowherd.ops.convert import convert
-from cowherd.ops.rebase import rebase
+from cowherd.ops.compare.compare import compare
+from cowherd.ops.convert.convert import convert
+from cowherd.ops.rebase.rebase import rebase
 from cowherd.ops.resize import resize
 from cowherd.storage.hostfile import HostFile
 from tests.differential.maps import map_by_cowherd, map_by_qemu

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cowherd
 from cowherd.formats.qcow2 import layout
-from cowherd.herd.merging.journal import Entry, Journal, Phase, Witness
+from cowherd.herd.records.journal import Entry, Journal, Phase, Witness
 from cowherd.image.open import open_disk
 from tests.fuzz.disks import disks
 from tests.fuzz.seed import Seed

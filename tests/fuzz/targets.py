@@ -14,9 +14,9 @@ import cowherd
 from cowherd.errors import CowherdError
 from cowherd.guest.source import Cached
 from cowherd.guest.survey import survey
-from cowherd.herd import sealfile
-from cowherd.herd.binding import read_binding
-from cowherd.herd.merging.journal import look_at
+from cowherd.herd.records import sealfile
+from cowherd.herd.records.binding import read_binding
+from cowherd.herd.records.journal import look_at
 from cowherd.image.backing import resolve
 from cowherd.image.open import open_disk
 from cowherd.ops.map import entries

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowherd import extents
-from cowherd.guest.blocks import FileSystem
 from cowherd.guest.btrfs import read_btrfs
+from cowherd.guest.chart import FileSystem
 from cowherd.guest.crc import crc32c
 from cowherd.guest.source import Cached, Malformed, Volume
 from cowherd.guest.survey import survey

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.guest.blocks import FileSystem
+from cowherd.guest.chart import FileSystem
 from cowherd.guest.ext import read_ext
 from cowherd.guest.ext.inodes import journal_of
 from cowherd.guest.ext.journal import Replayed, replay

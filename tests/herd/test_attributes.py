@@ -13,13 +13,13 @@ import pytest
 
 import cowherd
 from cowherd.cli.guard.main import main
-from cowherd.herd import rebuild as rebuilding
-from cowherd.herd.merging.merge import merge
-from cowherd.herd.move import move
-from cowherd.herd.promote import promote
-from cowherd.herd.repair import repair
-from cowherd.herd.seal import seal
-from cowherd.herd.trash import restore, trash
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.overlays.move import move
+from cowherd.herd.overlays.promote import promote
+from cowherd.herd.repair import rebuild as rebuilding
+from cowherd.herd.repair.repair import repair
+from cowherd.herd.seals.seal import seal
+from cowherd.herd.trash.trash import restore, trash
 from cowherd.storage.attributes import ACCESS_LIST
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import make_overlay, qemu_img, write

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from cowherd import changes
-from cowherd.herd.condition import record_of
 from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.doctor.finding import Kind
-from cowherd.herd.lineage import survey_around
-from cowherd.herd.merging.merge import merge
-from cowherd.herd.move import move
-from cowherd.herd.promote import promote
-from cowherd.herd.seal import seal
-from cowherd.herd.trash import purge, trash
-from cowherd.herd.unseal import unseal
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.overlays.move import move
+from cowherd.herd.overlays.promote import promote
+from cowherd.herd.seals.quick_check import record_of
+from cowherd.herd.seals.seal import seal
+from cowherd.herd.seals.unseal import unseal
+from cowherd.herd.trash.trash import purge, trash
 from cowherd.storage.filetype import DeviceNode
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import content, make_overlay, qemu_img, write

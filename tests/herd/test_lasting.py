@@ -11,13 +11,13 @@ import pytest
 
 from cowherd.errors import NotEnoughSpace
 from cowherd.formats.reference import BackingReference
-from cowherd.herd.clone import clone
-from cowherd.herd.faults import FormatDisputed
-from cowherd.herd.lineage import survey
-from cowherd.herd.naming import write_reference
-from cowherd.herd.promote import promote
-from cowherd.herd.relink import relink
-from cowherd.herd.trash import restore, trash
+from cowherd.herd.lineage.survey import survey
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.overlays.naming import write_reference
+from cowherd.herd.overlays.promote import promote
+from cowherd.herd.overlays.relink import relink
+from cowherd.herd.records.faults import FormatDisputed
+from cowherd.herd.trash.trash import restore, trash
 from tests.herd.qemu_herd import make_base, make_overlay, noise
 
 pytestmark = pytest.mark.qemu

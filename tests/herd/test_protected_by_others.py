@@ -7,17 +7,19 @@ import subprocess
 import pytest
 
 from cowherd.cli.guard.main import main
-from cowherd.herd.clone import clone
-from cowherd.herd.faults import ProtectedByOthers
-from cowherd.herd.merging.merge import merge
-from cowherd.herd.move import move
-from cowherd.herd.promote import promote
-from cowherd.herd.repair import repair
-from cowherd.herd.retarget import retarget
-from cowherd.herd.seal import seal
-from cowherd.herd.sealfile import is_sealed, read_digests, write_seal
-from cowherd.herd.trash import empty_trash, purge, restore, trash
-from cowherd.herd.unseal import unseal
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.overlays.move import move
+from cowherd.herd.overlays.promote import promote
+from cowherd.herd.overlays.retarget import retarget
+from cowherd.herd.records.faults import ProtectedByOthers
+from cowherd.herd.records.sealfile import read_digests
+from cowherd.herd.records.sealplace import is_sealed
+from cowherd.herd.records.sealwriting import write_seal
+from cowherd.herd.repair.repair import repair
+from cowherd.herd.seals.seal import seal
+from cowherd.herd.seals.unseal import unseal
+from cowherd.herd.trash.trash import empty_trash, purge, restore, trash
 from cowherd.storage import protection
 from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.herd.clone import clone
-from cowherd.herd.files import impact_on_files
+from cowherd.herd.impact.files import impact_on_files
+from cowherd.herd.overlays.clone import clone
 from tests.guest import truth
 from tests.guest.layouts import FILE_SYSTEM_BYTES, LAYOUTS, MIB, SIZE, boot_record, make_file_system, patch
 from tests.guest.truth import EXT4

@@ -324,7 +324,7 @@ def _targets(image: Image) -> dict[str, int]:
     return {"header": 0} | {name: image[name] for name in ("L1", "L2", "refcount table", "refcount block")}
 
 
-WORDS = {"past the end": 2**40, "far past the end": 2**55, "crooked": 5 * CLUSTER + 512, "reserved bits": 5 * CLUSTER | 2**60}
+WORDS = {"past the end": 2**40, "far past the end": 2**55, "misaligned": 5 * CLUSTER + 512, "reserved bits": 5 * CLUSTER | 2**60}
 TABLES = ("L1", "L2", "refcount table", "refcount block")
 
 
@@ -336,7 +336,7 @@ def entries() -> Iterator[Case]:
         for target in TABLES:
             yield Case(f"{table} entries", f"to {target}", lambda i, t=table, g=target: _to(i, t, g))
         yield Case(f"{table} entries", "one twice", lambda i, t=table: _twice(i, t))
-    for name, word in {"past the end": 2**40, "crooked": 5 * CLUSTER + 512, "reserved bits": 5 * CLUSTER + 1}.items():
+    for name, word in {"past the end": 2**40, "misaligned": 5 * CLUSTER + 512, "reserved bits": 5 * CLUSTER + 1}.items():
         yield Case("refcounts", f"block {name}", lambda i, w=word: i.word(i["refcount table"], w))
     yield Case("refcounts", "block in the header's place", lambda i: i.word(i["refcount table"], i["L1"]))
     yield Case("refcounts", "one block twice", lambda i: i.word(i["refcount table"] + 8, i["refcount block"]))

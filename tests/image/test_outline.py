@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cowherd import extents as ext
 from cowherd.errors import HostFileError, ImageInUse
-from cowherd.formats.outline import NotPlain
+from cowherd.formats.outline import NeedsArrays
 from cowherd.image import outline as outline_module
 from cowherd.image.open import open_disk
 from cowherd.image.outline import Outline, laid_over, open_outline, place_of
@@ -121,7 +121,7 @@ def test_compressed_clusters_are_read_with_what_lies_between_them(tmp_path: Path
             disk.write_compressed(cluster * 4 * KIB, bytes([cluster % 251]) * 4 * KIB)
             disk.write((cluster + 1) * 4 * KIB, os.urandom(4 * KIB))
         content = disk.read(0, disk.size)
-    with pytest.raises(NotPlain), open_outline(path) as refused:
+    with pytest.raises(NeedsArrays), open_outline(path) as refused:
         refused.rows(0, 3 * MIB)
     with open_outline(path, compressed=True) as found:
         rows = found.rows(512, 3 * MIB - 512)
@@ -164,7 +164,7 @@ def test_large_tables_are_left_to_disks(tmp_path: Path, monkeypatch: pytest.Monk
     top = chain(tmp_path, 2, 3)
     monkeypatch.setattr(outline_module, "_MOST_TABLE_BYTES", 2)
     before = descriptors()
-    with pytest.raises(NotPlain):
+    with pytest.raises(NeedsArrays):
         open_outline(top, format="qcow2")
     assert descriptors() == before
 
@@ -174,7 +174,7 @@ def test_too_many_entries_are_left_to_disks(tmp_path: Path, monkeypatch: pytest.
     path = create_with_cowherd(tmp_path / "image", Features(), MIB)
     with open_disk(path, writable=True) as disk:
         disk.write(0, b"x" * MIB)
-    with open_outline(path) as found, pytest.raises(NotPlain):
+    with open_outline(path) as found, pytest.raises(NeedsArrays):
         found.rows(0, MIB)
 
 
@@ -182,7 +182,7 @@ def test_an_unusual_backing_file_leaves_nothing_open(tmp_path: Path):
     base = create_with_cowherd(tmp_path / "base", Features(extended_l2=True), MIB)
     top = create_with_cowherd(tmp_path / "top", Features(), MIB, backing=base)
     before = descriptors()
-    with pytest.raises(NotPlain):
+    with pytest.raises(NeedsArrays):
         open_outline(top)
     assert descriptors() == before
 

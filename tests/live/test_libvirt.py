@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.herd.clone import clone
-from cowherd.herd.merging.merge import merge
-from cowherd.herd.seal import seal
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.seals.seal import seal
 from cowherd.live.libvirt_hook import Hook, install, uninstall
-from tests.herd.merging import killed_at
+from tests.herd.merge.herds import killed_at
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 from tests.live import libvirt
 

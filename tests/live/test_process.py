@@ -11,7 +11,7 @@ import pytest
 
 from cowherd.live import process as module
 from cowherd.live.holders import Holder
-from cowherd.live.process import Acquaintances, Process, look_up, suspect
+from cowherd.live.process import Process, SeenProcesses, look_up, suspect
 from tests.storage.hosts import running
 
 SLEEPS = "import sys; print('ready', flush=True); sys.stdin.read()"
@@ -48,12 +48,12 @@ def test_one_that_is_gone_is_told_as_gone():
     process = ended()
     process.wait()
     assert look_up(process.pid) is None
-    assert Acquaintances().identify(process.pid) == Process(process.pid, gone=True)
+    assert SeenProcesses().identify(process.pid) == Process(process.pid, gone=True)
     assert Process(7, gone=True).describe() == "a process (pid 7, gone already)"
 
 
 def test_one_that_was_seen_before_is_known_after_its_end():
-    met = Acquaintances()
+    met = SeenProcesses()
     with running(sys.executable, "-c", SLEEPS, until="ready") as process:
         met.meet(process.pid)
     found = met.identify(process.pid)
@@ -63,7 +63,7 @@ def test_one_that_was_seen_before_is_known_after_its_end():
 
 
 def test_one_that_opens_a_file_as_its_last_act_stays_known():
-    met = Acquaintances()
+    met = SeenProcesses()
     process = subprocess.Popen([sys.executable, "-c", SLEEPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline()
     met.meet(process.pid)

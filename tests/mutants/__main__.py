@@ -22,7 +22,7 @@ from tests.mutants.mutations import Mutation, mutations
 
 ROOT = Path(__file__).parents[2]
 _JOBS = "tests/reliability/test_jobs.py"
-_AMID = "tests/herd/test_lasting.py", "tests/herd/test_amid_merge.py"
+_AMID = "tests/herd/test_lasting.py", "tests/herd/merge/test_amid_merge.py"
 AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "files": (
         ("storage/hostfile", "storage/atomic", "storage/durable", "storage/identity", "storage/transfer"),
@@ -33,32 +33,36 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/formats/qcow2", "tests/image", _JOBS),
     ),
     "merge": (
-        tuple(
-            f"herd/merging/{name}" for name in ("merge", "recover", "steps", "fork", "journal", "concerned", "holding", "plan")
+        (
+            *(f"herd/merge/{name}" for name in ("merge", "recover", "steps", "fork", "concerned", "holding", "plan")),
+            "herd/records/journal",
         ),
         (
-            "tests/herd/test_merge_readback.py",
-            "tests/herd/test_merge_recover.py",
-            "tests/herd/test_merge.py",
+            "tests/herd/merge/test_readback.py",
+            "tests/herd/merge/test_recover.py",
+            "tests/herd/merge/test_merge.py",
             f"{_JOBS} -k merge",
         ),
     ),
-    "move": (("herd/move",), ("tests/herd/test_move.py", *_AMID, f"{_JOBS} -k move")),
+    "move": (("herd/overlays/move",), ("tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move")),
     "links": (
-        ("herd/relink", "herd/naming"),
-        ("tests/herd/test_relink.py", "tests/herd/test_move.py", *_AMID, f"{_JOBS} -k move"),
+        ("herd/overlays/relink", "herd/overlays/naming"),
+        ("tests/herd/overlays/test_relink.py", "tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move"),
     ),
-    "trash": (("herd/trash",), ("tests/herd/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
-    "promote": (("herd/promote",), ("tests/herd/test_promote.py", *_AMID, f"{_JOBS} -k promote")),
+    "trash": (("herd/trash/trash",), ("tests/herd/trash/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
+    "promote": (("herd/overlays/promote",), ("tests/herd/overlays/test_promote.py", *_AMID, f"{_JOBS} -k promote")),
     "repair": (
-        ("herd/preserve", "herd/repair"),
-        ("tests/herd/test_preserve.py", "tests/herd/test_repair.py", *_AMID, f"{_JOBS} -k repair"),
+        ("herd/repair/preserve", "herd/repair/repair"),
+        ("tests/herd/repair/test_preserve.py", "tests/herd/repair/test_repair.py", *_AMID, f"{_JOBS} -k repair"),
     ),
     "seal": (
-        ("herd/seal", "herd/unseal", "herd/held"),
-        ("tests/herd/test_seal.py", "tests/herd/test_bind.py", f"{_JOBS} -k seal"),
+        ("herd/seals/seal", "herd/seals/recorded_files", "herd/seals/unseal", "herd/seals/held", "herd/records/sealwriting"),
+        ("tests/herd/seals/test_seal.py", "tests/herd/seals/test_bind.py", f"{_JOBS} -k seal"),
     ),
-    "gate": (("changes", "herd/gate", "herd/rebind"), ("tests/test_changes.py", "tests/herd/test_gate.py", "tests/test_api.py")),
+    "gate": (
+        ("changes", "herd/gate/gate", "herd/seals/rebind"),
+        ("tests/test_changes.py", "tests/herd/gate/test_gate.py", "tests/test_api.py"),
+    ),
 }
 """For each area its modules, and the tests that cover them, with what else pytest is told; the quicker ones first."""
 

@@ -19,7 +19,15 @@ CALLS = frozenset(
     }
     | {"lock", "acquire", "lock_for_planning", "lock_for_writing", "require_trusted", "forget_cached", "announce_change"}
     | {"change_anyway", "require_none", "require_concerned", "require_readable", "require_one_format", "rebind", "check_space"}
-    | {"verify_content", "verify_served", "protect", "settled", "_require_free", "_require_nobody_new", "refuse_overlap"}
+    | {
+        "verify_content",
+        "verify_served",
+        "protect",
+        "identity_after_tick",
+        "_require_free",
+        "_require_nobody_new",
+        "refuse_overlap",
+    }
 )
 """Calls that keep something safe: flushes, locks, gates and checks. Functions whose names begin with guard_ are, too."""
 

@@ -11,8 +11,8 @@ import pytest
 
 from cowherd.errors import SnapshotsWouldChange
 from cowherd.ops.commit import commit
-from cowherd.ops.rebase import rebase
-from cowherd.ops.shielding import doubtful_bytes
+from cowherd.ops.rebase.keeping_content import doubtful_bytes
+from cowherd.ops.rebase.rebase import rebase
 from tests.snapshots import MIB, Chance, all_shown, qemu_img, qemu_io, save_machine, shown
 
 pytestmark = pytest.mark.qemu("qemu-io")

@@ -36,7 +36,7 @@ class ForgettingFlush:
     """How many pages were forgotten."""
 
     _durable: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    _doomed: dict[tuple[int, int], tuple[int, dict[int, bytes]]] = field(default_factory=dict)
+    _checked_for_deletion: dict[tuple[int, int], tuple[int, dict[int, bytes]]] = field(default_factory=dict)
 
     def handle(self, name: str, call: Call, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """For `interposed`."""
@@ -60,7 +60,7 @@ class ForgettingFlush:
             self.struck = self.struck or f"{name} {os.path.basename(REAL.readlink(f'/proc/self/fd/{fd}'))}"
             self._doom(fd)
             raise OSError(self.error, os.strerror(self.error))
-        if _key(fd) not in self._doomed:
+        if _key(fd) not in self._checked_for_deletion:
             self._durable.pop(_key(fd), None)
 
     def _doom(self, fd: int) -> None:
@@ -74,10 +74,10 @@ class ForgettingFlush:
             pages = [page for page in pages if self.generator.random() < 0.5]
         self.lost += len(pages)
         doomed = {at: before[at : min(size, at + _PAGE)] for at in pages}
-        self._doomed[_key(fd)] = REAL.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC), doomed
+        self._checked_for_deletion[_key(fd)] = REAL.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC), doomed
 
     def _forget(self, key: tuple[int, int]) -> None:
-        fd, pages = self._doomed.pop(key, (-1, {}))
+        fd, pages = self._checked_for_deletion.pop(key, (-1, {}))
         for at, data in pages.items():
             REAL.pwrite(fd, data, at)
         if fd >= 0:
@@ -85,7 +85,7 @@ class ForgettingFlush:
 
     def forget_all(self) -> None:
         """The host forgets what it had not forgotten yet: called when the job has ended."""
-        for key in list(self._doomed):
+        for key in list(self._checked_for_deletion):
             self._forget(key)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cowherd.herd.sealplace import look_again
+from cowherd.herd.records.sealplace import look_again
 from tests.reliability.calls import played_reflinks, quick_flushes
 from tests.reliability.crash import replayed
 from tests.reliability.jobs import Job, Outcome

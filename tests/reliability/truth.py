@@ -19,8 +19,8 @@ import numpy as np
 
 from cowherd import api
 from cowherd.errors import CowherdError
-from cowherd.herd.sealplace import kept_under, look_again
-from cowherd.herd.status import Status
+from cowherd.herd.records.sealplace import kept_under, look_again
+from cowherd.herd.records.status import Status
 from tests.herd.qemu_herd import qemu_img
 from tests.reliability.calls import quick_flushes
 from tests.reliability.jobs import Job, Outcome, run

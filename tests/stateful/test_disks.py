@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.commit import commit
-from cowherd.ops.convert import convert
+from cowherd.ops.convert.convert import convert
 from cowherd.ops.create import create
-from cowherd.ops.rebase import rebase
+from cowherd.ops.rebase.rebase import rebase
 from tests import qemu
 from tests.images import KIB, Features, examples, patterned
 

@@ -1,4 +1,4 @@
-"""What the installed programs call: nothing is loaded before signals and streams are taken care of.
+"""How programs begin: nothing else is loaded before signals and streams are taken care of.
 
 Only programs import this module, for it begins at once: who presses Ctrl-C while modules load wants no traceback of that.
 """
@@ -21,24 +21,12 @@ if TYPE_CHECKING:
 _NOT_COMPARED = 2  # 1 would say that the images differ
 
 
-def _guard() -> int:
-    from cowherd.cli.guard.main import main
-
-    return main()
-
-
-def _img() -> int:
-    from cowherd.cli.img.main import main
-
-    return main()
-
-
-def guard(main: Callable[[], int] = _guard) -> NoReturn:
+def guard(main: Callable[[], int]) -> NoReturn:
     """Runs `cowherd`."""
     run(main, "cowherd")
 
 
-def img(main: Callable[[], int] = _img) -> NoReturn:
+def img(main: Callable[[], int]) -> NoReturn:
     """Runs `cowherd-img`."""
     lost = _NOT_COMPARED if sys.argv[1:2] == ["compare"] else 1
     run(main, "cowherd-img", lost)

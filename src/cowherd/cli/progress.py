@@ -7,8 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
+from cowherd.progress import Progress
 
 
 class ProgressLine:

@@ -138,7 +138,7 @@ class LayerOutline(Protocol):
         ...
 
     def rows(self, start: int, end: int) -> list[Row]:
-        """Returns a cover of [start, end), which lies inside `size`. Raises `NotPlain`, `HostFileError`."""
+        """Returns a cover of [start, end), which lies inside `size`. Raises `NeedsArrays`, `HostFileError`."""
         ...
 
     def empty_until(self, start: int) -> int:

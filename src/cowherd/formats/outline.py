@@ -1,7 +1,7 @@
 """Outlines: where the bytes of an image lie, for images of so few tables that plain Python tells it before numpy is imported.
 
 An outline knows raw files and qcow2 images with standard clusters. Whatever else it meets, also anything that breaks the
-specification, it leaves to `cowherd.formats.raw` and `cowherd.formats.qcow2`, by raising `NotPlain`.
+specification, it leaves to `cowherd.formats.raw` and `cowherd.formats.qcow2`, by raising `NeedsArrays`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cowherd.kinds import Row
 
 
-class NotPlain(Exception):
+class NeedsArrays(Exception):
     """The image has something that only the full readers understand."""
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from cowherd.formats.reference import BackingReference
 from cowherd.kinds import DATA, ENDLESS, ZERO
+from cowherd.sizes import SECTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.kinds import Row
     from cowherd.storage.hostfile import HostFile
-
-SECTOR = 512
 
 
 class RawFile:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import FILE, NO_RUNS, FileEntry, FileSystem
+from cowherd.guest.chart import FILE, NO_RUNS, FileEntry, FileSystem
 from cowherd.guest.owners import overlaps, tails
-from cowherd.guest.sleuth import Sleuth
+from cowherd.guest.sleuthkit import Sleuth
 from cowherd.guest.source import Malformed, Volume
 
 _MOST_NAMED = 20

@@ -6,9 +6,9 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import FileEntry, FileSystem
+from cowherd.guest.chart import FileEntry, FileSystem
 from cowherd.guest.owners import overlaps, set_bits, tails
-from cowherd.guest.sleuth import Attribute, Listed, Sleuth
+from cowherd.guest.sleuthkit import Attribute, Listed, Sleuth
 from cowherd.guest.source import Malformed, Volume
 
 _MOST_NAMED = 20

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES, FileEntry
+from cowherd.guest.chart import NO_RANGES, FileEntry
 from cowherd.guest.source import Volume
 
 

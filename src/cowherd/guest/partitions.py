@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES
+from cowherd.guest.chart import NO_RANGES
 from cowherd.guest.source import Cached, Malformed, Volume
 
 _SIGNATURE, _GPT_MAGIC = b"\x55\xaa", b"EFI PART"

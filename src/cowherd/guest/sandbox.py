@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from cowherd.extents import Ranges, ranges
-from cowherd.guest.blocks import NO_RANGES, Chart, Uncharted
+from cowherd.guest.chart import NO_RANGES, Chart, Uncharted
 from cowherd.guest.source import Malformed, Report
 from cowherd.guest.wire import decoded
 from cowherd.guest.worker import ANSWER, HEAD, MESSAGE, PROGRESS

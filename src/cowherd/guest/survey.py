@@ -18,7 +18,7 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.guest import partitions, signatures
-from cowherd.guest.blocks import NO_RANGES, Chart, FileSystem, Marks, Uncharted, union_of
+from cowherd.guest.chart import NO_RANGES, Chart, FileSystem, Marks, Uncharted, union_of
 from cowherd.guest.partitions import MBR, PartitionTable, Tables, outside, read_tables
 from cowherd.guest.raid import read_member
 from cowherd.guest.signatures import LVM, RAID, SWAP, Seen, recognised

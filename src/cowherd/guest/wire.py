@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cowherd.extents import Ranges, normalised
-from cowherd.guest.blocks import Chart, FileEntry, FileSystem, Marks, Uncharted
+from cowherd.guest.chart import Chart, FileEntry, FileSystem, Marks, Uncharted
 from cowherd.guest.source import Malformed
 
 

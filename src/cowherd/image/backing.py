@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from cowherd.paths import PathName
+
 _FILE_DRIVERS = ("file", "host_device")
 _FORMAT_DRIVERS = ("qcow2", "raw")
 _WITHOUT_EFFECT = frozenset(
@@ -39,7 +41,7 @@ def has_protocol(name: str) -> bool:
     return ":" in name.split("/", 1)[0]
 
 
-def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> BackingReference:
+def resolve(overlay: PathName, reference: BackingReference) -> BackingReference:
     """Returns the backing file's path and its format.
 
     A plain relative name is relative to the directory in which `overlay` is named, also where that is a symbolic link, as in
@@ -66,12 +68,12 @@ def resolve(overlay: str | os.PathLike[str], reference: BackingReference) -> Bac
     return BackingReference(name, recorded)
 
 
-def path_of(overlay: str | os.PathLike[str], reference: BackingReference) -> Path:
+def path_of(overlay: PathName, reference: BackingReference) -> Path:
     """Returns just the path that `resolve` finds."""
     return as_path(resolve(overlay, reference).name)
 
 
-def _from_json(overlay: str | os.PathLike[str], reference: BackingReference) -> tuple[str, str | None]:
+def _from_json(overlay: PathName, reference: BackingReference) -> tuple[str, str | None]:
     import json
 
     try:
@@ -90,9 +92,7 @@ def _from_json(overlay: str | os.PathLike[str], reference: BackingReference) -> 
     raise BackingNotFollowed(overlay, reference.name, f"the driver '{driver}' is not supported here", files)
 
 
-def _filename(
-    overlay: str | os.PathLike[str], reference: BackingReference, flat: dict[str, Any], prefix: str, files: tuple[str, ...]
-) -> str:
+def _filename(overlay: PathName, reference: BackingReference, flat: dict[str, Any], prefix: str, files: tuple[str, ...]) -> str:
     """Returns the file name among the options `flat`, all of which must be known to leave the content alone."""
     driver = flat.pop(f"{prefix}driver", _FILE_DRIVERS[0])
     if driver not in _FILE_DRIVERS:

@@ -11,10 +11,9 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-
     from cowherd.formats.reference import BackingReference
     from cowherd.image.link import AnyLink, Make
+    from cowherd.paths import PathName
     from cowherd.storage.locks import LockMode
 
 MAX_CHAIN = 1024
@@ -35,7 +34,7 @@ SHARED = Use(locks.READ_SHARED, locks.READ_SHARED, locks.READ_SHARED)
 
 
 def open_chain(
-    path: str | os.PathLike[str],
+    path: PathName,
     format: str | None,
     make: Make[AnyLink],
     *,
@@ -60,7 +59,7 @@ def open_chain(
     return links
 
 
-def _open_top(path: str | os.PathLike[str], format: str | None, make: Make[AnyLink], *, writable: bool, use: Use) -> AnyLink:
+def _open_top(path: PathName, format: str | None, make: Make[AnyLink], *, writable: bool, use: Use) -> AnyLink:
     file = HostFile.open(path, writable=writable, lock=None)
     return _made(file, format, make, use.top, use.top_raw)
 

@@ -6,7 +6,7 @@ import sys
 from array import array
 
 from cowherd.errors import InvalidRequest
-from cowherd.formats.outline import NotPlain
+from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.state import ImageState
@@ -14,17 +14,17 @@ from cowherd.image.chain import WRITING, open_chain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from cowherd.formats.reference import BackingReference
+    from cowherd.paths import PathName
     from cowherd.storage.hostfile import HostFile
 
 _MOST_L1_ENTRIES = 1 << 14
 _MOST_L2_BYTES = 1 << 30
 
 
-def change_header(path: str | os.PathLike[str], change: Callable[[Header], Header], *, format: str | None = None) -> bool:
+def change_header(path: PathName, change: Callable[[Header], Header], *, format: str | None = None) -> bool:
     """Replaces the header of the image at `path` by what `change` makes of it, durably; what the guest sees stays as it was.
 
     Returns False, with nothing done, where `cowherd.image.open.open_disk` has to do it, or to say why it can't be done: for a raw
@@ -33,7 +33,7 @@ def change_header(path: str | os.PathLike[str], change: Callable[[Header], Heade
     """
     try:
         (image,) = open_chain(path, format, _Plain, use=WRITING, writable=True, backing=False)
-    except NotPlain:
+    except NeedsArrays:
         return False
     try:
         changed = change(image.state.header)
@@ -51,10 +51,10 @@ class _Plain:
 
     def __init__(self, file: HostFile, format: str):
         if format != "qcow2":
-            raise NotPlain
+            raise NeedsArrays
         self.file, self.state = file, ImageState(file, read_header(file))
         if not _is_plain(self.state.header) or not _is_sound(file, self.state.header):
-            raise NotPlain
+            raise NeedsArrays
 
     @property
     def backing(self) -> BackingReference | None:

@@ -10,14 +10,13 @@ from cowherd.image.disk import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-
     from cowherd.formats.layer import Layer
+    from cowherd.paths import PathName
     from cowherd.storage.hostfile import HostFile
 
 
 def open_disk(
-    path: str | os.PathLike[str],
+    path: PathName,
     *,
     format: str | None = None,
     writable: bool = False,
@@ -39,7 +38,7 @@ def open_disk(
     return Disk(layers, writable=writable)
 
 
-def open_layer(path: str | os.PathLike[str], *, format: str | None = None, writable: bool = False) -> Layer:
+def open_layer(path: PathName, *, format: str | None = None, writable: bool = False) -> Layer:
     """Opens one image file without its backing file."""
     return open_chain(path, format, _layer, use=WRITING if writable else READING, writable=writable, backing=False)[0]
 

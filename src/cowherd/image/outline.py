@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from cowherd.formats.outline import NotPlain, RawOutline
+from cowherd.formats.outline import NeedsArrays, RawOutline
 from cowherd.formats.qcow2.outline import TableOutline
 from cowherd.image.chain import READING, SHARED, open_chain
 from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO, cut
@@ -15,13 +15,13 @@ from cowherd.storage.buffers import clear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
     from cowherd.formats.layer import LayerOutline
     from cowherd.kinds import Row
+    from cowherd.paths import PathName
     from cowherd.storage.hostfile import HostFile
 
 _MOST_ENTRIES = 1 << 19
@@ -52,7 +52,7 @@ class Outline:
         """Returns a cover of [start, end) by the layers from depth `first` to before `last` (to the root by default).
 
         What they leave to layer `last` is BACKING, zeros if there is none; what lies past the end of a backing file is ZERO.
-        Raises `NotPlain`, `HostFileError`.
+        Raises `NeedsArrays`, `HostFileError`.
         """
         found: list[Row] = []
         reach = end
@@ -67,7 +67,7 @@ class Outline:
             if len(stored) == len(held):
                 break
         if sum(layer.entries_met for layer in self.layers) > _MOST_ENTRIES:
-            raise NotPlain
+            raise NeedsArrays
         return laid_over(found, start, end, len(self.layers) if last is None else last)
 
     def empty_until(self, start: int, last: int) -> int:
@@ -77,13 +77,13 @@ class Outline:
     def all_rows(self, *kinds: int) -> list[Row]:
         """Returns the rows of the whole disk, of these kinds alone if any are named.
 
-        Raises as `rows` does, and `NotPlain` for so many that they would take much memory.
+        Raises as `rows` does, and `NeedsArrays` for so many that they would take much memory.
         """
         found: list[Row] = []
         for start, end in windows([(self, len(self.layers))], self.size):
             found += [row for row in self.rows(start, end) if not kinds or row[4] in kinds]
             if len(found) > _MOST_ROWS:
-                raise NotPlain
+                raise NeedsArrays
         return found
 
     def read_rows(self, rows: Iterable[Row], buffer: memoryview) -> None:
@@ -191,12 +191,10 @@ def place_of(row: Row) -> tuple[int, int]:
     return (row[2], row[3]) if row[4] == DATA else (NOWHERE, 0)
 
 
-def open_outline(
-    path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False, compressed: bool = False
-) -> Outline:
+def open_outline(path: PathName, *, format: str | None = None, force_share: bool = False, compressed: bool = False) -> Outline:
     """Opens a chain for reading, with the locks that `open_disk` takes for it. `compressed` clusters are told only if asked for.
 
-    Raises `NotPlain` for a chain that only `open_disk` reads, and what that raises.
+    Raises `NeedsArrays` for a chain that only `open_disk` reads, and what that raises.
     """
 
     def make(file: HostFile, format: str) -> LayerOutline:
@@ -206,5 +204,5 @@ def open_outline(
     if sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:
         for layer in layers:
             layer.close()
-        raise NotPlain
+        raise NeedsArrays
     return Outline(layers)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator
     from pathlib import Path
 
+    from cowherd.paths import PathName
+
 
 PROC = "/proc"
 _COMMAND_LINE_LENGTH = 120
@@ -74,12 +76,12 @@ class Survey(NamedTuple):
     unreadable: int
 
 
-def holders(path: str | os.PathLike[str]) -> tuple[Holder, ...]:
+def holders(path: PathName) -> tuple[Holder, ...]:
     """Returns the processes seen to have the file open; `survey` also counts those not seen. Raises `HostFileError`."""
     return survey(path).holders
 
 
-def survey(path: str | os.PathLike[str]) -> Survey:
+def survey(path: PathName) -> Survey:
     """Looks through all processes for the file that `path` leads to (a block device: by its number), open or mapped.
 
     The kernel itself, as with a loop device, is none of them: see `kernel_holders`.
@@ -93,7 +95,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
     return Survey(found.get(wanted, ()), unreadable)
 
 
-def writers(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[Holder, ...]]:
+def writers(paths: Iterable[PathName]) -> dict[Path, tuple[Holder, ...]]:
     """Returns, for those of `paths` that another process has open for writing, who does; /proc is looked through only once.
 
     A path that leads nowhere has no writers. Raises `HostFileError` where /proc can't be looked at.

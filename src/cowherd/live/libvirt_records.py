@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from cowherd.live.libvirt_daemon import Told
+    from cowherd.paths import PathName
 
 ROOT_VARIABLE = "COWHERD_LIBVIRT_ROOT"
 _SNAPSHOT, _CHECKPOINT = "snapshot", "checkpoint"
@@ -100,7 +101,7 @@ class _Places(NamedTuple):
     session: bool
 
 
-def read_records(root: str | os.PathLike[str] | None = None) -> Records:
+def read_records(root: PathName | None = None) -> Records:
     """Reads libvirt's files under `root` (by default what `COWHERD_LIBVIRT_ROOT` names, or the host's own); raises nothing.
 
     Where libvirt is not installed that costs a stat(2) for each place; the parser is loaded only if there is some XML.
@@ -112,7 +113,7 @@ def read_records(root: str | os.PathLike[str] | None = None) -> Records:
     return Records(tuple(reader.domains), tuple(dict.fromkeys(reader.pools)), tuple(reader.unreadable))
 
 
-def records_naming(is_wanted: Callable[[str], bool], root: str | os.PathLike[str] | None = None) -> Records:
+def records_naming(is_wanted: Callable[[str], bool], root: PathName | None = None) -> Records:
     """Does the same for the domains that name a path of which `is_wanted` is true, in any role; the others are left out.
 
     Only what names one is parsed, so that a host with a thousand domains takes no longer than one reads their files.

@@ -75,7 +75,7 @@ def look_up(pid: int) -> Process | None:
     )
 
 
-class Acquaintances:
+class SeenProcesses:
     """Processes that were seen to open watched files: what is known of one that writes and ends before it can be looked at."""
 
     def __init__(self) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cowherd.live.holders import Holder
     from cowherd.live.kernel_holders import KernelUse, Key
+    from cowherd.paths import PathName
     from cowherd.storage.leases import Openings
 
 _LAST_LOOKS = 10
@@ -46,7 +47,7 @@ class Sight(NamedTuple):
     hidden: str
 
 
-def look(files: Mapping[Key, str | os.PathLike[str]], only_writers: Container[Key] = ()) -> Sight:
+def look(files: Mapping[Key, PathName], only_writers: Container[Key] = ()) -> Sight:
     """Looks once through all other processes and the kernel's uses for files, told by their keys and paths.
 
     The kernel is asked first whether a file is open at all (for writing, of `only_writers`): of one that is not, there is nothing
@@ -86,7 +87,7 @@ def _look_through(doubtful: set[Key]) -> tuple[dict[Key, tuple[Holder, ...]], in
     return found, unreadable
 
 
-def _openings_after_all(path: str | os.PathLike[str], *, readers_too: bool) -> Openings | None:
+def _openings_after_all(path: PathName, *, readers_too: bool) -> Openings | None:
     """Returns who has a file open all the time, for writing or at all; None if nobody has, or that can't be told.
 
     It asks again for a while: somebody may have looked at the file for a moment, and be gone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cowherd.errors import CowherdError
@@ -14,20 +13,24 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, READ_SHARED
 from cowherd.text import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 __all__ = ["CheckNotSupported", "CheckReport", "check"]
 
 
 class CheckNotSupported(CowherdError):
     """An image's format has no tables to check. Attributes: `path`, `format`."""
 
-    def __init__(self, path: str | os.PathLike[str], format: str):
+    def __init__(self, path: PathName, format: str):
         self.path, self.format = Path(path), format
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: This image format does not support checks ({printable(self.format)})"
 
 
-def check(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> CheckReport:
+def check(path: PathName, *, format: str | None = None, force_share: bool = False) -> CheckReport:
     """Checks one image, without the backing files under it; see `cowherd.formats.qcow2.check.check` for what that costs.
 
     `format` None guesses it by the first bytes. `force_share` checks an image that another process may be writing: what is found

@@ -20,13 +20,18 @@ from cowherd.image.backing import has_protocol, resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.image.snapshots import snapshots_of
-from cowherd.ops.copying import CHUNK_BYTES, Buffers, Progress, pump
+from cowherd.ops.copying import CHUNK_BYTES, Buffers, pump
 from cowherd.ops.moves import Move, moves
 from cowherd.ops.plan import Plan
 from cowherd.ops.snapshots import exposed_snapshots, require_same
+from cowherd.progress import Progress
 from cowherd.storage.copying import can_clone
 from cowherd.storage.space import check_space
 from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Committed:
 
 
 def commit(
-    overlay: str | os.PathLike[str],
+    overlay: PathName,
     *,
     format: str | None = None,
     base: str | None = None,

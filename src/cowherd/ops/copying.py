@@ -20,9 +20,6 @@ CHUNK_BYTES = 2 << 20
 """Bytes moved at once: large enough that a system call costs nothing, small enough to keep several in memory."""
 _AHEAD = 4
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all) as a job goes on."""
-
 
 def pump(
     items: Iterable[Item],

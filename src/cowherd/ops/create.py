@@ -6,13 +6,14 @@ import contextlib
 import os
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
-from cowherd.formats.outline import NotPlain
+from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2.builder import Builder
 from cowherd.formats.qcow2.create import new_header, write_empty
 from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import resolve
 from cowherd.image.outline import open_outline
+from cowherd.sizes import SECTOR
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cowherd.formats.qcow2.header import Header
+    from cowherd.paths import PathName
 
-SECTOR = 512
 FORMATS = ("raw", "qcow2")
 
 
 def create(
-    path: str | os.PathLike[str],
+    path: PathName,
     size: int | None = None,
     *,
     format: str = "qcow2",
@@ -75,7 +76,7 @@ def _reference(backing: str | None, backing_format: str | None) -> BackingRefere
     return BackingReference(backing, backing_format)
 
 
-def _size_of_backing(path: str | os.PathLike[str], reference: BackingReference, size: int | None) -> int:
+def _size_of_backing(path: PathName, reference: BackingReference, size: int | None) -> int:
     """Opens the backing file to see that it can be opened; returns `size`, or the backing file's where that is None."""
     backing = resolve(path, reference).name
     if _same_file(path, backing):
@@ -89,7 +90,7 @@ def _size_of_backing(path: str | os.PathLike[str], reference: BackingReference, 
         raise BackingFileError(path, reference.name, str(error)) from error
 
 
-def _same_file(a: str | os.PathLike[str], b: str) -> bool:
+def _same_file(a: PathName, b: str) -> bool:
     return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
@@ -98,14 +99,14 @@ def _disk_size(path: str, format: str | None) -> int:
     try:
         with open_outline(path, format=format, force_share=True) as outline:
             return outline.size
-    except NotPlain:
+    except NeedsArrays:
         from cowherd.image.open import open_disk
 
         with open_disk(path, format=format, force_share=True) as disk:
             return disk.size
 
 
-def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, str] | Qcow2Options | None) -> None:
+def _create_raw(path: PathName, size: int, options: Mapping[str, str] | Qcow2Options | None) -> None:
     if isinstance(options, Qcow2Options):
         raise InvalidRequest("qcow2 options do not fit a raw image")
     preallocation = _raw_preallocation(options or {})
@@ -120,7 +121,7 @@ def _create_raw(path: str | os.PathLike[str], size: int, options: Mapping[str, s
 
 
 @contextlib.contextmanager
-def _created(path: str | os.PathLike[str]) -> Iterator[HostFile]:
+def _created(path: PathName) -> Iterator[HostFile]:
     """Gives an empty file to make an image in. If that fails, a new file is removed: half an image passes for a whole one."""
     was_there = is_there(path)
     with HostFile.create(path, lock=locks.CREATE) as file:
@@ -149,7 +150,7 @@ def refuse_to_preallocate(file: HostFile, preallocation: str) -> None:
         raise InvalidRequest(f"Preallocation mode '{preallocation}' unsupported for this non-regular file")
 
 
-def _create_qcow2(path: str | os.PathLike[str], header: Header, preallocation: str) -> None:
+def _create_qcow2(path: PathName, header: Header, preallocation: str) -> None:
     header.pack()  # refuses what does not fit while an old file of that name is still whole
     if header.backing is not None and preallocation != "off" and not header.extended_l2:
         raise InvalidRequest("Backing file and preallocation can only be used at the same time if extended_l2 is on")

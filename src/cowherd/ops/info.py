@@ -11,6 +11,7 @@ from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.snapshots import Snapshot, read_snapshots
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import has_protocol
+from cowherd.sizes import SECTOR
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import INSPECT
 from cowherd.tuples import NamedTuple
@@ -19,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECTOR = 512
+    from cowherd.paths import PathName
+
 _ENCRYPTION_METHODS = ("", "aes", "luks")
 
 
@@ -80,7 +82,7 @@ class BackingLoop(CowherdError):
         return f"Backing file '{self.backing}' creates an infinite loop."
 
 
-def image_info(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> ImageInfo:
+def image_info(path: PathName, *, format: str | None = None, force_share: bool = False) -> ImageInfo:
     """Returns the facts of one image; its backing file is named but not opened.
 
     `format` None guesses it from the file's first bytes; `force_share` looks at an image that another process may be writing.
@@ -105,7 +107,7 @@ def _info_of(file: HostFile, filename: str, format: str | None, *, force_share: 
     return _qcow2_info(filename, file, host)
 
 
-def chain_info(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> list[ImageInfo]:
+def chain_info(path: PathName, *, format: str | None = None, force_share: bool = False) -> list[ImageInfo]:
     """Returns the facts of an image and of every image under it, the top one first.
 
     Raises what `image_info` raises, `BackingLoop`, and `BackingFileError` for a backing file that can't be followed.
@@ -113,7 +115,7 @@ def chain_info(path: str | os.PathLike[str], *, format: str | None = None, force
     return list(iter_chain(path, format=format, force_share=force_share))
 
 
-def iter_chain(path: str | os.PathLike[str], *, format: str | None = None, force_share: bool = False) -> Iterator[ImageInfo]:
+def iter_chain(path: PathName, *, format: str | None = None, force_share: bool = False) -> Iterator[ImageInfo]:
     """Yields what `chain_info` returns, so that a caller knows how far down an error is."""
     seen: set[tuple[int, int]] = set()
     name: str | None = os.fspath(path)

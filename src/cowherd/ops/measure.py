@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,9 +19,13 @@ from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.map import entries, metadata_preallocated
+from cowherd.sizes import SECTOR
 from cowherd.text import printable
 
-_SECTOR = 512
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _WORD = 8
 _ENTRIES_AT_ONCE = 1 << 16
 
@@ -40,7 +43,7 @@ class Measurement:
 
 
 def measure(
-    path: str | os.PathLike[str] | None = None,
+    path: PathName | None = None,
     *,
     size: int | None = None,
     source_format: str | None = None,
@@ -73,7 +76,7 @@ def _measure_empty(size: int, target_format: str, options: Qcow2Options) -> Meas
     if size < 0:
         raise InvalidRequest(f"an image can't have {size} bytes")
     if target_format == "raw":
-        whole = -(-size // _SECTOR) * _SECTOR
+        whole = -(-size // SECTOR) * SECTOR
         return Measurement(whole, whole)
     reach = options.cluster_size * options.cluster_size // (16 if options.extended_l2 else 8)
     if -(-size // reach) * _WORD > layout.MAX_L1_BYTES:

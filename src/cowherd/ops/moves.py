@@ -16,9 +16,9 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.extents import Extents
 from cowherd.image.disk import Disk
-from cowherd.ops.contents import chunks
 from cowherd.ops.copying import CHUNK_BYTES
 from cowherd.ops.plan import Plan
+from cowherd.ops.side_by_side import chunks
 from cowherd.storage.copying import FileRange, can_clone
 
 _LEAST_SHARED = 64 << 10

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.qcow2.options import PREALLOCATIONS
@@ -11,14 +9,18 @@ from cowherd.formats.raw import Raw
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.create import refuse_to_preallocate
+from cowherd.sizes import SECTOR
 from cowherd.text import printable
 
-SECTOR = 512
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _MAX_SIZE = (1 << 63) - 1
 
 
 def resize(
-    path: str | os.PathLike[str],
+    path: PathName,
     size: int,
     *,
     format: str | None = None,

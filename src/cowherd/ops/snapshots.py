@@ -13,8 +13,8 @@ from cowherd.extents import Ranges
 from cowherd.formats.layer import Layer
 from cowherd.image.disk import Disk
 from cowherd.image.snapshots import snapshot_disk, snapshots_of
-from cowherd.ops.contents import SideBySide, chunks, read_padded
 from cowherd.ops.exposure import exposed_bytes
+from cowherd.ops.side_by_side import SideBySide, chunks, read_padded
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from cowherd.paths import PathName
     from cowherd.storage.attributes import Attributes
 
 TEMPORARY_PREFIX = ".cowherd-"
@@ -27,9 +28,7 @@ NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What a file system says that has none."""
 
 
-def write_atomically(
-    path: str | os.PathLike[str], data: Buffer | Sequence[Buffer], mode: int | None = None, *, replaces: bool = True
-) -> None:
+def write_atomically(path: PathName, data: Buffer | Sequence[Buffer], mode: int | None = None, *, replaces: bool = True) -> None:
     """Makes `path` a file with exactly the bytes of `data` (one buffer, or several that are joined), durably.
 
     Unless it `replaces` what is there, another file of that name is left alone, and an error. Permissions as in `replacement`.
@@ -43,7 +42,7 @@ def write_atomically(
 
 @contextlib.contextmanager
 def replacement(
-    path: str | os.PathLike[str],
+    path: PathName,
     mode: int | None = None,
     *,
     replaces: bool = True,
@@ -92,7 +91,7 @@ def make_private(path: Path, like: Attributes) -> None:
 
 
 @contextlib.contextmanager
-def newcomer(path: str | os.PathLike[str]) -> Iterator[HostFile]:
+def newcomer(path: PathName) -> Iterator[HostFile]:
     """Gives an empty file to fill, with QEMU's locks for making an image, which gets the name `path` when the block ends.
 
     It is durable then, and vanishes if the block raises. Nobody else may have the name: another file there is left alone.
@@ -135,7 +134,7 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}")
 
 
-def sync_directory(directory: str | os.PathLike[str]) -> None:
+def sync_directory(directory: PathName) -> None:
     """Makes the names in a directory durable: files created, renamed and removed. Raises `HostFileError`."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -148,7 +147,7 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
             raise HostFileError(directory, "flush the directory", error) from error
 
 
-def make_name_lasting(path: str | os.PathLike[str]) -> None:
+def make_name_lasting(path: PathName) -> None:
     """Makes the name of a new file durable, where its directory may be opened. Raises `HostFileError`."""
     try:
         sync_directory(as_path(path).parent)

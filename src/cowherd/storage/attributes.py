@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
+    from cowherd.paths import PathName
+
 ACCESS_LIST = "system.posix_acl_access"
 CAPABILITIES = "security.capability"
 
@@ -65,7 +67,7 @@ class Attributes(NamedTuple):
     mtime_ns: int = 0
 
     @classmethod
-    def of(cls, path_or_fd: str | os.PathLike[str] | int) -> Self:
+    def of(cls, path_or_fd: PathName | int) -> Self:
         """Returns the attributes of a file, symbolic links followed, or of an open descriptor. Raises `HostFileError`."""
         if isinstance(path_or_fd, int):
             return cls._of(path_or_fd, f"file descriptor {path_or_fd}")
@@ -79,7 +81,7 @@ class Attributes(NamedTuple):
             os.close(fd)
 
     @classmethod
-    def _of(cls, fd: int, name: str | os.PathLike[str]) -> Self:
+    def _of(cls, fd: int, name: PathName) -> Self:
         try:
             info = os.fstat(fd)
             extended = tuple(_extended(fd))
@@ -157,7 +159,7 @@ def give(fd: int, attributes: Attributes, *, times: bool = False) -> tuple[Lost,
     return tuple(lost)
 
 
-def give_to(path: str | os.PathLike[str], attributes: Attributes, *, times: bool = False) -> tuple[Lost, ...]:
+def give_to(path: PathName, attributes: Attributes, *, times: bool = False) -> tuple[Lost, ...]:
     """Does the same to a file of ours by its name, which must not be a symbolic link, durably. Raises `HostFileError`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from cowherd.paths import PathName
+
 _FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BY_DESCRIPTOR = "/proc/self/fd"
 
@@ -28,7 +30,7 @@ class Directory:
         self.path, self.fd = path, fd
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: PathName) -> Self:
         """Opens an absolute path step by step. Raises `HostFileError`, also where one of them is a symbolic link."""
         place = as_path(path)
         try:

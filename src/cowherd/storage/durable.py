@@ -19,7 +19,7 @@ from cowherd.storage.presence import look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    PathName = str | os.PathLike[str]
+    from cowherd.paths import PathName
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _RECENT_SECONDS = 3600

@@ -13,6 +13,10 @@ import stat
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.text import printable, shown
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _OF_THE_KERNEL = frozenset(
     (
         "autofs",
@@ -42,7 +46,7 @@ _OF_THE_KERNEL = frozenset(
 class DeviceNode(CowherdError):
     """A name that leads to a device was to be moved, removed or replaced. Attributes: `path`, `action`, `instead`."""
 
-    def __init__(self, path: str | os.PathLike[str], action: str, instead: str = ""):
+    def __init__(self, path: PathName, action: str, instead: str = ""):
         self.path, self.action, self.instead = os.fspath(path), action, instead
 
     def __str__(self) -> str:
@@ -53,7 +57,7 @@ class DeviceNode(CowherdError):
         )
 
 
-def is_device(path: str | os.PathLike[str], *, follow: bool = True) -> bool:
+def is_device(path: PathName, *, follow: bool = True) -> bool:
     """Returns whether a name is a device's node, or leads to one unless `follow` is False. What can't be looked at is none."""
     try:
         mode = (os.stat if follow else os.lstat)(path).st_mode
@@ -62,7 +66,7 @@ def is_device(path: str | os.PathLike[str], *, follow: bool = True) -> bool:
     return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
 
-def refuse_device_node(path: str | os.PathLike[str], action: str, instead: str = "", *, follow: bool = True) -> None:
+def refuse_device_node(path: PathName, action: str, instead: str = "", *, follow: bool = True) -> None:
     """Raises `DeviceNode` if a name leads to a device: nobody but the host gives, takes, moves or protects its name.
 
     Commands ask before they begin; what renames or removes files asks again, of the name itself (`follow=False`).

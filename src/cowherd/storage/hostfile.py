@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from cowherd.paths import PathName
+
 Buffer = bytes | bytearray | memoryview
 
 _BLKROGET = 0x125E
@@ -61,9 +63,7 @@ class HostFile:
         return as_path(self.name)
 
     @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], *, writable: bool = False, lock: LockMode | None = INSPECT, follow: bool = True
-    ) -> Self:
+    def open(cls, path: PathName, *, writable: bool = False, lock: LockMode | None = INSPECT, follow: bool = True) -> Self:
         """Opens an existing file, taking QEMU's locks for `lock` (None takes and tests none).
 
         Without `follow` a name that is a symbolic link is refused: somebody else may have put it there.
@@ -79,9 +79,7 @@ class HostFile:
         return cls._adopt(name, fd, "open", writable=writable, lock=lock)
 
     @classmethod
-    def create(
-        cls, path: str | os.PathLike[str], *, exclusive: bool = False, lock: LockMode | None = CREATE, mode: int = 0o644
-    ) -> Self:
+    def create(cls, path: PathName, *, exclusive: bool = False, lock: LockMode | None = CREATE, mode: int = 0o644) -> Self:
         """Creates an empty file open for writing; an existing one is emptied once its lock is held, unless `exclusive`.
 
         A new file has the permission bits `mode` less the umask; a block device is opened as it is.

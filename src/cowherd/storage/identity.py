@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+    from cowherd.paths import PathName
+
 
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _NOT_OURS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -34,7 +36,7 @@ class FileIdentity(NamedTuple):
     ctime_ns: int
 
     @classmethod
-    def of(cls, path_or_fd: str | os.PathLike[str] | int) -> Self:
+    def of(cls, path_or_fd: PathName | int) -> Self:
         """Returns the identity of a file, symbolic links followed, or of an open file descriptor. Raises `HostFileError`."""
         try:
             info = os.stat(path_or_fd)
@@ -65,10 +67,10 @@ class FileIdentity(NamedTuple):
         return (self.device, self.inode) == (other.device, other.inode)
 
 
-def open_unnoticed(path: str | os.PathLike[str]) -> int:
+def open_unnoticed(path: PathName) -> int:
     """Opens a file for reading so that its last reading keeps its time, where the caller owns it: that time is evidence.
 
-    See `cowherd.herd.condition`. Raises OSError.
+    See `cowherd.herd.seals.quick_check`. Raises OSError.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -77,7 +79,7 @@ def open_unnoticed(path: str | os.PathLike[str]) -> int:
         return open_despite_leases(path, flags)
 
 
-def note_reading(path: str | os.PathLike[str]) -> int:
+def note_reading(path: PathName) -> int:
     """Reads a file for its host to note that, and returns the time of its last reading, in nanoseconds since 1970.
 
     That time is another than that of its last change then, unless its file system notes none. Raises `HostFileError`.
@@ -93,7 +95,7 @@ def note_reading(path: str | os.PathLike[str]) -> int:
         raise HostFileError(path, "read", error) from error
 
 
-def announce_change(path: str | os.PathLike[str]) -> None:
+def announce_change(path: PathName) -> None:
     """Gives a file the time of now, durably, before it is written to: the host may write bytes long before it writes times.
 
     Does nothing where the caller may not; such a file can't be written to either. Raises `HostFileError` where the host fails.
@@ -101,12 +103,12 @@ def announce_change(path: str | os.PathLike[str]) -> None:
     _flush(path, touch=True)
 
 
-def make_lasting(path: str | os.PathLike[str]) -> None:
+def make_lasting(path: PathName) -> None:
     """Makes a file's times durable, so that it is known by them after a power cut too. Raises `HostFileError`."""
     _flush(path, touch=False)
 
 
-def _flush(path: str | os.PathLike[str], *, touch: bool) -> None:
+def _flush(path: PathName, *, touch: bool) -> None:
     try:
         fd = open_unnoticed(path)
         try:
@@ -120,7 +122,7 @@ def _flush(path: str | os.PathLike[str], *, touch: bool) -> None:
             raise HostFileError(path, "flush", error) from error
 
 
-def _sync(path: str | os.PathLike[str], fd: int) -> None:
+def _sync(path: PathName, fd: int) -> None:
     try:
         os.fsync(fd)
     except OSError as error:

@@ -14,6 +14,10 @@ import time
 
 from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _PATIENCE_SECONDS = 60.0  # the kernel takes a lease away from who does not give it back after 45, /proc/sys/fs/lease-break-time
 _NO_ANSWER = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY})
 
@@ -25,7 +29,7 @@ class Openings(NamedTuple):
     writing: bool
 
 
-def openings(path: str | os.PathLike[str]) -> Openings | None:
+def openings(path: PathName) -> Openings | None:
     """Returns how a regular file is open now; None where the host does not say: only its owner and root may ask, and not every
     file system answers. The lease is given back at once; who opens the file at that moment waits for it.
     """
@@ -59,7 +63,7 @@ def _granted(fd: int, kind: int) -> bool:
     return True
 
 
-def open_despite_leases(path: str | os.PathLike[str], flags: int, mode: int = 0o777) -> int:
+def open_despite_leases(path: PathName, flags: int, mode: int = 0o777) -> int:
     """Does what os.open does, where `flags` hold O_NONBLOCK: with that, an open fails while somebody has a lease on the file.
 
     As one that blocks does, it waits until the lease is given back. Raises `OSError`.

@@ -34,6 +34,10 @@ from functools import cache
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 PERMISSION_BASE = 100
 SHARED_BASE = 200
 
@@ -74,7 +78,7 @@ INSPECT_SHARED = LockMode("inspect shared", frozenset(), frozenset())
 """Looking at headers with force-share: takes and tests nothing."""
 
 
-def acquire(fd: int, mode: LockMode, path: str | os.PathLike[str], held: LockMode | None = None) -> None:
+def acquire(fd: int, mode: LockMode, path: PathName, held: LockMode | None = None) -> None:
     """Holds exactly the locks of `mode` on `fd`, which may hold those of `held`.
 
     Raises `ImageInUse` where another open file description excludes that, and `HostFileError` where the file system
@@ -126,7 +130,7 @@ def _bytes(mode: LockMode) -> frozenset[int]:
     return frozenset({PERMISSION_BASE + n for n in mode.needs} | {SHARED_BASE + n for n in mode.denies})
 
 
-def _refuse_conflicts(fd: int, mode: LockMode, path: str | os.PathLike[str]) -> None:
+def _refuse_conflicts(fd: int, mode: LockMode, path: PathName) -> None:
     for permission in sorted(mode.needs):
         if _locked_by_others(fd, SHARED_BASE + permission, path):
             raise ImageInUse(path, NAMES[permission])
@@ -135,7 +139,7 @@ def _refuse_conflicts(fd: int, mode: LockMode, path: str | os.PathLike[str]) -> 
             raise ImageInUse(path, NAMES[permission], shared=True)
 
 
-def _locked_by_others(fd: int, byte: int, path: str | os.PathLike[str]) -> bool:
+def _locked_by_others(fd: int, byte: int, path: PathName) -> bool:
     try:
         answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, byte, 1))
     except OSError as error:
@@ -143,7 +147,7 @@ def _locked_by_others(fd: int, byte: int, path: str | os.PathLike[str]) -> bool:
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
-def _take(fd: int, byte: int, path: str | os.PathLike[str]) -> None:
+def _take(fd: int, byte: int, path: PathName) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_RDLCK, byte, 1))
     except OSError as error:
@@ -152,7 +156,7 @@ def _take(fd: int, byte: int, path: str | os.PathLike[str]) -> None:
         raise HostFileError(path, f"lock byte {byte} of", error) from error
 
 
-def _drop(fd: int, locked: list[int], path: str | os.PathLike[str]) -> None:
+def _drop(fd: int, locked: list[int], path: PathName) -> None:
     for byte in locked:
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, byte, 1))

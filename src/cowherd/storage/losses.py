@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cowherd.paths import PathName
+
 
 class Lost(NamedTuple):
     """Something that the host did not let a file have, as in "the owner 107", and why."""
@@ -33,7 +35,7 @@ class Loss(NamedTuple):
 _gatherers: list[list[Loss]] = []
 
 
-def note(path: str | os.PathLike[str], lost: Sequence[Lost]) -> None:
+def note(path: PathName, lost: Sequence[Lost]) -> None:
     """Tells whoever gathers what the file that is at `path` now, or will be in a moment, could not be given."""
     for gatherer in _gatherers:
         gatherer += [Loss(os.fspath(path), *one) for one in lost]

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cowherd.paths import PathName
+
 MOUNTS = "/proc/self/mountinfo"
 
 
@@ -23,7 +25,7 @@ class Mount(NamedTuple):
     root: bytes = b"/"
 
 
-def mounts(table: str | os.PathLike[str] = MOUNTS) -> Iterator[Mount]:
+def mounts(table: PathName = MOUNTS) -> Iterator[Mount]:
     """Yields what is mounted, in the table's order (proc_pid_mountinfo(5)). Raises OSError where that can't be read."""
     with open(table, "rb") as file:
         lines = file.read().splitlines()
@@ -34,7 +36,7 @@ def mounts(table: str | os.PathLike[str] = MOUNTS) -> Iterator[Mount]:
         yield Mount(os.makedev(major, minor), _unescaped(fields[4]), kind, _unescaped(fields[3]))
 
 
-def mount_of(path: str | os.PathLike[str], table: Sequence[Mount]) -> Mount | None:
+def mount_of(path: PathName, table: Sequence[Mount]) -> Mount | None:
     """Returns the file system of `table` on which `path`, absolute and without symbolic links, lies; of several mounted on one
     directory the last. It need not be there: then it is the one on which it would lie. None for an empty table."""
     name, best = os.fsencode(path), None

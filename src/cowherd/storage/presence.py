@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from typing import TypeVar
 
-    Name = TypeVar("Name", bound=str | os.PathLike[str])
+    from cowherd.paths import PathName
+
+    Name = TypeVar("Name", bound=PathName)
 
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
 """What says that there is nothing under a name, or nothing that this user could get at."""
@@ -21,7 +23,7 @@ ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.E
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def look_up(path: str | os.PathLike[str], *, follow: bool = True, absent: Collection[int] = ABSENT) -> os.stat_result | None:
+def look_up(path: PathName, *, follow: bool = True, absent: Collection[int] = ABSENT) -> os.stat_result | None:
     """Returns what stat(2) says of a name, lstat without `follow`; None where the host says one of the `absent` errors.
 
     Raises `HostFileError` where it fails otherwise, as with an I/O error: os.path takes that for a no, and what goes by it would
@@ -37,18 +39,18 @@ def look_up(path: str | os.PathLike[str], *, follow: bool = True, absent: Collec
         return None
 
 
-def is_there(path: str | os.PathLike[str]) -> bool:
+def is_there(path: PathName) -> bool:
     """Returns whether something has that name, be it a symbolic link that leads nowhere. Raises `HostFileError`."""
     return look_up(path, follow=False) is not None
 
 
-def is_directory(path: str | os.PathLike[str]) -> bool:
+def is_directory(path: PathName) -> bool:
     """Returns whether a name leads to a directory. Raises `HostFileError`."""
     info = look_up(path)
     return info is not None and stat.S_ISDIR(info.st_mode)
 
 
-def require_directories(paths: Iterable[str | os.PathLike[str]]) -> None:
+def require_directories(paths: Iterable[PathName]) -> None:
     """Raises `HostFileError` for the first of `paths` that leads to no directory: where nothing is, nothing can be fine."""
     for path in paths:
         info = look_up(path, absent=_NOTHING)

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cowherd.paths import PathName
+
 Key = tuple[int, int]
 """Which file it is: (device, inode)."""
 
@@ -52,7 +54,7 @@ class Protection(enum.IntEnum):
             raise ValueError(f"'{label}' is no level of protection: {', '.join(level.label for level in cls)}") from error
 
 
-def protect(path: str | os.PathLike[str], level: Protection) -> Protection:
+def protect(path: PathName, level: Protection) -> Protection:
     """Brings a file to at least `level` and returns the level that it really has then.
 
     That is less than `level` where the file system or the caller's privileges don't give more, and more where the file
@@ -75,7 +77,7 @@ def _protect(file: HostFile, level: Protection) -> Protection:
     return _level(file)
 
 
-def unprotect(path: str | os.PathLike[str], mode: int | Callable[[int], int], key: Key | None = None) -> None:
+def unprotect(path: PathName, mode: int | Callable[[int], int], key: Key | None = None) -> None:
     """Takes the immutable attribute away and gives the file the permission bits `mode`, or what that makes of those it has.
 
     With `key`, (device, inode), only if it is that file. Moves the file's ctime. Raises `HostFileError`.
@@ -88,7 +90,7 @@ def unprotect(path: str | os.PathLike[str], mode: int | Callable[[int], int], ke
 
 
 @contextlib.contextmanager
-def written(path: str | os.PathLike[str], level: Protection, key: Key | None = None, *, owner_may_write: bool) -> Iterator[None]:
+def written(path: PathName, level: Protection, key: Key | None = None, *, owner_may_write: bool) -> Iterator[None]:
     """Lets the block write to a file: immutable it is not meanwhile, and with `owner_may_write` its owner has the write bit.
 
     Afterwards, however the block ends, the file has the mode and at least the protection that it had, and at least `level`.
@@ -111,7 +113,7 @@ def written(path: str | os.PathLike[str], level: Protection, key: Key | None = N
 
 
 @contextlib.contextmanager
-def renamed(path: str | os.PathLike[str], *copies: str | os.PathLike[str], key: Key | None = None) -> Iterator[None]:
+def renamed(path: PathName, *copies: PathName, key: Key | None = None) -> Iterator[None]:
     """Lets the block link to a file, rename and remove it, which the immutable attribute prevents.
 
     Afterwards, however the block ends, it is as well protected as before, under whatever name it has, and so are those of
@@ -132,19 +134,19 @@ def renamed(path: str | os.PathLike[str], *copies: str | os.PathLike[str], key: 
                     protect(copy, level)
 
 
-def is_immutable(path: str | os.PathLike[str]) -> bool:
+def is_immutable(path: PathName) -> bool:
     """Returns whether a file has the immutable attribute, whoever gave it. Raises `HostFileError`."""
     with _opened(path) as file, _naming(path, "look at the protection of"):
         return bool(_flags(file) & _IMMUTABLE)
 
 
-def current(path: str | os.PathLike[str]) -> Protection:
+def current(path: PathName) -> Protection:
     """Returns the level of protection that a file has, whoever gave it. Raises `HostFileError`."""
     with _opened(path) as file, _naming(path, "look at the protection of"):
         return _level(file)
 
 
-def _opened(path: str | os.PathLike[str], key: Key | None = None) -> HostFile:
+def _opened(path: PathName, key: Key | None = None) -> HostFile:
     """Opens the file that a name leads to; one that takes its place after that is not the one that was meant."""
     name = os.path.realpath(path) if os.path.islink(path) else path  # directories above need not be open to this user
     file = HostFile.open(name, lock=None, follow=False)
@@ -155,7 +157,7 @@ def _opened(path: str | os.PathLike[str], key: Key | None = None) -> HostFile:
 
 
 @contextlib.contextmanager
-def _naming(path: str | os.PathLike[str], action: str) -> Iterator[None]:
+def _naming(path: PathName, action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

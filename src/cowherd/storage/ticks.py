@@ -14,6 +14,10 @@ import time
 
 from cowherd.storage.identity import FileIdentity
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE, by which local file systems stamp times; Python has no name for it
 _SECOND = 10**9
 _LONGEST_TICK_NS = 20_000_000
@@ -45,7 +49,7 @@ _NO_TRACE = ("tmpfs", "ramfs", "hugetlbfs")
 """Types of file systems on which a write through a memory map moves no time at all: they never write pages back."""
 
 
-def settle(path: str | os.PathLike[str]) -> tuple[FileIdentity, bool]:
+def settle(path: PathName) -> tuple[FileIdentity, bool]:
     """Returns a file's identity once the clock of its file system has ticked since it changed, and whether that is certain.
 
     Then every later change shows in it, apart from those that `leaves_no_trace` tells of. That takes up to 2 seconds where times
@@ -66,7 +70,7 @@ def settle(path: str | os.PathLike[str]) -> tuple[FileIdentity, bool]:
     return identity, not _is_now(identity.ctime_ns, step)
 
 
-def settled(path: str | os.PathLike[str]) -> FileIdentity:
+def identity_after_tick(path: PathName) -> FileIdentity:
     """Returns the identity alone."""
     return settle(path)[0]
 
@@ -87,7 +91,7 @@ def _is_now(stamp: int, step: int) -> bool:
     return clock - clock % step <= stamp <= clock + step + _LONGEST_TICK_NS
 
 
-def _settle_by_neighbour(path: str | os.PathLike[str], identity: FileIdentity) -> tuple[FileIdentity, bool]:
+def _settle_by_neighbour(path: PathName, identity: FileIdentity) -> tuple[FileIdentity, bool]:
     """Makes small files beside `path` until one of them is younger than its last change."""
     give_up = time.monotonic_ns() + _LONGEST_REMOTE_TICK_NS
     while time.monotonic_ns() < give_up:
@@ -100,7 +104,7 @@ def _settle_by_neighbour(path: str | os.PathLike[str], identity: FileIdentity) -
     return identity, False
 
 
-def _stamp_beside(path: str | os.PathLike[str]) -> int | None:
+def _stamp_beside(path: PathName) -> int | None:
     """Returns the ctime of a file that is made beside `path` for it, None where none can be made."""
     from cowherd.paths import as_path
     from cowherd.storage.atomic import temporary_name

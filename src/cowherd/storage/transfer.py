@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from cowherd.errors import CowherdError, HostFileError
+from cowherd.progress import Progress
 from cowherd.storage.atomic import replacement, sync_directory
 from cowherd.storage.attributes import Attributes
 from cowherd.storage.durable import make_durable
@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-Progress = Callable[[int, int], None]
 
 _CHUNK = 4 << 20
 _CANT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)

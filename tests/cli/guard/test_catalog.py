@@ -8,8 +8,8 @@ import pytest
 
 from bench.herds import header, make_herd, write_image
 from cowherd.cli.guard.main import main
-from cowherd.herd.catalog import catalog
-from tests.herd.catalog.watching import TICK_NS, counted_reads, settle
+from cowherd.herd.lineage.catalog import catalog
+from tests.herd.lineage.catalog.watching import TICK_NS, counted_reads, settle
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cowherd.cli.guard.main import COMMANDS, main
-from cowherd.herd.sealfile import is_sealed
+from cowherd.herd.records.sealplace import is_sealed
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from cowherd.herd.clone import clone
-from cowherd.herd.seal import seal
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.seals.seal import seal
 from tests.herd.qemu_herd import make_base, noise
 
 pytestmark = pytest.mark.qemu()

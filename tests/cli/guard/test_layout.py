@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cowherd.cli.guard.layout import laid_out
-from cowherd.cli.guard.output import Rows
+from cowherd.cli.guard.rows import Rows
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 999, 1000, 1001, 2500])

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from cowherd.herd.book import surroundings
-from tests.herd.book import layouts
+from cowherd.herd.lineage.book import surroundings
+from tests.herd.lineage.book import layouts
 
 pytestmark = pytest.mark.qemu
 

@@ -7,8 +7,8 @@ import pytest
 
 from cowherd.cli.guard.main import main
 from cowherd.cli.img.main import main as img
-from cowherd.herd.merging.journal import Journal
-from cowherd.herd.merging.merge import merge
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.records.journal import Journal
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, write
 
 pytestmark = pytest.mark.qemu("qemu-io")

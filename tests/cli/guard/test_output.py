@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cowherd.cli.guard.layout import laid_out
-from cowherd.cli.guard.output import Rows, table
+from cowherd.cli.guard.output import table
+from cowherd.cli.guard.rows import Rows
 
 ROW = {"path": 'a"},\n      {', "names": ["x", "y"], "size": None, "sealed": True}
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cowherd.cli.guard.main import main
-from cowherd.herd.clone import clone
+from cowherd.herd.overlays.clone import clone
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 
 pytestmark = pytest.mark.qemu("qemu-io")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.herd.clone import clone
-from cowherd.herd.seal import seal
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.seals.seal import seal
 from tests.herd.qemu_herd import make_base, noise
 from tests.qmp import connected, open_files
 

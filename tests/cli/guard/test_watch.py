@@ -10,8 +10,8 @@ import subprocess
 import pytest
 
 import cowherd
-from cowherd.herd.watching import once
-from cowherd.herd.watching.pace import TokenBucket
+from cowherd.herd.watch import once
+from cowherd.herd.watch.pace import TokenBucket
 from tests.herd.qemu_herd import BLOCK, make_base, noise, write
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cowherd.herd.seal import seal
+from cowherd.herd.seals.seal import seal
 from tests.cli.img.both import cowherd_img, same_change
 from tests.snapshots import all_shown, qemu_img, qemu_io
 

@@ -371,7 +371,7 @@ class TestOfTwoExtensionsOfOneKindTheLastCounts:
 
 
 def test_qemu_turns_the_order_of_extensions_that_it_does_not_know_around(tmp_path: Path, qemu_img: Tool):
-    """So that of two bindings neither is the one that counts; see `cowherd.herd.binding.binding_in`."""
+    """So that of two bindings neither is the one that counts; see `cowherd.herd.records.binding.binding_in`."""
     image = create_with_qemu(tmp_path / "image", Features(), 1 << 20)
     insert_extensions(image, Extension(0x12345678, b"one"), Extension(0x12345678, b"two"), last=True)
     qemu_img("amend", "-f", "qcow2", "-o", "lazy_refcounts=on", image)

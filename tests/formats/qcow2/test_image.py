@@ -12,6 +12,7 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Extension, Header, read_header, write_header
 from cowherd.formats.qcow2.image import open_qcow2
 from cowherd.formats.reference import BackingReference
+from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
 from tests import qemu
 from tests.images import KIB, MIB, Features, assert_sound, create_with_cowherd, create_with_qemu
@@ -209,3 +210,18 @@ def test_closing_twice_is_fine(image: Path):
     opened = open_qcow2(image, writable=True)
     opened.close()
     opened.close()
+
+
+def test_what_was_written_is_in_the_tables_before_the_header_changes(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, real = [], write_header
+
+    def looking_first(file: HostFile, header: Header) -> None:
+        with open_disk(image, format="qcow2", force_share=True) as as_it_is:
+            found.append(as_it_is.read(4 * CLUSTER, CLUSTER))
+        real(file, header)
+
+    with open_qcow2(image, writable=True) as opened:
+        opened.write(4 * CLUSTER, memoryview(b"z" * CLUSTER), None)
+        monkeypatch.setattr("cowherd.formats.qcow2.state.write_header", looking_first)
+        opened.set_extension(UNKNOWN_TYPE, b"new")
+    assert found == [b"z" * CLUSTER]

@@ -11,12 +11,12 @@ import pytest
 
 from cowherd.cli.guard.main import main
 from cowherd.formats.reference import BackingReference
-from cowherd.herd.bind import adopt
-from cowherd.herd.clone import clone
 from cowherd.herd.doctor.doctor import CHECKS, doctor
 from cowherd.herd.doctor.finding import Kind
-from cowherd.herd.seal import seal
-from cowherd.herd.trash import trash
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.seal import seal
+from cowherd.herd.trash.trash import trash
 from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from cowherd.errors import HostFileError
-from cowherd.herd.lineage import survey_chains
-from cowherd.herd.startup import _backing, _images, check_start
+from cowherd.herd.gate.startup import _backing, _images, check_start
+from cowherd.herd.lineage.survey import survey_chains
 from cowherd.live.machine.command_line import drives_of, program_at, started_in
 from cowherd.live.machine.drive import Below, MachineUnclear
 from tests.herd.qemu_herd import make_base, make_overlay, noise

@@ -34,7 +34,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.clone import clone
+    from cowherd.herd.overlays.clone import clone
 
     made = clone(
         arguments.base,

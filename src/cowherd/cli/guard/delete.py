@@ -36,7 +36,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.trash import purge, trash
+    from cowherd.herd.trash.trash import purge, trash
 
     how = {"force": arguments.force, "ignore_unreadable": arguments.ignore_unreadable, "herd": arguments.herd}
     if arguments.purge:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 
-from cowherd.cli.guard.output import Report, Rows, progress
+from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.rows import Rows
 from cowherd.text import printable, shown
 
 TYPE_CHECKING = False

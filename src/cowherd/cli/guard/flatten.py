@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowherd.cli.guard.output import Report, progress
-from cowherd.cli.guard.settled import settled_document, settled_line
+from cowherd.cli.guard.rebased import rebased_document, rebased_line
 from cowherd.text import shown
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.flatten import flatten
+    from cowherd.herd.overlays.flatten import flatten
 
     done = flatten(
         arguments.overlay,
@@ -35,4 +35,4 @@ def run(arguments: argparse.Namespace) -> Report:
         herd=arguments.herd,
         progress=progress(f"flattening {shown(arguments.overlay)}"),
     )
-    return Report(settled_document(done), (settled_line(done),))
+    return Report(rebased_document(done), (rebased_line(done),))

@@ -33,7 +33,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.gc import clean, gc
+    from cowherd.herd.trash.gc import clean, gc
 
     found = gc([*arguments.directories, *arguments.herd])
     removed = clean(found) if arguments.clean else []

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _listed() -> Report:
-    from cowherd.herd.book.config import herds
+    from cowherd.herd.lineage.book.config import herds
 
     named = herds()
     lines = [printable(herd) + ("" if os.path.isdir(herd) else " (not there)") for herd in named]
@@ -57,7 +57,7 @@ def _listed() -> Report:
 
 
 def _added(directory: str) -> Report:
-    from cowherd.herd.book.config import add_herd
+    from cowherd.herd.lineage.book.config import add_herd
 
     path = add_herd(directory)
     real = os.path.realpath(directory)
@@ -66,14 +66,14 @@ def _added(directory: str) -> Report:
 
 
 def _removed(directory: str) -> Report:
-    from cowherd.herd.book.config import remove_herd
+    from cowherd.herd.lineage.book.config import remove_herd
 
     path, real = remove_herd(directory), os.path.realpath(directory)
     return Report({"herd": real, "file": path}, (f"{printable(real)}: no longer named in {printable(path)}",))
 
 
 def _forgotten(directory: str, bases: list[str]) -> Report:
-    from cowherd.herd.book.upkeep import give_up
+    from cowherd.herd.lineage.book.forgetting import give_up
 
     number = give_up(directory, bases)
     line = f"{printable(os.path.abspath(directory))}: {number or 'no'} place{'' if number == 1 else 's'} with overlays forgotten"

@@ -105,7 +105,7 @@ def _status(arguments: argparse.Namespace) -> Report:
 
 
 def _check(arguments: argparse.Namespace) -> Report:
-    from cowherd.herd.startup import check_start
+    from cowherd.herd.gate.startup import check_start
     from cowherd.live.machine.domain import MAX_BYTES, drives_of, name_of
 
     if sys.stdin.isatty():

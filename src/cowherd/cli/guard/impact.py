@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cowherd.extents import Ranges
-    from cowherd.herd.impact import Hit, Impact, SnapshotHit
+    from cowherd.herd.impact.impact import Impact
+    from cowherd.herd.impact.verdict import Hit, SnapshotHit
 
 FOUND = 4
 _LISTED_RANGES = 4
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> Report:
 def _found(arguments: argparse.Namespace) -> Impact:
     watched = progress(f"reading {shown(arguments.base)}")
     if arguments.files:
-        from cowherd.herd.files import impact_on_files
+        from cowherd.herd.impact.files import impact_on_files
 
         return impact_on_files(
             arguments.base,
@@ -87,7 +88,7 @@ def _found(arguments: argparse.Namespace) -> Impact:
         )
     if arguments.donors:
         raise UsageError("--from says where --files finds the old content", "cowherd impact BASE --files --from DONOR")
-    from cowherd.herd.impact import impact
+    from cowherd.herd.impact.impact import impact
 
     return impact(arguments.base, against=arguments.against, herd=arguments.herd, progress=watched)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import islice
 
-from cowherd.cli.guard.output import Rows
+from cowherd.cli.guard.rows import Rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

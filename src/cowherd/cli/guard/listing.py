@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cowherd.herd.impact import Hit
+    from cowherd.herd.impact.verdict import Hit
 
 _LISTED = 12
 

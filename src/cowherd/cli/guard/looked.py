@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cowherd.herd.book.notes import Look
+    from cowherd.herd.lineage.book.notes import Look
 
 
 def told(report: Report, looks: Sequence[Look]) -> Report:

@@ -12,7 +12,7 @@ from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.looked import told
 from cowherd.cli.guard.output import Report, error_report, show, with_losses
 from cowherd.errors import CowherdError, error_of_host
-from cowherd.herd.book.notes import noting_looks
+from cowherd.herd.lineage.book.notes import noting_looks
 from cowherd.storage.losses import gathering
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def _run(words: list[str]) -> Report:
 
 @contextlib.contextmanager
 def _rescanning() -> Iterator[None]:
-    from cowherd.herd.catalog.catalog import rescanning
+    from cowherd.herd.lineage.catalog.catalog import rescanning
 
     token = rescanning.set(True)
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.merging.plan import Cost, MergePlan
+    from cowherd.herd.merge.plan import Cost, MergePlan
 
 FAILED = 1
 STRATEGIES = ("auto", "preserve", "fork")
@@ -53,7 +53,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.merging.merge import merge
+    from cowherd.herd.merge.merge import merge
 
     done = merge(
         arguments.overlay,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.relink import Relinked
+    from cowherd.herd.overlays.relink import Relinked
 
 
 def configure(parser: Parser) -> None:
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> Report:
         return _repair(arguments)
     if len(arguments.paths) != 2:
         raise InvalidRequest("move needs exactly two names, SRC and DST")
-    from cowherd.herd.move import move
+    from cowherd.herd.overlays.move import move
 
     source, target = arguments.paths
     how = {"dry_run": arguments.dry_run, "ignore_unreadable": arguments.ignore_unreadable, "herd": arguments.herd}
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _repair(arguments: argparse.Namespace) -> Report:
-    from cowherd.herd.relink import relink
+    from cowherd.herd.overlays.relink import relink
 
     done = relink(arguments.paths, dry_run=arguments.dry_run, herd=arguments.herd, progress=progress("looking for lost bases"))
     failed = [one.problem for one in done if one.problem]

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cowherd.herd.move import Move
+    from cowherd.herd.overlays.move import Move
 
 
 def move_report(plan: Move, *, done: bool) -> Report:

@@ -11,7 +11,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from cowherd.errors import CowherdError
@@ -53,20 +53,6 @@ def with_losses(report: Report, lost: Sequence[Loss]) -> Report:
     notes = tuple(f"cowherd: {shown(one.path)} could not be given {one.what}: {one.problem}" for one in lost)
     document = {**report.document, "not_given": [one._asdict() for one in lost]}
     return report._replace(document=document, notes=report.notes + notes)
-
-
-class Rows:
-    """Objects that hold plain values, and lists of these at most: so many that the encoder in C is to write them.
-
-    Each is made when it is to be printed.
-    """
-
-    def __init__(self, objects: Iterable[Mapping[str, Any]]):
-        """`objects` are gone through once."""
-        self._objects = objects
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return iter(self._objects)
 
 
 def error_report(error: CowherdError) -> Report:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cowherd.herd.overview import DriftPicture, Overview
+    from cowherd.herd.report.overview import DriftPicture, Overview
+    from cowherd.paths import PathName
 
 _BAD = frozenset(
     (
@@ -184,5 +185,5 @@ def _class(name: str) -> str:
     return f" class={name}" if name else ""
 
 
-def _text(value: str | os.PathLike[str]) -> str:
+def _text(value: PathName) -> str:
     return html.escape(printable(value))

@@ -41,7 +41,7 @@ def configure(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.errors import InvalidRequest
-    from cowherd.herd.promote import promote
+    from cowherd.herd.overlays.promote import promote
     from cowherd.storage.protection import Protection
 
     if arguments.chained and arguments.compress:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.merging.recover import Recovered
+    from cowherd.herd.merge.recover import Recovered
 
 FAILED = 1
 
@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.merging.recover import recover
+    from cowherd.herd.merge.recover import recover
 
     ended = recover(arguments.directories, progress=progress("recovering"))
     errors = [one.error for one in ended if one.error]

@@ -33,7 +33,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.move import move
+    from cowherd.herd.overlays.move import move
 
     if os.path.basename(arguments.name) != arguments.name or arguments.name in ("", ".", ".."):
         raise InvalidRequest("the new name must be a plain file name; 'cowherd move' moves to another directory")

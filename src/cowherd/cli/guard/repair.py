@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.plan import RepairPlan
+    from cowherd.herd.repair.plan import RepairPlan
 
 FAILED = 1
 
@@ -48,7 +48,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.repair import repair
+    from cowherd.herd.repair.repair import repair
 
     done = repair(
         arguments.base,

@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.cli.guard.page import page
-    from cowherd.herd.overview import overview
+    from cowherd.herd.report.overview import overview
     from cowherd.storage.atomic import write_atomically
     from cowherd.storage.filetype import refuse_device_node
     from cowherd.storage.presence import look_up

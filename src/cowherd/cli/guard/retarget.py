@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowherd.cli.guard.output import Report, progress
-from cowherd.cli.guard.settled import settled_document, settled_line
+from cowherd.cli.guard.rebased import rebased_document, rebased_line
 from cowherd.text import shown
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.retarget import retarget
+    from cowherd.herd.overlays.retarget import retarget
 
     done = retarget(
         arguments.overlays,
@@ -40,4 +40,4 @@ def run(arguments: argparse.Namespace) -> Report:
         herd=arguments.herd,
         progress=progress(f"moving to {shown(arguments.onto)}"),
     )
-    return Report({"overlays": [settled_document(one) for one in done]}, tuple(map(settled_line, done)))
+    return Report({"overlays": [rebased_document(one) for one in done]}, tuple(map(rebased_line, done)))

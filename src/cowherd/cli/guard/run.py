@@ -40,7 +40,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out; where the machine may start this returns only with --dry-run."""
-    from cowherd.herd.startup import check_start
+    from cowherd.herd.gate.startup import check_start
     from cowherd.live.machine.command_line import drives_of, program_at, started_in
     from cowherd.live.machine.drive import Drive
 

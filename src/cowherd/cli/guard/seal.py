@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.seal import Sealed
+    from cowherd.herd.seals.seal import Sealed
 
 NOT_BOUND = 4
 LEVELS = ("recorded", "readonly", "immutable")
@@ -55,7 +55,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.seal import seal
+    from cowherd.herd.seals.seal import seal
     from cowherd.storage.protection import Protection
 
     done = seal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cowherd.cli.guard.output import table
-from cowherd.herd.startup import NO_FILE, NOT_UNDERSTOOD, NOT_VERIFIED
+from cowherd.herd.gate.startup import NO_FILE, NOT_UNDERSTOOD, NOT_VERIFIED
 from cowherd.live.machine.drive import EMPTY
 from cowherd.text import printable, shown
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.startup import Answer, Start
+    from cowherd.herd.gate.startup import Answer, Start
 
 
 def add_options(parser: Parser) -> None:
@@ -34,7 +34,7 @@ def add_options(parser: Parser) -> None:
 
 
 def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns these options as `cowherd.herd.startup.check_start` takes them."""
+    """Returns these options as `cowherd.herd.gate.startup.check_start` takes them."""
     return {
         "full": arguments.full,
         "strict": arguments.strict,

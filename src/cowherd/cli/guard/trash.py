@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.trashbox import Entry
+    from cowherd.herd.records.trashbox import Entry
 
 
 def configure(parser: Parser) -> None:
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _list(arguments: argparse.Namespace) -> Report:
-    from cowherd.herd.trash import trashed
+    from cowherd.herd.trash.trash import trashed
 
     found = trashed([*arguments.names, *arguments.herd])
     notes = _notes(arguments)
@@ -54,7 +54,7 @@ def _list(arguments: argparse.Namespace) -> Report:
 
 
 def _restore(arguments: argparse.Namespace) -> Report:
-    from cowherd.herd.trash import restore
+    from cowherd.herd.trash.trash import restore
 
     if not arguments.names:
         raise InvalidRequest("what is to be restored? 'cowherd trash list' shows what there is")
@@ -66,7 +66,7 @@ def _restore(arguments: argparse.Namespace) -> Report:
 
 
 def _empty(arguments: argparse.Namespace) -> Report:
-    from cowherd.herd.trash import empty_trash
+    from cowherd.herd.trash.trash import empty_trash
 
     how = {"older_than_days": arguments.older_than, "force": arguments.force, "dry_run": arguments.dry_run}
     gone = empty_trash([*arguments.names, *arguments.herd], **how)
@@ -77,7 +77,7 @@ def _empty(arguments: argparse.Namespace) -> Report:
 
 
 def _notes(arguments: argparse.Namespace) -> tuple[str, ...]:
-    from cowherd.herd.trash import left_alone
+    from cowherd.herd.trash.trash import left_alone
 
     strange = left_alone([*arguments.names, *arguments.herd])
     return tuple(f"cowherd: {shown(path)}: left alone, it is no deleted image of cowherd's" for path in strange)

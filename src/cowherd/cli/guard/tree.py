@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from cowherd.cli.guard.output import Report, Rows, table
+from cowherd.cli.guard.output import Report, table
+from cowherd.cli.guard.rows import Rows
 from cowherd.cli.streams import can_show
 from cowherd.sizes import human_size
 from cowherd.text import current_directory, printable, shown
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.tree import Node
+    from cowherd.herd.report.tree import Node
     from cowherd.live.gone import GoneDisk
 
 _DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would be thousands of columns wide
@@ -46,7 +47,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.tree import tree
+    from cowherd.herd.report.tree import tree
 
     found = tree(arguments.directories)
     notes = []

@@ -32,7 +32,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.unseal import unseal
+    from cowherd.herd.seals.unseal import unseal
 
     seal = unseal(arguments.base, force=arguments.force, herd=arguments.herd)
     return Report({"image": os.path.abspath(arguments.base), "seal": os.fspath(seal)}, (f"{shown(arguments.base)}: unsealed",))

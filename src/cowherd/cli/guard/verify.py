@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.verify import Verified
+    from cowherd.herd.seals.verify import Verified
 
 FOUND = 4
 
@@ -55,8 +55,8 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.signing import public_key
-    from cowherd.herd.verify import verify
+    from cowherd.herd.records.signing import public_key
+    from cowherd.herd.seals.verify import verify
 
     if arguments.refresh and not arguments.full:
         raise InvalidRequest("--refresh needs --full: only the content can say that a touched image is as sealed")

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from cowherd.herd.watching.daemon import Daemon
-    from cowherd.herd.watching.events import Event
-    from cowherd.herd.watching.reporting.hook import Hook
-    from cowherd.herd.watching.reporting.metrics import Metrics
-    from cowherd.herd.watching.reporting.report import Reporter
+    from cowherd.herd.watch.daemon import Daemon
+    from cowherd.herd.watch.events import Event
+    from cowherd.herd.watch.reporting.hook import Hook
+    from cowherd.herd.watch.reporting.metrics import Metrics
+    from cowherd.herd.watch.reporting.report import Reporter
 
 FOUND = 4
 _RATE, _SETTLE, _EVERY, _EXEC_LIMIT = 50 << 20, 2.0, 86400.0, 30.0
@@ -138,7 +138,7 @@ class _Reporters:
     """The reporters that the arguments ask for; all that were opened are closed, also if one can't be."""
 
     def __init__(self, arguments: argparse.Namespace, complain: Callable[[str], None]):
-        from cowherd.herd.watching.reporting.log import Log
+        from cowherd.herd.watch.reporting.log import Log
 
         self.counted = _Counted()
         log = Log(verbose=not arguments.quiet and not arguments.once)
@@ -155,16 +155,16 @@ class _Reporters:
 
     def _open(self, arguments: argparse.Namespace, complain: Callable[[str], None]) -> None:
         for target in arguments.events:
-            from cowherd.herd.watching.reporting.jsonlines import JsonLines
+            from cowherd.herd.watch.reporting.jsonlines import JsonLines
 
             self.all.append(JsonLines(target, complain))
         if arguments.metrics:
-            from cowherd.herd.watching.reporting.metrics import Metrics
+            from cowherd.herd.watch.reporting.metrics import Metrics
 
             self.metrics = Metrics(arguments.metrics, anywhere=arguments.metrics_anywhere)
             self.all.append(self.metrics)
         if arguments.command:
-            from cowherd.herd.watching.reporting.hook import Hook
+            from cowherd.herd.watch.reporting.hook import Hook
 
             self.hook = Hook(arguments.command, arguments.exec_limit, complain)
             self.all.append(self.hook)
@@ -176,7 +176,7 @@ class _Reporters:
 
 
 def _watch(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Report:
-    from cowherd.herd.watching.daemon import Daemon, Settings
+    from cowherd.herd.watch.daemon import Daemon, Settings
 
     settings = Settings(directories, arguments.rate or None, arguments.settle, arguments.every, fanotify=not arguments.inotify)
     complaints: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -191,13 +191,13 @@ def _watch(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Repo
 
 def _show_figures(reporters: _Reporters, daemon: Daemon) -> None:
     if reporters.metrics:
-        from cowherd.herd.watching.reporting.figures import figures_of
+        from cowherd.herd.watch.reporting.figures import figures_of
 
         reporters.metrics.show(figures_of(daemon, reporters.hook))
 
 
 def _once(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Report:
-    from cowherd.herd.watching.once import check_once
+    from cowherd.herd.watch.once import check_once
 
     if arguments.metrics:
         raise UsageError("--metrics needs a watch that goes on", "cowherd watch --metrics PORT DIR")

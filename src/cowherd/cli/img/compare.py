@@ -65,7 +65,8 @@ def _sources(arguments: Arguments) -> tuple[Source, Source]:
 
 def _compare(arguments: Arguments, first: Source, second: Source, progress: ProgressLine) -> tuple[str, int]:
     """Returns the verdict's text and the exit code."""
-    from cowherd.ops.compare import ReadFailed, compare
+    from cowherd.ops.compare.compare import compare
+    from cowherd.ops.compare.comparison import ReadFailed
 
     strict = arguments.flag("strict")
     try:

@@ -28,16 +28,16 @@ from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import Source, named, source
 from cowherd.cli.progress import ProgressLine
 from cowherd.ops.info import ImageInfo, full_backing_name
-from cowherd.sizes import INT64_MAX
+from cowherd.sizes import INT64_MAX, SECTOR
 
-_SECTOR, _LARGEST_SPARSE = 512, 16 << 20
+_LARGEST_SPARSE = 16 << 20
 
 
 def _sparse_size(text: str) -> int:
     size = number_between("buffer size for sparse output", 0, INT64_MAX)(text)
-    if size % _SECTOR or size > _LARGEST_SPARSE:
+    if size % SECTOR or size > _LARGEST_SPARSE:
         raise CommandFailed(
-            f"Invalid buffer size for sparse output specified. Valid sizes are multiples of {_SECTOR} up to {_LARGEST_SPARSE}. "
+            f"Invalid buffer size for sparse output specified. Valid sizes are multiples of {SECTOR} up to {_LARGEST_SPARSE}. "
             "Select 0 to disable sparse detection (fully allocates output)."
         )
     return size

@@ -92,7 +92,7 @@ class Builder:
 
     def _write_full_tables(self, cluster: int, tables: int, host: int) -> int:
         """Writes up to `tables` whole tables that map adjacent clusters, the open one being empty; returns the clusters."""
-        from cowherd.formats.qcow2.steady import adjacent_words  # numpy is worth its import for that many
+        from cowherd.formats.qcow2.linear_tables import adjacent_words  # numpy is worth its import for that many
 
         per_table, size = self.header.l2_entries, self.header.cluster_size
         tables = min(tables, max(1, _ENTRIES_AT_ONCE // per_table))

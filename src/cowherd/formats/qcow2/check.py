@@ -13,11 +13,11 @@ from cowherd.formats.qcow2.counter import expand
 from cowherd.formats.qcow2.damage import Messages, copied_messages
 from cowherd.formats.qcow2.entries import COPIED
 from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.linear_tables import ClusterReader
 from cowherd.formats.qcow2.refcounts import Counts, unpack_counts
 from cowherd.formats.qcow2.references import Group, References, expected_refcounts, file_length, refcount_table_words
 from cowherd.formats.qcow2.roots import L1Entries, Root, entries_in_parts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, read_clusters
-from cowherd.formats.qcow2.steady import ClusterReader
 from cowherd.storage.hostfile import HostFile
 
 _GROUP_BYTES = 1 << 19
@@ -161,10 +161,10 @@ class _Comparison:
 
     def _signal(self, blocks: Integers, stored: _Stored) -> None:
         """Says once that a refcount block is not at a cluster's start."""
-        crooked = blocks[stored.offsets[blocks] & (stored.header.cluster_size - 1) != 0]
-        if len(crooked):
+        misaligned = blocks[stored.offsets[blocks] & (stored.header.cluster_size - 1) != 0]
+        if len(misaligned):
             self._signalled = True
-            block, host = int(crooked[0]), int(stored.offsets[crooked[0]]) % (1 << 64)
+            block, host = int(misaligned[0]), int(stored.offsets[misaligned[0]]) % (1 << 64)
             place = f"Refblock offset {host:#x} unaligned (reftable index: {hex(block) if block else 0})"
             self.messages.add(f"qcow2: Image is corrupt: {place}; further non-fatal corruption events will be suppressed")
 

@@ -10,9 +10,9 @@ from cowherd.formats.qcow2.header import Header, feature_name_table, write_heade
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.formats.qcow2.words import WORD_BYTES, packed, packed_counts, used_counts, zeros
 from cowherd.formats.reference import BackingReference
+from cowherd.sizes import SECTOR
 from cowherd.storage.hostfile import HostFile
 
-SECTOR = 512
 _FEATURE_NAMES_MIN_CLUSTER = 4096
 
 

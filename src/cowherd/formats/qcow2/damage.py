@@ -92,7 +92,7 @@ def _entry_messages(entries: L1Entries, row: int, header: Header) -> Iterator[st
         yield f"ERROR found L1 entry with reserved bits set: {int(entries.word[row]):x}"
     if entries.past_end[row]:
         yield past_end(offset, header.cluster_size)
-    if entries.crooked[row]:
+    if entries.misaligned[row]:
         yield f"ERROR l2_offset={offset:x}: Table is not cluster aligned; L1 entry corrupted"
 
 
@@ -114,7 +114,7 @@ def _l2_messages(file: HostFile, header: Header, table: int, file_size: int) -> 
             )
         if facts.contradictory[row]:
             yield f"ERROR offset={offset:x}: Allocated cluster has corrupted subcluster allocation bitmap"
-        if facts.crooked[row]:
+        if facts.misaligned[row]:
             what = "Data" if data[row] else "Preallocated"
             yield f"ERROR offset={offset:x}: {what} cluster is not properly aligned; L2 entry corrupted."
         if facts.past_end[row]:

@@ -82,10 +82,10 @@ def _places(words: NDArray[np.uint64], guest: int, header: Header, used: Indices
     compressed = (words & COMPRESSED) != 0
     host = (words & OFFSET_MASK).astype(np.int64)
     host[compressed] = 0
-    crooked = (host & (header.cluster_size - 1)) != 0
-    if crooked.any():
-        where = _guest_of(crooked, guest, header, used)
-        raise EntryError(where, f"points to {int(host[crooked.argmax()]):#x}, which is not a cluster's start")
+    misaligned = (host & (header.cluster_size - 1)) != 0
+    if misaligned.any():
+        where = _guest_of(misaligned, guest, header, used)
+        raise EntryError(where, f"points to {int(host[misaligned.argmax()]):#x}, which is not a cluster's start")
     return host, compressed
 
 

@@ -10,6 +10,7 @@ import os
 from cowherd.errors import ImageFormatError, InvalidRequest, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.reference import BackingReference
+from cowherd.sizes import SECTOR
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -59,7 +60,7 @@ class Header(NamedTuple):
     @property
     def disk_size(self) -> int:
         """Virtual size in bytes: QEMU counts whole sectors only."""
-        return self.size // layout.SECTOR * layout.SECTOR
+        return self.size // SECTOR * SECTOR
 
     @property
     def cluster_size(self) -> int:
@@ -210,10 +211,10 @@ def write_header(file: HostFile, header: Header) -> None:
     if file.size() < layout.V2_HEADER_LENGTH or file.pread(0, len(layout.MAGIC)) != layout.MAGIC:  # a new image
         file.pwrite(0, area.ljust(header.cluster_size, b"\0"))
         return
-    if len(area) > layout.SECTOR:
+    if len(area) > SECTOR:
         shorter = header.with_extension(layout.EXTENSION_FEATURE_NAMES, None).pack()
-        area = shorter if len(shorter) <= layout.SECTOR else area
-    before, now = (-(-length // layout.SECTOR) * layout.SECTOR for length in (len(read_header(file).pack()), len(area)))
+        area = shorter if len(shorter) <= SECTOR else area
+    before, now = (-(-length // SECTOR) * SECTOR for length in (len(read_header(file).pack()), len(area)))
     file.pwrite(0, area.ljust(now, b"\0"))
     if before > now:  # nothing of an older, longer header is to be left behind, once that is not needed any more
         file.flush()

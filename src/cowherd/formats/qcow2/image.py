@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,12 +19,14 @@ from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables
 from cowherd.formats.qcow2.writer import Writer
 from cowherd.formats.reference import BackingReference
+from cowherd.sizes import SECTOR
 from cowherd.storage.copying import Bytes
 from cowherd.storage.hostfile import HostFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.formats.qcow2.snapshots import Snapshot
+    from cowherd.paths import PathName
 
 
 class Qcow2(ClosingLayer):
@@ -150,8 +151,8 @@ class Qcow2(ClosingLayer):
         from cowherd.formats.qcow2 import resize
 
         writer = self._changer()
-        if size % layout.SECTOR:
-            raise InvalidRequest(f"The new size must be a multiple of {layout.SECTOR}")
+        if size % SECTOR:
+            raise InvalidRequest(f"The new size must be a multiple of {SECTOR}")
         if self.header.extension(layout.EXTENSION_BITMAPS):
             raise UnsupportedFeature(self.file.path, "resizing an image with persistent bitmaps")
         if self.header.nb_snapshots and self.header.version < 3:
@@ -215,7 +216,6 @@ class Qcow2(ClosingLayer):
         if references.corruptions or references.check_errors:
             raise ImageCorrupt(self.file.path, f"its last writer did not close it, and: {references.messages.lines[0]}")
         metadata.refcounts.replace_all(references.counts)
-        metadata.flush()
         self._update_header(self.header._replace(incompatible=self.header.incompatible & ~layout.INCOMPATIBLE_DIRTY))
 
     def _update_header(self, header: Header) -> None:
@@ -245,7 +245,7 @@ class Qcow2(ClosingLayer):
                 part[:] = bytes(length)
 
 
-def open_qcow2(path: str | os.PathLike[str], *, writable: bool = False) -> Qcow2:
+def open_qcow2(path: PathName, *, writable: bool = False) -> Qcow2:
     """Opens one qcow2 file, without following its backing file, with the locks that reading or writing it needs."""
     from cowherd.storage.locks import READ, WRITE
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAGIC = b"QFI\xfb"
-SECTOR = 512
-"""The unit of virtual sizes in QEMU."""
 
 
 class Field(NamedTuple):

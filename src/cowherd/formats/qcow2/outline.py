@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_right
 from itertools import compress
 
-from cowherd.formats.outline import NotPlain
+from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.words import unpacked
@@ -37,7 +37,7 @@ class TableOutline:
     format = "qcow2"
 
     def __init__(self, file: HostFile, *, compressed: bool = False):
-        """Takes over `file` unless it raises: `NotPlain`, or what reading the header raises.
+        """Takes over `file` unless it raises: `NeedsArrays`, or what reading the header raises.
 
         Only with `compressed` are compressed clusters plain enough.
         """
@@ -48,14 +48,14 @@ class TableOutline:
         self._l1 = unpacked(file.pread(self.header.l1_table_offset, self.header.l1_size * 8))
         self._tables = [word & layout.L1_OFFSET_MASK for word in self._l1]
         if any(offset % self.header.cluster_size for offset in self._tables):
-            raise NotPlain
+            raise NeedsArrays
         self._decoded: dict[int, list[Row]] = {}
         self._reader: CompressedReader | None = None
 
     @staticmethod
     def _refuse_unusual(header: Header) -> None:
         if header.crypt_method or header.external_data_file or header.extended_l2 or header.l1_size > _MOST_L1_ENTRIES:
-            raise NotPlain
+            raise NeedsArrays
 
     @property
     def size(self) -> int:
@@ -78,7 +78,7 @@ class TableOutline:
         return sum(map(bool, self._tables)) * self.header.cluster_size
 
     def rows(self, start: int, end: int) -> list[Row]:
-        """Returns a cover of [start, end). Raises `NotPlain`, `HostFileError`."""
+        """Returns a cover of [start, end). Raises `NeedsArrays`, `HostFileError`."""
         reach = self.header.l2_entries * self.header.cluster_size
         found: list[Row] = []
         for index in range(start // reach, -(-end // reach)):
@@ -152,14 +152,14 @@ class TableOutline:
         """Returns the host offset and the kind of a run of entries from `word` to `last`."""
         if word & layout.COMPRESSED_FLAG:
             if not self._compressed:
-                raise NotPlain
+                raise NeedsArrays
             return NOWHERE, COMPRESSED
         host = word & layout.L2_OFFSET_MASK
         if host % self.header.cluster_size or (word ^ last) & _FLAGS:
-            raise NotPlain
+            raise NeedsArrays
         if word & layout.ZERO_FLAG:
             if self.header.version < 3:
-                raise NotPlain
+                raise NeedsArrays
             return host or NOWHERE, ZERO
         return (host, DATA) if host else (NOWHERE, BACKING)
 

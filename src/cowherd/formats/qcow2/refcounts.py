@@ -48,13 +48,13 @@ def pack_counts(counts: Counts, order: int) -> bytes:
 
 
 def read_table(file: HostFile, header: Header) -> NDArray[np.int64]:
-    """Returns the file offset of each refcount block, 0 where there is none. Raises `ImageFormatError` for a crooked one."""
+    """Returns the file offset of each refcount block, 0 where there is none. Raises `ImageFormatError` for a misaligned one."""
     data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
     words = np.frombuffer(data, ">u8").astype(np.uint64) & np.uint64(layout.REFCOUNT_OFFSET_MASK)
     offsets = words.astype(np.int64)
-    crooked = (offsets % header.cluster_size != 0) | (offsets < 0)
-    if crooked.any():
-        index = int(crooked.argmax())
+    misaligned = (offsets % header.cluster_size != 0) | (offsets < 0)
+    if misaligned.any():
+        index = int(misaligned.argmax())
         raise ImageFormatError(file.path, f"Image is corrupt: refcount table entry {index} points inside a cluster")
     return offsets
 

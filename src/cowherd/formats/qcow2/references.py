@@ -18,10 +18,11 @@ from cowherd.formats.qcow2.counter import Counter, rank
 from cowherd.formats.qcow2.damage import Messages, overflow, past_end, reaches_past_end, table_messages
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.layout import Field, Structure
+from cowherd.formats.qcow2.linear_tables import ClusterReader
 from cowherd.formats.qcow2.refcounts import Counts
 from cowherd.formats.qcow2.roots import entries_in_parts, followable, snapshot_table_facts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, join_runs, stored_groups
-from cowherd.formats.qcow2.steady import ClusterReader
+from cowherd.sizes import SECTOR
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
 
@@ -37,7 +38,6 @@ _RUNS_AT_ONCE = 1 << 12
 """Runs of entries looked at together, of any number of groups: where tables are long runs, that is many."""
 _PENDING_ENTRIES = 1 << 18
 _RESERVED_IN_TABLE = np.uint64(0x1FF)
-_SECTOR = 512
 
 
 class Group(NamedTuple):
@@ -69,7 +69,7 @@ class References:
 
 def file_length(file: HostFile) -> int:
     """Returns the file's length as QEMU sees it, in whole sectors."""
-    return -(-file.size() // _SECTOR) * _SECTOR
+    return -(-file.size() // SECTOR) * SECTOR
 
 
 def refcount_table_words(file: HostFile, header: Header) -> NDArray[np.uint64]:
@@ -228,20 +228,20 @@ class _Count:
         tables.merge()
         for begin in range(0, len(tables.offsets), _PENDING_ENTRIES):
             offsets = tables.offsets[begin : begin + _PENDING_ENTRIES]
-            crooked = (offsets & (self.header.cluster_size - 1)) != 0
+            misaligned = (offsets & (self.header.cluster_size - 1)) != 0
             times = tables.times[begin : begin + _PENDING_ENTRIES]
-            self.counter.add(offsets >> self.header.cluster_bits, np.where(crooked, 2, 1), times)
+            self.counter.add(offsets >> self.header.cluster_bits, np.where(misaligned, 2, 1), times)
         return tables
 
     def _followed(self, tables: _L2Tables) -> Mask | slice:
         """Returns which of the tables are to be read."""
-        crooked = (tables.offsets & (self.header.cluster_size - 1)) != 0
-        excess = np.flatnonzero(crooked)[MOST_CROOKED_TABLES:]
+        misaligned = (tables.offsets & (self.header.cluster_size - 1)) != 0
+        excess = np.flatnonzero(misaligned)[MOST_CROOKED_TABLES:]
         if not len(excess):
             return slice(None)
         self.check_errors += len(excess)
         self.messages.add(f"ERROR {len(excess)} L2 tables are not checked: they are not cluster aligned")
-        followed = np.ones(len(crooked), np.bool_)
+        followed = np.ones(len(misaligned), np.bool_)
         followed[excess] = False
         return followed
 
@@ -283,8 +283,8 @@ class _Count:
         first = facts.offset >> bits
         inside = runs.length - facts.past_end
         self.counter.add(first, np.where(facts.allocated, inside, 0), often)
-        if facts.crooked.any():  # each touches a second cluster
-            self.counter.add(first + 1, np.where(facts.crooked, inside, 0), often)
+        if facts.misaligned.any():  # each touches a second cluster
+            self.counter.add(first + 1, np.where(facts.misaligned, inside, 0), often)
         if facts.compressed.any():
             touched = ((facts.offset + facts.size - 1) >> bits) - first + 1
             self.counter.add(first, np.where(facts.compressed & (facts.past_end == 0), touched, 0), often)
@@ -323,21 +323,21 @@ class _Count:
         words = refcount_table_words(self.file, self.header)
         clusters = (words >> np.uint64(self.header.cluster_bits)).astype(np.int64)
         reserved = (words & _RESERVED_IN_TABLE) != 0
-        crooked = ~reserved & ((words & np.uint64(self.header.cluster_size - 1)) != 0)
-        outside = ~reserved & ~crooked & (clusters >= self.counter.clusters)
-        counted = np.flatnonzero((words != 0) & ~reserved & ~crooked & ~outside)
+        misaligned = ~reserved & ((words & np.uint64(self.header.cluster_size - 1)) != 0)
+        outside = ~reserved & ~misaligned & (clusters >= self.counter.clusters)
+        counted = np.flatnonzero((words != 0) & ~reserved & ~misaligned & ~outside)
         own = clusters[counted]
         seen = np.minimum(self.counter.counts[own].astype(np.float64) + rank(own) + 1, self.counter.maximum)
         self.counter.add(own, np.ones(len(own), np.int64), np.ones(len(own), np.int64))
         refcount = np.ones(len(words))
         refcount[counted] = seen
-        wrong = np.flatnonzero(reserved | crooked | outside | (refcount != 1))
+        wrong = np.flatnonzero(reserved | misaligned | outside | (refcount != 1))
         self.corruptions += len(wrong)
         self.messages.extend(
             f"ERROR refcount table entry {index} has reserved bits set"
             if reserved[index]
             else f"ERROR refcount block {index} is not cluster aligned; refcount table entry corrupted"
-            if crooked[index]
+            if misaligned[index]
             else f"ERROR refcount block {index} is outside image"
             if outside[index]
             else f"ERROR refcount block {index} refcount={int(refcount[index])}"

@@ -40,13 +40,13 @@ class L1Entries(NamedTuple):
     """File offset of the L2 table."""
     reserved: Mask
     past_end: Mask
-    crooked: Mask
+    misaligned: Mask
     """The L2 table is not at a cluster's start."""
 
     @property
     def flaws(self) -> Integers:
         """How many things are wrong with each entry."""
-        flaws: Integers = np.sum((self.reserved, self.past_end, self.crooked), axis=0, dtype=np.int64)
+        flaws: Integers = np.sum((self.reserved, self.past_end, self.misaligned), axis=0, dtype=np.int64)
         return flaws
 
 
@@ -99,8 +99,8 @@ def _entries(l1: L1Table, first: int, header: Header, file_size: int) -> L1Entri
     place = np.flatnonzero(l1)
     word = l1[place]
     offset = (word & np.uint64(layout.L1_OFFSET_MASK)).astype(np.int64)
-    crooked = (offset & (header.cluster_size - 1)) != 0
-    return L1Entries(place + first, word, offset, (word & RESERVED) != 0, offset >= file_size, crooked)
+    misaligned = (offset & (header.cluster_size - 1)) != 0
+    return L1Entries(place + first, word, offset, (word & RESERVED) != 0, offset >= file_size, misaligned)
 
 
 def snapshot_table_facts(file: HostFile, header: Header) -> tuple[int, list[int]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OFFSET_MASK, ZERO, compressed_places
 from cowherd.formats.qcow2.header import Header
-from cowherd.formats.qcow2.steady import ClusterReader, steady_tables
+from cowherd.formats.qcow2.linear_tables import ClusterReader, steady_tables
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
 
@@ -58,7 +58,7 @@ class Facts(NamedTuple):
     past_end: Integers
     """How many of the entries reach a cluster or more past the file's end; they are the last ones."""
     reserved: Mask
-    crooked: Mask
+    misaligned: Mask
     """Allocated, but not at a cluster's start."""
     contradictory: Mask
     """Allocated, and a subcluster is both allocated and zero."""
@@ -71,7 +71,14 @@ class Facts(NamedTuple):
     @property
     def flaws(self) -> Integers:
         """How many things are wrong with each entry of a run, beside its lying past the file's end."""
-        masks = (self.reserved, self.crooked, self.contradictory, self.homeless, self.copied_compressed, self.mapped_compressed)
+        masks = (
+            self.reserved,
+            self.misaligned,
+            self.contradictory,
+            self.homeless,
+            self.copied_compressed,
+            self.mapped_compressed,
+        )
         flaws: Integers = np.sum(masks, axis=0, dtype=np.int64)
         return flaws
 
@@ -185,7 +192,7 @@ def classify(runs: Runs, header: Header, file_size: int) -> Facts:
         size=length,
         past_end=whole - np.minimum(whole, first_past),
         reserved=~compressed & ((runs.word & RESERVED) != 0),
-        crooked=allocated & ((host & (size - 1)) != 0),
+        misaligned=allocated & ((host & (size - 1)) != 0),
         contradictory=allocated & (((runs.bitmap >> _HALF) & runs.bitmap) != 0) if header.extended_l2 else nothing,
         homeless=~compressed & (host == 0) & ((runs.bitmap & ALLOCATED_BITS) != 0) if header.extended_l2 else nothing,
         copied_compressed=compressed & ((runs.word & COPIED) != 0),

@@ -18,8 +18,8 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.entries import Entries, EntryError, decode
 from cowherd.formats.qcow2.header import Header
+from cowherd.formats.qcow2.linear_tables import ClusterReader, steady_tables, whole_tables
 from cowherd.formats.qcow2.state import ImageState
-from cowherd.formats.qcow2.steady import ClusterReader, steady_tables, whole_tables
 from cowherd.kinds import ENDLESS
 from cowherd.storage.hostfile import HostFile
 
@@ -175,9 +175,9 @@ class Tables:
 
     def _check_l1(self) -> None:
         offsets = l2_offsets(self.l1)
-        crooked = (offsets & (self.header.cluster_size - 1)) != 0
-        if crooked.any():
-            index = int(crooked.argmax())
+        misaligned = (offsets & (self.header.cluster_size - 1)) != 0
+        if misaligned.any():
+            index = int(misaligned.argmax())
             problem = f"Image is corrupt: L1 entry {index} points to {int(offsets[index]):#x}, which is not a cluster's start"
             raise ImageFormatError(self.file.path, problem)
         used = offsets[offsets != 0]

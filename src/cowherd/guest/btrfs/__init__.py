@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES, FileSystem, union_of
 from cowherd.guest.btrfs.allocation import Allocation, contradictions, read_allocation
 from cowherd.guest.btrfs.content import Content
 from cowherd.guest.btrfs.items import (
@@ -29,6 +28,7 @@ from cowherd.guest.btrfs.items import (
 from cowherd.guest.btrfs.layout import CHUNK_ITEM, MIRRORS, SUPERBLOCK_BYTES, Layout
 from cowherd.guest.btrfs.nodes import FIRST, LAST, Leaf, Root, Tree, Trees
 from cowherd.guest.btrfs.subvolumes import MOST_PATHS, TOP, Lister, Listing
+from cowherd.guest.chart import NO_RANGES, FileSystem, union_of
 from cowherd.guest.source import Volume
 
 _ROOTS, _EXTENTS, _CHUNKS, _DEVICES, _SUMS, _FREE_SPACE, _GROUPS, _LOG = 1, 2, 3, 4, 7, 10, 11, (1 << 64) - 6

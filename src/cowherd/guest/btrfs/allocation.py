@@ -10,10 +10,10 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES
 from cowherd.guest.btrfs.items import BLOCK_GROUP_ITEM, EXTENT_ITEM, METADATA_ITEM
 from cowherd.guest.btrfs.layout import Layout
 from cowherd.guest.btrfs.nodes import Leaf
+from cowherd.guest.chart import NO_RANGES
 from cowherd.guest.source import Malformed
 
 _EXTENT, _GROUP = struct.Struct("<QQQ"), struct.Struct("<QQQ")

@@ -13,10 +13,10 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES, union_of
 from cowherd.guest.btrfs.items import EXTENT_CSUM
 from cowherd.guest.btrfs.layout import Layout
 from cowherd.guest.btrfs.nodes import Leaf
+from cowherd.guest.chart import NO_RANGES, union_of
 from cowherd.guest.owners import set_bits
 from cowherd.guest.source import Malformed
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES, union_of
+from cowherd.guest.chart import NO_RANGES, union_of
 from cowherd.guest.crc import START, crc32c_rows
 from cowherd.guest.source import Malformed, Volume
 

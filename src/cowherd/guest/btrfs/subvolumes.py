@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cowherd.extents import Ranges, ranges, union
-from cowherd.guest.blocks import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry
 from cowherd.guest.btrfs.content import Content
 from cowherd.guest.btrfs.items import (
     DIR_ITEM,
@@ -31,6 +30,7 @@ from cowherd.guest.btrfs.items import (
     names_of,
 )
 from cowherd.guest.btrfs.nodes import LAST, Tree, Trees
+from cowherd.guest.chart import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry
 from cowherd.guest.source import Malformed
 
 TOP = 5

@@ -14,7 +14,7 @@ import numpy as np
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem, union_of
+from cowherd.guest.chart import DIRECTORY, FILE, NO_RANGES, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem, union_of
 from cowherd.guest.ext.check import contradictions, owned_by
 from cowherd.guest.ext.inodes import EA_INODE_FLAG, Inode, Table, journal_of, read_inodes
 from cowherd.guest.ext.journal import Replay, Replayed, replay

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import Chart, Uncharted, union_of
+from cowherd.guest.chart import Chart, Uncharted, union_of
 from cowherd.guest.lvm.logical import read_logical
 from cowherd.guest.lvm.physical import Group, Physical, read_physical
 from cowherd.guest.lvm.text import number_of, sections_of, text_of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES
+from cowherd.guest.chart import NO_RANGES
 from cowherd.guest.lvm.physical import Group
 from cowherd.guest.lvm.text import Section, list_of, number_of, sections_of, text_of
 from cowherd.guest.owners import overlaps

@@ -11,7 +11,7 @@ import stat
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import DIRECTORY, FILE, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem
+from cowherd.guest.chart import DIRECTORY, FILE, NO_RUNS, OTHER, SYMLINK, FileEntry, FileSystem
 from cowherd.guest.source import Volume
 from cowherd.guest.xfs.check import contradictions
 from cowherd.guest.xfs.content import Content

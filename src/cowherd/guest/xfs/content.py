@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.extents import Ranges
-from cowherd.guest.blocks import NO_RANGES, NO_RUNS, Runs
+from cowherd.guest.chart import NO_RANGES, NO_RUNS, Runs
 from cowherd.guest.xfs.blocks import REMOTE, wrong
 from cowherd.guest.xfs.inodes import Inodes
 from cowherd.guest.xfs.layout import Layout, Numbers, Rows

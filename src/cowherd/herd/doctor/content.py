@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cowherd.errors import CowherdError, ImageInUse
 from cowherd.herd.doctor.finding import Finding, Kind
-from cowherd.herd.faults import ContentChanging
-from cowherd.herd.merging.pending import describe as describe_merge
-from cowherd.herd.status import Status
+from cowherd.herd.lineage.pending import describe as describe_merge
+from cowherd.herd.records.faults import ContentChanging
+from cowherd.herd.records.status import Status
 from cowherd.live.holders import describe
 from cowherd.storage import protection
 from cowherd.storage.filetype import is_device
@@ -18,9 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cowherd.herd.condition import Condition
     from cowherd.herd.doctor.examination import Examination
-    from cowherd.herd.scan import Image
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.seals.quick_check import Condition
 
 _KINDS = {
     Status.DRIFTED: Kind.DRIFTED,

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from cowherd.herd.doctor import content, files, links, machines
 from cowherd.herd.doctor.examination import Examination
-from cowherd.herd.lineage import Lineage, survey
-from cowherd.herd.verify import Checker
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.survey import survey
+from cowherd.herd.seals.verify import Checker
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator, Sequence
 
-    from cowherd.herd.digest import Progress
     from cowherd.herd.doctor.finding import Finding
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
 
 LONGEST_CHAIN = 16
 
@@ -66,7 +67,7 @@ class Diagnosis(NamedTuple):
 
 
 def doctor(
-    directories: Sequence[str | os.PathLike[str]] = (),
+    directories: Sequence[PathName] = (),
     *,
     full: bool = False,
     longest_chain: int = LONGEST_CHAIN,

@@ -6,7 +6,8 @@ import contextlib
 import os
 from functools import cached_property
 
-from cowherd.herd.naming import breaks_when_moved
+from cowherd.herd.doctor.live_snapshots import parents_of_live_snapshots
+from cowherd.herd.lineage.backing_names import breaks_when_moved
 from cowherd.live.holders import Holder, writers, writers_of_files
 from cowherd.live.libvirt_records import read_records
 
@@ -14,11 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cowherd.herd.lineage import Lineage
-    from cowherd.herd.merging.pending import Pending
-    from cowherd.herd.scan import Image, Key
-    from cowherd.herd.verify import Checker
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.pending import Pending
+    from cowherd.herd.lineage.scan import Image, Key
+    from cowherd.herd.seals.verify import Checker
     from cowherd.live.libvirt_records import DomainRecord
+    from cowherd.paths import PathName
 
 
 class Examination:
@@ -58,9 +60,7 @@ class Examination:
     @cached_property
     def live_snapshot_parents(self) -> set[str]:
         """The images that running domains have put snapshots on, which are going to be written to when those are taken back."""
-        from cowherd.herd.doctor.machines import parents_of_live_snapshots
-
-        return parents_of_live_snapshots(self) if any(domain.active for domain in self.domains) else set()
+        return parents_of_live_snapshots(self.domains, self.lineage) if any(domain.active for domain in self.domains) else set()
 
     @cached_property
     def merges(self) -> Pending:
@@ -85,7 +85,7 @@ class Examination:
             known = self._fragile[place] = breaks_when_moved(image, base, self.lineage.real_directory(base))
         return known
 
-    def command(self, *words: str | os.PathLike[str], herd: bool = True) -> tuple[str, ...]:
+    def command(self, *words: PathName, herd: bool = True) -> tuple[str, ...]:
         """Returns a command as words; with `herd` it looks for relatives where this examination did."""
         return (*(os.fspath(word) for word in words), *(self._places if herd else ()))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cowherd.herd.doctor.examination import Examination
-    from cowherd.herd.scan import Image
+    from cowherd.herd.lineage.scan import Image
     from cowherd.image.disk import Disk
 
 _MOST = 0.9

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from cowherd.errors import BackingFileError
-from cowherd.herd.book.upkeep import forget_what_is_gone
 from cowherd.herd.doctor.finding import Finding, Kind
-from cowherd.herd.trashbox import entries, trashes_right_in
+from cowherd.herd.lineage.book.forgetting import forget_what_is_gone
+from cowherd.herd.records.trashbox import entries, trashes_right_in
 from cowherd.image.backing import resolve
 from cowherd.paths import as_path
 from cowherd.sizes import human_size
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cowherd.herd.doctor.examination import Examination
-    from cowherd.herd.scan import Image
+    from cowherd.herd.lineage.scan import Image
 
 
 def missing_bases(exam: Examination) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.doctor.links import in_trash
-from cowherd.herd.domains import images_without_domain
+from cowherd.herd.machines.domains import images_without_domain
 from cowherd.live.gone import gone_disks
 from cowherd.live.holders import describe
 from cowherd.text import printable
@@ -65,19 +65,3 @@ def unnamed_disks(exam: Examination) -> Iterator[Finding]:
     for image in images_without_domain(exam.lineage, exam.domains):
         detail = "no libvirt domain names it, while domains have other disks in its directory"
         yield Finding(Kind.UNNAMED_DISK, image.path, detail)
-
-
-def parents_of_live_snapshots(exam: Examination) -> set[str]:
-    """Returns the paths of images that a running domain has put a snapshot on: to take it back, blockcommit writes to them.
-
-    Tools that make backups leave no record of a snapshot in libvirt; then a base that nothing else stands on counts.
-    """
-    found = set()
-    for domain in exam.domains:
-        recorded = {os.path.realpath(file.path) for file in domain.snapshots}
-        for disk in domain.disks if domain.active else ():
-            for path in map(os.path.realpath, disk.backing if disk.running else ()):
-                image = exam.lineage.known(path)
-                if path in recorded or (image and len(exam.lineage.children(image)) == 1):
-                    found.add(path)
-    return found

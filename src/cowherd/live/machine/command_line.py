@@ -20,6 +20,10 @@ from cowherd.live.machine.paths import local_path
 from cowherd.live.machine.settings import Settings
 from cowherd.text import current_directory, printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _PROGRAMS = (re.compile(r"qemu-system-[\w.-]+|qemu-kvm"), re.compile("kvm"))
 """QEMU's names, the surest first: kvm is a group's name too, as in `sudo -g kvm qemu-system-x86_64`."""
 _BEFORE = names(
@@ -71,7 +75,7 @@ def program_at(words: Sequence[str]) -> int | None:
     return next((at for program in _PROGRAMS for at, name in enumerate(programs) if program.fullmatch(name)), None)
 
 
-def started_in(words: Sequence[str], directory: str | os.PathLike[str] = ".") -> tuple[Path, str]:
+def started_in(words: Sequence[str], directory: PathName = ".") -> tuple[Path, str]:
     """Returns the directory in which programs before QEMU (`words`) will run it, and why that is not known ("" if it is)."""
     here, program = local_path(".", directory), ""
     rest = iter(words)
@@ -90,9 +94,7 @@ def started_in(words: Sequence[str], directory: str | os.PathLike[str] = ".") ->
     return here, ""
 
 
-def drives_of(
-    arguments: Sequence[str], directory: str | os.PathLike[str] = ".", *, user_config: bool = True
-) -> tuple[Drive, ...]:
+def drives_of(arguments: Sequence[str], directory: PathName = ".", *, user_config: bool = True) -> tuple[Drive, ...]:
     """Returns the files that QEMU, run in `directory` with `arguments` (without the program), will open, in their order.
 
     What is reached over a network, or is no file, has a `remote` and no path; what is not understood says so (`unknown`).

@@ -6,7 +6,6 @@ Source: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +19,10 @@ from cowherd.live.machine.extras import QEMU, others
 from cowherd.live.machine.settings import Settings, looks_like_image
 from cowherd.text import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 MAX_BYTES = 16 << 20
 _DEEPEST = 256
 _POOLS = ("/run/libvirt/storage", "/etc/libvirt/storage")
@@ -28,7 +31,7 @@ _HOME = "/"
 """Where libvirt runs QEMU."""
 
 
-def drives_of(xml: bytes, root: str | os.PathLike[str] = "/") -> tuple[Drive, ...]:
+def drives_of(xml: bytes, root: PathName = "/") -> tuple[Drive, ...]:
     """Returns the images of a domain's disks, CD-ROMs and floppies, and the other files that it names, in their order.
 
     What is not understood says so (`unknown`): whatever else has the name of a file that is there. `root` is where the pools of
@@ -45,13 +48,13 @@ def parse(xml: bytes) -> ElementTree.Element:
     return parse_xml(xml)
 
 
-def drives_in(domain: ElementTree.Element, root: str | os.PathLike[str] = "/") -> tuple[Drive, ...]:
+def drives_in(domain: ElementTree.Element, root: PathName = "/") -> tuple[Drive, ...]:
     """Returns what `drives_of` does, of a domain that was parsed already, or that stands in other XML."""
     found = [drive for disk in domain.iterfind("./devices/disk") for drive in drives_of_disk(disk, root)]
     return (*found, *drives_beside_disks(domain))
 
 
-def drives_of_disk(disk: ElementTree.Element, root: str | os.PathLike[str] = "/") -> tuple[Drive, ...]:
+def drives_of_disk(disk: ElementTree.Element, root: PathName = "/") -> tuple[Drive, ...]:
     """Returns the images of one disk of a domain, its own first."""
     return tuple(disks(disk, _pool_reader(Path(root))))
 

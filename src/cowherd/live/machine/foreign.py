@@ -21,6 +21,10 @@ from cowherd.live.machine.paths import local_path
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _MOST_BYTES = 1 << 20
 _LONGEST_NAME = 1023
 _EXTENT = re.compile(rb'^(?:RW|RDONLY|NOACCESS)\s+\d+\s+\w+\s+"([^"\n]+)"', re.MULTILINE)
@@ -41,7 +45,7 @@ class Named:
     unknown: str = ""
 
 
-def named_by(path: Path, image_format: str, directory: str | os.PathLike[str]) -> Named:
+def named_by(path: Path, image_format: str, directory: PathName) -> Named:
     """Returns what an image of a format names, for a QEMU that runs in `directory`.
 
     What can't be parsed names nothing: QEMU will not open it either.
@@ -58,7 +62,7 @@ def named_by(path: Path, image_format: str, directory: str | os.PathLike[str]) -
             return Named()  # no file has room for what its header says
 
 
-def _qcow2(_path: Path, file: HostFile, directory: str | os.PathLike[str]) -> Named:
+def _qcow2(_path: Path, file: HostFile, directory: PathName) -> Named:
     try:
         header = read_header(file)
     except CowherdError:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from cowherd.text import current_directory
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/\d+|std(?:in|out|err))|/proc/[^/]+(?:/task/\d+)?/fd/\d+")
 
 
-def local_path(name: str, directory: str | os.PathLike[str]) -> Path:
+def local_path(name: str, directory: PathName) -> Path:
     """Returns the absolute path of `name`, which starts in `directory` if it is relative.
 
     `..` behind a symbolic link goes up from where the link leads, as in the kernel; a name of an open descriptor, beside which

@@ -8,11 +8,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _SYS = Path("/sys/dev/block")
 _DEEPEST = 16
 
 
-def files_below(device: str | os.PathLike[str]) -> tuple[Path, ...]:
+def files_below(device: PathName) -> tuple[Path, ...]:
     """Returns the files that the kernel reads and writes for a block device, each once; none for a disk of the host's own.
 
     Source: Linux's Documentation/ABI/stable/sysfs-block (`slaves`) and testing/sysfs-block-loop (`backing_file`).

@@ -11,6 +11,7 @@ from cowherd.formats.qcow2 import layout
 from cowherd.ops.inspect.head import Head
 from cowherd.ops.inspect.policy import Policy
 from cowherd.ops.inspect.report import Check, judge, note, ok, refuse
+from cowherd.sizes import SECTOR
 
 EMPTY = "a disk of no bytes"
 
@@ -35,7 +36,7 @@ def check_fields(head: Head, policy: Policy) -> Iterator[Check]:
     yield _compression(head)
     yield _encryption(head, policy)
     yield _virtual_size(head, policy)
-    if head["size"] < layout.SECTOR:  # QEMU counts whole sectors only
+    if head["size"] < SECTOR:  # QEMU counts whole sectors only
         yield policy.judge("empty", EMPTY)
     yield _l1(head)
     yield _refcounts(head)

@@ -24,6 +24,10 @@ from cowherd.ops.inspect.signatures import (
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, READ_SHARED
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
 _CHUNK_BYTES = 64 << 10
 _NOT_RE_READ = "what the tables hold can't be checked in a stream: inspect the stored file too before it is used"
 
@@ -175,7 +179,7 @@ class Inspector:
 
 
 def inspect(
-    source: str | os.PathLike[str] | Readable,
+    source: PathName | Readable,
     *,
     format: str | None = None,
     policy: str = "untrusted",

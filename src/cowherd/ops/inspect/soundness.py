@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cowherd.formats.qcow2.header import Header
+    from cowherd.paths import PathName
 
 _NAMED_FOR = {
     ".qcow2": "qcow2",
@@ -47,7 +48,7 @@ class NotSound(CowherdError):
 
     exit_code = 4
 
-    def __init__(self, path: str | os.PathLike[str], action: str, problem: str):
+    def __init__(self, path: PathName, action: str, problem: str):
         self.path, self.action, self.problem = as_path(path), action, problem
 
     def __str__(self) -> str:
@@ -58,7 +59,7 @@ class NotSound(CowherdError):
 
 
 def require_sound(
-    path: str | os.PathLike[str], format: str, *, action: str, stated: bool = False, recorded: bool = False, tables: bool = True
+    path: PathName, format: str, *, action: str, stated: bool = False, recorded: bool = False, tables: bool = True
 ) -> None:
     """Raises `NotSound` for an image of `format` that is damaged, cut off, empty, or no disk image.
 

@@ -80,8 +80,8 @@ class TablesCheck:
         clusters = -(-self.file_size // size)
         self._blocks = offsets.astype(np.int64)
         problem = None
-        if (crooked := (offsets & np.uint64(size - 1)) != 0).any():
-            problem = f"entry {used[crooked.argmax()]} points to {int(offsets[crooked.argmax()]):#x}, not a cluster's start"
+        if (misaligned := (offsets & np.uint64(size - 1)) != 0).any():
+            problem = f"entry {used[misaligned.argmax()]} points to {int(offsets[misaligned.argmax()]):#x}, not a cluster's start"
         elif (outside := offsets >= np.uint64(self.file_size)).any():
             problem = f"entry {used[outside.argmax()]} points behind the end of the file"
         elif len(_distinct(self._blocks)) != len(offsets):
@@ -100,7 +100,7 @@ class TablesCheck:
                 return
             entries = read_entries(self.file, self.header, root, inside, self.file_size)
             if entries.flaws.any():
-                place = int(entries.place[(entries.reserved | entries.past_end | entries.crooked).argmax()])
+                place = int(entries.place[(entries.reserved | entries.past_end | entries.misaligned).argmax()])
                 yield refuse("l1-entries", f"entry {place} of the L1 table at {root.offset:#x} points to no L2 table of the file")
                 return
             own = _distinct(entries.offset)

@@ -1,0 +1,33 @@
+"""How `flatten` and `retarget` show what they did."""
+
+from __future__ import annotations
+
+import os
+
+from cowherd.sizes import human_size
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cowherd.herd.overlays.rebasing import RebasedOverlay
+
+
+def rebased_document(done: RebasedOverlay) -> dict[str, Any]:
+    """Returns it as plain values."""
+    return {
+        "overlay": os.fspath(done.overlay),
+        "base": os.fspath(done.base) if done.base else None,
+        "read_bytes": done.read_bytes,
+        "written_bytes": done.written_bytes,
+        "done": done.done,
+    }
+
+
+def rebased_line(done: RebasedOverlay) -> str:
+    """Returns it as a line for people."""
+    if not done.done:
+        return f"{shown(done.overlay)}: up to {human_size(done.written_bytes)} to be copied; nothing was changed (--dry-run)"
+    where = f"stands on {shown(done.base)}" if done.base else "stands alone"
+    return f"{shown(done.overlay)}: {where}; {human_size(done.written_bytes)} written"

@@ -1,0 +1,1 @@
+"""What stands in front of every change, and of every start of a machine."""

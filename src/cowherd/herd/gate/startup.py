@@ -1,0 +1,339 @@
+"""Whether a machine may start: the chains of all its images are as sealed, and none that it writes to is a base of others."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cowherd.errors import BackingFileError, BaseInUse, BaseSealed, HostFileError, preview
+from cowherd.formats.probe import probe
+from cowherd.formats.reference import BackingReference
+from cowherd.herd.gate.gate import guard_start
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.scan import Found
+from cowherd.herd.lineage.survey import survey_chains
+from cowherd.herd.records.header import Head, read_image
+from cowherd.herd.records.sealplace import is_sealed
+from cowherd.herd.records.sealrecord import SUFFIX
+from cowherd.herd.records.status import Status
+from cowherd.herd.seals.verify import Checker
+from cowherd.image.backing import has_protocol, path_of
+from cowherd.live.machine.drive import Below, Drive
+from cowherd.live.machine.foreign import named_by
+from cowherd.live.machine.stacked import files_below
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import require_directories
+from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+DRIFT, HARM, UNCLEAR = 4, 3, 1
+NO_FILE = "there is no such file"
+NOT_VERIFIED, NOT_UNDERSTOOD = "not-verified", "not-understood"
+IN_USE, SEALED = "base-in-use", "base-sealed"
+_MOST_SHARED = 20_000
+"""How many entries of a directory that a guest may write to are looked at for sealed images."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What there is to say of one file of a machine.
+
+    `status` is one of `Status`, or "not-verified" for what is no local file (or is not there, which the machine itself will
+    say), "not-understood" where nobody can say which files will be opened or what becomes of one, or "base-in-use" or
+    "base-sealed" for a base that the guest would write to. `image` is the file that it is said of: the drive's own or one below
+    it. `exit_code` is 0 unless it is a reason not to start.
+    """
+
+    drive: Drive
+    status: str
+    image: Path | None = None
+    detail: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """The answers for all files of a machine, in their order; `exit_code` is 0 if it may start, else 4, 3 or 1."""
+
+    answers: tuple[Answer, ...]
+
+    @property
+    def refusals(self) -> tuple[Answer, ...]:
+        """The answers that are reasons not to start."""
+        return tuple(answer for answer in self.answers if answer.exit_code)
+
+    @property
+    def exit_code(self) -> int:
+        """4 where anything has drifted, 3 where the guest would only harm others, 1 where something is just not understood."""
+        return max((answer.exit_code for answer in self.answers), default=0)
+
+
+def check_start(
+    drives: Sequence[Drive],
+    *,
+    full: bool = False,
+    strict: bool = False,
+    dependents: bool = True,
+    herd: Sequence[PathName] = (),
+    allow_unknown: bool = False,
+    directory: PathName = ".",
+    progress: Progress | None = None,
+) -> Start:
+    """Checks the chains of all `drives` as `verify` does; with `full` by reading the content of what is sealed.
+
+    A base of which only owner, mode or other attributes changed is let through, since whoever starts machines changes those
+    (libvirt gives images to the user that runs QEMU); `strict` refuses it. With `dependents`, a drive that the guest writes
+    to must be no base of others in its directory and `herd`; without, only a sealed one is noticed. What is not understood is a
+    reason not to start, unless `allow_unknown`. `directory` is where QEMU will run.
+    Raises `HostFileError` for an image that can't be looked at, or a directory of `herd` that is not there.
+    """
+    require_directories(herd)
+    judge = Judge(full=full, strict=strict, herd=herd if dependents else None, directory=directory, progress=progress)
+    judge.look_at(drives)
+    answers = [answer for drive in drives for answer in judge.answers(drive)]
+    if allow_unknown:
+        answers = [replace(answer, exit_code=0) if answer.status == NOT_UNDERSTOOD else answer for answer in answers]
+    return Start(tuple(answers))
+
+
+class Judge:
+    """Judges the files of a machine one by one; the options are those of `check_start`, but `herd` None looks for no overlays."""
+
+    def __init__(
+        self,
+        *,
+        full: bool,
+        strict: bool,
+        herd: Sequence[PathName] | None,
+        directory: PathName,
+        progress: Progress | None,
+    ):
+        self._full, self._progress, self._strict = full, progress, strict
+        self._herd, self._directory = herd, directory
+        self._together = Lineage(Found())
+        self._checker = Checker(full=full, strict=strict, progress=progress)
+
+    def look_at(self, drives: Iterable[Drive]) -> None:
+        """Looks at the chains of all drives for which their own headers speak, so that each image is checked only once."""
+        chains = [drive.path for drive in drives if drive.path and _follows_headers(drive) and _is_file(_mode_of(drive))]
+        self._together = survey_chains([(path, "qcow2") for path in chains], {})
+
+    def answers(self, drive: Drive) -> Iterator[Answer]:
+        """Yields what there is to say of a drive, and of the files that it is made of."""
+        mode = _mode_of(drive)
+        if drive.unknown:
+            yield Answer(drive, NOT_UNDERSTOOD, drive.path, drive.unknown, UNCLEAR)
+        if _is_file(mode):
+            yield from self._of_file(drive)
+        elif mode is not None and stat.S_ISDIR(mode) and not drive.plain:
+            yield _of_directory(drive)
+        elif not (drive.unknown or drive.plain):
+            yield Answer(drive, NOT_VERIFIED, drive.path, drive.remote or _why_not(mode))
+
+    def _of_file(self, drive: Drive) -> Iterator[Answer]:
+        path = drive.path
+        assert path
+        if drive.format is None:
+            drive = replace(drive, format=_probed(path))
+        drive = _with_foreign_base(drive, self._directory)
+        if drive.format == "qcow":  # the herd takes it for a qcow2 image with a broken header, so its base is judged by itself
+            if drive.below and drive.below[0].path:
+                base, *more = drive.below
+                where = f"{drive.where}, the base of {path}"
+                under = replace(drive, where=where, path=base.path, format=base.format, writable=False, below=tuple(more))
+                yield from self.answers(under)
+            drive = replace(drive, format="raw", below=(), ends=False)
+        if _follows_headers(drive) and self._together.known(path):
+            lineage, checker = self._together, self._checker
+        else:
+            # By itself: what one drive reads as raw another's chain may read as qcow2.
+            backing = _backing(drive, self._directory)
+            lineage = survey_chains(_images(drive, backing), backing)
+            checker = Checker(full=self._full, strict=self._strict, progress=self._progress)
+        top = lineage.known(path)
+        if top is None:
+            yield Answer(drive, NOT_UNDERSTOOD, path, "it can't be read", UNCLEAR)
+            return
+        answer = _of_chain(lineage, checker, drive, top)
+        if not answer.exit_code and drive.writable:
+            answer = _of_dependents(answer, top, self._herd)
+        if not answer.exit_code and drive.below_remote:
+            answer = replace(answer, status=NOT_VERIFIED, detail=f"its backing file is {drive.below_remote}")
+        yield answer
+        yield from self._beside(drive, lineage.chain(top))
+
+    def _beside(self, drive: Drive, chain: Sequence[Image]) -> Iterator[Answer]:
+        """Yields answers on what images of a chain name beside their backing files, and on the files below block devices."""
+        for depth, image in enumerate(chain):
+            writable = drive.writable and depth == 0
+            named = named_by(image.path, image.format, self._directory)
+            unknown = named.unknown or ("its backing file is not followed" if named.backing and image.backing is None else "")
+            if (depth and unknown) or named.unknown:
+                yield Answer(drive, NOT_UNDERSTOOD, image.path, unknown, UNCLEAR)
+            own_parts = () if depth == 0 and drive.data_named else named.parts
+            parts = [(part, "a part of") for part in own_parts if part != image.path]
+            parts += [(file, "what lies below") for file in files_below(image.path)]
+            for path, what in parts:
+                yield from self.answers(Drive(f"{drive.where}, {what} {image.path}", path, "raw", writable=writable))
+
+
+def _mode_of(drive: Drive) -> int | None:
+    """Returns the mode of a drive's file, None if it is not there. Raises `HostFileError`."""
+    if drive.path is None:
+        return None
+    try:
+        return os.stat(drive.path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HostFileError(drive.path, "look at", error) from error
+
+
+def _is_file(mode: int | None) -> bool:
+    return mode is not None and (stat.S_ISREG(mode) or stat.S_ISBLK(mode))
+
+
+def _why_not(mode: int | None) -> str:
+    return NO_FILE if mode is None else "neither a file nor a block device"
+
+
+def _follows_headers(drive: Drive) -> bool:
+    """Returns whether a drive is a qcow2 image, opened as its header and those below say."""
+    if drive.below or drive.ends or drive.path is None or not _is_file(_mode_of(drive)):
+        return False
+    return (drive.format or _probed(drive.path)) == "qcow2"
+
+
+def _probed(path: Path) -> str:
+    with HostFile.open(path, lock=None) as file:
+        return probe(file)
+
+
+def _of_directory(drive: Drive) -> Answer:
+    """Refuses to let a guest write to a directory with sealed images in it, as far as it was looked through."""
+    assert drive.path
+    seen = 0
+    for place, directories, names in os.walk(drive.path) if drive.writable else ():
+        seen += len(directories) + len(names)
+        for name in names:
+            image = os.path.join(place, name.removesuffix(SUFFIX))
+            if name.endswith(SUFFIX) and os.path.exists(image) and is_sealed(image):
+                detail = f"the guest could write to {printable(image)} in it, which is sealed; let it only read the directory"
+                return Answer(drive, SEALED, drive.path, detail, HARM)
+        if seen > _MOST_SHARED:
+            return Answer(drive, NOT_VERIFIED, drive.path, f"a directory, of which {_MOST_SHARED} entries were looked at")
+    what = "no sealed image lies in it" if drive.writable else "the guest only reads it"
+    return Answer(drive, NOT_VERIFIED, drive.path, f"a directory; {what}")
+
+
+def _with_foreign_base(drive: Drive, directory: PathName) -> Drive:
+    """Returns a drive of a format that the herd does not read with the backing file that its header names."""
+    assert drive.path
+    assert drive.format
+    if drive.format == "qcow2" or drive.below or drive.ends:
+        return drive
+    backing = named_by(drive.path, drive.format, directory).backing
+    if backing is None:
+        return drive
+    try:
+        path = path_of(drive.path, backing)
+    except BackingFileError as error:
+        return replace(drive, ends=True, below_remote=f"{printable(backing.name)}: {error.problem}")
+    return replace(drive, below=(Below(Path(os.path.abspath(path)), backing.format),))
+
+
+def _backing(drive: Drive, directory: PathName) -> dict[Path, BackingReference | None]:
+    """Returns, for each image of which the description says so, on what it stands."""
+    assert drive.path
+    found: dict[Path, BackingReference | None] = {}
+    above, image_format = drive.path, drive.format
+    for below in drive.below:
+        recorded = _recorded(above, image_format, directory)
+        if below.path is None and recorded is None:
+            return found  # there is no backing file of which more could be said
+        name = recorded.name if below.path is None and recorded else os.fspath(below.path or "")
+        reference = BackingReference(name, below.format or (recorded.format if recorded else None))
+        found[above] = reference
+        try:
+            above, image_format = Path(os.path.abspath(path_of(above, reference))), reference.format
+        except BackingFileError:
+            return found  # the check of its chain says what is wrong with it
+    if drive.ends:
+        found[above] = None
+    return found
+
+
+def _recorded(path: Path, image_format: str | None, directory: PathName) -> BackingReference | None:
+    """Returns what an image's own header records as its backing file."""
+    if not path.exists() or image_format == "raw":
+        return None
+    if image_format not in (None, "qcow2"):
+        return named_by(path, image_format or "", directory).backing
+    content = read_image(os.fspath(path)).content
+    return content.backing if isinstance(content, Head) else None
+
+
+def _images(drive: Drive, backing: Mapping[Path, BackingReference | None]) -> list[tuple[Path, str | None]]:
+    """Returns the drive's image and those of which the description says on what they stand, with their formats."""
+    assert drive.path
+    found: list[tuple[Path, str | None]] = [(drive.path, drive.format)]
+    for above, reference in backing.items():
+        if reference:
+            path = Path(os.path.abspath(path_of(above, reference))) if not has_protocol(reference.name) else None
+            found += [(path, reference.format)] if path and path.exists() else []
+    return found
+
+
+def _of_chain(lineage: Lineage, checker: Checker, drive: Drive, top: Image) -> Answer:
+    """Returns the deepest thing that is wrong with a chain: what is above suffers from it."""
+    let_through = ""
+    for image in reversed(lineage.chain(top)):
+        row = checker.check(lineage, image)
+        if not row.status.is_fine:
+            return Answer(drive, row.status, row.path, row.detail, DRIFT)
+        if row.status is Status.ATTRIBUTES:
+            let_through = let_through or f"let through: {printable(row.path)}: {row.detail}"
+    answer = Answer(drive, row.status, drive.path, let_through or row.detail)
+    return _without_base(drive, top) or answer
+
+
+def _without_base(drive: Drive, top: Image) -> Answer | None:
+    """Refuses an overlay that was bound to a base and is to be opened without one."""
+    if drive.ends and not (drive.below or drive.below_remote) and top.binding is not None:
+        return Answer(drive, Status.MISSING_BASE, top.path, "it is to be opened without the base that it was made on", DRIFT)
+    return None
+
+
+def _of_dependents(answer: Answer, top: Image, herd: Sequence[PathName] | None) -> Answer:
+    """Refuses a drive that the guest would write to while others stand on it; `herd` None: only one with a seal."""
+    drive = answer.drive
+    assert drive.path
+    if drive.plain and _probed(drive.path) == "raw" and not top.seal:
+        return answer  # a log, as nearly all are: nobody's directory is looked through for it
+    try:
+        if herd is not None:
+            guard_start(drive.path, herd=herd)
+        elif top.seal:
+            raise BaseSealed(top.path, "write to")
+    except (BaseSealed, BaseInUse) as error:
+        status = SEALED if isinstance(error, BaseSealed) else IN_USE
+        return replace(answer, status=status, image=error.base, detail=_harm(error, drive), exit_code=HARM)
+    return answer
+
+
+def _harm(error: BaseSealed | BaseInUse, drive: Drive) -> str:
+    what = ["it is sealed"] if isinstance(error, BaseSealed) else []
+    dependents = error.dependents
+    if dependents:
+        what.append(f"{len(dependents)} overlay(s) stand on it, {preview(dependents)}")
+    harm = f"{'QEMU' if drive.plain else 'the guest'} would write to it, and {' and '.join(what)}"
+    return harm if drive.plain else f"{harm}; 'cowherd clone' makes an overlay to write to"

@@ -1,0 +1,1 @@
+"""Whom a change of a base hits, down to the file."""

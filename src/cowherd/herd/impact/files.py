@@ -1,0 +1,102 @@
+"""`impact` with a look inside: for each dependent of a changed base, the files and structures that the change hits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from cowherd import extents
+from cowherd.errors import CowherdError
+from cowherd.herd.impact.former_content import FormerContent
+from cowherd.herd.impact.impact import Impact
+from cowherd.herd.impact.inside import Watch, look_inside
+from cowherd.herd.impact.judging import judge_all
+from cowherd.herd.impact.verdict import UNREADABLE, Hit, depth_of
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.records.digest import expand, to_blocks
+from cowherd.herd.records.faults import DonorMissing
+from cowherd.herd.seals.donors import BlockReader, locate
+from cowherd.herd.seals.drift import Drift, drift_of
+from cowherd.image.open import open_disk
+from cowherd.live.holders import naming_holders
+from cowherd.ops.exposure import exposed_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cowherd.extents import Ranges
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+
+def impact_on_files(
+    base: PathName,
+    *,
+    against: PathName | None = None,
+    donors: Sequence[PathName] = (),
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+    watch: Callable[[str, Path], Progress | None] | None = None,
+) -> Impact:
+    """Judges every dependent of `base` as `impact` does, by what is inside of it: each hit has `inside` and a verdict after it.
+
+    The old content comes from `donors`, from `against`, or from what `repair` would use; without any, what needs it is unknown.
+    `watch(what, overlay)` is told what is done with which overlay, and returns what shows how far that is, or None.
+    Internal snapshots are judged by their blocks, as by `impact`: nobody looks inside.
+    Raises as `impact` does, and a named donor's own error where it can't be read.
+    """
+    lineage = survey_around(base, *donors, herd=herd)
+    image = lineage.find(base)
+    drift = drift_of(lineage, image, against, progress)
+    overlays = lineage.dependents(image)
+    hits = judge_all(lineage, overlays, image, drift.changed)
+    if not any(len(hit.exposed) for hit in hits):
+        return Impact(image.path, drift.changed, tuple(hits))
+    named = [Path(donor) for donor in (*donors, *([against] if against is not None else []))]
+    with _old_blocks(lineage, drift, hits, named) as (reader, problem):
+        looked = [
+            _looked(overlay, image, hit, drift.changed, reader, problem, _watching(watch, overlay))
+            for overlay, hit in zip(overlays, hits, strict=True)
+        ]
+    return Impact(image.path, drift.changed, tuple(looked))
+
+
+@contextlib.contextmanager
+def _old_blocks(
+    lineage: Lineage, drift: Drift, hits: Sequence[Hit], named: Sequence[Path]
+) -> Iterator[tuple[BlockReader | None, str]]:
+    """Gives the block a reader of the old content of all that is exposed, or None and why there is none."""
+    needed = extents.normalised(np.concatenate([to_blocks(hit.exposed) for hit in hits]))
+    try:
+        located = locate(drift.base, drift.old, expand(needed), lineage, named)
+    except DonorMissing as error:
+        yield None, f"no copy of {error.missing_bytes} bytes of the old content was found"
+        return
+    with located.opened() as reader:
+        yield reader, ""
+
+
+def _watching(watch: Callable[[str, Path], Progress | None] | None, overlay: Image) -> Watch:
+    return lambda what: watch(what, overlay.path) if watch else None
+
+
+def _looked(
+    overlay: Image, base: Image, hit: Hit, changed: Ranges, reader: BlockReader | None, problem: str, watch: Watch
+) -> Hit:
+    if hit.problem or not len(hit.exposed):
+        return hit
+    try:
+        with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
+            depth = depth_of(disk, base)
+            exposed = exposed_bytes(disk, depth, changed)
+            past = FormerContent(disk, exposed, reader) if reader else None
+            inside = look_inside(disk, depth, exposed, past, problem, watch)
+    except CowherdError as error:
+        return dataclasses.replace(hit, verdict=UNREADABLE, problem=str(error))
+    return dataclasses.replace(hit, verdict=inside.verdict, inside=inside)

@@ -1,0 +1,127 @@
+"""What a changed base does to all of its dependents, with each image's own tables looked at once.
+
+What shows through an overlay is what shows through the one below it, less what the overlay holds itself. So the work grows with
+the number of images; laying out the chain of each anew, as `verdict.judge` does for one, grows with the square of the depth.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from cowherd import extents
+from cowherd.errors import CowherdError
+from cowherd.herd.impact.verdict import Hit, SnapshotHit, has_machine, judge, snapshot_hit, verdict_by
+from cowherd.herd.seals.opaque import is_opaque
+from cowherd.image.backing import resolve
+from cowherd.image.open import open_disk
+from cowherd.image.snapshots import snapshot_disk, snapshots_of
+from cowherd.live.holders import naming_holders
+from cowherd.ops.exposure import has_own_data, seen_through
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.extents import Ranges
+    from cowherd.formats.qcow2.snapshots import Snapshot
+    from cowherd.herd.impact.verdict import Verdict
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.image.disk import Disk
+
+
+class _Seen(NamedTuple):
+    """What an image lets through: the changed bytes that show, to the byte, and whether it or one below holds its own.
+
+    `size` is that of its disk. `hit` is the verdict; of the base itself there is none.
+    """
+
+    shown: Ranges
+    own: bool
+    size: int
+    hit: Hit | None
+
+
+def judge_all(lineage: Lineage, overlays: Sequence[Image], base: Image, changed: Ranges) -> list[Hit]:
+    """Returns for each of `overlays`, dependents of `base`, what `verdict.judge` says of it."""
+    judging = _Judging(lineage, base, changed)
+    return [judging.hit(overlay) for overlay in overlays]
+
+
+class _Judging:
+    def __init__(self, lineage: Lineage, base: Image, changed: Ranges):
+        self._lineage, self._base, self._changed = lineage, base, changed
+        of_base = None if len(changed) and is_opaque(base) else _Seen(changed, False, 0, None)
+        self._seen: dict[object, _Seen | None] = {base.key: of_base}
+        self._hits: dict[object, Hit] = {}
+
+    def hit(self, overlay: Image) -> Hit:
+        """Returns the verdict about one overlay, after those about all between it and the base."""
+        for image in self._unseen(overlay):
+            seen = self._seen[image.key] = self._look(image)
+            self._hits[image.key] = judge(image, self._base, self._changed) if seen is None or seen.hit is None else seen.hit
+        return self._hits[overlay.key]
+
+    def _unseen(self, overlay: Image) -> list[Image]:
+        """Returns what has not been looked at of the chain from `overlay` to the base, the lowest first."""
+        chain: list[Image] = []
+        for image in self._lineage.chain(overlay):
+            if image.key in self._seen:
+                break
+            chain.append(image)
+        return chain[::-1]
+
+    def _look(self, image: Image) -> _Seen | None:
+        """Returns what an image lets through, None where only its whole chain can say."""
+        parent = self._lineage.parent(image)
+        below = None if parent is None else self._seen.get(parent.key)
+        if parent is None or below is None:
+            return None
+        try:
+            with naming_holders(), open_disk(image.path, format=image.format, backing=False) as disk:
+                return self._seen_by(image, disk, below) if _stands_on(disk, parent) and disk.size >= below.size else None
+        except (CowherdError, OSError):
+            return None  # the whole chain has the same problem, and is what to name
+
+    def _seen_by(self, image: Image, disk: Disk, below: _Seen) -> _Seen:
+        shown, own = _through(disk, below)
+        verdict = verdict_by(disk.size, self._changed, shown, lambda: own)
+        hit = Hit(image.path, *verdict, snapshots=self._snapshots(image, disk, below))
+        return _Seen(shown, own, disk.size, hit)
+
+    def _snapshots(self, image: Image, disk: Disk, below: _Seen) -> tuple[SnapshotHit, ...]:
+        """Returns the verdict about each internal snapshot of an image: another layer that stands where the image does."""
+
+        def look(snapshot: Snapshot) -> Verdict:
+            at_snapshot = snapshot_disk(disk.layers, snapshot)
+            if at_snapshot.size < below.size:
+                raise _OnlyTheChain
+            shown, own = _through(at_snapshot, below)
+            return verdict_by(at_snapshot.size, self._changed, shown, lambda: own or has_machine(snapshot))
+
+        try:
+            return tuple(snapshot_hit(one, self._changed, partial(look, one)) for one in snapshots_of(disk.layers[0]))
+        except _OnlyTheChain:
+            return judge(image, self._base, self._changed).snapshots
+
+
+class _OnlyTheChain(Exception):
+    """A snapshot is smaller than what it stands on: what that holds of its own counts only as far as the snapshot shows it."""
+
+
+def _through(disk: Disk, below: _Seen) -> tuple[Ranges, bool]:
+    """Returns what one layer lets through of what lies below, and whether it or one below holds its own."""
+    shown, own = seen_through(disk, 1, extents.intersect(below.shown, extents.ranges([(0, disk.size)])))
+    return shown, own or below.own or (len(shown) > 0 and has_own_data(disk, 1))
+
+
+def _stands_on(disk: Disk, parent: Image) -> bool:
+    """Whether the backing file that an open image names is the file, and of the format, that the lineage says."""
+    stored = disk.layers[0].backing
+    if stored is None:
+        return False
+    reference = resolve(disk.layers[0].file.path, stored)
+    status = os.stat(reference.name)
+    return (status.st_dev, status.st_ino) == parent.key and reference.format == parent.format

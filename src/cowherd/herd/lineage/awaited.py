@@ -1,0 +1,106 @@
+"""Which overlays wait for an image that is gone: the last copy of what it held is no leftover."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from cowherd.errors import BackingFileError, CowherdError
+from cowherd.herd.records.header import Head, read_image
+from cowherd.herd.records.trashbox import entries, trashes_right_in
+from cowherd.image.backing import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image, Key
+    from cowherd.herd.records.binding import Binding
+    from cowherd.herd.records.sealrecord import SealRecord
+
+
+class Awaited:
+    """What the overlays of a herd wait for, those in its trash too, except for the entries there that are `spared`."""
+
+    def __init__(self, lineage: Lineage, spared: Collection[Path] = ()):
+        self._lineage, self._spared = lineage, spared
+
+    def by(self, image: Path, record: SealRecord | None) -> list[Path]:
+        """Returns the overlays that wait for `image`: they name it and it is not there, or they are bound to the content or the
+        seal that `record` tells of and their base does not have it. Raises `HostFileError`."""
+        real = os.path.realpath(image)
+        found = list(self._named.get(real, ()))
+        if record is not None:
+            found += [overlay.path for overlay in self._bound if _fits(overlay.binding, record) and overlay.path not in found]
+        found += [path for path, named, binding in self._trashed if named == real or (record and _fits(binding, record))]
+        return found
+
+    @functools.cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        """The overlays whose base is not there, by the paths where they look for it."""
+        real: dict[Path, str] = {}
+        found: dict[str, list[Path]] = {}
+        for overlay in self._lineage.broken_overlays:
+            named = {link.path for link in self._lineage.links(overlay) if link.path is not None}
+            for path in named:
+                if path not in real:
+                    real[path] = os.path.realpath(path)
+                found.setdefault(real[path], []).append(overlay.path)
+        return found
+
+    @functools.cached_property
+    def _bound(self) -> list[Image]:
+        """The overlays with a binding whose base is not there, or not known to hold what they are bound to."""
+        held: dict[Key, bytes | None] = {}
+        found = []
+        for image in self._lineage.images.values():
+            if self._lineage.trashed_from(image):
+                continue  # those are looked at by their entries
+            base = self._lineage.parent(image) if image.binding else None
+            if base is not None and base.key not in held:
+                held[base.key] = self._content_of(base)
+            if image.binding and (base is None or held[base.key] != image.binding.content_digest):
+                found.append(image)
+        return found
+
+    def _content_of(self, base: Image) -> bytes | None:
+        try:
+            record = self._lineage.record_of(base)
+        except CowherdError:
+            return None  # a seal that can't be read vouches for nothing
+        return record.content_digest if record else None
+
+    @functools.cached_property
+    def _trashed(self) -> list[tuple[Path, str | None, Binding | None]]:
+        """Of each overlay in the trash: where it was, what it names there, and what it is bound to."""
+        return list(self._look_through_trash())
+
+    def _look_through_trash(self) -> Iterator[tuple[Path, str | None, Binding | None]]:
+        for trash in trashes_right_in(self._lineage.listed):
+            for entry in entries(trash)[0]:
+                head = None if entry.directory in self._spared else _head(entry.image)
+                if head is not None and (head.backing or head.binding):
+                    yield entry.path, _named_by(head, entry.path), head.binding
+
+
+def _fits(binding: Binding | None, record: SealRecord) -> bool:
+    return binding is not None and (binding.content_digest == record.content_digest or binding.seal_id == record.seal_id)
+
+
+def _head(image: Path) -> Head | None:
+    try:
+        content = read_image(os.fspath(image)).content
+    except OSError:
+        return None  # it is gone since it was listed, or may not be read: nothing is known of it
+    return content if isinstance(content, Head) else None
+
+
+def _named_by(head: Head, place: Path) -> str | None:
+    if head.backing is None:
+        return None
+    try:
+        return os.path.realpath(resolve(place, head.backing).name)
+    except (BackingFileError, ValueError):
+        return None

@@ -1,0 +1,57 @@
+"""The name by which an overlay is to know its base."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from cowherd.herd.lineage.trashed import is_trashed
+from cowherd.image.backing import has_protocol, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.herd.lineage.scan import Image
+
+
+def stored_name(base: Path, overlay: Path) -> str:
+    """Returns how `overlay` names `base`, both resolved paths: relative where both lie in one tree and so move together.
+
+    That is where one's directory holds the other's, or both directories lie side by side; from elsewhere the path is absolute.
+    So it is for an overlay in the trash, which comes back to another directory.
+    """
+    together = move_together(os.fspath(overlay.parent), os.fspath(base.parent)) and not is_trashed(overlay)
+    name = os.path.relpath(base, overlay.parent) if together else os.fspath(base)
+    return f"./{name}" if has_protocol(name) else name
+
+
+@functools.lru_cache(maxsize=1024)
+def move_together(overlay_directory: str, base_directory: str) -> bool:
+    """Returns whether two directories are one, lie side by side, or one holds the other, apart from the root directory."""
+    here, there = Path(overlay_directory), Path(base_directory)
+    if here == there:
+        return True
+    tree = next(
+        (place for place in (here, there, here.parent) if {place} <= {here, *here.parents} & {there, *there.parents}), None
+    )
+    return tree is not None and tree != Path(here.anchor)
+
+
+def name_for(overlay: Image, base: Path) -> str:
+    """Returns how `overlay` is to name `base`: as `clone` would, absolute if the overlay has names in several directories."""
+    real = Path(os.path.realpath(base))
+    directories = {name.parent for name in overlay.names}
+    return stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real)
+
+
+def breaks_when_moved(image: Image, base: Image, base_directory: str | None = None) -> bool:
+    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base.
+
+    `base_directory` is the one in which the base's file lies, for who knows it.
+    """
+    assert image.backing is not None
+    name = image.backing.name
+    if has_protocol(name):
+        return not os.path.isabs(resolve(image.path, image.backing).name)
+    real = base_directory or os.path.dirname(os.path.realpath(base.filename))
+    return not os.path.isabs(name) and not move_together(os.path.dirname(image.filename), real)

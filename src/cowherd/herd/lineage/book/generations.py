@@ -1,0 +1,74 @@
+"""Which generation of each seal this host has seen: an older one, be it signed, that is back in its place was put back.
+
+A file beside the memory of overlays, a line for each seal: a JSON array [id of the seal, generation]. Only seals that were made
+on this host, or that somebody who is trusted signed, are noted, so that nobody else can have it say anything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+
+from cowherd.herd.lineage.book.memory import memory_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.herd.records.sealrecord import SealRecord
+
+_OVERLAYS, _NAME = "overlays", "generations"
+_MOST_BYTES = 16 << 20
+
+
+def newest_generation(seal_id: bytes) -> int:
+    """Returns the highest generation of a seal that this host has seen, 0 if it has seen none."""
+    return _known().get(seal_id.hex(), 0)
+
+
+def note_generation(record: SealRecord) -> None:
+    """Has this host remember the generation of a seal; where nothing can be written, nothing is remembered."""
+    path = _path()
+    if path is None or newest_generation(record.seal_id) >= record.generation:
+        return
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(json.dumps([record.seal_id.hex(), record.generation]).encode("ascii") + b"\n")
+    except OSError:
+        return  # as said above
+
+
+def _path() -> str | None:
+    overlays = memory_directory()
+    return overlays.removesuffix(_OVERLAYS) + _NAME if overlays else None
+
+
+def _known() -> dict[str, int]:
+    path = _path()
+    if path is None:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            info = os.fstat(file.fileno())
+            if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return {}
+            lines = file.read(_MOST_BYTES).splitlines()
+    except OSError:
+        return {}
+    found: dict[str, int] = {}
+    for line in lines:
+        seal, generation = _parsed(line)
+        found[seal] = max(found.get(seal, 0), generation)
+    return found
+
+
+def _parsed(line: bytes) -> tuple[str, int]:
+    """Reads a line; one that was cut short, or makes no sense, says nothing."""
+    try:
+        seal, generation = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return "", 0
+    return (seal, generation) if isinstance(seal, str) and isinstance(generation, int) else ("", 0)

@@ -1,0 +1,140 @@
+"""Merges that were interrupted, as everybody else meets them: whom they concern, and that nothing may change before `recover`."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from cowherd.errors import CowherdError, HostFileError
+from cowherd.herd.records.journal import SUFFIX, Seen, journal_path, look_at
+from cowherd.herd.records.ownership import is_journal
+from cowherd.paths import as_path
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image, Key
+    from cowherd.paths import PathName
+
+
+class MergePending(CowherdError):
+    """Something was asked of an image while a merge that concerns it runs, or was interrupted.
+
+    Attributes: `image`, `action` (what was refused), `journal`, `running`.
+    """
+
+    exit_code = 3
+
+    def __init__(self, image: Path, action: str, journal: Path, *, running: bool):
+        self.image, self.action, self.journal, self.running = image, action, journal, running
+
+    def __str__(self) -> str:
+        merge = f"a merge that concerns it {'is running' if self.running else 'was interrupted'}"
+        return f"refusing to {self.action} {shown(self.image)}: {merge}; {_advice(self.journal, self.running)}"
+
+
+class Pending:
+    """The journals that lie beside the images of a herd, and which image each concerns."""
+
+    def __init__(self, lineage: Lineage, *, as_scanned: bool = False):
+        """Looks for journals; with `as_scanned` those count that were there when the herd was looked at."""
+        paths = _journals_as_scanned(lineage) if as_scanned else _journals_near(lineage)
+        self.journals = tuple(seen for path in paths if (seen := look_at(path)))
+        self._concerned: dict[Key, Seen] = {}
+        for seen in self.journals:
+            for path in _named_in(seen):
+                image = lineage.known(path)
+                if image:
+                    self._concerned.setdefault(image.key, seen)
+
+    def concerning(self, image: Image) -> Seen | None:
+        """Returns the journal of a merge that `image` takes part in or depends on, or None."""
+        return self._concerned.get(image.key)
+
+    def notes(self) -> tuple[str, ...]:
+        """Returns a sentence on each merge, for people."""
+        return tuple(describe(seen) for seen in self.journals)
+
+
+def describe(seen: Seen) -> str:
+    """Returns what there is to say of a journal: which merge, in what state, and what to do."""
+    advice = _advice(seen.path, seen.running)
+    if seen.entry is None:
+        return f"{seen.problem}"
+    merge = f"the merge of {shown(seen.entry.overlay)} into {shown(seen.entry.base)}"
+    return f"{merge} {'is running' if seen.running else 'was interrupted'}; {advice}"
+
+
+def require_none(lineage: Lineage, images: Iterable[Image], action: str) -> None:
+    """Raises `MergePending` if a merge that runs or was interrupted concerns one of `images`."""
+    pending = Pending(lineage)
+    for image in images if pending.journals else ():
+        seen = pending.concerning(image)
+        if seen:
+            raise MergePending(image.path, action, seen.path, running=seen.running)
+
+
+def journals_in(directory: PathName) -> list[Path]:
+    """Returns the journals that lie right in a directory. Raises `HostFileError` if it can't be read."""
+    try:
+        named = sorted(as_path(directory, name) for name in os.listdir(directory) if name.endswith(SUFFIX))
+    except OSError as error:
+        raise HostFileError(directory, "look through", error) from error
+    return [path for path in named if is_journal(path)]
+
+
+def _journals_near(lineage: Lineage) -> list[Path]:
+    """Looks in every directory in which an image lies, also where a link led there from outside of the herd."""
+    return sorted(
+        path for directory, there in _by_directory(lineage.images.values()).items() for path in _journals_in(directory, there)
+    )
+
+
+def _journals_as_scanned(lineage: Lineage) -> list[Path]:
+    """Does the same without listing again what the scan has listed."""
+    near = _by_directory(lineage.images.values()) if lineage.journals else {}
+    met = (path for path in map(as_path, lineage.journals) if os.fspath(path.parent) in near)
+    found = [path for path in met if is_journal(path)]
+    for directory, there in _by_directory(lineage.strays).items():
+        if not lineage.was_listed(directory):
+            found += _journals_in(directory, there)
+    return sorted(found)
+
+
+def _by_directory(images: Iterable[Image]) -> dict[str, list[Image]]:
+    """Returns images by the directories, without symbolic links, in which they lie."""
+    named: dict[str, list[Image]] = {}
+    for image in images:
+        filename = image.filenames[0]
+        named.setdefault(filename[: filename.rindex("/")] or "/", []).append(image)
+    real: dict[str, list[Image]] = {}
+    for directory, there in named.items():
+        real.setdefault(os.path.realpath(directory), []).extend(there)
+    return real
+
+
+def _journals_in(directory: str, images: list[Image]) -> list[Path]:
+    """In a directory that may be entered and not be listed, journals of merges into known images are found by name."""
+    try:
+        return journals_in(directory)
+    except HostFileError as error:
+        if error.errno != errno.EACCES:
+            raise
+        return [path for path in map(journal_path, (image.path for image in images)) if is_journal(path)]
+
+
+def _named_in(seen: Seen) -> tuple[Path, ...]:
+    if seen.entry is None:
+        return (seen.path.with_name(seen.path.name.removesuffix(SUFFIX)),)
+    made = (seen.entry.fork,) if seen.entry.fork else ()
+    return (*seen.entry.images, *made)
+
+
+def _advice(journal: Path, running: bool) -> str:
+    if running:
+        return "wait for it"
+    return f"'cowherd recover {shown(journal.parent)}' finishes it or takes it back"

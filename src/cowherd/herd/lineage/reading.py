@@ -1,0 +1,98 @@
+"""Reading the beginnings of very many files: by several readers at once, while whoever asks looks for more files."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from cowherd.herd.records.header import Read, read_image, read_seal
+from cowherd.herd.records.sealrecord import SUFFIX
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    from cowherd.herd.lineage.pool import Pool
+
+_FEW = 64  # files, for which other readers are not worth their start
+_MANY = 4096  # files for which processes are
+_AT_ONCE = 32768  # files that wait to be read, or were read and not asked for
+
+Files = list[tuple[str, list[str]]]
+"""Files by directory: what stands before the names (with its slash), and the names."""
+
+
+class _Batch(NamedTuple):
+    files: Files
+    number: int
+
+
+def read(files: Files) -> list[Read | None]:
+    """Returns what is in each of some files; None stands for one that can't be read."""
+    return [_read_or_none(prefix + name) for prefix, names in files for name in names]
+
+
+class Readers:
+    """Reads batches of files; what is found comes back in the order in which they were added.
+
+    A context manager. Many files are read at once, so that a disk can answer in the order that suits it: see
+    `cowherd.herd.lineage.pool`.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Batch] = deque()
+        self._begun: deque[tuple[_Batch, Future[list[Read | None]] | None]] = deque()
+        self._files = 0
+        self._pool: Pool[Files, list[Read | None]] | None = None
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._pool:
+            self._pool.close()
+
+    def add(self, files: Files) -> None:
+        """Has files read."""
+        batch = _Batch(files, sum(len(names) for _, names in files))
+        self._waiting.append(batch)
+        self._files += batch.number
+        if self._pool or self._files >= _MANY:
+            self._begin()
+
+    def overdue(self) -> Iterator[list[Read | None]]:
+        """Yields what was found in the oldest batches, as long as too many files wait; None stands for what can't be read."""
+        while self._pool and self._begun and self._files > _AT_ONCE:
+            yield self._oldest(self._pool)
+
+    def rest(self) -> Iterator[list[Read | None]]:
+        """Yields what is left, as `overdue` does."""
+        if self._pool or self._files > _FEW:
+            self._begin()
+        while self._pool and self._begun:
+            yield self._oldest(self._pool)
+        while self._waiting:
+            batch = self._waiting.popleft()
+            yield read(batch.files)
+
+    def _begin(self) -> None:
+        if self._pool is None:
+            from cowherd.herd.lineage.pool import Pool
+
+            self._pool = Pool(read, by_processes=self._files >= _MANY)
+        while self._waiting:
+            batch = self._waiting.popleft()
+            self._begun.append((batch, self._pool.submit(batch.files)))
+
+    def _oldest(self, pool: Pool[Files, list[Read | None]]) -> list[Read | None]:
+        batch, future = self._begun.popleft()
+        self._files -= batch.number
+        return pool.result(future, batch.files)
+
+
+def _read_or_none(path: str) -> Read | None:
+    try:
+        return read_seal(path) if path.endswith(SUFFIX) else read_image(path)
+    except OSError:
+        return None

@@ -1,0 +1,43 @@
+"""Deleted overlays that may come back: what they stand on is still needed.
+
+They are images of a herd as others are, but for their names: an overlay in the trash finds its base from the directory that it
+was deleted from.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cowherd.herd.records.header import Head, read_image
+from cowherd.herd.records.ownership import TRASH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cowherd.paths import PathName
+
+
+def deleted_overlays(directories: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yields the overlays in the trash of each of `directories`: the file there, and the path that it had."""
+    for directory in directories:
+        from cowherd.herd.records.trashbox import entries
+        from cowherd.paths import as_path
+
+        for entry in entries(as_path(directory, TRASH))[0]:
+            path = os.fspath(entry.image)
+            if _stands_on_something(path):
+                yield path, os.fspath(entry.path)
+
+
+def _stands_on_something(path: str) -> bool:
+    try:
+        head = read_image(path).content
+    except OSError:
+        return False  # gone, or no file that may be read, since it was listed
+    return isinstance(head, Head) and (head.backing is not None or head.data_file is not None)
+
+
+def is_trashed(path: PathName) -> bool:
+    """Returns whether a file lies in a trash directory, as an entry's image does."""
+    return os.path.basename(os.path.dirname(os.path.dirname(os.fspath(path)))) == TRASH

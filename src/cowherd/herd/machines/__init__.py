@@ -1,0 +1,1 @@
+"""Which machines have images open, or are going to."""

@@ -1,0 +1,151 @@
+"""Whether files are free for what is about to be done with them: asked by every change, in front of the first write.
+
+Three who know are asked: QEMU's image locks, /proc (machines run without locks: `file.locking=off`, file systems that have none),
+and the kernel, which uses files itself. `require_free` is asked early, before long work, and again right before the first
+write, or a rename: the locks that cowherd holds in between keep QEMU away, and nobody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+
+from cowherd.errors import CowherdError, ImageInUse
+from cowherd.herd.records.header import Head, read_image
+from cowherd.image.backing import resolve
+from cowherd.image.chain import MAX_CHAIN
+from cowherd.live.holders import describe, naming_holders
+from cowherd.live.kernel_holders import Key, key_of
+from cowherd.live.sight import look
+from cowherd.notes import say
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ, READ_RAW, WRITE
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+    from typing import TypeAlias
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.live.holders import Holder
+    from cowherd.live.sight import Sight
+    from cowherd.paths import PathName
+
+    Used: TypeAlias = PathName | Image
+
+REQUIRE_VARIABLE = "COWHERD_REQUIRE_PROC"
+"""1: what can't see every process changes nothing; 0: it is not even said that some are out of sight."""
+
+_LOOKS, _PAUSE_SECONDS = 3, 0.02
+
+
+class HoldersHidden(CowherdError):
+    """Who has an image open can't be told for certain, which `COWHERD_REQUIRE_PROC=1` asks for. Attributes: `path`, `reason`."""
+
+    def __init__(self, path: str, reason: str):
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return (
+            f"whether somebody has {shown(self.path)} open can't be told for certain: {self.reason}. "
+            f"Run it on the host, as root, or without {REQUIRE_VARIABLE}=1"
+        )
+
+
+def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, locks: bool = True) -> None:
+    """Raises `ImageInUse` if somebody has a file open in a way that what is about to be done with it would harm.
+
+    `changed` files are written to, renamed or removed: who writes to one is in the way, machines that only read it (a sibling's
+    base, say), what maps it, and the kernel. `stable` files are read, and must stay as they are meanwhile: only who writes is.
+    What is not there is free. `locks`: QEMU's locks are asked, too; not by who holds them. Raises `HoldersHidden` where processes
+    are out of sight and the environment asks for certainty.
+    """
+    writes, reads = _by_key(changed), _by_key(stable)
+    if locks:
+        _ask_locks(writes, reads)
+    files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
+    if not files:
+        return
+    looks = 1
+    while True:
+        sight = look(files, only_writers=reads.keys() - writes.keys())
+        error = _refusal(files, sight, writes.keys())
+        if error is None:
+            _mind_the_hidden(sight.hidden, files, change=bool(writes))
+            return
+        if looks == _LOOKS:
+            raise error
+        looks += 1
+        time.sleep(_PAUSE_SECONDS)  # udev, blkid and losetup open a device for a moment, to look at it
+
+
+def _refusal(files: Mapping[Key, str], sight: Sight, changed: Container[Key]) -> ImageInUse | None:
+    for key, name in files.items():
+        others, lines = _in_the_way(key, sight, change=key in changed)
+        if lines:
+            locked = any(holder.locking for holder in others)
+            return ImageInUse(name, "write" if locked else "", shared=locked, holders=lines)
+    return None
+
+
+def chain_below(path: PathName) -> list[str]:
+    """Returns the files that an image stands on, as far as their names can be followed: what reads them says what is wrong."""
+    found: list[str] = []
+    name = os.fspath(path)
+    with contextlib.suppress(OSError, CowherdError):
+        while len(found) < MAX_CHAIN and isinstance(head := read_image(name).content, Head) and head.backing:
+            below = resolve(name, head.backing)
+            name = below.name
+            found.append(name)
+            if below.format == "raw":
+                break
+    return found
+
+
+def _by_key(files: Iterable[Used]) -> dict[Key, tuple[str, str | None]]:
+    """Returns the files that are there, each once, with the name and the format that they are known by."""
+    found: dict[Key, tuple[str, str | None]] = {}
+    for file in files:
+        name, image_format = (os.fspath(file), None) if isinstance(file, str | os.PathLike) else (file.filename, file.format)
+        with contextlib.suppress(OSError, ValueError):  # nobody has a file open that is not there; other errors come up later
+            info = os.stat(name)
+            if stat.S_ISREG(info.st_mode) or stat.S_ISBLK(info.st_mode):
+                found.setdefault(key_of(info), (name, image_format))
+    return found
+
+
+def _ask_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Key, tuple[str, str | None]]) -> None:
+    """Tries the locks that the work will take. Raises `ImageInUse`, which names who holds them."""
+    with naming_holders():
+        for name, _ in changed.values():
+            HostFile.open(name, lock=WRITE).close()
+        for key, (name, image_format) in stable.items():
+            if key not in changed:
+                HostFile.open(name, lock=READ_RAW if image_format in (None, "raw") else READ).close()
+
+
+def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], list[str]]:
+    """Returns the processes that are in the way, and lines that name them and whoever else is."""
+    others = [holder for holder in sight.holders.get(key, ()) if holder.writing or (change and _relies_on_it(holder))]
+    lines = [describe(holder) for holder in others]
+    lines += [f"the kernel: {use.what}" for use in sight.kernel.get(key, ()) if change or use.writing]
+    if key in sight.unseen and (change or sight.unseen[key]):
+        how = "writing" if sight.unseen[key] else "reading"
+        lines.append(f"a process that is not seen here, or the kernel ({how})")
+    return others, lines
+
+
+def _relies_on_it(holder: Holder) -> bool:
+    """Whether a process that only reads a file is harmed by a change of it: others, a backup say, do not read it again."""
+    return holder.is_machine or holder.mapped
+
+
+def _mind_the_hidden(reason: str, files: Mapping[Key, str], *, change: bool) -> None:
+    wanted = os.environ.get(REQUIRE_VARIABLE, "")
+    if reason and wanted == "1":
+        raise HoldersHidden(next(iter(files.values())), reason)
+    if reason and change and wanted != "0":
+        say(f"holders of these images may be hidden: {reason}; {REQUIRE_VARIABLE}=1 refuses to change anything then")

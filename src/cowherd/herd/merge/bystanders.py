@@ -1,0 +1,70 @@
+"""Who else has to do with the files of a merge: processes that have them open, and libvirt domains that name them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from cowherd.errors import ImageInUse, InvalidRequest
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.survey import survey_again
+from cowherd.herd.machines.domains import redefine, require_not_saved, require_unnamed
+from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.merge.plan import FORK, NOTHING, PRESERVE, MergePlan
+from cowherd.herd.merge.steps import delete_image
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.machines.domains import Naming
+
+KEEP_FOR_DOMAIN = "--keep empty merges it and leaves it to the domain; --update-domains has the domain use what it is merged into"
+
+
+def require_free_for(lineage: Lineage, plan: MergePlan) -> None:
+    """Raises `ImageInUse` if somebody who does without locks has a file open that the merge writes, removes or copies."""
+    changed = [plan.overlay]
+    if plan.keep == NOTHING:
+        changed += lineage.children(plan.overlay)
+    if plan.strategy == PRESERVE:
+        changed += [plan.base, *lineage.children(plan.base)]
+    require_free(changed, lineage.chain(plan.overlay), locks=False)
+    if plan.strategy == PRESERVE:
+        require_not_saved([plan.base.filename], "merge into")
+
+
+@contextlib.contextmanager
+def suggesting_fork(lineage: Lineage, top: Image, strategy: str) -> Iterator[None]:
+    """Adds to an `ImageInUse` that passes through what would go, where only other overlays of the base are in use, or it."""
+    try:
+        yield
+    except ImageInUse as error:
+        own = {image.path for image in (top, *lineage.children(top))}
+        if strategy != FORK and error.path not in own:
+            error.hint = error.hint or (
+                f"'cowherd merge {shown(top.path)} --strategy fork' leaves the base and its other overlays alone"
+            )
+        raise
+
+
+def required_for_domains(top: Image, keep: str, *, update_domains: bool) -> Sequence[Naming]:
+    """Returns which domains name an overlay that is to go: they have to be told. Raises `DiskOfDomain` unless that was asked."""
+    return require_unnamed([top], "merge away", KEEP_FOR_DOMAIN, redefining=update_domains) if keep == NOTHING else ()
+
+
+def remove_from_domains(lineage: Lineage, plan: MergePlan, namings: Sequence[Naming]) -> list[tuple[Path, str]]:
+    """Has domains use what their disk, which is empty by now, was merged into, and removes it unless others stand on it."""
+    now = survey_again(lineage)
+    overlay = now.find(plan.overlay.path)
+    if now.has_children(overlay):
+        return [(overlay.path, "it was emptied, and is still there: overlays stand on it")]
+    base = now.parent(overlay)
+    if base is None:
+        raise InvalidRequest(f"{shown(overlay.path)} has lost its base since it was merged")
+    require_free([overlay])
+    redefine(namings, base.path, image_format=base.format, changes_chain=True)
+    delete_image(overlay)
+    return []

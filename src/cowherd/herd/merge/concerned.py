@@ -1,0 +1,39 @@
+"""Whether a survey of the herd met every image that a merge concerns: what it left out would be taken for gone."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from cowherd.errors import HostFileError
+from cowherd.herd.records.header import read_image
+from cowherd.storage.presence import look_up
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.records.journal import Entry
+
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+"""Only a host that says that there is nothing is believed; one that may not or can't tell has not said so."""
+
+
+def require_concerned(lineage: Lineage, entry: Entry) -> None:
+    """Raises `HostFileError` for an image of the journal that is there and that could not be looked at, or read.
+
+    An overlay of the base that nobody sees would not get its new binding, and one of an overlay that goes would lose its base.
+    """
+    unreadable = set(lineage.unreadable)
+    for path in entry.images:
+        if look_up(path, absent=_GONE) and (path in unreadable or lineage.known(path) is None):
+            raise _why(path)
+
+
+def _why(path: Path) -> HostFileError:
+    try:
+        read_image(os.fspath(path))
+    except OSError as error:
+        return HostFileError(path, "read", error)
+    return HostFileError(path, "read", OSError(errno.EAGAIN, "it could not be read a moment ago, or its directory could not"))

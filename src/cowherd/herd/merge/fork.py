@@ -1,0 +1,146 @@
+"""The new base that a merge by forking makes: a copy of the old one, sharing its blocks where the file system can.
+
+It has a temporary name, which no scan takes for an image, until it is complete and verified.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from itertools import count
+from pathlib import Path
+
+from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.merge.steps import MergeFailed, apply_down, verify_content
+from cowherd.herd.records.ownership import SHADOW_SUFFIX, mode_given_back
+from cowherd.herd.records.sealrecord import SUFFIX
+from cowherd.herd.seals.quick_check import record_of
+from cowherd.herd.seals.seal import seal_found
+from cowherd.storage import losses
+from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
+from cowherd.storage.attributes import Attributes, give_first, give_to
+from cowherd.storage.copying import can_clone, clone_range, copy_range
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import is_there
+from cowherd.storage.transfer import take_name
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.merge.plan import MergePlan
+    from cowherd.herd.records.journal import Entry
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+
+_PERMISSIONS = 0o777
+_RECORDS = ("", SUFFIX, SHADOW_SUFFIX)
+"""What may lie beside an image under a name made of its own."""
+
+
+def can_reflink(base: Image) -> bool:
+    """Returns whether a copy of `base` beside it costs nothing: tried with a file without a name, which leaves no trace."""
+    with HostFile.open(base.path, lock=None) as file:
+        return can_clone(file, file)
+
+
+def free_name(base: Image) -> Path:
+    """Returns a name beside `base` that is not taken, such as `debian-merged.qcow2`."""
+    path = base.path
+    names = (f"{path.stem}-merged{number if number > 1 else ''}{path.suffix}" for number in count(1))
+    return next(path.with_name(name) for name in names if not any(is_there(path.with_name(name + end)) for end in _RECORDS))
+
+
+def named_fork(base: Image, name: PathName) -> Path:
+    """Returns where a new base of that name goes. Raises `InvalidRequest` unless it lies beside the old one.
+
+    There its own backing file, if it has one, has the same name.
+    """
+    path = Path(os.path.realpath(os.path.dirname(os.path.abspath(name)))) / Path(name).name
+    if path.parent != Path(os.path.realpath(base.path.parent)):
+        raise InvalidRequest(f"the new base {shown(name)} must lie beside the old one, in {shown(base.path.parent)}")
+    return path
+
+
+def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, progress: Progress | None) -> None:
+    """Makes the copy of the base under its temporary name, merges into it and verifies it. The base is only read."""
+    assert entry.temporary is not None
+    copy_file(plan.base.path, entry.temporary)
+    target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
+    apply_down(lineage, plan, target, progress)
+    verify_content([target, *lineage.chain(plan.base)[1:]], plan.predicted, progress)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Makes `target`, which must not be there, a copy of a file, holes included; blocks are shared where they can be.
+
+    Its name is durable then, its bytes are once it was merged into. Only its owner may use it until it is complete.
+    """
+    with HostFile.open(source, lock=None) as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
+        give_first(copy.fd, Attributes.of(original.fd))
+        size = original.size()
+        if not clone_range(original, 0, copy, 0, size):
+            copy.truncate(size)
+            for start, end in original.data_ranges(0, size):
+                copy_range(original, start, copy, start, end - start)
+    sync_directory(target.parent)  # the journal is about to rely on it
+
+
+def complete_fork(lineage: Lineage, base: Image, entry: Entry, progress: Progress | None) -> tuple[Image, SealRecord | None]:
+    """Gives the finished copy its name, and a seal if the old base has one. Done again, it goes on from where it was."""
+    assert entry.temporary is not None
+    assert entry.fork is not None
+    record = record_of(base)
+    if is_there(entry.temporary):
+        _give_name(entry.temporary, entry.fork, Attributes.of(base.path)._replace(mode=_mode_for(base, record)))
+    target = lineage.find(entry.fork, entry.base_format)
+    sealed = record_of(target)
+    if record is None or (sealed and sealed.level >= record.level):  # a new seal is recorded first, and its protection follows
+        return target, sealed
+    around = survey_around(entry.fork)
+    done = seal_found(
+        around, around.find(entry.fork, entry.base_format), record.level, shadow=record.shadow is not None, progress=progress
+    )
+    return target, done.record
+
+
+def _mode_for(base: Image, record: SealRecord | None) -> int:
+    """The new base gets the old one's mode, or what that would have if it were unsealed; never more than permissions."""
+    info = os.stat(base.path)
+    now = stat.S_IMODE(info.st_mode)
+    return (mode_given_back(now, record, info, base.expected_seal) if record else now) & _PERMISSIONS
+
+
+def _give_name(temporary: Path, path: Path, attributes: Attributes) -> None:
+    """Gives the copy the old base's attributes before it is seen. Never takes the name from another file, also a new one."""
+    try:
+        with HostFile.open(temporary, lock=None, follow=False) as file:
+            info = os.fstat(file.fd)
+            if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 + is_there(path):
+                raise MergeFailed(temporary, "it is not the new base: it has other names, or is no regular file")
+        if not is_there(path):
+            losses.note(path, give_to(temporary, attributes))
+        if not _linked(temporary, path):
+            os.rename(temporary, path)
+    except OSError as error:
+        raise HostFileError(path, "create", error) from error
+    sync_directory(path.parent)
+    take_name(temporary)
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Gives a file a second name, if it has not got it from an earlier try; returns False where there are no hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        if not os.path.samestat(os.lstat(temporary), os.lstat(path)):
+            raise MergeFailed(path, "another file has taken the name of the new base; move it away") from error
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        return False
+    return True

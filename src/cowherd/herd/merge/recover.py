@@ -1,0 +1,227 @@
+"""Ending merges that were interrupted: what has changed nothing yet is taken back, everything else is finished.
+
+Finishing is doing it again. Until it is given up the overlay reads as it did, so the same plan is made anew from what is there
+now: blocks that were merged already are equal and drop out; what a machine has written to the overlay since counts as its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowherd import extents
+from cowherd.errors import CowherdError, HostFileError, preview
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import journals_in
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.merge.concerned import require_concerned
+from cowherd.herd.merge.fork import complete_fork
+from cowherd.herd.merge.holding import Holding, stacked
+from cowherd.herd.merge.merge import apply, conclude, serve, take_back
+from cowherd.herd.merge.plan import FORK, PRESERVE, MergePlan, plan_merge
+from cowherd.herd.merge.steps import MergeFailed, bind_to, reseal_base
+from cowherd.herd.merge.witness import bears_witness
+from cowherd.herd.records.digest import digest_disk
+from cowherd.herd.records.faults import RecordNotTrusted
+from cowherd.herd.records.journal import SUFFIX, Entry, Journal, Phase
+from cowherd.herd.records.ownership import is_journal, is_regular, is_vouched_for
+from cowherd.herd.records.sealplace import seal_path
+from cowherd.herd.seals.held import Held
+from cowherd.live.holders import naming_holders
+from cowherd.storage.durable import make_durable
+from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import is_there, look_up
+from cowherd.storage.space import check_space
+from cowherd.storage.ticks import identity_after_tick
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+FINISHED, TAKEN_BACK, FAILED = "finished", "taken back", "failed"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What became of one interrupted merge.
+
+    `outcome`: FINISHED, TAKEN_BACK, or FAILED for the reason in `error`. `left`: images whose binding or seal is out of date, or
+    whose content is not what it was when the merge began, and why.
+    """
+
+    journal: Path
+    overlay: Path | None
+    base: Path | None
+    outcome: str
+    left: Sequence[tuple[Path, str]] = ()
+    error: CowherdError | None = None
+
+
+def recover(directories: Sequence[PathName] = (), *, progress: Progress | None = None) -> list[Recovered]:
+    """Ends every interrupted merge whose journal lies under `directories` (the current one by default), each by itself.
+
+    A merge that runs, or one that can't be ended now (a machine has an image open, the disk is full), is FAILED and can be
+    tried again. Directories below that may not be looked through are passed over.
+    Raises `HostFileError` for what is no directory.
+    """
+    found = sorted({path for directory in directories or ["."] for path in _journals_under(directory)})
+    with naming_holders():
+        return [_recovered(path, progress) for path in found]
+
+
+def _journals_under(directory: PathName) -> list[Path]:
+    top = os.path.realpath(directory)
+    found = journals_in(top)
+    for current, _, files in os.walk(top, onerror=_raised):
+        found += [Path(current, name) for name in files if name.endswith(SUFFIX) and is_journal(Path(current, name))]
+    return found
+
+
+def _raised(error: OSError) -> None:
+    """Only a directory that this user may not look through is passed over."""
+    if error.errno != errno.EACCES:
+        raise HostFileError(error.filename, "look through", error) from error
+
+
+def _recovered(path: Path, progress: Progress | None) -> Recovered:
+    entry = None
+    try:
+        with naming_holders():
+            journal = Journal.open(path)
+        entry = journal.entry
+        try:
+            _require_trusted(journal)
+            _make_interrupted_run_durable(journal)
+            left = _end(journal, progress)
+        finally:
+            journal.close()
+    except CowherdError as error:
+        return Recovered(path, entry.overlay if entry else None, entry.base if entry else None, FAILED, (), error)
+    outcome = TAKEN_BACK if journal.phase is Phase.PREPARING else FINISHED
+    return Recovered(path, entry.overlay, entry.base, outcome, left)
+
+
+def _make_interrupted_run_durable(journal: Journal) -> None:
+    """The merge was killed, or a flush of it failed: what it left in memory is believed, and built on, once it is on the disk."""
+    entry = journal.entry
+    images = [path for path in (*entry.images, entry.temporary, entry.fork) if path is not None]
+    make_durable(journal.path, *images, *map(seal_path, images))
+
+
+def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
+    entry = journal.entry
+    lineage, base = _surveyed(entry, entry.base)
+    _require_nobody_needs(lineage, journal)
+    with naming_holders(), Holding() as held:
+        if journal.phase is Phase.PREPARING:
+            return take_back(held, lineage, journal, base, progress)
+        target = base
+        if entry.strategy == FORK:
+            target, _ = complete_fork(lineage, base, entry, progress)
+            lineage, target = _surveyed(entry, target.path)
+        overlay = lineage.known(entry.overlay)
+        held.lock([target, *lineage.children(target)], WRITE)
+        if overlay:
+            held.lock([overlay, *lineage.children(overlay)], WRITE)
+        concerned = [target, *lineage.children(target), *([overlay, *lineage.children(overlay)] if overlay else [])]
+        require_free(concerned, lineage.chain(target), locks=False)
+        changed = _no_longer_as_before(lineage, entry)
+        rest = _again(lineage, overlay, target, entry, progress) if overlay else _without_overlay(lineage, target, progress)
+        return [*changed, *rest, *conclude(held, lineage, journal, target, progress)]
+
+
+def _require_trusted(journal: Journal) -> None:
+    """Raises `RecordNotTrusted` for a journal that somebody wrote who may not do what it says.
+
+    Who may write in the directory can put one there. It is believed if it is root's or this user's, or if whose it is owns all
+    images that it concerns as well; and if nobody else may write to it.
+    """
+    if is_vouched_for(journal.path):
+        return
+    info = os.lstat(journal.path)
+    if not is_vouched_for(journal.path, info.st_uid):
+        raise RecordNotTrusted(journal.path, "others than its owner may write to it")
+    entry = journal.entry
+    made = [entry.temporary] if entry.temporary else []
+    there = {path: look_up(path, follow=False) for path in (entry.overlay, entry.base, *entry.images, *made)}
+    others = sorted(path for path, found in there.items() if found is not None and found.st_uid != info.st_uid)
+    if others:
+        raise RecordNotTrusted(
+            journal.path,
+            f"user {info.st_uid} made it, and it concerns {preview(others)}, not that user's. If the merge is known to have been "
+            f"meant, give the journal to who runs 'recover' (chown); if not, move it away",
+        )
+
+
+def _require_nobody_needs(lineage: Lineage, journal: Journal) -> None:
+    """Raises `RecordNotTrusted` if what a journal calls unfinished is an image that others stand on, or no file."""
+    temporary = journal.entry.temporary
+    if temporary is None or not is_there(temporary):
+        return
+    image = lineage.known(temporary)
+    if not is_regular(temporary) or (image is not None and lineage.has_children(image)):
+        raise RecordNotTrusted(journal.path, f"{shown(temporary)}, which it calls unfinished, is something else")
+
+
+def _surveyed(entry: Entry, path: Path) -> tuple[Lineage, Image]:
+    """Returns the herd around a merge as it is now, with nothing left out that it concerns, and the base at `path` in it."""
+    lineage = survey_around(path, *(image for image in entry.images if is_there(image)))
+    base = lineage.find(path, entry.base_format)
+    require_concerned(lineage, entry)
+    return lineage, base
+
+
+def _again(lineage: Lineage, overlay: Image, target: Image, entry: Entry, progress: Progress | None) -> list[tuple[Path, str]]:
+    """Plans and does everything once more. The new base of a fork is complete, and merged into as any other: little is left."""
+    above = _images_above(lineage, overlay, target, entry)
+    plan = plan_merge(lineage, above, target, PRESERVE, entry.keep, target.path, reflink=False, progress=progress)
+    _check_space(plan)
+    serve(lineage, plan, progress)
+    return apply(lineage, plan, progress)
+
+
+def _images_above(lineage: Lineage, overlay: Image, target: Image, entry: Entry) -> list[Image]:
+    base = lineage.find(entry.base, entry.base_format)
+    above: list[Image] = []
+    for image in lineage.chain(overlay):
+        if image.key in (target.key, base.key):
+            return above
+        above.append(image)
+    raise MergeFailed(overlay.path, f"it does not stand on {shown(entry.base)} any more")
+
+
+def _check_space(plan: MergePlan) -> None:
+    check_space([(plan.base.path, plan.down_growth), *((one.image.path, one.writes.new_bytes) for one in plan.served)])
+
+
+def _without_overlay(lineage: Lineage, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
+    """The overlay is gone, so the base was complete and verified: its seal and its overlays' bindings are brought up to date."""
+    identity = identity_after_tick(base.path)
+    with stacked(lineage.chain(base)) as disk:
+        digests = digest_disk(disk, progress)
+    record = reseal_base(lineage, base, Held(digests, identity))
+    return [problem for child in lineage.children(base) for problem in bind_to(child, record)]
+
+
+def _no_longer_as_before(lineage: Lineage, entry: Entry) -> list[tuple[Path, str]]:
+    """Names the direct overlays of the base that do not show what they did when the merge began."""
+    changed = extents.ranges([(start, start + length) for start, length in entry.changed])
+    found = []
+    for witness in entry.witnesses:
+        image = lineage.known(witness.path)
+        if image is None:
+            found.append((witness.path, "it is gone"))
+            continue
+        with stacked(lineage.chain(image)) as disk:
+            now = bears_witness(disk, changed, whole=witness.whole)
+        if now != witness.digest:
+            found.append((image.path, "it does not show what it did when the merge began; has a machine run on it meanwhile?"))
+    return found

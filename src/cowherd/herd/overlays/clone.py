@@ -1,0 +1,131 @@
+"""Making overlays: of a sealed base, with its format recorded and a binding in the new header."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.formats.reference import BackingReference
+from cowherd.herd.lineage.backing_names import stored_name
+from cowherd.herd.lineage.book.seals import remember_overlay
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import require_none
+from cowherd.herd.lineage.requirements import require_one_format
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.records.binding import EXTENSION_TYPE, Binding
+from cowherd.herd.records.faults import DriftFound
+from cowherd.herd.records.sealplace import is_sealed
+from cowherd.herd.seals.evidence import require_uncontradicted
+from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.seal import Sealed, seal
+from cowherd.herd.seals.soundness import require_sound_chain
+from cowherd.live.holders import naming_holders
+from cowherd.storage.atomic import newcomer
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ
+from cowherd.storage.presence import is_there
+from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+
+class Cloned(NamedTuple):
+    """A new overlay: its base, the base's name and format as recorded in it, its virtual size, its binding (None without a seal).
+
+    `sealed` is what sealing the base did, None if it was sealed before or was not to be.
+    """
+
+    overlay: Path
+    base: Path
+    backing: BackingReference
+    size: int
+    binding: Binding | None
+    sealed: Sealed | None = None
+
+
+def clone(
+    base: PathName,
+    overlay: PathName,
+    *,
+    size: int | None = None,
+    base_format: str | None = None,
+    seal_base: bool = True,
+    herd: Sequence[PathName] = (),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Cloned:
+    """Makes `overlay`, a new qcow2 image on `base`, of `size` bytes (None: that of the base), and seals the base if it is not.
+
+    `base_format` is needed only for a base whose format nothing records and that must not be guessed.
+    Raises `InvalidRequest` for a size smaller than the base's, `DriftFound` for a base that is not as its seal left it,
+    `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base, and, unless `force`, `NotSound`
+    for a base that is not sealed and is damaged, cut off, empty, or no disk image.
+    """
+    target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
+    if is_there(target):
+        raise HostFileError(overlay, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+    if is_sealed(target):
+        raise InvalidRequest(
+            f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
+        )
+    # From here on until the overlay is there, nothing is merged into the base, and nobody deletes it.
+    with naming_holders(), HostFile.open(base, lock=READ) as locked:
+        lineage = survey_around(base, herd=herd)
+        image = lineage.find(base, base_format)
+        if image.key != (locked.device, locked.inode):  # another file has got its name
+            raise ImageInUse(image.path, "read")
+        require_none(lineage, [image], "make an overlay of")
+        require_one_format(lineage, [image], "make an overlay of")
+        if not force:
+            require_uncontradicted(lineage, [image], "make an overlay of it", progress=progress)
+            require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
+        require_free(stable=lineage.chain(image), locks=False)
+        size = _checked_size(image, size)
+        sealed = None
+        if image.seal is None and seal_base:
+            sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
+        record = record_of(image)
+        if record:
+            _require_as_sealed(lineage, image)
+        reference = BackingReference(stored_name(image.path, target), image.format)
+        binding = Binding.to(record) if record else None
+        _create(target, size, reference, binding)
+    remember_overlay(image, os.fspath(target))
+    return Cloned(target, image.path, reference, size, binding, sealed)
+
+
+def _checked_size(image: Image, size: int | None) -> int:
+    if image.format not in ("qcow2", "raw"):
+        raise UnsupportedFeature(image.path, f"a base of format {image.format}")
+    if image.size is None:
+        raise InvalidRequest(image.problem or f"the size of {printable(image.path)} is unknown")
+    if size is not None and size < image.size:
+        raise InvalidRequest(f"an overlay of {size} bytes would cut off the end of its base, which has {image.size}")
+    return image.size if size is None else -(-size // 512) * 512
+
+
+def _require_as_sealed(lineage: Lineage, image: Image) -> None:
+    now = condition(lineage, image)
+    if not now.status.holds:
+        raise DriftFound(image.path, now.status, "make an overlay of it")
+
+
+def _create(path: Path, size: int, reference: BackingReference, binding: Binding | None) -> None:
+    from cowherd.formats.qcow2.create import new_header, write_empty
+    from cowherd.formats.qcow2.options import Qcow2Options
+
+    header = new_header(size, Qcow2Options(), reference)
+    if binding:
+        header = header.with_extension(EXTENSION_TYPE, binding.pack())
+    with newcomer(path) as file:
+        write_empty(file, header)

@@ -1,0 +1,264 @@
+"""Moving an image: every overlay of it then names it where it is.
+
+No journal is needed, because each step can be done again and leaves every image readable under the names that are valid then:
+
+1. an overlay that moves to another directory names its own base by its absolute path, which is right from both places;
+2. the file gets its new name beside the old one (a hard link; across file systems a copy that was read back);
+3. its seal and its shadow get theirs;
+4. the overlays of it are rewritten one by one: each names the old place or the new one, and both hold the same;
+5. the old names are removed, the file's last;
+6. its own base gets its proper name again, and seals that held before learn what has become of their files.
+
+Killed in between, the same command goes on from there. Seals may be `touched` then: their files were, and nobody knows any more
+that it was by this; `verify --full --refresh` settles it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cowherd.errors import HostFileError, InvalidRequest, preview
+from cowherd.formats.reference import BackingReference
+from cowherd.herd.lineage.backing_names import name_for
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import require_none
+from cowherd.herd.lineage.requirements import require_readable
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.machines.domains import redefine, require_unnamed
+from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.overlays.naming import write_reference
+from cowherd.herd.records.ownership import SHADOW_SUFFIX
+from cowherd.herd.records.sealplace import is_kept, is_sealed, look_again, seal_path
+from cowherd.herd.records.sealrecord import SealRecord
+from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free, sidecars
+from cowherd.herd.seals.recorded_files import record_files
+from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
+from cowherd.herd.seals.upkeep import Kept, holding_seals
+from cowherd.live.holders import naming_holders
+from cowherd.storage import atomic, protection
+from cowherd.storage.durable import make_durable
+from cowherd.storage.filetype import refuse_device_node
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import is_directory, is_there
+from cowherd.storage.space import check_space
+from cowherd.storage.transfer import give_name, take_name
+from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.machines.domains import Naming
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+
+_UPDATE = "With --update-domains its definition is made to name it in its new place"
+
+
+_INSTEAD_OF_A_DEVICE = "'cowherd-img convert' copies its content into a file, and 'cowherd retarget' puts its overlays on that"
+
+
+class Move(NamedTuple):
+    """What is to be done: the file `source` becomes `target`, and `overlays` are rewritten to name it there.
+
+    `copied_bytes` is what has to be copied because the target lies on another file system, 0 on the same.
+    """
+
+    image: Image
+    source: Path
+    target: Path
+    overlays: tuple[Image, ...]
+    copied_bytes: int
+
+
+def move(
+    source: PathName,
+    target: PathName,
+    *,
+    dry_run: bool = False,
+    ignore_unreadable: bool = False,
+    update_domains: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> Move:
+    """Moves the image file `source` to `target`, a new name or a directory, with its seal, and rewrites the overlays of it.
+
+    Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base, as do, with
+    `ignore_unreadable`, those that can't be read. `dry_run` only plans.
+    Raises `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay is in use,
+    `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there, `NotEnoughSpace`,
+    `DiskOfDomain` if a libvirt domain names the image, unless `update_domains`, with which its definition is made to name it in
+    its new place; nothing has been changed then.
+    """
+    plan, lineage = _plan(source, target, herd)
+    namings = require_unnamed([plan.image], "move", _UPDATE, redefining=update_domains)
+    if not dry_run:
+        if not ignore_unreadable:
+            require_readable(lineage, plan.image, "move")
+        _require_free(plan)
+        check_space([(plan.target.parent, plan.copied_bytes)])
+        with naming_holders():
+            _execute(plan, lineage, namings, herd, progress)
+    return plan
+
+
+def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple[Move, Lineage]:
+    refuse_device_node(source, "move", _INSTEAD_OF_A_DEVICE)
+    real = Path(os.path.realpath(source))
+    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else Path(os.path.abspath(target))
+    wanted = Path(os.path.realpath(wanted.parent)) / wanted.name
+    if wanted == real:
+        raise InvalidRequest(f"{printable(real)} is there already")
+    lineage = survey_around(real, wanted, herd=herd)
+    image = lineage.find(real)
+    require_none(lineage, [image, *lineage.children(image)], "move")
+    _refuse_parts(lineage, image)
+    if not is_there(wanted) and is_sealed(wanted):
+        raise InvalidRequest(
+            f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"
+        )
+    overlays = tuple(child for child in lineage.children(image) if _names(lineage, child, real))
+    _require_movable(image, real, wanted, overlays)
+    copied = 0 if os.stat(real).st_dev == _device(wanted.parent) else image.disk_size
+    return Move(image, real, wanted, overlays, copied), lineage
+
+
+def _refuse_parts(lineage: Lineage, image: Image) -> None:
+    """An image whose parts lie in several files would not find them from elsewhere: nobody rewrites those names."""
+    whole = lineage.made_of(image)
+    if whole:
+        raise InvalidRequest(f"{printable(image.path)} is a part of {preview([one.filename for one in whole])}, which names it")
+    parts = lineage.parts(image)
+    if parts:
+        raise InvalidRequest(f"{printable(image.path)} is made of further files, {preview([one.filename for one in parts])}")
+
+
+def _require_movable(image: Image, source: Path, target: Path, overlays: Sequence[Image]) -> None:
+    require_liftable(source, "move", seal=image.seal)
+    for overlay in overlays:
+        require_liftable(overlay.path, "rewrite the base of", seal=overlay.seal)
+    own = [os.path.basename(path) for path in sidecars(source)]
+    shadow = target.with_name(target.name + SHADOW_SUFFIX)
+    is_the_same = is_there(shadow) and os.path.samestat(os.lstat(shadow), os.lstat(_shadow(source))) if len(own) > 1 else False
+    if own:
+        require_sidecars_free(target, shadow=len(own) > 1 and not is_the_same)
+
+
+def _device(directory: Path) -> int:
+    try:
+        return os.stat(directory).st_dev
+    except OSError as error:
+        raise HostFileError(directory, "move into", error) from error
+
+
+def _names(lineage: Lineage, overlay: Image, file: Path) -> bool:
+    return any(link.path is not None and _is_one_name(Path(os.path.realpath(link.path)), file) for link in lineage.links(overlay))
+
+
+def _is_one_name(one: Path, other: Path) -> bool:
+    """Whether two paths are one entry of one directory, which may be seen in several places; another hard link is none."""
+    return one == other or (one.name == other.name and one.parent.is_dir() and os.path.samefile(one.parent, other.parent))
+
+
+def _as_seen_by(lineage: Lineage, overlay: Image, plan: Move) -> Path:
+    """Returns the target as an overlay is to name it, that sees the directory of its base in another place than the caller."""
+    for link in lineage.links(overlay):
+        home = Path(os.path.realpath(link.path)).parent if link.path else plan.source.parent
+        if home != plan.source.parent and plan.target.parent == plan.source.parent and os.path.samefile(home, plan.target.parent):
+            return home / plan.target.name
+    return plan.target
+
+
+def _require_free(plan: Move) -> None:
+    """Raises `ImageInUse` if a file that must be changed or moved is in use, before anything has been done."""
+    require_free((plan.image, *plan.overlays))
+
+
+def _execute(
+    plan: Move, lineage: Lineage, namings: Sequence[Naming], herd: Sequence[PathName], progress: Progress | None
+) -> None:
+    kept = holding_seals(lineage, plan.image)
+    if is_there(plan.target):
+        _make_earlier_run_durable(plan, lineage)
+    with protection.renamed(plan.source, plan.target, key=plan.image.key):
+        _name_own_base_from_everywhere(plan, lineage)
+        give_name(plan.source, plan.target, progress)
+        _copy_seal(plan)
+        for overlay in plan.overlays:
+            assert overlay.backing is not None
+            name = name_for(overlay, _as_seen_by(lineage, overlay, plan))
+            write_reference(overlay, BackingReference(name, overlay.backing.format))
+        redefine(namings, plan.target)
+        _remove_old_seal(plan)
+        require_free([plan.source])
+        take_name(plan.source)
+        after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
+        _name_own_base_properly(after, plan)
+    _record(plan, kept, herd)
+
+
+def _make_earlier_run_durable(plan: Move, lineage: Lineage) -> None:
+    """The same command was killed: overlays that it rewrote are not rewritten again, and their base's old name goes."""
+    moved = lineage.known(plan.target)
+    rewritten = [child.path for child in lineage.children(moved)] if moved else []
+    make_durable(plan.source, plan.target, seal_path(plan.target), _shadow(plan.target), *rewritten)
+
+
+def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:
+    base = lineage.parent(plan.image)
+    if base and plan.image.backing and plan.source.parent != plan.target.parent:
+        absolute = os.path.realpath(base.path)
+        write_reference(plan.image, BackingReference(absolute, plan.image.backing.format))
+
+
+def _name_own_base_properly(lineage: Lineage, plan: Move) -> None:
+    image = lineage.find(plan.target)
+    base = lineage.parent(image)
+    if base and image.backing and plan.source.parent != plan.target.parent:
+        write_reference(image, BackingReference(name_for(image, base.path), image.backing.format))
+
+
+def _copy_seal(plan: Move) -> None:
+    """Puts the seal beside the new name as it is; its shadow too, where that costs nothing."""
+    own = sidecars(plan.source)
+    old, new = seal_path(plan.source), seal_path(plan.target)
+    if os.fspath(old) in own or is_kept(old):
+        with HostFile.open(old, lock=None, follow=False) as file:
+            atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444, replaces=is_sealed(plan.target))
+    if os.fspath(_shadow(plan.source)) in own and not plan.copied_bytes:
+        give_name(_shadow(plan.source), _shadow(plan.target))
+
+
+def _remove_old_seal(plan: Move) -> None:
+    old = seal_path(plan.source)
+    for path in (*sidecars(plan.source), *([old] if is_kept(old) else ())):
+        take_name(Path(path))
+    look_again()
+
+
+def _shadow(image: Path) -> Path:
+    return image.with_name(image.name + SHADOW_SUFFIX)
+
+
+def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
+    """Makes the seals that held know their files as they are now."""
+    after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
+    for seal in kept:
+        moved = seal.image.key == plan.image.key
+        image = after.known(plan.target) if moved else after.images.get(seal.image.key)
+        if image:
+            record, shadow = _with_shadow(plan, seal.record) if moved else (seal.record, None)
+            record_files(after, image, record, seal.digests)
+            if shadow:
+                shadow.give_name(replaces=False)
+
+
+def _with_shadow(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
+    if record.shadow is None:
+        return record, None
+    there = shadow_of(plan.target, record)
+    return (keep_shadow(record, there), None) if there else renew_shadow(plan.target, record)[:2]

@@ -1,0 +1,257 @@
+"""Freezing a machine's disk as a sealed base: as a copy that stands alone, or as it is, with a new overlay for the machine.
+
+Chained, each step leaves the machine's name leading to the same content: the file gets its new name beside the old one, what
+stands on it is rewritten to name it there, a finished new overlay takes the old name in one rename, and the base is sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
+from cowherd.formats.reference import BackingReference
+from cowherd.herd.lineage.backing_names import name_for, stored_name
+from cowherd.herd.lineage.emptiness import holds_nothing
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import require_none
+from cowherd.herd.lineage.requirements import require_one_format
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.machines.domains import redefine, require_unnamed
+from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.overlays.naming import write_reference
+from cowherd.herd.records.faults import DriftFound
+from cowherd.herd.records.sealplace import is_sealed
+from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free
+from cowherd.herd.seals.evidence import require_uncontradicted
+from cowherd.herd.seals.held import confirms, held_content
+from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.seal import Sealed, bind, seal
+from cowherd.herd.seals.soundness import require_sound_chain
+from cowherd.live.holders import naming_holders
+from cowherd.storage import atomic, losses
+from cowherd.storage.attributes import Attributes, give_to, mode_before
+from cowherd.storage.filetype import refuse_device_node
+from cowherd.storage.presence import is_there
+from cowherd.storage.protection import Protection
+from cowherd.storage.space import check_space
+from cowherd.storage.transfer import give_name
+from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+
+_UPDATE = "With --update-domains its definition is made to fit the new overlay; without --chained the disk stays as it is"
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A new base: its path, its seal, and with a chain where the new overlay is, under the disk's name (None if it was copied).
+
+    `copied_bytes` is what was read to make it.
+    """
+
+    base: Path
+    sealed: Sealed
+    overlay: Path | None
+    copied_bytes: int
+
+
+def promote(
+    disk: PathName,
+    base: PathName,
+    *,
+    chained: bool = False,
+    level: Protection = Protection.READONLY,
+    compress: bool = False,
+    update_domains: bool = False,
+    herd: Sequence[PathName] = (),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Promoted:
+    """Makes `base`, a new sealed image, from what the image `disk` holds now, and protects it to `level`.
+
+    Copied, `disk` stays as it is, and the base stands alone (compressed, if asked). `chained`, the file of `disk` itself becomes
+    the base, on the chain that it has, and an empty overlay of it takes the name `disk`, so that the machine goes on there; for
+    that both must lie on one file system, and `update_domains` tells libvirt domains that name it that it is an overlay now.
+    Killed at any moment, it can be given again. Raises `HostFileError` if something else has the name `base`, `ImageInUse` if a
+    machine has the disk open, `BaseSealed` for a chained disk that is sealed, `DiskOfDomain` for one that a domain names,
+    `NotEnoughSpace`, `DriftFound` if its base drifted, and, unless `force`, `NotSound` for a disk that is damaged, cut off
+    or empty, or no disk image, and `BindingContradicted` for one that was made on another base.
+    """
+    source, target = (
+        Path(os.path.realpath(disk)),
+        Path(os.path.realpath(os.path.dirname(os.path.abspath(base)))) / Path(base).name,
+    )
+    lineage = survey_around(source, target, herd=herd)
+    image = lineage.find(source)
+    require_none(lineage, lineage.chain(image), "make a base of")
+    require_one_format(lineage, lineage.chain(image), "make a base of")
+    _require_undrifted(lineage, image)
+    if not force:
+        children = lineage.children(image) if chained else ()
+        require_uncontradicted(lineage, [image, *children], "make a base of it", progress=progress)
+        require_sound_chain(lineage, image, "make a base of")
+    if chained and _is_frozen(lineage, image, target):
+        return _seal_frozen(source, target, level, herd, progress, force=force)
+    if not chained and is_there(target) and _is_copy(lineage, image, target, level, progress):
+        return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, 0)
+    resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
+    if is_there(target) and not resumed:
+        raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+    require_sidecars_free(target)
+    if is_sealed(target) and not resumed:
+        raise InvalidRequest(
+            f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
+        )
+    if chained:
+        refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
+        namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
+        done = _freeze(lineage, image, source, target, level, herd, progress, force=force)
+        redefine(namings, source, image_format="qcow2", changes_chain=True)
+        return done
+    return _copy(lineage, image, target, level, herd, progress, compress=compress)
+
+
+def _is_frozen(lineage: Lineage, image: Image, target: Path) -> bool:
+    """Returns whether an interrupted freeze had come so far that the disk is an overlay of the base, and holds nothing yet."""
+    base = lineage.parent(image)
+    return base is not None and base.key == _key_of(target) and holds_nothing(image)
+
+
+def _is_done(base: Image, level: Protection) -> bool:
+    record = record_of(base)
+    return record is not None and record.level >= level
+
+
+def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, progress: Progress | None) -> bool:
+    """Returns whether an interrupted copy had been finished but for its seal: the base is there and holds what the disk does."""
+    base = lineage.known(target)
+    if base is None or base.format != "qcow2" or base.backing or base.size != image.size or _is_done(base, level):
+        return False
+    with held_content(lineage, image, progress) as held:
+        return confirms(lineage, base, held.digests.content_digest, progress)
+
+
+def _key_of(path: Path) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _require_undrifted(lineage: Lineage, image: Image) -> None:
+    for below in lineage.chain(image)[1:]:
+        if below.seal and not condition(lineage, below).status.holds:
+            raise DriftFound(below.path, condition(lineage, below).status, "make a base of what stands on it")
+
+
+def _copy(
+    lineage: Lineage,
+    image: Image,
+    target: Path,
+    level: Protection,
+    herd: Sequence[PathName],
+    progress: Progress | None,
+    *,
+    compress: bool,
+) -> Promoted:
+    from cowherd.ops.convert.convert import convert
+
+    size = sum(file.disk_size for file in lineage.chain(image))
+    check_space([(target.parent, size)])
+    require_free(stable=lineage.chain(image))
+    unfinished, attributes = atomic.temporary_name(target), _attributes(image)
+    try:
+        atomic.make_private(unfinished, attributes)
+        with naming_holders():
+            convert(
+                image.path, unfinished, source_format=image.format, target_format="qcow2", compress=compress, progress=progress
+            )
+        require_free(stable=lineage.chain(image))
+        losses.note(target, give_to(unfinished, attributes))
+        give_name(unfinished, target)
+    finally:
+        with contextlib.suppress(OSError):  # gc finds it, and the first error says more
+            unfinished.unlink()
+    return Promoted(
+        target, seal(target, level=level, image_format="qcow2", herd=herd, looked_at=True, progress=progress), None, size
+    )
+
+
+def _attributes(image: Image) -> Attributes:
+    """Returns the attributes of a disk; of one that is sealed with the mode that it had before."""
+    record = record_of(image)
+    found = Attributes.of(image.path)
+    return found._replace(mode=mode_before(found.mode, record.mode_before)) if record else found
+
+
+def _freeze(
+    lineage: Lineage,
+    image: Image,
+    source: Path,
+    target: Path,
+    level: Protection,
+    herd: Sequence[PathName],
+    progress: Progress | None,
+    *,
+    force: bool,
+) -> Promoted:
+    if image.seal:
+        raise BaseSealed(image.path, "freeze", [dependent.path for dependent in lineage.dependents(image)])
+    if os.stat(source).st_dev != os.stat(target.parent).st_dev:
+        raise InvalidRequest("a chained base must lie on the file system of the disk; without --chained it is copied")
+    for file in (image, *lineage.children(image)):
+        require_liftable(file.path, "make a base of" if file is image else "rewrite the base of", seal=file.seal)
+    require_free([image, *lineage.children(image)], lineage.chain(image))
+    parent = lineage.parent(image)
+    if parent and source.parent != target.parent and image.backing:
+        write_reference(image, BackingReference(os.path.realpath(parent.path), image.backing.format))
+    give_name(source, target)
+    for child in lineage.children(image):
+        if child.backing:
+            write_reference(child, BackingReference(name_for(child, target), child.backing.format))
+    _replace_by_overlay(source, target, image)
+    return _seal_frozen(source, target, level, herd, progress, force=force)
+
+
+def _seal_frozen(
+    source: Path, target: Path, level: Protection, herd: Sequence[PathName], progress: Progress | None, *, force: bool
+) -> Promoted:
+    """Seals a disk that has become a base, and binds what stands on it."""
+    sealed = seal(target, level=level, herd=herd, looked_at=True, force=force, progress=progress)
+    after = survey_around(source, target, herd=herd)
+    for child in after.children(after.find(target)):
+        bind(after, child, sealed.record, rebind=force)
+    return Promoted(target, sealed, source, 0)
+
+
+def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
+    """Puts an empty overlay of `target`, with the attributes that the disk has, in the place of the name `source`."""
+    from cowherd.ops.create import create
+
+    unfinished, attributes = atomic.temporary_name(source), Attributes.of(source)
+    try:
+        atomic.make_private(unfinished, attributes)
+        create(unfinished, image.size, backing=stored_name(target, source), backing_format=image.format)
+        losses.note(
+            source, give_to(unfinished, attributes)
+        )  # durably: the machine must be able to open it after a power cut, too
+        require_free([source])
+        os.rename(unfinished, source)
+    except OSError as error:
+        raise HostFileError(source, "replace", error) from error
+    finally:
+        with contextlib.suppress(OSError):  # it has its name, or the first error says more
+            unfinished.unlink()
+    atomic.sync_directory(source.parent)

@@ -1,0 +1,125 @@
+"""Giving overlays another base, or none, with what they show kept: one plan and one execution for `flatten` and `retarget`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from cowherd.errors import BackingFileError, UnsupportedFeature
+from cowherd.herd.lineage.book.seals import remember_overlay
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import require_none
+from cowherd.herd.lineage.requirements import require_one_format
+from cowherd.herd.lineage.survey import known_again, survey_again
+from cowherd.herd.machines.in_use import chain_below, require_free
+from cowherd.herd.records.binding import EXTENSION_TYPE, Binding, write_binding
+from cowherd.herd.seals.evidence import require_uncontradicted
+from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.upkeep import keeping_seals
+from cowherd.image.backing import resolve
+from cowherd.live.holders import naming_holders
+from cowherd.storage.space import check_space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cowherd.extents import Ranges
+    from cowherd.formats.reference import BackingReference
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.progress import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class RebasePlan:
+    """What an overlay is to stand on: `base` as it will name it, None for nothing.
+
+    `differs`: the guest bytes in which the old base and the new one may differ, None for all. `doubtful_bytes` is what
+    has to be read of both, and may have to be written to the overlay.
+    """
+
+    overlay: Image
+    base: BackingReference | None
+    differs: Ranges | None
+    doubtful_bytes: int
+
+
+@dataclass(frozen=True)
+class RebasedOverlay:
+    """What was done, or with `done` False what would be: bytes that are read of both bases, and bytes written to the overlay.
+
+    `base` is the file that the overlay stands on now, None for nothing. `written_bytes` is an upper bound unless `done`.
+    """
+
+    overlay: Path
+    base: Path | None
+    read_bytes: int
+    written_bytes: int
+    done: bool
+
+
+def plan_rebase(lineage: Lineage, overlay: Image, base: BackingReference | None, differs: Ranges | None = None) -> RebasePlan:
+    """Plans to make `overlay` stand on `base`. Reads tables only, unless the overlay has internal snapshots.
+
+    Raises `BindingContradicted` where it, or what it stands on, was made on other content, `SnapshotsWouldChange` where one of
+    its internal snapshots would show other content, `UnsupportedFeature` for an overlay that is not qcow2, and what opening the
+    overlay's chain raises.
+    """
+    from cowherd.ops.rebase.keeping_content import doubtful_bytes
+
+    broken = lineage.broken(overlay)
+    if broken:
+        raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
+    require_none(lineage, [overlay], "give another base to")
+    require_one_format(lineage, lineage.chain(overlay), "copy from")
+    require_uncontradicted(lineage, [overlay], "give it another base, or none")
+    if overlay.format != "qcow2":
+        raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
+    name, recorded = (base.name, base.format) if base else (None, None)
+    _require_free(lineage, overlay, base)
+    with naming_holders():
+        bytes_ = doubtful_bytes(overlay.path, name, format=overlay.format, backing_format=recorded, differs=differs)
+    return RebasePlan(overlay, base, differs, bytes_)
+
+
+def _require_free(lineage: Lineage, overlay: Image, base: BackingReference | None) -> None:
+    """Raises `ImageInUse` if somebody has the overlay open, or writes to what it reads, what it is to stand on included."""
+    onto = [name := resolve(overlay.filename, base).name, *chain_below(name)] if base else []
+    require_free([overlay], [*lineage.chain(overlay)[1:], *onto])
+
+
+def execute(lineage: Lineage, plan: RebasePlan, progress: Progress | None = None) -> RebasedOverlay:
+    """Carries a plan out and binds the overlay to its new base's seal. Interrupted, it can simply be planned and run again.
+
+    Raises `NotEnoughSpace` before anything is written, `ImageInUse`, `DriftFound` for a sealed overlay that had drifted.
+    """
+    from cowherd.ops.rebase.rebase import rebase
+
+    overlay = plan.overlay
+    check_space([(overlay.path, plan.doubtful_bytes)])
+    _require_free(lineage, overlay, plan.base)
+    name, recorded = (plan.base.name, plan.base.format) if plan.base else (None, None)
+    with naming_holders(), keeping_seals(lineage, overlay):
+        done = rebase(
+            overlay.path,
+            name,
+            format=overlay.format,
+            backing_format=recorded,
+            differs=plan.differs,
+            without=EXTENSION_TYPE,  # killed behind this, the overlay is bound to nothing, and not to what it no longer stands on
+            progress=progress,
+        )
+        after = survey_again(lineage)
+        now = known_again(after, overlay)
+        base = after.parent(now)
+        _bind(after, now, base)
+    return RebasedOverlay(overlay.path, base.path if base else None, done.bytes_compared, done.bytes_written, done=True)
+
+
+def _bind(lineage: Lineage, overlay: Image, base: Image | None) -> None:
+    record = record_of(base) if base and condition(lineage, base).status.holds else None
+    binding = Binding.to(record) if record else None
+    if overlay.binding != binding:
+        write_binding(overlay.path, binding)
+    if base and record:
+        remember_overlay(base, overlay.filename)

@@ -1,0 +1,78 @@
+"""Moving overlays to another base: what they show stays the same, and only blocks in which the bases differ are written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cowherd.errors import InvalidRequest
+from cowherd.formats.reference import BackingReference
+from cowherd.herd.lineage.backing_names import stored_name
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import require_none
+from cowherd.herd.lineage.requirements import require_one_format
+from cowherd.herd.lineage.survey import survey_again, survey_around
+from cowherd.herd.overlays.rebasing import RebasedOverlay, RebasePlan, execute, plan_rebase
+from cowherd.herd.records.faults import DriftFound
+from cowherd.herd.seals.evidence import require_uncontradicted
+from cowherd.herd.seals.quick_check import condition
+from cowherd.herd.seals.sealed_pair import sealed_pair
+from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.extents import Ranges
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+
+def retarget(
+    overlays: Sequence[PathName],
+    onto: PathName,
+    *,
+    base_format: str | None = None,
+    dry_run: bool = False,
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> list[RebasedOverlay]:
+    """Makes each of `overlays` stand on the image `onto`, one after the other; what they show stays the same.
+
+    Where the old base and the new one are both sealed and unchanged, their seals say which blocks differ, and nothing else is
+    read. `base_format` is the format of `onto` where nothing records it. `dry_run` only plans.
+    Raises `InvalidRequest` if `onto` stands on one of the overlays, `DriftFound` if it is not as its seal left it, and as
+    `plan_rebase` and `execute` in `cowherd.herd.overlays.rebasing`. Overlays before the one that fails are done then.
+    """
+    lineage = survey_around(*overlays, onto, herd=herd)
+    base = lineage.find(onto, base_format)
+    images = [lineage.find(overlay) for overlay in overlays]
+    require_none(lineage, [base], "put overlays on")
+    require_one_format(lineage, [base], "put overlays on")
+    _refuse_loops(lineage, images, base)
+    require_uncontradicted(lineage, [base], "put overlays on it", progress=progress)
+    if base.seal and not condition(lineage, base).status.holds:
+        raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")
+    stands = [_plan(lineage, image, base) for image in images]
+    if dry_run:
+        return [RebasedOverlay(one.overlay.path, base.path, one.doubtful_bytes, one.doubtful_bytes, done=False) for one in stands]
+    return [execute(survey_again(lineage) if index else lineage, stand, progress) for index, stand in enumerate(stands)]
+
+
+def _refuse_loops(lineage: Lineage, overlays: Sequence[Image], base: Image) -> None:
+    below = {image.key for image in lineage.chain(base)}
+    for overlay in overlays:
+        if overlay.key in below:
+            raise InvalidRequest(f"{printable(base.path)} is, or stands on, {printable(overlay.path)}")
+
+
+def _plan(lineage: Lineage, overlay: Image, base: Image) -> RebasePlan:
+    name = stored_name(Path(os.path.realpath(base.path)), Path(os.path.realpath(overlay.path)))
+    return plan_rebase(lineage, overlay, BackingReference(name, base.format), _differing(lineage, overlay, base))
+
+
+def _differing(lineage: Lineage, overlay: Image, base: Image) -> Ranges | None:
+    """Returns the guest bytes in which the old base and the new one differ, as their seals say; None where those don't."""
+    pair = sealed_pair(lineage, lineage.parent(overlay), base)
+    return pair.differs if pair else None

@@ -1,0 +1,114 @@
+"""Bindings: an overlay's record, in its own qcow2 header, of the base that it was made on.
+
+A header extension of cowherd's own holds it. QEMU preserves extensions that it does not know, so a binding survives copies of the
+overlay, rebase -u, snapshots, resizes and commits, and also a base that is replaced together with its seal. Its data, big-endian:
+
+    offset  bytes  what
+    0       2      version, 1
+    2       2      zero
+    4       4      bytes of a block, 65536
+    8       8      generation of the seal
+    16      16     id of the seal
+    32      32     content digest of the base
+"""
+
+from __future__ import annotations
+
+import struct
+
+from cowherd.errors import ImageFormatError, InvalidRequest
+from cowherd.herd.records.block import BLOCK
+from cowherd.herd.records.faults import BindingImpossible
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.header import Header
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.image.disk import Disk
+    from cowherd.paths import PathName
+
+EXTENSION_TYPE = 0x436F5768
+"""The header extension's type: "CoWh" in ASCII."""
+
+_VERSION = 1
+_DATA = struct.Struct(">HHIQ16s32s")
+
+
+class Binding(NamedTuple):
+    """The base that an overlay was made on: its content digest (32 bytes), and its seal's id (16 bytes) and generation."""
+
+    content_digest: bytes
+    seal_id: bytes
+    generation: int
+
+    @classmethod
+    def to(cls, seal: SealRecord) -> Binding:
+        """Returns the binding to a sealed base."""
+        return cls(seal.content_digest, seal.seal_id, seal.generation)
+
+    def pack(self) -> bytes:
+        """Returns the data of the header extension."""
+        return _DATA.pack(_VERSION, 0, BLOCK, self.generation, self.seal_id, self.content_digest)
+
+
+def binding_in(header: Header, path: PathName) -> Binding | None:
+    """Returns the binding in the header of the image at `path`, or None.
+
+    Raises `ImageFormatError` if it is damaged, or a newer cowherd wrote it.
+    """
+    data = header.extension(EXTENSION_TYPE)
+    if data is None:
+        return None
+    if any(extension.data != data for extension in header.extensions if extension.type == EXTENSION_TYPE):
+        # QEMU turns the order of extensions that it does not know around whenever it writes the header: none of them is the last.
+        raise ImageFormatError(path, "it holds two bindings that contradict each other")
+    if len(data) < 2:
+        raise ImageFormatError(path, "its binding is damaged")
+    version = int.from_bytes(data[:2], "big")
+    if version != _VERSION:
+        raise ImageFormatError(path, f"its binding was written by a newer cowherd (version {version})")
+    if len(data) != _DATA.size:
+        raise ImageFormatError(path, "its binding is damaged")
+    _, _, block, generation, seal_id, digest = _DATA.unpack(data)
+    if block != BLOCK:
+        raise ImageFormatError(path, f"its binding counts blocks of {block} bytes")
+    return Binding(digest, seal_id, generation)
+
+
+def write_binding(overlay: PathName, binding: Binding | None) -> None:
+    """Records `binding` in the header of the qcow2 image `overlay`, or removes the one there if it is None.
+
+    Only the header changes. Raises `BindingImpossible` where it does not fit, `ImageInUse` if a process has the image open.
+    """
+    from cowherd.image.header import change_header
+
+    data = binding.pack() if binding else None
+    if change_header(overlay, lambda header: header.with_extension(EXTENSION_TYPE, data), format="qcow2"):
+        return
+    from cowherd.image.open import open_disk
+
+    with open_disk(overlay, format="qcow2", writable=True, backing=False) as disk:
+        set_binding(disk, binding)
+
+
+def set_binding(overlay: Disk, binding: Binding | None) -> None:
+    """Does the same to an overlay that is open for writing."""
+    from cowherd.formats.qcow2.image import Qcow2
+
+    layer = overlay.layers[0]
+    if not isinstance(layer, Qcow2):
+        raise BindingImpossible(overlay.path, f"a {layer.format} image has no place for it")
+    try:
+        layer.set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
+    except InvalidRequest as error:
+        raise BindingImpossible(overlay.path, error.problem) from error
+
+
+def read_binding(overlay: PathName) -> Binding | None:
+    """Returns the binding in the header of a qcow2 image, or None. Raises as `binding_in` and `read_header`."""
+    from cowherd.formats.qcow2.header import read_header
+    from cowherd.storage.hostfile import HostFile
+
+    with HostFile.open(overlay, lock=None) as file:
+        return binding_in(read_header(file), overlay)

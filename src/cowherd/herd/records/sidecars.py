@@ -1,0 +1,112 @@
+"""What lies beside an image and is its own: its seal, and the shadow that the seal tells of."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from cowherd.errors import CowherdError, HostFileError
+from cowherd.herd.records.faults import ProtectedByOthers
+from cowherd.herd.records.ownership import (
+    OTHERS_MAY_WRITE,
+    SHADOW_SUFFIX,
+    is_proven_seal,
+    is_regular,
+    is_seal,
+    require_name_free,
+    set_immutable,
+)
+from cowherd.storage.presence import look_up
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.paths import PathName
+
+_HEAD = 4096  # bytes by which a shadow of which no identity was recorded is told from another file of its length
+
+
+def is_shadow(path: PathName) -> bool:
+    """Returns whether a file is the shadow that the seal beside it tells of. Raises `HostFileError` where the host fails."""
+    from cowherd.herd.records.sealfile import read_record
+    from cowherd.herd.records.sealrecord import SUFFIX
+
+    name = os.fspath(path)
+    seal = name.removesuffix(SHADOW_SUFFIX) + SUFFIX
+    if not name.endswith(SHADOW_SUFFIX) or not is_regular(name) or not is_proven_seal(seal):
+        return False
+    try:
+        return is_shadow_of(name, read_record(seal))
+    except CowherdError:
+        return False  # a seal that can't be read proves nothing
+
+
+def is_shadow_of(path: PathName, record: SealRecord) -> bool:
+    """Returns whether the file `path` is the shadow that `record`, the seal of the image beside it, tells of.
+
+    It is known by inode, length and mtime, which a rename keeps. Older seals don't tell these: then it must be as long as the
+    image was, have no write bit, and begin as the image does, if that is there. Raises `HostFileError` where the host fails.
+    """
+    info = look_up(path, follow=False)
+    if info is None or not stat.S_ISREG(info.st_mode) or record.shadow is None:
+        return False
+    known = record.shadow_file
+    if known is not None:
+        return (info.st_ino, info.st_size, info.st_mtime_ns) == (known.inode, known.size, known.mtime_ns)
+    if info.st_size != record.identity.size or info.st_mode & (stat.S_IWUSR | OTHERS_MAY_WRITE):
+        return False
+    image = os.fspath(path).removesuffix(SHADOW_SUFFIX)
+    return not is_regular(image) or _head(image) == _head(path)
+
+
+def _head(path: PathName) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.pread(fd, _HEAD, 0)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise HostFileError(path, "read", error) from error
+
+
+def require_liftable(path: PathName, action: str, *, seal: PathName | None = None, forceable: bool = False) -> None:
+    """Raises `ProtectedByOthers` if a file is immutable, and not by cowherd. `seal` is where its seal lies if not beside it.
+
+    `forceable`: the message says that --force goes on all the same.
+    """
+    from cowherd.herd.records.sealfile import read_record
+    from cowherd.herd.records.sealrecord import SUFFIX
+    from cowherd.storage import protection
+
+    real = os.path.realpath(path)
+    info = look_up(real)
+    if info is None or not stat.S_ISREG(info.st_mode) or not protection.is_immutable(real):
+        return
+    seal = real + SUFFIX if seal is None else seal
+    try:
+        if is_proven_seal(seal) and set_immutable(read_record(seal), info, seal):
+            return
+    except CowherdError:
+        pass  # a seal that can't be read says nothing of who made the file immutable
+    raise ProtectedByOthers(real, action, forceable=forceable)
+
+
+def require_sidecars_free(image: PathName, *, shadow: bool = False) -> None:
+    """Raises `NameTaken` if something else than its seal (and with `shadow` its shadow) has their names beside `image`."""
+    from cowherd.herd.records.sealrecord import SUFFIX
+
+    real = os.path.realpath(image)
+    if not is_seal(real + SUFFIX):
+        require_name_free(real + SUFFIX, "seal", real)
+    if shadow and not is_shadow(real + SHADOW_SUFFIX):
+        require_name_free(real + SHADOW_SUFFIX, "shadow", real)
+
+
+def sidecars(image: PathName) -> list[str]:
+    """Returns what beside the file `image` is certainly its own: its shadow, and its seal, which proves the shadow, last."""
+    from cowherd.herd.records.sealrecord import SUFFIX
+
+    name = os.fspath(image)
+    found = [name + SHADOW_SUFFIX] if is_shadow(name + SHADOW_SUFFIX) else []
+    return [*found, name + SUFFIX] if is_proven_seal(name + SUFFIX) else found

@@ -1,0 +1,317 @@
+"""What lies in a trash: `.cowherd-trash` beside the images that were deleted, so that deleting and restoring are renames.
+
+Of each deleted image it holds `ID.json`, which says what it was called, and the directory `ID` with the image, its seal and its
+shadow under their own names. An entry whose directory has no image is one that was interrupted, and is not listed.
+
+Who may write in the directory of the images can put a trash there too. So nothing in it is followed that is a link, an image
+comes back into the directory in which the trash lies whatever its record says, and what is none of ours is left where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from pathlib import Path
+
+from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.herd.records import checked
+from cowherd.herd.records.faults import RecordNotTrusted
+from cowherd.herd.records.ownership import OTHERS_MAY_WRITE, TRASH, is_forgotten, is_regular, is_unfinished_name
+from cowherd.storage import atomic
+from cowherd.storage.directory import Directory
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.identity import FileIdentity
+from cowherd.storage.presence import look_up
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from cowherd.paths import PathName
+
+_VERSION = 1
+_LONGEST_RECORD = 1 << 20
+_MOST_DEPENDENTS = 100_000
+_PRIVATE = 0o700
+_ID = "########-######-xxxxxx"
+"""The form of an id: a digit stands for #, a hexadecimal one for x."""
+_DATE = "####-##-##T##:##:##"
+
+
+class Entry(NamedTuple):
+    """One deleted image: where it was (`path`), when it was deleted (ISO 8601, UTC), and what stood on it then.
+
+    `identity` is its file's as it lies in the trash, None if that could not be recorded; `sealed`: its seal held. `immutable`:
+    somebody else had made its file immutable, and it is so again.
+    """
+
+    trash: Path
+    id: str
+    path: Path
+    deleted: str
+    dependents: tuple[Path, ...]
+    identity: FileIdentity | None
+    sealed: bool
+    immutable: bool = False
+
+    @property
+    def directory(self) -> Path:
+        """Where its files lie."""
+        return self.trash / self.id
+
+    @property
+    def image(self) -> Path:
+        """The image's file."""
+        return self.directory / self.path.name
+
+    @property
+    def record(self) -> Path:
+        """The file that says all this."""
+        return self.trash / f"{self.id}.json"
+
+    @property
+    def disk_size(self) -> int:
+        """What its files occupy on the host, in bytes."""
+        return sum(_disk_size(path) for path in _files(self.directory))
+
+
+def write_entry(entry: Entry, box: Directory) -> None:
+    """Records an entry durably in its trash, `box`."""
+    fields = {
+        "version": _VERSION,
+        "path": os.fspath(entry.path),
+        "deleted": entry.deleted,
+        "dependents": [os.fspath(path) for path in entry.dependents],
+        "identity": entry.identity.to_dict() if entry.identity else None,
+        "sealed": entry.sealed,
+        "immutable": entry.immutable,
+    }
+    atomic.write_atomically(box.held(entry.record.name), json.dumps(fields, indent=1).encode("ascii"), mode=0o600)
+
+
+def read_entry(record: Path) -> Entry:
+    """Reads what `write_entry` wrote. Raises `ImageFormatError` where it makes no sense, `HostFileError`."""
+    with HostFile.open(record, lock=None, follow=False) as file:
+        text = file.pread(0, min(file.size(), _LONGEST_RECORD))
+    try:
+        return _entry(record, checked.load_record(text))
+    except ValueError as error:
+        raise ImageFormatError(record, f"it is no record of a deleted image ({error})") from error
+
+
+def _entry(record: Path, fields: dict[str, Any]) -> Entry:
+    if checked.whole(checked.field(fields, "version")) != _VERSION:
+        raise ValueError(f"version {fields['version']!r}")
+    path = checked.path_name(checked.field(fields, "path"))
+    if not os.path.isabs(path):
+        raise ValueError("the path is not absolute")
+    identity, deleted = checked.field(fields, "identity"), checked.word(checked.field(fields, "deleted"), 40)
+    if not _has_form(deleted[: len(_DATE)], _DATE):
+        raise ValueError("it was deleted at no time")
+    dependents = checked.row(checked.field(fields, "dependents"), _MOST_DEPENDENTS)
+    return Entry(
+        trash=record.parent,
+        id=record.name.removesuffix(".json"),
+        # The directory may have been moved with its trash since, and the record may be somebody else's.
+        path=record.parent.parent / checked.plain_name(os.path.basename(path)),
+        deleted=deleted,
+        dependents=tuple(Path(checked.path_name(name)) for name in dependents),
+        identity=None if identity is None else FileIdentity.from_dict(checked.dictionary(identity)),
+        sealed=checked.yes_or_no(checked.field(fields, "sealed")),
+        immutable=checked.yes_or_no(fields.get("immutable", False)),
+    )
+
+
+def _has_form(text: str, form: str) -> bool:
+    digits = {"#": "0123456789", "x": "0123456789abcdef"}
+    return len(text) == len(form) and all(one in digits.get(kind, kind) for one, kind in zip(text, form, strict=True))
+
+
+def is_entry_name(name: str) -> bool:
+    """Returns whether a name in a trash is one that deleting gives: of an entry's directory, or of its record."""
+    return _has_form(name.removesuffix(".json"), _ID)
+
+
+@contextlib.contextmanager
+def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
+    """Opens the trash in a directory; with `make` it is made if it is not there, and must be such that what is put there is safe.
+
+    Raises `RecordNotTrusted` where it is a link, and for one that belongs to somebody else, or to all; `HostFileError`.
+    """
+    there = home.look_up(TRASH)
+    if there is not None and not stat.S_ISDIR(there.st_mode):
+        raise RecordNotTrusted(
+            home.path / TRASH, "it is no directory, but a link or a file; move it away, or delete with --purge"
+        )
+    if make and there is None:
+        with _naming(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # somebody was faster
+            os.mkdir(home.held(TRASH), _PRIVATE)
+        atomic.sync_directory(home.held())
+    with home.below(TRASH) as box:
+        if make:
+            info, around = box.info(), home.info()
+            if info.st_uid not in (0, os.geteuid(), around.st_uid):
+                raise RecordNotTrusted(box.path, f"it belongs to user {info.st_uid}; move it away, or delete with --purge")
+            if info.st_mode & OTHERS_MAY_WRITE:
+                raise RecordNotTrusted(box.path, "others may write in it; take that right away, or delete with --purge")
+        yield box
+
+
+@contextlib.contextmanager
+def _naming(path: Path, action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostFileError(path, action, error) from error
+
+
+def is_trusted(box: Directory) -> bool:
+    """Returns whether only this user and root can have written what lies in a trash."""
+    info = box.info()
+    return info.st_uid in (0, os.geteuid()) and not info.st_mode & OTHERS_MAY_WRITE
+
+
+def trash_directories(directories: Iterable[PathName]) -> Iterator[Path]:
+    """Yields the trash directories in `directories` and everywhere under them, without entering other file systems."""
+    return (trash for trash in _called_trash(directories) if _is_directory(trash))
+
+
+def strange_trashes(directories: Iterable[PathName]) -> Iterator[Path]:
+    """Yields what is called as a trash there and is no directory, but a link, say. It is left alone."""
+    return (trash for trash in _called_trash(directories) if not _is_directory(trash))
+
+
+def _called_trash(directories: Iterable[PathName]) -> Iterator[Path]:
+    for directory in directories:
+        top = os.path.realpath(directory)
+        with contextlib.suppress(OSError):  # what is not there has no trash
+            device = os.stat(top).st_dev
+            for current, names, files in os.walk(top):
+                if TRASH in names or TRASH in files:
+                    yield Path(current, TRASH)
+                names[:] = sorted(name for name in names if name != TRASH and _device(current, name) == device)
+
+
+def trashes_right_in(directories: Iterable[str]) -> Iterator[Path]:
+    """Yields the trash directories right in `directories`."""
+    return (Path(directory, TRASH) for directory in sorted(directories) if _is_directory(Path(directory, TRASH)))
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a name is that of a directory, and no link."""
+    info = look_up(path, follow=False)
+    return info is not None and stat.S_ISDIR(info.st_mode)
+
+
+def _device(directory: str, name: str) -> int | None:
+    try:
+        return os.lstat(os.path.join(directory, name)).st_dev
+    except OSError:
+        return None  # gone since it was listed
+
+
+def entries(trash: Path) -> tuple[list[Entry], list[Path]]:
+    """Returns the entries of a trash directory, the oldest first, and what else lies there: interrupted or damaged, or links."""
+    found, other = [], []
+    names = _listed(trash)
+    for name in names:
+        path = trash / name
+        if name.endswith(".json"):
+            entry = _entry_in(path)
+            if entry is not None:
+                found.append(entry)
+            else:
+                other.append(path)
+        elif f"{name}.json" not in names or not _is_directory(path):
+            other.append(path)
+    return sorted(found, key=lambda entry: (entry.deleted, entry.id)), other
+
+
+def _entry_in(record: Path) -> Entry | None:
+    """Returns the entry of a record, if that is one and the image is there, and neither is a link."""
+    if not is_entry_name(record.name) or not is_regular(record):
+        return None
+    try:
+        entry = read_entry(record)
+    except ImageFormatError:
+        return None
+    return entry if _is_directory(entry.directory) and is_regular(entry.image) else None
+
+
+def remains(trash: Path) -> list[Path]:
+    """Returns what interrupted work certainly left in a trash directory.
+
+    That is the record of an image that is not there, with its directory if all that this holds lies beside the trash too; a
+    directory that was made for an image and is empty; a record that was never finished; and a trash in which nothing is.
+    """
+    found = []
+    for path in entries(trash)[1]:
+        directory = path.with_name(path.name.removesuffix(".json"))
+        if is_forgotten(path):
+            found.append(path)
+        elif not is_entry_name(path.name) or not (_is_vacated(directory) or look_up(directory, follow=False) is None):
+            continue
+        elif path == directory or _is_record(path):
+            found += [path, directory] if path != directory and _is_directory(directory) else [path]
+    return found if found or _listed(trash) else [trash]
+
+
+def strays(trash: Path) -> list[Path]:
+    """Returns what lies in a trash directory and can't be told to be anybody's leftover; it is left alone."""
+    left = set(remains(trash))
+    return [path for path in entries(trash)[1] if path not in left and not is_unfinished_name(path.name)]
+
+
+def _is_vacated(directory: Path) -> bool:
+    """Whether everything that an entry's directory holds is back beside the trash, under its own name."""
+    if not _is_directory(directory):
+        return False
+    home = directory.parent.parent
+    return all(_same_file(path, home / path.name) for path in _files(directory))
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    first, second = look_up(one, follow=False), look_up(other, follow=False)
+    return first is not None and second is not None and os.path.samestat(first, second)
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return is_regular(path) and bool(read_entry(path))
+    except (ImageFormatError, HostFileError):
+        return False
+
+
+def find_entries(trashes: Sequence[Path], name: PathName) -> list[Entry]:
+    """Returns the entries that `name` means, the newest last: an id, or the path that an image had."""
+    wanted = Path(os.path.abspath(name))
+    beside = Path(os.path.realpath(wanted.parent)) / TRASH
+    places = dict.fromkeys([*trashes, *([beside] if _is_directory(beside) else [])])
+    return [entry for trash in places for entry in entries(trash)[0] if os.fspath(name) == entry.id or _same(entry.path, wanted)]
+
+
+def _same(path: Path, wanted: Path) -> bool:
+    return path == wanted or path == Path(os.path.realpath(wanted.parent)) / wanted.name
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError as error:
+        raise HostFileError(directory, "look into", error) from error
+
+
+def _files(directory: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return list(directory.iterdir())
+    return []
+
+
+def _disk_size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return os.lstat(path).st_blocks * 512
+    return 0

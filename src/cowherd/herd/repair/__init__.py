@@ -1,0 +1,1 @@
+"""Undoing a change of a base, or keeping it from the overlays."""

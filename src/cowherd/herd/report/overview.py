@@ -1,0 +1,108 @@
+"""All that there is to say of a herd at one moment: its tree, its health, and where its bases have drifted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cowherd.errors import CowherdError
+from cowherd.herd.doctor.doctor import Diagnosis, diagnosis_of
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.survey import survey
+from cowherd.herd.records.status import Status
+from cowherd.herd.report.tree import Tree, tree_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from cowherd.extents import Ranges
+    from cowherd.herd.impact.verdict import Hit
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+Spans = tuple[tuple[int, int], ...]
+
+_MAY_HAVE_DRIFTED = (Status.TOUCHED, Status.DRIFTED, Status.REPLACED)
+
+
+@dataclass(frozen=True)
+class DriftPicture:
+    """Where a base differs from its seal: [start, end) of guest bytes in a disk of `size`; `problem` if it can't be read.
+
+    `hits` are its dependents, by path, if anything changed.
+    """
+
+    path: Path
+    size: int
+    changed: Spans
+    problem: str | None = None
+    hits: tuple[HitPicture, ...] = ()
+
+
+@dataclass(frozen=True)
+class HitPicture:
+    """What the change does to one dependent, as `cowherd.impact` says: [start, end) of guest bytes that it sees change or not.
+
+    `snapshot` names one of its internal snapshots if this is about that, and not about what the dependent shows now.
+    """
+
+    path: Path
+    verdict: str
+    exposed: Spans
+    shielded: Spans
+    problem: str | None
+    snapshot: str | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A herd as it was at `made` (ISO 8601, UTC)."""
+
+    made: str
+    tree: Tree
+    diagnosis: Diagnosis
+    drifts: tuple[DriftPicture, ...]
+
+
+def overview(directories: Sequence[PathName] = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
+    """Looks at the herd in `directories` (the current one by default); changes nothing.
+
+    Bases whose files are not as their seals left them are read to see where they differ; with `full` all sealed images are.
+    """
+    lineage = survey(directories or ["."])
+    found = tree_of(lineage)
+    diagnosis = diagnosis_of(lineage, full=full, progress=progress)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return Overview(made, found, diagnosis, tuple(_drifts(lineage, found, diagnosis, progress)))
+
+
+def _drifts(lineage: Lineage, found: Tree, diagnosis: Diagnosis, progress: Progress | None) -> list[DriftPicture]:
+    suspects = {node.path for node in found.nodes if node.level is not None and node.status in _MAY_HAVE_DRIFTED}
+    suspects |= {finding.path for finding in diagnosis.findings if finding.kind.value == Status.DRIFTED.value}
+    return [_picture(lineage, path, progress) for path in sorted(suspects)]
+
+
+def _picture(lineage: Lineage, path: Path, progress: Progress | None) -> DriftPicture:
+    from cowherd.herd.impact.judging import judge_all
+    from cowherd.herd.seals.drift import drift_of
+
+    try:
+        base = lineage.find(path)
+        drift = drift_of(lineage, base, None, progress)
+    except CowherdError as error:
+        return DriftPicture(path, 0, (), str(error))
+    hits = judge_all(lineage, lineage.dependents(base), base, drift.changed) if len(drift.changed) else []
+    pictures = tuple(picture for hit in hits for picture in _pictures_of(hit))
+    return DriftPicture(path, max(drift.old.size, drift.new.size), _spans(drift.changed), None, pictures)
+
+
+def _pictures_of(hit: Hit) -> Iterator[HitPicture]:
+    yield HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem)
+    for one in hit.snapshots:
+        yield HitPicture(hit.path, one.verdict, _spans(one.exposed), _spans(one.shielded), one.problem, one.label)
+
+
+def _spans(ranges: Ranges) -> Spans:
+    return tuple((start, end) for start, end in ranges.tolist())

@@ -1,0 +1,187 @@
+"""Donors: where sealed blocks can be fetched again.
+
+A donor is never trusted: each block that it gives is compared with the seal before it is used, so that the worst a wrong
+donor can do is to have nothing to give.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+
+from cowherd.errors import CowherdError
+from cowherd.herd.lineage.walk import files_under
+from cowherd.herd.records.block import BLOCK
+from cowherd.herd.records.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, read_padded, runs_of
+from cowherd.herd.records.faults import ContentChanging, DonorMissing
+from cowherd.herd.records.ownership import SHADOW_SUFFIX, is_regular
+from cowherd.herd.seals.quick_check import record_of
+from cowherd.image.open import open_disk
+from cowherd.live.holders import descriptors_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.image.disk import Disk
+    from cowherd.progress import Progress
+
+_ZEROS = -1
+_NOBODY = -2
+
+
+@dataclass(frozen=True)
+class Donor:
+    """An image that may hold sealed blocks, and its format."""
+
+    path: Path
+    format: str
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where each of `blocks` is to be had: `owner` has an index into `donors` for each, or -1 for a block of zeros."""
+
+    sealed: BlockDigests
+    blocks: Blocks
+    owner: NDArray[np.int64]
+    donors: tuple[Donor, ...]
+
+    def bytes_by_donor(self) -> list[tuple[Path, int]]:
+        """Returns the donors that give something, and how many bytes each gives."""
+        counts = [(donor.path, int((self.owner == index).sum()) * BLOCK) for index, donor in enumerate(self.donors)]
+        return [(path, count) for path, count in counts if count]
+
+    @property
+    def zero_bytes(self) -> int:
+        """Bytes of the blocks that were zeros, for which no donor is needed."""
+        return int((self.owner == _ZEROS).sum()) * BLOCK
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[BlockReader]:
+        """Gives the block a reader of sealed blocks; the donors are opened when they are needed."""
+        with contextlib.ExitStack() as stack:
+            yield BlockReader(self, stack)
+
+
+class BlockReader:
+    """Reads sealed blocks from the donors that hold them."""
+
+    def __init__(self, located: Located, stack: contextlib.ExitStack):
+        self._located, self._stack = located, stack
+        self._disks: dict[int, Disk] = {}
+
+    def read(self, block: int, buffer: memoryview) -> bool:
+        """Fills `buffer`, of 64 KiB, with the sealed content of `block`; returns False if that is zeros.
+
+        Raises `ContentChanging` if the donor no longer holds what it held when it was found.
+        """
+        where = int(np.searchsorted(self._located.blocks, block))
+        owner = int(self._located.owner[where])
+        if owner == _ZEROS:
+            buffer[:] = bytes(len(buffer))
+            return False
+        read_padded(self._disk(owner), block * BLOCK, buffer)
+        wanted = self._located.sealed.lookup(self._located.blocks[where : where + 1])
+        if blake3(buffer).digest() != wanted.tobytes():
+            raise ContentChanging(self._located.donors[owner].path)
+        return True
+
+    def _disk(self, owner: int) -> Disk:
+        if owner not in self._disks:
+            donor = self._located.donors[owner]
+            self._disks[owner] = self._stack.enter_context(open_disk(donor.path, format=donor.format))
+        return self._disks[owner]
+
+
+def write_blocks(disk: Disk, located: Located, blocks: Blocks, progress: Progress | None = None) -> None:
+    """Writes those of the sealed blocks that `blocks` names into `disk`, and flushes it. Raises as `BlockReader.read`."""
+    buffer = memoryview(bytearray(BLOCK))
+    with located.opened() as reader:
+        for done, block in enumerate(blocks.tolist(), 1):
+            length = min(BLOCK, disk.size - block * BLOCK)
+            if reader.read(block, buffer):
+                disk.write(block * BLOCK, buffer[:length])
+            else:
+                disk.zero(block * BLOCK, length)
+            if progress:
+                progress(done * BLOCK, len(blocks) * BLOCK)
+    disk.flush()
+
+
+def locate(base: Image, sealed: BlockDigests, blocks: Blocks, lineage: Lineage, named: Sequence[Path] = ()) -> Located:
+    """Finds a donor for each of `blocks`, looking through those `named`, or where none is, through all that can be found.
+
+    Reads the blocks from the donors. Raises `DonorMissing` if some are found nowhere, and the donor's own error where one
+    that was named can't be read.
+    """
+    wanted = sealed.lookup(blocks)
+    owner = np.where(is_zero(wanted), _ZEROS, _NOBODY).astype(np.int64)
+    tried: list[Donor] = []
+    candidates = [Donor(path, lineage.find(path).format) for path in named] if named else _candidates(lineage, base, sealed.size)
+    for candidate in candidates:
+        missing = np.flatnonzero(owner == _NOBODY)
+        if not len(missing):
+            break
+        held = _held_by(candidate, blocks[missing], wanted[missing], must_open=bool(named))
+        owner[missing[held]] = len(tried)
+        tried.append(candidate)
+    missing_bytes = int((owner == _NOBODY).sum()) * BLOCK
+    if missing_bytes:
+        raise DonorMissing(base.path, missing_bytes, [donor.path for donor in tried])
+    return Located(sealed, blocks, owner, tuple(tried))
+
+
+def _held_by(donor: Donor, blocks: Blocks, wanted: NDArray[np.uint8], *, must_open: bool) -> NDArray[np.bool_]:
+    try:
+        with open_disk(donor.path, format=donor.format) as disk:
+            return equal_rows(digests_of(disk, runs_of(blocks)), wanted)
+    except CowherdError:
+        if must_open:
+            raise
+        return np.zeros(len(blocks), np.bool_)  # nobody named it: a donor that can't be read has nothing to give
+
+
+def _candidates(lineage: Lineage, base: Image, size: int) -> Iterator[Donor]:
+    """Yields what may hold the blocks, the likeliest first: the shadow; the file itself where it was deleted while a process has
+    it open; images sealed with the same content; images and raw files of the same size. What stands on the base shows the drift,
+    not what was before it, and is left out."""
+    record = record_of(base)
+    if record and record.shadow:
+        shadow = base.path.with_name(base.path.name + SHADOW_SUFFIX)
+        if is_regular(shadow):  # every block of it is compared with the seal, so it need not be proven
+            yield Donor(shadow, record.format)
+    if record and base.size is None:
+        still_open = descriptors_of(record.identity.device, record.identity.inode)
+        yield from (Donor(descriptor, record.format) for descriptor in still_open)
+    excluded = {image.key for image in (base, *lineage.dependents(base))}
+    others = [image for image in lineage.images.values() if image.key not in excluded and image.size == size]
+    others.sort(key=lambda image: (not _sealed_alike(image, record.content_digest if record else None), image.path))
+    yield from (Donor(image.path, image.format) for image in others)
+    known = {name for image in lineage.images.values() for name in image.names}
+    yield from (Donor(path, "raw") for path in _files_of_size(lineage.directories, size) if path not in known)
+
+
+def _sealed_alike(image: Image, content_digest: bytes | None) -> bool:
+    try:
+        record = record_of(image)
+    except CowherdError:
+        return False  # only the order of trying depends on it
+    return record is not None and record.content_digest == content_digest
+
+
+def _files_of_size(directories: Mapping[str, int | None], size: int) -> Iterator[Path]:
+    for directory, levels in directories.items():
+        for name in files_under(directory, levels, []):
+            with contextlib.suppress(OSError):  # it is gone since it was listed
+                if os.stat(name).st_size == size:
+                    yield Path(name)

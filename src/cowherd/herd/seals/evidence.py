@@ -1,0 +1,63 @@
+"""What bindings bear witness to, and refusing what would overwrite it: one rule for every command.
+
+An overlay that was made on other content than its base holds stays bound to that until somebody decides (`--rebind`). Whatever
+would make what it shows now count as right, or bind it anew on the way, asks here first.
+"""
+
+from __future__ import annotations
+
+from cowherd.errors import CowherdError
+from cowherd.herd.records.faults import BindingContradicted
+from cowherd.herd.seals.quick_check import condition, record_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.progress import Progress
+
+
+def require_uncontradicted(lineage: Lineage, images: Iterable[Image], action: str, *, progress: Progress | None = None) -> None:
+    """Raises `BindingContradicted` if one of `images`, or an overlay in its chain, was made on other content than its base holds.
+
+    `action` is what is refused then, as in "flatten". What a base holds its seal says as long as that holds; where none does, the
+    base is read. Raises as `cowherd.herd.seals.held.held_content`.
+    """
+    fits: set[tuple[object, bytes]] = set()
+    for overlay, base, content in _bound(lineage, images):
+        if (base.key, content) not in fits and not _holds(lineage, base, content, progress):
+            raise BindingContradicted(overlay.path, base.path, action)
+        fits.add((base.key, content))
+
+
+def contradicted(lineage: Lineage, base: Image, content: bytes) -> list[Image]:
+    """Returns the direct overlays of `base` that are bound to another content than `content`."""
+    return [child for child in lineage.children(base) if child.binding and child.binding.content_digest != content]
+
+
+def _bound(lineage: Lineage, images: Iterable[Image]) -> Iterator[tuple[Image, Image, bytes]]:
+    """Yields the bound overlays in the chains of `images`, each once, with their bases and what they are bound to."""
+    seen = set()
+    for image in images:
+        for overlay in lineage.chain(image):
+            base = lineage.parent(overlay)
+            if base and overlay.binding and overlay.key not in seen and not lineage.in_loop(overlay):
+                yield overlay, base, overlay.binding.content_digest
+            seen.add(overlay.key)
+
+
+def _holds(lineage: Lineage, base: Image, content: bytes, progress: Progress | None) -> bool:
+    try:
+        record = record_of(base)
+    except CowherdError:
+        record = None  # a damaged seal vouches for nothing
+    if record and condition(lineage, base).status.holds:
+        return record.content_digest == content
+    from cowherd.herd.seals.held import confirms, held_content
+
+    if confirms(lineage, base, content, progress):
+        return True
+    with held_content(lineage, base, progress) as held:
+        return held.digests.content_digest == content

@@ -1,0 +1,53 @@
+"""What a seal knows of the files of its image and of the chain below it, by which quick checks go."""
+
+from __future__ import annotations
+
+import os
+
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.records.faults import ContentChanging
+from cowherd.herd.records.ownership import believed
+from cowherd.herd.records.sealrecord import ChainFile, SealRecord
+from cowherd.herd.records.sealwriting import write_seal
+from cowherd.herd.seals.quick_check import record_of
+from cowherd.storage.identity import FileIdentity, make_lasting, note_reading
+from cowherd.storage.ticks import settle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.records.digest import BlockDigests
+
+
+def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
+    """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
+    if image.seal:
+        record = believed(record, os.stat(image.path), image.seal)
+    write_seal(image.expected_seal, with_files(record, lineage, image), digests)
+
+
+def with_files(record: SealRecord, lineage: Lineage, image: Image, before: FileIdentity | None = None) -> SealRecord:
+    """Returns a record that knows the files of `image` and of its chain as they are now, with times that a power cut won't turn
+    back and in which every later change shows, where that can be had.
+
+    Raises `ContentChanging` if the file was written to since its identity was `before`.
+    """
+    make_lasting(image.path)
+    now, certain = settle(image.path)
+    if before and (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
+        raise ContentChanging(image.path)
+    below = [_chain_file(file) for file in lineage.chain(image)[1:]]
+    return record._replace(
+        identity=now,
+        atime_ns=note_reading(image.path),
+        chain=tuple(file for file, _ in below),
+        certain=certain and all(sure for _, sure in below),
+    )
+
+
+def _chain_file(file: Image) -> tuple[ChainFile, bool]:
+    record = record_of(file)
+    make_lasting(file.path)
+    identity, certain = settle(file.path)
+    content = record.content_digest if record else None
+    return ChainFile(os.fspath(file.path), identity, content, note_reading(file.path)), certain

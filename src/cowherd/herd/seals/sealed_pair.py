@@ -1,0 +1,80 @@
+"""What two sealed images are known to have in common, so that nobody needs to read it.
+
+A seal speaks for a file only while the file, and each below it, is as the seal left it (see `condition`), and only for the
+format that was sealed.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from cowherd.errors import CowherdError
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.records.sealfile import read_digests
+from cowherd.herd.records.sealrecord import SealRecord
+from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.image.backing import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.extents import Ranges
+    from cowherd.formats.reference import BackingReference
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
+
+
+class SealedPair:
+    """Two images whose seals hold."""
+
+    def __init__(self, old: Image, new: Image, records: tuple[SealRecord, SealRecord]):
+        self.old, self.new, self.records = old, new, records
+
+    @cached_property
+    def is_equal(self) -> bool:
+        """Whether both hold the same bytes and have the same size."""
+        return self.records[0].content_digest == self.records[1].content_digest
+
+    @cached_property
+    def differs(self) -> Ranges:
+        """The guest bytes in which they differ, in whole blocks. Raises `ImageFormatError` for a damaged seal."""
+        from cowherd.herd.records.digest import differing, to_bytes
+
+        old, new = read_digests(self.old.expected_seal)[1], read_digests(self.new.expected_seal)[1]
+        return to_bytes(differing(old, new), max(old.size, new.size))
+
+
+def sealed_pair(lineage: Lineage, old: Image | None, new: Image) -> SealedPair | None:
+    """Returns both images with their seals, None where one has none that holds. Raises `ImageFormatError` for a damaged one."""
+    if old is None:
+        return None
+    records = _record(lineage, old), _record(lineage, new)
+    return SealedPair(old, new, (records[0], records[1])) if records[0] and records[1] else None
+
+
+def bases_of_rebase(overlay: PathName, backing: BackingReference, *, herd: Sequence[PathName] = ()) -> SealedPair | None:
+    """Returns the base that `overlay` has and the one that it is to get, if both have seals that hold.
+
+    None also where anything is in doubt: a format that is not the sealed one, a base that can't be found, a damaged seal.
+    """
+    try:
+        path = resolve(overlay, backing).name
+        lineage = survey_around(overlay, path, herd=herd)
+        image, new = lineage.known(overlay), lineage.known(path)
+        if image is None or new is None or image.backing is None or lineage.broken(image):
+            return None
+        pair = sealed_pair(lineage, lineage.parent(image), new)
+        if pair is None or (image.backing.format, backing.format) != (pair.records[0].format, pair.records[1].format):
+            return None
+        if not pair.is_equal:
+            _ = pair.differs  # read now, while a damaged seal is only a reason to do without
+        return pair
+    except CowherdError:
+        return None  # whoever opens the files says what is wrong with them
+
+
+def _record(lineage: Lineage, image: Image) -> SealRecord | None:
+    record = record_of(image)
+    return record if record and condition(lineage, image).status.holds else None

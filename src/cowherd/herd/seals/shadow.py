@@ -1,0 +1,95 @@
+"""The shadow of a sealed image: a reflink copy beside it, which costs no space and is the perfect donor.
+
+The seal tells what the shadow is known by, and is written while the copy still has the name of an unfinished file: nothing that
+has a shadow's name is ever without a seal that proves it, whenever the process is killed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cowherd.errors import HostFileError
+from cowherd.herd.records.faults import NameTaken
+from cowherd.herd.records.ownership import SHADOW_SUFFIX, require_name_free
+from cowherd.herd.records.sidecars import is_shadow, is_shadow_of
+from cowherd.storage import copying, protection
+from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.identity import FileIdentity, make_lasting
+from cowherd.storage.protection import Protection
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.herd.records.sealrecord import SealRecord
+
+
+class NewShadow(NamedTuple):
+    """A copy of an image that is complete, and has no shadow's name yet."""
+
+    unfinished: Path
+    path: Path
+
+    def recorded_in(self, record: SealRecord) -> SealRecord:
+        """Returns a record that tells of it."""
+        return record._replace(shadow=self.path.name, shadow_file=FileIdentity.of(self.unfinished))
+
+    def give_name(self, *, replaces: bool) -> None:
+        """Gives it its name, once the seal that tells of it is written; `replaces` an older shadow, which was proven one.
+
+        Raises `HostFileError`.
+        """
+        try:
+            if replaces:
+                os.rename(self.unfinished, self.path)
+                sync_directory(self.path.parent)
+                return
+        except OSError as error:
+            raise HostFileError(self.path, "replace", error) from error
+        with HostFile.open(self.unfinished, lock=None, follow=False) as file:
+            name_newcomer(file, self.path)
+
+
+def copy_for_shadow(image: Path) -> NewShadow | None:
+    """Makes a reflink copy of an image, under the name of an unfinished file; None where the file system can't.
+
+    Raises `NameTaken` if something else has the name that the shadow would get, `HostFileError`.
+    """
+    shadow = image.with_name(image.name + SHADOW_SUFFIX)
+    if not is_shadow(shadow):
+        require_name_free(shadow, "shadow", image)
+    unfinished = temporary_name(shadow)
+    if not copying.clone_file(image, unfinished):
+        return None
+    protection.protect(unfinished, Protection.READONLY)
+    make_lasting(unfinished)
+    return NewShadow(unfinished, shadow)
+
+
+def renew_shadow(image: Path, record: SealRecord) -> tuple[SealRecord, NewShadow | None, str | None]:
+    """Makes a new shadow of an image, and returns its seal's record with it; or with none, and why there is none.
+
+    The shadow gets its name when that record is written. Raises `HostFileError`.
+    """
+    without = record._replace(shadow=None, shadow_file=None)
+    try:
+        new = copy_for_shadow(image)
+    except NameTaken as error:
+        return without, None, str(error)
+    return (new.recorded_in(record), new, None) if new else (without, None, "the file system has no reflinks")
+
+
+def keep_shadow(record: SealRecord, shadow: Path | None) -> SealRecord:
+    """Returns a record that tells of `shadow`, a file that was proven to be one, as it is now."""
+    if shadow is None:
+        return record._replace(shadow=None, shadow_file=None)
+    return record._replace(shadow=shadow.name, shadow_file=FileIdentity.of(shadow))
+
+
+def shadow_of(image: Path, record: SealRecord | None) -> Path | None:
+    """Returns the shadow of an image that its seal tells of, if it is there and is that."""
+    if record is None or record.shadow is None:
+        return None
+    shadow = image.with_name(image.name + SHADOW_SUFFIX)
+    return shadow if is_shadow_of(shadow, record) else None

@@ -1,0 +1,136 @@
+"""Taking away what a seal gave: its protection while something is written or for good, and the seal itself."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+
+from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.herd.lineage.pending import require_none
+from cowherd.herd.lineage.requirements import require_seen
+from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.records.faults import NotSealed, UnsealRefused
+from cowherd.herd.records.ownership import believed, is_proven_seal, mode_given_back, set_immutable
+from cowherd.herd.records.sealfile import read_record
+from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
+from cowherd.herd.records.sealrecord import SUFFIX
+from cowherd.herd.records.sidecars import require_liftable, sidecars
+from cowherd.herd.seals.quick_check import record_of
+from cowherd.storage import protection
+from cowherd.storage.identity import make_lasting
+from cowherd.storage.presence import is_there
+from cowherd.storage.protection import Protection
+from cowherd.storage.transfer import take_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.paths import PathName
+
+
+def unseal(image: PathName, *, force: bool = False, herd: Sequence[PathName] = ()) -> Path:
+    """Gives up the seal of `image`, its shadow and its protection; the file gets its mode from before back.
+
+    A protection that somebody else gave it stays: where that keeps the mode from being given back, `ProtectedByOthers` is raised,
+    unless `force`. Returns where the seal was. Raises `UnsealRefused` while overlays in the herd depend on it, unless `force`;
+    `NotSealed`. An image that is gone can be unsealed too.
+    """
+    if not is_there(image):
+        return _drop_orphan(Path(image), force=force, herd=herd)
+    lineage = survey_around(image, herd=herd)
+    base = lineage.find(image)
+    require_none(lineage, [base], "unseal")
+    dependents = lineage.dependents(base)
+    if dependents and not force:
+        raise UnsealRefused(base.path, [dependent.path for dependent in dependents])
+    if not force:
+        require_seen(lineage, base, "unseal")
+    if base.seal is None:
+        raise NotSealed(base.path)
+    path = Path(base.seal)
+    _restore_mode(base, force=force)
+    _take_sidecars(path)
+    return path
+
+
+def _drop_orphan(image: Path, *, force: bool, herd: Sequence[PathName]) -> Path:
+    """Gives up the seal of an image that is gone, unless an overlay waits for what it says."""
+    path = seal_path(image)
+    if not is_there(path):
+        raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    if not is_proven_seal(path):
+        raise NotSealed(image)
+    if not force:
+        _refuse_awaited(image, path, survey_around(image, herd=herd))
+    _take_sidecars(path)
+    return path
+
+
+def _refuse_awaited(image: Path, seal: Path, lineage: Lineage) -> None:
+    from cowherd.herd.lineage.awaited import Awaited
+
+    try:
+        record = read_record(seal)
+    except ImageFormatError:
+        record = None  # it says nothing that anybody could wait for but its name
+    waiting = Awaited(lineage).by(image, record)
+    if waiting:
+        raise UnsealRefused(image, waiting)
+
+
+def _take_sidecars(seal: Path) -> None:
+    """Removes a seal, and before it the shadow that it proves."""
+    if is_kept(seal):
+        take_name(seal)
+        look_again()
+        return
+    for path in sidecars(os.fspath(seal).removesuffix(SUFFIX)):
+        take_name(Path(path))
+
+
+def _restore_mode(image: Image, *, force: bool) -> None:
+    try:
+        record = record_of(image)
+    except ImageFormatError:
+        if not force:
+            raise
+        return  # a damaged seal no longer says what the mode was
+    if record and record.level > Protection.RECORDED and not _was_immutable(image, record):
+        if not force:
+            require_liftable(image.path, "take the protection from", seal=image.seal, forceable=True)
+        lower(image, record)
+
+
+@contextlib.contextmanager
+def unprotected(image: Image, record: SealRecord | None) -> Iterator[None]:
+    """Lifts the protection that cowherd gave a sealed image, as its `record` tells, while the block writes to its file; it is put
+    back however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then."""
+    require_liftable(image.path, "write to", seal=image.seal)
+    if record is None or record.level is Protection.RECORDED:
+        yield
+        return
+    writable_before = bool(record.mode_before & stat.S_IWUSR)
+    level = believed(record, os.stat(image.path), image.expected_seal).level
+    with protection.written(image.path, level, image.key, owner_may_write=writable_before):
+        yield
+
+
+def _was_immutable(image: Image, record: SealRecord) -> bool:
+    """Whether the file was immutable before it was sealed: then sealing can't have changed its mode, and took nothing away."""
+    return record.immutable_before and protection.is_immutable(image.path)
+
+
+def lower(image: Image, record: SealRecord) -> None:
+    """Takes away the protection that cowherd gave, as far as that is certain, and makes it last."""
+    info, seal = os.stat(image.path), image.expected_seal
+    if protection.is_immutable(image.path) and not set_immutable(record, info, seal):
+        return
+    protection.unprotect(image.path, lambda now: mode_given_back(now, record, info, seal), image.key)
+    make_lasting(image.path)

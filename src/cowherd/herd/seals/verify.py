@@ -1,0 +1,327 @@
+"""Checking seals and bindings along whole chains: by identity alone, or by reading everything again."""
+
+from __future__ import annotations
+
+from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import Pending, describe
+from cowherd.herd.lineage.survey import survey, survey_around
+from cowherd.herd.records.sealfile import check_seal, read_digests
+from cowherd.herd.records.status import Status
+from cowherd.herd.seals.held import confirms, held_content
+from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
+from cowherd.herd.seals.seal import refresh
+from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cowherd.herd.lineage.scan import Image, Key
+    from cowherd.herd.records.binding import Binding
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+_SEVERITY = {status: number for number, status in enumerate(Status)}
+_UNSEALED = Condition(Status.UNSEALED)
+_NO_SEAL = Condition(Status.UNVOUCHED, "others stand on it, and it is not sealed")
+_UNBOUND = Condition(Status.OK, "not bound to its base")
+
+
+class Verified(NamedTuple):
+    """What verify says of one image: its status, the reason in words where there is one, and how many bytes are known to differ.
+
+    `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` is None where the
+    content was not read. `certain` is False for what is fine as far as the times of its files go, where those need not show
+    a change.
+    """
+
+    path: Path
+    status: Status
+    detail: str
+    sealed: bool
+    base: Path | None = None
+    changed_bytes: int | None = None
+    certain: bool = True
+
+
+def verify(
+    images: Sequence[PathName] = (),
+    *,
+    full: bool = False,
+    refresh_seals: bool = False,
+    strict: bool = False,
+    require_sealed: bool = False,
+    trusted: Sequence[bytes] = (),
+    herd: Sequence[PathName] = (),
+    progress: Progress | None = None,
+) -> list[Verified]:
+    """Checks `images` and everything in their chains; without any, the whole herd (the current directory, if none is named).
+
+    The quick form compares the identities of files, and reads no data. With `full` the content of every sealed image met is
+    read and compared; with `refresh_seals` too, a seal whose content is found unchanged then knows the file as it is now.
+    `strict` takes a file of which only the attributes changed for touched. With `require_sealed`, all that others stand on must
+    have a seal. With `trusted`, Ed25519 public keys of 32 bytes, every base must have a seal that is signed by one of them.
+    Bases come before their overlays. Raises `HostFileError` for an image or a directory that is not there.
+    """
+    checker = Checker(
+        full=full,
+        refresh_seals=refresh_seals,
+        strict=strict,
+        require_sealed=require_sealed,
+        trusted=tuple(trusted),
+        progress=progress,
+    )
+    if not images:
+        lineage = survey(herd or ["."])
+        gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
+        return [checker.check(lineage, image) for _, image, _ in lineage.walk()] + gone
+    rows: dict[Key, Verified] = {}
+    lineage = survey_around(*images, herd=herd)
+    for path in images:
+        for image in reversed(lineage.chain(lineage.find(path))):
+            if image.key not in rows:
+                rows[image.key] = checker.check(lineage, image)
+    return list(rows.values())
+
+
+class Checker:
+    """Checks images of one herd, each only once, and reads the content of each only once."""
+
+    def __init__(
+        self,
+        *,
+        full: bool,
+        refresh_seals: bool = False,
+        strict: bool = False,
+        require_sealed: bool = False,
+        trusted: tuple[bytes, ...] = (),
+        progress: Progress | None = None,
+    ):
+        self.full, self.refresh_seals, self.trusted, self.progress = full, refresh_seals, trusted, progress
+        self.strict, self.require_sealed = strict, require_sealed
+        self._conditions: dict[Key, Condition] = {}
+        self._of_overlays: dict[tuple[Key, bytes | None], Condition] = {}
+        self._changed: dict[Key, int] = {}
+        self._contents: dict[Key, bytes | None] = {}
+        self._pending: Pending | None = None
+        self._quick: Conditions | None = None
+
+    def check(self, lineage: Lineage, image: Image) -> Verified:
+        """Returns what can be said of `image`."""
+        base = lineage.parent(image)
+        found = self.condition(lineage, image, base)
+        broken = lineage.broken(image)
+        return Verified(
+            path=image.path,
+            status=found.status,
+            detail=found.detail,
+            sealed=lineage.seal(image) is not None,
+            base=base.path if base else broken.path if broken else None,
+            changed_bytes=self._changed.get(image.key),
+            certain=found.certain,
+        )
+
+    def condition(self, lineage: Lineage, image: Image, base: Image | None) -> Condition:
+        """Returns the status of `image`, and the reason where it is not plain. `base` is its parent in the lineage."""
+        if base and self._stands_alike(lineage, image):
+            place = base.key, image.binding.content_digest if image.binding else None
+            found = self._of_overlays.get(place)
+            if found is None:
+                found = self._of_overlays[place] = self._judge(lineage, image)
+        else:
+            found = self._conditions.get(image.key)
+            if found is None:
+                found = self._conditions[image.key] = self._judge(lineage, image)
+        return found
+
+    def _stands_alike(self, lineage: Lineage, image: Image) -> bool:
+        """Whether there is no more to an overlay than what it stands on, so that all such are in one condition."""
+        return not (image.problem or self.trusted or lineage.seal(image) or self.merges(lineage).journals)
+
+    def merges(self, lineage: Lineage) -> Pending:
+        """Returns the merges that ran or were interrupted when the herd was looked at."""
+        if self._pending is None:
+            self._pending = Pending(lineage, as_scanned=True)
+        return self._pending
+
+    def _judge(self, lineage: Lineage, image: Image) -> Condition:
+        found = self._find(lineage, image)
+        if self.strict and found.status is Status.ATTRIBUTES:
+            return found._replace(status=Status.TOUCHED)
+        if self.require_sealed and found.status.is_fine and lineage.seal(image) is None and lineage.children(image):
+            return _NO_SEAL
+        return found
+
+    def _find(self, lineage: Lineage, image: Image) -> Condition:
+        broken = lineage.broken(image)
+        if broken and broken.unknown:
+            where = f"{printable(broken.path)}: " if broken.path else ""
+            return Condition(Status.UNKNOWN, f"nobody can tell from here what its base holds: {where}{broken.problem}")
+        if broken:
+            return Condition(Status.MISSING_BASE, f"{printable(broken.path or broken.name)}: {broken.problem}")
+        if lineage.in_loop(image):
+            return Condition(Status.MISSING_BASE, "its chain is a loop")
+        seen = self.merges(lineage).concerning(image)
+        if seen:
+            return Condition(Status.TOUCHED if seen.running else Status.MERGE_INTERRUPTED, describe(seen))
+        untrusted = self._of_signature(lineage, image) if self.trusted else None
+        if untrusted:
+            return Condition(Status.UNTRUSTED, untrusted)
+        if lineage.seal(image) is None:
+            return self._of_overlay(lineage, image)
+        if self._quick is None:
+            self._quick = Conditions(lineage, lineage.record_of)
+        quick = self._quick.of(image)
+        found = self._read_again(lineage, image, quick) if self.full and quick.status is not Status.MISSING_BASE else quick
+        return found if self.full else _worse(found, self._of_binding(lineage, image))
+
+    def _of_signature(self, lineage: Lineage, image: Image) -> str | None:
+        """Returns why nobody who is trusted vouches for an image that is sealed or that others stand on."""
+        from cowherd.herd.records.signing import problem_of
+
+        try:
+            record = lineage.record_of(image)
+        except CowherdError as error:
+            return str(error)
+        if record:
+            return problem_of(record, self.trusted) or _put_back(record)
+        return "others stand on it, and it is not sealed" if lineage.children(image) else None
+
+    def _of_overlay(self, lineage: Lineage, image: Image) -> Condition:
+        base = lineage.parent(image)
+        if base is None:
+            return Condition(Status.UNSEALED, image.problem) if image.problem else _UNSEALED
+        below = self.condition(lineage, base, lineage.parent(base))
+        if below.status is Status.OK and image.binding is None:
+            below = _UNBOUND if below.certain else below
+        elif not below.status.is_fine and (lineage.seal(base) or below == _NO_SEAL):
+            below = below._replace(detail=f"its base {printable(base.path.name)}: {below.detail}")
+        own = self._of_binding(lineage, image)
+        if below.status is Status.UNSEALED and own.status is Status.OK and own.detail:
+            return own  # its binding was found to fit, which says more than that there is no seal
+        return _worse(below, own)
+
+    def _of_binding(self, lineage: Lineage, image: Image) -> Condition:
+        """Compares the binding of an overlay with the content that its base is sealed with."""
+        base = lineage.parent(image)
+        if base is not None and image.binding is None and image.problem:
+            return Condition(Status.BINDING_MISMATCH, image.problem)
+        if base is None or image.binding is None:
+            return FINE
+        digest = self._content_of(lineage, base)
+        if digest is not None and digest != image.binding.content_digest:
+            return Condition(Status.BINDING_MISMATCH, self._mismatch(lineage, base, image.binding))
+        if _record_in(lineage, base) or lineage.seal(image) or _is_hidden(lineage, base):
+            return FINE
+        return _unvouched(base, damaged=lineage.seal(base) is not None, read=digest is not None)
+
+    def _mismatch(self, lineage: Lineage, base: Image, binding: Binding) -> str:
+        name, record = printable(base.path.name), _record_in(lineage, base)
+        if record and record.seal_id == binding.seal_id and record.generation < binding.generation:
+            back = f"an older seal of it is back, of generation {record.generation}, with or without the content of then"
+            return f"it was made on generation {binding.generation} of {name}, and {back}"
+        return f"it was made on other content than {name} holds"
+
+    def _content_of(self, lineage: Lineage, base: Image) -> bytes | None:
+        """Returns the content digest that the seal of `base` says, or without a seal, if that was asked for, the one it has."""
+        if base.key not in self._contents:
+            self._contents[base.key] = self._find_content(lineage, base)
+        return self._contents[base.key]
+
+    def _find_content(self, lineage: Lineage, base: Image) -> bytes | None:
+        record = _record_in(lineage, base)
+        if record or not self.full:
+            return record.content_digest if record else None
+        with held_content(lineage, base, self.progress) as held:
+            return held.digests.content_digest
+
+    def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
+        try:
+            record = check_seal(image.expected_seal)
+        except ImageFormatError as error:
+            return Condition(Status.TOUCHED, str(error))
+        try:
+            refreshing = self.refresh_seals and _may_be_refreshed(quick)
+            if not refreshing and confirms(lineage, image, record.content_digest, self.progress):
+                self._changed[image.key] = 0
+                return _as_sealed(quick)
+            return self._compared(lineage, image, quick)
+        except (ImageFormatError, UnsupportedFeature, BackingFileError) as error:
+            return Condition(max(quick.status, Status.DRIFTED, key=list(Status).index), f"it can't be read any more: {error}")
+
+    def _compared(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
+        from cowherd.herd.seals.drift import changed_bytes
+
+        record, sealed = read_digests(image.expected_seal)
+        with held_content(lineage, image, self.progress) as held:
+            self._changed[image.key] = changed_bytes(sealed, held.digests)
+            if held.digests.content_digest != record.content_digest:
+                worse = quick if quick.status is Status.REPLACED else Condition(Status.DRIFTED)
+                return Condition(worse.status, _difference(sealed.size, held.digests.size, self._changed[image.key]))
+            if self.refresh_seals and _may_be_refreshed(quick):
+                refresh(lineage, image, held)
+                self._quick = None  # what stands on it may be in order now
+                return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
+            return _as_sealed(quick)
+
+
+def _record_in(lineage: Lineage, image: Image) -> SealRecord | None:
+    """Returns what the seal of an image says, None where it has none, or a damaged one, which vouches for nothing."""
+    try:
+        return lineage.record_of(image)
+    except CowherdError:
+        return None  # what is wrong with it is what the check of the image itself reports
+
+
+def _is_hidden(lineage: Lineage, image: Image) -> bool:
+    """Returns whether an image has a seal that this user may not read, of which the check of the image itself tells."""
+    try:
+        lineage.record_of(image)
+    except CowherdError as error:
+        return may_not_be_read(error)
+    return False
+
+
+def _put_back(record: SealRecord) -> str | None:
+    """Returns what tells that a seal, which is signed, is an older one than this host has seen of its image."""
+    from cowherd.herd.lineage.book.generations import newest_generation, note_generation
+
+    newest = newest_generation(record.seal_id)
+    if newest > record.generation:
+        old = f"its seal is of generation {record.generation}, and this host has seen generation {newest}"
+        return f"{old}: an older one was put back"
+    note_generation(record)
+    return None
+
+
+def _unvouched(base: Image, *, damaged: bool, read: bool) -> Condition:
+    """Returns the condition of an overlay that is bound to what no seal records; `read`: its base holds what it was made on."""
+    name, missing = printable(base.path.name), "a damaged seal" if damaged else "no seal"
+    if read:
+        return Condition(Status.OK, f"{name} has {missing}, and holds what it was made on; 'cowherd seal' records that again")
+    how = "'verify --full' compares it with what the overlay was made on, 'cowherd seal' records it again"
+    return Condition(Status.UNVOUCHED, f"{name} has {missing}, so that nothing vouches for its content; {how}")
+
+
+def _as_sealed(quick: Condition) -> Condition:
+    """Returns the condition of an image whose content is as sealed."""
+    return FINE if quick.status is Status.OK else Condition(Status.OK, f"its content is as sealed, though {quick.detail}")
+
+
+def _difference(sealed_size: int, size: int, changed: int) -> str:
+    grown = f"its size went from {sealed_size} to {size} bytes; " if size != sealed_size else ""
+    return f"{grown}blocks with {changed} bytes differ from what was sealed"
+
+
+def _may_be_refreshed(quick: Condition) -> bool:
+    return quick.status is not Status.OK or quick.detail == NOT_YET
+
+
+def _worse(one: Condition, other: Condition) -> Condition:
+    if one.status is other.status is Status.OK and one.certain:
+        return other if other.detail else one
+    return one if other is FINE or _SEVERITY[one.status] >= _SEVERITY[other.status] else other

@@ -1,0 +1,256 @@
+"""What a herd could do without: orphans, bases that nothing stands on, leftovers of interrupted work, and the trash.
+
+Only leftovers are ever removed, and a leftover is what is proven to be one: by its content and by what it belongs to, not by its
+name. What only has such a name is listed as `unproven`, for a person to look at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import stat
+from pathlib import Path
+
+from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.herd.lineage.awaited import Awaited
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import Pending
+from cowherd.herd.lineage.survey import survey
+from cowherd.herd.machines.domains import images_without_domain, named_by_domains
+from cowherd.herd.records.ownership import SHADOW_SUFFIX, TRASH, is_forgotten, is_proven_seal, is_unfinished_name
+from cowherd.herd.records.sealfile import read_record
+from cowherd.herd.records.sealplace import seal_path
+from cowherd.herd.records.sealrecord import SUFFIX
+from cowherd.herd.records.sidecars import is_shadow
+from cowherd.herd.records.trashbox import entries, is_entry_name, remains, strange_trashes, strays, trash_directories
+from cowherd.herd.seals.shadow import shadow_of
+from cowherd.live.holders import writers
+from cowherd.live.libvirt_records import read_records
+from cowherd.storage import atomic
+from cowherd.storage.directory import Directory
+from cowherd.storage.presence import is_there, look_up, require_directories
+from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.paths import PathName
+
+
+class Sort(enum.StrEnum):
+    """Why something could go."""
+
+    LEFTOVER = "leftover"
+    UNPROVEN = "unproven"
+    LAST_COPY = "last-copy"
+    TRASHED = "trashed"
+    ORPHAN = "orphan"
+    UNUSED_BASE = "unused-base"
+    UNNAMED_DISK = "unnamed-disk"
+
+
+class Garbage(NamedTuple):
+    """One thing that could go, the bytes that its removal would free, and the command that removes it."""
+
+    sort: Sort
+    path: Path
+    detail: str
+    frees: int
+    remedy: tuple[str, ...]
+
+
+def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
+    """Lists what the herd in `directories` (the current one by default) could do without; changes nothing."""
+    require_directories(directories)
+    places = [os.path.realpath(directory) for directory in directories or ["."]]
+    lineage = survey(places)
+    useless = _not_of_domains([*_orphans(lineage), *_unused_bases(lineage)])
+    found = [
+        *_lost_images(lineage),
+        *_unfinished(lineage, places),
+        *_lost_shadows(lineage, places),
+        *_in_trash(places),
+        *useless,
+        *_unnamed_disks(lineage),
+    ]
+    return sorted(found, key=lambda one: (list(Sort).index(one.sort), one.path))
+
+
+def clean(found: Sequence[Garbage]) -> list[Garbage]:
+    """Removes the leftovers among `found`, and nothing else; returns them. Each must be one still. Raises `HostFileError`."""
+    removed = []
+    for one in found:
+        if one.sort is Sort.LEFTOVER and _is_still_leftover(one.path):
+            _remove(one.path)
+            removed.append(one)
+    for trash in {one.path.parent for one in removed if one.path.parent.name == TRASH}:
+        with contextlib.suppress(OSError):  # it is not empty
+            os.rmdir(trash)
+    return removed
+
+
+def _is_still_leftover(path: Path) -> bool:
+    """Whether what was found is there still, and nothing else has taken its name; who waits for it was asked then."""
+    if path.name == TRASH:
+        return not os.listdir(path)
+    if path.parent.name == TRASH:
+        return path in remains(path.parent) or (is_entry_name(path.name) and not is_there(path))
+    if is_unfinished_name(path.name):
+        return is_forgotten(path)
+    return is_proven_seal(path) and not is_there(os.fspath(path).removesuffix(SUFFIX))
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or a directory of the trash with what is in it: names of files that lie beside the trash too."""
+    with Directory.open(path.parent) as place:
+        info = place.look_up(path.name)
+        try:
+            if info is not None and stat.S_ISDIR(info.st_mode):
+                with place.below(path.name) as below:
+                    for name in below.names():
+                        os.unlink(below.held(name))
+                os.rmdir(place.held(path.name))
+            elif info is not None:
+                os.unlink(place.held(path.name))
+        except OSError as error:
+            raise HostFileError(path, "remove", error) from error
+        atomic.sync_directory(place.held())
+
+
+def _lost_images(lineage: Lineage) -> Iterator[Garbage]:
+    """The seals of images that are gone, unless an overlay waits for what such a one held: it helps to find that."""
+    awaited = Awaited(lineage)
+    for image in lineage.orphans:
+        seal, record = seal_path(image), _read_or_none(seal_path(image))
+        if awaited.by(image, record):
+            continue
+        remedy = ("cowherd", "unseal", os.fspath(image))
+        shadow = shadow_of(image, record)
+        if shadow is not None:
+            detail = f"the image is gone; its shadow {printable(shadow.name)} holds what it held, and nothing here waits for that"
+            yield Garbage(Sort.LAST_COPY, seal, detail, _disk_size(seal) + _disk_size(shadow), remedy)
+        elif is_proven_seal(seal):
+            yield _leftover(seal, "the seal of an image that is gone", remedy)
+
+
+def _read_or_none(seal: Path) -> SealRecord | None:
+    try:
+        return read_record(seal)
+    except (ImageFormatError, HostFileError):
+        return None
+
+
+def _unfinished(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
+    """Files that only an interrupted cowherd leaves: of its own naming, old, open for writing by nobody and needed by nobody."""
+    named = [path for path in _files(places) if is_unfinished_name(path.name)]
+    if not named:
+        return
+    needed = set(map(os.path.realpath, lineage.named_paths()))
+    needed |= {os.fspath(seen.entry.temporary) for seen in Pending(lineage).journals if seen.entry and seen.entry.temporary}
+    used = writers(named)
+    for path in named:
+        if is_forgotten(path) and path not in used and os.fspath(path) not in needed:
+            yield _leftover(path, "a file that was never finished", ("rm", "-f", os.fspath(path)))
+
+
+def _lost_shadows(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
+    """Files that are called as shadows, can't be written to as these, and are nobody's: no seal tells of them."""
+    for path in _files(places):
+        if path.name.endswith(SHADOW_SUFFIX) and not _is_in_use(lineage, path) and not is_shadow(path):
+            detail = "called as a shadow, and no seal tells of it: it may be the last copy of something; look at it"
+            yield Garbage(Sort.UNPROVEN, path, detail, _disk_size(path), ("cowherd", "inspect", os.fspath(path)))
+
+
+def _is_in_use(lineage: Lineage, path: Path) -> bool:
+    """Whether a file is a disk, or a base: one that may be written to, that stands on another, or on which others stand."""
+    info, image = look_up(path, follow=False), lineage.known(path)
+    if info is None or info.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+        return True
+    return image is not None and (image.backing is not None or lineage.has_children(image) or lineage.seal(image) is not None)
+
+
+def _in_trash(places: Sequence[str]) -> Iterator[Garbage]:
+    yield from _trashed(places)
+    for trash in trash_directories(places):
+        for path in remains(trash):
+            yield _leftover(path, "what an interrupted deletion left", ("rm", "-rf", os.fspath(path)))
+        for path in strays(trash):
+            yield _strange(path, "in the trash, and no deleted image: nothing touches it")
+    for path in strange_trashes(places):
+        yield _strange(path, "called as a trash, and no directory: nothing follows it")
+
+
+def _strange(path: Path, detail: str) -> Garbage:
+    return Garbage(Sort.UNPROVEN, path, detail, _disk_size(path), ("ls", "-ld", os.fspath(path)))
+
+
+def _leftover(path: Path, detail: str, remedy: tuple[str, ...]) -> Garbage:
+    return Garbage(Sort.LEFTOVER, path, detail, _disk_size(path), remedy)
+
+
+def _files(places: Sequence[str]) -> Iterator[Path]:
+    """Yields the regular files under `places`; the trash is no part of it."""
+    for place in places:
+        for directory, names, files in os.walk(place):
+            names[:] = sorted(name for name in names if name != TRASH)
+            yield from (Path(directory, name) for name in files if _is_regular(Path(directory, name)))
+
+
+def _is_regular(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # gone since it was listed
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    return False
+
+
+def _disk_size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return os.lstat(path).st_blocks * 512
+    return 0
+
+
+def _trashed(places: Sequence[str]) -> Iterator[Garbage]:
+    for trash in trash_directories(places):
+        for entry in entries(trash)[0]:
+            remedy = ("cowherd", "trash", "empty", os.fspath(trash.parent))
+            yield Garbage(Sort.TRASHED, entry.path, f"deleted {entry.deleted[:19]}Z", entry.disk_size, remedy)
+
+
+def _orphans(lineage: Lineage) -> Iterator[Garbage]:
+    for image in lineage.shown:
+        broken = lineage.broken(image)
+        if broken and not broken.unknown and not lineage.has_children(image):
+            detail = "an overlay whose base is gone; 'cowherd doctor' says whether it can be found"
+            yield Garbage(Sort.ORPHAN, image.path, detail, image.disk_size, _delete(lineage, image.path))
+
+
+def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
+    for image in lineage.shown:
+        seal = lineage.seal(image)
+        if seal and not lineage.has_children(image) and not lineage.broken(image):
+            name = image.path.with_name(image.path.name + SHADOW_SUFFIX)
+            shadow = _disk_size(name) if is_shadow(name) else 0
+            freed = max(image.disk_size, shadow) + _disk_size(Path(seal))
+            detail = "sealed, and no overlay stands on it here"
+            yield Garbage(Sort.UNUSED_BASE, image.path, detail, freed, _delete(lineage, image.path))
+
+
+def _not_of_domains(found: Sequence[Garbage]) -> list[Garbage]:
+    """Leaves out what a libvirt domain names: also one that is shut off goes on with it."""
+    named = {path for path, _ in named_by_domains(one.path for one in found)}
+    return [one for one in found if os.fspath(one.path) not in named]
+
+
+def _unnamed_disks(lineage: Lineage) -> Iterator[Garbage]:
+    for image in images_without_domain(lineage, read_records().domains):
+        if not lineage.broken(image):
+            detail = "no libvirt domain names it, while domains have other disks in its directory"
+            yield Garbage(Sort.UNNAMED_DISK, image.path, detail, image.disk_size, _delete(lineage, image.path))
+
+
+def _delete(lineage: Lineage, path: Path) -> tuple[str, ...]:
+    places = [word for place in lineage.directories for word in ("--herd", place)]
+    return ("cowherd", "delete", os.fspath(path), *places)

@@ -1,0 +1,426 @@
+"""Deleting images so that they can come back: they are renamed into a trash beside them, with their seals.
+
+Each step is a rename, and the record is written first: killed at any point, an image is where it was or in the trash, and whole.
+Directories are held open meanwhile: who may write in one can put a link in the place of any name there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cowherd.errors import BaseInUse, BaseSealed, CowherdError, HostFileError, ImageFormatError, ImageInUse, InvalidRequest
+from cowherd.herd.lineage.awaited import Awaited
+from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import require_none
+from cowherd.herd.lineage.requirements import make_others_durable, require_readable
+from cowherd.herd.lineage.survey import survey, survey_around
+from cowherd.herd.machines.domains import require_not_saved, require_unnamed
+from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.records.faults import AwaitedInTrash
+from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free, set_immutable
+from cowherd.herd.records.sealfile import read_digests, read_record
+from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
+from cowherd.herd.records.sealrecord import SUFFIX
+from cowherd.herd.records.sidecars import require_liftable, sidecars
+from cowherd.herd.records.trashbox import (
+    Entry,
+    entries,
+    find_entries,
+    is_trusted,
+    open_trash,
+    strange_trashes,
+    strays,
+    trash_directories,
+    write_entry,
+)
+from cowherd.herd.seals.quick_check import condition
+from cowherd.herd.seals.recorded_files import record_files
+from cowherd.live.holders import naming_holders
+from cowherd.storage import atomic, protection
+from cowherd.storage.directory import Directory
+from cowherd.storage.durable import make_durable
+from cowherd.storage.filetype import refuse_device_node
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.identity import FileIdentity
+from cowherd.storage.locks import WRITE
+from cowherd.storage.presence import is_there, require_directories
+from cowherd.storage.ticks import identity_after_tick
+from cowherd.storage.transfer import take_name
+from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.paths import PathName
+
+
+_MOST_DAYS = 100_000
+_NO_LINKS = atomic.NO_HARD_LINKS
+_GIVE_UP = "'virsh undefine' or 'virsh detach-disk --config' makes it forget the disk; --force deletes it all the same"
+
+
+class Restored(NamedTuple):
+    """An image that is back at `path`. `sealed`: its seal holds again; `base_problem`: why its base can't be followed."""
+
+    path: Path
+    sealed: bool
+    base_problem: str | None
+
+
+def trash(
+    images: Sequence[PathName], *, force: bool = False, ignore_unreadable: bool = False, herd: Sequence[PathName] = ()
+) -> list[Entry]:
+    """Moves images, overlays before their bases, into the trash beside each; their seals and shadows go along.
+
+    Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, `HerdNotReadable` if
+    one may that can't be read, unless `force` or `ignore_unreadable`, `ProtectedByOthers` for one that somebody else has made
+    immutable, unless `force`, `DiskOfDomain` if a libvirt domain names one, unless `force`, and `ImageInUse` if a process has one
+    open; nothing has been done then.
+    """
+    with _checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+        for directory in {os.path.dirname(os.path.realpath(image.path)) for image in doomed}:
+            with Directory.open(directory) as home, open_trash(home, make=True):
+                pass  # it can be used; nothing has been moved yet
+        return [_trash_one(lineage, image) for image in doomed]
+
+
+def purge(
+    images: Sequence[PathName], *, force: bool = False, ignore_unreadable: bool = False, herd: Sequence[PathName] = ()
+) -> list[tuple[Path, int]]:
+    """Deletes images for good, with their seals and shadows, and returns each with the bytes that its file occupied.
+
+    Raises as `trash`, and `BaseSealed` also for a sealed image that nothing stands on, unless `force`.
+    """
+    with _checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+        refuse_awaited(lineage, doomed)
+        for image in doomed if not force else ():
+            if image.seal:
+                raise BaseSealed(image.path, "delete for good")
+        make_others_durable(lineage, {image.key for image in doomed})
+        for image in doomed:
+            _purge_one(image)
+    return [(image.path, image.disk_size) for image in doomed]
+
+
+def _purge_one(image: Image) -> None:
+    path = Path(os.path.realpath(image.path))
+    own = _names_of(sidecars(path))
+    kept = image.seal
+    with Directory.open(path.parent) as home, protection.renamed(path, key=image.key):
+        for name in (path.name, *own):
+            _unlink(home, name)
+    if kept and is_kept(kept):
+        take_name(Path(kept))
+        look_again()
+
+
+def _names_of(paths: Sequence[str]) -> list[str]:
+    return [os.path.basename(path) for path in paths]
+
+
+@contextlib.contextmanager
+def _checked_for_deletion(
+    images: Sequence[PathName], *, force: bool, readable: bool, herd: Sequence[PathName]
+) -> Iterator[tuple[Lineage, list[Image]]]:
+    """Gives the images that `images` name, in the order in which they may go, once it is certain that they may.
+
+    They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
+    """
+    for name in images:
+        refuse_device_node(name, "delete", "remove the volume with what made it (as in 'lvremove'), or its content with 'wipefs'")
+    with contextlib.ExitStack() as stack:
+        in_use = _locked(images, stack)
+        lineage = survey_around(*images, herd=herd)
+        doomed = in_order(lineage, images)
+        refuse_needed(lineage, doomed, force=force)
+        if readable and doomed:
+            require_readable(lineage, doomed[0], "delete")
+        for image in doomed if not force else ():
+            require_liftable(image.path, "delete", seal=image.seal, forceable=True)
+        if in_use:
+            raise in_use
+        require_free(doomed, locks=False)
+        if not force:
+            require_unnamed(doomed, "delete", _GIVE_UP)
+            require_not_saved((image.filename for image in doomed), "delete")
+        yield lineage, doomed
+
+
+def _locked(images: Sequence[PathName], stack: contextlib.ExitStack) -> ImageInUse | None:
+    """Locks images until `stack` ends; returns the error of the first that is in use, which may not be the best reason."""
+    files: dict[tuple[int, int], HostFile] = {}
+    for name in images:
+        file = stack.enter_context(HostFile.open(name, lock=None))
+        files.setdefault((file.device, file.inode), file)
+    try:
+        with naming_holders():
+            for file in files.values():
+                file.lock(WRITE)
+    except ImageInUse as error:
+        return error
+    return None
+
+
+def in_order(lineage: Lineage, paths: Sequence[PathName]) -> list[Image]:
+    """Returns the images that `paths` name, each once, those furthest from a root first."""
+    images = {image.key: image for image in (lineage.find(os.path.realpath(path)) for path in paths)}
+    return sorted(images.values(), key=lambda image: (-len(lineage.chain(image)), image.path))
+
+
+def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = False) -> None:
+    """Raises `BaseSealed` or `BaseInUse` if one of `doomed` is needed by an image that is not among them, and `MergePending`."""
+    require_none(lineage, doomed, "delete")
+    keys = {image.key for image in doomed}
+    for image in doomed if not force else ():
+        others = [dependent for dependent in lineage.dependents(image) if dependent.key not in keys]
+        needing = [other.filename for other in others if lineage.trashed_from(other) is None]  # the others can be restored, too
+        if needing:
+            raise BaseSealed(image.path, "delete", needing) if image.seal else BaseInUse(image.path, "delete", needing)
+
+
+def refuse_awaited(lineage: Lineage, doomed: Sequence[Image]) -> None:
+    """Raises `AwaitedInTrash` if a deleted overlay, which may come back, needs one of `doomed`."""
+    keys = {image.key for image in doomed}
+    for image in doomed:
+        waiting = [one.filename for one in lineage.dependents(image) if lineage.trashed_from(one) and one.key not in keys]
+        if waiting:
+            raise AwaitedInTrash(image.path, waiting)
+
+
+def _trash_one(lineage: Lineage, image: Image) -> Entry:
+    path = Path(os.path.realpath(image.path))
+    held = image.seal is not None and condition(lineage, image).status.holds
+    needing = tuple(dependent.path for dependent in lineage.children(image))
+    now = datetime.now(UTC)
+    entry = Entry(path.parent / TRASH, _new_id(now), path, now.isoformat(timespec="microseconds"), needing, None, held)
+    entry = entry._replace(immutable=_is_immutable_by_others(path))
+    own = _names_of(sidecars(path))
+    with Directory.open(path.parent) as home, open_trash(home, make=True) as box, _new_directory(box, entry.id) as place:
+        write_entry(entry, box)
+        with protection.renamed(path, key=image.key):
+            for name in (path.name, *reversed(own)):
+                _rename(home, place, name)
+        entry = entry._replace(identity=identity_after_tick(Path(place.held(path.name))))
+        write_entry(entry, box)
+    return entry
+
+
+def _new_id(now: datetime) -> str:
+    return f"{now:%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
+
+
+@contextlib.contextmanager
+def _new_directory(box: Directory, name: str) -> Iterator[Directory]:
+    try:
+        os.mkdir(box.held(name), 0o700)
+    except OSError as error:
+        raise HostFileError(box.path / name, "create", error) from error
+    with box.below(name) as place:  # its name is durable once its record is, which is written before anything moves there
+        yield place
+
+
+def _is_immutable_by_others(path: Path) -> bool:
+    return protection.is_immutable(path) and not _is_immutable_by_us(path)
+
+
+def _is_immutable_by_us(path: Path) -> bool:
+    seal = os.fspath(path) + SUFFIX
+    try:
+        return is_seal(seal) and set_immutable(read_record(seal), os.lstat(path), seal)
+    except CowherdError:
+        return False  # a seal that can't be read says nothing of it
+
+
+def _rename(source: Directory, target: Directory, name: str) -> None:
+    try:
+        os.rename(source.held(name), target.held(name))
+    except FileNotFoundError:
+        return  # a seal or a shadow that has gone meanwhile
+    except OSError as error:
+        raise HostFileError(source.path / name, "move to the trash", error) from error
+    atomic.sync_directory(target.held())
+    atomic.sync_directory(source.held())
+
+
+def _unlink(place: Directory, name: str) -> None:
+    """Removes a name, durably; it need not be there."""
+    try:
+        os.unlink(place.held(name))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostFileError(place.path / name, "remove", error) from error
+    atomic.sync_directory(place.held())
+
+
+def trashed(directories: Sequence[PathName] = ()) -> list[Entry]:
+    """Returns what lies in the trash of `directories` (the current one by default) and of all under them, the oldest first."""
+    require_directories(directories)
+    found = [entry for trash in trash_directories(directories or ["."]) for entry in entries(trash)[0]]
+    return sorted(found, key=lambda entry: (entry.deleted, entry.id))
+
+
+def left_alone(directories: Sequence[PathName] = ()) -> list[Path]:
+    """Returns what is called as a trash and is none, and what lies in one and is no deleted image: nothing touches that."""
+    places = directories or ["."]
+    return [*strange_trashes(places), *(path for trash in trash_directories(places) for path in strays(trash))]
+
+
+def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
+    """Puts a deleted image back where it was: `name` is its entry's id, or its path from before (the newest of that path).
+
+    The seal comes back too, and holds if it did and the file was not touched in the trash. Raises `InvalidRequest` if no such
+    image is in a trash, `HostFileError` if something else has its place.
+    """
+    require_directories(herd)
+    found = find_entries([], name) or find_entries(list(trash_directories(herd or ["."])), name)
+    if not found:
+        raise InvalidRequest(f"there is no {printable(name)} in the trash; 'cowherd trash list' shows what is")
+    entry = found[-1]
+    require_free([entry.image])
+    own = _names_of(sidecars(entry.image))
+    with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
+        if not entry.immutable or not is_trusted(box):
+            require_liftable(entry.image, "restore")
+        info = place.look_up(entry.path.name)
+        untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
+        sealed = entry.sealed and untouched and is_trusted(box) and is_vouched_for(entry.record)
+        _require_places(home, place, entry.path.name, own)
+        _make_earlier_run_durable(entry)
+        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+            for part in (*reversed(own), entry.path.name):
+                _give_back(place, home, part)
+            _unlink(place, entry.path.name)
+        _remove(entry, box, place, own)
+    _remove_trash(entry)
+    return _settle(entry, sealed=sealed, herd=herd)
+
+
+def _require_places(home: Directory, place: Directory, image: str, own: Sequence[str]) -> None:
+    """Raises `HostFileError` or `NameTaken` if other files have the names that these are to get back."""
+    for name in (image, *own):
+        there, here = home.look_up(name), place.look_up(name)
+        if there is None or (here is not None and os.path.samestat(there, here)):
+            continue  # an interrupted restore gave it back
+        if name == image:
+            raise HostFileError(home.path / name, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+        require_name_free(home.path / name, "seal" if name == image + SUFFIX else "shadow", home.path / image)
+
+
+def _make_earlier_run_durable(entry: Entry) -> None:
+    """The same command was killed: what has its place again stays there, and its name in the trash goes."""
+    places = [os.fspath(entry.path), *sidecars(entry.path)]
+    make_durable(*(place for place in places if is_there(place)))
+
+
+def _give_back(place: Directory, home: Directory, name: str) -> None:
+    """Gives what lies in the trash its old name too, or instead where there are no hard links; never takes it from others."""
+    there, here = home.look_up(name), place.look_up(name)
+    if here is None or (there is not None and os.path.samestat(there, here)):
+        return
+    try:
+        try:
+            os.link(place.held(name), home.held(name), follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS or there is not None:
+                raise
+            os.rename(place.held(name), home.held(name))
+    except OSError as error:
+        raise HostFileError(home.path / name, "restore", error) from error
+    atomic.sync_directory(home.held())
+
+
+def _settle(entry: Entry, *, sealed: bool, herd: Sequence[PathName]) -> Restored:
+    """Makes a seal that held, of a file that nobody touched in the trash, know it where it is now."""
+    lineage = survey_around(entry.path, herd=herd)
+    image = lineage.find(entry.path)
+    sealed = sealed and is_seal(seal_path(entry.path))
+    if sealed:
+        record_files(lineage, image, *read_digests(seal_path(entry.path)))
+    broken = lineage.broken(image)
+    problem = f"{printable(broken.path or broken.name)}: {broken.problem}" if broken else None
+    return Restored(entry.path, sealed, problem)
+
+
+def empty_trash(
+    directories: Sequence[PathName] = (), *, older_than_days: float = 0, force: bool = False, dry_run: bool = False
+) -> list[tuple[Entry, int]]:
+    """Removes for good what lies in the trash of `directories` and of all under them, and returns each with the bytes it freed.
+
+    Only what was deleted at least `older_than_days` ago (`InvalidRequest` for what is no such number). Raises `BaseInUse`, with
+    nothing removed, if an overlay waits for one, there or in the trash, and `ProtectedByOthers` for one that somebody else has
+    made immutable, unless `force`. `dry_run` only tells. What lies there beside deleted images with their seals and shadows
+    stays (`left_alone`).
+    """
+    if not 0 <= older_than_days <= _MOST_DAYS:  # nor NaN, which is in no range
+        raise InvalidRequest(f"{older_than_days} is no number of days from 0 to {_MOST_DAYS}")
+    before = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")
+    doomed = [entry for entry in trashed(directories) if not older_than_days or entry.deleted <= before]
+    lineage = survey(directories or ["."])
+    if not force:
+        _refuse_awaited(doomed, lineage)
+        for entry in doomed:
+            require_liftable(entry.image, "remove", forceable=True)
+    require_free(entry.image for entry in doomed)
+    freed = [(entry, entry.disk_size) for entry in doomed]
+    if not dry_run:
+        make_others_durable(lineage, ())
+    for entry in doomed if not dry_run else ():
+        _remove_for_good(entry)
+    return freed
+
+
+def _remove_for_good(entry: Entry) -> None:
+    """The image goes last: while it is there, the entry is one, and the same command goes on."""
+    own = _names_of(sidecars(entry.image))
+    with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
+        info = place.look_up(entry.path.name)
+        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+            for name in (*own, entry.path.name):
+                _unlink(place, name)
+        _remove(entry, box, place, ())
+    _remove_trash(entry)
+
+
+def _refuse_awaited(doomed: Sequence[Entry], lineage: Lineage) -> None:
+    awaited = Awaited(lineage, [entry.directory for entry in doomed])
+    for entry in doomed:
+        waiting = awaited.by(entry.path, _sealed_as(entry))
+        if waiting:
+            raise BaseInUse(entry.path, "remove from the trash", waiting)
+
+
+def _sealed_as(entry: Entry) -> SealRecord | None:
+    try:
+        return read_record(seal_path(entry.image)) if is_seal(seal_path(entry.image)) else None
+    except ImageFormatError:
+        return None  # only its name can be waited for then
+
+
+def _remove(entry: Entry, box: Directory, place: Directory, own: Sequence[str]) -> None:
+    """Removes what is left of an entry, its record last: what has none is not taken for remains of a deletion.
+
+    `own` are the seal and the shadow there, which were given back. What else lies there is left.
+    """
+    for name in own:
+        _unlink(place, name)
+    try:
+        os.rmdir(box.held(entry.id))
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise HostFileError(entry.directory, "remove", error) from error
+    atomic.sync_directory(box.held())
+    _unlink(box, entry.record.name)
+
+
+def _remove_trash(entry: Entry) -> None:
+    with contextlib.suppress(OSError):  # it is not empty
+        os.rmdir(entry.trash)

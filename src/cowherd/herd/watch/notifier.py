@@ -1,0 +1,110 @@
+"""Who tells the watch: fanotify where it is permitted and the file system can, inotify for the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cowherd.errors import CowherdError
+from cowherd.herd.lineage.scan import Key
+from cowherd.herd.watch.stock import Stock
+from cowherd.live.fanotify import Fanotify
+from cowherd.live.inotify import Inotify
+from cowherd.live.notices import Notice, Source
+from cowherd.text import printable
+
+_NEEDED = "needs inotify_simple: pip install 'cowherd[watch]'; or run it as root, where fanotify does without"
+
+
+class CantWatch(CowherdError):
+    """The kernel can't tell this process of changes. Attribute: `problem`."""
+
+    def __init__(self, problem: str):
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"no way to notice changes: {self.problem}"
+
+
+class Notifier:
+    """Keeps watches on what a stock names. `why_not_fanotify` says why the kernel names no processes, None where it does.
+
+    `unwatched` are files that nothing can watch, each with the reason. Raises `CantWatch` where there is neither.
+    """
+
+    def __init__(self, *, fanotify: bool = True):
+        self._fanotify: Fanotify | None = None
+        self._inotify: Inotify | None = None
+        self._marked: dict[Path, Key] = {}
+        self.why_not_fanotify: str | None = "it was not asked for"
+        self.unwatched: dict[Path, str] = {}
+        if fanotify:
+            try:
+                self._fanotify, self.why_not_fanotify = Fanotify(), None
+            except OSError as error:
+                self.why_not_fanotify = error.strerror or str(error)
+        if self._fanotify is None:
+            self._inotify = _inotify()
+
+    def sources(self) -> Iterator[Source]:
+        """Yields what has to be read when it has something to say."""
+        if self._fanotify:
+            yield self._fanotify
+        if self._inotify:
+            yield self._inotify
+
+    def watch(self, stock: Stock) -> set[Path]:
+        """Sees to it that all files and directories of `stock` are watched; returns those that were not until now."""
+        self.unwatched.clear()
+        added = set()
+        wanted = dict.fromkeys(stock.by_file, False) | dict.fromkeys(stock.directories, True)
+        for path, is_directory in wanted.items():
+            try:
+                info = os.stat(path)
+                if self._marked.get(path) != (info.st_dev, info.st_ino):
+                    self._mark(path, is_directory)
+                    self._marked[path] = info.st_dev, info.st_ino
+                    added.add(path)
+            except FileNotFoundError:
+                continue  # gone since it was found; its directory tells
+            except OSError as error:
+                self.unwatched[path] = error.strerror or str(error)
+        self._marked = {path: key for path, key in self._marked.items() if path in wanted}
+        return added
+
+    def _mark(self, path: Path, is_directory: bool) -> None:
+        if self._fanotify:
+            try:
+                self._add(self._fanotify, path, is_directory)
+                return
+            except OSError as error:
+                self.why_not_fanotify = f"{printable(path)}: {error.strerror or error}"
+        if self._inotify is None:
+            self._inotify = _inotify()
+        self._add(self._inotify, path, is_directory)
+
+    @staticmethod
+    def _add(source: Source, path: Path, is_directory: bool) -> None:
+        if is_directory:
+            source.add_directory(path)
+        else:
+            source.add_file(path)
+
+    def read(self) -> list[Notice]:
+        """Returns the notices that are there, without waiting."""
+        return [notice for source in self.sources() for notice in source.read()]
+
+    def close(self) -> None:
+        """Ends all watches."""
+        for source in self.sources():
+            source.close()
+
+
+def _inotify() -> Inotify:
+    try:
+        return Inotify()
+    except ModuleNotFoundError as error:
+        raise CantWatch(f"what is watched without fanotify {_NEEDED}") from error
+    except OSError as error:
+        raise CantWatch(f"inotify: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Comparing the content of two images."""

@@ -1,0 +1,46 @@
+"""What a comparison of two images found, and why it could not go on."""
+
+from __future__ import annotations
+
+import os
+
+from cowherd.errors import CowherdError
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    from cowherd.paths import PathName
+
+    Reason: TypeAlias = Literal["content", "size", "status"]
+
+
+class Comparison(NamedTuple):
+    """What a comparison found. `offset` is a guest byte.
+
+    `reason` is None for identical images; "content" at `offset`, a multiple of 512; "size" (strict mode only, without an
+    offset); or "status" at `offset` (strict mode only). `size_differs` says whether the sizes are different: outside of strict
+    mode a difference at or after the smaller size, or none, is found with that in mind.
+    """
+
+    identical: bool
+    offset: int | None = None
+    reason: Reason | None = None
+    size_differs: bool = False
+    smaller_size: int = 0
+
+    @property
+    def passed_smaller_end(self) -> bool:
+        """Whether all that both images have was found to be equal, and their sizes differ."""
+        return self.size_differs and self.reason != "size" and (self.offset is None or self.offset >= self.smaller_size)
+
+
+class ReadFailed(CowherdError):
+    """One of the images could not be read. Attributes: `path`, `offset` (a guest byte), `error`, the reason."""
+
+    def __init__(self, path: PathName, offset: int, error: CowherdError):
+        self.path, self.offset, self.error = os.fspath(path), offset, error
+
+    def __str__(self) -> str:
+        return f"Error while reading offset {self.offset} of {self.path}: {self.error}"

@@ -1,0 +1,1 @@
+"""Copying the content of images into another one."""

@@ -1,0 +1,64 @@
+"""A conversion's target that has tables already: an image that exists, or a new overlay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.image.disk import Disk
+from cowherd.ops.convert.sinks import Prepared, ReadsAll, prepare, runs_in
+from cowherd.ops.flow import WriteJob
+from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from cowherd.ops.convert.sources import Ranges
+
+
+def _whole_units(least: int, unit: int) -> int:
+    """Returns the fewest bytes from `least` up that are made of whole units; 0 stands for no units."""
+    return -(-least // unit) * unit if unit else least
+
+
+class ExistingImage(ReadsAll):
+    """An image that exists already, or a new overlay: written through its own tables."""
+
+    keeps_zeros = True
+
+    def __init__(self, disk: Disk, *, sparse_size: int, compress: bool = False, is_zero: bool = False, backing_size: int = 0):
+        """`is_zero` says that the target reads as zeros behind its backing file's `backing_size` bytes."""
+        self.disk, self.compress = disk, compress
+        self.is_zero, self.backing_size = is_zero, backing_size
+        layer = disk.layers[0]
+        self.qcow2 = layer if isinstance(layer, Qcow2) else None
+        self.alignment = self.qcow2.header.cluster_size if self.qcow2 and compress else _whole_units(4096, sparse_size)
+        self.unit = self.alignment if compress else sparse_size
+
+    def prepare(self, data: memoryview) -> Prepared:
+        """Finds the zeros in a batch."""
+        return prepare(data, self.unit)
+
+    def put(self, ranges: Ranges, batch: Prepared) -> WriteJob | None:
+        """Places a batch; see `Sink.put`."""
+        assert isinstance(batch.data, memoryview)
+        for guest, first, end in runs_in(ranges, batch.nonzero, self.unit):
+            write = self.disk.write_compressed if self.compress and self.qcow2 else self.disk.write
+            write(guest, batch.data[first:end])
+        if batch.nonzero is not None:
+            for guest, first, end in runs_in(ranges, batch.nonzero, self.unit, zeros=True):
+                self.zero(guest, guest + end - first)
+        return None
+
+    def zero(self, start: int, end: int) -> None:
+        """Makes a range read as zeros; see `Sink.zero`."""
+        if self.is_zero:
+            end = min(end, self.backing_size)
+        if start < end:
+            self.disk.zero(start, end - start)
+
+    def sharing(self) -> HostFile | None:
+        """None: its tables decide where bytes go."""
+        return None
+
+    def finish(self) -> None:
+        """Completes the target and makes it durable."""
+        self.disk.flush()

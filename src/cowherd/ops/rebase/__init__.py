@@ -1,0 +1,1 @@
+"""Giving an overlay another backing file."""

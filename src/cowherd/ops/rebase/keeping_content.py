@@ -1,0 +1,263 @@
+"""Rebasing an overlay whose chain is open: what its old backing file shows and the new one would not is written into it first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from cowherd import extents as ext
+from cowherd.errors import CowherdError, InvalidRequest
+from cowherd.extents import Extents, Ranges
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.reference import BackingReference
+from cowherd.image.backing import resolve
+from cowherd.image.disk import Disk
+from cowherd.image.open import open_disk
+from cowherd.ops.flow import flow
+from cowherd.ops.rebase.rebased import NewBackingFileError, Rebased
+from cowherd.ops.side_by_side import SideBySide, chunks, differing_units, read_gathered
+from cowherd.ops.snapshots import exposed_snapshots, require_same
+from cowherd.progress import Progress
+from cowherd.storage.buffers import is_zero
+from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.paths import PathName
+
+_READ_BYTES = 2 << 20
+"""Read from each side at once: little enough to stay in the processor's cache, much enough for what it costs to share out."""
+
+
+def rebase_disk(
+    overlay: PathName,
+    reference: BackingReference | None,
+    *,
+    format: str | None,
+    unsafe: bool,
+    compress: bool,
+    force_share: bool,
+    differs: Ranges | None,
+    keep_snapshots: bool,
+    without: int | None,
+    progress: Progress | None,
+) -> Rebased:
+    """Does what `cowherd.ops.rebase.rebase.rebase` says; raises the same."""
+    with open_disk(overlay, format=format, writable=True, backing=not unsafe) as disk:
+        top = _checked(disk, reference, compress=compress)
+        done = Rebased()
+        if not unsafe:
+            new = None if reference is None else _open_new(disk, reference, force_share=force_share)
+            try:
+                if keep_snapshots:
+                    _require_snapshots_kept(disk, new, differs)
+                done = _Shielding(disk, top, new, compress=compress, differs=differs).run(progress)
+            finally:
+                if new is not None:
+                    new.close()
+        top.set_backing(reference, without=without)
+    return done
+
+
+def doubtful_bytes(
+    overlay: PathName,
+    backing: str | None,
+    *,
+    format: str | None = None,
+    backing_format: str | None = None,
+    differs: Ranges | None = None,
+) -> int:
+    """Returns how many bytes a safe rebase with these arguments would compare, and at most write.
+
+    Reads tables only, unless the overlay has internal snapshots. Raises as `cowherd.ops.rebase.rebase.rebase`.
+    """
+    reference = BackingReference(backing, backing_format) if backing else None
+    with open_disk(overlay, format=format) as disk:
+        top = _checked(disk, reference, compress=False)
+        new = None if reference is None else _open_new(disk, reference, force_share=False)
+        try:
+            _require_snapshots_kept(disk, new, differs)
+            return _Shielding(disk, top, new, compress=False, differs=differs).doubtful()
+        finally:
+            if new is not None:
+                new.close()
+
+
+def _checked(disk: Disk, reference: BackingReference | None, *, compress: bool) -> Qcow2:
+    """Refuses what the header could not record, before anything is copied for it."""
+    top = disk.layers[0]
+    if not isinstance(top, Qcow2):
+        if compress:
+            raise InvalidRequest("Compression not supported for this file format")
+        raise _cannot_change(reference, "Operation not supported")
+    if reference is not None and reference.format is None:
+        raise _cannot_change(reference, "backing format must be specified")
+    try:
+        top.header.with_backing(reference).pack()
+    except InvalidRequest as error:
+        raise _cannot_change(reference, "No space left in the file header") from error
+    return top
+
+
+def _cannot_change(reference: BackingReference | None, problem: str) -> InvalidRequest:
+    name = printable(reference.name) if reference else ""
+    return InvalidRequest(f"Could not change the backing file to '{name}': {problem}")
+
+
+def _require_snapshots_kept(disk: Disk, new: Disk | None, differs: Ranges | None) -> None:
+    """Raises `SnapshotsWouldChange` where a snapshot of the overlay shows bytes in which the new backing file differs."""
+    exposed = exposed_snapshots(disk.layers, 1, changed=differs)
+    if exposed:
+        old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
+        require_same(disk.layers, "give another base to", exposed, old, new)
+
+
+def _open_new(disk: Disk, reference: BackingReference, *, force_share: bool) -> Disk:
+    try:
+        found = resolve(disk.path, reference)
+        return open_disk(found.name, format=found.format, force_share=force_share)
+    except CowherdError as error:
+        raise NewBackingFileError(reference.name, error) from error
+
+
+class _Group(NamedTuple):
+    """Guest ranges to compare, in whole units of the overlay and few together, and both sides' extents of them.
+
+    `compress` says how they are written where they differ.
+    """
+
+    ranges: Ranges
+    old: Extents
+    new: Extents
+    compress: bool
+
+
+class _Change(NamedTuple):
+    """Bytes to be written at a guest offset."""
+
+    start: int
+    data: memoryview
+
+
+class _Found(NamedTuple):
+    """The changes of a group, and the buffers that they were found with; their bytes lie in the first."""
+
+    changes: list[_Change]
+    buffers: tuple[bytearray, bytearray]
+
+
+class _Shielding:
+    """Writes into an overlay what its old backing file shows and its new one would not."""
+
+    def __init__(self, disk: Disk, top: Qcow2, new: Disk | None, *, compress: bool, differs: Ranges | None = None):
+        self.disk, self.header, self.new, self.compress = disk, top.header, new, compress
+        # The overlay's own tables change meanwhile; what lies under it does not, and may be read by several threads.
+        self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
+        self.differs = differs
+        self.chunk = max(_READ_BYTES, top.header.cluster_size)
+        self.buffers: deque[tuple[bytearray, bytearray]] = deque()
+
+    def doubtful(self) -> int:
+        """Returns how many bytes are to be compared."""
+        return sum(ext.total(group.ranges) for group in self._groups(self.disk.size))
+
+    def run(self, progress: Progress | None) -> Rebased:
+        """Does all of it; the overlay is durable on return."""
+        size, compared, written = self.disk.size, 0, 0
+
+        def store(group: _Group, found: _Found) -> None:
+            nonlocal compared, written
+            compared += ext.total(group.ranges)
+            for change in found.changes:
+                self._write(change, compress=group.compress)
+                written += len(change.data)
+            self.buffers.append(found.buffers)
+            if progress is not None:
+                progress(int(group.ranges[-1, 1]), size)
+
+        flow(self._groups(size), self._differences, store)
+        self.disk.flush()
+        if progress is not None:
+            progress(size, size)
+        return Rebased(compared, written)
+
+    def _groups(self, size: int) -> Iterator[_Group]:
+        both = SideBySide(self.old, self.new)
+        for start, end in both.windows(size):
+            old, new = both.covers(start, end)
+            doubtful = ext.ranges_of(old[~both.known_equal(old, new)])
+            if self.differs is not None:
+                doubtful = ext.intersect(doubtful, self.differs)
+            for ranges, compress in self._whole_units(doubtful, self._owned(start, end)):
+                cut = np.array(list(chunks(ranges, self.chunk)), np.int64).reshape(-1, 2)
+                yield from _grouped(cut, ext.restrict(old, cut), ext.restrict(new, cut), self.chunk, compress=compress)
+
+    def _owned(self, start: int, end: int) -> Ranges:
+        """Returns what the overlay holds itself."""
+        found = [ext.ranges_of(part[part["kind"] != ext.BACKING]) for part in self.disk.extents(start, end - start, depth=1)]
+        return ext.normalised(np.concatenate(found))
+
+    def _whole_units(self, doubtful: Ranges, owned: Ranges) -> Iterator[tuple[Ranges, bool]]:
+        """Yields what of `doubtful` the overlay leaves to its backing file, widened to whole units, and whether to compress it.
+
+        A cluster of which the overlay holds some subclusters can't be replaced by a compressed one.
+        """
+        left = ext.subtract(doubtful, owned)
+        plain = ext.aligned(left, self.header.subcluster_size, self.disk.size)
+        if self.compress:
+            partly = ext.aligned(owned, self.header.cluster_size, self.disk.size)
+            yield ext.subtract(ext.aligned(left, self.header.cluster_size, self.disk.size), partly), True
+            plain = ext.intersect(plain, partly)
+        yield plain, False
+
+    def _differences(self, group: _Group) -> _Found:
+        length = ext.total(group.ranges)
+        buffers = self._take_buffers()
+        old, new = (memoryview(buffer)[:length] for buffer in buffers)
+        read_gathered(self.old, group.old, old)
+        read_gathered(self.new, group.new, new)
+        unit = self.header.cluster_size if group.compress else self.header.subcluster_size
+        changed = differing_units(buffers[0], new, unit)
+        return _Found(list(_changes(group.ranges, changed, old)), buffers)
+
+    def _take_buffers(self) -> tuple[bytearray, bytearray]:
+        try:
+            return self.buffers.pop()
+        except IndexError:
+            return bytearray(self.chunk), bytearray(self.chunk)
+
+    def _write(self, change: _Change, *, compress: bool) -> None:
+        # Version 2 has no zero clusters: without an old backing file it would leave them to the new one.
+        if self.header.version >= 3 and is_zero(change.data):
+            self.disk.zero(change.start, len(change.data))
+        elif compress:
+            self.disk.write_compressed(change.start, change.data)
+        else:
+            self.disk.write(change.start, change.data)
+
+
+def _grouped(ranges: Ranges, old: Extents, new: Extents, size: int, *, compress: bool) -> Iterator[_Group]:
+    """Puts ranges that lie apart together, up to `size` bytes, which no range exceeds."""
+    ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
+    starts = old["start"].copy(), new["start"].copy()  # a column of its own is searched, one among others copied each time
+    first = before = 0
+    while first < len(ranges):
+        last = int(np.searchsorted(ends, before + size, side="right"))
+        start, end = int(ranges[first, 0]), int(ranges[last - 1, 1])
+        of_old, of_new = (slice(*np.searchsorted(column, (start, end)).tolist()) for column in starts)
+        yield _Group(ranges[first:last], old[of_old], new[of_new], compress)
+        first, before = last, int(ends[last - 1])
+
+
+def _changes(ranges: Ranges, changed: list[tuple[int, int]], buffer: memoryview) -> Iterator[_Change]:
+    """Returns what is to be written: `changed` are ranges of `buffer`, in which the bytes of `ranges` stand side by side."""
+    ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
+    for first, last in changed:
+        for index in range(int(np.searchsorted(ends, first, side="right")), int(np.searchsorted(ends, last)) + 1):
+            end = int(ends[index])
+            begin = end - int(ranges[index, 1] - ranges[index, 0])
+            lo, hi = max(first, begin), min(last, end)
+            yield _Change(int(ranges[index, 0]) + lo - begin, buffer[lo:hi])

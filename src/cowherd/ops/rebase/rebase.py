@@ -1,0 +1,74 @@
+"""Giving an overlay another backing file.
+
+Safe mode keeps what the overlay shows: where it leaves bytes to its backing file and the new one would show others, they are
+written into it first. The header names the new backing file last, after a flush. Until then the overlay shows the same with
+either, so an interrupted rebase has changed nothing that can be seen.
+"""
+
+from __future__ import annotations
+
+from cowherd.errors import InvalidRequest
+from cowherd.formats import probe
+from cowherd.formats.reference import BackingReference
+from cowherd.image.header import change_header
+from cowherd.ops.rebase.rebased import Rebased
+from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.extents import Ranges
+    from cowherd.formats.qcow2.header import Header
+    from cowherd.paths import PathName
+    from cowherd.progress import Progress
+
+
+def rebase(
+    overlay: PathName,
+    backing: str | None,
+    *,
+    format: str | None = None,
+    backing_format: str | None = None,
+    unsafe: bool = False,
+    compress: bool = False,
+    force_share: bool = False,
+    differs: Ranges | None = None,
+    keep_snapshots: bool = True,
+    without: int | None = None,
+    progress: Progress | None = None,
+) -> Rebased:
+    """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
+
+    Unless `unsafe`, the overlay shows the same content afterwards; with `unsafe` only the name is changed, and no backing file is
+    opened. `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of
+    the guest ranges `differs` both backing files are known to show the same, and nothing is read. Nothing can be written into
+    internal snapshots: with `keep_snapshots` one that would show other bytes is in the way, unless the rebase is `unsafe`.
+    A header extension of the type `without`, which is about the old backing file, goes together with its name.
+    `progress` is called with (bytes looked at, bytes in all).
+
+    Raises `InvalidRequest`, `NewBackingFileError`, `SnapshotsWouldChange` with nothing changed, and what opening the overlay's
+    chain raises.
+    """
+    reference = BackingReference(backing, backing_format) if backing else None
+    if backing_format is not None and backing_format not in probe.KNOWN:
+        raise InvalidRequest(f"Invalid format name: '{printable(backing_format)}'")
+    complete = reference is None or reference.format is not None
+
+    def changed(header: Header) -> Header:
+        return (header if without is None else header.with_extension(without, None)).with_backing(reference)
+
+    if unsafe and complete and change_header(overlay, changed, format=format):
+        return Rebased()
+    from cowherd.ops.rebase.keeping_content import rebase_disk
+
+    return rebase_disk(
+        overlay,
+        reference,
+        format=format,
+        unsafe=unsafe,
+        compress=compress,
+        force_share=force_share,
+        differs=differs,
+        keep_snapshots=keep_snapshots,
+        without=without,
+        progress=progress,
+    )

@@ -1,0 +1,24 @@
+"""What a rebase did, and why it could not begin."""
+
+from __future__ import annotations
+
+from cowherd.errors import CowherdError
+from cowherd.text import printable
+from cowherd.tuples import NamedTuple
+
+
+class Rebased(NamedTuple):
+    """What a rebase did: how many bytes of old and new backing file it compared, and how many it wrote into the overlay."""
+
+    bytes_compared: int = 0
+    bytes_written: int = 0
+
+
+class NewBackingFileError(CowherdError):
+    """The new backing file can't be opened. Attributes: `backing` (the name as given), `error`, the reason."""
+
+    def __init__(self, backing: str, error: CowherdError):
+        self.backing, self.error = backing, error
+
+    def __str__(self) -> str:
+        return f"Could not open new backing file '{printable(self.backing)}': {self.error}"

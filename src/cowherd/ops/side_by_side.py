@@ -1,0 +1,182 @@
+"""Two disks side by side: their extents cut at common borders, and which of them need no reading to be called equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cowherd import extents as ext
+from cowherd.extents import Extents, Ranges
+from cowherd.image.disk import Disk
+from cowherd.storage.buffers import clear
+
+_WINDOW_UNITS = 1 << 18
+_RAW_UNIT = 64 << 10
+_BLOCK = 64 << 10
+"""Compared at once; where it differs smaller units are."""
+
+Mask = NDArray[np.bool_]
+
+
+class SideBySide:
+    """Two disks seen as equally long: a shorter one ends in zeros, None is a disk of nothing but zeros."""
+
+    def __init__(self, first: Disk | None, second: Disk | None):
+        self.first, self.second = first, second
+        self._identities = [
+            [] if disk is None else [(layer.file.device, layer.file.inode) for layer in disk.layers] for disk in (first, second)
+        ]
+
+    def windows(self, end: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Yields (start, end) of the guest ranges, small enough for their extents to fit in memory, that cover [`start`, `end`).
+
+        Where neither disk stores anything one may be of any length.
+        """
+        disks = [disk for disk in (self.first, self.second) if disk is not None]
+        layers = [layer for disk in disks for layer in disk.layers]
+        smallest = min([_RAW_UNIT, *(layer.granularity for layer in layers if layer.granularity > 1)])
+        window = smallest * _WINDOW_UNITS
+        while start < end:
+            empty = min((disk.empty_until(start) for disk in disks), default=end)
+            stop = min(end, max(start // window + 1, empty // window) * window)
+            yield start, stop
+            start = stop
+
+    def covers(self, start: int, end: int) -> tuple[Extents, Extents]:
+        """Returns the extents of both in [start, end), cut so that those of one index cover the same guest bytes."""
+        return cut_alike(_cover(self.first, start, end), _cover(self.second, start, end))
+
+    def known_equal(self, a: Extents, b: Extents) -> Mask:
+        """Returns for each pair of `covers` whether it is the same without reading: zeros in both, or one place in one file."""
+        return (reads_zero(a) & reads_zero(b)) | self._same_place(a, b)
+
+    def _same_place(self, a: Extents, b: Extents) -> Mask:
+        """Whether both sides' bytes come from the same place of the same file.
+
+        Layers of one file may be opened as different formats; plain bytes at a host offset are the same bytes then too, and only
+        one of the formats has compressed clusters.
+        """
+        files: dict[tuple[int, int], int] = {}
+        numbers = [[files.setdefault(identity, len(files)) for identity in side] or [-1] for side in self._identities]
+        same_file = np.array(numbers[0])[a["depth"]] == np.array(numbers[1])[b["depth"]]
+        plain = (a["kind"] == ext.DATA) & (a["host"] == b["host"])
+        same: Mask = same_file & (a["kind"] == b["kind"]) & (plain | (a["kind"] == ext.COMPRESSED))
+        return same
+
+
+def chunks(ranges: Ranges, size: int) -> Iterator[tuple[int, int]]:
+    """Yields (start, end) pieces of `ranges` in order, cut at multiples of `size`."""
+    for start, end in ranges.tolist():
+        while start < end:
+            stop = min(end, (start // size + 1) * size)
+            yield start, stop
+            start = stop
+
+
+def pieces(extents: Extents, size: int) -> Extents:
+    """Cuts extents at the multiples of `size` guest bytes that lie inside them."""
+    first, last = extents["start"] // size, (ext.ends(extents) - 1) // size
+    counts = last - first + 1
+    if not len(extents) or counts.max() == 1:
+        return extents
+    owner = np.repeat(np.arange(len(extents)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.where(number == 0, extents["start"][owner], (first[owner] + number) * size)
+    stops = np.where(number == counts[owner] - 1, ext.ends(extents)[owner], (first[owner] + number + 1) * size)
+    return _cut(extents, starts, stops - starts, owner)
+
+
+def groups(extents: Extents, size: int) -> Iterator[tuple[int, int]]:
+    """Yields (first, end) of runs of `extents`, none longer than `size` bytes, that make up at most `size` bytes together."""
+    first = total = 0
+    for index, length in enumerate(extents["length"].tolist()):
+        if total + length > size:
+            yield first, index
+            first, total = index, 0
+        total += length
+    if total:
+        yield first, len(extents)
+
+
+def reads_zero(batch: Extents) -> Mask:
+    """Whether each extent of a whole chain is known to read as zeros."""
+    zero: Mask = (batch["kind"] == ext.ZERO) | (batch["kind"] == ext.BACKING)
+    return zero
+
+
+def cut_alike(a: Extents, b: Extents) -> tuple[Extents, Extents]:
+    """Cuts two covers of one range at each other's borders: both results have the same `start` and `length` columns."""
+    starts = ext.distinct(np.concatenate((a["start"], b["start"])))
+    lengths = np.append(starts[1:], ext.ends(a)[-1:]) - starts
+    return _cut(a, starts, lengths, _owners(a, starts)), _cut(b, starts, lengths, _owners(b, starts))
+
+
+def _owners(cover: Extents, starts: NDArray[np.int64]) -> NDArray[np.intp]:
+    owners: NDArray[np.intp] = np.searchsorted(cover["start"], starts, side="right") - 1
+    return owners
+
+
+def _cut(extents: Extents, starts: NDArray[np.int64], lengths: NDArray[np.int64], owner: NDArray[np.intp]) -> Extents:
+    """Returns the pieces that begin at `starts`, each inside the extent that `owner` has the index of."""
+    out: Extents = extents[owner]
+    skipped = starts - out["start"]
+    out["host"] = np.where(out["host"] == ext.NOWHERE, ext.NOWHERE, out["host"] + skipped)
+    out["start"], out["length"] = starts, lengths
+    return out
+
+
+def _cover(disk: Disk | None, start: int, end: int) -> Extents:
+    """Returns one disk's extents of [start, end), zeros behind its end."""
+    inside = start if disk is None else min(max(disk.size, start), end)
+    parts = [] if disk is None or inside == start else list(disk.extents(start, inside - start))
+    return ext.concat([*parts, ext.single(inside, end - inside, ext.ZERO)])
+
+
+def read_padded(disk: Disk | None, start: int, length: int) -> NDArray[np.uint8]:
+    """Returns `length` bytes of a disk, zeros behind its end; all zeros for None."""
+    inside = 0 if disk is None else max(0, min(length, disk.size - start))
+    buffer = np.empty(length, np.uint8)
+    if disk is not None and inside:
+        disk.readinto(start, buffer[:inside].data)
+    buffer[inside:] = 0
+    return buffer
+
+
+def first_difference(a: memoryview, b: memoryview) -> int | None:
+    """Returns the first byte at which two buffers of one length differ, None if they don't."""
+    words = len(a) // 8
+    differs = np.flatnonzero(np.frombuffer(a, np.uint64, words) != np.frombuffer(b, np.uint64, words))
+    first = int(differs[0]) * 8 if len(differs) else words * 8
+    rest = np.flatnonzero(np.frombuffer(a[first:], np.uint8) != np.frombuffer(b[first:], np.uint8))
+    return first + int(rest[0]) if len(rest) else None
+
+
+def differing_units(a: bytearray, b: memoryview, unit: int) -> list[tuple[int, int]]:
+    """Returns (first, end) of the runs of units of `unit` bytes in which two buffers differ.
+
+    The last unit may be shorter. `a` may be longer than `b`.
+    """
+    found: list[tuple[int, int]] = []
+    for start, end in _differing(a, b, 0, len(b), max(unit, _BLOCK)):
+        for first, last in ((start, end),) if unit >= _BLOCK else _differing(a, b, start, end, unit):
+            if found and found[-1][1] == first:
+                first = found.pop()[0]
+            found.append((first, last))
+    return found
+
+
+def _differing(a: bytearray, b: memoryview, start: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    for first in range(start, end, step):
+        last = min(first + step, end)
+        if not a.startswith(b[first:last], first):  # makes no copy, as the comparison of two slices would
+            yield first, last
+
+
+def read_gathered(disk: Disk | None, extents: Extents, buffer: memoryview) -> None:
+    """Fills `buffer` with the bytes of `extents` of a disk, one behind the other; with zeros for None."""
+    if disk is None:
+        clear(buffer)
+    else:
+        disk.read_gathered(extents, buffer)
