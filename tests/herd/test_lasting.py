@@ -17,7 +17,12 @@ from cowherd.herd.overlays.naming import write_reference
 from cowherd.herd.overlays.promote import promote
 from cowherd.herd.overlays.relink import relink
 from cowherd.herd.records.faults import FormatDisputed
+from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.held import held_content
+from cowherd.herd.seals.seal import seal
+from cowherd.herd.seals.unseal import unseal
 from cowherd.herd.trash.trash import restore, trash
+from cowherd.storage.protection import Protection
 from tests.herd.qemu_herd import make_base, make_overlay, noise
 
 pytestmark = pytest.mark.qemu
@@ -27,7 +32,7 @@ Event = tuple[str, int | str]
 
 @pytest.fixture
 def events(monkeypatch) -> Iterator[list[Event]]:
-    """What is flushed, by inode number, and what names are made, changed and removed."""
+    """What is flushed and whose mode is changed, by inode number, and what names are made, changed and removed."""
     happened: list[Event] = []
 
     def noting(name, what):
@@ -35,7 +40,7 @@ def events(monkeypatch) -> Iterator[list[Event]]:
 
         def call(first, *words, **more):
             done = real(first, *words, **more)
-            happened.append(("flush", os.fstat(first).st_ino) if what == "flush" else (what, os.path.basename(first)))
+            happened.append((what, os.stat(first).st_ino if what in ("flush", "chmod") else os.path.basename(first)))
             return done
 
         monkeypatch.setattr(os, name, call)
@@ -45,6 +50,8 @@ def events(monkeypatch) -> Iterator[list[Event]]:
         ("fdatasync", "flush"),
         ("mkdir", "mkdir"),
         ("rename", "rename"),
+        ("chmod", "chmod"),
+        ("fchmod", "chmod"),
         ("unlink", "unlink"),
     ):
         noting(name, what)
@@ -135,3 +142,46 @@ def test_the_mode_of_the_overlay_that_takes_a_disks_place_is_flushed_before_it_h
     promote(tmp_path / "disk", tmp_path / "golden", chained=True)
     assert (tmp_path / "disk").stat().st_ino in flushed
     assert too_late == []
+
+
+def test_the_mode_of_a_sealed_base_is_flushed_before_its_seal_tells_of_it(tmp_path, events):
+    base = make_base(tmp_path / "base", noise(1 << 16))
+    seal(base, level=Protection.READONLY)
+    protected = max(at for at, event in enumerate(events) if event == ("chmod", inode(base)))
+    named = max(at for at, (what, _) in enumerate(events) if what == "rename")
+    assert ("flush", inode(base)) in events[protected:named]
+
+
+def test_what_is_read_for_a_record_is_flushed_first_with_all_that_it_stands_on(tmp_path, events):
+    make_base(tmp_path / "base", noise(1 << 16))
+    make_overlay(tmp_path / "top", "base")
+    lineage = survey([tmp_path])
+    with held_content(lineage, lineage.find(tmp_path / "top")):
+        assert {("flush", inode(tmp_path / "base")), ("flush", inode(tmp_path / "top"))} <= set(events)
+
+
+def test_files_that_a_seal_records_anew_are_flushed_first(tmp_path, events):
+    make_base(tmp_path / "base", noise(1 << 16))
+    make_overlay(tmp_path / "top", "base")
+    seal(tmp_path / "top")
+    seal(tmp_path / "base")
+    events.clear()
+    assert adopt([tmp_path / "top"])[0].problem is None
+    assert {("flush", inode(tmp_path / "base")), ("flush", inode(tmp_path / "top"))} <= set(events)
+
+
+def test_a_binding_that_is_there_already_is_flushed(tmp_path, events):
+    make_base(tmp_path / "base", noise(1 << 16))
+    clone(tmp_path / "base", tmp_path / "top")
+    events.clear()
+    seal(tmp_path / "base", bind=True)
+    assert ("flush", inode(tmp_path / "top")) in events
+
+
+def test_the_mode_that_an_unsealed_base_has_back_is_flushed_before_its_seal_goes(tmp_path, events):
+    base = make_base(tmp_path / "base", noise(1 << 16))
+    seal(base, level=Protection.READONLY)
+    events.clear()
+    unseal(base)
+    gone = events.index(("unlink", "base.seal"))
+    assert ("flush", inode(base)) in events[events.index(("chmod", inode(base))) : gone]

@@ -57,7 +57,13 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "seal": (
         ("herd/seals/seal", "herd/seals/recorded_files", "herd/seals/unseal", "herd/seals/held", "herd/records/sealwriting"),
-        ("tests/herd/seals/test_seal.py", "tests/herd/seals/test_bind.py", f"{_JOBS} -k seal"),
+        (
+            "tests/herd/seals/test_seal.py",
+            "tests/herd/seals/test_bind.py",
+            *_AMID,
+            "tests/herd/repair/test_repair.py",
+            f"{_JOBS} -k seal",
+        ),
     ),
     "gate": (
         ("changes", "herd/gate/gate", "herd/seals/rebind"),

@@ -262,8 +262,11 @@ def test_a_guest_cluster_on_top_of_a_table_is_not_written(tmp_path: Path):
     with path.open("r+b") as file:
         file.seek(l2)
         file.write((l1 | 1 << 63).to_bytes(8, "big"))
-    with open_qcow2(path, writable=True) as image, pytest.raises(ImageCorrupt, match="overlaps"):
-        image.write(0, memoryview(b"y"), None)
+    before = path.read_bytes()
+    for data in (b"y", b"y" * CLUSTER, b"y" * 3 * CLUSTER):
+        with open_qcow2(path, writable=True) as image, pytest.raises(ImageCorrupt, match="overlaps"):
+            image.write(0, memoryview(data), None)
+    assert path.read_bytes()[l1 : l1 + CLUSTER] == before[l1 : l1 + CLUSTER]
 
 
 @pytest.mark.parametrize("features", [PLAIN, SUBCLUSTERS], ids=str)

@@ -18,6 +18,8 @@ from cowherd.herd.overlays.relink import relink
 from cowherd.herd.overlays.retarget import retarget
 from cowherd.herd.repair.repair import repair
 from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.seal import seal
+from cowherd.herd.seals.unseal import unseal
 from cowherd.herd.trash.trash import purge, trash
 from tests.herd.merge.herds import killed_at
 from tests.herd.qemu_herd import make_base, noise, write
@@ -50,6 +52,8 @@ CHANGES = {
     "delete": lambda herd: trash([herd / "other"]),
     "repair": lambda herd: repair(herd / "base"),
     "repair, keeping the change": lambda herd: repair(herd / "base", preserve=True),
+    "seal": lambda herd: seal(herd / "base"),
+    "unseal": lambda herd: unseal(herd / "base", force=True),
     "purge": lambda herd: purge([herd / "other"]),
 }
 

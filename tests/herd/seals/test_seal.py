@@ -10,7 +10,7 @@ from cowherd.errors import BaseInUse, HostFileError, ImageFormatError, ImageInUs
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.records import sealwriting
 from cowherd.herd.records.binding import read_binding
-from cowherd.herd.records.faults import ContentChanging, DriftFound, NameTaken, NotSealed
+from cowherd.herd.records.faults import ContentChanging, DriftFound, FormatDisputed, NameTaken, NotSealed
 from cowherd.herd.records.sealfile import read_digests, read_record
 from cowherd.herd.records.sealplace import is_sealed, seal_path
 from cowherd.herd.records.status import Status
@@ -80,6 +80,14 @@ def test_sealing_again_changes_the_level_and_nothing_else(base):
     assert (second.anew, second.record.seal_id, second.record.generation) == (False, first.record.seal_id, 1)
     assert current(base) is Protection.RECORDED
     assert status(base) is Status.OK
+
+
+def test_a_base_that_is_recorded_in_two_formats_is_not_sealed(base):
+    make_overlay(base.with_name("one"), base.name)
+    make_overlay(base.with_name("two"), base.name, base_format="raw")
+    with pytest.raises(FormatDisputed):
+        seal(base)
+    assert not is_sealed(base)
 
 
 def test_a_drifted_base_is_not_sealed_over(base):

@@ -36,7 +36,6 @@ def grow(state: ImageState, writer: Writer, size: int, below: Below | None, belo
 def shrink(state: ImageState, writer: Writer, size: int) -> None:
     """Makes the image `size` bytes large; what lies behind is given back after the header has the new size."""
     old_size = state.header.size
-    writer.metadata.flush()
     state.replace_header(state.header._replace(size=size))
     first = -(-size // state.header.cluster_size) * state.header.cluster_size
     end = -(-old_size // state.header.cluster_size) * state.header.cluster_size
