@@ -74,7 +74,7 @@ def mutations(source: str) -> Iterator[Mutation]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             name = _name(node.value)
             yield _replaced(node, "pass", f"without the call of {name}", guards=name in CALLS or name.startswith("guard_"))
-        elif isinstance(node, ast.If | ast.While):
+        elif isinstance(node, ast.If | ast.While) and ast.unparse(node.test) != "TYPE_CHECKING":
             yield _replaced(node.test, f"not ({ast.unparse(node.test)})", "the condition turned round")
         elif isinstance(node, ast.Compare) and len(node.ops) == 1:
             left, right = ast.unparse(node.left), ast.unparse(node.comparators[0])
