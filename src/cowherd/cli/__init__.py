@@ -1,4 +1,4 @@
-"""What a person types and sees: argument parsing, tables, progress, JSON. No logic."""
+"""What a person types and sees: arguments, tables, progress and JSON; no logic."""
 
 from __future__ import annotations
 

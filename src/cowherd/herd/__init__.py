@@ -1,1 +1,1 @@
-"""Many images: lineage, seals, bindings, verify, impact, repair and the gate in front of changes."""
+"""Many images: what stands on what, what is sealed, and what may be done to any of them."""

@@ -1,1 +1,1 @@
-"""Running programs: which of them has an image open."""
+"""Programs that run: who has an image open, and which images a machine is about to open."""

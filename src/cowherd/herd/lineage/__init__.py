@@ -1,1 +1,1 @@
-"""Which images there are, what stands on what, and where else to look."""
+"""Which images there are, which of them stand on which, and where else to look."""

@@ -1,1 +1,1 @@
-"""Pictures of a herd."""
+"""A whole herd at one moment: its tree, its health, and where its bases have drifted."""
