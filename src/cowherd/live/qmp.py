@@ -1,0 +1,253 @@
+"""What machines answer on their QMP monitors: several asked side by side, each within its own time.
+
+The `qemu.qmp` package speaks the protocol. It waits for ever where nobody answers: for a monitor that serves another client, a
+QEMU that is stopped, a serial port, a peer that never ends its line. So each step has a limit here, and each way to fail an error
+of its own. Only commands that ask are sent; nothing here changes, stops or goes on with a machine.
+
+Source: QEMU's docs/interop/qmp-spec.rst, and the documentation of `qemu.qmp`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cowherd.errors import CowherdError
+from cowherd.live import unix_sockets
+from cowherd.live.holders import PROC
+from cowherd.live.process import look_up
+from cowherd.text import shown
+
+if TYPE_CHECKING:
+    from qemu.qmp import QMPClient
+
+    from cowherd.paths import PathName
+
+CONNECT_SECONDS = 5.0
+"""How long a monitor may take until it has greeted."""
+COMMAND_SECONDS = 10.0
+"""How long it may take to answer one command."""
+LONGEST_ANSWER_BYTES = 64 << 20
+"""What one line of an answer may have; of a machine with a thousand nodes `query-named-block-nodes` has some MiB."""
+
+_ASKS = "query-"
+_BACKLOG_SECONDS = 0.05
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
+_NOBODY_LISTENS = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK, errno.EPROTOTYPE)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+_STATES = {"T": "is stopped", "t": "is held by a debugger", "D": "waits for the kernel, perhaps for a disk", "Z": "has ended"}
+
+
+class MonitorError(CowherdError):
+    """A monitor could not be asked. Attributes: `socket`, its path, and `pid`, whose it is, None if unknown."""
+
+    def __init__(self, path: str, pid: int | None = None):
+        self.socket, self.pid = path, pid
+
+
+class QmpMissing(MonitorError):
+    """The package that speaks QMP is not installed."""
+
+    def __str__(self) -> str:
+        return "asking machines needs the package qemu.qmp: pip install 'cowherd[live]'"
+
+
+class MonitorRefused(MonitorError):
+    """This user may not connect to the monitor."""
+
+    def __str__(self) -> str:
+        return f"the monitor {shown(self.socket)} may not be asked by this user: ask as root, or as who started the machine"
+
+
+class MonitorLost(MonitorError):
+    """Nobody is at the monitor's other end, or not any more. Attribute besides: `reason`."""
+
+    def __init__(self, path: str, reason: str, pid: int | None = None):
+        super().__init__(path, pid)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the monitor {shown(self.socket)} is lost: {self.reason}"
+
+
+class MonitorBusy(MonitorError):
+    """The monitor serves another client: QEMU talks to one at a time. Attribute besides: `clients`, process ids."""
+
+    def __init__(self, path: str, pid: int | None, clients: Sequence[int]):
+        super().__init__(path, pid)
+        self.clients = tuple(clients)
+
+    def __str__(self) -> str:
+        known = [found.describe() for found in map(look_up, self.clients) if found]
+        who = ", ".join(known) or "a process that may not be looked at"
+        return f"the monitor {shown(self.socket)} serves another client: {who}. A second monitor (-qmp) serves cowherd beside it"
+
+
+class MonitorSilent(MonitorError):
+    """The monitor does not answer in time. Attributes besides: `seconds`; `state`, what its process does, "" if unknown."""
+
+    def __init__(self, path: str, pid: int | None, seconds: float):
+        super().__init__(path, pid)
+        self.seconds, self.state = seconds, _state_of(pid)
+
+    def __str__(self) -> str:
+        process = look_up(self.pid) if self.pid else None
+        doing = f": {process.describe()} {self.state or 'does not answer'}" if process else ""
+        return f"the monitor {shown(self.socket)} does not answer within {self.seconds:g} s{doing}"
+
+
+class NotQmp(MonitorError):
+    """What is at the other end speaks something else than QMP."""
+
+    def __str__(self) -> str:
+        return f"the socket {shown(self.socket)} is no QMP monitor: what it sends is not that protocol"
+
+
+Answers = dict[str, Any]
+"""What a machine answered, by command; commands that it does not know are not there."""
+
+
+def ask(path: PathName, commands: Sequence[str]) -> Answers:
+    """Asks the monitor at a Unix socket several commands. Raises `MonitorError`, ValueError for a command that does not ask."""
+    (answer,) = ask_all([path], commands)
+    if isinstance(answer, MonitorError):
+        raise answer
+    return answer
+
+
+def ask_all(paths: Sequence[PathName], commands: Sequence[str]) -> list[Answers | MonitorError]:
+    """Does so with many monitors at once; returns for each what it answered, or why it could not be asked.
+
+    A monitor that does not answer costs its own time and no more. Must not be called from a running event loop.
+    """
+    for command in commands:
+        if not command.startswith(_ASKS):
+            raise ValueError(f"{command!r} is no command that only asks")
+    names = [os.path.abspath(os.fspath(path)) for path in paths]
+    try:
+        import qemu.qmp as _  # noqa: F401 - whether it is there
+    except ImportError:
+        return [QmpMissing(name) for name in names]
+    logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # what fails is raised; it need not be printed, too
+
+    async def all_of_them() -> list[Answers | MonitorError]:
+        return list(await asyncio.gather(*(_answer(name, commands) for name in names)))
+
+    return asyncio.run(all_of_them())
+
+
+async def _answer(path: str, commands: Sequence[str]) -> Answers | MonitorError:
+    try:
+        return await _ask(path, commands)
+    except MonitorError as error:
+        return error
+
+
+async def _ask(path: str, commands: Sequence[str]) -> Answers:
+    from qemu.qmp import QMPClient
+
+    client = QMPClient(readbuflen=LONGEST_ANSWER_BYTES)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + CONNECT_SECONDS
+    connection = await _connected(path, until)
+    pid = _listener(connection)
+    try:
+        await _greeted(client, connection, path, pid, until)
+        return {command: answer for command in commands if (answer := await _asked(client, command, path, pid)) is not None}
+    finally:
+        connection.close()
+        await _left(client)
+
+
+async def _connected(path: str, until: float) -> socket.socket:
+    """Returns a connected socket. A listener whose queue is full says EAGAIN; it is tried again until the time is up."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        while True:
+            try:
+                connection.connect(path)
+            except BlockingIOError:
+                if asyncio.get_running_loop().time() >= until:
+                    raise _unanswered(path, None, CONNECT_SECONDS) from None
+                await asyncio.sleep(_BACKLOG_SECONDS)
+            else:
+                return connection
+    except OSError as error:
+        connection.close()
+        if error.errno in _FORBIDDEN:
+            raise MonitorRefused(path) from error
+        reason = "nobody listens there" if error.errno in _NOBODY_LISTENS else error.strerror or str(error)
+        raise MonitorLost(path, reason) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+async def _greeted(client: QMPClient, connection: socket.socket, path: str, pid: int | None, until: float) -> None:
+    from qemu.qmp import ConnectError
+
+    try:
+        async with asyncio.timeout_at(until):
+            await client.connect(connection)
+    except TimeoutError:
+        raise _unanswered(path, pid, CONNECT_SECONDS) from None
+    except ConnectError as error:
+        if isinstance(error.exc, EOFError | ConnectionError | BrokenPipeError):
+            raise MonitorLost(path, "it hung up instead of a greeting", pid) from error
+        raise NotQmp(path, pid) from error
+
+
+async def _asked(client: QMPClient, command: str, path: str, pid: int | None) -> Any:
+    """Returns the answer to one command, None where the machine does not know the command."""
+    from qemu.qmp import ExecInterruptedError, ExecuteError, StateError
+
+    try:
+        async with asyncio.timeout(COMMAND_SECONDS):
+            return await client.execute(command)
+    except TimeoutError:
+        raise MonitorSilent(path, pid, COMMAND_SECONDS) from None
+    except ExecuteError as error:
+        if error.error_class == "CommandNotFound":  # older than the command, or a storage daemon
+            return None
+        raise MonitorLost(path, f"it refuses {command}: {error.desc}", pid) from error
+    except (ExecInterruptedError, StateError) as error:
+        raise MonitorLost(path, "it hung up in the middle", pid) from error
+
+
+async def _left(client: QMPClient) -> None:
+    """Ends a session, however it stands. Disconnecting raises what ended the session before, which was told already."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(1.0):
+            await client.disconnect()
+
+
+def _unanswered(path: str, pid: int | None, seconds: float) -> MonitorError:
+    """Returns why a monitor has not greeted: the kernel knows of another client that it serves, or it is silent."""
+    clients = [client for one in unix_sockets.connections_to(path) for client in unix_sockets.processes_with_socket(one.peer)]
+    others = sorted(set(clients) - {os.getpid()})
+    if others:
+        return MonitorBusy(path, pid, others)
+    return MonitorSilent(path, pid, seconds)
+
+
+def _listener(connection: socket.socket) -> int | None:
+    """Returns the process that listens at the other end (unix(7), SO_PEERCRED), None in another process id namespace."""
+    pid: int = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
+    return pid or None
+
+
+def _state_of(pid: int | None) -> str:
+    """Returns what a process does, in words behind its name; "" where that says nothing."""
+    try:
+        with open(f"{PROC}/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2].split()[0].decode("ascii")
+    except (OSError, IndexError):
+        return ""
+    return _STATES.get(state, "")
