@@ -216,7 +216,7 @@ async def _asked(client: QMPClient, command: str, path: str, pid: int | None) ->
     except ExecuteError as error:
         if error.error_class == "CommandNotFound":  # older than the command, or a storage daemon
             return None
-        raise MonitorLost(path, f"it refuses {command}: {error.desc}", pid) from error
+        raise MonitorLost(path, f"it refuses {command}: {error}", pid) from error
     except (ExecInterruptedError, StateError) as error:
         raise MonitorLost(path, "it hung up in the middle", pid) from error
 
