@@ -89,6 +89,7 @@ INVOCATIONS = (
     Invocation("cowherd", ("trash", "list", "{root}")),
     Invocation("cowherd", ("gc", "{root}")),
     Invocation("cowherd", ("watch", "--once", "{root}"), drift=True),
+    Invocation("cowherd", ("ps", "{root}")),
     Invocation("cowherd", ("report", "-o", "{root}/page.html", "{root}")),
     Invocation("cowherd", ("promote", "{alone}", "{new}")),
     Invocation("cowherd", ("flatten", "{two}")),

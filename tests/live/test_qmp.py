@@ -87,7 +87,7 @@ def wait_for_ever(connection):
 
 def test_answers_come_by_command_and_unknown_commands_are_left_out(tmp_path):
     with listening(tmp_path / "monitor", machine(**{"query-status": {"running": True}})) as path:
-        assert ask(path, ["query-status", "query-unheard-of"]) == {"query-status": {"running": True}}
+        assert ask(path, ["query-status", "query-unheard-of"]) == (os.getpid(), {"query-status": {"running": True}})
 
 
 def test_only_commands_that_ask_are_sent(tmp_path):
@@ -103,7 +103,7 @@ def test_one_that_does_not_answer_costs_the_others_nothing(tmp_path, impatient):
         listening(tmp_path / "two", machine(**answers)) as two,
     ):
         first, none, second = ask_all([one, silent, two], ["query-name"])
-    assert first == second == answers
+    assert first == second == (os.getpid(), answers)
     assert isinstance(none, MonitorSilent)
 
 
@@ -243,9 +243,11 @@ def qemu(tmp_path, request):
 
 @pytest.mark.qemu("qemu-system-x86_64")
 def test_a_real_machine_answers_again_and_again(qemu):
-    _, path = qemu
+    process, path = qemu
     for _ in range(3):
-        answers = ask(path, ["query-status", "query-named-block-nodes", "query-block", "query-jobs", "query-block-exports"])
+        commands = ["query-status", "query-named-block-nodes", "query-block", "query-jobs", "query-block-exports"]
+        pid, answers = ask(path, commands)
+        assert pid == process.pid
         assert answers["query-status"]["running"] is False
         assert answers["query-named-block-nodes"] == []
 

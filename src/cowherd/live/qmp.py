@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cowherd.errors import CowherdError
 from cowherd.live import unix_sockets
@@ -110,8 +110,11 @@ class NotQmp(MonitorError):
         return f"the socket {shown(self.socket)} is no QMP monitor: what it sends is not that protocol"
 
 
-Answers = dict[str, Any]
-"""What a machine answered, by command; commands that it does not know are not there."""
+class Answers(NamedTuple):
+    """What a machine answered, `by_command`; those that it does not know are not there. `pid` is its process, None if unknown."""
+
+    pid: int | None
+    by_command: dict[str, Any]
 
 
 def ask(path: PathName, commands: Sequence[str]) -> Answers:
@@ -160,7 +163,8 @@ async def _ask(path: str, commands: Sequence[str]) -> Answers:
     pid = _listener(connection)
     try:
         await _greeted(client, connection, path, pid, until)
-        return {command: answer for command in commands if (answer := await _asked(client, command, path, pid)) is not None}
+        told = {command: await _asked(client, command, path, pid) for command in commands}
+        return Answers(pid, {command: answer for command, answer in told.items() if answer is not None})
     finally:
         connection.close()
         await _left(client)

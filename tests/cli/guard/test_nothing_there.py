@@ -30,6 +30,8 @@ GONE = {
     "gc": ["gc", "gone"],
     "gc --clean": ["gc", "--clean", "gone"],
     "watch": ["watch", "--once", "gone"],
+    "ps": ["ps", "gone"],
+    "ps --image": ["ps", "--image", "gone"],
     "report": ["report", "gone", "--output", "page.html"],
     "promote": ["promote", "gone", "new"],
     "flatten": ["flatten", "gone"],

@@ -194,7 +194,7 @@ ELSEWHERE = {
 }
 LOOKING = {
     "herd",
-    "tree", "verify", "impact", "inspect", "doctor", "watch", "report", "run", "hook",
+    "tree", "verify", "impact", "inspect", "doctor", "watch", "ps", "report", "run", "hook",
     "unseal",  # changes what protects a file, and not what it holds
     "gc",  # lists; what --clean removes is no image
     "check", "compare", "info", "map", "measure", "snapshot",

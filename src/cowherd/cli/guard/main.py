@@ -39,6 +39,7 @@ COMMANDS = {
     "trash": "show what was deleted, bring it back, or remove it for good",
     "gc": "list what a herd could do without, and what each would free",
     "watch": "notice writes to sealed images as they happen, and say who does it and whom it hits",
+    "ps": "show what runs on which images, and where memory and disk part",
     "report": "write one HTML page about a herd",
     "promote": "freeze a machine's disk as a sealed base",
     "flatten": "make an overlay stand alone",

@@ -1,0 +1,188 @@
+"""Chains of images: as a process has them, and as the headers on the disk say, looked up in the root that the process has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cowherd.errors import CowherdError
+from cowherd.formats.qcow2.header import read_header
+from cowherd.formats.qcow2.layout import MAGIC
+from cowherd.image.backing import has_protocol, resolve
+from cowherd.image.chain import MAX_CHAIN
+from cowherd.live.holders import PROC
+from cowherd.live.kernel_holders import Key, key_of
+from cowherd.live.open_images import OpenImage
+from cowherd.storage.hostfile import HostFile
+
+_FILES = frozenset(("file", "host_device"))
+"""QEMU's drivers that open a local file; others reach over a network, or stand between."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An image in a chain: how it is named, and which file has that name now, None where none has or nobody can say."""
+
+    name: str
+    key: Key | None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A chain, the image that is written to first: as the process has it, and as the headers on the disk say.
+
+    `problem` says why the headers can't be followed to the end, "" if they can.
+    """
+
+    opened: tuple[Layer, ...]
+    on_disk: tuple[Layer, ...]
+    problem: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the headers name other images than the process has, as far as both are known.
+
+        Where only another file has the name of an image that is open, the names are those that the process uses.
+        """
+        keys, names = ([layer.key for layer in self.opened], [layer.key for layer in self.on_disk]), self._names
+        return not self.problem and keys[0] != keys[1] and names[0] != names[1]
+
+    @property
+    def _names(self) -> tuple[list[str], list[str]]:
+        return [layer.name for layer in self.opened], [layer.name for layer in self.on_disk]
+
+
+class View:
+    """The file system as a process sees it: its root and its working directory may be others than ours."""
+
+    def __init__(self, pid: int):
+        self._root = f"{PROC}/{pid}/root"
+        try:
+            self._directory = os.readlink(f"{PROC}/{pid}/cwd")
+        except OSError:  # it has ended, or may not be looked into: relative names lead nowhere then
+            self._directory = "/"
+
+    def absolute(self, name: str) -> str:
+        """Returns a name that the process uses as an absolute path in its view."""
+        return os.path.normpath(os.path.join(self._directory, name))
+
+    def real(self, name: str) -> str:
+        """Returns the path under which we reach what the process calls `name`."""
+        return f"{self._root}{self.absolute(name)}"
+
+    def key_of(self, name: str) -> Key | None:
+        """Returns which file has a name there, None where none has."""
+        try:
+            return key_of(os.stat(self.real(name)))
+        except (OSError, ValueError):
+            return None
+
+    def layer(self, name: str) -> Layer:
+        """Returns what a name leads to, with its absolute path; what is no local file (`json:`, `nbd:`) leads nowhere."""
+        return Layer(name, None) if has_protocol(name) else Layer(self.absolute(name), self.key_of(name))
+
+
+def disks_from_descriptors(images: Sequence[OpenImage], view: View) -> list[Disk]:
+    """Returns the chains of images that a process has open, as far as descriptors tell: which files, but not in which order.
+
+    A chain goes as the headers say, as long as the process has the files that they name open. What it has open for reading alone,
+    and no header names, is put behind the chain that ends too soon.
+    """
+    by_key = {image.key: image for image in images}
+    chains = {image.key: _followed(image.path, image.descriptor, view) for image in images}
+    below = {layer.key for layers, _ in chains.values() for layer in layers[1:]}
+    heads = [image for image in images if image.key not in below]
+    short = {head.key for head in heads if any(layer.key not in by_key for layer in chains[head.key][0])}
+    loose = [head for head in heads if short and not head.writing and head.key not in short and head.is_qcow2]
+    found = []
+    for head in (head for head in heads if head not in loose):
+        on_disk, problem = chains[head.key]
+        opened = [Layer(head.path, head.key)]
+        opened += [Layer(by_key[layer.key].path, layer.key) for layer in on_disk[1:] if layer.key in by_key]
+        opened += [Layer(image.path, image.key) for image in loose] if head.key in short else []
+        found.append(Disk(tuple(opened), on_disk, problem))
+    return found
+
+
+def disks_from_nodes(nodes: Sequence[dict[str, Any]], images: Sequence[OpenImage], view: View) -> list[Disk]:
+    """Returns the chains that QEMU tells of in `query-named-block-nodes`; its names lead to what it has open under them.
+
+    A name that leads to another file by now is of the file that it had open then, which the descriptors still show.
+    """
+    trees = {str(image["filename"]): image for node in nodes if (image := node.get("image")) and _is_format(node)}
+    below = {str(one["filename"]) for image in trees.values() for one in _images_below(image)}
+    found = []
+    for filename, image in trees.items():
+        if filename in below:
+            continue
+        names = [filename, *(str(one["filename"]) for one in _images_below(image))]
+        opened = _as_opened(names, images, view)
+        top = next((one for one in images if one.key == opened[0].key), None)
+        on_disk, problem = _followed(opened[0].name, top.descriptor if top else view.real(names[0]), view)
+        found.append(Disk(opened, (Layer(on_disk[0].name, opened[0].key), *on_disk[1:]), problem))
+    return found
+
+
+def _is_format(node: dict[str, Any]) -> bool:
+    """Whether a node is a disk of its own, and not the plain file under it: those have the same image."""
+    return node.get("drv") not in _FILES
+
+
+def _images_below(image: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    below = image.get("backing-image")
+    while isinstance(below, dict):
+        yield below
+        below = below.get("backing-image")
+
+
+def _as_opened(names: Sequence[str], images: Sequence[OpenImage], view: View) -> tuple[Layer, ...]:
+    """Returns the files that a process has open under names of its own.
+
+    Where a name leads to another file by now, it was of one that was deleted under it, or of the only one that is left over.
+    """
+    keys, layers = {image.key for image in images}, [view.layer(name) for name in names]
+    for number, layer in enumerate(layers):
+        gone = [image for image in images if image.gone and image.path == layer.name]
+        if layer.key not in keys and len(gone) == 1:
+            layers[number] = Layer(layer.name, gone[0].key)
+    left = keys - {layer.key for layer in layers}
+    lost = [number for number, layer in enumerate(layers) if layer.key not in keys]
+    if len(left) == 1 and len(lost) == 1:
+        layers[lost[0]] = Layer(layers[lost[0]].name, left.pop())
+    return tuple(layers)
+
+
+def _followed(name: str, file: str, view: View) -> tuple[tuple[Layer, ...], str]:
+    """Follows headers from the image called `name`, which is opened as `file`; returns the chain, and why it ends too soon."""
+    try:
+        layers = [Layer(name, key_of(os.stat(file)))]
+    except OSError as error:
+        return (Layer(name, None),), error.strerror or str(error)
+    seen = {layers[0].key}
+    try:
+        while len(layers) < MAX_CHAIN:
+            below = _named_below(layers[-1].name, file)
+            if below is None:
+                return tuple(layers), ""
+            layers.append(view.layer(below))
+            file = view.real(below)
+            if layers[-1].key is None or layers[-1].key in seen:
+                problem = "it is not there" if layers[-1].key is None else "the chain comes back to itself"
+                return tuple(layers), f"{below}: {problem}"
+            seen.add(layers[-1].key)
+    except CowherdError as error:
+        return tuple(layers), str(error)
+    return tuple(layers), f"more than {MAX_CHAIN} images"
+
+
+def _named_below(name: str, file: str) -> str | None:
+    """Returns the name of an image's backing file, None if it has none or is no qcow2 image. Raises `CowherdError`."""
+    with HostFile.open(file, lock=None) as opened:
+        if opened.size() < len(MAGIC) or opened.pread(0, len(MAGIC)) != MAGIC:
+            return None
+        header = read_header(opened)
+    if header.backing is None:
+        return None
+    return resolve(name, header.backing).name

@@ -1,0 +1,81 @@
+"""The images that a process has open, as /proc tells: descriptors lead to the files themselves, whatever became of their names.
+
+Source: proc_pid_fd(5), proc_pid_fdinfo(5). /proc/locks would not do: QEMU's locks belong to open files and name no process there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Container
+from dataclasses import dataclass, replace
+
+from cowherd.formats.qcow2.layout import MAGIC
+from cowherd.live.holders import PROC, descriptors, flags_and_locks
+from cowherd.live.kernel_holders import FILE, Key
+
+_DELETED = " (deleted)"
+_LAST_STREAM = 2  # what a program prints goes to files that come and go
+_NO_DISKS = ("/dev/", "/memfd:", "/proc/", "/sys/")
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """An image that a process has open: `path` is what the kernel calls it now, `writing` and `locking` what its descriptors can
+    do and hold. `descriptor` leads to it whatever its name. `gone`: no name leads to it any more.
+    """
+
+    path: str
+    key: Key
+    writing: bool
+    locking: bool
+    descriptor: str
+    gone: bool = False
+
+    @property
+    def is_qcow2(self) -> bool:
+        """Whether it begins as a qcow2 image; False where it may not be read."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self.descriptor, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                return os.pread(fd, len(MAGIC), 0) == MAGIC
+            finally:
+                os.close(fd)
+        return False
+
+
+def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[OpenImage]:
+    """Returns the images that a process has open, each once, by path.
+
+    Images are files in `wanted`, files that are locked as QEMU locks images, and qcow2 images; of a machine also raw files that
+    it can write to, and block devices. Raises `PermissionError` if the process may not be looked into.
+    """
+    found: dict[Key, OpenImage] = {}
+    for name, key in descriptors(pid):
+        place = f"{PROC}/{pid}/fd/{name}"
+        with contextlib.suppress(OSError):  # closed meanwhile, or the process has ended
+            writing, locking = flags_and_locks(f"{PROC}/{pid}/fdinfo/{name}")
+            known = found.get(key)
+            if known:
+                found[key] = replace(known, writing=known.writing or writing, locking=known.locking or locking)
+                continue
+            image = _opened(place, key, writing=writing, locking=locking)
+            is_disk = is_machine and (key[0] != FILE or writing) and int(name) > _LAST_STREAM
+            if key in wanted or locking or (_may_be_disk(place, key) and (is_disk or image.is_qcow2)):
+                found[key] = image
+    return sorted(found.values(), key=lambda image: image.path)
+
+
+def _opened(place: str, key: Key, *, writing: bool, locking: bool) -> OpenImage:
+    path = os.readlink(place)
+    gone = path.endswith(_DELETED) and os.stat(place).st_nlink == 0
+    return OpenImage(path.removesuffix(_DELETED) if gone else path, key, writing, locking, place, gone)
+
+
+def _may_be_disk(place: str, key: Key) -> bool:
+    """Whether an open file can be one that holds a disk: no pipe, no character device, no memory that has no name."""
+    if key[0] != FILE:
+        return True
+    info = os.stat(place)
+    return stat.S_ISREG(info.st_mode) and info.st_size > 0 and not os.readlink(place).startswith(_NO_DISKS)

@@ -1,0 +1,166 @@
+"""What runs on which images, of all processes of a host at once: their files from /proc, and what their monitors answer.
+
+What a machine really holds can differ from what the files say: QEMU opened the chain when it started, and names, headers and
+files have moved since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cowherd.errors import CowherdError
+from cowherd.live import holders
+from cowherd.live.chains import Disk, Layer, View, disks_from_descriptors, disks_from_nodes
+from cowherd.live.holders import PROC, Holder, runs_machines
+from cowherd.live.kernel_holders import Key
+from cowherd.live.monitors import arguments_of, monitors_of
+from cowherd.live.open_images import OpenImage, open_images
+from cowherd.live.process import Process, look_up
+from cowherd.live.qmp import Answers, MonitorError, ask_all
+
+_NODES, _JOBS = "query-named-block-nodes", "query-jobs"
+NOTHING: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A block job: `status` and `error` in QEMU's words; `done` of `total` in the job's own measure, mostly bytes."""
+
+    id: str
+    type: str
+    status: str
+    done: int
+    total: int
+    error: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it goes on only when it is told to, or nobody has read why it failed."""
+        return self.status in ("ready", "pending") or (self.status == "concluded" and bool(self.error))
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that has images open, with its disks, as far as they are known, and its jobs.
+
+    `asked`: a monitor has answered. `monitor_error` says why none could be asked, None if one was, or there is none. `names` are
+    what QEMU calls its images; `bitmaps` the (node, bitmap) that it calls inconsistent.
+    """
+
+    process: Process
+    holder: Holder
+    images: tuple[OpenImage, ...]
+    disks: tuple[Disk, ...] = ()
+    monitors: tuple[Path, ...] = ()
+    asked: bool = False
+    monitor_error: MonitorError | None = None
+    jobs: tuple[Job, ...] = ()
+    names: tuple[Layer, ...] = ()
+    bitmaps: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether it runs a machine or serves its disks, as far as its program's name tells."""
+        return runs_machines(self.pid, self.process.command or "")
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that run, by process id, and how many processes may not be looked into."""
+
+    all: tuple[Running, ...]
+    hidden: int
+
+
+def look_at_all(wanted: Collection[Key] | None = None, sockets: Sequence[Path] = ()) -> Look:
+    """Returns what runs on images; with `wanted` only processes that have one of these files open count.
+
+    Monitors at `sockets` are asked besides those that the command lines name. A domain's is never asked: libvirt holds it.
+    Raises `HostFileError` where there is no /proc.
+    """
+    found, hidden = [], 0
+    for pid in holders.processes():
+        try:
+            one = _look_at(pid, NOTHING if wanted is None else wanted)
+        except PermissionError:
+            hidden += not holders.is_of_system(pid)
+            continue
+        if one and (wanted is None or any(image.key in wanted for image in one.images)):
+            found.append(one)
+    told = [_told(one, answer) for one, answer in _asked(found, sockets)]
+    return Look(tuple(one for one in told if os.path.exists(f"{PROC}/{one.pid}")), hidden)  # the others have ended meanwhile
+
+
+def _look_at(pid: int, wanted: Collection[Key]) -> Running | None:
+    """Returns what a process has open, None if those are no images. Raises `PermissionError` if it may not be looked into."""
+    if pid == holders.own_number():
+        return None
+    images = open_images(pid, wanted, is_machine=runs_machines(pid))
+    process = look_up(pid) if images else None
+    holder = holders.describe_process(pid, writing=any(image.writing for image in images)) if process else None
+    if process is None or holder is None:
+        return None
+    return Running(process, holder, tuple(images), monitors=() if holder.is_domain else _monitors_of(pid))
+
+
+def _monitors_of(pid: int) -> tuple[Path, ...]:
+    with contextlib.suppress(OSError, CowherdError):  # it has ended, or its options are none of QEMU's
+        return tuple(monitors_of(arguments_of(f"{PROC}/{pid}"), Path(os.readlink(f"{PROC}/{pid}/cwd"))))
+    return ()
+
+
+def _asked(found: Sequence[Running], sockets: Sequence[Path]) -> list[tuple[Running, Answers | MonitorError | None]]:
+    """Asks all monitors at once, and gives each process what one of its monitors answered, or why none did."""
+    named = [(one.pid, path) for one in found for path in one.monitors]
+    paths = [path for _, path in named]
+    by_path = dict(zip([*paths, *sockets], ask_all([*paths, *sockets], (_NODES, _JOBS)) if paths or sockets else (), strict=True))
+    by_process: dict[int, Answers | MonitorError] = {}
+    for pid, answer in [
+        *((pid, by_path[path]) for pid, path in named),
+        *((by_path[path].pid, by_path[path]) for path in sockets),
+    ]:
+        if pid is not None and not isinstance(by_process.get(pid), Answers):
+            by_process[pid] = answer
+    return [(one, by_process.get(one.pid)) for one in found]
+
+
+def _told(one: Running, answer: Answers | MonitorError | None) -> Running:
+    """Puts together what descriptors and the monitor say."""
+    view = View(one.pid)
+    if not isinstance(answer, Answers):
+        return replace(one, disks=tuple(disks_from_descriptors(one.images, view)), monitor_error=answer)
+    nodes = answer.by_command.get(_NODES, [])
+    return replace(
+        one,
+        disks=tuple(disks_from_nodes(nodes, one.images, view)),
+        asked=True,
+        jobs=tuple(map(_job, answer.by_command.get(_JOBS, []))),
+        names=tuple({name: view.layer(name) for node in nodes for name in [str(node.get("file", ""))]}.values()),
+        bitmaps=tuple(
+            (str(node.get("node-name", "")), str(bitmap.get("name", "")))
+            for node in nodes
+            for bitmap in node.get("dirty-bitmaps", ())
+            if bitmap.get("inconsistent")
+        ),
+    )
+
+
+def _job(told: dict[str, Any]) -> Job:
+    return Job(
+        str(told.get("id", "")),
+        str(told.get("type", "")),
+        str(told.get("status", "")),
+        int(told.get("current-progress", 0)),
+        int(told.get("total-progress", 0)),
+        str(told.get("error", "")),
+    )

@@ -1,0 +1,155 @@
+"""What is wrong with machines that run: where memory and disk part, and what waits for somebody."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cowherd.live.chains import View
+from cowherd.live.qmp import MonitorBusy, QmpMissing
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.live.chains import Disk, Layer
+    from cowherd.live.kernel_holders import Key
+    from cowherd.live.open_images import OpenImage
+    from cowherd.live.running import Look, Running
+
+
+class Fault(enum.StrEnum):
+    """The named faults, worst first; docs/live.md explains each."""
+
+    TWO_WRITERS = "two-writers"
+    DELETED = "deleted"
+    REPLACED = "replaced"
+    CHAIN_DIFFERS = "chain-differs"
+    NO_LOCKS = "no-locks"
+    JOB_WAITING = "job-waiting"
+    BITMAP_INCONSISTENT = "bitmap-inconsistent"
+    NOT_ANSWERING = "not-answering"
+    HIDDEN = "hidden"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One fault: which, of which process (None for all that may not be looked at), with which image ("" for none), in words."""
+
+    fault: Fault
+    pid: int | None
+    image: str
+    detail: str
+
+
+def faults_of(look: Look) -> list[Found]:
+    """Returns what is wrong with what runs, worst first."""
+    found = [*_two_writers(look.all)]
+    for one in look.all:
+        found += [
+            *_gone(one),
+            *_misnamed(one),
+            *_chains(one),
+            *_without_locks(one),
+            *_waiting(one),
+            *_bitmaps(one),
+            *_silent(one),
+        ]
+    if look.hidden:
+        found.append(Found(Fault.HIDDEN, None, "", f"{look.hidden} process(es) may not be looked into by this user; ask as root"))
+    order = list(Fault)
+    return sorted(found, key=lambda one: (order.index(one.fault), one.image, one.pid or 0))
+
+
+def _two_writers(all_of_them: Sequence[Running]) -> Iterator[Found]:
+    writers: dict[Key, list[tuple[Running, OpenImage]]] = defaultdict(list)
+    for one in all_of_them:
+        for image in one.images:
+            if image.writing:
+                writers[image.key].append((one, image))
+    for those in writers.values():
+        if len(those) > 1:
+            names = ", ".join(one.process.describe() for one, _ in those)
+            yield Found(Fault.TWO_WRITERS, those[0][0].pid, those[0][1].path, f"{len(those)} processes can write to it: {names}")
+
+
+def _gone(one: Running) -> Iterator[Found]:
+    """Files that a process has open and that have no name any more."""
+    view = View(one.pid)
+    for image in one.images:
+        if image.gone and view.key_of(image.path) is None:
+            yield Found(
+                Fault.DELETED,
+                one.pid,
+                image.path,
+                f"it was deleted, and is there only until the process ends: {image.descriptor}",
+            )
+        elif image.gone:
+            yield Found(
+                Fault.REPLACED,
+                one.pid,
+                image.path,
+                f"another file has its name; the open one is there only as {image.descriptor}",
+            )
+
+
+def _misnamed(one: Running) -> Iterator[Found]:
+    """Names by which QEMU knows its images, and that lead to none of them by now."""
+    open_keys, gone = {image.key for image in one.images}, {image.path for image in one.images if image.gone}
+    for layer in one.names:
+        if not os.path.isabs(layer.name) or layer.name in gone or layer.key in open_keys:
+            continue
+        if layer.key is None:
+            yield Found(Fault.DELETED, one.pid, layer.name, "QEMU opened an image under this name, and nothing has it any more")
+        else:
+            yield Found(Fault.REPLACED, one.pid, layer.name, "QEMU opened an image under this name, and another file has it now")
+
+
+def _chains(one: Running) -> Iterator[Found]:
+    for disk in one.disks:
+        if disk.differs:
+            detail = f"it runs on {_told(disk.opened)}, and the headers say {_told(disk.on_disk)}: its next start reads those"
+            yield Found(Fault.CHAIN_DIFFERS, one.pid, disk.opened[0].name, detail)
+        elif disk.problem and len(disk.on_disk) > 1 and not _has_all(one, disk):
+            yield Found(Fault.CHAIN_DIFFERS, one.pid, disk.opened[0].name, f"its headers lead nowhere: {disk.problem}")
+
+
+def _has_all(one: Running, disk: Disk) -> bool:
+    """Whether what the headers could not be followed to was no file of this process at all, as a base over a network."""
+    return one.asked and [layer.key for layer in disk.opened[: len(disk.on_disk)]] == [layer.key for layer in disk.on_disk]
+
+
+def _told(layers: Sequence[Layer]) -> str:
+    return " <- ".join(shown(layer.name) for layer in layers)
+
+
+def _without_locks(one: Running) -> Iterator[Found]:
+    if one.is_machine:
+        for image in one.images:
+            if image.writing and not image.locking:
+                yield Found(
+                    Fault.NO_LOCKS, one.pid, image.path, "it is written to without QEMU's locks: nothing keeps others from it"
+                )
+
+
+def _waiting(one: Running) -> Iterator[Found]:
+    for job in one.jobs:
+        if job.waits:
+            failed = f"it failed ({job.error}), and nobody has dismissed it"
+            why = failed if job.error else f"it is {job.status}, and waits to be told to end"
+            yield Found(Fault.JOB_WAITING, one.pid, "", f"the job {shown(job.id)} ({job.type}): {why}")
+
+
+def _bitmaps(one: Running) -> Iterator[Found]:
+    for node, bitmap in one.bitmaps:
+        detail = (
+            f"the bitmap {shown(bitmap)} of node {shown(node)} is inconsistent: an incremental backup with it would miss changes"
+        )
+        yield Found(Fault.BITMAP_INCONSISTENT, one.pid, "", detail)
+
+
+def _silent(one: Running) -> Iterator[Found]:
+    if one.monitor_error and not isinstance(one.monitor_error, MonitorBusy | QmpMissing):
+        yield Found(Fault.NOT_ANSWERING, one.pid, "", str(one.monitor_error))

@@ -1,0 +1,199 @@
+"""What runs on which images, of real machines and of others that have images open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cowherd.live import qmp
+from cowherd.live.kernel_holders import key_of
+from cowherd.live.running import look_at_all
+from cowherd.live.running_faults import Fault, faults_of
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import WRITE
+from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img
+from tests.live.machines import machine
+from tests.qmp import Monitor
+
+pytestmark = pytest.mark.qemu("qemu-system-x86_64", "qemu-storage-daemon")
+
+MONITORS = pytest.mark.parametrize("monitor", ["monitor", None], ids=["asked", "from /proc alone"])
+
+
+@pytest.fixture
+def herd(tmp_path):
+    """A base with two overlays."""
+    make_base(tmp_path / "base", noise(1 << 20))
+    for name in ("a", "b"):
+        make_overlay(tmp_path / name, "base")
+    return tmp_path
+
+
+def look(herd):
+    """What runs on the files that were in the directory when it was asked for the first time."""
+    return look_at_all({key_of(os.stat(path)) for path in herd.rglob("*")})
+
+
+def named(layers) -> list[str]:
+    return [os.path.basename(layer.name) for layer in layers]
+
+
+def kinds(found) -> list[Fault]:
+    return [one.fault for one in found]
+
+
+@MONITORS
+def test_a_machine_has_its_chain_as_the_headers_say(herd, monitor):
+    with machine(herd, "-name", "web", "-drive", "file=a,if=virtio,format=qcow2", monitor=monitor) as process:
+        seen = look(herd)
+    (one,) = seen.all
+    assert (one.pid, one.holder.machine, one.is_machine, one.asked) == (process.pid, "web", True, monitor is not None)
+    (disk,) = one.disks
+    assert named(disk.opened) == named(disk.on_disk) == ["a", "base"]
+    assert not disk.differs
+    assert {os.path.basename(image.path): (image.writing, image.locking) for image in one.images} == {
+        "a": (True, True),
+        "base": (False, True),
+    }
+
+
+@MONITORS
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-blockdev", "qcow2,node-name=x,file.driver=file,file.filename=a", "-device", "virtio-blk,drive=x"),
+        ("-hda", "a"),
+        ("-object", "iothread,id=t", "-drive", "file=a,if=none,id=x", "-device", "virtio-blk-pci,drive=x,iothread=t"),
+    ],
+    ids=["blockdev", "hda", "iothread"],
+)
+def test_however_a_disk_is_given_its_chain_is_seen(herd, monitor, words):
+    with machine(herd, *words, monitor=monitor):
+        (one,) = look(herd).all
+    assert [named(disk.opened) for disk in one.disks] == [["a", "base"]]
+
+
+@MONITORS
+def test_two_disks_on_one_base_are_two_chains(herd, monitor):
+    with machine(herd, "-drive", "file=a,if=virtio", "-drive", "file=b,if=virtio", monitor=monitor):
+        seen = look(herd)
+    assert sorted(named(disk.opened) for disk in seen.all[0].disks) == [["a", "base"], ["b", "base"]]
+    assert faults_of(seen) == []
+
+
+def test_a_storage_daemon_is_asked_too(herd):
+    words = ("--blockdev", "file,node-name=f,filename=a", "--blockdev", "qcow2,node-name=q,file=f")
+    ready = ("--chardev", "socket,path={},server=on,wait=off,id=m", "--monitor", "chardev=m")
+    with machine(herd, *words, command=("qemu-storage-daemon",), ready=ready):
+        (one,) = look(herd).all
+    assert one.asked
+    assert [named(disk.opened) for disk in one.disks] == [["a", "base"]]
+
+
+@MONITORS
+def test_a_base_that_was_replaced_under_a_machine_is_told(herd, monitor):
+    with machine(herd, "-drive", "file=a,if=virtio", monitor=monitor) as process:
+        shutil.copy(herd / "base", herd / "new")
+        os.rename(herd / "new", herd / "base")
+        found = faults_of(look(herd))
+    assert (Fault.REPLACED, process.pid, os.fspath(herd / "base")) in [(one.fault, one.pid, one.image) for one in found]
+
+
+@MONITORS
+def test_a_disk_that_was_deleted_under_a_machine_is_told(herd, monitor):
+    with machine(herd, "-drive", "file=a,if=virtio", monitor=monitor) as process:
+        os.unlink(herd / "a")
+        found = faults_of(look(herd))
+    assert (Fault.DELETED, process.pid, os.fspath(herd / "a")) in [(one.fault, one.pid, one.image) for one in found]
+
+
+@MONITORS
+def test_a_base_that_was_moved_under_a_machine_is_where_its_header_does_not_lead(herd, monitor):
+    with machine(herd, "-drive", "file=a,if=virtio", monitor=monitor):
+        os.rename(herd / "base", herd / "moved")
+        found = faults_of(look(herd))
+    assert set(kinds(found)) & {Fault.CHAIN_DIFFERS, Fault.DELETED}
+
+
+@MONITORS
+def test_a_header_that_names_another_base_than_the_machine_has_is_told(herd, monitor):
+    make_base(herd / "other", noise(1 << 20, 1))
+    with machine(herd, "-drive", "file=a,if=virtio", monitor=monitor):
+        name_other_base(herd / "a")
+        found = faults_of(look(herd))
+    assert kinds(found) == [Fault.CHAIN_DIFFERS]
+    assert "other" in found[0].detail
+
+
+def name_other_base(image) -> None:
+    """Changes the base's name in the header of an image to `other`, as somebody does who minds no lock."""
+    at = int.from_bytes(image.read_bytes()[8:16], "big")
+    with image.open("r+b") as file:
+        file.seek(16)
+        file.write((5).to_bytes(4, "big"))
+        file.seek(at)
+        file.write(b"other")
+
+
+@MONITORS
+def test_a_machine_without_locks_is_told(herd, monitor):
+    with machine(herd, "-drive", "file=a,if=virtio,file.locking=off", monitor=monitor) as process:
+        found = faults_of(look(herd))
+    assert [(one.fault, one.pid, os.path.basename(one.image)) for one in found] == [(Fault.NO_LOCKS, process.pid, "a")]
+
+
+def test_two_that_can_write_to_one_image_are_told(herd):
+    with (
+        machine(herd, "-drive", "file=a,if=virtio,file.locking=off"),
+        machine(herd, "-drive", "file=a,if=virtio,file.locking=off"),
+    ):
+        found = faults_of(look(herd))
+    assert kinds(found)[0] is Fault.TWO_WRITERS
+
+
+def test_a_machine_that_is_stopped_does_not_answer(herd, monkeypatch):
+    monkeypatch.setattr(qmp, "CONNECT_SECONDS", 0.6)
+    with machine(herd, "-drive", "file=a,if=virtio", monitor="monitor") as process:
+        process.send_signal(signal.SIGSTOP)
+        seen = look(herd)
+        process.send_signal(signal.SIGCONT)
+    assert kinds(faults_of(seen)) == [Fault.NOT_ANSWERING]
+    assert [named(disk.opened) for disk in seen.all[0].disks] == [["a", "base"]]
+
+
+def test_a_mirror_that_is_ready_waits_for_somebody(herd):
+    qemu_img("create", "-q", "-f", "qcow2", herd / "copy", "1M")
+    with machine(herd, "-drive", "file=a,if=virtio,id=disk", monitor="monitor"):
+        talk = Monitor(herd / "monitor")
+        talk(
+            "drive-mirror",
+            **{"job-id": "job", "device": "disk", "target": os.fspath(herd / "copy"), "mode": "existing"},
+            sync="full",
+        )
+        while talk("query-jobs")[0]["status"] != "ready":
+            pass
+        talk.close()
+        seen = look(herd)
+    found = faults_of(seen)
+    assert kinds(found) == [Fault.JOB_WAITING]
+    assert (seen.all[0].jobs[0].id, seen.all[0].jobs[0].status) == ("job", "ready")
+
+
+def test_another_program_that_has_an_image_open_is_seen_with_what_it_may_do(herd):
+    with subprocess.Popen([sys.executable, "-c", "import sys; f = open('b', 'rb'); print(flush=True); sys.stdin.read()"],
+                          cwd=herd, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # fmt: skip
+        process.stdout.readline()
+        (one,) = look(herd).all
+        process.communicate(b"")
+    assert (one.pid, one.is_machine) == (process.pid, False)
+    assert [(os.path.basename(image.path), image.writing, image.locking) for image in one.images] == [("b", False, False)]
+
+
+def test_this_process_is_none_of_them(herd):
+    with HostFile.open(herd / "a", writable=True, lock=WRITE):
+        assert look(herd).all == ()
