@@ -194,6 +194,15 @@ def test_a_base_that_was_only_touched_is_fine_after_a_repair(base):
     assert is_fine(base)
 
 
+def test_a_base_that_lost_its_protection_and_nothing_else_gets_it_back(base):
+    seal(base, level=Protection.READONLY)
+    unprotect(base, 0o644)
+    os.utime(base)
+    repair(base)
+    assert current(base) is Protection.READONLY
+    assert is_fine(base)
+
+
 @pytest.mark.parametrize("size", ["1M", "4M"])
 def test_a_base_that_was_resized_gets_its_size_back(base, donor, size):
     seal(base)
