@@ -25,9 +25,9 @@ NO_RUNS: Runs = np.empty((0, 3), np.int64)
 
 @dataclass(frozen=True, eq=False)
 class FileEntry:
-    """One path. Content that is not plain bytes at `runs` (kept inside of an inode, compressed) is told by `digest`.
+    """One path. Content that is not plain bytes at `runs` (kept inside of an inode, compressed) has its SHA-256 in `digest`.
 
-    `problem` says why a file that a directory names can't be read, None for all others. `runs` end with the file's `size`.
+    `problem` says why a file that a directory names can't be read; it is None for all others. `runs` end at the file's `size`.
     """
 
     kind: str
@@ -46,11 +46,11 @@ class FileEntry:
 class FileSystem:
     """One file system as it was found.
 
-    `place` says where it lies ("partition 1", "logical volume vg/root", "the whole disk"), `span` all its bytes, `free` what it
-    does not use, `idle` what belongs to something but is not looked at (the log of a clean file system, space reserved for a
-    file, the rest of a file's last block), `areas` its structures by name. `contradictions` are what its structures say against
-    each other; where `checked` is True, none means that they agree. `notes` are what could not be looked at. A `rival` is one
-    that its bytes can also be read as, while another reading is believed.
+    `place` says where it lies ("partition 1", "logical volume vg/root", "the whole disk"). `span` is all its bytes, `free` what
+    it does not use, `idle` what belongs to something but is never read (the log of a clean file system, space reserved for a
+    file, the rest of a file's last block), `areas` its structures by name. `contradictions` lists where its structures disagree;
+    if `checked` is True, an empty list means that they agree. `notes` lists what could not be read. `summed` says that the file
+    system keeps checksums of its files' content. A `rival` is a second reading of bytes for which another reading is believed.
     """
 
     place: str
@@ -69,6 +69,7 @@ class FileSystem:
     @property
     def content(self) -> Ranges:
         """The bytes that hold files' content."""
+        # A directory's runs hold names, which are structure: a changed name changes what the guest finds, not a file's bytes.
         pairs = [entry.runs[:, 1:] for entry in self.files.values() if entry.kind != DIRECTORY]
         joined = np.concatenate([NO_RANGES, *pairs])
         return extents.normalised(np.column_stack((joined[:, 0], joined[:, 0] + joined[:, 1])))
@@ -81,7 +82,7 @@ class FileSystem:
         return extents.subtract(extents.subtract(self.span, self.content), unused)
 
     def owners(self, ranges: Ranges) -> dict[str, int]:
-        """Returns how many bytes of `ranges` lie in each kind of structure, those without a name of their own as "other"."""
+        """Returns how many bytes of `ranges` lie in each named area; structures without a name count as "other"."""
         hit = extents.intersect(ranges, self.metadata)
         found = {name: extents.total(extents.intersect(hit, area)) for name, area in self.areas}
         left = extents.total(extents.subtract(hit, union_of(area for _, area in self.areas)))
@@ -90,7 +91,7 @@ class FileSystem:
 
 @dataclass(frozen=True, eq=False)
 class Uncharted:
-    """Space of a disk that no file system here tells of, and why. What is `idle` belongs to nobody: gaps, swap space."""
+    """Space of a disk that no file system here describes, and why. `idle` space belongs to nobody: gaps, swap space."""
 
     place: str
     span: Ranges
@@ -100,7 +101,7 @@ class Uncharted:
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """The bytes of a volume that tell as what it is read: `marks` of all its bytes `span`."""
+    """The bytes `marks` of a volume that decide as what it is read; `span` is all bytes of the volume."""
 
     place: str
     span: Ranges
@@ -111,8 +112,9 @@ class Marks:
 class Chart:
     """What lies where on a disk: its file systems, its partition tables and the like, and what is not known.
 
-    Where bytes can be read in more than one way, every reading is here, so that they may belong to more than one. `notes` are
-    (place, text): what was left behind, and which of several readings is believed. `marks` tell where a reading begins.
+    If bytes can be read in more than one way, the chart holds every reading, so that a byte may belong to several. `notes` are
+    (place, text): what formatting left behind, and which of several readings is believed. `marks` are the bytes that decide how
+    each volume is read.
     """
 
     systems: tuple[FileSystem, ...]
@@ -122,7 +124,7 @@ class Chart:
     marks: tuple[Marks, ...] = ()
 
     def outline(self, span: Ranges) -> set[tuple[str, str]]:
-        """Returns what is read in the bytes `span` and where, without what is in it."""
+        """Returns the (place, kind or reason) of every reading that touches the bytes `span`, without its files."""
         systems = {(one.place, one.kind) for one in self.systems if len(extents.intersect(one.span, span))}
         return systems | {(one.place, one.reason) for one in self.uncharted if len(extents.intersect(one.span, span))}
 

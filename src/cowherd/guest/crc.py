@@ -1,4 +1,7 @@
-"""CRC-32C as file systems use it: of one buffer, or of many buffers of one length at once."""
+"""CRC-32C (Castagnoli, RFC 3720 appendix B.4) as file systems use it: of one buffer, or of many buffers of one length at once.
+
+The loops in Python are over columns, never over rows: numpy works on all rows of a column in one instruction.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-_POLYNOMIAL = 0x82F63B78
+_POLYNOMIAL = 0x82F63B78  # 0x1EDC6F41 with its bits reversed, as the checksum is computed from the lowest bit on
 START = 0xFFFFFFFF
 
 _SHORT = 512
-_PART = 64  # bytes of a long row that are worked on at once, where there are many rows
-_FEW = 8
-_SEGMENT = 4096  # of few rows
+_PART = 64  # bytes of a long row that are summed independently of the others, if there are many rows
+_FEW = 8  # rows; a column of fewer costs numpy more to begin with than to work on
+_SEGMENT = 4096
 
 
 @cache
@@ -30,7 +33,7 @@ def _list() -> list[int]:
 
 
 def crc32c(data: bytes, crc: int = START) -> int:
-    """Returns the checksum of `data` after what gave `crc`, without the final inversion."""
+    """Returns the checksum of `data`, continued from the checksum `crc` of the bytes before it, without the final inversion."""
     if len(data) >= _SHORT:
         return int(crc32c_rows(np.frombuffer(data, np.uint8).reshape(1, -1), np.array([crc], np.uint32))[0])
     table = _list()
@@ -40,7 +43,7 @@ def crc32c(data: bytes, crc: int = START) -> int:
 
 
 def crc32c_rows(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Returns the checksum of each row of a two-dimensional array, after what gave `crcs`."""
+    """Returns the checksum of each row of a two-dimensional array, each continued from its element of `crcs`."""
     count, length = rows.shape
     if length >= _SHORT and count < _FEW:
         return _of_few(rows, crcs)
@@ -54,6 +57,7 @@ def crc32c_rows(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np
 @cache
 def _places() -> NDArray[np.uint32]:
     """Returns what each value of each byte of a segment contributes to its checksum, as one flat array."""
+    # Each row comes from the one behind it, because one more byte that follows shifts a contribution by one step.
     rows = np.empty((_SEGMENT, 256), np.uint32)
     row = rows[-1] = table = _table()
     for place in range(_SEGMENT - 2, -1, -1):
@@ -62,9 +66,10 @@ def _places() -> NDArray[np.uint32]:
 
 
 def _of_few(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Adds up what each byte contributes: a checksum is linear, and what came before is as if it changed the first four bytes.
+    """Adds up the contributions of all bytes. A checksum is linear, and the checksum of the bytes before acts as if it were xored
+    into the first four bytes.
 
-    Zeros in front change nothing while the checksum is 0, so that every row may be brought to whole segments.
+    Zeros in front change nothing while the checksum is 0, so that every row can be padded to whole segments.
     """
     count, length = rows.shape
     padded = np.zeros((count, -(-length // _SEGMENT) * _SEGMENT), np.uint8)
@@ -81,13 +86,14 @@ def _of_few(rows: NDArray[np.uint8], crcs: NDArray[np.uint32]) -> NDArray[np.uin
 
 
 def _after(crcs: NDArray[np.uint32], rows: NDArray[np.uint8], part: int) -> NDArray[np.uint32]:
-    """Goes on with rows of whole parts: all parts by themselves, two bytes a step; then each is moved behind those before it."""
+    """Continues with rows of whole parts: sums every part on its own, two bytes a step, then joins the sums of each row."""
     count, length = rows.shape
     sums = np.zeros(count * (length // part), np.uint32)
     words = np.ascontiguousarray(rows).reshape(len(sums), part).view("<u2")
     table = _wide_table()
     for column in np.ascontiguousarray(words.T):
         sums = table[(sums ^ column) & np.uint32(0xFFFF)] ^ (sums >> np.uint32(16))
+    # The sum so far is carried over the zeros of one part, a byte at a time (four tables), and the part's own sum is xored in.
     shift = _shift_tables(part)
     for column in sums.reshape(count, -1).T:
         crcs = column ^ shift[0][crcs & 0xFF] ^ shift[1][crcs >> 8 & 0xFF] ^ shift[2][crcs >> 16 & 0xFF] ^ shift[3][crcs >> 24]
@@ -96,7 +102,7 @@ def _after(crcs: NDArray[np.uint32], rows: NDArray[np.uint8], part: int) -> NDAr
 
 @cache
 def _wide_table() -> NDArray[np.uint32]:
-    """Returns what two bytes do to a checksum."""
+    """Returns the checksum that each value of two bytes gives, so that one look-up takes two bytes."""
     table, crcs = _table(), np.arange(65536, dtype=np.uint32)
     for _ in range(2):
         crcs = table[crcs & np.uint32(0xFF)] ^ (crcs >> np.uint32(8))
@@ -105,7 +111,7 @@ def _wide_table() -> NDArray[np.uint32]:
 
 @cache
 def _shift_tables(length: int) -> NDArray[np.uint32]:
-    """Returns what `length` zero bytes do to each byte of a checksum."""
+    """Returns what each value of each of a checksum's four bytes becomes after `length` zero bytes."""
     table = _table()
     crcs = np.arange(256, dtype=np.uint32) << (8 * np.arange(4, dtype=np.uint32))[:, None]
     for _ in range(length):

@@ -1,6 +1,6 @@
-"""FAT12, FAT16 and FAT32: the files as The Sleuth Kit lists them, held against the file allocation table.
+"""FAT12, FAT16 and FAT32: the files as The Sleuth Kit lists them, compared with the file allocation table.
 
-Source: Microsoft, FAT32 File System Specification, 1.03.
+Source: Microsoft, FAT32 File System Specification, 1.03 (names such as BPB_FATSz16 are its own).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BAD = {12: 0xFF7, 16: 0xFFF7, 32: 0x0FFFFFF7}
 
 @dataclass(frozen=True)
 class _Geometry:
-    """Where things lie, in bytes of the volume."""
+    """Where things lie and how large they are, in bytes. `tables` and `clusters` are counts; an entry of a table has `bits`."""
 
     bits: int
     cluster: int
@@ -42,7 +42,7 @@ class _Geometry:
 
 
 def read_fat(volume: Volume) -> FileSystem:
-    """Reads the file system in a volume. Raises `Malformed` where its boot sector makes no sense."""
+    """Reads the file system in a volume. Raises `Malformed` if its boot sector makes no sense."""
     geometry = _geometry(volume)
     entries = _table(volume, geometry)
     free, sleuth = _clusters(geometry, entries == 0), Sleuth(volume)
@@ -80,6 +80,8 @@ def read_fat(volume: Volume) -> FileSystem:
 
 def _geometry(volume: Volume) -> _Geometry:
     boot = volume.read(0, 512)
+    # BPB_BytsPerSec to BPB_TotSec16, then BPB_FATSz16, BPB_TotSec32 and (FAT32 only) BPB_FATSz32. A 16-bit number that is 0
+    # means that the 32-bit one counts.
     sector, per_cluster, reserved, tables, root_entries, small = struct.unpack_from("<HBHBHH", boot, 11)
     table_small, large, table_large = struct.unpack_from("<H8xII", boot, 22)
     total, table = small or large, table_small or table_large
@@ -90,7 +92,9 @@ def _geometry(volume: Volume) -> _Geometry:
     clusters = (total * sector - data) // (per_cluster * sector)
     if not table or clusters < 1 or data + clusters * per_cluster * sector > volume.size:
         raise Malformed("its boot sector contradicts the size of the volume")
+    # As the kernel decides it (fs/fat/inode.c): an empty BPB_FATSz16 makes it FAT32, otherwise the number of clusters decides.
     bits = 32 if not table_small else 12 if clusters < 4085 else 16
+    # Two more entries than clusters: the first two of the table hold the media byte and the flags of a clean shutdown.
     if table * sector * 8 < (clusters + 2) * bits:
         raise Malformed("its table is too small for its clusters")
     return _Geometry(bits, per_cluster * sector, reserved * sector, table * sector, tables, root, data, clusters)
@@ -100,10 +104,12 @@ def _table(volume: Volume, geometry: _Geometry) -> NDArray[np.int64]:
     """Returns the entry of each cluster of data."""
     data = volume.read(geometry.reserved, geometry.table)
     if geometry.bits == 12:
+        # Three bytes hold two entries; the middle byte gives its low half to the even one and its high half to the odd one.
         triples = np.frombuffer(data[: len(data) // 3 * 3], np.uint8).astype(np.int64).reshape(-1, 3)
         even, odd = triples[:, 0] | (triples[:, 1] & 15) << 8, triples[:, 1] >> 4 | triples[:, 2] << 4
         entries = np.column_stack((even, odd)).reshape(-1)
     else:
+        # FAT32 uses 28 bits of an entry; the upper four are reserved and may hold anything.
         entries = np.frombuffer(data, f"<u{geometry.bits // 8}").astype(np.int64) & (
             0x0FFFFFFF if geometry.bits == 32 else 0xFFFF
         )
@@ -130,6 +136,7 @@ def _areas(geometry: _Geometry, directories: list[tuple[int, int]]) -> list[tupl
 def _miscounted(volume: Volume, geometry: _Geometry, entries: NDArray[np.int64]) -> Iterator[str]:
     """Compares the count of free clusters that a FAT32 file system keeps with its table."""
     if geometry.bits == 32:
+        # BPB_FSInfo is the sector of that count, FSI_Free_Count lies at its byte 488, and all ones stand for "not known".
         at = int.from_bytes(volume.read(48, 2), "little") * int.from_bytes(volume.read(11, 2), "little")
         said, counted = int.from_bytes(volume.read(at + 488, 4), "little"), int((entries == 0).sum())
         if said not in (0xFFFFFFFF, counted):

@@ -1,4 +1,7 @@
-"""NTFS: files, streams and structures as The Sleuth Kit lists them, held against the volume's own bitmap."""
+"""NTFS: files, streams and structures as The Sleuth Kit lists them, compared with the volume's own bitmap.
+
+Source: the linux-ntfs project's NTFS documentation (system files, attributes).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from cowherd.guest.sleuthkit import Attribute, Listed, Sleuth
 from cowherd.guest.source import Malformed, Volume
 
 _MOST_NAMED = 20
+# Records 0 to 23 of the master file table are the system's; what $Extend holds ($ObjId, $Quota, $UsnJrnl) has ordinary numbers.
 _SYSTEM_RECORDS, _EXTEND = 24, "/$Extend"
-_INDEX = 160
+_INDEX_ALLOCATION = 0xA0
 _STRUCTURES = {
     "/$MFT": "master file table",
     "/$MFTMirr": "master file table",
@@ -22,11 +26,12 @@ _STRUCTURES = {
     "/$Boot": "boot sector",
     "/$Secure": "security descriptors",
 }
-_NOTHING = ("/$BadClus",)
+# Its stream $Bad is sparse and as large as the volume; it would claim every cluster of it.
+_OWNS_NOTHING = ("/$BadClus",)
 
 
 def read_ntfs(volume: Volume) -> FileSystem:
-    """Reads the file system in a volume. Raises `Malformed` where it can't be opened or has no bitmap."""
+    """Reads the file system in a volume. Raises `Malformed` if it can't be opened or has no bitmap."""
     sleuth = Sleuth(volume)
     problems: list[str] = []
     files: dict[str, FileEntry] = {}
@@ -36,7 +41,7 @@ def read_ntfs(volume: Volume) -> FileSystem:
     for listed in sleuth.listed(problems):
         if not listed.in_use:
             problems.append(f"{listed.path}: leads to record {listed.number}, which is not in use")
-        elif listed.path in _NOTHING:
+        elif listed.path in _OWNS_NOTHING:
             continue
         if listed.path == "/$Bitmap":
             used = _bitmap(sleuth, listed)
@@ -68,13 +73,13 @@ def _is_structure(listed: Listed) -> bool:
 
 
 def _name(listed: Listed, attribute: Attribute) -> str:
-    if attribute.kind == _INDEX:
+    if attribute.kind == _INDEX_ALLOCATION:
         return "directory"
     return _STRUCTURES.get(listed.path, "system files" if _is_structure(listed) else "attributes")
 
 
 def _entries(sleuth: Sleuth, listed: Listed) -> dict[str, FileEntry]:
-    """Returns a file and each of its named streams, as path:stream."""
+    """Returns a file by its path, and each of its named streams as path:stream."""
     content = [attribute for attribute in listed.attributes if attribute.is_content]
     main = next((attribute for attribute in content if not attribute.name), None)
     found = {listed.path: sleuth.entry(listed, None if listed.is_directory else main)}
@@ -82,11 +87,12 @@ def _entries(sleuth: Sleuth, listed: Listed) -> dict[str, FileEntry]:
 
 
 def _bitmap(sleuth: Sleuth, listed: Listed) -> Ranges:
-    """Returns the bytes of the volume whose clusters are in use, and the last sector, which holds the boot sector's copy."""
+    """Returns the bytes of the volume's clusters in use, and the last sector, which holds the copy of the boot sector."""
     (attribute,) = [attribute for attribute in listed.attributes if attribute.is_content and not attribute.name]
     data = b"".join(sleuth.volume.read(start, length) for _, start, length in attribute.runs)[: attribute.size]
     clusters = sleuth.volume.size // sleuth.block
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[:clusters].astype(np.bool_)
+    # The copy lies behind the last whole cluster, where no bit of the bitmap stands for it.
     end = clusters * sleuth.block
     return extents.union(
         set_bits(bits) * sleuth.block, extents.ranges([(min(end, sleuth.volume.size - 512), sleuth.volume.size)])

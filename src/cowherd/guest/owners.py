@@ -14,23 +14,26 @@ from cowherd.guest.source import Volume
 
 
 def set_bits(bits: NDArray[np.bool_]) -> Ranges:
-    """Returns the runs of True."""
+    """Returns the runs of True as (start, end) pairs of indexes."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], bits, [False])).astype(np.int8)))
     return edges.reshape(-1, 2).astype(np.int64)
 
 
 def overlaps(pairs: Ranges) -> Ranges:
-    """Returns what lies in more than one of (start, end) pairs, which may be in any order."""
+    """Returns the bytes that lie in more than one of (start, end) pairs; the pairs may come in any order."""
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     if len(pairs) < 2:
         return pairs[:0]
+    # A pair overlaps whatever before it reaches farthest, which need not be its neighbour: a long pair may span many short ones.
     reach = np.maximum.accumulate(pairs[:, 1])[:-1]
     return extents.normalised(np.column_stack((pairs[1:, 0], np.minimum(reach, pairs[1:, 1]))))
 
 
 def tails(files: Iterable[FileEntry], volume: Volume, first: int, cluster: int) -> Ranges:
-    """Returns the guest bytes of files' last clusters that lie past the files' ends; clusters are counted from byte `first` of
-    the volume. A volume in several pieces is said to have none."""
+    """Returns the guest bytes of files' last clusters that lie past the files' ends. Byte `first` of the volume begins a cluster.
+
+    Returns nothing for a volume in several pieces, because a cluster may be torn between two of them.
+    """
     last = np.array([entry.runs[-1, 1] + entry.runs[-1, 2] for entry in files if len(entry.runs)], np.int64)
     if len(volume.span) != 1 or not len(last):
         return NO_RANGES

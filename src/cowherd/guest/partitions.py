@@ -1,7 +1,7 @@
-"""Partition tables: MBR with its logical partitions, and GPT, taken as the kernel takes them.
+"""Partition tables: MBR with its logical partitions, and GPT, read as the kernel reads them.
 
-Sources: UEFI specification 2.10, chapter 5; the kernel's block/partitions/msdos.c, efi.c and core.c. Partitions may overlap,
-those of an MBR that end past the end of the disk are cut there, and a GPT counts only behind a protective MBR.
+Sources: UEFI specification 2.10, chapter 5; the kernel's block/partitions/msdos.c, efi.c and core.c. Partitions may overlap.
+An MBR's partition that ends past the end of the disk is shortened to it. A GPT counts only together with a protective MBR.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from cowherd.guest.chart import NO_RANGES
 from cowherd.guest.source import Cached, Malformed, Volume
 
 _SIGNATURE, _GPT_MAGIC = b"\x55\xaa", b"EFI PART"
-_EXTENDED = (0x05, 0x0F, 0x85)
+_EXTENDED = (0x05, 0x0F, 0x85)  # of DOS, of Windows (LBA), of Linux: is_extended_partition in msdos.c
 _PROTECTIVE = 0xEE
-_SECTORS = (512, 4096)
+_SECTORS = (512, 4096)  # an image does not say of which sector size the disk was that it came from, so both are tried
+# Limits against hostile numbers. The kernel numbers at most 256 partitions (DISK_MAX_PARTS); GPTs usually have 128 entries.
 _MOST_LOGICAL, _MOST_ENTRIES, _ENTRY_BYTES = 256, 1024, (128, 4096)
 
 MBR, GPT = "MBR", "GPT"
@@ -28,7 +29,7 @@ Source = Cached | Volume
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition: its number as Linux counts it, and its first guest byte and length."""
+    """One partition: its number as Linux counts it, its first guest byte and its length."""
 
     number: int
     start: int
@@ -37,7 +38,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Problem:
-    """A part of a table that can't be followed: what it is, its first guest byte and length on the disk (0: none), and why."""
+    """A part of a table that can't be followed: its name, its first guest byte and length on the disk (0: none), and why."""
 
     place: str
     start: int
@@ -47,7 +48,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class PartitionTable:
-    """The partitions of a disk by number, the bytes of the table itself, and what of it can't be followed."""
+    """The partitions of a disk by number, the bytes of the table itself, and its parts that can't be followed."""
 
     kind: str
     partitions: tuple[Partition, ...]
@@ -57,9 +58,9 @@ class PartitionTable:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables that a disk can be read by, the one that is believed first; `damage` says why there is none though there was.
+    """The tables that a disk can be read by; the first is believed. `damage` says why none is left although there was one.
 
-    `notes` are what is remarkable about them.
+    `notes` say what else a user should know about them.
     """
 
     found: tuple[PartitionTable, ...] = ()
@@ -68,7 +69,7 @@ class Tables:
 
 
 def read_tables(disk: Source) -> Tables:
-    """Returns by which partition tables a disk, or a volume that holds one, can be read."""
+    """Returns the partition tables by which a disk, or a volume that holds one, can be read."""
     if disk.size < 1024:
         return Tables()
     entries = _entries(disk.read(0, 512))
@@ -80,15 +81,16 @@ def read_tables(disk: Source) -> Tables:
 
 
 def marks(size: int) -> Ranges:
-    """Returns the bytes of a disk that tell which tables it has."""
+    """Returns the bytes of a disk that decide which tables it has."""
+    # Of the boot record only the entries and the signature: the boot code before them may change freely.
     places = [(446, 512), *((at, at + len(_GPT_MAGIC)) for _, at in _places_of_headers(size))]
     return extents.ranges(pair for pair in places if pair[1] <= size)
 
 
 def _entries(sector: bytes) -> list[tuple[int, int, int, int]]:
-    """Returns (number, type, first sector, sectors) of the used entries of a boot record; none of what is no boot record.
+    """Returns (number, type, first sector, sectors) of the used entries of a boot record, nothing if it is no boot record.
 
-    The boot sector of a file system ends with the same two bytes, but its entries are not flagged as those of a table are.
+    The boot sector of a file system ends with the same two bytes, but what lies in place of the flags is neither 0 nor 0x80.
     """
     flags = [sector[at] for at in range(446, 510, 16)]
     if sector[510:512] != _SIGNATURE or any(flag not in (0, 0x80) for flag in flags):
@@ -100,7 +102,7 @@ def _entries(sector: bytes) -> list[tuple[int, int, int, int]]:
 
 
 def _mbr(disk: Source, sector: int) -> PartitionTable | None:
-    """Reads an MBR whose numbers count sectors of `sector` bytes; None where nothing that it tells of begins on the disk."""
+    """Reads an MBR whose numbers count sectors of `sector` bytes; returns None if no part that it names begins on the disk."""
     table = _Mbr(disk, sector)
     for number, kind, start, count in _entries(disk.read(0, 512)):
         if kind == _PROTECTIVE:
@@ -116,7 +118,7 @@ def _mbr(disk: Source, sector: int) -> PartitionTable | None:
 
 
 class _Mbr:
-    """An MBR being read."""
+    """An MBR while it is read."""
 
     def __init__(self, disk: Source, sector: int):
         self._disk, self._sector, self._next = disk, sector, 5
@@ -125,14 +127,14 @@ class _Mbr:
         self.problems: list[Problem] = []
 
     def add(self, number: int, start: int, length: int) -> None:
-        """Adds a partition as far as it lies on the disk."""
+        """Adds the part of a partition that lies on the disk."""
         if start >= self._disk.size:
             self.problems.append(Problem(f"partition {number}", self._disk.size, 0, "it lies past the end of the disk"))
         else:
             self.found.append(Partition(number, start, min(length, self._disk.size - start)))
 
     def follow(self, start: int, length: int) -> None:
-        """Follows the chain of boot records in an extended partition, as far as it leads."""
+        """Follows the chain of boot records in an extended partition to its end, or to the first one that is damaged."""
         at, end, seen = start, min(start + length, self._disk.size), set[int]()
         while at not in seen and len(seen) < _MOST_LOGICAL:
             seen.add(at)
@@ -140,12 +142,15 @@ class _Mbr:
                 return self._fail(start, end, "its chain of logical partitions leads out of it")
             record = self._disk.read(at, 512)
             if record[510:] != _SIGNATURE:
+                # An extended partition that nobody has divided yet begins with zeros: empty, not damaged.
                 if at > start or any(record):
                     self._fail(start, end, "its chain of logical partitions is damaged")
                 return None
             self.own.append((at, at + 512))
             following = None
             for number, kind, relative, count in _entries(record):
+                # A link is relative to the whole extended partition, a logical partition to its own boot record. Entries 3 and 4
+                # should be empty; the kernel takes them only if they begin inside (some tools put rubbish there).
                 if kind in _EXTENDED:
                     following = following or start + relative * self._sector
                 elif number <= 2 or start <= at + relative * self._sector < start + length:
@@ -161,7 +166,7 @@ class _Mbr:
 
 
 def _places_of_headers(size: int) -> list[tuple[int, int]]:
-    """Returns (bytes of a sector, byte of the header) of the first headers, then of those at the end."""
+    """Returns (bytes of a sector, byte of the header): the places of a first header, then those of its copy at the end."""
     sizes = [sector for sector in _SECTORS if sector * 3 <= size]
     return [*((sector, sector) for sector in sizes), *((sector, (size // sector - 1) * sector) for sector in sizes)]
 
@@ -175,7 +180,7 @@ def _has_header(disk: Source, sector: int, at: int) -> bool:
 
 
 def _protected(disk: Source) -> Tables:
-    """Returns the tables of a disk with a protective MBR, which may have entries for other partitions, too (a hybrid one)."""
+    """Returns the tables of a disk with a protective MBR; a hybrid MBR also has entries for partitions of its own."""
     sound: list[PartitionTable] = []
     notes: list[str] = []
     damage = "its GPT is damaged: the protective MBR is there, the header is not"
@@ -199,6 +204,7 @@ def _protected(disk: Source) -> Tables:
 
 def _gpt(disk: Source, sector: int, at: int) -> PartitionTable:
     header = disk.read(at, sector)
+    # Table 5-5 of the specification. The checksum is computed with its own field, bytes 16 to 20, as zeros.
     length, stored = struct.unpack_from("<II", header, 12)
     if not 92 <= length <= sector or zlib.crc32(header[:16] + bytes(4) + header[20:length]) != stored:
         raise Malformed("the checksum of its GPT header is wrong")

@@ -1,7 +1,7 @@
-"""Reading a guest's file systems in a process of its own, which guest data can mislead, crash or exhaust without harm.
+"""Reads a guest's file systems in a process of its own, so that guest data can mislead, crash or exhaust it without harm.
 
-The process gets the bytes of the disk through a pipe and gives a chart back; it has a limit of memory and time, writes no
-files, and its end, however it comes, is a reason why nothing is known and not an error of the caller's.
+The process receives the bytes of the disk through a pipe and sends a chart back. Its memory and time are limited, and it writes
+no files. However it ends, the caller sees no error: the chart then says why nothing is known.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ MEMORY = 4 << 30
 """Bytes of address space that reading one disk may take."""
 SECONDS = 600
 """Seconds of processor time that reading one disk may take."""
+# The process may be in the hands of the guest, so what it says is bounded before memory is taken for it.
 MOST_ANSWER = 1 << 30
 _MOST_REQUEST = 256 << 20
 
@@ -44,11 +45,13 @@ def chart_of(
 ) -> Chart:
     """Returns the chart of a disk of `size` bytes; `readinto(offset, buffer)` fills a buffer with its bytes.
 
-    Files' content is held against its checksums, where there are any, in the ranges `doubted`, by default everywhere.
-    `report(done, total)` is told how much of each file system is read.
+    File systems that keep checksums of their files' content have it checked in the ranges `doubted`, by default everywhere.
+    `report(done, total)` is called with how much of each file system is read. `memory` is in bytes of address space, `seconds`
+    in processor time.
 
-    Where the reading process failed, the whole disk is uncharted, with the reason. Errors of `readinto` are raised.
+    If the reading process fails, the whole disk is uncharted, with the reason. Errors of `readinto` are raised.
     """
+    # The child finds the same modules wherever this program found its own; -P keeps the current directory out of its path.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", "-m", "cowherd.guest.worker", str(memory), str(seconds)]
     whole = ranges([(0, size)]) if size else NO_RANGES
@@ -71,7 +74,7 @@ def chart_of(
 def _serve(
     process: subprocess.Popen[bytes], readinto: ReadInto, size: int, doubted: Ranges, report: Report | None
 ) -> bytes | None:
-    """Answers the requests of the reading process; returns what it found, or None if it ended before."""
+    """Answers the requests of the reading process; returns its answer, or None if it ended before it gave one."""
     assert process.stdin
     assert process.stdout
     try:
@@ -101,6 +104,7 @@ def _serve(
 
 
 def _why(code: int, said: IO[bytes]) -> str:
+    # The soft limit of time equals the hard one, and the kernel looks at the hard one first: the usual end is SIGKILL.
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return "it took too long"
     if code < 0:

@@ -1,7 +1,7 @@
-"""By which bytes a disk or a volume is recognised, and as what: every signature that stands there, not only the first.
+"""Recognises a disk or a volume by its signatures: every signature that is there, not only the first.
 
-Formatting writes its own signature and leaves others standing, so that a volume may look like several things at once.
-Source of the places: the structures' own documentation, and which of them are probed util-linux's libblkid.
+Formatting writes its own signature and leaves others in place, so that a volume may look like several things at once.
+The places come from the documentation of each structure; the choice of structures follows util-linux's libblkid.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from cowherd.guest.source import Volume
 LVM, RAID, SWAP = "LVM", "Linux RAID", "swap space"
 
 Place = int | Callable[[int], int]
-"""A byte of a volume; one that is negative counts from the end, and a function has it from the volume's size."""
+"""A byte of a volume. A negative one counts from the end; a function computes it from the volume's size."""
 Check = Callable[[Volume, int], bool]
-"""Tells whether what begins at a place is what its magic number says; short magic numbers stand by chance, too."""
+"""Returns whether the structure at a place is what its magic number says, because short magic numbers also occur by chance."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What one magic number at one of several places means, "module:function" that reads it, and the package that this needs."""
+    """One magic number, the places that it may lie at, and its meaning.
+
+    `reader` is "module:function" that reads the structure, empty if nothing here does; `package` is what that module needs.
+    """
 
     name: str
     magic: bytes
@@ -42,7 +45,7 @@ class Signature:
                 yield at, at + len(self.magic)
 
     def find(self, volume: Volume) -> int | None:
-        """Returns the byte of the volume that it stands at, None if it is not there."""
+        """Returns the byte of the volume at which the magic number lies, None if it is not there."""
         for start, end in self.spans(volume.size):
             if volume.read(start, end - start) == self.magic and (self.check is None or self.check(volume, start)):
                 return start
@@ -51,16 +54,16 @@ class Signature:
 
 @dataclass(frozen=True)
 class Seen:
-    """A signature, and the byte of the volume that it stands at."""
+    """A signature, and the byte of the volume at which its magic number lies."""
 
     signature: Signature
     at: int
 
 
 def recognised(volume: Volume) -> list[Seen]:
-    """Returns all that a volume looks like, what is believed first: partition tables, then what holds volumes, then file systems.
+    """Returns all that a volume looks like; the first is believed: partition tables, then RAID, LUKS and LVM, then file systems.
 
-    Swap space is named only where nothing else is: whoever used the volume later may have left its signature.
+    Swap space is named only if nothing else is: formatting a former swap volume can leave its signature in place.
     """
     found: dict[str, Seen] = {}
     for signature in _SIGNATURES:
@@ -73,12 +76,12 @@ def recognised(volume: Volume) -> list[Seen]:
 
 
 def marks(size: int) -> Ranges:
-    """Returns the bytes of a volume of `size` bytes that any signature may stand at."""
+    """Returns the bytes of a volume of `size` bytes at which any signature may lie."""
     return extents.ranges(span for signature in _SIGNATURES for span in signature.spans(size))
 
 
 def _is_sun_label(volume: Volume, _: int) -> bool:
-    """Returns whether the words of the label cancel each other out, as they must."""
+    """Returns whether the words of the label xor to zero: the last one is a checksum made so that they do."""
     total = 0
     for word in struct.unpack("<256H", volume.read(0, 512)):
         total ^= word
@@ -86,7 +89,7 @@ def _is_sun_label(volume: Volume, _: int) -> bool:
 
 
 def _has(offset: int, magic: bytes) -> Check:
-    """Returns a check that another magic number stands `offset` bytes after the first."""
+    """Returns a check that another magic number lies `offset` bytes after the first."""
 
     def check(volume: Volume, at: int) -> bool:
         start = at + offset
@@ -96,12 +99,13 @@ def _has(offset: int, magic: bytes) -> Check:
 
 
 def _is_first_superblock(volume: Volume, at: int) -> bool:
-    """Returns whether an ext superblock is that of the first group, and no copy that another file system left behind."""
+    """Returns whether an ext superblock is that of the first group, and not a copy that another file system left behind."""
+    # s_block_group_nr, 34 bytes after s_magic, is the group that the copy belongs to.
     return volume.read(at + 34, 2) == bytes(2)
 
 
 def _is_fat(volume: Volume, at: int) -> bool:
-    """Returns whether a boot sector is FAT's by its numbers, as the kernel judges it (fs/fat/inode.c): names are optional."""
+    """Returns whether the numbers of a boot sector are FAT's, as the kernel checks them (fs/fat/inode.c): names are optional."""
     boot = volume.read(at - 510, 512)
     sector, per_cluster, reserved, tables = struct.unpack_from("<HBHB", boot, 11)
     return (
@@ -114,10 +118,11 @@ def _is_fat(volume: Volume, at: int) -> bool:
 
 
 def _is_second_header(volume: Volume, at: int) -> bool:
-    """Returns whether LUKS2's second header says that it lies where it does."""
+    """Returns whether LUKS2's second header names its own place."""
     return int.from_bytes(volume.read(at + 256, 8), "big") == at
 
 
+# Swap space and a suspended system have their signature at the end of the first page, of the size that the machine's pages had.
 _PAGES = (4096, 8192, 16384, 32768, 65536)
 _SIGNATURES = (
     Signature("a Sun disk label", b"\xda\xbe", (508,), check=_is_sun_label),
@@ -126,9 +131,11 @@ _SIGNATURES = (
     Signature("an Apple partition map", b"PM\0\0", (512,), check=_has(-512, b"ER")),
     Signature("an Amiga rigid disk block", b"RDSK", tuple(range(0, 8192, 512))),
     Signature("LUKS", b"LUKS\xba\xbe", (0,)),
+    # LUKS2's first header, with its area of JSON, has 16 KiB to 4 MiB, a power of two; the second lies right behind it.
     Signature("LUKS", b"SKUL\xba\xbe", tuple(0x4000 << shift for shift in range(9)), check=_is_second_header),
     Signature("BitLocker", b"-FVE-FS-", (3,)),
     Signature(RAID, raid.MAGIC, (0, 4096, raid.near_end, raid.old_place), check=raid.is_superblock),
+    # These keep their description at the end of the device, so that what they hold may be recognised without them as well.
     *(Signature("DRBD", bytes((0x83, 0x74, 0x02, last)), (-4096 + 60,)) for last in (0x6B, 0x6C, 0x6D)),
     Signature("an Intel RAID volume", b"Intel Raid ISM Cfg Sig. ", (-1024,)),
     Signature("a DDF RAID volume", b"\xde\x11\xde\x11", (-512,)),
@@ -136,6 +143,7 @@ _SIGNATURES = (
     Signature(LVM, b"LVM2 001", tuple(at + 24 for at in range(0, 2048, 512)), check=_has(-24, b"LABELONE")),
     Signature("bcache", bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81"), (4096 + 24,)),
     Signature("bcachefs", bytes.fromhex("c68573f666ce90a9d96a60cf803df7ef"), (4096 + 24,)),
+    # The uberblocks of ZFS's first label, in slots of 1 KiB; the number is in the byte order of the machine that wrote it.
     Signature("ZFS", b"\x0c\xb1\xba\0\0\0\0\0", tuple(range(0x20000, 0x40000, 1024))),
     Signature("ZFS", b"\0\0\0\0\0\xba\xb1\x0c", tuple(range(0x20000, 0x40000, 1024))),
     Signature("VMFS", b"\x0d\xd0\x01\xc0", (0x100000,)),
@@ -150,6 +158,7 @@ _SIGNATURES = (
     Signature("ReFS", b"ReFS\0", (3,)),
     Signature("F2FS", b"\x10\x20\xf5\xf2", (1024,)),
     Signature("ISO 9660", b"CD001", (32769,)),
+    # The volume recognition sequence: one descriptor a sector of 2 KiB, and NSR is the one that means UDF (ECMA-167).
     Signature("UDF", b"NSR0", tuple(range(32769, 65536, 2048))),
     Signature("ReiserFS", b"ReIsEr", (8192 + 52, 65536 + 52)),
     Signature("JFS", b"JFS1", (32768,)),

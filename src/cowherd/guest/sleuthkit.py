@@ -18,13 +18,13 @@ _STEP = 1 << 20
 _DATA = {int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA), int(pytsk3.TSK_FS_ATTR_TYPE_DEFAULT)}
 _NOT_ON_DISK = int(pytsk3.TSK_FS_ATTR_RUN_FLAG_SPARSE) | int(pytsk3.TSK_FS_ATTR_RUN_FLAG_FILLER)
 _NOT_NAMED = {int(pytsk3.TSK_FS_NAME_TYPE_VIRT), int(pytsk3.TSK_FS_NAME_TYPE_VIRT_DIR), int(pytsk3.TSK_FS_NAME_TYPE_UNDEF)}
-"""What The Sleuth Kit adds, and what it finds in the unused rest of directories."""
+"""Names that are on no disk: what The Sleuth Kit adds itself, and what it finds in the unused rest of directories."""
 _NOT_PLAIN = int(pytsk3.TSK_FS_ATTR_COMP) | int(pytsk3.TSK_FS_ATTR_ENC) | int(pytsk3.TSK_FS_ATTR_RES)
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One attribute of a file: `runs` are (offset in it, byte of the volume, length), not cut at its `size`."""
+    """One attribute of a file. `runs` are (offset in it, byte of the volume, length) of whole clusters: not cut at its `size`."""
 
     kind: int
     name: str
@@ -34,13 +34,13 @@ class Attribute:
 
     @property
     def is_content(self) -> bool:
-        """Whether it is a file's content, or a named stream beside it."""
+        """Whether it is the file's content, or a named stream beside that."""
         return self.kind in _DATA
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A path with its attributes; `file` reads them."""
+    """A path with its attributes; `file` is The Sleuth Kit's own object, which reads them."""
 
     path: str
     number: int
@@ -51,7 +51,7 @@ class Listed:
 
 
 class _Image(pytsk3.Img_Info):  # type: ignore[misc]
-    """A volume as The Sleuth Kit reads one."""
+    """A volume in the form that The Sleuth Kit reads."""
 
     def __init__(self, volume: Volume):
         self._volume = volume
@@ -71,7 +71,7 @@ class Sleuth:
     """One file system, opened by The Sleuth Kit."""
 
     def __init__(self, volume: Volume):
-        """Raises `Malformed` where it can't be opened."""
+        """Raises `Malformed` if The Sleuth Kit can't open it."""
         self.volume = volume
         try:
             self._system = pytsk3.FS_Info(_Image(volume))
@@ -81,7 +81,7 @@ class Sleuth:
         self.root = int(self._system.info.root_inum)
 
     def listed(self, problems: list[str]) -> Iterator[Listed]:
-        """Yields the root and every path that a directory names; what can't be read is added to `problems`."""
+        """Yields the root and every path that a directory names. Adds to `problems` the directories that can't be read."""
         pending, seen = [("", self.root)], {self.root}
         yield self._of(self._system.open_meta(inode=self.root), "", self.root)
         while pending:
@@ -110,7 +110,7 @@ class Sleuth:
             return Listed(path, number, False, False, [], file)
         in_use = bool(int(meta.flags) & int(pytsk3.TSK_FS_META_FLAG_ALLOC))
         if path and file.info.name is not None and int(file.info.name.meta_seq) != int(meta.seq):
-            in_use = False  # NTFS: the directory speaks of what the record was before it was used again
+            in_use = False  # NTFS: the directory means the file that the record held before it was used again
         directory = int(meta.type) == int(pytsk3.TSK_FS_META_TYPE_DIR)
         return Listed(path, number, directory, in_use, [self._attribute(attribute) for attribute in file], file)
 
@@ -124,7 +124,7 @@ class Sleuth:
         return Attribute(int(info.type), os.fsdecode(info.name or b""), int(info.size), not int(info.flags) & _NOT_PLAIN, runs)
 
     def entry(self, listed: Listed, attribute: Attribute | None) -> FileEntry:
-        """Returns one attribute of a file as an entry; None stands for a file without content."""
+        """Returns one attribute of a file as an entry; an `attribute` of None means that the file has no content."""
         if not listed.in_use:
             return FileEntry(OTHER, 0, NO_RUNS, problem="what describes it is not in use")
         if listed.is_directory and (attribute is None or not attribute.is_content or not attribute.name):
@@ -132,6 +132,7 @@ class Sleuth:
         if attribute is None:
             return FileEntry(FILE, 0, NO_RUNS)
         try:
+            # Compressed or resident content occupies other lengths than its size says, so its runs are kept whole.
             runs = self.volume.runs_on_disk(attribute.runs, attribute.size if attribute.plain else 1 << 62)
             digest = None if attribute.plain else self._digest(listed, attribute)
         except (OSError, Malformed) as error:
@@ -143,6 +144,7 @@ class Sleuth:
         for offset in range(0, attribute.size, _STEP):
             wanted = min(_STEP, attribute.size - offset)
             for found in listed.file:
+                # pytsk3 reads an attribute by type and number; the type alone would always give the unnamed stream.
                 if int(found.info.type) == attribute.kind and os.fsdecode(found.info.name or b"") == attribute.name:
                     digest.update(listed.file.read_random(offset, wanted, found.info.type, found.info.id))
         return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Bytes of a disk, or of a volume on it, for those who read what is inside."""
+"""Bytes of a disk, or of a volume on it, for the readers of file systems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cowherd import extents
 from cowherd.extents import Ranges
 
-CACHED_BLOCK = 65536
+CACHED_BLOCK = 65536  # bytes; readers ask for single structures of 512 bytes to some KiB, many of them side by side
 CACHED_BLOCKS = 256
 
 Numbers = NDArray[np.int64]
@@ -20,19 +20,19 @@ Fetch = Callable[[int, int], bytes]
 
 
 Report = Callable[[int, int], None]
-"""Is told how much of a piece of work is done, and of how much."""
+"""Called with how much of a piece of work is done, and of how much."""
 
-_STEPS = 1000
+_STEPS = 1000  # a report crosses a pipe to another process, so one an entry would cost more than the reading
 
 
 class Malformed(Exception):
-    """What is read is not what it says it is, or refers to what is not there. The message says what and where."""
+    """A structure is not what it says it is, or refers to a place that is not there. The message says what and where."""
 
 
 class Cached:
-    """A disk read in blocks of 64 KiB, of which the last 256 used are kept.
+    """A disk that is read in blocks of 64 KiB; the 256 most recently used ones are kept.
 
-    `doubted` are the bytes that may not be what was written there; a reader that could check all content checks that of these.
+    `doubted` are the bytes that may differ from what the guest wrote there: a reader that can check files' content checks these.
     """
 
     def __init__(self, fetch: Fetch, size: int, report: Report | None = None, doubted: Ranges | None = None):
@@ -42,7 +42,7 @@ class Cached:
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
     def report(self, done: int, total: int) -> None:
-        """Says how many of a file system's entries, or whatever a reader counts, are read; passed on in steps of a thousandth."""
+        """Reports how many of a file system's entries (or of whatever a reader counts) are read, in steps of a thousandth."""
         done = min(done, total)
         step = done * _STEPS // max(total, 1)
         if self._report and step != self._reported:
@@ -71,7 +71,7 @@ class Cached:
 
 
 class Volume:
-    """A stretch of address space made of pieces of a disk, in order: a partition (one piece) or a logical volume."""
+    """An address space made of pieces of a disk, in order: a partition (one piece) or a logical volume."""
 
     def __init__(self, disk: Cached, place: str, pieces: Sequence[tuple[int, int]] | Numbers):
         """`pieces` are (guest byte of the disk, length) pairs; they must lie inside the disk."""
@@ -88,17 +88,17 @@ class Volume:
 
     @property
     def span(self) -> Ranges:
-        """The bytes of the disk that it is made of."""
+        """The bytes of the disk that the volume consists of."""
         return extents.normalised(np.column_stack((self._at[:, 0], self._at.sum(axis=1))))
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns `length` bytes. Raises `Malformed` for a range that does not lie inside the volume."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise Malformed(f"something is said to lie at bytes {offset} to {offset + length}, past the end of {self.place}")
-        return b"".join(self.disk.read(start, size) for _, start, size in self._cut(offset, length))
+        return b"".join(self.disk.read(start, size) for _, start, size in self._parts(offset, length))
 
     def on_disk(self, ranges: Ranges) -> Ranges:
-        """Returns where ranges of the volume lie on the disk; what is past its end is left out."""
+        """Returns where ranges of the volume lie on the disk, without what is past the volume's end."""
         if len(self._at) == 1:
             inside = extents.intersect(extents.normalised(ranges), extents.ranges([(0, self.size)]))
             moved: Ranges = inside + self._at[0, 0]
@@ -108,13 +108,14 @@ class Volume:
         return extents.normalised(np.column_stack((starts, starts + sizes)))
 
     def placed(self, starts: Numbers, lengths: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Cuts runs of the volume, any number at once, where its pieces end; what is past its end is left out.
+        """Splits runs of the volume, any number at once, where its pieces end; leaves out what is past the volume's end.
 
-        Returns four arrays: the index of the run that a part belongs to, the bytes of the run before it, its byte of the disk
-        and its length.
+        Returns four arrays, one element a part: the index of the run that it belongs to, the bytes of the run before it, its byte
+        of the disk and its length.
         """
         first = np.maximum(np.searchsorted(self._starts, starts, side="right") - 1, 0)
         counts = np.maximum(np.searchsorted(self._starts, starts + lengths, side="left") - first, 0)
+        # One row for each pair of a run and a piece that it touches: the pieces of one run are adjacent, counted from its first.
         owner = np.repeat(np.arange(len(starts)), counts)
         piece = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
         low = np.maximum(starts[owner], self._starts[piece])
@@ -124,7 +125,7 @@ class Volume:
         return owner, low - starts[owner], self._at[piece, 0] + low - self._starts[piece], high - low
 
     def from_disk(self, ranges: Ranges) -> Ranges:
-        """Returns the bytes of the volume that ranges of the disk are; what is outside of it is left out."""
+        """Returns where ranges of the disk lie in the volume, without what is outside of the volume."""
         order = np.argsort(self._at[:, 0], kind="stable")
         starts, ends, within = self._at[order, 0], self._at[order].sum(axis=1), self._starts[order]
         first = np.searchsorted(ends, ranges[:, 0], side="right")
@@ -136,7 +137,7 @@ class Volume:
         return extents.normalised(np.column_stack((low + moved, high + moved)))
 
     def runs_on_disk(self, runs: Sequence[tuple[int, int, int]], size: int) -> list[tuple[int, int, int]]:
-        """Returns (offset in a file, byte of the volume, length) runs as runs of the disk, cut at the file's `size`.
+        """Returns (offset in a file, byte of the volume, length) runs as runs of the disk, shortened to the file's `size`.
 
         Raises `Malformed` for a run that does not lie inside the volume.
         """
@@ -147,10 +148,10 @@ class Volume:
                 continue
             if start < 0 or start + length > self.size:
                 raise Malformed(f"a file is said to have blocks at byte {start}, past the end of {self.place}")
-            found += [(file_offset + done, host, part) for done, host, part in self._cut(start, length)]
+            found += [(file_offset + done, host, part) for done, host, part in self._parts(start, length)]
         return found
 
-    def _cut(self, offset: int, length: int) -> list[tuple[int, int, int]]:
+    def _parts(self, offset: int, length: int) -> list[tuple[int, int, int]]:
         """Returns (bytes before it, byte of the disk, length) for each piece that a range of the volume lies in."""
         parts, done = [], 0
         piece = int(np.searchsorted(self._starts, offset, side="right")) - 1

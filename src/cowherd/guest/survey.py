@@ -1,11 +1,12 @@
-"""What lies on a disk: its partitions and volumes, and the file system in each, read by whoever reads that kind.
+"""What lies on a disk: its partitions and volumes, and the file system in each, read by the module for its kind.
 
-Bytes can be read in more than one way: formatting leaves signatures of what was there before. The rule, for all of them:
+Bytes can be read in more than one way: formatting leaves signatures of what was there before. The rules:
 
-- A partition table is believed before a signature on the same bytes, then what holds volumes (RAID, LUKS, LVM), then a file
-  system. What is believed first is what the kernel, or libblkid, takes.
-- Every other reading is charted beside it, as a rival, and it is noted that there is one. Whoever judges takes the worst verdict.
-- What nobody here reads leaves its volume uncharted, with the reason, which is a reading like others: nothing in it is free.
+- A partition table is believed before a signature on the same bytes, then RAID, LUKS and LVM, which hold volumes, then a file
+  system. This is the order in which the kernel, or libblkid, decides.
+- Every other reading is charted beside the believed one, as a rival, and a note says so. The judge of a change takes the worst
+  verdict of all readings.
+- A volume that no module here can read is uncharted, with the reason. That counts as a reading: nothing in it is free.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _HOLDERS = (RAID, LVM)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Place:
-    """A volume with all that it looks like. On a `rival` another reading of the same bytes is believed."""
+    """A volume with all that it looks like. It is a `rival` if another reading of the same bytes is believed."""
 
     volume: Volume
     seen: tuple[Seen, ...]
@@ -44,7 +45,7 @@ class _Place:
 
 
 def survey(disk: Cached) -> Chart:
-    """Looks through a whole disk, in every way that it can be read. What can't be read is uncharted, with the reason."""
+    """Charts a whole disk, in every way that it can be read. What can't be read is uncharted, with the reason."""
     whole = Volume(disk, _WHOLE, [(0, disk.size)])
     tables = read_tables(disk)
     places = [place for number, table in enumerate(tables.found) for place in _partitions(disk, table, tables, number)]
@@ -57,7 +58,7 @@ def survey(disk: Cached) -> Chart:
 
 
 def _partitions(disk: Cached, table: PartitionTable, tables: Tables, number: int) -> Iterator[_Place]:
-    """Yields the partitions of a table: all of the believed one, of others those that are more and look like something."""
+    """Yields the partitions of a table: all of the believed one; of the others, those that it lacks and that have a signature."""
     believed = {(part.start, part.length) for part in tables.found[0].partitions}
     for part in table.partitions:
         if number and (part.start, part.length) in believed:
@@ -70,7 +71,7 @@ def _partitions(disk: Cached, table: PartitionTable, tables: Tables, number: int
 
 
 def _on_whole(whole: Volume, tables: Tables, places: Sequence[_Place]) -> list[_Place]:
-    """Returns the whole disk as a volume, if it is one: where it has no table, or has signatures beside it."""
+    """Returns the whole disk as a volume, if it is one: it has no partition table, or has signatures beside the table."""
     seen = recognised(whole)
     if not tables.found:
         return [] if tables.damage and not seen else [_Place(whole, tuple(seen), rival=bool(tables.damage))]
@@ -81,7 +82,7 @@ def _on_whole(whole: Volume, tables: Tables, places: Sequence[_Place]) -> list[_
 
 
 def _tables_chart(whole: Volume, tables: Tables, own: Sequence[_Place]) -> Chart:
-    """Charts the tables, what lies beside the partitions, and which readings there are."""
+    """Charts the tables and what lies beside the partitions, and notes which readings there are."""
     uncharted, notes = [], [(_WHOLE, note) for note in tables.notes]
     if tables.damage:
         uncharted.append(Uncharted(_WHOLE, whole.span, tables.damage))
@@ -104,8 +105,9 @@ def _tables_chart(whole: Volume, tables: Tables, own: Sequence[_Place]) -> Chart
 
 
 def _gaps(table: PartitionTable, size: int) -> Iterator[Uncharted]:
-    """Yields what belongs to no partition: before the first one of an MBR disk a boot loader may lie, elsewhere nothing does."""
+    """Yields the space that belongs to no partition. On an MBR disk, a boot loader may lie before the first one."""
     around = outside(table, size)
+    # GRUB embeds itself there on MBR disks; on a GPT disk it has a partition of its own (BIOS boot).
     first = min((part.start for part in table.partitions), default=size) if table.kind == MBR else 0
     head = extents.intersect(around, extents.ranges([(0, first)]))
     yield Uncharted("before the first partition", head, "a boot loader may lie there")
@@ -113,7 +115,8 @@ def _gaps(table: PartitionTable, size: int) -> Iterator[Uncharted]:
 
 
 def _has_table(volume: Volume) -> bool:
-    """Returns whether a partition holds a table of its own, as that of a disk image; one that begins the disk has the disk's."""
+    """Returns whether a partition holds a partition table of its own, as a disk image in it would."""
+    # A partition that begins at byte 0 of the disk would show the disk's own table.
     if not volume.size or not int(volume.span[0, 0]):
         return False
     tables = read_tables(volume)
@@ -135,7 +138,7 @@ def _joined(charts: Sequence[Chart]) -> Chart:
 
 
 def _look_into_all(disk: Cached, places: Sequence[_Place]) -> list[Chart]:
-    """Looks into volumes, and into the logical volumes that some of them are the physical volumes of."""
+    """Charts volumes, and the logical volumes that lie on those of them that are physical volumes."""
     members = [place for place in places if place.is_member]
     charts = [_look_into(place) for place in places]
     if not members:
@@ -169,7 +172,7 @@ def _look_into(place: _Place) -> Chart:
 
 
 def _look_as(volume: Volume, seen: Seen, *, rival: bool) -> Chart:
-    """Charts a volume as one of its signatures says. LVM is charted for all physical volumes together."""
+    """Charts a volume as one of its signatures says."""
     signature = seen.signature
     if signature.name == LVM:
         return Chart((), NO_RANGES, ())
@@ -188,13 +191,13 @@ def _look_as(volume: Volume, seen: Seen, *, rival: bool) -> Chart:
 
 
 def _is_mirror_in_place(place: _Place) -> bool:
-    """Returns whether a RAID's superblock only follows what can be read without it as well."""
+    """Returns whether a RAID's data begin where the volume does, so that they can be read without the superblock as well."""
     members = [read_member(place.volume, seen.at) for seen in place.seen if seen.signature.name == RAID]
     return any(member is not None and member.is_plain and not member.data[0] for member in members)
 
 
 def _look_into_member(volume: Volume, at: int, *, rival: bool) -> Chart:
-    """Charts a member of a RAID: a mirror is read like what it holds, its superblock is what decides about it."""
+    """Charts a member of a RAID: a mirror is read as the volume that it holds, between the bounds that its superblock sets."""
     member = read_member(volume, at)
     assert member  # the signature was checked so
     if not member.is_plain:

@@ -1,7 +1,7 @@
-"""A chart as bytes, as it passes between the process that reads a guest's file systems and the one that asked.
+"""A chart as bytes, to pass from the process that reads a guest's file systems to the one that started it.
 
-The bytes come from code that guest data may have misled, so that they are plain JSON: nothing in them is executed, and every
-array is checked to lie inside the disk.
+The bytes come from code that guest data may have misled. So they are plain JSON: nothing in them is executed, and every array is
+checked to lie inside the disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cowherd.guest.source import Malformed
 
 
 def encoded(chart: Chart) -> bytes:
-    """Returns a chart as JSON. Names that are not UTF-8 keep their bytes as surrogates."""
+    """Returns a chart as JSON. File names that are not UTF-8 keep their bytes as surrogates, which JSON escapes."""
     document = {
         "tables": _array(chart.tables),
         "uncharted": [[part.place, _array(part.span), part.reason, part.idle] for part in chart.uncharted],
@@ -31,6 +31,7 @@ def encoded(chart: Chart) -> bytes:
 
 def _system(system: FileSystem) -> dict[str, Any]:
     entries = list(system.files.values())
+    # One array for the runs of all files, split by each file's count: an array a file would be most of the document.
     runs = np.concatenate([np.empty((0, 3), np.int64), *(entry.runs for entry in entries)])
     return {
         "place": system.place,
@@ -52,7 +53,7 @@ def _system(system: FileSystem) -> dict[str, Any]:
 
 
 def decoded(data: bytes, size: int) -> Chart:
-    """Returns the chart that `data` holds, of a disk of `size` bytes. Raises `Malformed` for what no chart can be."""
+    """Returns the chart in `data`, of a disk of `size` bytes. Raises `Malformed` if it is no chart of such a disk."""
     try:
         document = json.loads(data)
         uncharted = tuple(

@@ -1,11 +1,11 @@
 """The process that reads a guest's file systems: `python -m cowherd.guest.worker`, started by `cowherd.guest.sandbox`.
 
-It opens no file of the host. First it reads the disk's size from its standard input, how many ranges are in doubt, and these, all
-as little-endian 64-bit numbers. Then it writes messages to its standard output, each a kind and two such numbers:
+It opens no file of the host. First it reads from its standard input the disk's size, the number of doubted ranges, and these
+ranges, all as little-endian 64-bit numbers. Then it writes messages to its standard output, each a kind and two such numbers:
 
-    READ      an offset and a length; it reads that many bytes from its standard input
+    READ      an offset and a length; the process then reads that many bytes from its standard input
     PROGRESS  how much is done, and of how much
-    ANSWER    the length of the chart, which follows; it is the end
+    ANSWER    the length of the chart, which follows; this is the last message
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_SAID = 1 << 20
 
 
 def main() -> int:
-    """Answers one disk and ends."""
+    """Reads one disk, sends its chart and ends. Returns the exit code."""
     _limit(int(sys.argv[1]), int(sys.argv[2]))
     size, count = HEAD.unpack(_receive(HEAD.size))
     doubted = np.frombuffer(_receive(16 * count), "<i8").astype(np.int64).reshape(-1, 2)
@@ -41,13 +41,14 @@ def main() -> int:
 
 
 def _limit(memory: int, seconds: int) -> None:
-    """Takes from this process what it does not need: more memory and time, and more than a message to write."""
+    """Limits the process's address space (bytes), its processor time (seconds) and the size of what it writes to a file."""
     for limit, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, _MOST_SAID),
         (resource.RLIMIT_CORE, 0),
     ):
+        # A limit that the caller already has may be lower, and only root could raise it.
         hard = resource.getrlimit(limit)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))

@@ -59,7 +59,7 @@ class Bitmap(NamedTuple):
 def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
     """Returns the image's persistent bitmaps in the directory's order.
 
-    There are none where the autoclear bit is not set: a program that knows no bitmaps has changed the image since.
+    Returns none if the autoclear bit is not set: a program that knows no bitmaps has changed the image since.
     Raises `ImageFormatError` for a directory that breaks the specification or QEMU's limits.
     """
     data = header.extension(layout.EXTENSION_BITMAPS)
@@ -102,7 +102,7 @@ def _read_entry(file: HostFile, header: Header, directory: bytes, position: int)
     values = ENTRY.unpack(directory, position)
     start = position + ENTRY.size + values["extra_length"]
     end = start + values["name_length"]
-    following = end + -end % 8
+    following = end + -end % 8  # entries are padded to 8 bytes
     if following > len(directory):
         raise ImageFormatError(file.name, "Broken bitmap directory")
     if values["extra_length"]:

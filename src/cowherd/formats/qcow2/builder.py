@@ -1,8 +1,8 @@
-"""Building a new qcow2 image front to back, without ever going back: data in guest order, each L2 table behind its data, the
-rest last.
+"""Builds a new qcow2 image front to back, without ever going back: data in guest order, each L2 table behind its data, the other
+tables last.
 
-Nothing points anywhere until the header is written at the very end, so no step needs a flush of its own, and a file that was left
-unfinished is not an image.
+Nothing points anywhere until the header is written at the very end. So no step needs a flush of its own, and an unfinished file
+is not an image.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _COUNTS_AT_ONCE = 1 << 18
 _ENTRIES_AT_ONCE = 1 << 16
 
 Run = tuple[int, int]
-"""Adjacent guest clusters: the number of the first, and how many they are."""
+"""Adjacent guest clusters: the number of the first, and their count."""
 
 
 class Builder:
-    """Decides where each guest cluster goes; the caller writes the data there. Guest clusters come in ascending order."""
+    """Decides where each guest cluster goes; the caller writes the data there. Guest clusters must come in ascending order."""
 
     def __init__(self, file: HostFile, header: Header, *, shows_zeros: bool = False):
-        """`file` is empty, or a device; `header` is that of `create.new_header`, its tables still without a place.
+        """`file` is empty, or a device; `header` is that of `create.new_header`, in which the tables have no place yet.
 
-        With `shows_zeros` clusters that are placed read as zeros until a guest writes to them, whatever their bytes are.
+        With `shows_zeros`, placed clusters read as zeros until a guest writes to them, whatever their bytes are.
         """
         header.pack()  # refuses what does not fit before anything is written
         self.file, self.header = file, header
@@ -46,13 +46,13 @@ class Builder:
         self._maximum = (1 << header.refcount_bits) - 1
 
     def place_data(self, cluster: int, number: int, bitmap: int = layout.ALL_SUBCLUSTERS) -> int:
-        """Maps `number` guest clusters from `cluster` on to adjacent new host clusters; returns their file offset.
+        """Maps `number` guest clusters from `cluster` on to adjacent new host clusters; returns the file offset of the first.
 
-        With extended L2 entries `bitmap` is the second word of each; by default all subclusters are data.
+        With extended L2 entries, `bitmap` is the second word of each; by default all subclusters are data.
         """
         per_table = self.header.l2_entries
         host = self._take(number) * self.header.cluster_size
-        self._compressed_end = 0
+        self._compressed_end = 0  # compressed data must not go back to a cluster before this one: the file grows front to back
         done = 0
         while done < number:
             within, place = self._turn_to(cluster + done), host + done * self.header.cluster_size
@@ -65,9 +65,9 @@ class Builder:
         return host
 
     def place(self, runs: Sequence[Run], bitmaps: Sequence[int] | None = None) -> int:
-        """Does what `place_data` does for any clusters in ascending order: they come to lie one behind the other.
+        """Does what `place_data` does for any clusters in ascending order, and puts them one behind the other in the file.
 
-        `bitmaps` has each cluster's second word.
+        `bitmaps` has the second word of each cluster.
         """
         first = self._take(sum(count for _, count in runs)) * self.header.cluster_size
         self._compressed_end = 0
@@ -91,7 +91,10 @@ class Builder:
             self._table[begin + 1 : end : each] = array("Q", bitmaps)
 
     def _write_full_tables(self, cluster: int, tables: int, host: int) -> int:
-        """Writes up to `tables` whole tables that map adjacent clusters, the open one being empty; returns the clusters."""
+        """Writes up to `tables` whole tables that map adjacent clusters, and returns how many clusters they map.
+
+        The open table must be empty.
+        """
         from cowherd.formats.qcow2.linear_tables import adjacent_words  # numpy is worth its import for that many
 
         per_table, size = self.header.l2_entries, self.header.cluster_size
@@ -110,12 +113,12 @@ class Builder:
         return self.place_packed([cluster], [length])[0]
 
     def place_packed(self, clusters: Sequence[int], lengths: Sequence[int]) -> list[int]:
-        """Does what `place_compressed` does for many clusters, ascending and of one L2 table; returns the file offset of each."""
+        """Does what `place_compressed` does for many ascending clusters of one L2 table; returns the file offset of each."""
         size, bits, per_table = self.header.cluster_size, self.header.cluster_bits, self.header.l2_entries
         self._turn_to(clusters[0])  # first: it may write another table, behind which this goes
         end, hosts = self._compressed_end, []
         for cluster, length in zip(clusters, lengths, strict=True):
-            if not end or self._references(end // size) >= self._maximum:  # few may share one with such narrow refcounts
+            if not end or self._references(end // size) >= self._maximum:  # with narrow refcounts few clusters may share one
                 end = self._take(1) * size
             host, end = end, end + length
             if end > self._next * size:  # the rest goes to the next cluster, which is adjacent
@@ -127,7 +130,7 @@ class Builder:
         return hosts
 
     def finish(self) -> Header:
-        """Writes the tables that are still open and, when all is durable, the header; returns it."""
+        """Writes the tables that are still open, flushes, then writes the header; returns the header."""
         size = self.header.cluster_size
         self._write_table()
         l1_offset = self._take(-(-len(self._l1) * WORD_BYTES // size)) * size
@@ -135,6 +138,7 @@ class Builder:
         refcounts = self._take(table_clusters + blocks)
         self.file.reach(self._next * size)
         table = packed(self._l1)
+        # A file reads as zeros behind what is written; a device may hold anything there.
         self.file.pwrite(l1_offset, table.ljust(-(-len(table) // size) * size, b"\0") if self.file.is_block_device else table)
         self._write_refcounts(refcounts, table_clusters, blocks)
         self.file.flush()
@@ -157,6 +161,7 @@ class Builder:
             number = min(step, blocks - block)
             low, high = block * per_block, (block + number) * per_block
             counts = used_counts(max(0, min(self._next, high) - low), high - low, order)
+            # A cluster of compressed data has a count for each guest cluster in it; all others in use have 1.
             compressed = self._compressed_counts[low:high]
             counts[: len(compressed)] = array(counts.typecode, map(max, counts, compressed))
             self.file.pwrite((first + table_clusters + block) * size, packed_counts(counts, order))
@@ -187,7 +192,7 @@ class Builder:
         return self._compressed_counts[host_cluster] if host_cluster < len(self._compressed_counts) else 0
 
     def _refer_to(self, first: int, last: int) -> None:
-        """Counts a use of the host clusters from `first` to `last`, at most one further, by compressed data."""
+        """Counts a use of the host clusters `first` and `last` by compressed data; `last` is `first` or the one after."""
         if last >= len(self._compressed_counts):
             self._compressed_counts.extend(bytes(last + 1024))
         self._compressed_counts[first] += 1

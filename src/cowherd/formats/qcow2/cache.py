@@ -10,14 +10,14 @@ from cowherd.formats.qcow2.entries import Entries
 CACHE_BYTES = 32 << 20
 
 Key = tuple[object, int]
-"""Whose table it is (any object of its own), and the table's file offset."""
+"""The owner of the table (any object that stands for one image), and the table's file offset."""
 
 
 class TableCache:
-    """Tables as they are in the files, the one that was used last the last to be dropped. Safe to use from several threads."""
+    """Tables as they are in the files; the least recently used is dropped first. Safe to use from several threads."""
 
     def __init__(self, limit: int | None = None):
-        """`limit` is how many bytes of tables are kept (`CACHE_BYTES` by default); the last one that came is kept anyway."""
+        """`limit` is the number of bytes of tables to keep (`CACHE_BYTES` by default); the newest table is always kept."""
         self._limit = CACHE_BYTES if limit is None else limit
         self._tables: OrderedDict[Key, Entries] = OrderedDict()
         self._bytes = 0
@@ -32,7 +32,7 @@ class TableCache:
             return table
 
     def put(self, key: Key, table: Entries) -> None:
-        """Keeps a table, which nobody may change from now on."""
+        """Keeps a table, which must not change any more."""
         with self._lock:
             self._remove(key)
             self._tables[key] = table

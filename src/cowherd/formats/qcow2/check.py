@@ -23,7 +23,7 @@ from cowherd.storage.hostfile import HostFile
 _GROUP_BYTES = 1 << 19
 _LONG_RUN = 64
 _FAR_CLUSTERS = 1 << 26
-"""How far behind the file's end refcounts are looked up: those that a truncated image still has."""
+"""How many clusters behind the file's end refcounts are looked up: a truncated image still has theirs."""
 _SHARED_OR_FREE, _ALONE, _UNREADABLE = 0, 1, 2
 
 
@@ -33,7 +33,7 @@ class CheckReport:
 
     `corruptions` endanger data, `leaks` waste space, `check_errors` are places that could not be checked. `image_end_offset` is
     in bytes; clusters are guest clusters, of which `fragmented_clusters` do not follow their predecessor in the file.
-    `messages` are qemu-img's lines, the first ten thousand of them; `messages_cut` tells whether there were more.
+    `messages` are qemu-img's lines, the first ten thousand of them; `messages_cut` says whether there were more.
     """
 
     corruptions: int
@@ -49,7 +49,7 @@ class CheckReport:
 
 
 def check(file: HostFile, header: Header) -> CheckReport:
-    """Compares the refcounts and copied flags of an image with what its tables say.
+    """Compares the refcounts and copied flags of an image with its tables.
 
     Reads tables only, never data, and repairs nothing. Costs memory for the counts (48 MiB for a fully mapped TiB in 64 KiB
     clusters) and some MiB more. Raises `ImageFormatError` for a snapshot table or bitmap directory that can't be read, and
@@ -90,7 +90,7 @@ class _Stored:
         self.covered = (int(used[-1]) + 1) * self.per_block if len(used) else 0
 
     def groups(self, clusters: int) -> Iterator[tuple[int, Counts, Integers]]:
-        """Yields (first cluster, counts, unreadable clusters) for the first `clusters` clusters; all that is left out is 0."""
+        """Yields (first cluster, counts, unreadable clusters) for parts of the first `clusters` clusters; the rest counts 0."""
         step = max(1, _GROUP_BYTES // self.header.cluster_size)
         blocks = min(len(self.offsets), -(-clusters // self.per_block))
         reader = ClusterReader(self.file, step, self.header.cluster_size)
@@ -106,7 +106,7 @@ class _Stored:
             yield first, counts, unreadable[unreadable < len(counts)]
 
     def states(self) -> NDArray[np.uint8]:
-        """Returns for each cluster whether its refcount is exactly 1, also behind the end of a file that was cut."""
+        """Returns for each cluster whether its refcount is exactly 1; truncated clusters that still have a refcount count, too."""
         size = max(self.clusters + 1, min(self.covered, _FAR_CLUSTERS))
         states = np.zeros(size, np.uint8)
         for first, counts, unreadable in self.groups(size):
@@ -125,7 +125,7 @@ class _Stored:
 
 
 class _Comparison:
-    """Refcounts as stored against references as counted."""
+    """Compares the stored refcounts with the counted references."""
 
     def __init__(self, references: References):
         self.references, self.messages = references, references.messages
@@ -142,7 +142,7 @@ class _Comparison:
         self._compare_with_nothing(wanted[done:], done)
 
     def _compare_with_nothing(self, wanted: Counts, first: int) -> None:
-        """Compares a part for which the image holds no refcounts at all."""
+        """Compares a part for which the image stores no refcounts."""
         for begin in range(0, len(wanted), _GROUP_BYTES):
             part = wanted[begin : begin + _GROUP_BYTES]
             if part.any():
@@ -160,7 +160,7 @@ class _Comparison:
         self._judge(counts, padded, first, unreadable)
 
     def _signal(self, blocks: Integers, stored: _Stored) -> None:
-        """Says once that a refcount block is not at a cluster's start."""
+        """Adds a message, once, that a refcount block does not begin a cluster."""
         misaligned = blocks[stored.offsets[blocks] & (stored.header.cluster_size - 1) != 0]
         if len(misaligned):
             self._signalled = True
@@ -187,7 +187,7 @@ class _Comparison:
 
 
 class _Survey:
-    """What the active L2 tables show beside the references: how they are used, and whether their copied flags are right."""
+    """Facts of the active L2 tables beside the references: how they are used, and whether their copied flags are right."""
 
     def __init__(self, header: Header, stored: _Stored):
         self.header, self._stored = header, stored
@@ -212,7 +212,7 @@ class _Survey:
             self._damaged.append(group.offsets[np.unique(runs.table[(wrong > 0) & (often > 0)])])
 
     def check_flags(self, file: HostFile, messages: Messages) -> None:
-        """Checks the copied flags of the active L1 table, and says which flags are wrong everywhere."""
+        """Checks the copied flags of the active L1 table, and adds a message for each wrong flag of L1 and L2 tables."""
         root = Root(self.header.l1_table_offset, self.header.l1_size, True)
         for entries in entries_in_parts(file, self.header, root, self.header.l1_size, file_length(file)):
             self.wrong_flags += int(self._wrong_l1_flags(entries).sum())

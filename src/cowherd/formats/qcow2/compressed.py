@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from cowherd.storage.hostfile import HostFile
 
-_SMALL_GAP = 64 << 10
+_SMALL_GAP = 64 << 10  # bytes; reading that many for nothing costs less than one more request
 _LONGEST_PIECE = 4 << 20
 
 
 class CompressedPlace(NamedTuple):
-    """Where a compressed cluster's data lies: file offset and length in bytes (the last sector's rest included)."""
+    """Where a compressed cluster's data lies: file offset and length in bytes, up to the end of its last sector."""
 
     offset: int
     length: int
@@ -30,6 +30,8 @@ class CompressedPlace(NamedTuple):
 
 def compressed_place(word: int, cluster_bits: int) -> CompressedPlace:
     """Decodes a Compressed Clusters Descriptor."""
+    # Below the two flags, the word has a byte offset and above it the number of sectors of 512 bytes after the first. Larger
+    # clusters need more bits for that number: x = 62 - (cluster_bits - 8) is where it begins.
     offset_bits = 62 - (cluster_bits - 8)
     offset = word & ((1 << offset_bits) - 1)
     sectors = (word & (layout.COMPRESSED_FLAG - 1)) >> offset_bits
@@ -49,8 +51,8 @@ Piece = tuple[int, int, list[tuple[int, CompressedPlace]]]
 def close_together(places: Sequence[CompressedPlace]) -> Iterator[Piece]:
     """Yields (begin, end, [(index, place), ...]) of pieces of the file that hold compressed clusters with little between them.
 
-    A gap is part of a piece where reading it costs less than another request; no piece is longer than `_LONGEST_PIECE`, but for
-    one cluster's sake.
+    A piece includes a gap if reading it costs less than another request. A piece is at most `_LONGEST_PIECE` bytes long, unless
+    a single cluster is longer.
     """
     piece: list[tuple[int, CompressedPlace]] = []
     begin = end = 0
@@ -79,7 +81,7 @@ class CompressedReader:
         self._last: tuple[int, bytes] | None = None
 
     def read(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Fills each buffer with guest bytes from the offset beside it on. Raises `ImageFormatError` for damaged ones."""
+        """Fills each buffer with guest bytes, from its guest offset on. Raises `ImageFormatError` for a damaged cluster."""
         size = self._size
         whole: list[tuple[int, memoryview]] = []
         for start, buffer in parts:
@@ -96,17 +98,17 @@ class CompressedReader:
             self._read_whole(whole)
 
     def forget(self) -> None:
-        """Is called before the image changes: nothing that was read may be shown again."""
+        """Drops what was read. Called before the image changes."""
         self._last = None
 
     def codec(self) -> Codec:
-        """Returns what compresses this image's clusters."""
+        """Returns the codec of this image's clusters."""
         if self._codec is None:
             self._codec = codec(self._compression)
         return self._codec
 
     def _read_whole(self, clusters: list[tuple[int, memoryview]]) -> None:
-        """Fills each buffer with the compressed cluster at its guest offset; data that lies close together is read at once."""
+        """Fills each buffer with the compressed cluster at its guest offset; reads data that lies close together at once."""
         words = self._words_at([guest // self._size for guest, _ in clusters])
         for begin, end, piece in close_together([compressed_place(word, self._bits) for word in words]):
             data = memoryview(self._file.pread(begin, end - begin))
@@ -115,8 +117,8 @@ class CompressedReader:
                 buffer[:] = self._decompress(data[offset - begin : offset - begin + length], guest)
 
     def _cluster(self, guest: int) -> bytes:
-        """Returns one cluster; the last one is remembered, for who reads it in parts."""
-        remembered = self._last
+        """Returns one cluster, and keeps it for a caller that reads it in parts."""
+        remembered = self._last  # taken once: another thread may replace it at any time
         if remembered is not None and remembered[0] == guest:
             return remembered[1]
         (word,) = self._words_at([guest // self._size])

@@ -1,6 +1,6 @@
 """The two codecs of compressed clusters.
 
-zlib clusters are raw deflate streams (RFC 1951) with a window of 4 KiB, because QEMU inflates with that window; zstd clusters are
+zlib clusters are raw deflate streams (RFC 1951) with a window of 4 KiB, because QEMU inflates with that window; a zstd cluster is
 one frame. Decompression never produces more than one cluster, whatever the data claims.
 """
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DEFLATE_WINDOW_BITS = -12
+DEFLATE_WINDOW_BITS = -12  # zlib's way to say: 2^12 bytes, without header and checksum
 _ISAL_LEVEL = 2
 _ZSTD_LEVEL = 1
 """A quarter faster than QEMU's level, 3, for files that are 4 % larger."""
@@ -33,9 +33,9 @@ class Codec(ABC):
 
     @abstractmethod
     def decompress(self, data: bytes | memoryview, size: int) -> bytes:
-        """Returns the first `size` bytes that `data` decompresses to; what follows in `data` is ignored.
+        """Returns the first `size` bytes that `data` decompresses to; ignores what follows in `data`.
 
-        Raises `CodecError`.
+        Raises `CodecError` if the data is damaged or gives fewer bytes.
         """
 
 
@@ -45,7 +45,7 @@ def codec(name: str) -> Codec:
 
 
 class Deflate(Codec):
-    """Raw deflate by ISA-L, several times as fast as zlib at a like ratio."""
+    """Raw deflate by ISA-L, several times as fast as zlib at a similar ratio."""
 
     def __init__(self) -> None:
         from isal import isal_zlib
@@ -70,7 +70,7 @@ class Deflate(Codec):
 
 
 class Zstandard(Codec):
-    """zstd frames. Contexts are kept, one a thread: making one costs more than a cluster."""
+    """zstd frames. Keeps a context for each thread, because making one costs more than compressing a cluster."""
 
     def __init__(self) -> None:
         import zstandard
@@ -91,12 +91,13 @@ class Zstandard(Codec):
         if context is None:
             context = self._contexts.decompressor = self._zstandard.ZstdDecompressor()
         try:
-            if self._zstandard.frame_content_size(data) in (size, _UNKNOWN):  # else it would take all the memory that is claimed
+            # A frame may claim any size, and the library takes memory for it before it looks at the data.
+            if self._zstandard.frame_content_size(data) in (size, _UNKNOWN):
                 out = context.decompress(data, max_output_size=size)
                 if len(out) == size:
                     return bytes(out)
         except self._zstandard.ZstdError:
-            pass  # several frames, or one that goes on: read them as far as they are needed
+            pass  # several frames, or a longer one: the stream below reads as much of them as is needed
         try:
             with context.stream_reader(data, read_across_frames=True) as reader:
                 out = reader.read(size)

@@ -8,15 +8,15 @@ from cowherd.formats.qcow2.refcounts import Counts
 from cowherd.formats.qcow2.runs import Integers
 
 MOST_OVERFLOWS = 10_000
-"""So many references that a refcount has no room for are remembered; all are numbered."""
+"""How many of the references that a refcount has no room for are kept by cluster; all of them are counted."""
 _LONG_RUN = 64
 
 
 class Counter:
-    """The counts of host clusters, which stop at what a refcount can hold.
+    """The counts of host clusters, each at most what a refcount can hold.
 
-    `clusters` is how many the file has (one more where something ends behind its last one), `used` how many there are up to the
-    last one counted. `overflows` numbers the references that had no room, `overflowed` names their clusters.
+    `clusters` is the number of clusters in the file (one more if something ends behind the last one), `used` the number up to the
+    last one counted. `overflows` is the number of references that had no room, `overflowed` lists their clusters.
     """
 
     def __init__(self, clusters: int, refcount_bits: int):
@@ -79,7 +79,7 @@ class Counter:
 
 
 def expand(first: Integers, number: Integers) -> Integers:
-    """Returns the members of runs of `number` integers from `first` on, in the runs' order."""
+    """Returns the members of runs of `number` integers, each from `first` on, in the order of the runs."""
     if not len(number) or int(number.max()) == 1:
         return np.repeat(first, number)
     before = np.cumsum(number) - number

@@ -1,4 +1,4 @@
-"""Making a new, empty qcow2 image. The header is written last: an unfinished file is not an image."""
+"""Makes a new, empty qcow2 image. The header is written last: an unfinished file is not an image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FEATURE_NAMES_MIN_CLUSTER = 4096
 
 
 def new_header(size: int, options: Qcow2Options, backing: BackingReference | None = None) -> Header:
-    """Returns the header of an image with these choices, the places of its tables still open (0).
+    """Returns the header of an image with these choices. The places of its tables are still 0.
 
-    Raises `InvalidRequest` for a size that is not whole sectors or that the cluster size can't map.
+    Raises `InvalidRequest` for a size that is not in whole sectors.
     """
     if size < 0 or size % SECTOR:
         raise InvalidRequest(f"Image size must be a multiple of {SECTOR} bytes")
@@ -44,7 +44,7 @@ def new_header(size: int, options: Qcow2Options, backing: BackingReference | Non
 
 
 def l1_entries(header: Header) -> int:
-    """Returns how many L1 entries map the header's virtual size. Raises `InvalidRequest` past the format's limit."""
+    """Returns the number of L1 entries that map the header's virtual size. Raises `InvalidRequest` past the format's limit."""
     entries = -(-header.size // (header.l2_entries * header.cluster_size))
     if entries * 8 > layout.MAX_L1_BYTES:
         raise InvalidRequest("Image size too large for its cluster size: the L1 table would exceed 32 MiB; use larger clusters")
@@ -83,7 +83,7 @@ def write_empty(file: HostFile, header: Header) -> Header:
 
 
 def refcount_table(first_block: int, blocks: int, header: Header, clusters: int) -> bytes:
-    """Returns a refcount table of that many clusters that leads to adjacent blocks, the first in host cluster `first_block`."""
+    """Returns a refcount table of `clusters` clusters for adjacent `blocks`, the first in host cluster `first_block`."""
     size = header.cluster_size
     table = zeros(clusters * size // WORD_BYTES)
     table[:blocks] = array("Q", range(first_block * size, (first_block + blocks) * size, size))
@@ -91,7 +91,7 @@ def refcount_table(first_block: int, blocks: int, header: Header, clusters: int)
 
 
 def refcount_clusters(others: int, per_block: int, cluster_size: int) -> tuple[int, int]:
-    """Returns the (table clusters, blocks) that count `others` clusters and themselves."""
+    """Returns the numbers of (table clusters, blocks) that count `others` clusters and themselves."""
     table, blocks = 1, 1
     while True:
         needed_blocks = -(-(others + table + blocks) // per_block)

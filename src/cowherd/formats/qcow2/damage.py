@@ -1,6 +1,6 @@
-"""What a check has to say about damaged tables: the words of `qemu-img check`, in its order.
+"""The messages of a check about damaged tables, in the words and the order of `qemu-img check`.
 
-Nothing here runs for a sound image. For a damaged one the tables that are known to be wrong are read once more, entry by entry,
+Nothing here runs for a sound image. In a damaged one, the tables that are known to be wrong are read once more, entry by entry,
 until the list of messages is full.
 """
 
@@ -21,18 +21,18 @@ _UNCOPIED = layout.COPIED - 1
 
 
 class Messages:
-    """A list of lines that stops growing at `MOST_MESSAGES`. `cut` tells whether there was more to say."""
+    """A list of at most `MOST_MESSAGES` lines. `cut` says whether there were more."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.cut = False
 
     def add(self, line: str) -> None:
-        """Takes one line."""
+        """Adds one line."""
         self.extend((line,))
 
     def extend(self, lines: Iterable[str]) -> None:
-        """Takes lines until the list is full; what is left of an iterator is not asked for."""
+        """Adds lines until the list is full; does not read the rest of an iterator."""
         for line in lines:
             if len(self.lines) >= MOST_MESSAGES:
                 self.cut = True
@@ -58,12 +58,15 @@ def overflow(host: int) -> Iterator[str]:
 
 
 def reaches_past_end(offset: int, size: int, header: Header, file_size: int) -> bool:
-    """QEMU's rule: a file may end inside its last cluster, so only a whole cluster behind the end is too far."""
+    """Returns whether a region ends a whole cluster or more behind the file's end.
+
+    QEMU's rule: a file may end inside its last cluster.
+    """
     return offset + size - file_size >= header.cluster_size
 
 
 def table_messages(file: HostFile, header: Header, damaged: Integers, file_size: int) -> Iterator[str]:
-    """Yields what is wrong with the L1 tables and with the L2 tables at the file offsets `damaged` (sorted)."""
+    """Yields a message for each fault in the L1 tables, and in the L2 tables at the file offsets `damaged` (sorted)."""
     for root, inside in followable(file, header):
         if root.problem is not None:
             yield root.problem
@@ -131,9 +134,10 @@ def copied_messages(
     wrong_l2: Callable[[Runs, Facts], Integers],
     refcount: Callable[[int], int | None],
 ) -> Iterator[str]:
-    """Yields what is wrong with the copied flags of the active L1 table and of the L2 tables at `damaged` (sorted).
+    """Yields a message for each wrong copied flag of the active L1 table, and of the L2 tables at `damaged` (sorted).
 
-    `wrong_l1` and `wrong_l2` tell how many entries are wrong, by entry and by run; `refcount` is the count stored for a cluster.
+    `wrong_l1` and `wrong_l2` return the number of wrong entries for each entry or run; `refcount` returns a cluster's stored
+    count.
     """
     root = Root(header.l1_table_offset, header.l1_size, True)
     for entries in entries_in_parts(file, header, root, header.l1_size, file.size()):

@@ -1,7 +1,8 @@
 """L2 entries: arrays of them decoded into extents, and the bits of one.
 
-Entries are uint64 arrays of shape (clusters, words): one word a cluster, or two with extended L2 entries (the second is the
-subcluster bitmap). Specification: sections Cluster mapping, Extended L2 Entries.
+Entries are uint64 arrays of shape (clusters, words): one word a cluster, or two with extended L2 entries. The second word is the
+subcluster bitmap: its lower half says which subclusters are allocated, its upper half which of them read as zeros.
+Specification: sections Cluster mapping, Extended L2 Entries.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ZERO_BITS = np.uint64(layout.ALL_SUBCLUSTERS << layout.SUBCLUSTERS)
 ALL = layout.ALL_SUBCLUSTERS
 
 _SPARSE = 8
-"""Where fewer entries than one in so many are used, only those are looked at."""
+"""If fewer than one in so many entries are used, only these are decoded."""
 
 
 class EntryError(ValueError):
@@ -70,6 +71,7 @@ def decode(entries: Entries, guest: int, header: Header) -> Extents:
 def _shown(words: NDArray[np.uint64], guest: int, header: Header, used: Indices | None = None) -> tuple[Kinds, Hosts]:
     """Returns the kind and the host offset of each cluster; `used` are the clusters' numbers if they are not adjacent."""
     host, compressed = _places(words, guest, header, used)
+    # In a compressed cluster's word, bit 0 is part of the offset. A zero cluster may keep a place in the file (`host`).
     zero = ((words & ZERO) != 0) & ~compressed
     if header.version < 3 and zero.any():
         raise EntryError(_guest_of(zero, guest, header, used), "is a zero cluster, which version 2 does not have")
@@ -78,7 +80,7 @@ def _shown(words: NDArray[np.uint64], guest: int, header: Header, used: Indices 
 
 
 def _places(words: NDArray[np.uint64], guest: int, header: Header, used: Indices | None = None) -> tuple[Hosts, Mask]:
-    """Returns the host offset of each cluster, 0 where there is none, and which are compressed."""
+    """Returns the host offset of each cluster, 0 if it has none, and which clusters are compressed."""
     compressed = (words & COMPRESSED) != 0
     host = (words & OFFSET_MASK).astype(np.int64)
     host[compressed] = 0
@@ -96,7 +98,7 @@ def _guest_of(wrong: Mask, guest: int, header: Header, used: Indices | None) -> 
 
 
 def _decode_sparse(words: NDArray[np.uint64], used: Indices, number: int, guest: int, header: Header) -> Extents:
-    """Returns the extents of `number` clusters of which only those in `used` have an entry, `words`."""
+    """Returns the extents of `number` clusters, of which only those in `used` have an entry, in `words`."""
     kind, host = _shown(words, guest, header, used)
     mapped = kind != ext.BACKING
     if not mapped.any():
@@ -117,12 +119,13 @@ def _decode_sparse(words: NDArray[np.uint64], used: Indices, number: int, guest:
 
 
 def _decode_extended(entries: Entries, host: Hosts, compressed: Mask, guest: int, header: Header) -> Extents:
-    bitmap = np.where(compressed, np.uint64(0), entries[:, 1])
+    bitmap = np.where(compressed, np.uint64(0), entries[:, 1])  # compressed clusters have no subclusters; the bitmap is reserved
     allocated, zero = bitmap & ALLOCATED_BITS, bitmap >> np.uint64(layout.SUBCLUSTERS)
     wrong = ((allocated & zero) != 0) | ((allocated != 0) & (host == 0))
     if wrong.any():
         raise EntryError(guest + int(wrong.argmax()) * header.cluster_size, "has an impossible subcluster bitmap")
     place = np.where(host == 0, ext.NOWHERE, host)
+    # Most images have clusters whose subclusters are all alike; these need no row of 32 for each cluster.
     whole = np.isin(bitmap, (np.uint64(0), ALLOCATED_BITS, ZERO_BITS))
     if whole.all():
         shown = np.where(allocated != 0, ext.DATA, np.where(zero != 0, ext.ZERO, ext.BACKING))
@@ -148,7 +151,7 @@ def _runs(kind: Kinds, host: Hosts, guest: int, unit: int) -> Extents:
 
 
 def _opens(kind: Kinds, host: Hosts, unit: int, used: Indices | None = None) -> Indices:
-    """Returns the indices of those that do not continue the one before; `used` are their numbers if they are not adjacent."""
+    """Returns the indices of units that do not continue the one before; `used` are their numbers if they are not adjacent."""
     nowhere = host == ext.NOWHERE
     continues = (kind[1:] == kind[:-1]) & np.where(nowhere[1:] | nowhere[:-1], nowhere[1:] & nowhere[:-1], np.diff(host) == unit)
     if used is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cowherd.storage.hostfile import HostFile
 
 FIRST_READ = 4096
-"""Bytes that nearly every header fits in."""
+"""Bytes into which nearly every header fits."""
 
 
 class Extension(NamedTuple):
@@ -74,7 +74,7 @@ class Header(NamedTuple):
 
     @property
     def corrupt(self) -> bool:
-        """Whoever used the image last found its tables broken: it must not be written to."""
+        """A program found the image's tables broken: the image must not be written to."""
         return bool(self.incompatible & layout.INCOMPATIBLE_CORRUPT)
 
     @property
@@ -84,7 +84,7 @@ class Header(NamedTuple):
 
     @property
     def data_file_name(self) -> str | None:
-        """The name of the external data file as stored, None where none is."""
+        """The name of the external data file as stored, or None."""
         data = self.extension(layout.EXTENSION_DATA_FILE)
         return None if data is None else os.fsdecode(data)
 
@@ -115,7 +115,7 @@ class Header(NamedTuple):
 
     @property
     def l2_entries(self) -> int:
-        """Entries, that is guest clusters, of an L2 table."""
+        """Entries of an L2 table, one for each guest cluster."""
         return self.cluster_size // self.l2_entry_size
 
     @property
@@ -135,7 +135,7 @@ class Header(NamedTuple):
         return None if self.backing_name is None else BackingReference(self.backing_name, self.backing_format)
 
     def extension(self, kind: int) -> bytes | None:
-        """Returns the data of the last extension of type `kind`, which is the one that counts for QEMU; or None."""
+        """Returns the data of the last extension of type `kind`, which is the one that QEMU uses; or None."""
         return _last(self.extensions, kind)
 
     def with_extension(self, kind: int, data: bytes | None) -> Header:
@@ -147,7 +147,7 @@ class Header(NamedTuple):
         return self._replace(extensions=tuple(kept))
 
     def with_backing(self, reference: BackingReference | None) -> Header:
-        """Returns this header naming another backing file, or none."""
+        """Returns this header with another backing file's name, or without one."""
         name, recorded = (reference.name, reference.format) if reference else (None, None)
         data = recorded.encode("utf-8", "surrogateescape") if recorded else None
         return self.with_extension(layout.EXTENSION_BACKING_FORMAT, data)._replace(backing_name=name)
@@ -193,9 +193,9 @@ def read_header(file: HostFile) -> Header:
 
 
 def parse_header(path: str, area: bytes, more: Callable[[int], bytes]) -> Header:
-    """Does what `read_header` does with the first `FIRST_READ` bytes of a file, fewer only where it ends before.
+    """Does what `read_header` does with the first `FIRST_READ` bytes of a file, or all of a shorter one.
 
-    `more` returns as many bytes from the file's beginning as it is asked for. `path` is for messages alone.
+    `more(length)` returns the first `length` bytes of the file. `path` is for messages alone.
     """
     return _Parser(path, area, more).parse()
 
@@ -203,9 +203,9 @@ def parse_header(path: str, area: bytes, more: Callable[[int], bytes]) -> Header
 def write_header(file: HostFile, header: Header) -> None:
     """Replaces the header area; callers flush before and after, as the order of their change demands.
 
-    What is cut short between two sectors must not leave half a header: where an image is changed, all goes into the first sector,
-    which is written whole or not at all. If need be the feature name table makes room for that, which only tells the names of
-    features that a program does not know. A longer header (a base's name of about 300 bytes) is one write, as QEMU's are.
+    A write that ends between two sectors must not leave half a header. So a changed header goes into the first sector, which is
+    written whole or not at all. If it does not fit, the feature name table is dropped, which only names features for programs
+    that do not know them. A header that is still longer (a base's name of about 300 bytes) is one write, as QEMU's are.
     """
     area = header.pack()
     if file.size() < layout.V2_HEADER_LENGTH or file.pread(0, len(layout.MAGIC)) != layout.MAGIC:  # a new image
@@ -216,7 +216,7 @@ def write_header(file: HostFile, header: Header) -> None:
         area = shorter if len(shorter) <= SECTOR else area
     before, now = (-(-length // SECTOR) * SECTOR for length in (len(read_header(file).pack()), len(area)))
     file.pwrite(0, area.ljust(now, b"\0"))
-    if before > now:  # nothing of an older, longer header is to be left behind, once that is not needed any more
+    if before > now:  # the rest of an older, longer header goes only when the new one is durable
         file.flush()
         file.pwrite(now, bytes(before - now))
 

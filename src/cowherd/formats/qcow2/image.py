@@ -1,4 +1,4 @@
-"""An opened qcow2 image: the parts of this package behind the interface of a layer."""
+"""An opened qcow2 image: joins the parts of this package behind the interface of a layer."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Qcow2(ClosingLayer):
     format = "qcow2"
 
     def __init__(self, file: HostFile, header: Header | None = None):
-        """Takes over `file` (and closes it with the image), which is open for writing if the image is to be.
+        """Takes over `file` and closes it with the image. The image can be written to if `file` is open for writing.
 
-        With a `header`, that one counts instead of the file's, and the image is only to be read.
-        Raises `ImageFormatError`, `UnsupportedFeature`, or `ImageCorrupt` for a corrupt image that is to be written.
+        A given `header` replaces that of the file; the image can then only be read.
+        Raises `ImageFormatError`, `UnsupportedFeature`, or `ImageCorrupt` for a corrupt image opened for writing.
         """
         self.file = file
         self._state = ImageState(file, header or read_header(file))
@@ -70,9 +70,9 @@ class Qcow2(ClosingLayer):
         return self.header.subcluster_size
 
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """Returns the internal snapshots, each of which `at_snapshot` shows.
+        """Returns the internal snapshots; `at_snapshot` opens one.
 
-        Raises `ImageFormatError` for a table of them that can't be read, or is not to be followed.
+        Raises `ImageFormatError` for a snapshot table that can't be read, or must not be followed.
         """
         from cowherd.formats.qcow2.snapshots import read_snapshots, require_separate_tables
 
@@ -83,9 +83,9 @@ class Qcow2(ClosingLayer):
         return found
 
     def at_snapshot(self, snapshot: Snapshot) -> Qcow2:
-        """Returns the image as it is when `snapshot` is applied: with its own tables and size, to be read only.
+        """Returns the image as `snapshot` has it, with the snapshot's tables and size, for reading only.
 
-        Both have one file: it is closed with this image. What is written to this image changes no snapshot.
+        Both use one file, which is closed with this image. Writing to this image changes no snapshot.
         Raises `ImageFormatError` for a snapshot with broken tables.
         """
         from cowherd.formats.qcow2.snapshots import header_at
@@ -93,7 +93,7 @@ class Qcow2(ClosingLayer):
         return Qcow2(self.file, header_at(self.file, self.header, snapshot))
 
     def share_cache(self, cache: TableCache) -> None:
-        """Keeps L2 tables in `cache` from now on, which other images may use too."""
+        """Keeps L2 tables in `cache` from now on; other images may use the same cache."""
         self._tables.cache = cache
 
     def extents(self, start: int, length: int) -> Extents:
@@ -101,7 +101,7 @@ class Qcow2(ClosingLayer):
         return self._tables.extents(start, length)
 
     def empty_until(self, start: int) -> int:
-        """Returns how far nothing is stored; see `Layer.empty_until`."""
+        """Returns the next guest byte at which something may be stored; see `Layer.empty_until`."""
         return self._tables.empty_until(start)
 
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
@@ -113,7 +113,10 @@ class Qcow2(ClosingLayer):
         self._changer().write(start, data, below)
 
     def write_compressed(self, start: int, data: memoryview, below: Below | None) -> None:
-        """Writes whole clusters (the disk's last may be shorter) compressed; those that do not shrink are written plainly."""
+        """Writes whole clusters compressed, those that do not shrink plainly. The disk's last cluster may be shorter.
+
+        Raises `InvalidRequest` for a range that does not cover whole clusters.
+        """
         size = self.header.cluster_size
         if start % size or (len(data) % size and start + len(data) != self.size):
             raise InvalidRequest("compressed writes cover whole clusters")
@@ -128,11 +131,11 @@ class Qcow2(ClosingLayer):
         self._changer().zero(start, length, below, unmap=unmap)
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
-        """Gives back whole clusters of a range; see `Layer.discard`."""
+        """Frees the whole clusters of a range; see `Layer.discard`."""
         self._changer().discard(start, length, below)
 
     def deallocate_all(self) -> None:
-        """Empties the image, so that its backing file shows everywhere, and the file with it. Durable on return."""
+        """Empties the image, so that its backing file shows everywhere, and shortens the file. Durable on return."""
         writer = self._changer()
         writer.deallocate(0, -(-self.size // self.header.cluster_size) * self.header.cluster_size)
         writer.metadata.trim()
@@ -143,10 +146,10 @@ class Qcow2(ClosingLayer):
             self._writer.metadata.flush()
 
     def resize(self, size: int, below: Below | None = None, below_size: int = 0) -> None:
-        """Changes the virtual size. `below` and its size are the backing file, whose bytes must not show in what is gained.
+        """Changes the virtual size. `below` and `below_size` are those of the backing file, which must not show in the new part.
 
-        Raises `InvalidRequest` for a size that is not whole sectors, `UnsupportedFeature` for a version 2 image with
-        snapshots, whose sizes it could not keep, and for one with persistent bitmaps.
+        Raises `InvalidRequest` for a size that is not in whole sectors, `UnsupportedFeature` for an image with persistent
+        bitmaps, and for a version 2 image with snapshots, which do not record their size.
         """
         from cowherd.formats.qcow2 import resize
 
@@ -163,16 +166,16 @@ class Qcow2(ClosingLayer):
             resize.shrink(self._state, writer, size)
 
     def preallocate(self, start: int, length: int, *, reserve: bool) -> None:
-        """Gives every whole cluster of the range that holds nothing a place of its own in the file; it reads as zeros.
+        """Gives each unallocated whole cluster of the range a place of its own in the file; it reads as zeros.
 
-        With `reserve` the host's space for it is taken too. Only for ranges that read as zeros.
+        With `reserve`, takes the host's space for it, too. Only for ranges that read as zeros.
         """
         self._changer().preallocate(start, length, reserve=reserve)
 
     def set_backing(self, reference: BackingReference | None, *, without: int | None = None) -> None:
         """Names another backing file, or none, in the header; nothing else changes. Durable on return.
 
-        An extension of the type `without`, which is about the old one, goes in the same write.
+        The same write removes the extension of type `without`, which describes the old backing file.
         """
         header = self.header if without is None else self.header.with_extension(without, None)
         self._update_header(header.with_backing(reference))
@@ -188,7 +191,7 @@ class Qcow2(ClosingLayer):
             raise UnsupportedFeature(self.file.path, "an external data file")
 
     def _prepare_for_writing(self) -> None:
-        """Does what the specification asks of a writer before its first change."""
+        """Does what the specification requires of a writer before its first change."""
         if self.header.corrupt:
             raise ImageCorrupt(self.file.path, "the image is marked corrupt")
         self._refuse_enabled_bitmaps()
@@ -246,7 +249,7 @@ class Qcow2(ClosingLayer):
 
 
 def open_qcow2(path: PathName, *, writable: bool = False) -> Qcow2:
-    """Opens one qcow2 file, without following its backing file, with the locks that reading or writing it needs."""
+    """Opens one qcow2 file with the locks for reading or writing it, without following its backing file."""
     from cowherd.storage.locks import READ, WRITE
 
     file = HostFile.open(path, writable=writable, lock=WRITE if writable else READ)

@@ -1,4 +1,4 @@
-"""Tables whose entries all point one cluster further than the one before: a single run, found without decoding each entry."""
+"""Tables in which each entry points one cluster further than the one before: a single run, found without decoding each entry."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Mask = NDArray[np.bool_]
 
 
 class ClusterReader:
-    """Reads many clusters into memory of its own, the same each time. For one thread."""
+    """Reads many clusters into memory that it keeps and uses again. For one thread."""
 
     def __init__(self, file: HostFile, clusters: int, size: int):
-        """`clusters` is the most that is read at once, `size` their bytes."""
+        """`clusters` is the most that one call reads, `size` the bytes of one."""
         self._file, self._size = file, size
         self._raw = np.empty((clusters, size), np.uint8)
 
     def read(self, offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns the bytes at each offset, shape (offsets, size), good until the next call.
+        """Returns the bytes at each offset, shape (offsets, size), valid until the next call.
 
-        An offset below 0, and what lies past the file's end, is zeros. Neighbours in the file come with one request.
+        An offset below 0, and all past the file's end, reads as zeros. One request reads all neighbours in the file.
         """
         raw = self._raw[: len(offsets)]
         inside = (offsets >= 0) & (offsets < self._file.size())
@@ -43,17 +43,19 @@ class ClusterReader:
 def steady_tables(words: NDArray[np.uint64], header: Header) -> Mask:
     """Returns which tables are one run of adjacent clusters with the same flags; `words` has the shape (tables, entries).
 
-    None with extended L2 entries. Whatever breaks the specification is left to those that look at every entry.
+    Never a table with extended L2 entries, or one that breaks the specification: decoding each entry finds the fault.
     """
     size, entries = np.uint64(header.cluster_size), words.shape[1]
     if header.extended_l2 or not entries:
         return np.zeros(len(words), np.bool_)
+    # All bits but those of an aligned offset: a misaligned one then counts as a flag that is not allowed.
     flags = ~(OFFSET_MASK & ~(size - np.uint64(1)))
     allowed = COPIED | ZERO if header.version >= 3 else COPIED
     first, last = words[:, 0], words[:, -1]
     span = np.uint64((entries - 1) * header.cluster_size)
     steady: Mask = ((first & flags & ~allowed) == 0) & ((first & OFFSET_MASK) != 0)
     steady &= (last - first == span) & (((first ^ last) & flags) == 0) & ((first & COMPRESSED) == 0)
+    # The ends decide for most tables. Only for those that pass is each step looked at.
     if steady.any():
         some = words if steady.all() else words[steady]
         steady[steady] = ((some[:, 1:] - some[:, :-1]) == size).all(axis=1)
@@ -61,7 +63,7 @@ def steady_tables(words: NDArray[np.uint64], header: Header) -> Mask:
 
 
 def adjacent_words(first: int, number: int, size: int) -> bytes:
-    """Returns the entries, as they stand in tables, of `number` adjacent clusters; the first is `first`, flags included."""
+    """Returns the bytes of L2 entries for `number` adjacent clusters; `first` is the first entry, flags included."""
     words = np.arange(number, dtype=np.uint64) * np.uint64(size) + np.uint64(first)
     return words.astype(">u8").tobytes()
 

@@ -1,8 +1,8 @@
-"""Changing an image's tables so that a crash between any two writes leaves leaked clusters at worst.
+"""Changes an image's tables so that a crash between any two writes leaves leaked clusters at worst.
 
 Changes are made in memory; `flush` writes them in steps, each durable before the next relies on it: guest data and refcounts
-that went up, new refcount table entries, L2 tables, L1 entries, refcounts that went down. A cluster that is given back counts as
-used until the last step, so nothing overwrites what a durable table still shows.
+that went up, new refcount table entries, L2 tables, L1 entries, refcounts that went down. A freed cluster counts as used until
+the last step, so nothing overwrites what a durable table still shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables, l2_offsets
 
 DIRTY_LIMIT_BYTES = 64 << 20
-"""Changed tables in memory beyond this are flushed, so that memory does not grow with the amount of data written."""
+"""Changed tables are flushed when they take more memory than this, so that memory does not grow with the data written."""
 
 
 class Metadata:
@@ -29,7 +29,7 @@ class Metadata:
         self._state, self.tables = state, tables
         self.refcounts = Refcounts(state)
         self._freed: list[Ranges] = []
-        """Runs of host clusters that nothing points to any more; one run for each reference that is gone."""
+        """Runs of host clusters, one for each reference that is gone: the next flush lowers their counts."""
         self._l2_clusters: set[int] | None = None
         self._compressed_end = 0
 
@@ -39,7 +39,7 @@ class Metadata:
         return self._state.header
 
     def owned_l2(self, index: int) -> Entries:
-        """Returns the L2 table of L1 entry `index` to be changed: a new one where there is none, a copy where it is shared."""
+        """Returns the L2 table of L1 entry `index` for changing. Makes a new one if there is none, a copy if it is shared."""
         if self.tables.owns_l2(index):
             return self.tables.writable_l2(index)
         shared = self.tables.l2_offset(index)
@@ -54,7 +54,7 @@ class Metadata:
         return fresh
 
     def drop_l2(self, index: int) -> None:
-        """Gives back the L2 table of L1 entry `index`, whose clusters have been given back before."""
+        """Frees the L2 table of L1 entry `index`, whose clusters are freed already."""
         offset = self.tables.l2_offset(index)
         self.tables.set_l1(index, 0)
         self.tables.forget(offset)
@@ -62,7 +62,7 @@ class Metadata:
         self._note_l2(offset, 0)
 
     def allocate(self, wanted: int) -> tuple[int, int]:
-        """Takes up to `wanted` adjacent clusters; returns (file offset, number). They are leaked if nothing points to them.
+        """Takes up to `wanted` adjacent clusters; returns (file offset, number). They leak unless something will point to them.
 
         Raises `ImageCorrupt` if clusters of the image's own tables count as free.
         """
@@ -72,7 +72,7 @@ class Metadata:
         return first * size, number
 
     def allocate_bytes(self, length: int) -> int:
-        """Returns a place for compressed data: behind the last one if it fits in that cluster, else in a new cluster."""
+        """Returns a file offset for compressed data: behind the last data if that cluster has room, else in a new cluster."""
         size = self.header.cluster_size
         cluster = self._compressed_end // size
         fits = length <= -self._compressed_end % size
@@ -89,12 +89,12 @@ class Metadata:
         self.refcounts.change(host // self.header.cluster_size, number, -1)
 
     def free(self, host: int, number: int) -> None:
-        """Gives back `number` clusters at file offset `host`, once the flush has made durable that nothing points to them."""
+        """Frees `number` clusters at file offset `host`, once a flush has made durable that nothing points to them."""
         first = host // self.header.cluster_size
         self._freed.append(np.array([[first, first + number]], np.int64))
 
     def free_words(self, words: NDArray[np.uint64]) -> None:
-        """Gives back what L2 entries pointed to (their first words)."""
+        """Frees the clusters that L2 entries pointed to, given the entries' first words."""
         if not words.any():
             return
         size = self.header.cluster_size
@@ -111,7 +111,7 @@ class Metadata:
             self._freed.append(np.column_stack((first, last + 1)))
 
     def refuse_overlap(self, host: int, length: int) -> None:
-        """Raises `ImageCorrupt` where a write to [host, host+length) would hit the image's own tables."""
+        """Raises `ImageCorrupt` if a write to [host, host+length) would hit the image's own tables."""
         size = self.header.cluster_size
         if self._holds_tables(host // size, -(-(host + length) // size)):
             raise ImageCorrupt(self._state.file.path, f"a cluster at file offset {host:#x} overlaps the image's tables")
@@ -138,9 +138,9 @@ class Metadata:
         self._release_freed()
 
     def trim(self) -> None:
-        """Flushes, and cuts off what the file holds behind the last cluster in use.
+        """Flushes, and truncates the file behind the last cluster in use.
 
-        A crash in between leaves refcounts of clusters that are not there any more: leaks.
+        A crash in between leaves refcounts of clusters that do not exist any more: leaks.
         """
         self.flush()
         end = self.refcounts.last_used() * self.header.cluster_size
@@ -160,7 +160,7 @@ class Metadata:
         self.refcounts.write_blocks()
 
     def _holds_tables(self, first: int, end: int) -> bool:
-        """Whether any host cluster of [first, end) belongs to the header, the active tables or the refcounts."""
+        """Returns whether any host cluster of [first, end) belongs to the header, the active tables or the refcounts."""
         header, size = self.header, self.header.cluster_size
         l1 = header.l1_table_offset // size
         table = header.refcount_table_offset // size
@@ -174,7 +174,7 @@ class Metadata:
         return not (self._l2_clusters.isdisjoint(wanted) and self.refcounts.block_clusters.isdisjoint(wanted))
 
     def _note_l2(self, old: int, new: int) -> None:
-        """Keeps in mind that the L2 table at file offset `old` is at `new` now; 0 stands for none."""
+        """Records that the L2 table at file offset `old` is at `new` now; 0 stands for none."""
         if self._l2_clusters is not None:
             self._l2_clusters.discard(old // self.header.cluster_size)
             if new:

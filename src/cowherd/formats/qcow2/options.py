@@ -1,4 +1,4 @@
-"""What can be chosen when a qcow2 image is made: the names, values and error texts are those of `qemu-img create -o`."""
+"""The options of a new qcow2 image, with the names, values and error texts of `qemu-img create -o`."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class Qcow2Options(_Choices):
     def from_mapping(cls, options: Mapping[str, str]) -> Qcow2Options:
         """Returns the choices that `qemu-img create -o` would make of these names and values.
 
-        Raises `InvalidRequest` for an unknown name or a value out of range, `size` and the backing file's names among them:
-        they are not the format's.
+        Raises `InvalidRequest` for an unknown name or a value out of range. `size` and the backing file's names are unknown
+        here, too: they are not the format's.
         """
         chosen: dict[str, Any] = {}
         for name, text in options.items():

@@ -1,7 +1,7 @@
-"""Refcounts: how many tables point to each host cluster, kept in blocks under one table.
+"""Refcounts: how many references point to each host cluster, in blocks under one table.
 
-Specification: section Host cluster management. Counts are changed in memory and written by the flush steps of `writer`; what
-goes up is durable before anything points to the cluster, what goes down is written after nothing does.
+Specification: section Host cluster management. Counts change in memory; the flush steps of `metadata` write them. A higher count
+is durable before anything points to the cluster, a lower one is written when nothing does any more.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cowherd.formats.qcow2.state import ImageState
 from cowherd.storage.hostfile import Buffer, HostFile
 
 Counts = NDArray[np.unsignedinteger[Any]]
-"""Refcounts in the narrowest unsigned type that holds the width; a TiB in 64 KiB clusters is 32 MiB of them."""
+"""Refcounts in the narrowest unsigned type that holds the width; a TiB in 64 KiB clusters has 32 MiB of them."""
 
 _TABLE_GROWTH = 2
 
 
 def unpack_counts(data: Buffer, order: int) -> Counts:
-    """Returns the refcounts that a block (or several) holds, one element each; entries below a byte start at the lowest bit."""
+    """Returns the refcounts in one or more blocks, one element each; entries below a byte start at the lowest bit."""
     if order >= 3:
         width = 1 << (order - 3)
         return np.frombuffer(data, f">u{width}").astype(f"u{width}")
@@ -37,7 +37,7 @@ def unpack_counts(data: Buffer, order: int) -> Counts:
 
 
 def pack_counts(counts: Counts, order: int) -> bytes:
-    """The inverse of `unpack_counts`; the counts fit in the width."""
+    """Returns refcounts as a block has them: the inverse of `unpack_counts`. The counts must fit in the width."""
     if order >= 3:
         return counts.astype(f">u{1 << (order - 3)}").tobytes()
     bits = 1 << order
@@ -48,10 +48,11 @@ def pack_counts(counts: Counts, order: int) -> bytes:
 
 
 def read_table(file: HostFile, header: Header) -> NDArray[np.int64]:
-    """Returns the file offset of each refcount block, 0 where there is none. Raises `ImageFormatError` for a misaligned one."""
+    """Returns the file offset of each refcount block, 0 if there is none. Raises `ImageFormatError` for a misaligned one."""
     data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
     words = np.frombuffer(data, ">u8").astype(np.uint64) & np.uint64(layout.REFCOUNT_OFFSET_MASK)
     offsets = words.astype(np.int64)
+    # An entry's offset has bits 9 to 63, so that one past 2^63 turns negative here.
     misaligned = (offsets % header.cluster_size != 0) | (offsets < 0)
     if misaligned.any():
         index = int(misaligned.argmax())
@@ -59,8 +60,8 @@ def read_table(file: HostFile, header: Header) -> NDArray[np.int64]:
     return offsets
 
 
-def _cut(runs: Ranges, unit: int) -> Ranges:
-    """Cuts each run [first, end) at the multiples of `unit`; returns the pieces sorted by their first."""
+def _split_at_multiples(runs: Ranges, unit: int) -> Ranges:
+    """Splits each run [first, end) at the multiples of `unit`; returns the pieces sorted by their first."""
     begin = runs[:, 0] // unit
     number = (runs[:, 1] - 1) // unit - begin + 1
     owner = np.repeat(np.arange(len(runs)), number)
@@ -106,15 +107,15 @@ class Refcounts:
         return self._block_clusters
 
     def count(self, cluster: int) -> int:
-        """Returns the refcount of a host cluster, 0 where no block covers it."""
+        """Returns the refcount of a host cluster, 0 if no block covers it."""
         block, index = divmod(cluster, self.per_block)
         return int(self._block(block)[index]) if self._covered(block) else 0
 
     def allocate(self, wanted: int) -> tuple[int, int]:
         """Takes up to `wanted` adjacent free clusters and sets their count to 1.
 
-        Returns (first cluster, number), the number at least 1: the first free run at or after the place where the search
-        stopped last time.
+        Returns (first cluster, number) of the first free run at or after the place where the last search stopped; the number is
+        at least 1.
         """
         block, index = divmod(self._hint, self.per_block)
         while True:
@@ -140,7 +141,7 @@ class Refcounts:
     def allocate_run(self, number: int) -> int:
         """Takes exactly `number` adjacent free clusters, as a table needs them; returns the first.
 
-        Long runs, which the block at the start of each region would cut, go behind everything that is counted so far.
+        A run longer than a region would hit the block at the start of the next one, so it goes behind all that is counted so far.
         """
         if number < self.per_block:
             return self._allocate_within_region(number)
@@ -149,11 +150,13 @@ class Refcounts:
         if block + self._blocks_for(number) > len(self.table):
             self._grow_table(block + self._blocks_for(number))
             block = int(np.flatnonzero(self.table)[-1]) + 1
+            # The grown table itself lies behind all others, and may leave no room in turn: then it is grown once more.
             if block + self._blocks_for(number) > len(self.table):
                 return self.allocate_run(number)
         return self._take_fresh_regions(block, number)
 
     def _allocate_within_region(self, number: int) -> int:
+        # Runs that turn out too short are kept until the end, so that the search does not find them again.
         passed: list[tuple[int, int]] = []
         first, got = self.allocate(number)
         while got < number:
@@ -170,7 +173,7 @@ class Refcounts:
     def change(self, first: int, number: int, delta: int) -> None:
         """Adds `delta` to the counts of adjacent clusters.
 
-        Raises `ImageCorrupt` where a count would fall below zero or outgrow its width: the tables contradict it.
+        Raises `ImageCorrupt` if a count would fall below zero or outgrow its width: the tables contradict it.
         """
         end = first + number
         while first < end:
@@ -192,11 +195,11 @@ class Refcounts:
             first += take
 
     def decrease(self, runs: Ranges) -> Ranges:
-        """Takes one off the count of each cluster for every run [first, end) that it is in; runs may overlap, in any order.
+        """Lowers the count of each cluster by the number of runs [first, end) that hold it; runs may overlap, in any order.
 
         Returns the clusters whose count has become 0. Raises `ImageCorrupt` as `change` does.
         """
-        pieces = _cut(runs, self.per_block)
+        pieces = _split_at_multiples(runs, self.per_block)
         blocks = pieces[:, 0] // self.per_block
         by_block = np.split(pieces, np.flatnonzero(np.diff(blocks)) + 1)
         return normalised(np.concatenate([self._decrease_block(part) for part in by_block]))
@@ -207,6 +210,7 @@ class Refcounts:
         block, index = divmod(low, self.per_block)
         if not self._covered(block):
             raise ImageCorrupt(self.file.path, f"host cluster {low} is in use, but has no refcount")
+        # Each run adds one at its first cluster and takes one away at its end; the sums in between are what each cluster loses.
         gone = np.zeros(high - low + 1, np.int64)
         np.add.at(gone, runs[:, 0] - low, 1)
         np.subtract.at(gone, runs[:, 1] - low, 1)
@@ -221,7 +225,7 @@ class Refcounts:
         return normalised(np.column_stack((unused, unused + 1)))
 
     def last_used(self) -> int:
-        """Returns the number of clusters up to and with the last one in use."""
+        """Returns the number of clusters up to the last one in use, that one included."""
         for block in np.flatnonzero(self.table)[::-1].tolist():
             used = np.flatnonzero(self._block(block))
             if len(used):
@@ -229,7 +233,7 @@ class Refcounts:
         return 0
 
     def write_blocks(self) -> None:
-        """Writes changed refcount blocks; new ones are not in the table yet."""
+        """Writes changed refcount blocks; the table on disk does not name new ones yet."""
         for block in sorted(self._dirty):
             self.file.pwrite(int(self.table[block]), pack_counts(self._blocks[block], self.header.refcount_order))
         self._dirty.clear()
@@ -240,16 +244,17 @@ class Refcounts:
         return bool(self._new)
 
     def write_table(self) -> None:
-        """Writes the table entries of new blocks; the blocks are durable."""
+        """Writes the table entries of new blocks; the blocks must be durable."""
         for block in sorted(self._new):
             self.file.pwrite(self.header.refcount_table_offset + block * 8, int(self.table[block]).to_bytes(8, "big"))
         self._new.clear()
 
     def replace_all(self, counts: Counts) -> None:
-        """Sets every count: `counts` has one element a cluster, what lies behind them is free. Repairs an image left dirty.
+        """Sets every count, to repair an image left dirty: `counts` has one element a cluster; all clusters behind them are free.
 
-        Raises `ImageCorrupt` where the table has no room for the blocks that are missing.
+        Raises `ImageCorrupt` if the table has no room for the blocks that are missing.
         """
+        # A missing block takes a cluster, which must be counted itself and may need one block more: repeat until nothing changes.
         missing: list[int] = []
         while True:
             needed = -(-(len(counts) + len(missing)) // self.per_block)
@@ -283,7 +288,7 @@ class Refcounts:
         return counts
 
     def _add_block(self, block: int, cluster: int) -> Counts:
-        """Puts an empty block for region `block` into host cluster `cluster`, whose count is the caller's to set."""
+        """Puts an empty block for region `block` into host cluster `cluster`; the caller sets the count of that cluster."""
         counts = self._blocks[block] = np.zeros(self.per_block, self._dtype)
         self.table[block] = cluster * self.header.cluster_size
         self._block_clusters = None
@@ -292,7 +297,7 @@ class Refcounts:
         return counts
 
     def _ensure_block(self, block: int) -> None:
-        """Makes sure that a refcount block covers region `block`: a new one is the first cluster of its own region."""
+        """Makes a refcount block for region `block` if it has none: the new block is the first cluster of its own region."""
         if block >= len(self.table):
             self._grow_table(block + 1)
         if not self._covered(block):
@@ -301,7 +306,7 @@ class Refcounts:
     def _take_fresh_regions(self, block: int, number: int) -> int:
         """Takes `number` adjacent clusters in regions from `block` on, none of which has a refcount block yet.
 
-        The blocks come first, then the run; returns its first cluster. The table has room.
+        The blocks come first, then the run; returns its first cluster. The table must have room.
         """
         blocks = self._blocks_for(number)
         start = block * self.per_block
@@ -312,14 +317,14 @@ class Refcounts:
         return start + blocks
 
     def _blocks_for(self, number: int) -> int:
-        """Returns how many blocks count `number` clusters and themselves."""
+        """Returns the number of blocks that count `number` clusters and themselves."""
         return -(-number // (self.per_block - 1))
 
     def _grow_table(self, entries: int) -> None:
         """Moves the table to a larger run of clusters behind everything that the old one could describe.
 
-        The new table and the blocks that count it are durable before the header names them; the old table's clusters are
-        given back after.
+        The new table and the blocks that count it are durable before the header names them; the old table's clusters are freed
+        after that.
         """
         size = self.header.cluster_size
         old_entries = len(self.table)

@@ -1,4 +1,4 @@
-"""How often an image's tables point to each host cluster: what its refcounts should say.
+"""Counts how often an image's tables point to each host cluster: what its refcounts should be.
 
 Counts what QEMU's check counts (block/qcow2-refcount.c): header, L1 and L2 tables, data and compressed clusters, snapshots,
 snapshot table, refcount table and blocks, encryption header, bitmaps. An L2 table is read once, however many L1 tables share it.
@@ -29,35 +29,35 @@ from cowherd.tuples import NamedTuple
 ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
 
 MOST_CLUSTERS = (1 << 31) - 1
-"""A file of more host clusters is not checked, as in QEMU."""
+"""A file with more host clusters is not checked; QEMU has the same limit."""
 MOST_CROOKED_TABLES = 1024
-"""L2 tables not at a cluster's start that are followed: they overlap, so a small file could hold any number."""
+"""How many L2 tables that do not begin a cluster are followed: they may overlap, so that a small file could hold any number."""
 _GROUP_ENTRIES = 1 << 16
-"""L2 entries looked at together: so few that the arrays stay in the processor's cache."""
+"""L2 entries that are read together: few enough for the arrays to stay in the processor's cache."""
 _RUNS_AT_ONCE = 1 << 12
-"""Runs of entries looked at together, of any number of groups: where tables are long runs, that is many."""
+"""Runs of entries that are classified together. If tables are long runs, these come from many groups."""
 _PENDING_ENTRIES = 1 << 18
 _RESERVED_IN_TABLE = np.uint64(0x1FF)
 
 
 class Group(NamedTuple):
-    """Runs of L2 entries that are looked at together. `runs.table` is an index into the other arrays."""
+    """Runs of L2 entries that are classified together. `runs.table` is an index into the other arrays."""
 
     runs: Runs
     facts: Facts
     offsets: Integers
     """The tables' file offsets."""
     active: Integers
-    """How many entries of the active L1 table point to each."""
+    """How many entries of the active L1 table point to each table."""
 
 
 @dataclass
 class References:
     """What `expected_refcounts` found.
 
-    `counts` has one element a host cluster, in the type of the image's refcounts, up to the last cluster in use. It is the truth
-    only if `corruptions` (things that break the specification, or lie outside the file) and `check_errors` (things that could
-    not be looked at) are 0. `clusters` is the number of host clusters in the file.
+    `counts` has one element a host cluster, in the type of the image's refcounts, up to the last cluster in use. The counts are
+    complete only if `corruptions` (entries that break the specification or point outside the file) and `check_errors` (tables
+    that could not be read) are 0. `clusters` is the number of host clusters in the file.
     """
 
     counts: Counts
@@ -73,13 +73,13 @@ def file_length(file: HostFile) -> int:
 
 
 def refcount_table_words(file: HostFile, header: Header) -> NDArray[np.uint64]:
-    """Returns the entries of the refcount table as they are."""
+    """Returns the entries of the refcount table, unchecked."""
     data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
     return np.frombuffer(data, ">u8").astype(np.uint64)
 
 
 def expected_refcounts(file: HostFile, header: Header, watch: Callable[[Group], None] | None = None) -> References:
-    """Counts the references to every host cluster; `watch` is shown every L2 table on the way.
+    """Counts the references to every host cluster; calls `watch` with every group of L2 tables on the way.
 
     Needs memory for the counts (32 MiB for a TiB in 64 KiB clusters) and some MiB more, and time in proportion to the file's
     tables, whatever they claim. Raises `ImageFormatError` for a snapshot table or bitmap directory that can't be read, and
@@ -96,7 +96,7 @@ def expected_refcounts(file: HostFile, header: Header, watch: Callable[[Group], 
 
 
 class _L2Tables:
-    """The distinct L2 tables, sorted by offset, with how often all L1 tables and the active one point to them."""
+    """The distinct L2 tables, sorted by offset, with the numbers of references from all L1 tables and from the active one."""
 
     def __init__(self) -> None:
         self.offsets = self.times = self.active = np.empty(0, np.int64)
@@ -106,18 +106,19 @@ class _L2Tables:
     def add(self, offsets: Integers, *, active: bool) -> None:
         self._pending.append((offsets, active))
         self._pending_entries += len(offsets)
+        # A merge costs as much as all that is merged already; a quarter more each time keeps the sum of them linear.
         if self._pending_entries >= max(_PENDING_ENTRIES, len(self.offsets) // 4):
             self.merge()
 
     def merge(self) -> None:
-        """Brings the three columns up to date."""
+        """Merges the pending tables into the three columns."""
         pending, self._pending, self._pending_entries = self._pending, [], 0
         for is_active in (False, True):
             for offsets in _joined([offsets for offsets, active in pending if active == is_active]):
                 self._merge(*_counted(offsets), is_active=is_active)
 
     def _merge(self, offsets: Integers, times: Integers, *, is_active: bool) -> None:
-        """Takes in distinct tables, sorted by offset, with how often each is pointed to."""
+        """Merges distinct tables, sorted by offset, with the number of references to each."""
         active = times.copy() if is_active else np.zeros(len(times), np.int64)
         if not len(self.offsets):
             self.offsets, self.times, self.active = offsets, times, active
@@ -139,7 +140,7 @@ def _joined(parts: list[Integers]) -> list[Integers]:
 
 
 def _counted(values: Integers) -> tuple[Integers, Integers]:
-    """Returns the distinct values, sorted, and how often each occurs; sorts `values` itself, which may be millions."""
+    """Returns the distinct values, sorted, and how often each occurs; sorts `values` in place, as they may be millions."""
     if not (values[1:] > values[:-1]).all():
         values.sort()
     first = np.flatnonzero(np.concatenate((np.ones(min(1, len(values)), np.bool_), values[1:] != values[:-1])))
@@ -181,7 +182,7 @@ class _Count:
         return size, incomplete
 
     def _region(self, offset: int, size: int) -> bool:
-        """Counts the clusters that a region of the file touches; says so and returns False if it lies past the file's end."""
+        """Counts the clusters that a region of the file touches; adds a message and returns False if it ends past the file."""
         if size <= 0:
             return True
         if reaches_past_end(offset, size, self.header, self.file_size):
@@ -201,7 +202,7 @@ class _Count:
         self.counter.add_one(first, ((offset + size - 1) >> self.header.cluster_bits) - first + 1)
 
     def _count_tables(self) -> None:
-        """Counts everything that L1 and L2 tables point to; if anything is wrong, goes through the tables again to say what."""
+        """Counts all that L1 and L2 tables point to; if anything is wrong, reads the tables again for the messages."""
         before = self.corruptions + self.check_errors
         tables = self._count_roots()
         followed = self._followed(tables)
@@ -230,11 +231,12 @@ class _Count:
             offsets = tables.offsets[begin : begin + _PENDING_ENTRIES]
             misaligned = (offsets & (self.header.cluster_size - 1)) != 0
             times = tables.times[begin : begin + _PENDING_ENTRIES]
+            # A table that does not begin a cluster touches two of them.
             self.counter.add(offsets >> self.header.cluster_bits, np.where(misaligned, 2, 1), times)
         return tables
 
     def _followed(self, tables: _L2Tables) -> Mask | slice:
-        """Returns which of the tables are to be read."""
+        """Returns which of the tables to read; adds a message for those that are left out."""
         misaligned = (tables.offsets & (self.header.cluster_size - 1)) != 0
         excess = np.flatnonzero(misaligned)[MOST_CROOKED_TABLES:]
         if not len(excess):
@@ -246,7 +248,7 @@ class _Count:
         return followed
 
     def _count_l2(self, offsets: Integers, times: Integers, active: Integers) -> Integers:
-        """Counts what the L2 tables at `offsets` point to; returns the offsets of those in which something is wrong."""
+        """Counts the clusters that the L2 tables at `offsets` point to; returns the offsets of the tables with faults."""
         damaged = [np.empty(0, np.int64)]
         step = max(1, _GROUP_ENTRIES // self.header.l2_entries)
         reader = ClusterReader(self.file, step, self.header.cluster_size)
@@ -264,7 +266,7 @@ class _Count:
         return np.concatenate(damaged)
 
     def _look_at(self, runs: Runs, offsets: Integers, times: Integers, active: Integers) -> Integers:
-        """Counts what some runs point to; returns the file offsets of their tables in which something is wrong."""
+        """Counts the clusters that runs point to; returns the file offsets of their tables with faults."""
         facts = classify(runs, self.header, self.file_size)
         often = times[runs.table]
         self._count_runs(runs, facts, often)
@@ -295,7 +297,7 @@ class _Count:
             return
         directory = bitmaps.EXTENSION.unpack(self.header.extension(layout.EXTENSION_BITMAPS) or b"")
         self._region(directory["directory_offset"], directory["directory_size"])
-        budget = self.file_size
+        budget = self.file_size  # bytes of bitmap tables; more than the file holds means that they overlap
         for bitmap in found:
             size = bitmap.table_entries * 8
             budget -= size
@@ -309,6 +311,7 @@ class _Count:
         """Counts the clusters of a bitmap; returns False if its table breaks the specification."""
         words = np.frombuffer(self.file.pread(bitmap.table_offset, bitmap.table_entries * 8), ">u8").astype(np.uint64)
         offsets = (words & np.uint64(layout.L2_OFFSET_MASK)).astype(np.int64)
+        # [Bitmap table] Bits 9 to 55 are an offset. Without one, bit 0 says whether the bits are all ones or all zeros.
         rest = words & ~np.uint64(layout.L2_OFFSET_MASK)
         if ((rest > 1) | ((offsets != 0) & (rest != 0)) | (offsets % self.header.cluster_size != 0)).any():
             return False
@@ -327,6 +330,7 @@ class _Count:
         outside = ~reserved & ~misaligned & (clusters >= self.counter.clusters)
         counted = np.flatnonzero((words != 0) & ~reserved & ~misaligned & ~outside)
         own = clusters[counted]
+        # A block that is listed again counts once more each time. As floats, because 64-bit counts exceed signed integers.
         seen = np.minimum(self.counter.counts[own].astype(np.float64) + rank(own) + 1, self.counter.maximum)
         self.counter.add(own, np.ones(len(own), np.int64), np.ones(len(own), np.int64))
         refcount = np.ones(len(words))

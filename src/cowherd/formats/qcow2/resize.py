@@ -1,5 +1,5 @@
-"""Changing the virtual size of a qcow2 image: a larger L1 table where needed, the header last when growing and first when
-shrinking."""
+"""Changes the virtual size of a qcow2 image: moves to a larger L1 table if needed, and writes the header last when growing and
+first when shrinking."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cowherd.formats.qcow2.writer import Writer
 def grow(state: ImageState, writer: Writer, size: int, below: Below | None, below_size: int) -> None:
     """Makes the image `size` bytes large.
 
-    The bytes that are gained read as zeros, also where the backing file (of `below_size` bytes) is larger than the image was.
-    The header names the new size only when all of that is durable.
+    The new bytes read as zeros, also if the backing file (of `below_size` bytes) is larger than the image was. The header names
+    the new size only when all of that is durable. Raises `InvalidRequest` past the format's limit.
     """
     metadata, old_size = writer.metadata, state.header.size
     entries = -(-size // metadata.tables.reach)
@@ -34,7 +34,7 @@ def grow(state: ImageState, writer: Writer, size: int, below: Below | None, belo
 
 
 def shrink(state: ImageState, writer: Writer, size: int) -> None:
-    """Makes the image `size` bytes large; what lies behind is given back after the header has the new size."""
+    """Makes the image `size` bytes large; frees the clusters behind that after the header has the new size."""
     old_size = state.header.size
     state.replace_header(state.header._replace(size=size))
     first = -(-size // state.header.cluster_size) * state.header.cluster_size
@@ -44,7 +44,7 @@ def shrink(state: ImageState, writer: Writer, size: int) -> None:
 
 
 def _clear(writer: Writer, start: int, end: int, below: Below | None) -> None:
-    """Zeros what lies behind the old end: stale bytes of the last cluster, and bytes that the backing file would show."""
+    """Zeros [start, end) behind the old end: stale bytes of the last cluster, and bytes that the backing file would show."""
     if start < end:
         writer.limit = end
         try:
@@ -54,7 +54,7 @@ def _clear(writer: Writer, start: int, end: int, below: Below | None) -> None:
 
 
 def _move_l1(state: ImageState, writer: Writer, entries: int) -> None:
-    """Puts a larger copy of the L1 table elsewhere, and gives the old one's clusters back."""
+    """Writes a larger copy of the L1 table to another place, and frees the old one's clusters."""
     metadata, header = writer.metadata, state.header
     clusters = -(-entries * 8 // header.cluster_size)
     first = metadata.refcounts.allocate_run(clusters)

@@ -1,4 +1,4 @@
-"""The L1 tables of an image, the active one and the snapshots', as a checker reads them: with whatever is wrong in them."""
+"""The L1 tables of an image, the active one and the snapshots', as a checker reads them: with all their faults."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cowherd.tuples import NamedTuple
 
 RESERVED = np.uint64(0x7F00_0000_0000_01FF)
 _LEAST_EXTRA_BYTES = 16
-"""What the extra data of a version 3 snapshot holds at least."""
+"""The least size of the extra data of a version 3 snapshot: the size of the VM state and the virtual size."""
 _ENTRIES_AT_ONCE = 1 << 18
 
 
 class Root(NamedTuple):
-    """Where an L1 table is. `problem` says why it can't be followed (None if it can)."""
+    """The place of an L1 table. `problem` says why it can't be followed (None if it can)."""
 
     offset: int
     entries: int
@@ -31,7 +31,7 @@ class Root(NamedTuple):
 
 
 class L1Entries(NamedTuple):
-    """The entries of one L1 table that are not 0, with what is wrong with them; one element each."""
+    """The entries of one L1 table that are not 0, with their faults; one element each."""
 
     place: Integers
     """The entry's index in the table."""
@@ -41,11 +41,11 @@ class L1Entries(NamedTuple):
     reserved: Mask
     past_end: Mask
     misaligned: Mask
-    """The L2 table is not at a cluster's start."""
+    """The L2 table does not begin a cluster."""
 
     @property
     def flaws(self) -> Integers:
-        """How many things are wrong with each entry."""
+        """The number of faults of each entry."""
         flaws: Integers = np.sum((self.reserved, self.past_end, self.misaligned), axis=0, dtype=np.int64)
         return flaws
 
@@ -71,8 +71,8 @@ def roots(file: HostFile, header: Header) -> Iterator[Root]:
 def followable(file: HostFile, header: Header) -> Iterator[tuple[Root, int]]:
     """Yields the roots with the number of entries that lie in the file.
 
-    Sound tables do not overlap. Where the entries add up to more than the file can hold, the rest comes with -1 entries and is
-    not to be followed: otherwise a small file, or a sparse one, could name the same table tens of thousands of times.
+    Sound tables do not overlap. Once the entries add up to more than the file can hold, the remaining roots come with -1 entries
+    and must not be followed: otherwise a small file, or a sparse one, could name the same table tens of thousands of times.
     """
     size = file.size()
     budget = most_l1_entries(file)
@@ -89,7 +89,7 @@ def read_entries(file: HostFile, header: Header, root: Root, entries: int, file_
 
 
 def entries_in_parts(file: HostFile, header: Header, root: Root, entries: int, file_size: int) -> Iterator[L1Entries]:
-    """Yields what `read_entries` returns in parts that are small whatever the table."""
+    """Yields what `read_entries` returns, in parts of limited size, however large the table is."""
     for begin in range(0, entries, _ENTRIES_AT_ONCE):
         number = min(_ENTRIES_AT_ONCE, entries - begin)
         yield _entries(read_l1(file, root.offset + begin * layout.L1_ENTRY_BYTES, number), begin, header, file_size)
@@ -104,9 +104,9 @@ def _entries(l1: L1Table, first: int, header: Header, file_size: int) -> L1Entri
 
 
 def snapshot_table_facts(file: HostFile, header: Header) -> tuple[int, list[int]]:
-    """Returns the bytes that the snapshot table occupies, and which of its entries lack what version 3 wants in them.
+    """Returns the bytes that the snapshot table occupies, and the indexes of entries without the fields that version 3 requires.
 
-    Nothing but the fixed part of each entry is read; lengths that make no sense are for `read_snapshots` to refuse.
+    Reads only the fixed part of each entry; `read_snapshots` refuses lengths that make no sense.
     """
     position = header.snapshots_offset
     incomplete: list[int] = []

@@ -1,7 +1,7 @@
-"""L2 tables as a checker reads them: runs of entries that continue each other, with everything that is wrong with them.
+"""L2 tables as a checker reads them: runs of entries that continue each other, with all their faults.
 
-`entries.decode` stops at the first entry that breaks the specification; here all of them are wanted. A fully mapped table is
-often one run, so that what follows costs by runs and not by entries. Specification: Cluster mapping, Extended L2 Entries.
+`entries.decode` stops at the first entry that breaks the specification; a checker wants all of them. A fully mapped table is
+often one run, so that the work on runs costs much less than on entries. Specification: Cluster mapping, Extended L2 Entries.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 
-RESERVED = np.uint64(0x3F00_0000_0000_01FE)
+RESERVED = np.uint64(0x3F00_0000_0000_01FE)  # bits 1 to 8 and 56 to 61 of a standard cluster descriptor
 _HALF = np.uint64(layout.SUBCLUSTERS)
 
 
 class Runs(NamedTuple):
-    """Runs of L2 entries, one element a run, in the tables' order; entries that hold nothing are left out.
+    """Runs of L2 entries, one element a run, in the tables' order, without entries that hold nothing.
 
     Each entry of a run has the flags and the subcluster bitmap of the first, and points one cluster further than the one before.
     """
 
     table: Integers
-    """Which of the tables read together the run is in; it never leaves it."""
+    """The index of the run's table among those read together; a run lies in one table."""
     place: Integers
-    """The first entry's place in its table. The others may leave places out that hold nothing."""
+    """The first entry's index in its table. There may be entries that hold nothing between those of a run."""
     length: Integers
-    """Entries."""
+    """The number of entries."""
     word: Words
     """The first entry."""
     bitmap: Words
@@ -45,21 +45,21 @@ class Runs(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the entries of each run are, and what is wrong with all of them; one element a run."""
+    """The kind of each run's entries, and their faults; one element a run."""
 
     allocated: Mask
     """Standard cluster descriptors with a host cluster."""
     compressed: Mask
-    """Compressed clusters whose place counts."""
+    """Compressed clusters, without those in `mapped_compressed`, whose place is not trusted."""
     offset: Integers
     """File offset of the first entry's cluster or compressed data."""
     size: Integers
-    """Bytes from there that belong to one entry."""
+    """Bytes from there on that belong to one entry."""
     past_end: Integers
-    """How many of the entries reach a cluster or more past the file's end; they are the last ones."""
+    """The number of entries that end a cluster or more past the file's end; they are the last ones of the run."""
     reserved: Mask
     misaligned: Mask
-    """Allocated, but not at a cluster's start."""
+    """Allocated, but the offset does not begin a cluster."""
     contradictory: Mask
     """Allocated, and a subcluster is both allocated and zero."""
     homeless: Mask
@@ -70,7 +70,7 @@ class Facts(NamedTuple):
 
     @property
     def flaws(self) -> Integers:
-        """How many things are wrong with each entry of a run, beside its lying past the file's end."""
+        """The number of faults of each entry of a run, not counting entries past the file's end."""
         masks = (
             self.reserved,
             self.misaligned,
@@ -84,14 +84,14 @@ class Facts(NamedTuple):
 
 
 def read_clusters(file: HostFile, offsets: Integers, size: int) -> NDArray[np.uint8]:
-    """Returns the `size` bytes at each offset, shape (offsets, size); what lies past the file's end is zeros."""
+    """Returns the `size` bytes at each offset, shape (offsets, size); all past the file's end reads as zeros."""
     return ClusterReader(file, len(offsets), size).read(offsets)
 
 
 def stored_groups(file: HostFile, offsets: Integers, step: int, size: int) -> Iterator[int]:
-    """Yields where to begin in `offsets`, which are sorted, to read the `size` bytes at each, `step` of them at a time.
+    """Yields indexes into the sorted `offsets` at which to read `step` pieces of `size` bytes each.
 
-    Left out is what lies in the holes of a sparse file, however large it claims to be: that reads as zeros.
+    Leaves out pieces in the holes of a sparse file, however large it claims to be: they read as zeros.
     """
     begin = 0
     while begin < len(offsets):
@@ -106,7 +106,7 @@ def stored_groups(file: HostFile, offsets: Integers, step: int, size: int) -> It
 
 
 def find_runs(raw: NDArray[np.uint8], header: Header, *, joined: bool = True) -> Runs:
-    """Returns the runs in the L2 tables `raw`, shape (tables, bytes of a table); each entry its own run if not `joined`."""
+    """Returns the runs in the L2 tables `raw`, shape (tables, bytes of a table). Each entry is a run if not `joined`."""
     words, bitmaps = _entries(raw, header)
     if joined and bitmaps is None:
         tables = words.reshape(len(raw), -1)
@@ -117,6 +117,7 @@ def find_runs(raw: NDArray[np.uint8], header: Header, *, joined: bool = True) ->
             return Runs(np.arange(rows), nothing, length, tables[:, 0].copy(), nothing.astype(np.uint64))
     used = words != 0
     if bitmaps is not None:
+        # An entry without a cluster but with allocated subclusters is a fault, and must not be left out.
         used |= (bitmaps & ALLOCATED_BITS) != 0
     place = None if used.all() else np.flatnonzero(used)
     if place is not None:
@@ -157,7 +158,8 @@ def _first_of_runs(words: Words, bitmaps: Words | None, place: Integers | None, 
 
 
 def _split_uneven(first: Integers, length: Integers, words: Words, cluster_size: int) -> tuple[Integers, Integers]:
-    """Takes runs apart whose entries only look alike: compressed ones, and those that count from nothing or into other bits."""
+    """Splits runs whose entries only look alike: compressed ones, and those without an offset or with a carry into other bits."""
+    # Such words differ by a cluster's size as well, because their bits mean something else.
     begin = words[first]
     last = begin + (length - 1).astype(np.uint64) * np.uint64(cluster_size)
     uneven = ((begin & COMPRESSED) != 0) | ((begin & OFFSET_MASK) == 0) | (((begin ^ last) & ~OFFSET_MASK) != 0)
@@ -201,6 +203,6 @@ def classify(runs: Runs, header: Header, file_size: int) -> Facts:
 
 
 def contains_data(runs: Runs, header: Header) -> Mask:
-    """Whether the allocated entries of each run hold data, rather than a place kept for later."""
+    """Returns whether the allocated entries of each run hold data, not only a preallocated place."""
     data: Mask = (runs.bitmap & ALLOCATED_BITS) != 0 if header.extended_l2 else (runs.word & ZERO) == 0
     return data

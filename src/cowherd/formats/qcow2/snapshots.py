@@ -39,11 +39,11 @@ MAX_EXTRA_BYTES = 1024
 _MOST_BYTES = 2**63 - 1
 _LEAST_BUDGET = 512 << 20
 _COMPRESSION = 16
-"""A file system that compresses stores so much more than the space it takes, at least of L1 tables."""
+"""How many times the space that a file takes its L1 tables may be, on a file system that compresses."""
 
 
 class Snapshot(NamedTuple):
-    """One internal snapshot. Sizes are bytes; `icount` is None where the snapshot does not record it.
+    """One internal snapshot. Sizes are bytes; `icount` is None if the snapshot does not record it.
 
     `id` and `name` end at the first zero byte; bytes that are not UTF-8 are kept by surrogate escapes.
     """
@@ -61,16 +61,16 @@ class Snapshot(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What to call it: its name, or its id where it has none."""
+        """Its name, or its id if it has no name."""
         return self.name or self.id
 
 
 def read_snapshots(file: HostFile, header: Header, *, cut: bool = False) -> tuple[Snapshot, ...]:
     """Returns the image's internal snapshots in the table's order.
 
-    Raises `ImageFormatError` for a table that leaves the file or is larger than QEMU allows. Costs memory for the
-    snapshots that are really there, whatever their number in the header claims; with `cut`, which reads a table in a file
-    that was cut as if zeros followed, for as many as may be claimed.
+    Raises `ImageFormatError` for a table that ends past the file or is larger than QEMU allows. Takes memory for the snapshots
+    that exist, whatever number the header claims. With `cut`, a table at the end of a truncated file is read as if zeros
+    followed, and takes memory for as many snapshots as the header claims.
     """
     found: list[Snapshot] = []
     position, file_size = header.snapshots_offset, file.size()
@@ -93,7 +93,7 @@ def read_snapshots(file: HostFile, header: Header, *, cut: bool = False) -> tupl
 def header_at(file: HostFile, header: Header, snapshot: Snapshot) -> Header:
     """Returns the header that the image would have if its active state were that of `snapshot`.
 
-    The L1 table ends with the snapshot's disk: behind that lies the saved memory of the machine.
+    The L1 table is shortened to the snapshot's disk, because the entries behind it map the saved memory of the machine.
     Raises `ImageFormatError` for a snapshot whose table QEMU would not read, or that does not map its disk.
     """
     mapped_by_entry = header.l2_entries * header.cluster_size
@@ -110,7 +110,7 @@ def header_at(file: HostFile, header: Header, snapshot: Snapshot) -> Header:
 
 
 def require_separate_tables(file: HostFile, snapshots: Sequence[Snapshot]) -> None:
-    """Raises `ImageFormatError` where the L1 tables of `snapshots` are together larger than the file can hold.
+    """Raises `ImageFormatError` if the L1 tables of `snapshots` are together larger than the file can hold.
 
     A small file could otherwise name the same table tens of thousands of times, and keep a reader busy for days.
     """
@@ -119,7 +119,7 @@ def require_separate_tables(file: HostFile, snapshots: Sequence[Snapshot]) -> No
 
 
 def most_l1_entries(file: HostFile) -> int:
-    """Returns how many L1 entries can be in a file whose tables do not overlap: in a sparse one not all of its length counts."""
+    """Returns the most L1 entries that can be in a file whose tables do not overlap; the holes of a sparse file do not count."""
     size = file.size()
     most = size if file.is_block_device else min(size, _LEAST_BUDGET + _COMPRESSION * file.allocated_bytes())
     return (most + layout.MAX_L1_BYTES) // layout.L1_ENTRY_BYTES

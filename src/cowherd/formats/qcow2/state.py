@@ -1,4 +1,4 @@
-"""What the parts of an open qcow2 image share: its file and its header as it is now."""
+"""The state that the parts of an open qcow2 image share: its file and its current header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ImageState:
-    """The file and the current header of an open image; every part looks the header up here, because writing changes it."""
+    """The file and the current header of an open image. Every part reads the header from here, because writing changes it."""
 
     def __init__(self, file: HostFile, header: Header):
         self.file, self.header = file, header

@@ -26,7 +26,7 @@ from cowherd.storage.hostfile import HostFile
 L1Table = NDArray[np.uint64]
 
 _GROUP_CLUSTERS = 1 << 16
-"""Clusters decoded at once: enough to keep numpy busy, few enough for the arrays to stay in the processor's cache."""
+"""Clusters that are decoded at once: enough to keep numpy busy, few enough for the arrays to stay in the processor's cache."""
 _GROUP_CLUSTERS_EXTENDED = 1 << 14
 _ALWAYS_WALKED = 1 << 30
 """With more bytes of L2 tables than this, the L1 table must not name the same ones again and again: a file of some MiB could
@@ -39,7 +39,7 @@ def read_l1(file: HostFile, offset: int, entries: int) -> L1Table:
 
 
 def l2_offsets(l1: L1Table) -> NDArray[np.int64]:
-    """Returns the file offset of the L2 table of each L1 entry, 0 where there is none."""
+    """Returns the file offset of the L2 table of each L1 entry, 0 if there is none."""
     return (l1 & np.uint64(layout.L1_OFFSET_MASK)).astype(np.int64)
 
 
@@ -50,7 +50,7 @@ class Tables:
     """
 
     def __init__(self, state: ImageState):
-        """Clean L2 tables are kept in `cache`, dirty ones come on top until the next flush."""
+        """Reads the L1 table. Clean L2 tables are kept in `cache`, changed ones in memory until the next flush."""
         self._state, self.file = state, state.file
         self.l1 = read_l1(self.file, self.header.l1_table_offset, self.header.l1_size)
         self._check_l1()
@@ -70,7 +70,7 @@ class Tables:
         return self.header.l2_entries * self.header.cluster_size
 
     def extents(self, start: int, length: int) -> Extents:
-        """Returns a cover of [start, start+length). Raises `ImageFormatError` where a table breaks the specification."""
+        """Returns a cover of [start, start+length). Raises `ImageFormatError` if a table breaks the specification."""
         if length <= 0:
             return ext.single(0, 0, ext.BACKING)
         end = start + length
@@ -87,7 +87,7 @@ class Tables:
     def empty_until(self, start: int) -> int:
         """Returns the first guest byte at or after `start` that a stored table may map; `ENDLESS` if there is none."""
         first, step = start // self.reach, 1
-        while first < len(self.l1):  # ever larger steps: what is near is found without looking at all
+        while first < len(self.l1):  # ever larger steps, so that a near table is found without a look at all the others
             mapped = np.flatnonzero(self._mapped(first, first + step))
             if len(mapped):
                 return max(start, (first + int(mapped[0])) * self.reach)
@@ -95,12 +95,12 @@ class Tables:
         return ENDLESS
 
     def l2(self, index: int) -> Entries | None:
-        """Returns the L2 table of L1 entry `index`, not to be changed, or None where there is none."""
+        """Returns the L2 table of L1 entry `index`, which must not be changed, or None if there is none."""
         offset = self.l2_offset(index)
         return None if not offset else self._load(offset)
 
     def words_at(self, clusters: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Returns the first words of the L2 entries of guest clusters, all of which are mapped."""
+        """Returns the first words of the L2 entries of guest clusters, all of which must be mapped."""
         words = np.empty(len(clusters), np.uint64)
         indices, within = np.divmod(clusters, self.header.l2_entries)
         for index in ext.distinct(indices).tolist() if len(clusters) > 1 else indices.tolist():
@@ -112,7 +112,7 @@ class Tables:
         return words
 
     def l2_offset(self, index: int) -> int:
-        """Returns the file offset of the L2 table of L1 entry `index`, 0 where there is none."""
+        """Returns the file offset of the L2 table of L1 entry `index`, 0 if there is none."""
         return int(self.l1[index]) & layout.L1_OFFSET_MASK
 
     def owns_l2(self, index: int) -> bool:
@@ -120,7 +120,7 @@ class Tables:
         return bool(int(self.l1[index]) & layout.COPIED)
 
     def writable_l2(self, index: int) -> Entries:
-        """Returns the L2 table of `index` to be changed in place; it is written by the next flush. The image must own it."""
+        """Returns the L2 table of `index` for changing in place; the next flush writes it. The image must own it."""
         offset = self.l2_offset(index)
         if offset not in self._dirty:
             table = self.cache.pop(self._key(offset))
@@ -134,12 +134,12 @@ class Tables:
         self.set_l1(index, offset | layout.COPIED)
 
     def set_l1(self, index: int, word: int) -> None:
-        """Changes an L1 entry; it is written by the next flush."""
+        """Changes an L1 entry; the next flush writes it."""
         self.l1[index] = word
         self._dirty_l1.add(index)
 
     def forget(self, offset: int) -> None:
-        """Drops a table whose cluster is given back, written or not."""
+        """Drops a table whose cluster is freed, written or not."""
         self.cache.pop(self._key(offset))
         self._dirty.pop(offset, None)
 
@@ -159,7 +159,7 @@ class Tables:
         return bool(self._dirty_l1)
 
     def write_l2(self) -> None:
-        """Writes changed L2 tables to the file; the caller has made durable what they point to."""
+        """Writes changed L2 tables to the file; what they point to must be durable."""
         for offset, table in sorted(self._dirty.items(), key=lambda item: item[0]):
             self.file.pwrite(offset, table.astype(">u8").tobytes())
         for offset, table in self._dirty.items():
@@ -167,7 +167,7 @@ class Tables:
         self._dirty.clear()
 
     def write_l1(self) -> None:
-        """Writes changed L1 entries, in the smallest run that holds them; the L2 tables that they point to are durable."""
+        """Writes changed L1 entries, in the smallest run that holds them; the L2 tables that they point to must be durable."""
         if self._dirty_l1:
             first, last = min(self._dirty_l1), max(self._dirty_l1) + 1
             self.file.pwrite(self.header.l1_table_offset + first * 8, self.l1[first:last].astype(">u8").tobytes())
@@ -190,7 +190,7 @@ class Tables:
             raise ImageFormatError(self.file.path, problem)
 
     def _groups(self, first: int, last: int) -> Iterator[tuple[int, int, bool]]:
-        """Yields (first L1 index, end, mapped): runs of entries without a table, and runs with, at most one group long."""
+        """Yields (first L1 index, end, mapped) of runs of entries without a table, and of runs with tables, at most one group."""
         if last - first == 1:  # most requests of a guest lie inside one table
             yield first, last, self.l2_offset(first) != 0
             return
@@ -205,7 +205,7 @@ class Tables:
                 yield first + part, first + min(part + step, end), True
 
     def _mapped(self, first: int, last: int) -> NDArray[np.bool_]:
-        """Returns which of the L1 entries have a table, without most of those in holes of a sparse file: they hold nothing."""
+        """Returns which of the L1 entries have a table, without most of the tables in holes of a sparse file: they are empty."""
         offsets, size = l2_offsets(self.l1[first:last]), self.header.cluster_size
         mapped: NDArray[np.bool_] = offsets != 0
         index = 0
@@ -225,7 +225,7 @@ class Tables:
         return max(1, most // self.header.l2_entries)
 
     def _decode_group(self, first: int, last: int, mapped: bool, start: int, end: int, reader: ClusterReader | None) -> Extents:
-        """Returns the extents of L1 entries [first, last) as far as they touch [start, end): of whole clusters."""
+        """Returns the extents of L1 entries [first, last), in whole clusters that touch [start, end)."""
         base, size, per_table = first * self.reach, self.header.cluster_size, self.header.l2_entries
         if not mapped:
             return ext.single(base, (last - first) * self.reach, ext.BACKING)
@@ -235,7 +235,7 @@ class Tables:
             return decode(self._load(self.l2_offset(first))[skip:stop], base + skip * size, self.header)
         tables = self._load_many(first, last, reader)
         steady = steady_tables(tables[:, :, 0], self.header)
-        steady[: -(-skip // per_table)] = steady[stop // per_table :] = False  # of a part of a table only that is judged
+        steady[: -(-skip // per_table)] = steady[stop // per_table :] = False  # of a table in part, only that part is decoded
         parts = []
         borders = [0, *(np.flatnonzero(np.diff(steady)) + 1).tolist(), last - first]
         for begin, after in itertools.pairwise(borders):

@@ -1,4 +1,4 @@
-"""Tables of big-endian numbers as plain arrays, for who makes or reads few of them: numpy need not be imported for that."""
+"""Tables of big-endian numbers as plain arrays, for code that makes or reads few of them and does without importing numpy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CODES = {3: "B", 4: "H", 5: "I", 6: "Q"}
 
 
 def unpacked(data: bytes) -> array[int]:
-    """Returns the 64-bit words that `data` holds."""
+    """Returns the 64-bit words in `data`."""
     words = array("Q", data)
     if sys.byteorder == "little":
         words.byteswap()
@@ -18,7 +18,7 @@ def unpacked(data: bytes) -> array[int]:
 
 
 def packed(words: array[int]) -> bytes:
-    """Returns an array's items as they stand in a file."""
+    """Returns the bytes of an array's items as a file has them."""
     if sys.byteorder == "little" and words.itemsize > 1:
         words = words[:]
         words.byteswap()
@@ -26,20 +26,20 @@ def packed(words: array[int]) -> bytes:
 
 
 def zeros(number: int) -> array[int]:
-    """Returns that many words of 0."""
+    """Returns `number` words of 0."""
     return array("Q", bytes(number * WORD_BYTES))
 
 
 def used_counts(used: int, number: int, order: int) -> array[int]:
-    """Returns `number` refcounts for `packed_counts`, of which the first `used` are 1 and the others 0."""
+    """Returns `number` refcounts for `packed_counts`: the first `used` are 1, the others 0."""
     code = _CODES[max(order, 3)]
     return array(code, [1]) * used + array(code, [0]) * (number - used)
 
 
 def packed_counts(counts: array[int], order: int) -> bytes:
-    """Returns refcounts of 2^`order` bits as they stand in a block; entries below a byte start at the lowest bit.
+    """Returns the bytes of refcounts of 2^`order` bits as a block has them; entries below a byte start at the lowest bit.
 
-    `counts` fit in the width and are as many as fill whole bytes. Specification: section Host cluster management.
+    `counts` must fit in the width and fill whole bytes. Specification: section Host cluster management.
     """
     if order >= 3:
         return packed(counts)

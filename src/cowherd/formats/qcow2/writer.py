@@ -1,7 +1,7 @@
 """Guest requests that change an image: write, write compressed, zero, discard.
 
-Guest data goes straight to its clusters, the tables that show it are changed in memory (see `metadata`). A cluster is written
-in place only if this image alone uses it; otherwise a new one takes its place.
+Guest data goes straight to its clusters; the tables that show it change in memory (see `metadata`). A cluster is written in
+place only if this image alone uses it; otherwise a new one takes its place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cowherd.storage.copying import Bytes, put
 from cowherd.tuples import NamedTuple
 
 ReadVisible = Callable[[int, memoryview, Below | None], None]
-"""Reads what the guest sees through this image: `read(guest_offset, buffer, below)`."""
+"""Fills a buffer with what the guest sees through this image: `read(guest_offset, buffer, below)`."""
 
 _ZEROS = memoryview(bytes(1 << 20))
 
@@ -46,7 +46,7 @@ class Writer:
     def __init__(self, state: ImageState, metadata: Metadata, read_visible: ReadVisible):
         self._state, self.metadata, self._read_visible = state, metadata, read_visible
         self.limit: int | None = None
-        """Guest bytes up to here may be changed although the header names a smaller size: the image is about to grow."""
+        """The end of the guest bytes that may change although the header names a smaller size: the image is about to grow."""
 
     @property
     def header(self) -> Header:
@@ -58,14 +58,14 @@ class Writer:
         return self.header.size if self.limit is None else self.limit
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
-        """Writes guest bytes at `start`; the request lies inside the virtual size."""
+        """Writes guest bytes at `start`; the request must lie inside the virtual size."""
         for index, position, length in self._by_table(start, len(data)):
             piece = data[position - start : position - start + length]
             self._write_in_table(index, position, piece, below)
             self.metadata.flush_if_large()
 
     def write_compressed(self, guest: int, compressed: bytes) -> bool:
-        """Points the cluster at guest offset `guest` to compressed data; returns False if it is no smaller than the cluster."""
+        """Writes compressed data for the cluster at guest offset `guest`. Returns False if it is no smaller than the cluster."""
         size = self.header.cluster_size
         if len(compressed) >= size:
             return False
@@ -80,7 +80,7 @@ class Writer:
         return True
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
-        """Makes a range read as zeros: by the tables where whole units are covered, by writing zeros elsewhere."""
+        """Makes a range read as zeros: changes the tables for whole units, and writes zeros to the rest."""
         end = start + length
         if self.header.version < 3 and not (unmap and below is None):
             self._write_zeros(start, end, below)
@@ -96,7 +96,7 @@ class Writer:
         self._write_zeros(last, end, below)
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
-        """Gives back the whole clusters inside the range; they read as zeros from then on.
+        """Frees the whole clusters inside the range; they read as zeros from then on.
 
         A version 2 image with a backing file keeps them: it could not hide the backing file's bytes.
         """
@@ -110,7 +110,7 @@ class Writer:
             self.metadata.flush_if_large()
 
     def deallocate(self, start: int, end: int) -> None:
-        """Gives back all clusters of [start, end), whole ones, so that the backing file shows; used to empty and to shrink."""
+        """Frees all clusters of [start, end), which are whole, so that the backing file shows. Used to empty and to shrink."""
         size, tables = self.header.cluster_size, self.metadata.tables
         low, high = start // tables.reach, -(-end // tables.reach)
         for index in (low + np.flatnonzero(l2_offsets(tables.l1[low:high]))).tolist():
@@ -126,7 +126,7 @@ class Writer:
             self.metadata.flush_if_large()
 
     def preallocate(self, start: int, length: int, *, reserve: bool) -> None:
-        """Gives whole clusters of the range that have no place one, as clusters that read as zeros."""
+        """Gives each unallocated whole cluster of the range a place in the file; it reads as zeros."""
         size, end = self.header.cluster_size, start + length
         first = -(-start // size) * size
         for index, position, part in self._by_table(first, max(0, -(-end // size) * size - first)):
@@ -135,7 +135,7 @@ class Writer:
             self.metadata.flush_if_large()
 
     def _by_table(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """Cuts a range at L2 tables: yields (L1 index, guest start, length)."""
+        """Splits a range by L2 tables: yields (L1 index, guest start, length)."""
         reach, end = self.metadata.tables.reach, start + length
         while start < end:
             index = start // reach
@@ -159,7 +159,7 @@ class Writer:
                 self._write_new(index, run, lo, piece, below)
 
     def _runs(self, index: int, first: int, last: int, start: int, end: int) -> Iterator[_Run]:
-        """Cuts clusters [first, last) of a table where their condition, or the contiguity of those written in place, changes."""
+        """Yields runs of clusters [first, last) of a table that are in the same condition, and adjacent if written in place."""
         table = self.metadata.tables.l2(index)
         if table is None or not self.metadata.tables.owns_l2(index):
             yield _Run(first, last, in_place=False, complete=False)
@@ -179,7 +179,7 @@ class Writer:
             yield _Run(first + begin, first + stop, bool(in_place[begin]), bool(complete[begin]))
 
     def _only_run(self, entries: Entries, index: int, first: int, start: int, end: int) -> _Run:
-        """Returns what `_runs` yields for one cluster, found without arrays: most requests of a guest are that short."""
+        """Returns what `_runs` yields for one cluster, without arrays, because most requests of a guest are that short."""
         word = int(entries[0, 0])
         own = bool(word & layout.COPIED and word & layout.L2_OFFSET_MASK and not word & layout.COMPRESSED_FLAG)
         if own and self.header.extended_l2:
@@ -187,7 +187,7 @@ class Writer:
         return _Run(first, first + 1, own, own and not word & layout.ZERO_FLAG)
 
     def _complete(self, entries: Entries, index: int, first: int, start: int, end: int) -> NDArray[np.bool_]:
-        """Whether each cluster already shows data in every unit that [start, end) touches, so that its entry stays as it is."""
+        """Returns whether each cluster shows data in every unit that [start, end) touches, so that its entry need not change."""
         if not self.header.extended_l2:
             plain: NDArray[np.bool_] = (entries[:, 0] & l2.ZERO) == 0
             return plain
@@ -213,7 +213,7 @@ class Writer:
         put(self._state.file, host, data)
 
     def _fill_in_place(self, index: int, run: _Run, start: int, data: Bytes, below: Below | None) -> None:
-        """Writes to clusters that the image owns, in units that show zeros or the backing file until now."""
+        """Writes to clusters that the image owns, in units that have shown zeros or the backing file."""
         lo, hi = self._whole_units(start, start + len(data), index, run, in_place=True)
         host = self._host(index, run, lo)
         self.metadata.refuse_overlap(host, hi - lo)
@@ -228,11 +228,11 @@ class Writer:
         return (int(table[run.first, 0]) & layout.L2_OFFSET_MASK) + within
 
     def _write_new(self, index: int, run: _Run, start: int, data: Bytes, below: Below | None) -> None:
-        """Writes to new clusters, as many adjacent ones at a time as there are."""
+        """Writes to new clusters, as many adjacent ones at a time as can be had."""
         size = self.header.cluster_size
         first, end = run.first, start + len(data)
         base = index * self.metadata.tables.reach
-        self.metadata.owned_l2(index)  # a new table lies before what it maps, so that the file can be cut behind it
+        self.metadata.owned_l2(index)  # a new table lies before what it maps, so that the file can be truncated behind it
         while first < run.last:
             host, number = self.metadata.allocate(run.last - first)
             part = _Run(first, first + number, in_place=False, complete=False)
@@ -249,7 +249,7 @@ class Writer:
             first = part.last
 
     def _whole_units(self, start: int, end: int, index: int, run: _Run, *, in_place: bool) -> tuple[int, int]:
-        """Widens [start, end) to what must be written so that every unit shown afterwards is whole.
+        """Widens [start, end) to the range to write so that every unit that shows data afterwards is whole.
 
         Units are subclusters; a new cluster that replaces one with content of its own takes over all of it. In place, a
         unit that already shows data needs no filling.
@@ -275,7 +275,7 @@ class Writer:
         return bool(int(table[cluster, 1]) >> (within // self.header.subcluster_size) & 1)
 
     def _write_filled(self, host: int, lo: int, hi: int, start: int, data: Bytes, below: Below | None) -> None:
-        """Writes [lo, hi) at `host`: `data` from `start` on, what is visible now around it."""
+        """Writes [lo, hi) at `host`: `data` from `start` on, and around it what is visible now."""
         end = start + len(data)
         head, tail = self._visible(lo, start, below), self._visible(end, hi, below)
         if isinstance(data, memoryview):
@@ -304,7 +304,7 @@ class Writer:
         self.metadata.free_words(old)
 
     def _show(self, index: int, run: _Run, lo: int, hi: int) -> None:
-        """Marks the units of [lo, hi) as data; all other units keep what they show."""
+        """Marks the units of [lo, hi) as data; all other units show what they did."""
         table = self.metadata.owned_l2(index)
         if not self.header.extended_l2:
             table[run.first : run.last, 0] &= ~l2.ZERO
@@ -380,7 +380,7 @@ class Writer:
                 position += number
 
     def _make_room(self, host: int, length: int, *, reserve: bool) -> None:
-        """Makes the file reach behind new clusters, whose bytes only version 2, which shows them at once, needs as zeros."""
+        """Makes the file reach behind new clusters. Version 2 has no zero clusters and shows their bytes at once: zeroes them."""
         file = self._state.file
         if reserve:
             file.preallocate(host, length)

@@ -1,7 +1,7 @@
 """btrfs on one device, read by code of our own.
 
-No library tells which blocks belong to what, and the only one that lists files is under the AGPL. What is needed beyond the
-files - which history a block belongs to, what may be free, which content the guest can read - is in the same few trees.
+No library says which blocks belong to what, and the only one that lists files is under the AGPL. Beyond the files, a judge needs
+to know which history a block belongs to, what is free, and which content the guest can read; the same few trees say all of it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from cowherd.guest.btrfs.subvolumes import MOST_PATHS, TOP, Lister, Listing
 from cowherd.guest.chart import NO_RANGES, FileSystem, union_of
 from cowherd.guest.source import Volume
 
+# Numbers of trees (btrfs_tree.h). The special ones count down from 2^64: the kernel writes them as -6, -8, -9.
 _ROOTS, _EXTENTS, _CHUNKS, _DEVICES, _SUMS, _FREE_SPACE, _GROUPS, _LOG = 1, 2, 3, 4, 7, 10, 11, (1 << 64) - 6
 _RELOCATION = (1 << 64) - 8
 _LAST_SUBVOLUME = (1 << 64) - 256
@@ -54,13 +55,17 @@ _MOST_NAMED = 20
 
 
 def read_btrfs(volume: Volume) -> FileSystem:
-    """Reads the file system in a volume. Raises `Malformed` where its superblock can't be used or it needs other devices."""
+    """Reads the file system in a volume. Raises `Malformed` if its superblock can't be used or it needs other devices."""
     return _Reader(volume).read()
 
 
 @dataclass
 class _Found:
-    """The trees by number, and what the tree of roots says of subvolumes."""
+    """The trees by number, and what the root tree says about subvolumes.
+
+    `places` has (directory, name) of each subvolume, by the numbers of its parent and its own. `cached` are the logical addresses
+    of files that belong to no subvolume. `deleting` says that the deletion of some subvolume is under way.
+    """
 
     roots: dict[int, RootItem] = field(default_factory=dict)
     places: dict[tuple[int, int], tuple[int, bytes]] = field(default_factory=dict)
@@ -70,7 +75,7 @@ class _Found:
 
 
 class _Reader:
-    """One file system being read."""
+    """One file system while it is read."""
 
     def __init__(self, volume: Volume):
         self._volume, self._layout = volume, Layout(volume)
@@ -78,6 +83,8 @@ class _Reader:
 
     def read(self) -> FileSystem:
         values, found = self._layout.values, self._found
+        # The chunk tree comes first: it says where all logical addresses lie, those of the other trees included. Its own blocks
+        # lie in the system chunks, which the superblock lists.
         chunks = Root(_CHUNKS, values["chunk_root"], values["chunk_root_level"], values["chunk_root_generation"])
         for leaf in self._leaves(chunks):
             for _, _, start, body in leaf.of_types(CHUNK_ITEM):
@@ -105,7 +112,7 @@ class _Reader:
         return self._trees.walk(tree)
 
     def _tree(self, number: int) -> Iterator[Leaf]:
-        """Yields the leaves of a tree; none where there is no such tree."""
+        """Yields the leaves of a tree, none if the file system has no such tree."""
         item = self._found.roots.get(number)
         return self._leaves(item.root) if item else iter(())
 
@@ -113,6 +120,8 @@ class _Reader:
         for number, kind, offset, body in leaf.of_types(ROOT_ITEM, ROOT_REF):
             if kind == ROOT_REF:
                 self._found.places[number, offset] = reference_of(body)
+            # A balance that was interrupted leaves relocation trees, a deletion leaves roots without references: their blocks
+            # stay in use until the kernel goes on.
             elif number != _RELOCATION and (item := root_of(number, body)).references:
                 self._found.roots[number] = item
             else:
@@ -120,11 +129,12 @@ class _Reader:
         self._found.cached += _blocks_of_files(leaf)
 
     def _logged(self) -> Ranges:
-        """Walks the log, if there is one; returns the logical addresses of the content that only it knows of."""
+        """Walks the log tree, if there is one. Returns the logical addresses of the content that it names."""
         values, pairs = self._layout.values, list[tuple[int, int]]()
         if not values["log_root"]:
             return NO_RANGES
         roots: list[Root] = []
+        # The log belongs to the transaction after the one that the superblock names. It is a tree of roots, one a subvolume.
         for leaf in self._leaves(Root(_LOG, values["log_root"], values["log_root_level"], self._layout.generation + 1)):
             roots += [root_of(_LOG, body).root for _, _, _, body in leaf.of_types(ROOT_ITEM)]
         for root in roots:
@@ -133,7 +143,8 @@ class _Reader:
         return extents.ranges(pairs)
 
     def _stops(self, allocation: Allocation) -> Iterator[str]:
-        """Yields why the kernel would not mount it: what it reads whole, or the first block of, can't be read."""
+        """Yields the reasons why the kernel would not mount it: trees, or first blocks of trees, that it needs and can't read."""
+        # As open_ctree does: it reads the first block of each of these, and the chunk, device and block group trees whole.
         needed = [_EXTENTS, _DEVICES, _SUMS, TOP]
         if self._layout.compatible & _FREE_SPACE_TREE:
             needed.append(_FREE_SPACE)
@@ -160,6 +171,7 @@ class _Reader:
     ) -> FileSystem:
         layout, volume = self._layout, self._volume
         gaps = [f"{_name(tree.root.tree)}: {gap.problem}" for tree in self._found.walked for gap in tree.gaps]
+        # The extent tree is written with the transaction; the blocks of the log, which are newer, are not in it.
         reached = self._blocks(
             address for (tree, _), addresses in self._trees.blocks.items() if tree != _LOG for address in addresses
         )
@@ -205,7 +217,7 @@ class _Reader:
         return {"superblock": extents.ranges(places[:1]), "copies of the superblock": extents.ranges(places[1:])}
 
     def _tree_areas(self) -> dict[str, Ranges]:
-        """Returns the bytes of the volume that blocks of trees were read from, by tree and level."""
+        """Returns the bytes of the volume from which the blocks of trees were read, by tree and level."""
         found: dict[str, list[Ranges]] = defaultdict(list)
         for (tree, level), addresses in sorted(self._trees.blocks.items()):
             name = f"{_name(tree)} ({f'level {level}' if level else 'leaves'})"
@@ -235,6 +247,6 @@ def _name(tree: int) -> str:
 
 
 def _blocks_of_files(leaf: Leaf) -> list[tuple[int, int]]:
-    """Returns the logical addresses that the files in a leaf of no subvolume have."""
+    """Returns the logical addresses of the files' content in a leaf (the free space cache, or files in a log)."""
     found = [extent_of(offset, body) for _, _, offset, body in leaf.of_types(EXTENT_DATA)]
     return [(one.address, one.address + one.disk_length) for one in found if one.address]

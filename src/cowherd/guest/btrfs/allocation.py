@@ -1,4 +1,7 @@
-"""What a btrfs says is in use: the tree of extents with its block groups, held against the trees themselves."""
+"""What a btrfs says is in use: the extent tree with its block groups, compared with the other trees.
+
+Source: the kernel's include/uapi/linux/btrfs_tree.h (btrfs_extent_item, btrfs_block_group_item).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _MOST_NAMED = 20
 
 @dataclass
 class Allocation:
-    """Ranges of logical addresses in use. `groups` has start, length and bytes in use of each block group."""
+    """Ranges of logical addresses in use. `groups` has the start, length and bytes in use of each block group."""
 
     layout: Layout
     data: Ranges = field(default_factory=lambda: NO_RANGES)
@@ -38,7 +41,7 @@ class Allocation:
 
 
 def read_allocation(layout: Layout, leaves: Iterator[Leaf], groups: Iterator[Leaf]) -> Allocation:
-    """Takes the leaves of the tree of extents, and those of the tree of block groups where that is one of its own."""
+    """Reads the leaves of the extent tree, and of the block group tree if the file system has one; `groups` is empty if not."""
     found = Allocation(layout)
     data: list[tuple[int, int]] = []
     blocks: list[tuple[int, int]] = []
@@ -48,6 +51,7 @@ def read_allocation(layout: Layout, leaves: Iterator[Leaf], groups: Iterator[Lea
             if kind == BLOCK_GROUP_ITEM:
                 found.groups.append((start, size, _used(body)))
                 continue
+            # The key of a "skinny" item has the block's level in place of its length, which is always that of a node.
             length = layout.node if kind == METADATA_ITEM else size
             is_block = kind == METADATA_ITEM or _is_tree_block(body)
             try:
@@ -74,9 +78,10 @@ def _used(body: bytes) -> int:
 
 
 def contradictions(allocation: Allocation, reached: Ranges, read: Ranges, deleting: bool) -> Iterator[str]:
-    """Yields what the allocation says against the blocks of trees that were reached and the addresses that files are read from.
+    """Yields where the allocation disagrees with `reached`, the blocks of trees that were walked, and with `read`, the addresses
+    from which files are read.
 
-    Where a subvolume is being deleted, some of its blocks are in use and not reached.
+    While a subvolume is being deleted (`deleting`), some of its blocks are in use although no tree reaches them.
     """
     yield from allocation.problems[:_MOST_NAMED]
     for start, end in extents.subtract(reached, allocation.blocks)[:_MOST_NAMED].tolist():

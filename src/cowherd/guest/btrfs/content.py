@@ -1,7 +1,7 @@
-"""The content of a btrfs's files: checksums of data, and the places that are read.
+"""The content of a btrfs's files: checksums of data, and the places from which it is read.
 
-Where the bytes may not be what was written (`Cached.doubted`), data is held against its checksums as the kernel does when it
-reads them: what does not match is not given to anybody.
+In bytes that may differ from what the guest wrote (`Cached.doubted`), data is compared with its checksums. The kernel does so for
+each read, and returns an error for a sector that does not match.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _STEP = 1 << 20
 
 
 class Content:
-    """Which logical addresses hold data that can be read, and where. `spare` are those whose first copy is damaged."""
+    """Which logical addresses hold readable data, and where. `spare` are those of which only the second copy is sound."""
 
     def __init__(self, layout: Layout, leaves: Iterator[Leaf]):
-        """Takes the leaves of the tree of checksums. Raises `Malformed` where they make no sense."""
+        """Reads the leaves of the checksum tree. Raises `Malformed` if they make no sense."""
         self.layout = layout
         self._at: list[int] = []
         self._sums: list[bytes] = []
@@ -36,6 +36,7 @@ class Content:
                 self._take(address, body)
         summed = extents.ranges((at, at + self._length(body)) for at, body in zip(self._at, self._sums, strict=True))
         doubted = layout.volume.from_disk(layout.volume.disk.doubted)
+        # A second copy (DUP) is read only where the first is wrong, as the kernel does it; and it may be sound there.
         wrong = self._wrong(extents.intersect(layout.to_logical(doubted, 0), summed), 0)
         lost = self._wrong(wrong, 1)
         self.spare = extents.subtract(wrong, lost)
@@ -54,13 +55,13 @@ class Content:
         return len(sums) // self.layout.sum_bytes * self.layout.sector
 
     def _wrong(self, addresses: Ranges, copy: int) -> Ranges:
-        """Returns the sectors that addresses lie in whose copy does not match its checksum, or is not there."""
+        """Returns the sectors of `addresses` whose copy number `copy` does not match its checksum, or does not exist."""
         layout, found = self.layout, [NO_RANGES]
         for start, end in extents.aligned(addresses, layout.sector, 1 << 62).tolist():
             for at in range(start, end, _STEP):
                 length = min(_STEP, end - at)
                 stored = np.frombuffer(self.sums(at, length), np.uint8).reshape(-1, layout.sum_bytes)
-                for skipped, place, size in self._cut(at, length, copy):
+                for skipped, place, size in self._by_chunk(at, length, copy):
                     if place is None:
                         found.append(np.array([[at + skipped, at + skipped + size]], np.int64))
                         continue
@@ -70,8 +71,11 @@ class Content:
                     found.append(set_bits(unequal) * layout.sector + at + skipped)
         return union_of(found)
 
-    def _cut(self, start: int, length: int, copy: int) -> Iterator[tuple[int, int | None, int]]:
-        """Yields (bytes before it, byte of the volume, length) of the parts of a range of addresses, by chunks."""
+    def _by_chunk(self, start: int, length: int, copy: int) -> Iterator[tuple[int, int | None, int]]:
+        """Yields (bytes before it, byte of the volume, length) of each part of a range of addresses that lies in one chunk.
+
+        The byte is None in a chunk that has no such copy.
+        """
         done = 0
         while done < length:
             chunk = self.layout.chunk_at(start + done, 1)
@@ -81,7 +85,7 @@ class Content:
             done += size
 
     def sums(self, start: int, length: int) -> bytes:
-        """Returns the checksums of a range of sectors, fewer where there are none."""
+        """Returns the checksums of a range of sectors, one after the other; those that the tree lacks are left out."""
         found, end, width = [], start + length, self.layout.sum_bytes
         index = max(0, bisect_right(self._at, start) - 1)
         while index < len(self._at) and self._at[index] < end:
@@ -92,14 +96,14 @@ class Content:
         return b"".join(found)
 
     def is_sound(self, start: int, end: int) -> bool:
-        """Returns whether a range of addresses can be read, all of it having checksums that match where in doubt."""
+        """Returns whether a range of addresses can be read: all of it has checksums, and those in doubt match."""
         at = bisect_right(self._sound_starts, start) - 1
         return at >= 0 and end <= int(self._sound[at, 1])
 
     def places(self, start: int, length: int) -> list[tuple[int, int, int]]:
-        """Returns (bytes before it, byte of the volume, length) of the parts of a range of addresses, as they are read.
+        """Returns (bytes before it, byte of the volume, length) of the parts of a range of addresses, from the copy that is read.
 
-        Raises `Malformed` where it is no part of a chunk.
+        Raises `Malformed` if the range is no part of a chunk.
         """
         chunk = self.layout.chunk_at(start, length)
         if not len(self.spare):
@@ -111,7 +115,7 @@ class Content:
         return [(low - start, chunk.copies[copy] + low - chunk.start, high - low) for low, high, copy in sorted(parts)]
 
     def on_volume(self, addresses: Ranges) -> Ranges:
-        """Returns the bytes of the volume that are read for ranges of addresses."""
+        """Returns the bytes of the volume from which ranges of addresses are read."""
         second = extents.intersect(addresses, self.spare)
         first = self.layout.on_volume(extents.subtract(addresses, second), 0)
         return extents.union(first, self.layout.on_volume(second, 1))

@@ -1,4 +1,7 @@
-"""What the items of btrfs's trees say: inodes, names, extents of files, roots."""
+"""The items of btrfs's trees: inodes, names, extents of files, roots.
+
+Source: the kernel's include/uapi/linux/btrfs_tree.h; the structs below have its order of fields.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ EXTENT_ITEM, METADATA_ITEM, BLOCK_GROUP_ITEM = 168, 169, 192
 FIRST_INODE = 256
 
 INLINE, REGULAR, PREALLOCATED = 0, 1, 2
-_NO_CHECKSUMS = 1
+_NO_CHECKSUMS = 1  # BTRFS_INODE_NODATASUM, as with chattr +C
 
 _INODE = struct.Struct("<QQQQQIIIIQQ")
 _DIR = struct.Struct("<17sQHHB")
@@ -25,7 +28,7 @@ _ROOT_REF = struct.Struct("<QQH")
 
 @dataclass(frozen=True)
 class Inode:
-    """An inode. `summed` says whether its content has checksums."""
+    """An inode: `size` in bytes, `links` the names that it counts; `summed` says whether its content has checksums."""
 
     size: int
     links: int
@@ -36,7 +39,7 @@ class Inode:
 
 @dataclass(frozen=True)
 class Name:
-    """An entry of a directory, and the key of what it leads to."""
+    """An entry of a directory, and the object and type of the key that it leads to."""
 
     name: bytes
     object: int
@@ -45,10 +48,10 @@ class Name:
 
 @dataclass(frozen=True)
 class Extent:
-    """A stretch of a file, from `start` on. `inline` holds its content, compressed or not, where there are no blocks.
+    """A stretch of a file, from `start` on. `inline` is its content, compressed or not, if that lies in the tree itself.
 
-    On the disk it has `disk_length` bytes at the logical address `address` (0: a hole); uncompressed, `length` bytes from
-    `offset` on of what they hold are shown.
+    Otherwise it has `disk_length` bytes on the disk, at the logical address `address` (0: a hole). Of their uncompressed content,
+    the file shows `length` bytes from `offset` on.
     """
 
     start: int
@@ -64,7 +67,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class RootItem:
-    """A tree as the root tree lists it; one with no references is being deleted."""
+    """A tree as the root tree lists it. A tree without references is being deleted."""
 
     root: Root
     directory: int
@@ -72,7 +75,7 @@ class RootItem:
 
 
 def inode_of(body: bytes) -> Inode:
-    """Reads an inode item. Raises `Malformed`."""
+    """Reads an inode item. Raises `Malformed` if it is too short."""
     if len(body) < 160:
         raise Malformed("an inode is cut short")
     _, _, size, _, _, links, _, _, mode, device, flags = _INODE.unpack_from(body)
@@ -80,7 +83,7 @@ def inode_of(body: bytes) -> Inode:
 
 
 def names_of(body: bytes) -> list[Name]:
-    """Reads the entries of a directory that share one hash. Raises `Malformed`."""
+    """Reads the entries of a directory that share one hash. Raises `Malformed` if one is too short or has no proper name."""
     found, at = [], 0
     while at < len(body):
         if at + _DIR.size > len(body):
@@ -97,7 +100,7 @@ def names_of(body: bytes) -> list[Name]:
 
 
 def extent_of(start: int, body: bytes) -> Extent:
-    """Reads an extent of a file. Raises `Malformed`."""
+    """Reads an extent of a file. Raises `Malformed` if it is too short, of an unknown kind, or its numbers make no sense."""
     if len(body) < _EXTENT_HEAD.size:
         raise Malformed("an extent of a file is cut short")
     generation, _, compression, encryption, encoding, kind = _EXTENT_HEAD.unpack_from(body)
@@ -108,6 +111,7 @@ def extent_of(start: int, body: bytes) -> Extent:
     if len(body) < _EXTENT_HEAD.size + _EXTENT.size:
         raise Malformed("an extent of a file is cut short")
     address, disk_length, offset, length = _EXTENT.unpack_from(body, _EXTENT_HEAD.size)
+    # Of a compressed extent, offset and length count uncompressed bytes, which may be more than lie on the disk.
     if address and not compression and offset + length > disk_length:
         raise Malformed("an extent of a file shows more than it has on the disk")
     if max(start + length, address + disk_length) >= 1 << 63:
@@ -116,7 +120,7 @@ def extent_of(start: int, body: bytes) -> Extent:
 
 
 def root_of(tree: int, body: bytes) -> RootItem:
-    """Reads where a tree begins. Raises `Malformed`."""
+    """Reads where a tree begins. Raises `Malformed` if the item is too short."""
     if len(body) < _ROOT.size + 1:
         raise Malformed("a root is cut short")
     _, generation, directory, address, _, _, _, _, references, _, _ = _ROOT.unpack_from(body)
@@ -124,7 +128,7 @@ def root_of(tree: int, body: bytes) -> RootItem:
 
 
 def reference_of(body: bytes) -> tuple[int, bytes]:
-    """Reads which directory holds a subvolume, and by which name. Raises `Malformed`."""
+    """Returns (directory, name) that a subvolume has in its parent. Raises `Malformed` if the item is too short."""
     if len(body) < _ROOT_REF.size:
         raise Malformed("a subvolume's place is cut short")
     directory, _, length = _ROOT_REF.unpack_from(body)

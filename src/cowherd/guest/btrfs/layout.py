@@ -35,7 +35,7 @@ _PROFILES = {
     0x400: "RAID1C4",
 }
 _METADATA_UUID = 0x400
-_READABLE = 0x7FF
+_READABLE = 0x7FF  # all incompat bits up to metadata-uuid: what they change is handled here, or not read
 _UNREADABLE_NAMES = {0x800: "raid1c34", 0x1000: "zoned", 0x2000: "extent-tree-v2", 0x4000: "raid-stripe-tree"}
 _READABLE |= 0x10000  # simple quotas
 _CHUNK, _STRIPE, KEY = struct.Struct("<QQQQIIIHH"), struct.Struct("<QQ16s"), struct.Struct("<QBQ")
@@ -67,7 +67,7 @@ _FIELDS = {  # name: (offset in the superblock, struct code)
 _SYSTEM_CHUNKS_AT = 0x32B
 
 Sums = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""Returns the checksum of each row, as a row of bytes."""
+"""Returns the checksum of each row, as a row of bytes in the order that they have on the disk."""
 
 
 def _crc32c(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -84,7 +84,7 @@ def _each(function: Callable[[bytes], bytes], size: int) -> Sums:
 
 
 def _sums_of(kind: int) -> tuple[int, Sums]:
-    """Returns the size of a checksum of this type and what computes it."""
+    """Returns the bytes of a checksum of this type, and the function that computes it. Raises `Malformed` for an unknown type."""
     if kind == 0:
         return 4, _crc32c
     if kind == 1:
@@ -92,6 +92,7 @@ def _sums_of(kind: int) -> tuple[int, Sums]:
             import xxhash
         except ModuleNotFoundError as error:
             raise Malformed("xxhash is not installed, which its checksums need; cowherd[guest] brings it") from error
+        # A digest of xxhash is big-endian; the disk has the number little-endian.
         return 8, _each(lambda data: xxhash.xxh64_digest(data)[::-1], 8)
     if kind == 2:
         return 32, _each(lambda data: hashlib.sha256(data).digest(), 32)
@@ -102,7 +103,7 @@ def _sums_of(kind: int) -> tuple[int, Sums]:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of logical addresses, and the byte of the volume that each copy of it begins at."""
+    """A stretch of logical addresses, and the byte of the volume at which each copy of it begins."""
 
     start: int
     length: int
@@ -111,10 +112,10 @@ class Chunk:
 
 
 class Layout:
-    """The numbers of one file system, each checked before anything is read or allocated by it."""
+    """The numbers of one file system, each checked before it is used to read or to allocate."""
 
     def __init__(self, volume: Volume):
-        """Raises `Malformed` where there is no such file system, or one that is not read here."""
+        """Raises `Malformed` if there is no such file system, or one that can't be read here."""
         self.volume = volume
         raw = volume.read(SUPERBLOCK, SUPERBLOCK_BYTES)
         values: dict[str, int] = {name: struct.unpack_from("<" + code, raw, at)[0] for name, (at, code) in _FIELDS.items()}
@@ -122,10 +123,12 @@ class Layout:
         if raw[0x40:0x48] != MAGIC:
             raise Malformed("no btrfs")
         self.sum_bytes, self.sums = _sums_of(values["checksum_type"])
+        # Every checksum of a block lies in its first 32 bytes, whatever its size, and covers all bytes after them.
         if self.sum_of(raw[32:]) != raw[: self.sum_bytes]:
             raise Malformed("the superblock's checksum is wrong")
         self._require_known()
         self.sector, self.node, self.generation = values["sector"], values["node"], values["generation"]
+        # btrfstune -m changes the file system's own number and keeps that of the blocks, so that it need not rewrite them.
         self.uuid = raw[0x23B:0x24B] if values["incompat"] & _METADATA_UUID else raw[0x20:0x30]
         self.compatible = values["compatible_read_only"]
         self._chunks: dict[int, Chunk] = {}
@@ -168,7 +171,10 @@ class Layout:
             at += self.add_chunk(start, data[at:])
 
     def add_chunk(self, start: int, item: bytes) -> int:
-        """Takes a chunk in, given as an item of the chunk tree; returns the item's length. Raises `Malformed`."""
+        """Adds a chunk, given as an item of the chunk tree; returns the item's length.
+
+        Raises `Malformed` if the item is damaged, or the chunk needs another device or a profile that is not read here.
+        """
         if len(item) < _CHUNK.size:
             raise Malformed("a chunk is cut short")
         length, _, _, kind, _, _, _, count, _ = _CHUNK.unpack_from(item)
@@ -187,6 +193,7 @@ class Layout:
         return int(_CHUNK.size + count * _STRIPE.size)
 
     def _insert(self, chunk: Chunk) -> None:
+        # System chunks are both in the superblock and in the chunk tree; the same chunk twice is no fault.
         if self._chunks.get(chunk.start, chunk) != chunk:
             raise Malformed("two chunks begin at one address")
         if chunk.start not in self._chunks:
@@ -213,7 +220,7 @@ class Layout:
         return chunk
 
     def on_volume(self, logical: Ranges, copy: int | None = None) -> Ranges:
-        """Returns the bytes of the volume that hold ranges of logical addresses: one copy of them, or all (None)."""
+        """Returns the bytes of the volume that hold ranges of logical addresses: of one copy, or of all (`copy` is None)."""
         parts = [NO_RANGES]
         for chunk in self.chunks:
             inside = extents.intersect(logical, np.array([[chunk.start, chunk.start + chunk.length]], np.int64))
@@ -222,7 +229,7 @@ class Layout:
         return union_of(parts)
 
     def to_logical(self, at: Ranges, copy: int) -> Ranges:
-        """Returns which logical addresses have their `copy` in ranges of the volume."""
+        """Returns the logical addresses whose copy number `copy` lies in ranges of the volume."""
         parts = [NO_RANGES]
         for chunk in self.chunks:
             for start in chunk.copies[copy : copy + 1]:

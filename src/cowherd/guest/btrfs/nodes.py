@@ -1,7 +1,7 @@
-"""The trees of a btrfs: their blocks, each held against what the block that points to it says of it.
+"""The trees of a btrfs: their blocks, each compared with what its pointer says about it.
 
 A pointer carries the generation and the first key of the block that it leads to, and the block carries its own address, level
-and checksum. A block that was written by another history of the file system can't pass for the one that is meant.
+and checksum. So a block that another history of the file system wrote can't pass for the one that the pointer means.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ FIRST, LAST = (0, 0, 0), ((1 << 64) - 1, 255, (1 << 64) - 1)
 _HEADER = struct.Struct("<32s16sQQ16sQQIB")
 _ITEM = np.dtype([("object", "<u8"), ("type", "u1"), ("offset", "<u8"), ("at", "<u4"), ("size", "<u4")])
 _POINTER = np.dtype([("object", "<u8"), ("type", "u1"), ("offset", "<u8"), ("block", "<u8"), ("generation", "<u8")])
-_MOST_VISITS = 4 << 20
+_MOST_VISITS = 4 << 20  # blocks, again for each snapshot that shares them: a bound for the time that crafted trees can take
 
 
 @dataclass(frozen=True)
 class Root:
-    """Where a tree begins: the address of its first block, and what that must say of itself."""
+    """Where a tree begins: the address of its first block, and the level and generation that this block must have."""
 
     tree: int
     address: int
@@ -39,7 +39,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Gap:
-    """Keys from `low` on and before `high` that a tree has no readable block for, and why."""
+    """Keys from `low` on and before `high` for which a tree has no readable block, and why."""
 
     low: Key
     high: Key
@@ -48,7 +48,7 @@ class Gap:
 
 @dataclass(eq=False)
 class Leaf:
-    """A block with items: an array of keys and places, and the bytes that the places refer to."""
+    """A block with items: an array of their keys and places, and the bytes of the block."""
 
     items: NDArray[np.void]
     data: bytes
@@ -56,24 +56,25 @@ class Leaf:
     def of_types(self, *types: int) -> Iterator[tuple[int, int, int, bytes]]:
         """Yields (object, type, offset, body) of the items of these types."""
         chosen = self.items[np.isin(self.items["type"], types)]
+        # An item's place is counted from the end of the header, not from the begin of the block.
         for number, kind, offset, at, size in chosen.tolist():
             yield number, kind, offset, self.data[_HEADER.size + at : _HEADER.size + at + size]
 
 
 @dataclass
 class Tree:
-    """What was met in walking one tree: its gaps."""
+    """A tree, and the gaps that walking it has found."""
 
     root: Root
     gaps: list[Gap] = field(default_factory=list)
 
     def gap_in(self, low: Key, high: Key) -> Gap | None:
-        """Returns a gap that some key from `low` on, `high` included, falls into."""
+        """Returns the first gap that holds any key from `low` to `high` (both included), None if there is none."""
         return next((gap for gap in self.gaps if gap.low <= high and low < gap.high), None)
 
 
 class Trees:
-    """Reads trees. `blocks` lists by tree and level the addresses that were reached, `copies` which copy of a block was read."""
+    """Reads trees. `blocks` lists the addresses reached, by tree and level; `copies` says which copy of a block was read."""
 
     def __init__(self, layout: Layout):
         self.layout = layout
@@ -83,12 +84,13 @@ class Trees:
         self._visits = 0
 
     def walk(self, tree: Tree) -> Iterator[Leaf]:
-        """Yields the leaves of a tree in order. What can't be read is added to its gaps."""
+        """Yields the leaves of a tree in order. Adds a gap to the tree for each block that can't be read."""
         root, seen = tree.root, set[int]()
         pending = [(root.address, root.generation, root.level, FIRST, LAST)]
         while pending:
             address, generation, level, low, high = pending.pop()
             try:
+                # A block twice in one tree is damage, and would let a loop of pointers go on for ever.
                 if address in seen:
                     raise Malformed("it is there twice")
                 seen.add(address)
@@ -113,7 +115,7 @@ class Trees:
         return None
 
     def _block(self, tree: int, address: int, generation: int, level: int, first: Key | None) -> tuple[bytes, NDArray[np.void]]:
-        """Returns a block and its items or pointers. Raises `Malformed` where no copy is what is meant."""
+        """Returns a block and its items or pointers. Raises `Malformed` if no copy is the block that its pointer means."""
         self._visits += 1
         if self._visits > _MOST_VISITS:
             raise Malformed("there are too many blocks to read")
@@ -127,9 +129,10 @@ class Trees:
         return data, keys
 
     def _sound_copy(self, address: int, generation: int, level: int) -> bytes:
-        """Returns the first copy of a block that is what is meant, as the kernel chooses it."""
+        """Returns the first copy of a block that agrees with its pointer, as the kernel chooses it."""
         layout, problem = self.layout, ""
         chunk = layout.chunk_at(address, layout.node)
+        # Snapshots share blocks; a block that was checked for one pointer need not be summed again for an equal one.
         if address in self._known and self._known[address] == (generation, level):
             return layout.volume.read(chunk.copies[self.copies[address]] + address - chunk.start, layout.node)
         for copy, start in enumerate(chunk.copies):
@@ -154,7 +157,7 @@ class Trees:
 
 
 def _keys(data: bytes, level: int) -> NDArray[np.void]:
-    """Returns the items or pointers of a block. Raises `Malformed` where they make no sense."""
+    """Returns the items or pointers of a block. Raises `Malformed` if they make no sense."""
     count, kind = _HEADER.unpack_from(data)[7], _POINTER if level else _ITEM
     if count > (len(data) - _HEADER.size) // kind.itemsize or (level and not count):
         raise Malformed("it counts more entries than fit")

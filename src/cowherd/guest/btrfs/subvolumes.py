@@ -41,9 +41,9 @@ _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
 
 @dataclass
 class Listing:
-    """All paths found. `read` are the logical addresses that some file's content is read from.
+    """All paths found. `read` are the logical addresses from which any file's content is read.
 
-    `left_out` names subvolumes that were not listed, there being too many paths.
+    `left_out` names the subvolumes that were not listed because there were too many paths.
     """
 
     files: dict[str, FileEntry] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Listing:
 
 @dataclass
 class _Subvolume:
-    """What the leaves of one subvolume's tree say."""
+    """The items in one subvolume's tree, by the number of their inode; `damaged` says why an inode's items can't be used."""
 
     tree: Tree
     inodes: dict[int, Inode] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class _Subvolume:
     damaged: dict[int, str] = field(default_factory=dict)
 
     def problem(self, number: int, low: int, high: int) -> str | None:
-        """Returns why items of an inode, of types from `low` to `high`, can't be had."""
+        """Returns why an inode's items of the types from `low` to `high` can't be read, None if they can."""
         gap = self.tree.gap_in((number, low, 0), (number, high, LAST[2]))
         return f"a block of its tree can't be read: {gap.problem}" if gap else self.damaged.get(number)
 
@@ -80,15 +80,17 @@ class Lister:
         content: Content,
         expected: int,
     ):
-        """`places` tells which directory holds a subvolume, and by which name, by its parent's number and its own; `expected`
-        is how many blocks all trees have."""
+        """`places` has the (directory, name) of each subvolume, by (its parent's number, its own).
+
+        `expected` is the number of blocks of all trees, for reports of progress.
+        """
         self._trees, self._roots, self._places, self._content = trees, roots, places, content
         self._found = Listing()
         self._read: list[tuple[int, int]] = []
         self._expected, self._visited = expected * max(1, len(roots)), 0
 
     def listed(self) -> Listing:
-        """Returns all that is found."""
+        """Returns the listing of all subvolumes that can be reached from the top one."""
         found, pending, seen = self._found, [("", TOP)], {TOP}
         while pending:
             prefix, number = pending.pop()
@@ -105,7 +107,7 @@ class Lister:
         return found
 
     def _subvolume(self, prefix: str, item: RootItem) -> Iterator[tuple[str, int]]:
-        """Lists one subvolume; yields path and number of those in it."""
+        """Lists one subvolume; yields the path and number of each subvolume in it."""
         subvolume = self._parsed(item)
         self._found.trees.append(subvolume.tree)
         entries: dict[int, FileEntry] = {}
@@ -132,7 +134,11 @@ class Lister:
         self._count(prefix, subvolume, links)
 
     def _is_there(self, parent: int, name: Name, directory: int) -> bool:
-        """Returns whether a name leads to a subvolume; in a snapshot it is an empty directory where one was."""
+        """Returns whether a name leads to a subvolume.
+
+        A snapshot keeps the names of its origin's subvolumes, but the subvolumes stay in the origin: the kernel shows an empty
+        directory for such a name.
+        """
         place = self._places.get((parent, name.object))
         return place == (directory, name.name) and name.object in self._roots
 
@@ -159,6 +165,7 @@ class Lister:
 
     def _count(self, prefix: str, subvolume: _Subvolume, links: Counter[int]) -> None:
         for number, inode in subvolume.inodes.items():
+            # An inode without a name may be an orphan, which the guest had open when it stopped.
             if links[number] not in (0, inode.links) and not subvolume.tree.gaps:
                 self._complain(f"{prefix or '/'}: inode {number} counts {inode.links} names, {links[number]} lead to it")
 
@@ -188,6 +195,8 @@ class _Reading:
     def entry(self, found: list[Extent], problem: str | None) -> FileEntry:
         size, self._problem = self._inode.size, problem
         shown = [one for one in found if one.start < size and one.kind != PREALLOCATED and (one.address or one.kind == INLINE)]
+        # The bytes on the disk of a file with compressed parts do not lie at its own offsets: they are counted one after the
+        # other, and a digest stands for the content.
         packed = any(one.kind == INLINE or one.compression for one in shown)
         at_disk, packed_size = 0, 1 << 62
         for one in shown:
@@ -203,11 +212,12 @@ class _Reading:
         return FileEntry(self._kind, size, runs, self._digest.hexdigest() if packed else None, self._problem)
 
     def _blocks(self, one: Extent, at: int) -> int:
-        """Notes the blocks that an extent is read from, `at` in the file; returns where it ends."""
+        """Adds the runs from which an extent is read, the first at byte `at` of the file; returns the byte where they end."""
         sector = self._content.layout.sector
         start, length = (one.address, one.disk_length) if one.compression else (one.address + one.offset, one.length)
         if start % sector or length % sector:
             raise Malformed("an extent of it is not in whole sectors")
+        # A checksum covers a whole sector: the kernel can't read a file's last bytes without those behind its end.
         if not self._inode.summed:
             length = min(length, max(0, self._inode.size - one.start))
         elif not one.compression:
@@ -219,7 +229,10 @@ class _Reading:
         return at + length
 
     def _describe(self, one: Extent) -> None:
-        """Adds an extent to what a file that is not plain bytes is known by: the checksums stand for the bytes."""
+        """Adds an extent to the digest of a file that is not plain bytes. Its checksums stand for the bytes, which are not read.
+
+        Without checksums, the place and the generation stand for them: a new content is written to a new place, or later.
+        """
         start, length = (one.address, one.disk_length) if one.compression else (one.address + one.offset, one.length)
         sums = self._content.sums(start, length) if self._inode.summed else f"{start} {one.generation}".encode()
         shape = (

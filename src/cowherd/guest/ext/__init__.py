@@ -1,7 +1,7 @@
 """ext2, ext3 and ext4, read by code of our own.
 
-The libraries that list such a file system's files don't tell its bitmaps, inode tables and checksums; with those read, the
-directories are a page more, and what is read can be checked against itself.
+The libraries that list such a file system's files don't show its bitmaps, inode tables and checksums. Once those are read, the
+directories are a page more, and all parts can be checked against each other.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
 
 
 def read_ext(volume: Volume) -> FileSystem:
-    """Reads the file system in a volume. Raises `Malformed` where its superblock, group descriptors or log can't be used."""
+    """Reads the file system in a volume. Raises `Malformed` if its superblock, group descriptors or log can't be used."""
     layout = Layout(volume)
     log = Replay()
     if layout.needs_recovery:
         log = replay(layout, journal_of(layout))
+        # Read again: the log may hold newer copies of the superblock and the descriptors, too.
         layout = Layout(Replayed(volume, layout.block, log), is_replayed=True)
     table = read_inodes(layout)
     tree = read_tree(layout, table)
@@ -76,7 +77,7 @@ def _entry(layout: Layout, inode: Inode) -> FileEntry:
 
 
 def _digest(volume: Volume, runs: list[tuple[int, int, int]], size: int) -> str:
-    """Returns what content is known by that does not lie on the disk as it is."""
+    """Returns the digest of content that does not lie on the disk as it is."""
     digest = hashlib.sha256()
     for offset, start, length in runs:
         for at in range(0, min(length, size - offset), _STEP):
@@ -110,6 +111,7 @@ def _areas(layout: Layout, table: Table, log: Replay) -> tuple[Ranges, dict[str,
         else:
             idle += [(block, block + count) for _, block, count, written in inode.mapped if not written]
     if layout.cluster > 1:
+        # With bigalloc, a cluster is in use as a whole, although its owner may have only some of its blocks.
         everything = union_of([layout.fixed, *map(owned_by, table.inodes.values()), extents.ranges(pairs["extended attributes"])])
         idle += extents.subtract(layout.whole_clusters(everything), everything).tolist()
     for name, found in pairs.items():
@@ -125,6 +127,7 @@ def _tails(layout: Layout, table: Table) -> Ranges:
     found = []
     for inode in table.inodes.values():
         if stat.S_IFMT(inode.mode) in (stat.S_IFREG, stat.S_IFLNK) and inode.mapped:
+            # Blocks reserved past the end are a run of their own, so that the end lies in one of the last two.
             for first, block, count, _ in inode.mapped[-2:]:
                 rest = (first + count) * layout.block - max(inode.size, first * layout.block)
                 if rest > 0:

@@ -1,7 +1,9 @@
-"""What the structures of an ext file system say against each other.
+"""Contradictions between the structures of an ext file system.
 
-These are the contradictions that e2fsck finds in its passes, as far as they come from blocks of two states of one file
-system standing side by side: each block is whole, but one speaks of another that is not there.
+Of all that e2fsck finds in its passes, these are the ones that arise when blocks of two states of one file system lie side by
+side: each block is whole, but one refers to another that is not there.
+
+Source: the kernel's Documentation/filesystems/ext4/checksums.rst, group_descr.rst, bitmaps.rst.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ from cowherd.guest.ext.layout import BLOCK_UNINIT, INODE_UNINIT, RESIZE_INODE, L
 from cowherd.guest.ext.tree import Tree
 from cowherd.guest.owners import overlaps
 
-_UNCOUNTED = 1
+_UNCOUNTED = 1  # the link count of a directory with more subdirectories than fit (dir_nlink)
 _RESERVED_IN_USE = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 _MOST_NAMED = 20
 
 
 def contradictions(layout: Layout, table: Table, tree: Tree) -> list[str]:
-    """Returns them all as sentences, at most twenty of each kind."""
+    """Returns all contradictions as sentences, at most twenty of each kind."""
     found = [
         *_checksums(layout),
         *_bitmaps(layout, table),
@@ -75,6 +77,7 @@ def _bitmaps(layout: Layout, table: Table) -> Iterator[str]:
 
 def _block_bitmap(layout: Layout, group: int) -> Iterator[str]:
     block, length = int(layout.groups.block_bitmap[group]), layout.group_clusters(group)
+    # The last group's bitmap is summed whole, although it has fewer blocks than bits.
     free = length - int(layout.bitmap(group, block, length).sum())
     if free != layout.groups.free_blocks[group]:
         yield f"group {group} counts {layout.groups.free_blocks[group]} free blocks, its bitmap {free}"
@@ -89,6 +92,7 @@ def _inode_bitmap(layout: Layout, group: int, table: Table) -> Iterator[str]:
         yield f"group {group} counts {layout.groups.free_inodes[group]} free inodes, its bitmap {count - int(marked.sum())}"
     if not _bitmap_checksum_holds(layout, group, block, count // 8, 26, 58):
         yield f"the checksum of group {group}'s inode bitmap is wrong"
+    # The reserved inodes of the first group are always marked, whether anything uses them or not.
     used = np.zeros(count, np.bool_)
     numbers = [number - first for number in range(first, first + count) if number in table.inodes]
     used[numbers] = True
@@ -109,7 +113,9 @@ def _bitmap_checksum_holds(layout: Layout, group: int, block: int, length: int, 
 
 
 def _blocks(layout: Layout, table: Table) -> Iterator[str]:
-    """Compares what owns blocks with each other and with the bitmap."""
+    """Compares the owners of blocks with each other and with the bitmap."""
+    # Files with equal attributes share one block of them. The resize inode maps the reserved descriptors, copies included, which
+    # are fixed structures already.
     parts = [layout.fixed, *(owned_by(inode) for inode in table.inodes.values() if inode.number != RESIZE_INODE)]
     shared_attributes = {inode.attributes for inode in table.inodes.values() if inode.attributes}
     parts.append(extents.ranges((block, block + 1) for block in shared_attributes))
@@ -145,6 +151,7 @@ def _links(layout: Layout, table: Table, tree: Tree) -> Iterator[str]:
     named = 0
     for inode in table.inodes.values():
         references = tree.references[inode.number]
+        # No directory names the reserved inodes but the root (2), the orphan file, and inodes that hold one large attribute.
         if (inode.number in _RESERVED_IN_USE and inode.number != 2) or inode.number == layout.orphan_file:
             continue
         if inode.flags & EA_INODE_FLAG and not references:

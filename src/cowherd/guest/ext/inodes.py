@@ -1,4 +1,7 @@
-"""The inodes of an ext file system, and where their blocks are."""
+"""The inodes of an ext file system, and where their blocks are.
+
+Source: the kernel's Documentation/filesystems/ext4: inodes.rst, ifork.rst (block maps and extents), attributes.rst, orphan.rst.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ _GROUP_CHECKSUMS, _ORPHANS_PRESENT = 0x10, 0x10000
 EXTENTS_FLAG, HUGE_FILE_FLAG, EA_INODE_FLAG, INLINE_DATA_FLAG = 0x80000, 0x40000, 0x200000, 0x10000000
 _ATTRIBUTES_MAGIC, _SYSTEM = b"\0\0\x02\xea", 7
 _ATTRIBUTE = struct.Struct("<BBHIII")
-_EXTENT_MAGIC, _LONGEST_WRITTEN, _DEEPEST = 0xF30A, 32768, 5
+_EXTENT_MAGIC, _LONGEST_WRITTEN, _DEEPEST = 0xF30A, 32768, 5  # a longer ee_len means unwritten: 32768 is taken off
 _HEADER = struct.Struct("<HHHHI")
-_LEAF, _INDEX = struct.Struct("<IHHI"), struct.Struct("<IIHH")
+_LEAF, _INDEX = struct.Struct("<IHHI"), struct.Struct("<IIHH")  # the halves of a block number: high, low; low, high
 
 
 @dataclass
 class Inode:
     """One inode that is in use. `mapped` are (block in the file, block, count, written) runs, `own` the blocks of its map.
 
-    `problem` says why it can't be read, `complaint` what of it contradicts itself.
+    `problem` says why it can't be read, `complaint` which of its parts contradict each other.
     """
 
     number: int
@@ -49,12 +52,12 @@ class Inode:
 
     @property
     def flags(self) -> int:
-        """Its flags."""
+        """Its flags (i_flags)."""
         return int.from_bytes(self.raw[32:36], "little")
 
     @property
     def inline(self) -> bytes | None:
-        """What is kept inside of the inode: a short file or link, a device's number; None where there are blocks."""
+        """The content inside of the inode: a short file or link, or a device's number; None if it is in blocks."""
         if self.flags & INLINE_DATA_FLAG:
             return (self.raw[40:100] + self.more_inline)[: self.size]
         if stat.S_ISLNK(self.mode) and self.size < 60 and not self.mapped:
@@ -63,7 +66,7 @@ class Inode:
 
     @property
     def more_inline(self) -> bytes:
-        """What does not fit beside the inode's own fields: the value of the attribute system.data."""
+        """The rest of inline content that does not fit in i_block: the value of the attribute system.data."""
         first = 128 + int.from_bytes(self.raw[128:130], "little")
         if self.raw[first : first + 4] != _ATTRIBUTES_MAGIC:
             return b""
@@ -79,9 +82,9 @@ class Inode:
 
 @dataclass
 class Table:
-    """All inodes in use by number. `stray` are those in a part of a table that the descriptors call unused.
+    """All inodes in use, by number. `stray` are those in a part of a table that the descriptors call unused.
 
-    Who follows a directory finds them all the same, and so does `find`.
+    The kernel finds a stray inode when it follows a directory; so does `find`.
     """
 
     layout: Layout
@@ -114,7 +117,7 @@ def read_inodes(layout: Layout) -> Table:
 
 
 def _take_orphans(layout: Layout, table: Table) -> None:
-    """Adds the inodes that were open and had no name any more; the next mount frees them."""
+    """Adds the orphans: inodes that were open and had no name any more. The next mount frees them."""
     pending, seen = [layout.values["last_orphan"]], set[int]()
     keeper = table.inodes.get(layout.orphan_file) if layout.ro_compat & _ORPHANS_PRESENT else None
     for _, block, count, _ in keeper.mapped if keeper else []:
@@ -131,6 +134,7 @@ def _take_orphans(layout: Layout, table: Table) -> None:
             wrong = _checksums_wrong(layout, np.frombuffer(raw, np.uint8).reshape(1, -1), np.array([number]))
             table.inodes[number] = _parse(layout, number, raw, bool(wrong[0]))
         if keeper is None:
+            # Without an orphan file the orphans are a chain: i_dtime of each holds the number of the next.
             pending.append(struct.unpack_from("<I", raw, 20)[0])
 
 
@@ -142,7 +146,7 @@ def _raw(layout: Layout, number: int) -> bytes:
 
 
 def journal_of(layout: Layout) -> Inode:
-    """Returns the inode that holds the log. Raises `Malformed` where there is none that can be read."""
+    """Returns the inode that holds the log. Raises `Malformed` if it can't be read, or the log lies on another device."""
     number = layout.values["journal"]
     if not number:
         raise Malformed("it was not unmounted, and its log lies on another device")
@@ -155,6 +159,7 @@ def journal_of(layout: Layout) -> Inode:
 
 def _used_part(layout: Layout, group: int) -> int:
     """Returns how many inodes of a group's table have ever been used."""
+    # The kernel keeps bg_itable_unused only where a checksum protects the descriptor (metadata_csum or gdt_csum).
     if layout.seed is None and not layout.ro_compat & _GROUP_CHECKSUMS:
         return layout.group_inodes
     if layout.groups.flags[group] & INODE_UNINIT:
@@ -163,11 +168,12 @@ def _used_part(layout: Layout, group: int) -> int:
 
 
 def _read_group(layout: Layout, group: int, index: int, count: int) -> Iterator[Inode]:
-    """Yields those in use of `count` inodes of a group, from the one at `index` on."""
+    """Yields the inodes in use among the `count` inodes of a group from index `index` on."""
     first = group * layout.group_inodes + index + 1
     start = int(layout.groups.inode_table[group]) * layout.block + index * layout.inode_bytes
     rows = np.frombuffer(layout.volume.read(start, count * layout.inode_bytes), np.uint8).reshape(count, layout.inode_bytes)
     links = rows[:, 26].astype(np.int64) | rows[:, 27].astype(np.int64) << 8
+    # An inode without links is free or an orphan; a reserved one may have none and still be in use.
     reserved = np.arange(first, first + count) < layout.first_inode
     used = np.flatnonzero((links > 0) | (reserved & rows[:, 0:2].any(axis=1)))
     wrong = _checksums_wrong(layout, rows[used], used + first) if len(used) else np.empty(0, np.bool_)
@@ -179,6 +185,8 @@ def _checksums_wrong(layout: Layout, rows: NDArray[np.uint8], numbers: NDArray[n
     seed = layout.seed
     if seed is None:
         return np.zeros(len(rows), np.bool_)
+    # The sum covers the inode's number, its generation (bytes 100 to 104) and itself, with both halves of the sum as zeros. The
+    # upper half exists if i_extra_isize reaches behind it.
     rows = rows.copy()
     low = rows[:, 124].astype(np.uint32) | (rows[:, 125].astype(np.uint32) << np.uint32(8))
     high: NDArray[np.uint32] = np.zeros(len(rows), np.uint32)
@@ -196,6 +204,7 @@ def _checksums_wrong(layout: Layout, rows: NDArray[np.uint8], numbers: NDArray[n
 
 
 def _parse(layout: Layout, number: int, raw: bytes, bad: bool) -> Inode:
+    # i_mode, i_size_lo; i_links_count; i_blocks_lo, i_flags; i_file_acl_lo, i_size_high; the upper halves of blocks and acl.
     mode, _, size = struct.unpack_from("<HHI", raw)
     (links,) = struct.unpack_from("<H", raw, 26)
     blocks, flags = struct.unpack_from("<II", raw, 28)
@@ -226,7 +235,8 @@ def _has_map(inode: Inode, flags: int) -> bool:
 
 
 def _miscounted(layout: Layout, inode: Inode, said: int, flags: int) -> str | None:
-    """Compares the count of an inode's blocks, in sectors of 512 bytes or in blocks, with its map; readers ignore it."""
+    """Compares an inode's count of blocks with its map. The count is in sectors of 512 bytes, or in blocks (huge_file); a wrong
+    one makes no read fail."""
     pairs = [(block, block + count) for _, block, count, _ in inode.mapped] + [(block, block + 1) for block in inode.own]
     found = sum(end - start for start, end in pairs)
     if layout.cluster > 1:
@@ -321,6 +331,6 @@ class _Mapper:
 
 
 def checksum_of(layout: Layout, inode: Inode, data: bytes) -> int:
-    """Returns the checksum that a block belonging to `inode` must carry."""
+    """Returns the checksum that a block of `inode` with the content `data` must carry."""
     number = struct.pack("<I", inode.number) + inode.raw[100:104]
     return crc32c(data, crc32c(number, layout.seed if layout.seed is not None else START))

@@ -1,4 +1,4 @@
-"""The log of an ext3 or ext4 that was not unmounted: replayed in memory, so that the rest is read as it is after a mount.
+"""The log of an ext3 or ext4 that was not unmounted: replayed in memory, so that all else is read as a mount would leave it.
 
 Source: the kernel's fs/jbd2/recovery.c and include/linux/jbd2.h. The log's numbers are big-endian, unlike all others.
 """
@@ -19,6 +19,7 @@ from cowherd.guest.source import Malformed, Volume
 _MAGIC = 0xC03B3998
 _DESCRIPTOR, _COMMIT, _SUPERBLOCKS, _REVOKE = 1, 2, (3, 4), 5
 _WIDE, _SUMS_2, _SUMS_3, _FAST_COMMITS = 0x2, 0x8, 0x10, 0x20
+# Revocations (0x1) are always looked for; asynchronous commits (0x4) change how a log is written, not how it is read.
 _KNOWN = 0x1 | _WIDE | 0x4 | _SUMS_2 | _SUMS_3 | _FAST_COMMITS
 _ESCAPED, _SAME_UUID, _LAST = 1, 2, 8
 _HEADER = struct.Struct(">III")
@@ -28,7 +29,7 @@ _FAST_COMMIT_HEAD = 9
 
 @dataclass(frozen=True)
 class _Tag:
-    """A block that the log holds: where it belongs, and what is said of its copy in the log."""
+    """A block that the log holds: where it belongs, and the flags and checksum of its copy in the log."""
 
     block: int
     flags: int
@@ -37,8 +38,10 @@ class _Tag:
 
 @dataclass
 class Replay:
-    """What a replay gives. `moved` says which block of the log holds the content of a block, `escaped` for which of them the log
-    holds something else instead of the first four bytes. `live` are the log's blocks that it was read from.
+    """The result of a replay. `moved` maps a block to the block of the log that holds its content.
+
+    The log's copies of blocks in `escaped` have zeros in place of their first four bytes. `live` are the blocks of the log that
+    the replay has read.
     """
 
     moved: dict[int, int] = field(default_factory=dict)
@@ -49,7 +52,7 @@ class Replay:
 
 
 class Replayed(Volume):
-    """A volume as it is once the log is replayed. Its bytes lie where they lie: those of replayed blocks in the log."""
+    """A volume as it is after the replay. Nothing is written: the content of replayed blocks is taken from the log."""
 
     def __init__(self, volume: Volume, block: int, replay: Replay):
         super().__init__(volume.disk, volume.place, volume.pieces)
@@ -66,6 +69,7 @@ class Replayed(Volume):
         for block in touched:
             start = block * self._block
             content = super().read(self._replay.moved[block] * self._block, self._block)
+            # A block that begins with the log's magic number would pass for one of the log's own, so the log blanks that word.
             if block in self._replay.escaped:
                 content = struct.pack(">I", _MAGIC) + content[4:]
             low, high = max(start, offset), min(start + self._block, offset + length)
@@ -79,7 +83,7 @@ class Replayed(Volume):
         return touched
 
     def runs_on_disk(self, runs: Sequence[tuple[int, int, int]], size: int) -> list[tuple[int, int, int]]:
-        """Returns runs of a file as runs of the disk, as `Volume` does; what is replayed is taken from the log."""
+        """Returns runs of a file as runs of the disk, as `Volume` does; replayed blocks lie where the log has them."""
         found = []
         for offset, start, length in runs:
             at = start
@@ -93,17 +97,17 @@ class Replayed(Volume):
         return super().runs_on_disk([run for run in found if run[2] > 0], size)
 
     def is_escaped(self, runs: Sequence[tuple[int, int, int]]) -> bool:
-        """Returns whether the log holds some of the content in runs of a file otherwise than it is."""
+        """Returns whether the log's copy of any block in runs of a file is escaped, so that its bytes differ from the content."""
         return any(block in self._replay.escaped for _, start, length in runs for block in self._touched(start, length))
 
 
 def replay(layout: Layout, journal: Inode) -> Replay:
-    """Reads the log in a file system's journal. Raises `Malformed` where it can't be used at all."""
+    """Reads the log in a file system's journal. Raises `Malformed` if it can't be used at all."""
     return _Log(layout, journal).replayed()
 
 
 class _Log:
-    """A log being read."""
+    """A log while it is read."""
 
     def __init__(self, layout: Layout, journal: Inode):
         self._layout, self._found = layout, Replay()
@@ -120,6 +124,7 @@ class _Log:
         if self._sums and crc32c(head[:252] + bytes(4) + head[256:1024]) != struct.unpack_from(">I", head, 252)[0]:
             raise Malformed("the checksum of its log's superblock is wrong")
         if self._features & _FAST_COMMITS:
+            # The last s_num_fc_blks blocks are for fast commits; 0 stands for 256 (JBD2_DEFAULT_FAST_COMMIT_BLOCKS).
             self._end -= struct.unpack_from(">I", head, 84)[0] or 256
         if not 0 < self._first < self._end <= len(self._blocks) or not (
             self._start == 0 or self._first <= self._start < self._end
@@ -132,6 +137,7 @@ class _Log:
         return self._layout.volume.read(self._blocks[number] * self._layout.block, self._layout.block)
 
     def replayed(self) -> Replay:
+        # All revocations are read before any block is taken: one covers copies in its own transaction and in those before it.
         transactions = list(self._transactions()) if self._start else []
         revoked: dict[int, int] = {}
         for sequence, blocks in transactions:
@@ -161,7 +167,8 @@ class _Log:
         (self._found.escaped.add if tag.flags & _ESCAPED else self._found.escaped.discard)(tag.block)
 
     def _transactions(self) -> Iterator[tuple[int, list[tuple[int, int, _Tag | None]]]]:
-        """Yields those that were finished: number, and (kind, block of the log, tag) of what is in them."""
+        """Yields each finished transaction: its number, and (kind, block of the log, tag) of each block in it."""
+        # The log is a ring. It ends where a block does not carry the number of the next transaction: that one was never finished.
         at, left = self._start, self._end - self._first
         blocks: list[tuple[int, int, _Tag | None]] = []
         while left > 0:
@@ -194,7 +201,7 @@ class _Log:
         return at - 1 if at > self._first else self._end - 1
 
     def _is_sound(self, data: bytes, kind: int) -> bool:
-        """Holds a block of the log against the checksum at its end, that of a commit in its head."""
+        """Compares a block of the log with its checksum, which is at its end; a commit block has it in its head."""
         if not self._sums:
             return True
         at = 16 if kind == _COMMIT else len(data) - 4
@@ -202,6 +209,7 @@ class _Log:
         return bool(crc32c(data[:at] + bytes(4) + data[at + 4 :], self._seed) == stored)
 
     def _tags(self, data: bytes) -> Iterator[_Tag]:
+        # As journal_tag_bytes computes it. A tag without _SAME_UUID is followed by a UUID, 16 bytes.
         size = 8 + 2 * bool(self._features & _SUMS_2) + 4 * bool(self._features & _WIDE)
         size = _TAG_3.size if self._features & _SUMS_3 else size
         at, end = _HEADER.size, len(data) - 4 * self._sums
@@ -217,12 +225,13 @@ class _Log:
                 return
 
     def _revocations(self, data: bytes) -> list[int]:
-        (end,) = struct.unpack_from(">I", data, _HEADER.size)
+        (end,) = struct.unpack_from(">I", data, _HEADER.size)  # r_count is in bytes, and counts its own header of 16 as well
         width = 8 if self._features & _WIDE else 4
         end = min(end, len(data) - 4 * self._sums)
         return [int.from_bytes(data[at : at + width], "big") for at in range(16, end - width + 1, width)]
 
     def _has_fast_commits(self) -> bool:
-        """Returns whether the part for fast commits begins with some that belong to the transaction after the last one."""
+        """Returns whether the area of fast commits begins with one for the transaction after the last finished one."""
+        # Fast commits are ext4's own, and so little-endian (ext4_fc_tl, ext4_fc_head). j_fc_first is j_last + 1.
         tag, _, _, number = struct.unpack_from("<HHII", self._read(self._end + 1))
         return bool(tag == _FAST_COMMIT_HEAD and number == self._sequence)

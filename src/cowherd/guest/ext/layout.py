@@ -1,4 +1,4 @@
-"""ext2, ext3 and ext4: the superblock and the group descriptors, and what follows from them.
+"""ext2, ext3 and ext4: the superblock and the group descriptors, and the places of all fixed structures.
 
 Source: the kernel's Documentation/filesystems/ext4 (ondisk), e2fsprogs' lib/ext2fs/ext2_fs.h. All numbers are little-endian.
 """
@@ -24,6 +24,8 @@ ROOT_INODE, RESIZE_INODE, JOURNAL_INODE = 2, 7, 8
 HAS_JOURNAL, SPARSE_SUPER2, ORPHAN_FILE = 0x4, 0x200, 0x1000
 FILETYPE, RECOVER, META_BG, EXTENTS, BITS64, CSUM_SEED, INLINE_DATA = 0x2, 0x4, 0x10, 0x40, 0x80, 0x2000, 0x8000
 EA_INODE = 0x400
+# Multiple mount protection (0x100), flexible groups (0x200), large directories (0x4000), encryption (0x10000) and case folding
+# (0x20000) change nothing in the structures that are read here.
 _READABLE = FILETYPE | RECOVER | META_BG | EXTENTS | BITS64 | 0x100 | 0x200 | EA_INODE | CSUM_SEED | 0x4000 | INLINE_DATA
 _READABLE |= 0x10000 | 0x20000
 _UNREADABLE_NAMES = {0x8: "journal device", 0x1: "compression"}
@@ -80,10 +82,10 @@ class Groups:
 
 
 class Layout:
-    """The numbers of one file system, each checked before anything is read or allocated by it."""
+    """The numbers of one file system, each checked before it is used to read or to allocate."""
 
     def __init__(self, volume: Volume, *, is_replayed: bool = False):
-        """Raises `Malformed` where there is no such file system, or one with features that are not known here."""
+        """Raises `Malformed` if there is no such file system, or one with features that are not known here."""
         self.volume, self.is_replayed = volume, is_replayed
         self.superblock = volume.read(SUPERBLOCK, SUPERBLOCK_BYTES)
         values: dict[str, int] = {
@@ -118,6 +120,7 @@ class Layout:
         self.group_inodes: int = values["group_inodes"]
         sane = (
             values["log_block"] <= 6
+            # With blocks of 1 KiB, the superblock is block 1 and the first group begins with it; clusters begin at block 0.
             and self.first_block == (1 if self.block == 1024 and self.cluster == 1 else 0)
             and 8 <= self.group_blocks <= self.block * 8 * self.cluster
             and self.group_blocks % self.cluster == 0
@@ -143,22 +146,22 @@ class Layout:
 
     @property
     def needs_recovery(self) -> bool:
-        """Whether its log holds what must be replayed before the rest is true."""
+        """Whether its log must be replayed before the rest is true."""
         return bool(self.incompat & RECOVER) and not self.is_replayed
 
     @property
     def orphan_file(self) -> int:
-        """The inode that lists those that are open and have no name, 0 if there is none."""
+        """The inode that lists the inodes that are open and have no name, 0 if there is none."""
         return self.values["orphan_file"] if self.compat & ORPHAN_FILE else 0
 
     @property
     def seed(self) -> int | None:
-        """What its checksums start with, None if it has none."""
+        """The number with which its checksums start, None if it has no checksums."""
         if not self.ro_compat & METADATA_CSUM:
             return None
         if self.incompat & CSUM_SEED:
             return int(self.values["checksum_seed"])
-        return crc32c(self.superblock[104:120])
+        return crc32c(self.superblock[104:120])  # s_uuid; tune2fs -U keeps the old seed in s_checksum_seed instead
 
     def _read_groups(self) -> Groups:
         data = b"".join(self.volume.read(block * self.block, self.block) for block in self._descriptor_blocks())
@@ -178,12 +181,14 @@ class Layout:
 
     @property
     def _old_descriptor_blocks(self) -> int:
-        """How many blocks of descriptors follow the superblock; with meta_bg, the rest lie in the groups that they describe."""
+        """The number of descriptor blocks after the superblock; with meta_bg, the rest lie in the groups that they describe."""
         count = -(-self.count * self.descriptor // self.block)
         return min(count, self.values["first_meta_group"]) if self.incompat & META_BG else count
 
     def _descriptor_blocks(self) -> Iterator[int]:
         """Yields the blocks that hold the descriptors, in order."""
+        # With meta_bg a block of descriptors lies in the first group that it describes, behind the copy of the superblock if the
+        # group has one (ext4_group_desc descriptor_loc in fs/ext4/super.c).
         start, each = self.superblock_block + 1, self.block // self.descriptor
         for index in range(-(-self.count // each)):
             group = index * each
@@ -196,7 +201,7 @@ class Layout:
 
     @property
     def superblock_block(self) -> int:
-        """The block that holds the superblock: the first one, or with 1 KiB blocks counted from 0 the one after."""
+        """The block that holds the superblock: block 0, or with blocks of 1 KiB block 1."""
         return 1 if self.block == 1024 else 0
 
     def group_start(self, group: int) -> int:
@@ -204,7 +209,7 @@ class Layout:
         return self.first_block + group * self.group_blocks
 
     def group_length(self, group: int) -> int:
-        """Returns how many blocks a group has; the last may have fewer."""
+        """Returns the number of blocks in a group; the last may have fewer than the others."""
         return min(self.group_blocks, self.blocks - self.group_start(group))
 
     @property
@@ -241,7 +246,7 @@ class Layout:
         yield "inode table", _blocks(self.groups.inode_table, self.table_blocks)
 
     def _backup_descriptors(self) -> Iterator[int]:
-        """Yields the copies of descriptors with meta_bg: in the second and the last group that a block of them describes."""
+        """Yields the blocks with copies of descriptors (meta_bg): in the second and the last group that a block describes."""
         each = self.block // self.descriptor
         for first in range(self._old_descriptor_blocks * each, self.count, each):
             for group in (first + 1, first + each - 1):
@@ -254,7 +259,7 @@ class Layout:
         return np.unpackbits(data, bitorder="little")[:bits].astype(np.bool_)
 
     def group_clusters(self, group: int) -> int:
-        """Returns how many clusters a group has: what its bitmap has bits for; blocks, but for bigalloc."""
+        """Returns the number of clusters in a group, which its bitmap has bits for. Without bigalloc a cluster is a block."""
         return -(-self.group_length(group) // self.cluster)
 
     def whole_clusters(self, blocks: Ranges) -> Ranges:
@@ -264,7 +269,7 @@ class Layout:
         return extents.aligned(blocks - self.first_block, self.cluster, self.blocks - self.first_block) + self.first_block
 
     def used_blocks(self) -> Ranges:
-        """Returns the block numbers in use by the bitmaps; of groups without a bitmap, those of the fixed structures."""
+        """Returns the block numbers in use by the bitmaps; in a group without a bitmap, only the fixed structures are in use."""
         parts = [np.empty((0, 2), np.int64)]
         for group in range(self.count):
             if not self.groups.flags[group] & BLOCK_UNINIT:

@@ -1,4 +1,8 @@
-"""The directories of an ext file system: which path leads to which inode."""
+"""The directories of an ext file system: which path leads to which inode.
+
+Source: the kernel's Documentation/filesystems/ext4/directory.rst. Hashed directories are read as linear ones, which their blocks
+are made to pass for: only the checksums of the inner blocks need to know of the index.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from cowherd.guest.ext.inodes import INLINE_DATA_FLAG, Inode, Table, checksum_of
 from cowherd.guest.ext.layout import FILETYPE, ROOT_INODE, Layout
 
 _ENTRY = struct.Struct("<IHBB")
-_TAIL = 12
+_TAIL = 12  # bytes at the end of a block: the checksum, dressed as an unused entry of type 0xDE
 _TYPES = {1: stat.S_IFREG, 2: stat.S_IFDIR, 3: stat.S_IFCHR, 4: stat.S_IFBLK, 5: stat.S_IFIFO, 6: stat.S_IFSOCK, 7: stat.S_IFLNK}
 _INDEX_FLAG = 0x1000
 
@@ -21,7 +25,7 @@ _INDEX_FLAG = 0x1000
 class Tree:
     """Paths in the order of directories; `references` counts the names of each inode, . and .. included.
 
-    `dangling` maps a path whose inode can't be had to the reason.
+    `dangling` maps each path whose inode can't be read to the reason.
     """
 
     paths: dict[str, Inode] = field(default_factory=dict)
@@ -97,8 +101,9 @@ def _entries(layout: Layout, directory: Inode, path: str, tree: Tree) -> list[tu
 
 
 def _inline_entries(directory: Inode, path: str, tree: Tree) -> list[tuple[bytes, int, int]]:
-    """Returns the entries of a directory without blocks, which names its parent by number only."""
+    """Returns the entries of a directory inside of its inode. It has no names . and .., and its parent only as a number."""
     held = directory.inline or b""
+    # Two lists of entries: one fills i_block, 60 bytes, behind the parent's number, the other the attribute system.data.
     found = [(b".", directory.number, 2), (b"..", int.from_bytes(held[:4], "little"), 2)]
     if not (_parse(held[4:60], found) and _parse(held[60:], found)):
         tree.contradictions.append(f"{path or '/'}: the directory inside of inode {directory.number} is damaged")
@@ -106,12 +111,13 @@ def _inline_entries(directory: Inode, path: str, tree: Tree) -> list[tuple[bytes
 
 
 def _parse(data: bytes, found: list[tuple[bytes, int, int]]) -> bool:
-    """Adds (name, inode, type) of the entries of one block to `found`; returns False where they end before the block does."""
+    """Adds (name, inode, type) of the entries of one block to `found`. Returns False if they are damaged."""
     at = 0
     while at < len(data):
         if at + 8 > len(data):
             return False
         number, length, name_length, kind = _ENTRY.unpack_from(data, at)
+        # An entry as long as a block of 64 KiB does not fit 16 bits (ext4_rec_len_from_disk).
         length = length if length not in (0, 65535) else 65536
         if length < 8 + name_length or length % 4 or at + length > len(data):
             return False
@@ -131,11 +137,14 @@ def _checksum_holds(layout: Layout, directory: Inode, data: bytes, number: int, 
     is_leaf = (inode, length, name_length, kind) == (0, _TAIL, 0, 0xDE)
     if is_leaf and checksum_of(layout, directory, data[:-_TAIL]) == stored:
         return True
-    return indexed and _index_checksum_holds(layout, directory, data, number)  # which may end as a leaf does, having been one
+    # An inner block of the index may still end as a leaf does, because it was one before the directory grew.
+    return indexed and _index_checksum_holds(layout, directory, data, number)
 
 
 def _index_checksum_holds(layout: Layout, directory: Inode, data: bytes, number: int) -> bool:
-    """Judges an inner block of a hashed directory: its tail follows the room for its entries."""
+    """Checks an inner block of a hashed directory: its checksum lies behind the room for its entries."""
+    # dx_countlimit: behind the entries . and .. and eight bytes about the hash in the first block, behind one in the others. The
+    # sum covers the entries in use, not the room.
     at = 32 if number == 0 else 8
     limit, count = struct.unpack_from("<HH", data, at)
     end, tail = at + 8 * count, at + 8 * limit

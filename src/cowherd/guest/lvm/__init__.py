@@ -1,7 +1,7 @@
 """LVM2: volume groups whose physical volumes are partitions of one disk, and the logical volumes in them.
 
-What is read is what lies plainly on the disk: linear and striped volumes. Where a snapshot, thin pool, cache, mirror or the
-like stands between a volume and the disk, its extents are uncharted, with that as the reason.
+Linear and striped volumes are read, because they lie plainly on the disk. If a snapshot, thin pool, cache, mirror or the like
+comes between a volume and the disk, the volume's extents are uncharted, with that as the reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cowherd.guest.source import Cached, Malformed, Volume
 
 @dataclass
 class _Found:
-    """What is found on the way. `volumes` are the logical volumes that can be looked into."""
+    """The results so far. `volumes` are the logical volumes that can be read."""
 
     volumes: list[Volume] = field(default_factory=list)
     tables: list[Ranges] = field(default_factory=list)
@@ -31,7 +31,7 @@ class _Found:
 
 
 def read_volumes(disk: Cached, members: Sequence[Volume]) -> tuple[list[Volume], Chart]:
-    """Returns the logical volumes on `members`, the physical volumes of one disk, and the chart of all that is not in them."""
+    """Returns the logical volumes on `members`, the physical volumes of one disk, and the chart of all that lies beside them."""
     found = _Found()
     physical = []
     for member in members:
@@ -43,6 +43,7 @@ def read_volumes(disk: Cached, members: Sequence[Volume]) -> tuple[list[Volume],
     for group in groups:
         held = _of_group(group, physical)
         try:
+            # LVM itself refuses to work by a name that two groups share; which one the guest uses can't be told.
             if sum(other.name == group.name for other in groups) > 1:
                 raise Malformed(f"there are two LVM volume groups called {group.name}")
             _add_group(disk, group, held, found)
@@ -56,7 +57,7 @@ def read_volumes(disk: Cached, members: Sequence[Volume]) -> tuple[list[Volume],
 
 
 def _newest(physical: Sequence[Physical]) -> list[Group]:
-    """Returns each volume group by its newest metadata, as LVM does."""
+    """Returns the newest metadata of each volume group, which are those that LVM uses: each change raises `seqno`."""
     groups: dict[str, Group] = {}
     for group in (group for one in physical for group in one.groups):
         if group.identity not in groups or groups[group.identity].sequence < group.sequence:
@@ -66,6 +67,7 @@ def _newest(physical: Sequence[Physical]) -> list[Group]:
 
 def _identities(group: Group) -> dict[str, str]:
     """Returns the names that a group gives its physical volumes, by their identity."""
+    # The text writes an identity with dashes, the header of a physical volume without.
     volumes = sections_of(group.section, "physical_volumes")
     return {text_of(section, "id").replace("-", ""): name for name, section in volumes.items()}
 
@@ -90,7 +92,7 @@ def _add_without_group(one: Physical, found: _Found) -> None:
 
 
 def _add_group(disk: Cached, group: Group, held: Sequence[Physical], found: _Found) -> None:
-    extent = number_of(group.section, "extent_size", 1) * 512
+    extent = number_of(group.section, "extent_size", 1) * 512  # the text counts sectors, like pe_start and stripe_size
     areas = _data_areas(group, held, extent)
     logical = read_logical(group, areas, extent)
     taken = union_of(one.span for one in logical)
@@ -109,9 +111,9 @@ def _add_group(disk: Cached, group: Group, held: Sequence[Physical], found: _Fou
 
 
 def _data_areas(group: Group, held: Sequence[Physical], extent: int) -> dict[str, tuple[int, int] | None]:
-    """Returns (guest byte of the first extent, extents) of each physical volume by the name that the group gives it.
+    """Returns (guest byte of the first extent, number of extents) of each physical volume, by the name that the group gives it.
 
-    Those that lie on another disk have None.
+    A physical volume on another disk has None. Raises `Malformed` if the metadata contradict the physical volumes.
     """
     found: dict[str, tuple[int, int] | None] = {}
     sections = sections_of(group.section, "physical_volumes")

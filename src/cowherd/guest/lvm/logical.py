@@ -1,4 +1,7 @@
-"""LVM2's logical volumes: the pieces of a disk that a linear or striped one is made of, or why one can't be read."""
+"""LVM2's logical volumes: the pieces of a disk that make up a linear or striped one, or why it can't be read.
+
+Source: LVM2, lib/format_text (export.c and import_vsn1.c: keys of segments), lib/snapshot, lib/striped.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ Areas = Mapping[str, tuple[int, int] | None]
 
 _MOST_PIECES = 1 << 20
 _MOST_SEGMENTS = 1 << 16
-_PLAIN = ("striped", "linear")
+_PLAIN = ("striped", "linear")  # LVM writes a linear segment as a striped one with one stripe
 _NO_PIECES: Pieces = np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Logical:
-    """One logical volume: `span` is what it occupies, `pieces` what it is made of, `reason` why it can't be read."""
+    """One logical volume: `span` is what it occupies, `pieces` the same in its own order, `reason` why it can't be read."""
 
     name: str
     pieces: Pieces
@@ -40,7 +43,7 @@ class Logical:
 
 
 def read_logical(group: Group, areas: Areas, extent: int) -> list[Logical]:
-    """Returns the logical volumes that occupy anything. Raises `Malformed` where the metadata contradict themselves."""
+    """Returns the logical volumes of a group. Raises `Malformed` if the metadata contradict themselves."""
     volumes = sections_of(group.section, "logical_volumes")
     segments = {name: _segments(section) for name, section in volumes.items()}
     if sum(map(len, segments.values())) > _MOST_SEGMENTS:
@@ -61,7 +64,7 @@ def read_logical(group: Group, areas: Areas, extent: int) -> list[Logical]:
 
 
 def _segments(section: Section) -> list[Section]:
-    """Returns a volume's segments in order; together they are the volume without a gap."""
+    """Returns a volume's segments in order; together they cover the volume without a gap."""
     count = number_of(section, "segment_count")
     inner = {name: value for name, value in section.items() if isinstance(value, dict)}
     if count > len(inner):
@@ -79,26 +82,30 @@ def _segments(section: Section) -> list[Section]:
 
 
 def _users(segments: Mapping[str, list[Section]]) -> dict[str, dict[str, str]]:
-    """Returns for each volume those that refer to it, with the type of what does. A snapshot leaves its origin as it is."""
+    """Returns for each volume the names of the volumes that refer to it, each with the type of the referring segment.
+
+    A snapshot does not count as using its origin: the origin's own extents hold its content.
+    """
     found: dict[str, dict[str, str]] = {}
     for name, parts in segments.items():
         for segment in parts:
             kind = _kind(segment)
             for key, value in segment.items():
                 for word in value if isinstance(value, list) else [value]:
-                    origin = kind == "snapshot" and key == "origin" and "cow_store" in segment  # not one that is being merged
+                    # A snapshot that is being merged has merging_store instead; the origin's content is then still partly there.
+                    origin = kind == "snapshot" and key == "origin" and "cow_store" in segment
                     if isinstance(word, str) and word in segments and not origin:
                         found.setdefault(word, {})[name] = kind
     return found
 
 
 def _kind(segment: Section) -> str:
-    """Returns a segment's type; flags may follow it after a plus sign."""
+    """Returns a segment's type, without the flags that may follow it after a plus sign."""
     return text_of(segment, "type").partition("+")[0]
 
 
 def _reason(section: Section, segments: list[Section], users: Mapping[str, str], areas: Areas) -> str:
-    """Returns why a volume can't be read, nothing if it can."""
+    """Returns why a volume can't be read, an empty string if it can."""
     for kind in sorted(set(users.values())):
         return f"it is a part of an LVM volume of type {kind}, which is not read here"
     for segment in segments:
@@ -114,6 +121,7 @@ def _places(segment: Section, areas: Areas, extent: int) -> list[tuple[int, int]
     stripes, kind = segment.get("stripes", []), _kind(segment)
     if kind not in _PLAIN or not isinstance(stripes, list):
         return []
+    # The list has the name of a physical volume and the number of its first extent in turn, one pair a stripe.
     count, number = number_of(segment, "extent_count", 1), number_of(segment, "stripe_count", 1)
     if len(stripes) != 2 * number or count % number:
         raise Malformed("its LVM metadata have a segment that makes no sense")
@@ -141,7 +149,7 @@ def _occupied(segment: Section, areas: Areas, extent: int) -> Ranges:
 
 
 def _named_extents(words: list[int | str], count: int, areas: Areas, extent: int) -> Iterator[tuple[int, int]]:
-    """Yields what a list of the names of physical volumes, each with the number of an extent, may stand for."""
+    """Yields the (start, end) guest bytes that a list of physical volumes, each with the number of an extent, may stand for."""
     for name, first in itertools.pairwise(words):
         area = areas.get(name) if isinstance(name, str) else None
         if area and isinstance(first, int):
@@ -164,7 +172,7 @@ def _pieces(segments: list[Section], areas: Areas, extent: int) -> Pieces:
 
 
 def _striped(places: Pieces, size: int) -> Pieces:
-    """Returns the stripes of one segment in turn."""
+    """Returns the pieces of one striped segment in the volume's order: `size` bytes from each stripe in turn."""
     rows = np.arange(int(places[0, 1]) // size, dtype=np.int64) * size
     starts = (places[:, 0] + rows[:, None]).reshape(-1)
     return np.column_stack((starts, np.full(len(starts), size, np.int64)))

@@ -20,12 +20,12 @@ LABEL_SECTORS = 4
 LABEL, KIND = b"LABELONE", b"LVM2 001"
 _AREA_MAGIC = b" LVM2 x[5A%r0N*>"
 _FIRST_SUM = 0xF597A6CF
-_IGNORED = 1
+_IGNORED = 1  # RAW_LOCN_IGNORED: pvchange --metadataignore switched this copy off
 _MOST_AREAS = 16
-_LABEL = struct.Struct("<8sQII8s")
+_LABEL = struct.Struct("<8sQII8s")  # label_header: id, sector_xl, crc_xl, offset_xl, type
 _PLACE = struct.Struct("<QQ")
-_AREA = struct.Struct("<I16sIQQ")
-_COPY = struct.Struct("<QQII")
+_AREA = struct.Struct("<I16sIQQ")  # mda_header: checksum, magic, version, start, size
+_COPY = struct.Struct("<QQII")  # raw_locn: offset and size of the text in its area, checksum, flags
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Physical:
-    """One physical volume: `volume` is all of it, `own` the bytes of it that are label and metadata in use.
+    """One physical volume: `volume` is all of it, `own` its bytes with the label and the metadata in use.
 
-    `groups` are the copies of metadata that it holds, `has_areas` whether it has room for any, `boot` the bytes that it
+    `groups` are the copies of metadata that it holds, `has_areas` says whether it has room for any, `boot` are the bytes that it
     keeps for a boot loader.
     """
 
@@ -55,12 +55,14 @@ class Physical:
 
 
 def checksum(data: bytes) -> int:
-    """Returns LVM's checksum: CRC-32 that starts with a number of LVM's own and is not inverted."""
+    """Returns LVM's checksum: CRC-32 with a start value of LVM's own, and without the inversions that zlib does at both ends."""
     return zlib.crc32(data, _FIRST_SUM ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
 def read_physical(volume: Volume) -> Physical:
-    """Reads the label and metadata of a volume. Raises `Malformed` where they are damaged."""
+    """Reads the label and metadata of a volume. Raises `Malformed` if they are damaged."""
+    # pv_header: identity (32 bytes), size of the device, then three lists: data areas, metadata areas, and after a version and
+    # flags those of a boot loader.
     sector, start = _label(volume)
     identity = sector[start : start + 32].decode("ascii", "replace")
     _, at = _places(sector, start + 40)
@@ -75,7 +77,7 @@ def read_physical(volume: Volume) -> Physical:
 
 
 def _label(volume: Volume) -> tuple[bytes, int]:
-    """Returns the sector of the label and where in it the header of the physical volume begins."""
+    """Returns the sector of the label, and the byte in it at which the header of the physical volume begins."""
     for number in range(LABEL_SECTORS):
         sector = volume.read(number * SECTOR, SECTOR)
         magic, at, stored, offset, kind = _LABEL.unpack_from(sector)
@@ -89,7 +91,7 @@ def _label(volume: Volume) -> tuple[bytes, int]:
 
 
 def _places(sector: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
-    """Returns the (offset, size) pairs up to the pair of zeros that ends them, and what follows that."""
+    """Returns the (offset, size) pairs up to the pair of zeros that ends them, and the byte after that pair."""
     found: list[tuple[int, int]] = []
     while at + _PLACE.size <= len(sector) and len(found) <= _MOST_AREAS:
         offset, size = _PLACE.unpack_from(sector, at)
@@ -101,6 +103,7 @@ def _places(sector: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
 
 
 def _boot_areas(sector: bytes, at: int) -> Ranges:
+    # A version of 0 means that the header has no extension, as before LVM 2.02.99.
     if at + 8 > len(sector) or not int.from_bytes(sector[at : at + 4], "little"):
         return extents.ranges([])
     places, _ = _places(sector, at + 8)
@@ -108,7 +111,7 @@ def _boot_areas(sector: bytes, at: int) -> Ranges:
 
 
 def _read_area(volume: Volume, offset: int, size: int) -> tuple[Group | None, list[tuple[int, int]]]:
-    """Returns the copy of metadata that an area holds, if any, and the bytes of the volume that say so."""
+    """Returns the copy of metadata in an area, None if it has none, and the (start, end) bytes of the volume that it occupies."""
     header = volume.read(offset, SECTOR)
     stored, magic, version, at, said = _AREA.unpack_from(header)
     if stored != checksum(header[4:]) or (magic, version) != (_AREA_MAGIC, 1):
@@ -121,6 +124,7 @@ def _read_area(volume: Volume, offset: int, size: int) -> tuple[Group | None, li
         return None, own
     if not SECTOR <= start < size or not 0 < length <= min(size - SECTOR, LONGEST):
         raise Malformed("its LVM metadata lie outside of their area")
+    # An area is a ring: a text that reaches its end goes on right behind the header.
     first = min(length, size - start)
     data = volume.read(offset + start, first) + volume.read(offset + SECTOR, length - first)
     if checksum(data) != text_sum:

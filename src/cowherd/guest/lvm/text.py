@@ -1,4 +1,4 @@
-"""The text in which LVM2 writes down a volume group: sections of keys with numbers, strings and lists.
+"""The text that describes a volume group in LVM2's metadata: sections of keys with numbers, strings and lists.
 
 Source: LVM2, libdm/libdm-config.c (the grammar) and lib/format_text (what is written in it).
 """
@@ -16,7 +16,8 @@ Section: TypeAlias = "dict[str, Value | Section]"
 
 LONGEST = 16 << 20
 """Bytes of the longest text that is read."""
-_DEEPEST = 8
+_DEEPEST = 8  # sections in each other; LVM needs four, and the parser calls itself for each
+# At most 18 digits, which always fit 64 bits. A word that only begins with digits is a name ("2024-backup").
 _TOKEN = re.compile(
     r"""(?: [ \t\r\n]+ | \#[^\n]* )*
     (?: (?P<number>-?[0-9]{1,18}(?![A-Za-z0-9_.+-])) | (?P<name>[A-Za-z0-9_.+-]+)
@@ -26,14 +27,14 @@ _TOKEN = re.compile(
 
 
 def parse(data: bytes) -> Section:
-    """Returns the outermost section. Raises `Malformed` for what LVM would not have written."""
+    """Returns the outermost section. Raises `Malformed` for a text that LVM would not write."""
     if len(data) > LONGEST:
         raise Malformed("its LVM metadata are longer than 16 MiB")
     return _Parser(os.fsdecode(data.rstrip(b"\0"))).section(0)
 
 
 def text_of(section: Section, key: str) -> str:
-    """Returns the string that a key has. Raises `Malformed` if it has none."""
+    """Returns the string under a key. Raises `Malformed` if there is none."""
     value = section.get(key)
     if not isinstance(value, str):
         raise Malformed(f"its LVM metadata lack {key}")
@@ -41,7 +42,7 @@ def text_of(section: Section, key: str) -> str:
 
 
 def number_of(section: Section, key: str, least: int = 0) -> int:
-    """Returns the number that a key has. Raises `Malformed` if it has none, or one less than `least`."""
+    """Returns the number under a key. Raises `Malformed` if there is none, or one less than `least`."""
     value = section.get(key)
     if not isinstance(value, int) or value < least:
         raise Malformed(f"its LVM metadata lack a sensible {key}")
@@ -49,7 +50,7 @@ def number_of(section: Section, key: str, least: int = 0) -> int:
 
 
 def list_of(section: Section, key: str) -> list[int | str]:
-    """Returns the list that a key has. Raises `Malformed` if it has none."""
+    """Returns the list under a key. Raises `Malformed` if there is none."""
     value = section.get(key)
     if not isinstance(value, list):
         raise Malformed(f"its LVM metadata lack {key}")
@@ -57,7 +58,10 @@ def list_of(section: Section, key: str) -> list[int | str]:
 
 
 def sections_of(section: Section, key: str) -> dict[str, Section]:
-    """Returns the sections inside of the one called `key`, none if there is no such one."""
+    """Returns the sections inside of the section `key`, by name; none if there is no such section.
+
+    Raises `Malformed` if `key` is no section.
+    """
     inner = section.get(key, {})
     if not isinstance(inner, dict):
         raise Malformed(f"{key} is no section of its LVM metadata")
@@ -91,8 +95,9 @@ class _Parser:
         return self._kind == "mark" and self._value == mark
 
     def section(self, depth: int) -> Section:
-        """Reads keys up to the end of the section."""
+        """Reads keys up to the end of the section. Raises `Malformed` for a damaged text."""
         found: Section = {}
+        # A volume may be called 2024, so that a section's name can look like a number.
         while self._kind in ("name", "number"):
             name = self._take(self._kind)
             if name in found:

@@ -1,7 +1,7 @@
 """XFS, versions 4 and 5, read by code of our own.
 
-The libraries that list such a file system's files don't tell which blocks its trees call free or whose they are; a verdict
-needs that, and with the trees read, the directories are a page more, and what is read can be checked against itself.
+The libraries that list such a file system's files don't show which blocks its trees call free, or whose they are, and a verdict
+needs that. Once the trees are read, the directories are a page more, and all parts can be checked against each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
 
 
 def read_xfs(volume: Volume) -> FileSystem:
-    """Reads the file system in a volume. Raises `Malformed` where its superblock can't be used."""
+    """Reads the file system in a volume. Raises `Malformed` if its superblock can't be used."""
     layout = Layout(volume)
     groups = read_groups(layout)
     inodes = read_inodes(layout, groups.chunks())
@@ -36,10 +36,12 @@ def read_xfs(volume: Volume) -> FileSystem:
     content.judge_links()
     found = contradictions(layout, groups, inodes, tree, log)
     idle, areas = content.idle, {**areas_of(groups), **content.areas}
+    # A group keeps some free blocks on a list of its own, ready for its trees (AGFL): they hold nothing.
     free = extents.union(groups.free, groups.listed)
     if settled:
         idle = extents.union(idle, groups.copies_on_write)
     else:
+        # The log is not replayed here: what it will do may need any block that the trees call free.
         areas["space that its log may put to use"], free = free, free[:0]
     outside = extents.ranges([(layout.blocks * layout.block, max(volume.size, layout.blocks * layout.block))])
 

@@ -1,4 +1,4 @@
-"""The extended attributes of XFS's inodes: whether their blocks belong together.
+"""The extended attributes of XFS's inodes: whether the blocks of each belong together.
 
 Source: fs/xfs/libxfs/xfs_da_format.h, xfs_attr_leaf.c, xfs_attr_remote.c.
 """
@@ -23,7 +23,7 @@ _ENTRY, _CHILD = struct.Struct(">IHBx"), struct.Struct(">II")
 
 
 def judge_attributes(layout: Layout, inodes: Inodes) -> None:
-    """Complains of inodes whose attributes make no sense."""
+    """Adds a complaint for each inode whose attributes make no sense. Raises `Malformed` if they have too many blocks."""
     for inode, data in inodes.local_attributes.items():
         if not _short_is_sound(data):
             inodes.complaints.setdefault(inode, "its attributes are damaged")
@@ -59,7 +59,7 @@ def _judge_blocks(layout: Layout, inodes: Inodes, owners: Numbers, places: Numbe
 
 
 def _judge_tree(layout: Layout, blocks: dict[int, bytes]) -> None:
-    """Follows the index from block 0; on the way each leaf's names must have the hashes that it lists, in order."""
+    """Follows the index from block 0 on. In each leaf, the names must have the hashes that it lists, in order."""
     damaged = Malformed("its attributes are damaged")
     pending, visited = [(0, -1, -1)], 0
     while pending:
@@ -96,6 +96,7 @@ def _leaf_hashes(layout: Layout, data: bytes, blocks: dict[int, bytes]) -> list[
             length, names = struct.unpack_from(">HB", data, at)
             name = data[at + 3 : at + 3 + names]
         else:
+            # A value too large for the leaf has blocks of its own; those of an incomplete one, left by a crash, may be missing.
             block, length, names = struct.unpack_from(">IIB", data, at)
             name = data[at + 9 : at + 9 + names]
             if length and not flags & _INCOMPLETE and not blocks.get(block):
@@ -106,7 +107,7 @@ def _leaf_hashes(layout: Layout, data: bytes, blocks: dict[int, bytes]) -> list[
 
 
 def _short_is_sound(data: bytes) -> bool:
-    """Judges attributes that are kept inside of an inode: a length, a count, then entries of two lengths, flags and bytes."""
+    """Returns whether attributes inside of an inode are sound: total length, count, then entries of two lengths, flags, bytes."""
     if len(data) < 4:
         return False
     length, count = struct.unpack_from(">HB", data)

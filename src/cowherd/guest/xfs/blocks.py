@@ -1,4 +1,8 @@
-"""XFS's self-describing blocks (version 5): checksum, file system, place and owner are in the header of each."""
+"""XFS's self-describing blocks (version 5): checksum, file system, place and owner are in the header of each.
+
+Source: XFS Algorithms & Data Structures, "Self Describing Metadata"; the offsets are those of fs/xfs/libxfs/xfs_format.h and
+xfs_da_format.h.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,12 @@ from numpy.typing import NDArray
 from cowherd.guest.crc import START, crc32c_rows
 from cowherd.guest.xfs.layout import Layout, Numbers, Rows, number
 
-_NO_SEQUENCE = -1
+_NO_SEQUENCE = -1  # NULLCOMMITLSN: the block carries no number
 
 
 @dataclass(frozen=True)
 class Header:
-    """Where in a block its description lies; an `owner` of None is not there. `length` is that of the header in version 5."""
+    """The bytes in a block at which its checksum, file system, log sequence number, place and owner lie; None if it has none."""
 
     checksum: int
     uuid: int
@@ -38,7 +42,8 @@ REMOTE = Header(12, 16, 48, 40, 32)
 
 
 def sums_wrong(rows: Rows, at: int) -> NDArray[np.bool_]:
-    """Returns which rows don't have the checksum that they carry at byte `at`."""
+    """Returns which rows don't match the checksum that they carry at byte `at`."""
+    # Unlike all else in XFS, checksums are little-endian; they are made with their own bytes as zeros.
     stored = np.ascontiguousarray(rows[:, at : at + 4]).view("<u4")[:, 0]
     rows = rows.copy()
     rows[:, at : at + 4] = 0
@@ -49,13 +54,14 @@ def sums_wrong(rows: Rows, at: int) -> NDArray[np.bool_]:
 def wrong(
     layout: Layout, header: Header, rows: Rows, blocks: Numbers | None = None, owners: Numbers | None = None
 ) -> NDArray[np.bool_]:
-    """Returns which rows are not what their headers must say: of this file system, at `blocks` of the volume, of `owners`.
+    """Returns which rows have a wrong checksum, or belong to another file system, other `blocks` of the volume or other `owners`.
 
-    A file system of version 4 has no such headers, and nothing is wrong. Log sequence numbers are taken note of.
+    A file system of version 4 has no such headers, so that no row is wrong. Keeps the newest log sequence number in the layout.
     """
     if not layout.crcs or not len(rows):
         return np.zeros(len(rows), np.bool_)
     found = sums_wrong(rows, header.checksum)
+    # xfs_admin -U changes the number in superblocks only; sb_meta_uuid keeps the one that all other blocks carry.
     uuid = layout.superblock[32:48] if header is SUPERBLOCK else layout.uuid
     found |= (rows[:, header.uuid : header.uuid + 16] != np.frombuffer(uuid, np.uint8)).any(axis=1)
     if header.place is not None and blocks is not None:

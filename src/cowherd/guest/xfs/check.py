@@ -1,7 +1,7 @@
-"""What the structures of an XFS file system say against each other.
+"""Contradictions between the structures of an XFS file system.
 
-These are the contradictions that xfs_repair finds, as far as they come from blocks of two states of one file system standing
-side by side: each block is whole, but one speaks of another that is not there.
+Of all that xfs_repair finds, these are the ones that arise when blocks of two states of one file system lie side by side: each
+block is whole, but one refers to another that is not there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOWHERE = 0xFFFFFFFF
 
 
 def contradictions(layout: Layout, groups: Groups, inodes: Inodes, tree: Tree, log: Log | None) -> list[str]:
-    """Returns them all as sentences, at most twenty of each kind."""
+    """Returns all contradictions as sentences, at most twenty of each kind."""
     if layout.incompat & NEEDS_REPAIR:
         layout.complaints.say("repair", "it is marked as in need of a repair")
     _judge_free_space(layout, groups)
@@ -37,6 +37,7 @@ def contradictions(layout: Layout, groups: Groups, inodes: Inodes, tree: Tree, l
         _judge_blocks(layout, groups, inodes)
         judge_owners(layout, groups, inodes)
         judge_references(layout, groups, inodes)
+    # A structure that was changed last by a record that the log has not reached comes from another state.
     if log and layout.newest > log.sequence:
         layout.complaints.say("log", "some of its structures are newer than its log")
     return layout.complaints.said
@@ -64,6 +65,7 @@ def _judge_free_space(layout: Layout, groups: Groups) -> None:
     mirrored = mirrored[np.lexsort((mirrored[:, 2], mirrored[:, 1], mirrored[:, 0]))]
     if not np.array_equal(rows, mirrored) or not np.array_equal(rows, ordered):
         layout.complaints.say("free trees", "its two trees of free space differ")
+    # agf_btreeblks counts the trees of free space and of owners without their roots; the other trees have counts of their own.
     used = tree_blocks(layout, place) + tree_blocks(layout, size) - 2
     if OWNERS.name in groups.trees:
         owners = tree_blocks(layout, groups.trees[OWNERS.name])
@@ -78,6 +80,7 @@ def _judge_free_space(layout: Layout, groups: Groups) -> None:
         )
     if layout.lazy_counts:
         _compare(layout, "blocks of its trees", heads["tree_blocks"], used)
+    # Blocks on the groups' lists and in those trees count as free in the superblock, since they return when the space does.
     free = int(heads["free"].sum() + heads["listed"].sum() + (heads["tree_blocks"].sum() if layout.lazy_counts else 0))
     if free != layout.values["free_blocks"]:
         layout.complaints.say("count", f"the superblock counts {layout.values['free_blocks']} free blocks, the groups {free}")
@@ -107,7 +110,7 @@ def _judge_chunks(layout: Layout, groups: Groups) -> None:
 
 
 def _judge_unlinked(layout: Layout, groups: Groups) -> None:
-    """Lists of inodes without a name are empty once a file system was unmounted."""
+    """Complains of inodes without a name: their lists are empty once a file system was unmounted."""
     heads = groups.unlinked.view(">u4")
     for group in np.flatnonzero((heads != _NOWHERE).any(axis=1)).tolist():
         layout.complaints.say("unlinked", f"group {group} lists inodes that are in use without a name")
@@ -135,12 +138,12 @@ def _judge_inodes(layout: Layout, inodes: Inodes, tree: Tree) -> None:
 
 
 def _judge_blocks(layout: Layout, groups: Groups, inodes: Inodes) -> None:
-    """Compares what owns blocks with each other and with the free space."""
+    """Compares the owners of blocks with each other and with the free space."""
     numbers, flags = inodes.table["number"], inodes.table["flags2"]
     shared = numbers[flags & REFLINKED != 0]
     content = inodes.content
     may_share = np.isin(content.inode, shared)
-    fixed = list(areas_of(groups).values())[1:]
+    fixed = list(areas_of(groups).values())[1:]  # all but the superblock, which is the first group header as well
     own = np.concatenate([content.own, inodes.attributes.own])
     alone = [content.pairs[~may_share], inodes.attributes.pairs, np.column_stack((own, own + 1)), *fixed]
     log = np.array([layout.log] if layout.values["log_start"] else [], np.int64).reshape(-1, 2)

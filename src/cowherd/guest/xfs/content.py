@@ -1,4 +1,4 @@
-"""Where the content of an XFS file system's files lies, and which blocks belong to files without holding anything."""
+"""Where the content of an XFS file system's files lies, and which blocks belong to files but hold nothing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ _LINK_HEADER, _LONGEST_TARGET = 56, 1024
 
 
 class Content:
-    """`idle` are blocks that read as zeros or lie past a file's end, `areas` the blocks that are no files' content, by name.
-
-    `tails` are bytes of the volume: the rest of files' last blocks.
+    """The content of all files: `idle` are blocks that read as zeros or lie past a file's end, `areas` are the files' blocks that
+    hold no content of plain files, by name. `tails` are bytes of the volume: the rest of files' last blocks.
     """
 
     def __init__(self, layout: Layout, inodes: Inodes):
@@ -51,7 +50,7 @@ class Content:
         self._place(plain, rows[plain] if len(rows) else rows)
 
     def _place(self, plain: NDArray[np.bool_], rows: Numbers) -> None:
-        """Cuts the runs of plain files at their ends, and finds where all of them lie on the disk at once."""
+        """Shortens the runs of plain files to the files' sizes, and finds where they lie on the disk, all of them at once."""
         mapped, block = self._inodes.content, self._layout.block
         size = self._inodes.table["size"][rows].astype(np.int64)
         first, start, count = mapped.first[plain] * block, mapped.block[plain] * block, mapped.count[plain] * block
@@ -59,6 +58,7 @@ class Content:
         inside = np.clip(size - first, 0, count)
         reach = -(-inside // block) * block
         self.tails = extents.normalised(np.column_stack((start + inside, start + reach))[written])
+        # An unwritten run reads as zeros from its begin on; of a written one, the blocks past the file's end hold nothing.
         past = np.column_stack((start + np.where(written, reach, 0), start + count)) // block
         self.idle = extents.normalised(past)
         held = written & (inside > 0)
@@ -67,12 +67,12 @@ class Content:
         self._of = inode[held][owner]
 
     def runs(self, inode: int) -> Runs:
-        """Returns the runs of a plain file."""
+        """Returns the runs of a plain file, none if it has no content."""
         low, high = np.searchsorted(self._of, (inode, inode + 1))
         return self._runs[low:high]
 
     def judge_links(self) -> None:
-        """Takes note of the symbolic links whose target can't be read."""
+        """Adds a problem for each symbolic link whose target can't be read."""
         mapped = self._inodes.content
         rows = [self._inodes.index[inode] for inode in np.unique(mapped.inode).tolist()]
         links = self._inodes.table[rows] if rows else self._inodes.table[:0]
@@ -81,7 +81,7 @@ class Content:
                 self._inodes.problems[inode] = "where it leads to can't be read"
 
     def target(self, inode: int) -> bytes | None:
-        """Returns where a symbolic link leads to, None if that can't be read."""
+        """Returns the path that a symbolic link leads to, None if it can't be read."""
         size = int(self._inodes.table["size"][self._inodes.index[inode]])
         if inode in self._inodes.local:
             return self._inodes.local[inode]

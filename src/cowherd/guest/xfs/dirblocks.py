@@ -14,10 +14,10 @@ from cowherd.guest.source import Malformed
 from cowherd.guest.xfs.layout import Layout
 
 Entry = tuple[bytes, int, int]
-"""Name, inode, type (0: not told)."""
+"""Name, inode, type (0: not recorded)."""
 
 LEAF_AT, FREE_AT = 1 << 35, 1 << 36
-"""Bytes of a directory at which the index of names and that of free room begin."""
+"""Bytes of a directory at which the index of names and that of free room begin (XFS_DIR2_LEAF_OFFSET, XFS_DIR2_FREE_OFFSET)."""
 _SINGLE, _DATA, _FREE = (b"XD2B", b"XDB3"), (b"XD2D", b"XDD3"), (b"XD2F", b"XDF3")
 _LEAF1, _LEAFN, _NODE = (0xD2F1, 0x3DF1), (0xD2FF, 0x3DFF), (0xFEBE, 0x3EBE)
 _UNUSED = 0xFFFF
@@ -29,9 +29,9 @@ _LAST, _DEEPEST = 0xFFFFFFFF, 5
 
 @dataclass
 class Parsed:
-    """What the data blocks of one directory hold: `entries`, and (hash, address) pairs as the index must have them.
+    """What the data blocks of one directory hold: `entries`, and the (hash, address) pairs that the index must have.
 
-    `largest` is the largest free stretch in each block by number.
+    `largest` has the bytes of the largest free stretch in each block, by the block's number.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Parsed:
 class Index:
     """The (hash, address) pairs of a directory's names that a look-up can find, in order, and whether the index is whole.
 
-    `rooms` are the largest free stretches of the data blocks, if they are told there.
+    `rooms` has the largest free stretch of each data block if the index of names lists them, as that of one leaf does.
     """
 
     pairs: list[tuple[int, int]] = field(default_factory=list)
@@ -69,7 +69,7 @@ def hash_of(name: bytes) -> int:
 
 
 def short_entries(layout: Layout, data: bytes) -> tuple[int, list[Entry]]:
-    """Returns the parent and the entries of a directory that is kept in its inode. Raises `Malformed` for what is none."""
+    """Returns the parent and the entries of a directory that lies in its inode. Raises `Malformed` if it is damaged."""
     count, wide = data[:2] if len(data) > 1 else (0, 0)
     width = 8 if wide else 4
     at = 2 + width
@@ -98,9 +98,9 @@ def _checked(name: bytes) -> bytes:
 
 
 def parse_data(layout: Layout, data: bytes, number: int, single: bool, found: Parsed) -> list[tuple[int, int]] | None:
-    """Adds what a block of entries holds; returns the index at the end of a directory of one block, None for others.
+    """Adds the entries of a data block to `found`; returns the index at its end if it is a `single` block, otherwise None.
 
-    Raises `Malformed` for what is no such block.
+    Raises `Malformed` if the block is damaged.
     """
     magics = _SINGLE if single else _DATA
     if data[:4] != magics[layout.crcs]:
@@ -119,7 +119,8 @@ def parse_data(layout: Layout, data: bytes, number: int, single: bool, found: Pa
             largest = max(largest, length)
         else:
             found.entries.append(entry)
-            found.hashes.append((hash_of(entry[0]), base + at >> 3))
+            found.hashes.append((hash_of(entry[0]), base + at >> 3))  # entries are aligned to 8 bytes, and addressed in these
+    # The header lists the three largest free stretches (bestfree), the largest first, as offset and length.
     said = struct.unpack_from(">H", data, (48 if layout.crcs else 4) + 2)[0]
     if said != largest:
         raise Malformed(f"block {number} of the directory says other things of its free room than it has")
@@ -128,7 +129,7 @@ def parse_data(layout: Layout, data: bytes, number: int, single: bool, found: Pa
 
 
 def _walk(layout: Layout, data: bytes, at: int, end: int, number: int) -> Iterator[tuple[int, int, Entry | None]]:
-    """Yields (offset, length, entry) of each stretch of a block; None stands for free room."""
+    """Yields (offset, length, entry) of each stretch of a block; the entry of free room is None."""
     damaged = Malformed(f"block {number} of the directory is damaged")
     while at < end:
         if end - at < 8:
@@ -143,6 +144,7 @@ def _walk(layout: Layout, data: bytes, at: int, end: int, number: int) -> Iterat
             name_end = at + 9 + name_length
             kind = data[name_end] if layout.has_types else 0
             entry = _checked(data[at + 9 : name_end]), int.from_bytes(data[at : at + 8], "big"), kind
+        # The tag, the last two bytes of any stretch, names its own begin.
         if length < 8 or length % 8 or at + length > end or int.from_bytes(data[at + length - 2 : at + length], "big") != at:
             raise damaged
         yield at, length, entry
@@ -150,7 +152,8 @@ def _walk(layout: Layout, data: bytes, at: int, end: int, number: int) -> Iterat
 
 
 def index_of(layout: Layout, blocks: dict[int, bytes], first: int) -> Index:
-    """Returns the index of names of a larger directory, from its blocks by number, the root of which is block `first`."""
+    """Returns the index of names of a larger directory, from its blocks by number. Its root is block `first`."""
+    # One leaf (LEAF1) ends with a count of data blocks, and before it the largest free stretch of each.
     data = blocks.get(first, b"")
     if int.from_bytes(data[8:10], "big") == _LEAF1[layout.crcs]:
         (held,) = struct.unpack_from(">I", data, len(data) - 4)
@@ -182,7 +185,7 @@ def index_of(layout: Layout, blocks: dict[int, bytes], first: int) -> Index:
 
 
 def _node(layout: Layout, data: bytes) -> tuple[int, list[tuple[int, int]]]:
-    """Returns the level of an inner block of the index, and (last hash, block) of its children; none of one that is damaged."""
+    """Returns the level of an inner block of the index, and (last hash, block) of its children; (-1, []) if it is damaged."""
     start = 64 if layout.crcs else 16
     count, depth = struct.unpack_from(">HH", data, 56 if layout.crcs else 12)
     if not 1 <= depth <= _DEEPEST or not 0 < count <= (len(data) - start) // 8:
@@ -198,7 +201,10 @@ def _leaf(layout: Layout, data: bytes, *, stale: bool = False) -> list[tuple[int
 
 
 def free_room(layout: Layout, blocks: list[bytes]) -> dict[int, int]:
-    """Returns the largest free stretch of each data block by number, as the blocks of free room tell them."""
+    """Returns the largest free stretch of each data block by number, from the blocks of the index of free room.
+
+    Raises `Malformed` if one of them is damaged.
+    """
     found: dict[int, int] = {}
     start, at = (64, 48) if layout.crcs else (16, 4)
     for data in blocks:

@@ -37,7 +37,7 @@ _TYPES = {1: stat.S_IFREG, 2: stat.S_IFDIR, 3: stat.S_IFCHR, 4: stat.S_IFBLK, 5:
 class Tree:
     """Paths in the order of directories, with their inodes; `references` counts the names of each inode, . and .. included.
 
-    `dangling` maps a path whose inode can't be had to the reason.
+    `dangling` maps each path whose inode can't be read to the reason.
     """
 
     paths: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class _Reader:
         self._layout, self._inodes, self._tree = layout, inodes, Tree()
         self._seen: set[int] = set()
         self._left = layout.blocks * 2
-        """Blocks of directories that may be read still: each belongs to one directory, so that more are a trap."""
+        """Blocks of directories that may still be read. Each belongs to one directory, so that more than there are is a trap."""
 
     def read(self) -> Tree:
         root = self._layout.values["root"]
@@ -89,7 +89,7 @@ class _Reader:
         self._layout.complaints.say("directory", f"{directory.path or '/'}: {text}")
 
     def _batches(self, level: list[_Directory]) -> Iterator[list[_Directory]]:
-        """Cuts a level so that each part has few blocks or one directory."""
+        """Yields the directories of a level in batches, each of few blocks or of one directory."""
         batch, size = [], 0
         for directory in level:
             row = self._inodes.index[directory.inode]
@@ -102,7 +102,7 @@ class _Reader:
             yield batch
 
     def _fill(self, batch: list[_Directory]) -> None:
-        """Reads the entries of some directories."""
+        """Reads the entries of the directories of a batch."""
         large = []
         for directory in batch:
             problem = self._inodes.problems.get(directory.inode)
@@ -136,7 +136,7 @@ class _Reader:
             self._parse(directory, held)
 
     def _expanded(self, mapped: Mapped) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
-        """Returns of each block of directories its inode, its number in the directory and the blocks of the volume it lies in."""
+        """Returns for each block of a directory its inode, its number in the directory, and its blocks of the volume."""
         layout, each = self._layout, 1 << self._layout.directory_log
         written = mapped.written
         total = int(mapped.count[written].sum())
@@ -148,6 +148,7 @@ class _Reader:
         owners, places, blocks = mapped.inode[run], mapped.first[run] + within, mapped.block[run] + within
         if each == 1:
             return owners, places, blocks.reshape(-1, 1)
+        # With naming blocks larger than a block (mkfs -n size), one consists of `each` blocks, which may lie apart.
         first = np.flatnonzero(places % each == 0)
         first = first[first + each <= total]
         group = first[:, None] + np.arange(each)
@@ -166,7 +167,7 @@ class _Reader:
         return found
 
     def _parse(self, directory: _Directory, held: dict[int, bytes]) -> None:
-        """Takes the blocks of one directory apart and compares them with its indexes."""
+        """Reads the entries in the blocks of one directory, and compares them with its indexes."""
         layout, each = self._layout, 1 << self._layout.directory_log
         leaf, free = LEAF_AT // layout.block, FREE_AT // layout.block
         data = {place // each: block for place, block in held.items() if place < leaf}
@@ -203,8 +204,8 @@ class _Reader:
             self._say(directory, "the index of the directory's free room does not fit its blocks")
 
     def _compare_names(self, directory: _Directory, parsed: Parsed, index: Index) -> None:
-        """Compares the index with the entries. A name that is not in it is seen in a listing, but leads nowhere."""
-        if self._layout.lower_case:  # which letters it holds for equal is not known here
+        """Compares the index with the entries. A name that the index lacks appears in a listing, but can't be opened."""
+        if self._layout.lower_case:  # the hashes are made of lower-case names; which letters it treats as equal is not known here
             same = sorted(at for _, at in index.pairs) == sorted(at for _, at in parsed.hashes)
         else:
             same = sorted(index.pairs) == sorted(parsed.hashes)
@@ -215,7 +216,7 @@ class _Reader:
             self._say(directory, "the index of the directory's names does not fit its entries")
 
     def _take(self, directory: _Directory, following: list[_Directory]) -> None:
-        """Adds the entries of a directory to the tree, and the directories among them to those that are read next."""
+        """Adds the entries of a directory to the tree, and the directories among them to `following`, which is read next."""
         tree, inodes, say = self._tree, self._inodes, self._say
         for name, inode, kind in directory.entries:
             tree.references[inode] += 1
@@ -245,7 +246,7 @@ class _Reader:
 
 
 def _assembled(layout: Layout, blocks: NDArray[np.int64]) -> Rows:
-    """Reads blocks of directories, each of which may lie in several places."""
+    """Reads blocks of directories; `blocks` has a row for each, the blocks of the volume that make it up."""
     if blocks.shape[1] == 1:
         return layout.rows(blocks[:, 0])
     return layout.rows(blocks.reshape(-1)).reshape(len(blocks), layout.directory_block)

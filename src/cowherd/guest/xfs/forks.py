@@ -1,4 +1,4 @@
-"""The forks of XFS's inodes, content and attributes, as runs of blocks: many inodes at once.
+"""The forks of XFS's inodes (content and attributes) as runs of blocks, for many inodes at once.
 
 Source: fs/xfs/libxfs/xfs_bmap_btree.h, xfs_inode_fork.c.
 """
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from cowherd.guest.xfs.layout import Layout, Numbers, Rows
 from cowherd.guest.xfs.trees import FILE_MAP, Roots, walk
 
-DEVICE, LOCAL, EXTENTS, BTREE = 0, 1, 2, 3
+DEVICE, LOCAL, EXTENTS, BTREE = 0, 1, 2, 3  # xfs_dinode_fmt: what a fork holds in the inode itself
 
 
 @dataclass(eq=False)
 class Mapped:
-    """Runs of many inodes' forks: arrays of the inode's number, the block in the fork, the block of the volume, and how many.
+    """Runs of many inodes' forks: arrays of the inode's number, the block in the fork, the block of the volume and the count.
 
-    `written` is False for runs that read as zeros. `own` are the blocks of the maps themselves, with `own_of` their inodes.
+    `written` is False for runs that read as zeros. `own` are the blocks of the maps themselves, `own_of` the inodes of these.
     """
 
     inode: Numbers
@@ -32,22 +32,22 @@ class Mapped:
     own_of: Numbers
 
     def at(self, inode: int) -> Mapped:
-        """Returns what belongs to one inode; the arrays must be `ordered`."""
+        """Returns the runs of one inode; the arrays must be `ordered`."""
         low, high = np.searchsorted(self.inode, (inode, inode + 1))
         return self._chosen(slice(int(low), int(high)))
 
     def of(self, inodes: Numbers) -> Mapped:
-        """Returns the runs that belong to some inodes; the arrays must be `ordered`."""
+        """Returns the runs of some inodes, in the order of `inodes`; the arrays must be `ordered`."""
         low, high = np.searchsorted(self.inode, inodes), np.searchsorted(self.inode, inodes, side="right")
         start = np.repeat(low - np.cumsum(high - low) + (high - low), high - low)
         return self._chosen(start + np.arange(len(start)))
 
     def ordered(self) -> Mapped:
-        """Returns the same, by the number of the inode."""
+        """Returns the same runs, sorted by the number of their inode."""
         return self._chosen(np.argsort(self.inode, kind="stable"))
 
     def without(self, inodes: Numbers) -> Mapped:
-        """Returns what does not belong to some inodes."""
+        """Returns all but the runs and maps of some inodes."""
         kept, kept_own = ~np.isin(self.inode, inodes), ~np.isin(self.own_of, inodes)
         found = self._chosen(kept)
         found.own, found.own_of = self.own[kept_own], self.own_of[kept_own]
@@ -70,7 +70,7 @@ def nothing() -> Mapped:
 
 
 def joined(parts: list[Mapped]) -> Mapped:
-    """Returns all of several, by the number of the inode."""
+    """Returns the runs of all parts, sorted by the number of their inode."""
     parts = [nothing(), *parts]
     names = ("inode", "first", "block", "count", "written", "own", "own_of")
     columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
@@ -79,7 +79,7 @@ def joined(parts: list[Mapped]) -> Mapped:
 
 @dataclass(frozen=True, eq=False)
 class Forks:
-    """A fork of each of many inodes: it lies at byte `at` of its row, has `room` bytes, a kind and a count of runs."""
+    """A fork of each of many inodes: each lies at byte `at` of its row, in `room` bytes, with its kind and its count of runs."""
 
     rows: Rows
     numbers: Numbers
@@ -89,13 +89,13 @@ class Forks:
     counts: Numbers
 
     def chosen(self, which: NDArray[np.bool_]) -> Forks:
-        """Returns those of some inodes."""
+        """Returns the forks of the inodes for which `which` is True."""
         numbers = (array[which] for array in (self.numbers, self.at, self.room, self.kinds, self.counts))
         return Forks(self.rows[which], *numbers)
 
 
 def read_forks(layout: Layout, forks: Forks) -> tuple[Mapped, dict[int, str]]:
-    """Returns the runs of forks, and of inodes whose fork makes no sense why."""
+    """Returns the runs of forks, and for each inode whose fork makes no sense the reason; such an inode has no runs."""
     faults: dict[int, str] = {}
     numbers, counts = forks.numbers, forks.counts
     inline = (forks.kinds == EXTENTS) & (counts > 0)
@@ -154,7 +154,8 @@ def _tree_records(layout: Layout, forks: Forks, faults: dict[int, str]) -> tuple
 
 
 def _decoded(layout: Layout, records: Rows, of: Numbers) -> Mapped:
-    """Takes records apart: a flag, 54 bits of the block in the fork, 52 bits of the block of the file system, 21 of the count."""
+    """Splits records (xfs_bmbt_rec): a flag, 54 bits of block in the fork, 52 of block of the file system, 21 of count."""
+    # The block of the file system begins with the last 9 bits of the upper word.
     high = np.ascontiguousarray(records[:, :8]).view(">u8")[:, 0].astype(np.uint64)
     low = np.ascontiguousarray(records[:, 8:]).view(">u8")[:, 0].astype(np.uint64)
     first = ((high & np.uint64((1 << 63) - 1)) >> np.uint64(9)).astype(np.int64)
@@ -162,7 +163,7 @@ def _decoded(layout: Layout, records: Rows, of: Numbers) -> Mapped:
     count = (low & np.uint64((1 << 21) - 1)).astype(np.int64)
     blocks = layout.to_blocks(start)
     ends = layout.to_blocks(start + count - 1)
-    blocks[(count == 0) | (ends != blocks + count - 1)] = -1
+    blocks[(count == 0) | (ends != blocks + count - 1)] = -1  # no run crosses the end of a group
     empty = np.empty(0, np.int64)
     return Mapped(of, first, blocks, count, high >> np.uint64(63) == 0, empty, empty)
 

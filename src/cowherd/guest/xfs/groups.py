@@ -39,6 +39,7 @@ from cowherd.guest.xfs.trees import (
 
 CHUNK = 64
 """Inodes of one record."""
+# Offsets in struct xfs_agf and xfs_agi, the headers of free space and of inodes, by names of our own.
 _AGF = {"length": 12, "first": 40, "last": 44, "listed": 48, "free": 52, "longest": 56, "tree_blocks": 60,
         "owner_blocks": 80, "reference_blocks": 84}  # fmt: skip
 _AGI = {"length": 12, "inodes": 16, "free": 28, "tree_blocks": 336, "free_tree_blocks": 340}
@@ -54,7 +55,7 @@ _TREES = (  # shape, header (free space or inodes), offsets of root and level in
 
 @dataclass(eq=False)
 class Chunks:
-    """Records of 64 inodes: the group, the first inode, which are there, which are free, and how many it counts of both."""
+    """Records of 64 inodes: the group, the first inode, which ones exist, which ones are free, and the counts in the record."""
 
     groups: Numbers
     first: Numbers
@@ -66,7 +67,10 @@ class Chunks:
 
 @dataclass(eq=False)
 class Groups:
-    """All groups, arrays with an entry for each; `trees` is what was walked of each kind, `listed` are blocks kept for trees."""
+    """All groups, in arrays with an entry for each. `trees` has the walked trees by kind, `listed` the blocks kept for trees.
+
+    `sound` is False if the headers of any group are damaged, so that its free space is not known.
+    """
 
     layout: Layout
     free_heads: dict[str, Numbers]
@@ -78,20 +82,21 @@ class Groups:
 
     @property
     def free(self) -> Ranges:
-        """The blocks of free space; none where that is not known for certain."""
+        """The blocks of free space; none if that is not known for certain."""
         walked = self.trees[FREE_BY_PLACE.name]
         return extents.normalised(self.spans(walked)) if not walked.faults and self.sound else extents.ranges([])
 
     @property
     def copies_on_write(self) -> Ranges:
-        """The blocks that were to take what is written to shared ones; after a crash they belong to nothing."""
+        """The blocks that were reserved to receive writes to shared blocks. After a crash they belong to nothing."""
         walked = self.trees.get(REFERENCES.name)
         if walked is None:
             return extents.ranges([])
+        # The upper bit of a reference record's block marks such a reservation (XFS_REFC_COWFLAG).
         return extents.normalised(self.spans(walked)[number(walked.records, 0, 4) >= 1 << 31])
 
     def spans(self, walked: Walked) -> Ranges:
-        """Returns (start, end) blocks of records that begin with a block of a group and a length; what is past the end is cut."""
+        """Returns the (start, end) blocks of records that begin with a block of a group and a length, shortened to the group."""
         groups, start = walked.owners, number(walked.records, 0, 4) & 0x7FFFFFFF
         low = np.minimum(start, self.layout.group_blocks)
         high = np.minimum(start + number(walked.records, 4, 4), self.layout.group_blocks)
@@ -103,11 +108,13 @@ class Groups:
     def chunks(self, shape: Shape = INODES) -> Chunks:
         """Returns the inode records of a tree."""
         walked = self.trees[shape.name]
+        # A record is first inode, free count, mask of free ones. The mask is big-endian, and its lowest bit is the first inode.
         first, bits = number(walked.records, 0, 4), np.unpackbits(walked.records[:, 8:16], axis=1)[:, ::-1]
         there = np.ones((len(first), CHUNK), np.uint8)
         said, free = np.full(len(first), CHUNK), number(walked.records, 4, 4)
         if self.layout.incompat & SPARSE_INODES:
-            holes = np.unpackbits(walked.records[:, 4:6], axis=1)[:, ::-1]  # each bit four inodes
+            # Instead of the 32-bit count: a mask of holes, each bit for four inodes, and two counts of a byte.
+            holes = np.unpackbits(walked.records[:, 4:6], axis=1)[:, ::-1]
             there = 1 - np.repeat(holes, 4, axis=1)
             said, free = number(walked.records, 6, 1), number(walked.records, 7, 1)
         shift = self.layout.group_log + self.layout.per_block_log
@@ -115,7 +122,7 @@ class Groups:
 
 
 def read_groups(layout: Layout) -> Groups:
-    """Reads the headers and trees of all groups; what is wrong with them is complained of."""
+    """Reads the headers and trees of all groups, and adds a complaint for each that is wrong."""
     starts = np.arange(layout.groups, dtype=np.int64) * layout.group_blocks
     heads = b"".join(layout.volume.read(start * layout.block, 4 * layout.sector) for start in starts.tolist())
     sectors = np.frombuffer(heads, np.uint8).reshape(layout.groups, 4, layout.sector)
@@ -168,7 +175,8 @@ def _judge_headers(layout: Layout, sectors: Rows, starts: Numbers, found: Groups
 
 
 def _free_list(layout: Layout, rows: Rows, found: Groups) -> Ranges:
-    """Returns the blocks that the groups keep ready for their trees."""
+    """Returns the blocks that the groups keep ready for their trees, and adds a complaint for each list that makes no sense."""
+    # The list is a ring of block numbers, of which agf_flcount are in use from agf_flfirst to agf_fllast.
     at = 36 if layout.crcs else 0
     slots = np.ascontiguousarray(rows[:, at : at + (layout.sector - at) // 4 * 4]).view(">u4").astype(np.int64)
     room, heads = slots.shape[1], found.free_heads
@@ -185,7 +193,7 @@ def _free_list(layout: Layout, rows: Rows, found: Groups) -> Ranges:
 
 
 def areas_of(groups: Groups) -> dict[str, Ranges]:
-    """Returns the blocks of the structures that all groups have, by name."""
+    """Returns the blocks of the structures that all groups have, by name; the superblock comes first."""
     layout = groups.layout
     starts = np.arange(layout.groups, dtype=np.int64) * layout.group_blocks
     heads = -(-4 * layout.sector // layout.block)
@@ -206,7 +214,7 @@ def areas_of(groups: Groups) -> dict[str, Ranges]:
 
 
 def chunk_blocks(groups: Groups) -> Ranges:
-    """Returns the blocks of the inodes that are there, as (start, end) pairs, in order of the records."""
+    """Returns the blocks of all inodes that exist, as (start, end) pairs in order."""
     layout, chunks = groups.layout, groups.chunks()
     held = layout.inode_places(chunks.first[:, None] + np.arange(CHUNK))
     there = (chunks.there == 1) & (held >= 0)
@@ -215,5 +223,5 @@ def chunk_blocks(groups: Groups) -> Ranges:
 
 
 def tree_blocks(layout: Layout, walked: Walked) -> Numbers:
-    """Returns how many blocks the tree of each group has."""
+    """Returns the number of blocks in each group's tree."""
     return np.bincount(walked.block_owners, minlength=layout.groups)

@@ -1,4 +1,4 @@
-"""XFS's inodes: all that the trees of inodes list, in arrays, and where their content and attributes lie.
+"""XFS's inodes: all that the inode trees list, in arrays, and where their content and attributes lie.
 
 Source: fs/xfs/libxfs/xfs_format.h (struct xfs_dinode), xfs_inode_buf.c.
 """
@@ -30,11 +30,12 @@ _COLUMNS = np.dtype(
 
 @dataclass(eq=False)
 class Inodes:
-    """Inodes in use. `table` is an array with a row for each, `index` says which row an inode has.
+    """Inodes in use. `table` is an array with a row for each, `index` maps an inode to its row.
 
-    `local` holds what short directories and links keep inside of the inode, and devices their number; `local_attributes` the same
-    of attributes; `problems` says why an inode can't be read, `complaints` what of it contradicts itself. `stray` are those that
-    the trees of inodes call free, or don't know, but a directory leads to; `not_in_use` the other way round.
+    `local` holds the content inside of inodes (short directories and links, numbers of devices), `local_attributes` attributes
+    inside of them. `problems` says why an inode can't be read, `complaints` which of its parts contradict each other. `stray` are
+    inodes that a directory leads to, although the inode trees call them free or don't list them. Those in `not_in_use` are free,
+    although the trees call them used.
     """
 
     layout: Layout
@@ -50,11 +51,11 @@ class Inodes:
     not_in_use: list[int]
 
     def kind(self, inode: int) -> int:
-        """Returns the bits of an inode's mode that say what it is."""
+        """Returns the bits of an inode's mode that say what it is (a file, a directory, ...)."""
         return stat.S_IFMT(int(self.table["mode"][self.index[inode]]))
 
     def find_strays(self, wanted: Numbers) -> None:
-        """Reads those of `wanted` inodes that no tree lists as in use, and adds those that are inodes in use all the same."""
+        """Adds those of the `wanted` inodes that no tree lists as in use, but that are in use by what they say themselves."""
         unknown = np.array(sorted({inode for inode in wanted.tolist() if inode not in self.index}), np.int64)
         places = self.layout.inode_places(unknown)
         unknown, places = unknown[places >= 0], places[places >= 0]
@@ -78,7 +79,7 @@ class Inodes:
 
 
 def read_inodes(layout: Layout, chunks: Chunks) -> Inodes:
-    """Reads all inodes that are in use by their records. Records that overlap or lie nowhere are complained of and left out."""
+    """Reads all inodes that their records call used. Leaves out records that overlap or lie nowhere, with a complaint."""
     first = chunks.first
     good = first % min(CHUNK, layout.per_block) == 0
     good[1:] &= first[1:] >= first[:-1] + CHUNK
@@ -103,7 +104,7 @@ def read_inodes(layout: Layout, chunks: Chunks) -> Inodes:
 
 
 def _rows(layout: Layout, places: Numbers) -> Rows:
-    """Reads inodes block by block."""
+    """Reads the inodes at these bytes of the volume, each block once."""
     blocks = np.unique(places // layout.block)
     rows = layout.rows(blocks).reshape(-1, layout.inode_bytes)
     index = np.searchsorted(blocks, places // layout.block) * layout.per_block + places % layout.block // layout.inode_bytes
@@ -144,7 +145,8 @@ def _read_rows(layout: Layout, rows: Rows, numbers: Numbers) -> Inodes:
 
 
 def _forks(layout: Layout, rows: Rows, table: NDArray[np.void]) -> tuple[Forks, Forks]:
-    """Returns where the content and the attributes of inodes lie in them; who has no attributes has room for them everywhere."""
+    """Returns where the content and the attributes of inodes lie in them."""
+    # di_forkoff counts 8 bytes from the end of the core to the attributes; 0 means that there are none, and all is for content.
     core = _CORE5 if layout.crcs else _CORE
     fork, room = rows[:, 82].astype(np.int64) * 8, layout.inode_bytes - core
     counts, attribute_counts = _counts(layout, rows, table)
@@ -156,7 +158,7 @@ def _forks(layout: Layout, rows: Rows, table: NDArray[np.void]) -> tuple[Forks, 
 def _mapped(
     layout: Layout, content: Forks, attributes: Forks, table: NDArray[np.void], good: NDArray[np.bool_], problems: dict[int, str]
 ) -> tuple[Mapped, Mapped, dict[int, bytes], dict[int, bytes], dict[int, str], dict[int, str]]:
-    """Reads the forks of those inodes that are good: runs, what is kept inside of inodes, problems, complaints."""
+    """Reads the forks of the `good` inodes: runs of both, content and attributes inside of inodes, problems, complaints."""
     runs, faults = read_forks(layout, content.chosen(good & (table["flags"] & REALTIME == 0)))
     attributed = attributes.chosen(good & (attributes.at > content.at))
     attribute_runs, attribute_faults = read_forks(layout, attributed)
@@ -189,15 +191,17 @@ def _columns(layout: Layout, rows: Rows, numbers: Numbers) -> NDArray[np.void]:
 
 
 def _counts(layout: Layout, rows: Rows, table: NDArray[np.void]) -> tuple[Numbers, Numbers]:
-    """Returns how many runs the content and the attributes of each inode have."""
+    """Returns the numbers of runs that the content and the attributes of each inode have."""
+    # With large counts (nrext64), di_big_nextents takes over padding, and the attributes' count moves to di_nextents.
     large = (table["flags2"] & LARGE != 0) & bool(layout.incompat & LARGE_COUNTS)
     counts = np.where(large, number(rows, 24, 8), number(rows, 76, 4))
     attributes = np.where(large, number(rows, 76, 4), number(rows, 80, 2))
+    # 2^48 is more than a fork may have; a count beyond 63 bits reads as negative and must not pass for small.
     return np.where(counts < 0, 1 << 48, np.minimum(counts, 1 << 48)), attributes
 
 
 def _local(forks: Forks, table: NDArray[np.void], good: NDArray[np.bool_]) -> dict[int, bytes]:
-    """Returns what lies inside of inodes: directories, targets of links, numbers of devices."""
+    """Returns the content inside of inodes: directories, targets of links, numbers of devices."""
     found = {}
     kinds = forks.kinds
     for row in np.flatnonzero(good & ((kinds == LOCAL) | (kinds == DEVICE))).tolist():
@@ -208,7 +212,7 @@ def _local(forks: Forks, table: NDArray[np.void], good: NDArray[np.bool_]) -> di
 
 
 def _judge(found: Inodes) -> None:
-    """Compares the parts of an inode with each other."""
+    """Compares the parts of each inode with each other, and adds problems and complaints."""
     table = found.table
     kinds, formats = table["mode"] & 0o170000, table["format"]
     regular, directory, link = kinds == stat.S_IFREG, kinds == stat.S_IFDIR, kinds == stat.S_IFLNK

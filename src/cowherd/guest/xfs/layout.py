@@ -1,4 +1,4 @@
-"""XFS: the superblock, and what follows from it: where groups, blocks and inodes lie.
+"""XFS: the superblock, and from it the places of groups, blocks and inodes.
 
 Source: XFS Algorithms & Data Structures, 3rd edition; the kernel's fs/xfs/libxfs/xfs_format.h. All numbers are big-endian but
 checksums. Block numbers here count from the start of the volume; XFS's own have the group's number in their upper bits.
@@ -37,28 +37,28 @@ _FIELDS = {  # name: (offset, struct code)
     "ro_compat": (212, "I"), "incompat": (216, "I"), "checksum": (224, "I"), "project_quota": (232, "Q"), "lsn": (240, "Q"),
 }  # fmt: skip
 GEOMETRY = ("block", "blocks", "group_blocks", "groups", "log_start", "log_blocks", "sector", "inode_bytes", "directory_log")
-"""What every copy of the superblock must say as the first does."""
+"""The fields that must be equal in every copy of the superblock."""
 
 
 class Complaints:
-    """What structures say against each other, at most twenty of each kind."""
+    """Contradictions between structures, at most twenty of each kind."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
         self._kinds: Counter[str] = Counter()
 
     def say(self, kind: str, text: str) -> None:
-        """Adds a sentence, if there are not enough of its kind."""
+        """Adds a sentence, unless there are enough of its kind."""
         self._kinds[kind] += 1
         if self._kinds[kind] <= _MOST_NAMED:
             self.said.append(text)
 
 
 class Layout:
-    """The numbers of one file system, each checked before anything is read or allocated by it."""
+    """The numbers of one file system, each checked before it is used to read or to allocate."""
 
     def __init__(self, volume: Volume):
-        """Raises `Malformed` where there is no such file system, or one with features that are not known here."""
+        """Raises `Malformed` if there is no such file system, or one with features that are not known here."""
         self.volume, self.complaints = volume, Complaints()
         self.newest = 0
         """The latest log sequence number that any structure read so far carries."""
@@ -94,7 +94,7 @@ class Layout:
             and self.inode_bytes == 1 << values["inode_log"] <= self.block
             and self.per_block == 1 << self.per_block_log == self.block // self.inode_bytes
             and self.group_blocks >= 64
-            and self.group_log == (self.group_blocks - 1).bit_length() <= 31
+            and self.group_log == (self.group_blocks - 1).bit_length() <= 31  # sb_agblklog: bits of a block's number in its group
             and (self.groups - 1) * self.group_blocks < blocks <= self.groups * self.group_blocks
             and blocks <= self.volume.size // self.block
             and values["block_log"] + self.directory_log <= 16
@@ -125,23 +125,24 @@ class Layout:
         return named - {0, (1 << 64) - 1}
 
     def group_length(self, group: int) -> int:
-        """Returns how many blocks a group has; the last may have fewer."""
+        """Returns the number of blocks in a group; the last may have fewer than the others."""
         return min(self.group_blocks, self.blocks - group * self.group_blocks)
 
     def to_blocks(self, numbers: Numbers) -> Numbers:
-        """Returns XFS's block numbers as blocks of the volume, -1 for what lies nowhere."""
+        """Returns XFS's block numbers as blocks of the volume, -1 for numbers that no block can have."""
+        # The group's number stands above sb_agblklog bits. Groups need not have a power of two of blocks, so numbers have gaps.
         group, within = numbers >> self.group_log, numbers & ((1 << self.group_log) - 1)
         found = group * self.group_blocks + within
         good = (numbers >= 0) & (group < self.groups) & (within < self.group_blocks) & (found < self.blocks)
         return np.where(good, found, -1)
 
     def inode_places(self, numbers: Numbers) -> Numbers:
-        """Returns the byte of the volume that each inode lies at, -1 for numbers that no inode can have."""
+        """Returns the byte of the volume at which each inode lies, -1 for numbers that no inode can have."""
         block = self.to_blocks(numbers >> self.per_block_log)
         return np.where(block < 0, -1, block * self.block + (numbers & (self.per_block - 1)) * self.inode_bytes)
 
     def rows(self, blocks: Numbers, count: int = 1) -> Rows:
-        """Returns `count` blocks from each of `blocks` on as rows."""
+        """Returns the bytes of `count` blocks from each of `blocks` on, one row for each."""
         length = self.block * count
         data = b"".join(self.volume.read(block * self.block, length) for block in blocks.tolist())
         return np.frombuffer(data, np.uint8).reshape(len(blocks), length)
@@ -154,5 +155,5 @@ def fields_of(sector: bytes) -> dict[str, int]:
 
 
 def number(rows: Rows, at: int, width: int) -> Numbers:
-    """Returns the big-endian number at byte `at` of each row; what exceeds 63 bits is negative."""
+    """Returns the big-endian number of `width` bytes at byte `at` of each row; one that exceeds 63 bits becomes negative."""
     return np.ascontiguousarray(rows[:, at : at + width]).view(f">u{width}")[:, 0].astype(np.int64)

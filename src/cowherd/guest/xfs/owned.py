@@ -1,4 +1,7 @@
-"""XFS's trees of owners and of references, held against what the inodes and headers say."""
+"""XFS's trees of owners and of references, compared with the inodes and headers.
+
+Source: fs/xfs/libxfs/xfs_format.h (struct xfs_rmap_rec, xfs_refcount_rec, XFS_RMAP_OWN_*).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from cowherd.guest.xfs.inodes import Inodes
 from cowherd.guest.xfs.layout import Layout, number
 from cowherd.guest.xfs.trees import FREE_BY_PLACE, FREE_BY_SIZE, FREE_INODES, INODES, OWNERS, REFERENCES
 
+# Owners that are no inodes: the kernel's numbers, as signed 64-bit integers.
 _HEADERS, _LOG, _FREE_TREES, _INODE_TREES, _INODES, _REFERENCES, _COPIES = -3, -4, -5, -6, -7, -8, -9
 _ATTRIBUTES, _MAP, _UNWRITTEN = 1, 2, 4
 
@@ -20,12 +24,13 @@ Claims = NDArray[np.int64]
 
 
 def judge_owners(layout: Layout, groups: Groups, inodes: Inodes) -> None:
-    """Compares the trees of owners, if there are any, with what owns blocks."""
+    """Compares the trees of owners, if there are any, with the owners of all blocks; adds a complaint if they differ."""
     if OWNERS.name not in groups.trees:
         return
     walked = groups.trees[OWNERS.name]
     pairs = groups.spans(walked)
-    offset = number(walked.records, 16, 8)  # its three upper bits are flags
+    # The three upper bits of rm_offset are flags: attribute fork, block of a map, unwritten. Only content has an offset.
+    offset = number(walked.records, 16, 8)
     flags = (offset >> 61) & 7
     kinds = ((flags >> 2) & 1) * _ATTRIBUTES | ((flags >> 1) & 1) * _MAP | (flags & 1) * _UNWRITTEN
     owners = number(walked.records, 8, 8)
@@ -74,7 +79,7 @@ def _of_fork(mapped: Mapped, kind: int) -> Claims:
 
 
 def _joined(claims: Claims, layout: Layout) -> Claims:
-    """Sorts claims and joins those that continue each other inside of one group."""
+    """Sorts claims and joins those that continue each other inside of one group: a tree may have them as one record or as two."""
     claims = claims[np.lexsort((claims[:, 3], claims[:, 2], claims[:, 1], claims[:, 0]))]
     if not len(claims):
         return claims
@@ -87,7 +92,10 @@ def _joined(claims: Claims, layout: Layout) -> Claims:
 
 
 def judge_references(layout: Layout, groups: Groups, inodes: Inodes) -> None:
-    """Compares the trees of references, if there are any, with how many files share each block."""
+    """Compares the trees of references, if there are any, with the number of files that share each block.
+
+    Adds a complaint if they differ.
+    """
     if REFERENCES.name not in groups.trees:
         return
     walked = groups.trees[REFERENCES.name]
@@ -105,7 +113,7 @@ def _by_place(claims: Claims) -> Claims:
 
 
 def _counted(pairs: Ranges) -> Claims:
-    """Returns how many of (start, end) pairs cover each stretch of blocks."""
+    """Returns for each stretch of blocks how many of the (start, end) pairs cover it."""
     points, index = np.unique(pairs, return_inverse=True)
     steps = np.zeros(len(points), np.int64)
     index = index.reshape(-1, 2)

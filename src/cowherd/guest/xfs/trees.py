@@ -28,7 +28,7 @@ class Shape:
     pointer: int = 4
 
     def header(self, layout: Layout) -> int:
-        """Returns the bytes of the header of a block."""
+        """Returns the bytes of a block's header: trees inside of a group have short pointers, those of files long ones."""
         if self.pointer == 4:
             return 56 if layout.crcs else 16
         return 72 if layout.crcs else 24
@@ -45,7 +45,7 @@ FILE_MAP = Shape("file map", b"BMAP", b"BMA3", 16, 8, 8)
 
 @dataclass(frozen=True, eq=False)
 class Roots:
-    """Where trees begin: blocks of the volume (-1: nowhere), the levels that these have, and whom the trees belong to."""
+    """Where trees begin: blocks of the volume (-1: nowhere), the levels of these, and the owners of the trees."""
 
     blocks: Numbers
     levels: Numbers
@@ -54,9 +54,9 @@ class Roots:
 
 @dataclass(eq=False)
 class Walked:
-    """What trees hold: `records` with the `owners` of their trees, in the order of each tree, and the blocks of the trees.
+    """The content of trees: `records` with the `owners` of their trees, in the order of each tree, and the blocks of the trees.
 
-    `faults` says of an owner why its tree is not whole.
+    `faults` maps an owner to the reason why its tree is not whole.
     """
 
     records: Rows
@@ -78,7 +78,8 @@ class _Walk:
             self.faults.setdefault(owner, f"its tree of {self.shape.name} {text}")
 
     def level(self, blocks: Numbers, owners: Numbers, level: int) -> tuple[Rows, Numbers, Numbers]:
-        """Reads all blocks of one level; returns those that are sound, their owners, and how many records each has."""
+        """Reads all blocks of one level; returns the sound ones as rows, their owners, and the number of records in each."""
+        # A block that two pointers lead to is read for the first only, which also ends every circle.
         _, first = np.unique(blocks, return_index=True)
         sound = np.zeros(len(blocks), np.bool_)
         sound[first] = True
@@ -101,7 +102,7 @@ class _Walk:
         return room // (self.shape.key + self.shape.pointer) if level else room // self.shape.record
 
     def _siblings(self, rows: Rows, blocks: Numbers, owners: Numbers) -> None:
-        """Compares what the blocks of a level say of their neighbours with the order that the level above puts them in."""
+        """Compares the neighbours that the blocks of a level name with the order in which the level above lists them."""
         width, groups = self.shape.pointer, self.shape.pointer == 4
         left, right = number(rows, 8, width), number(rows, 8 + width, width)
         said = np.concatenate((left, right))
@@ -114,6 +115,7 @@ class _Walk:
         self.fault(owners[(places[: len(blocks)] != before) | (places[len(blocks) :] != after)], "has blocks out of order")
 
     def children(self, rows: Rows, owners: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
+        # The pointers follow the room for as many keys as fit, not the keys in use.
         most = self._most(1)
         at = self.header + most * self.shape.key
         width = self.shape.pointer
@@ -133,7 +135,7 @@ class _Walk:
 
 
 def walk(layout: Layout, shape: Shape, roots: Roots) -> Walked:
-    """Reads the trees that begin at `roots`. Owners are numbers of groups, for trees of files numbers of inodes."""
+    """Reads the trees that begin at `roots`. Owners are numbers of groups, or of inodes for the maps of files."""
     found = _Walk(layout, shape)
     too_deep = (roots.levels >= _DEEPEST) | (roots.levels < 0)
     found.fault(roots.owners[too_deep], "is too deep")
