@@ -1,6 +1,6 @@
-"""How programs begin: nothing else is loaded before signals and streams are taken care of.
+"""Starts the programs: prepares signals and streams before anything else is loaded.
 
-Only programs import this module, for it begins at once: who presses Ctrl-C while modules load wants no traceback of that.
+Only programs import this module, because it acts on import: a Ctrl-C while modules load must not print a traceback.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How this process keeps memory that it has freed and will soon want again.
+"""Makes this process keep memory that it has freed and will soon need again.
 
-Arrays of some MiB are made and dropped for every group of tables. The C library gives such pieces back to the kernel at once,
-which clears every page anew when the next array comes: more than half of what going through the tables of a large image costs.
+Every group of tables makes and drops arrays of some MiB. The C library returns such pieces to the kernel at once, and the kernel
+clears every page again for the next array: more than half of the time that reading the tables of a large image takes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _KEPT_BYTES = 16 << 20
 
 
 def keep_freed_memory() -> None:
-    """Lets the allocator keep up to 16 MiB that are free, once arrays come into use; if the C library has that choice."""
+    """Makes the allocator keep up to 16 MiB of free memory as soon as arrays are used, if the C library has that choice."""
     arrays.when_in_use(_keep)
 
 

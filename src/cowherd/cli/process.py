@@ -1,8 +1,8 @@
-"""The life of a process that runs one command: how it begins, what signals do to it, and how it ends.
+"""Runs one command in a process: its begin, its signals, and its end.
 
-It is short, so what Python does for long-lived ones is left out. Looking for cycles of dead objects while modules load finds
-none, and taking every module apart at the end frees memory that the kernel frees anyway: together they are a fifth of what a
-command costs that only looks at an image.
+The process is short-lived, so it does without what Python does for long-lived ones. A search for cycles of dead objects while
+modules load finds none, and taking every module apart at the end frees memory that the kernel frees anyway. Together they are a
+fifth of the cost of a command that only looks at an image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _OBJECTS_BETWEEN_COLLECTIONS = 1_000_000  # with Python's 700 a herd of 100,000 images takes a quarter longer
 _SIGNALED = 128
-"""What a shell adds to the number of the signal that ended a command."""
+"""The exit code of a command that a signal ended is this plus the signal's number, as a shell reports it."""
 _STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 _NO_NAMES = ("", "-c", "__main__.py", "main.py")
 _PATIENCE_SECONDS = 1.0
@@ -30,15 +30,15 @@ _SOON_SECONDS = 0.001
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the process to end. Raised in the main thread, wherever it is: what was half done is tidied up on the way."""
+    """A signal asks the process to end. Raised in the main thread, wherever it is, so that handlers clean up on the way out."""
 
 
 def run(main: Callable[[], int], name: str = "cowherd", unreported: int = 1) -> NoReturn:
-    """Runs `main` and ends the process with the exit code that it returns, its output written. `SystemExit` ends it as usual.
+    """Runs `main`, writes the rest of its output, and ends the process with its exit code. `SystemExit` ends it as usual.
 
-    What a signal stops ends with 128 and its number, without a traceback. Where standard output could not take all that was
-    printed, standard error says so in the name of the program, and that the work itself was done; what would have ended with 0
-    ends with `unreported` then.
+    After a signal, the exit code is 128 plus its number, and there is no traceback. If standard output could not take all of the
+    output, standard error says so, in the name of the program, and that the work itself was done; an exit code of 0 then becomes
+    `unreported`.
     """
     _use_utf8()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
@@ -67,10 +67,10 @@ def run(main: Callable[[], int], name: str = "cowherd", unreported: int = 1) -> 
 
 
 def _use_utf8() -> None:
-    """Starts the program anew in Python's UTF-8 mode if names of files are something else in this locale.
+    """Starts the program again in Python's UTF-8 mode if this locale decodes names of files otherwise.
 
-    Names in images and records are bytes that are kept as UTF-8, and most often are. A process that takes the host's names for
-    Latin-1 would look for other files than the overlay names, and tell other names than its neighbour in another locale does.
+    Names in images and records are bytes, decoded as UTF-8, which they usually are. A process that decodes the host's names as
+    Latin-1 would look for other files than those that the overlay names, and print other names than a process in another locale.
     """
     if sys.getfilesystemencoding() == "utf-8" or not sys.executable or streams.ENCODING_OPTION in sys._xoptions:
         return
@@ -80,9 +80,9 @@ def _use_utf8() -> None:
 
 
 class _Signals:
-    """What is done about signals that ask the process to end: the first one raises `Stopped`, once.
+    """Handles signals that ask the process to end: the first one raises `Stopped`, once.
 
-    One that comes a second later or more, when the tidying up takes too long for somebody, ends the process on the spot.
+    A further signal at least a second later ends the process on the spot, because the cleaning up takes somebody too long.
     """
 
     def __init__(self) -> None:
@@ -91,14 +91,14 @@ class _Signals:
         self._ending = False
 
     def hear(self) -> None:
-        """Begins to listen to those that are not ignored (as in `nohup`, or behind `&` in a script)."""
+        """Starts to handle those signals that are not ignored (as with `nohup`, or with `&` in a script)."""
         sys.unraisablehook = self._not_raised
         for number in _STOPPING:
             if _signal.getsignal(number) in (_signal.SIG_DFL, _signal.default_int_handler):
                 _signal.signal(number, self._stop)
 
     def end(self) -> None:
-        """The work is over: a signal ends the process now, whatever it still waits for."""
+        """Lets a signal end the process at once from now on, because the work is over."""
         self._ending = True
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
@@ -112,7 +112,7 @@ class _Signals:
             raise Stopped
 
     def _not_raised(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Raises it once more, soon, where Python could not let it go on: it came in a callback or a destructor."""
+        """Raises `Stopped` once more, soon, if Python dropped it because it came in a callback or a destructor."""
         if not isinstance(unraisable.exc_value, Stopped):
             sys.__unraisablehook__(unraisable)
             return

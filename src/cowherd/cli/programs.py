@@ -1,4 +1,4 @@
-"""What the installed programs call."""
+"""The entry points of the installed programs."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from cowherd.progress import Progress
 
 
 class ProgressLine:
-    """Shows how far an operation is, as long as `enabled`; a context manager that ends the line.
+    """Shows the progress of an operation if `enabled`; a context manager that ends the line.
 
-    `step` is the change in percent below which nothing is printed, so that fast operations don't drown the terminal.
-    Shown or not, SIGUSR1 has it told on standard error, as QEMU's tools do.
+    `step` is the change in percent below which nothing is printed, so that fast operations don't flood the terminal.
+    Enabled or not, SIGUSR1 prints the progress on standard error, as with QEMU's tools.
     """
 
     def __init__(self, enabled: bool, step: float = 1.0):
@@ -37,7 +37,7 @@ class ProgressLine:
 
     @property
     def callback(self) -> Progress:
-        """What an operation calls with (bytes done, bytes in all), in any thread."""
+        """The function that an operation calls with (bytes done, bytes in all), from any thread."""
         return self._update
 
     def finish(self) -> None:
@@ -45,7 +45,7 @@ class ProgressLine:
         self.show(100.0)
 
     def show(self, percent: float) -> None:
-        """Shows `percent` if it is the beginning, the end, or far enough from what is shown."""
+        """Shows `percent` if it is the beginning, the end, or far enough from the number shown last."""
         self._percent = percent
         if self._enabled and (percent in (0.0, 100.0) or percent > self._shown + self._step):
             self._shown = percent

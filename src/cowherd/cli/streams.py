@@ -1,8 +1,8 @@
-"""Standard input, output and error as every command finds them: no word that can't be printed ends a job.
+"""Standard input, output and error for every command: output that can't be printed never ends the work.
 
-Whoever starts a program decides what its words go to: nothing (`>&-`), a full disk, a pipe whose reader has gone, an encoding
-of forty years ago. A job of minutes must not fail, or be taken for failed, because of that. So the first thing that a program
-does is to put streams in place on which writing never raises; at its end it asks what became of the words.
+The caller of a program decides where its output goes: nowhere (`>&-`), a full disk, a pipe whose reader has gone, an encoding
+of forty years ago. Work of minutes must not fail, or look as if it had failed, because of that. So a program first of all puts
+streams in place on which writing never raises, and at its end it checks what became of the output.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 ENCODING_OPTION = "cowherd_encoding"
-"""The name after -X by which a process that was started anew in UTF-8 mode knows what its terminal's encoding is."""
+"""The -X option that tells a process that was started again in UTF-8 mode the encoding of its terminal."""
 
 _READER_GONE = (errno.EPIPE, errno.ECONNRESET)
 
 
 class Output(io.FileIO):
-    """A file descriptor to write to. The first error is kept in `failure`; whatever is written after it is dropped."""
+    """A file descriptor to write to. Keeps the first error in `failure`, and drops everything that is written after it."""
 
     failure: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:
-        """Writes all of `data`, waiting where another process made the descriptor one that doesn't; returns how much that is."""
+        """Writes all of `data` and returns its length. Waits if another process has made the descriptor non-blocking."""
         left = memoryview(data).cast("B")
         length = len(left)
         try:
@@ -50,7 +50,7 @@ class Input(io.FileIO):
     """A file descriptor to read from. Errors are `HostFileError`."""
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fills a part of `buffer`, waiting where another process made the descriptor one that doesn't; returns how much."""
+        """Fills a part of `buffer` and returns its length. Waits if another process has made the descriptor non-blocking."""
         try:
             while (filled := super().readinto(buffer)) is None:
                 _wait(self.fileno(), reading=True)
@@ -62,10 +62,10 @@ class Input(io.FileIO):
 
 
 def put_in_place() -> None:
-    """Replaces the standard streams by such that never raise when written to, in the encodings that they had.
+    """Replaces the standard streams by ones on which writing never raises, with the same encodings.
 
-    Characters that the encoding lacks are written as escapes. A descriptor that was closed leads to nothing from now on: else the
-    next file that is opened, an image perhaps, would get its number, and with it what anybody prints.
+    Characters that the encoding lacks are written as escapes. A closed descriptor leads to /dev/null from now on: otherwise the
+    next file to be opened, perhaps an image, would get its number, and everything that is printed with it.
     """
     for number in range(3):
         if not _is_open(number):
@@ -77,9 +77,9 @@ def put_in_place() -> None:
 
 
 def lost_output() -> OSError | None:
-    """Writes what is still buffered; returns why standard output did not take all of it, None if it did or its reader has gone.
+    """Writes all that is still buffered. Returns why standard output did not take all of it, None if it did.
 
-    A reader that went away has what it wanted (`| head -1`).
+    Returns None also if its reader has gone: it has read as much as it wanted (`| head -1`).
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with contextlib.suppress(OSError, ValueError):  # they are not ours yet, or somebody has closed them
@@ -122,7 +122,7 @@ def _is_open(number: int) -> bool:
 
 
 def _open_nothing(number: int | None = None) -> int:
-    """Opens what is empty and takes anything, as descriptor `number` if it is given; that one is free."""
+    """Opens a file that is empty and accepts any output, as descriptor `number` (which must be free) if it is given."""
     try:
         found = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     except OSError:  # a root directory without devices

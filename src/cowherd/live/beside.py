@@ -1,4 +1,4 @@
-"""Which other files are open in the processes that have a file open: a machine has its whole chain open at once."""
+"""Finds the other files that are open in the processes that have a file open: a machine has its whole chain open at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def open_beside(paths: Iterable[str]) -> list[str]:
-    """Returns the names of regular files that are open in a process which has one of `paths` open, those themselves included.
+    """Returns the names of all regular files that are open in any process with one of `paths` open, those paths included.
 
-    A file of another mount namespace is named through /proc. Where nobody has any of them open, no process is looked into;
-    what may not be looked into is left out. Raises nothing.
+    A file of another mount namespace is named through /proc. If nobody has any of them open, looks into no process; leaves out
+    processes that it may not look into. Raises nothing.
     """
     wanted = set()
     for path in paths:
@@ -51,7 +51,7 @@ def _open_in(pid: int, wanted: set[tuple[str, int, int]]) -> dict[str, None]:
 
 
 def _name_of(pid: int, number: str, key: tuple[str, int, int]) -> str | None:
-    """Returns a name under which this process finds the file of a descriptor, None if it has none any more."""
+    """Returns a name under which this process finds the file of a descriptor, None if the file has no such name any more."""
     try:
         path = os.readlink(f"{PROC}/{pid}/fd/{number}")
     except OSError:

@@ -1,8 +1,8 @@
 """fanotify(7): the kernel's notices of writes and renames, with the process that did it. Needs CAP_SYS_ADMIN and Linux 5.9.
 
 Marks are set on single inodes: the bases, their seals, and the directories that hold them. A mark on a whole file system would
-give a notice of every write of every machine on it. Objects are named by file handle (FAN_REPORT_FID), so that no event opens
-a descriptor and renames and removals are told with their process too; a file system without file handles refuses the mark.
+give a notice of every write of every machine on it. Events name objects by file handle (FAN_REPORT_FID): then no event opens a
+descriptor, and renames and removals come with their process, too. A file system without file handles refuses the mark.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_HANDLE = 128
 _AT_FDCWD, _AT_SYMLINK_FOLLOW = -100, 0x400
 
 _FileHandle = tuple[bytes, int, bytes]
-"""Which object an event is about: the file system's id, the handle's type, the handle."""
+"""The object of an event: the file system's id, the handle's type, the handle."""
 
 
 class _KernelHandle(ctypes.Structure):
@@ -52,7 +52,7 @@ def _call(name: str, *arguments: object) -> int:
 
 
 class Fanotify:
-    """A fanotify group with a mark on each watched file and directory. OSError where this process may not have one."""
+    """A fanotify group with a mark on each watched file and directory. Raises OSError if this process may not have one."""
 
     names_processes = True
 
@@ -66,11 +66,11 @@ class Fanotify:
         return self._fd
 
     def add_file(self, path: Path) -> None:
-        """Watches the file that `path` leads to now. OSError, as where its file system has no file handles."""
+        """Watches the file that `path` leads to now. Raises OSError, for one if its file system has no file handles."""
         self._mark(path, sum(_OF_FILES), 0)
 
     def add_directory(self, path: Path) -> None:
-        """Watches which names appear and vanish in a directory. OSError as `add_file`."""
+        """Watches which names appear and vanish in a directory. Raises OSError as `add_file`."""
         self._mark(path, sum(_OF_NAMES) | _ONDIR, _MARK_ONLYDIR)
 
     def _mark(self, path: Path, mask: int, flags: int) -> None:
@@ -80,7 +80,7 @@ class Fanotify:
         self._paths[handle] = path
 
     def read(self) -> list[Notice]:
-        """Returns the notices that are there, without waiting."""
+        """Returns the pending notices, without waiting."""
         notices: list[Notice] = []
         while True:
             try:
@@ -113,7 +113,7 @@ class Fanotify:
 
 
 def _objects(records: bytes) -> dict[int, tuple[_FileHandle, bytes]]:
-    """Returns what the information records of an event name, by their type: an object, and a name in it where there is one."""
+    """Returns the objects in the information records of an event, by the records' type, each with a name in it or b""."""
     found: dict[int, tuple[_FileHandle, bytes]] = {}
     start = 0
     while start < len(records):
@@ -128,7 +128,7 @@ def _objects(records: bytes) -> dict[int, tuple[_FileHandle, bytes]]:
 
 
 def _handle_of(path: Path) -> _FileHandle:
-    """Returns how events name the file or directory that `path` leads to (name_to_handle_at(2), statfs(2))."""
+    """Returns the handle by which events name the file or directory at `path` (name_to_handle_at(2), statfs(2))."""
     handle, mount = _KernelHandle(bytes=_MAX_HANDLE), ctypes.c_int()
     name = ctypes.c_char_p(os.fsencode(path))
     _call("name_to_handle_at", _AT_FDCWD, name, ctypes.byref(handle), ctypes.byref(mount), _AT_SYMLINK_FOLLOW)

@@ -1,4 +1,4 @@
-"""Machines that run on what is gone: the file of their disk was deleted, and another may have its name by now.
+"""Machines that run on a deleted disk: the file of their disk was deleted, and another file may have its name by now.
 
 The guest notices nothing, and all that it writes is lost when it stops. Until then /proc/PID/fd/N still leads to the file.
 """
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from cowherd.live.holders import Holder
 
 _DELETED = " (deleted)"
-_LAST_STREAM = 2  # what a program prints goes to files that come and go
+_LAST_STREAM = 2  # standard input and output may lead to files that were deleted on purpose
 
 
 class GoneDisk(NamedTuple):
-    """A deleted file that a machine has open: where it was, who has it open, and the name under which it can still be read.
+    """A deleted file that a machine has open: its former path, its holder, and the name under which it can still be read.
 
-    `replaced`: another file has its name now. `size` is its length in bytes.
+    `replaced` says that another file has its name now. `size` is its length in bytes.
     """
 
     path: str
@@ -36,9 +36,9 @@ class GoneDisk(NamedTuple):
 
 
 def gone_disks() -> list[GoneDisk]:
-    """Returns the deleted files that programs which run machines have open, each of them once; names of descriptors come by pid.
+    """Returns the deleted files that are open in programs which run machines, each of them once, if possible with a writer.
 
-    Raises `HostFileError` where there is no /proc; processes that may not be looked into are left out.
+    Raises `HostFileError` if there is no /proc; leaves out processes that it may not look into.
     """
     found: dict[tuple[int, int], GoneDisk] = {}
     for pid in processes():
@@ -53,7 +53,7 @@ def gone_disks() -> list[GoneDisk]:
 
 
 def _deleted_in(pid: int) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Yields the deleted regular files that a process has open: the number of the descriptor, the path that it had, its facts."""
+    """Yields the deleted regular files that a process has open: descriptor, former path, stat(2) result."""
     place = f"{PROC}/{pid}/fd"
     with contextlib.suppress(OSError):  # it has ended, or may not be looked into
         for name in sorted(os.listdir(place), key=int):
@@ -65,7 +65,7 @@ def _deleted_in(pid: int) -> Iterator[tuple[str, str, os.stat_result]]:
 
 
 def _is_temporary(target: str) -> bool:
-    """Whether a file never was to stay: one without a name (open(2), O_TMPFILE), or what QEMU's snapshot=on writes to."""
+    """Returns whether a file was temporary from the start: nameless (open(2), O_TMPFILE), or that of QEMU's snapshot=on."""
     name = os.path.basename(target.removesuffix(_DELETED))
     return name.removeprefix("#").isdecimal() or (name.startswith("vl.") and len(name) == len("vl.XXXXXX"))
 

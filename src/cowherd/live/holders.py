@@ -1,4 +1,4 @@
-"""Which processes have a file open or mapped, as /proc shows it: who, for writing or not, holding image locks or not."""
+"""Finds the processes that have a file open or mapped, from /proc: which process, whether for writing, whether with locks."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _THREAD_OF_KERNEL = 0x00200000  # PF_KTHREAD
 class Holder(NamedTuple):
     """A process that has a file open.
 
-    `command` is its program's name and `command_line` the beginning of its arguments, both escaped for printing; `writing`: some
-    descriptor can write; `locking`: some descriptor holds locks of QEMU's image lock protocol. `mapped`: it has the file mapped.
-    `is_machine`: it runs a machine or serves its disks, as far as its name and its locks tell. `machine` is the name that it
-    gave the machine (QEMU's -name), escaped, "" if none; `is_domain`: libvirt started it. `since`: when the process began, in
-    seconds since 1970, 0 if unknown.
+    `command` is its program's name and `command_line` the beginning of its arguments, both escaped for printing. `writing` says
+    that some descriptor can write, `locking` that some descriptor holds locks of QEMU's image lock protocol, `mapped` that it has
+    the file mapped, `is_machine` that it runs a machine or serves its disks, judged by its name and its locks. `machine` is the
+    name of the machine (QEMU's -name), escaped, "" if none; `is_domain` says that libvirt started it. `since` is when the process
+    began, in seconds since 1970, 0 if unknown.
     """
 
     pid: int
@@ -65,27 +65,27 @@ class Holder(NamedTuple):
 
     @property
     def is_this_process(self) -> bool:
-        """Whether the holder is the process that asks."""
+        """Whether the holder is the process that runs this code."""
         return self.pid == own_number()
 
 
 class Survey(NamedTuple):
-    """Who has a file open: `holders`, by process id; `unreadable` counts the processes that may not be looked into."""
+    """Who has a file open: `holders`, by process id; `unreadable` is the number of processes not open to this user."""
 
     holders: tuple[Holder, ...]
     unreadable: int
 
 
 def holders(path: PathName) -> tuple[Holder, ...]:
-    """Returns the processes seen to have the file open; `survey` also counts those not seen. Raises `HostFileError`."""
+    """Returns the processes that are seen to have the file open; `survey` also counts the others. Raises `HostFileError`."""
     return survey(path).holders
 
 
 def survey(path: PathName) -> Survey:
     """Looks through all processes for the file that `path` leads to (a block device: by its number), open or mapped.
 
-    The kernel itself, as with a loop device, is none of them: see `kernel_holders`.
-    Raises `HostFileError` where the file or /proc can't be looked at.
+    Does not find uses by the kernel itself, such as a loop device: see `kernel_holders`.
+    Raises `HostFileError` if the file or /proc can't be looked at.
     """
     try:
         wanted = key_of(os.stat(path))
@@ -96,9 +96,9 @@ def survey(path: PathName) -> Survey:
 
 
 def writers(paths: Iterable[PathName]) -> dict[Path, tuple[Holder, ...]]:
-    """Returns, for those of `paths` that another process has open for writing, who does; /proc is looked through only once.
+    """Returns the other processes that have any of `paths` open for writing, by path; looks through /proc only once.
 
-    A path that leads nowhere has no writers. Raises `HostFileError` where /proc can't be looked at.
+    A path that leads nowhere has no writers. Raises `HostFileError` if /proc can't be looked at.
     """
     wanted: dict[Key, list[Path]] = {}
     for path in paths:
@@ -109,12 +109,12 @@ def writers(paths: Iterable[PathName]) -> dict[Path, tuple[Holder, ...]]:
 
 
 def writers_of_files(files: Container[tuple[int, int]]) -> dict[tuple[int, int], tuple[Holder, ...]]:
-    """Does the same with regular files, told by (device, inode): however many there are, none of them is looked at."""
+    """Does the same for regular files, given by (device, inode). Costs no system call for each file."""
     return {key[1:]: those for key, those in _writing(look_through(_Files(files), own=False)[0]).items()}
 
 
 class _Files:
-    """Regular files, told by (device, inode), as keys of files."""
+    """A container of (device, inode) pairs in the form of a container of keys."""
 
     def __init__(self, files: Container[tuple[int, int]]):
         self._files = files
@@ -129,21 +129,21 @@ def _writing(found: dict[Key, tuple[Holder, ...]]) -> dict[Key, tuple[Holder, ..
 
 
 def descriptors_of(device: int, inode: int) -> list[Path]:
-    """Returns one name for each process that has this file open, through which it can be opened even after it was deleted.
+    """Returns a name for each process that has this file open; through it the file can be opened even after it was deleted.
 
-    Raises `HostFileError` where /proc can't be looked at; processes that may not be looked into are left out.
+    Raises `HostFileError` if /proc can't be looked at; leaves out processes that it may not look into.
     """
     wanted = (FILE, device, inode)
     found = []
     for pid in processes():
-        with contextlib.suppress(PermissionError):  # it may not be looked into
+        with contextlib.suppress(PermissionError):  # this user may not look into it
             names = sorted((name for name, key in descriptors(pid) if key == wanted), key=int)
             found += [as_path(f"{PROC}/{pid}/fd/{name}") for name in names[:1]]
     return found
 
 
 def processes() -> list[int]:
-    """Returns the numbers of all processes that /proc shows. Raises `HostFileError` where there is no /proc."""
+    """Returns the numbers of all processes that /proc shows. Raises `HostFileError` if there is no /proc."""
     try:
         return sorted(int(name) for name in os.listdir(PROC) if name.isdecimal())
     except OSError as error:
@@ -151,7 +151,7 @@ def processes() -> list[int]:
 
 
 def own_number() -> int:
-    """Returns this process's number in /proc, which may show another process id namespace than the one it is in."""
+    """Returns this process's number in /proc, which may show another process id namespace than that of this process."""
     with contextlib.suppress(OSError, ValueError):
         return int(os.readlink(f"{PROC}/self"))
     return os.getpid()
@@ -160,8 +160,8 @@ def own_number() -> int:
 def look_through(
     wanted: Container[Key], mappable: Collection[Key] = (), *, own: bool
 ) -> tuple[dict[Key, tuple[Holder, ...]], int]:
-    """Returns who has each of `wanted` open, or one of `mappable` mapped, by process id, and how many processes may not be
-    looked into. What they have mapped takes longer to look through than what they have open."""
+    """Returns the processes that have each of `wanted` open, or of `mappable` mapped, and the number of processes that this user
+    may not look into. Looking through mappings takes longer than through open files."""
     found: dict[Key, tuple[Holder, ...]] = {}
     unreadable, this = 0, None if own else own_number()
     inodes = {b" %d " % key[2]: key for key in mappable if key[0] == FILE}
@@ -184,9 +184,9 @@ def look_through(
 
 
 def descriptors(pid: int) -> Iterator[tuple[str, Key]]:
-    """Yields the files that a process has open, with the numbers of the descriptors; none if it has ended.
+    """Yields (number of the descriptor, key) of each file that a process has open; nothing if it has ended.
 
-    Raises `PermissionError` if it may not be looked into.
+    Raises `PermissionError` if this user may not look into it.
     """
     place = f"{PROC}/{pid}/fd"
     try:
@@ -206,7 +206,7 @@ def descriptors(pid: int) -> Iterator[tuple[str, Key]]:
 
 
 def _mapped(pid: int, inodes: dict[bytes, Key]) -> dict[Key, bool]:
-    """Returns which files a process has mapped, and whether so that it writes to them (proc_pid_maps(5))."""
+    """Returns which files a process has mapped, and whether a mapping writes to the file (proc_pid_maps(5))."""
     try:
         maps = _read(f"{PROC}/{pid}/maps")
     except PermissionError:
@@ -217,13 +217,14 @@ def _mapped(pid: int, inodes: dict[bytes, Key]) -> dict[Key, bool]:
     for token in [token for token in inodes if token in maps]:
         for line in maps.splitlines():
             if token in line and _is_mapping_of(pid, line, inodes[token]):
+                # As in "rw-s": only a mapping that is both writable and shared changes the file.
                 access = line.split(b" ", 2)[1]
                 found[inodes[token]] = found.get(inodes[token], False) or access[1:4:2] == b"ws"
     return found
 
 
 def _is_mapping_of(pid: int, line: bytes, key: Key) -> bool:
-    """Whether a line of maps is of this file: its device is not always the one that stat(2) tells, as with btrfs."""
+    """Returns whether a line of maps is of this file. Its device may differ from that of stat(2), as with btrfs."""
     fields = line.split(None, 5)
     major, _, minor = fields[3].partition(b":")
     if fields[4] != b"%d" % key[2]:
@@ -237,8 +238,8 @@ def _is_mapping_of(pid: int, line: bytes, key: Key) -> bool:
 
 
 def is_of_system(pid: int) -> bool:
-    """Whether a process that may not be looked into opens no images: init, or a thread of the kernel's."""
-    if pid == INIT:  # where that is a container's program, all of the host's are hidden anyway
+    """Returns whether a process is init or a thread of the kernel's, which open no images."""
+    if pid == INIT:  # if it is a container's program, the host's processes are hidden anyway
         return True
     with contextlib.suppress(OSError, IndexError, ValueError):
         return bool(int(_stat_fields(pid)[6]) & _THREAD_OF_KERNEL)
@@ -246,12 +247,12 @@ def is_of_system(pid: int) -> bool:
 
 
 def _stat_fields(pid: int) -> list[bytes]:
-    """Returns the fields of /proc's stat from the third on: the second, the program's name, may hold anything."""
+    """Returns the fields of /proc's stat from the third on. The second, the program's name, may hold any characters."""
     return _read(f"{PROC}/{pid}/stat").rpartition(b")")[2].split()
 
 
 def hidden_reason(unreadable: int) -> str:
-    """Says why there may be processes that are not seen, "" if all are.
+    """Returns the reason why there may be processes that are not seen, "" if all are.
 
     In the first process id namespace, and in no other, number 2 is the kernel's kthreadd; hidepid hides it from users.
     """
@@ -277,7 +278,7 @@ def describe(holder: Holder) -> str:
 
 @contextlib.contextmanager
 def naming_holders() -> Iterator[None]:
-    """Fills in `holders` of an `ImageInUse` that passes through, where /proc shows them; the error stays the same object."""
+    """Fills in the `holders` of an `ImageInUse` that passes through, as far as /proc shows them, and raises the same object."""
     try:
         yield
     except ImageInUse as error:
@@ -287,8 +288,10 @@ def naming_holders() -> Iterator[None]:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """Names those that lock the image, or failing that all that have it open. This process waits for itself only where it says
-    so by its locks, and is not named then either: it has no other to look for."""
+    """Returns a line for each process that locks the image, or if none is seen, for all that have it open.
+
+    This process is in its own way only if it holds locks itself; then the last line says so.
+    """
     try:
         seen = survey(path)
     except HostFileError:  # nothing to add to the error that is on its way
@@ -305,7 +308,8 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None) -> Holder | None:
-    """Returns a process as a holder of a file that it has open or (not None) mapped, or None where it has ended meanwhile."""
+    """Returns a process as the holder of a file, None if it has ended. It has the file open by `descriptors`, or mapped if
+    `mapped_writable` is not None."""
     process = f"{PROC}/{pid}"
     try:
         facts = [flags_and_locks(f"{process}/fdinfo/{name}") for name in descriptors]
@@ -330,13 +334,13 @@ def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None
 
 
 def describe_process(pid: int, *, writing: bool) -> Holder | None:
-    """Returns a process as the holder of a file that it is known to have open, None if it has ended."""
+    """Returns a process as the holder of a file that the caller knows it has open, None if it has ended."""
     holder = _holder(pid, (), None)
     return holder._replace(writing=writing) if holder else None
 
 
 def runs_machines(pid: int, command: str = "") -> bool:
-    """Whether a program is one of those that run machines or serve their disks, by its name or by that of its file."""
+    """Returns whether a program is one that runs machines or serves their disks, by its name or by that of its file."""
     names = [command]
     with contextlib.suppress(OSError):
         names.append(os.path.basename(os.readlink(f"{PROC}/{pid}/exe")))
@@ -344,7 +348,7 @@ def runs_machines(pid: int, command: str = "") -> bool:
 
 
 def _machine_name(arguments: bytes) -> str:
-    """Returns what QEMU was told to call its machine: `-name web`, `-name guest=web,...`; a comma in it is doubled."""
+    """Returns the machine's name from QEMU's arguments: `-name web`, `-name guest=web,...`, where a comma in it is doubled."""
     words = arguments.split(b"\0")
     option = next((word for word in (b"-name", b"--name") if word in words[:-1]), None)
     if option is None:
@@ -356,7 +360,7 @@ def _machine_name(arguments: bytes) -> str:
 
 def _began(pid: int) -> float:
     with contextlib.suppress(OSError, IndexError, ValueError):
-        ticks = int(_stat_fields(pid)[19])
+        ticks = int(_stat_fields(pid)[19])  # starttime, since the host's boot
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
     return 0
 
@@ -379,7 +383,10 @@ def flags_and_locks(fdinfo: str) -> tuple[bool, bool]:
 
 
 def _is_image_lock(lock: str) -> bool:
-    """Judges a line such as `1: OFDLCK ADVISORY  READ -1 fe:00:2156785 100 101`; it ends in the first and last byte, or EOF."""
+    """Returns whether a line such as `1: OFDLCK ADVISORY  READ -1 fe:00:2156785 100 101` is about an image lock.
+
+    The line ends with the first and the last byte, or EOF.
+    """
     *_, first, last = lock.split()
     end = max(_LOCK_BYTES) if last == "EOF" else int(last)
     return any(int(first) <= byte <= end for byte in _LOCK_BYTES)
@@ -388,12 +395,12 @@ def _is_image_lock(lock: str) -> bool:
 def program_name(arguments: bytes, kernel_name: bytes) -> bytes:
     """Returns a process's program, from /proc's cmdline and comm.
 
-    The kernel keeps 15 bytes of the name; the rest is taken from the arguments where they begin with the same name.
+    The kernel keeps 15 bytes of the name; the rest comes from the arguments if they begin with the same name.
     """
     name = os.path.basename(arguments.split(b"\0", 1)[0])
     return name if len(kernel_name) == _KERNEL_NAME_LENGTH and name.startswith(kernel_name) else kernel_name
 
 
 def shortened(text: str) -> str:
-    """Returns the beginning of a command line, as much as a message can hold."""
+    """Returns the beginning of a command line, short enough for a message."""
     return text if len(text) <= _COMMAND_LINE_LENGTH else text[: _COMMAND_LINE_LENGTH - 1] + "…"

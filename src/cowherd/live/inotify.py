@@ -1,4 +1,4 @@
-"""inotify(7), for those who may not use fanotify: the same notices, without the process. By inotify_simple (extra: watch)."""
+"""inotify(7), for users who may not use fanotify: the same notices, without the process. Uses inotify_simple (extra: watch)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_NAMES = {_DELETE: What.VANISHED, _MOVED_FROM: What.VANISHED, _CREATE: What.A
 class Inotify:
     """An inotify instance with a watch on each file and directory.
 
-    Raises ModuleNotFoundError without inotify_simple, OSError where the user has too many instances.
+    Raises ModuleNotFoundError without inotify_simple, OSError if the user has too many instances.
     """
 
     names_processes = False
@@ -38,11 +38,11 @@ class Inotify:
         return int(self._inotify.fileno())
 
     def add_file(self, path: Path) -> None:
-        """Watches the file that `path` leads to now. OSError, as where the user has too many watches."""
+        """Watches the file that `path` leads to now. Raises OSError, for one if the user has too many watches."""
         self._add(path, sum(_OF_FILES))
 
     def add_directory(self, path: Path) -> None:
-        """Watches which names appear and vanish in a directory. OSError as `add_file`."""
+        """Watches which names appear and vanish in a directory. Raises OSError as `add_file`."""
         self._add(path, sum(_OF_NAMES) | _ONLYDIR)
 
     def _add(self, path: Path, mask: int) -> None:
@@ -56,7 +56,7 @@ class Inotify:
             raise
 
     def read(self) -> list[Notice]:
-        """Returns the notices that are there, without waiting."""
+        """Returns the pending notices, without waiting."""
         notices: list[Notice] = []
         for watch, mask, _, name in self._inotify.read(timeout=0):
             path = self._paths.get(watch)

@@ -1,7 +1,7 @@
-"""What the kernel itself does with a file: loop devices, mounts, swap, device mapper, targets that export it.
+"""Finds uses of a file by the kernel itself: loop devices, mounts, swap, device mapper, targets that export it.
 
-No process has such a file open, and QEMU's locks say nothing of it. Sources: loop(4), proc_pid_mountinfo(5), proc_swaps(5), and
-the kernel's Documentation/ABI/testing/sysfs-block*, configfs-usb-gadget and target/nvmet directories in configfs.
+No process has such a file open, and no lock of QEMU's shows it. Sources: loop(4), proc_pid_mountinfo(5), proc_swaps(5), and the
+kernel's Documentation/ABI/testing/sysfs-block*, configfs-usb-gadget and target/nvmet directories in configfs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 Key = tuple[str, int, int]
-"""What a file is known by: ("file", device, inode), or ("block device", its number, 0)."""
+"""The identity of a file: ("file", device, inode), or ("block device", its number, 0)."""
 
 FILE, BLOCK_DEVICE = "file", "block device"
 _LOOP_GET_STATUS64 = 0x4C05
@@ -34,21 +34,21 @@ _EXPORTS = (
 
 
 class KernelUse(NamedTuple):
-    """One use of a file by the kernel: in words, escaped for printing, and whether it may write there."""
+    """One use of a file by the kernel: in words, escaped for printing, and whether it may write to the file."""
 
     what: str
     writing: bool
 
 
 def key_of(info: os.stat_result) -> Key:
-    """Returns what the file of a stat(2) result is known by; a block device is so by its number, whatever its node."""
+    """Returns the key of the file of a stat(2) result; that of a block device is its number, whatever its node."""
     if stat.S_ISBLK(info.st_mode):
         return BLOCK_DEVICE, info.st_rdev, 0
     return FILE, info.st_dev, info.st_ino
 
 
 def kernel_uses(wanted: Collection[Key]) -> dict[Key, tuple[KernelUse, ...]]:
-    """Returns, for those of `wanted` that the kernel itself uses, how. What can't be looked at (sysfs, a device) is left out."""
+    """Returns the kernel's own uses of each of `wanted`. Leaves out uses that can't be looked at (in sysfs, of a device)."""
     found: dict[Key, list[KernelUse]] = {}
     devices = [key for key in wanted if key[0] == BLOCK_DEVICE]
     loops = list(_loops(wanted))
@@ -67,7 +67,7 @@ def kernel_uses(wanted: Collection[Key]) -> dict[Key, tuple[KernelUse, ...]]:
 
 
 def _loops(wanted: Collection[Key]) -> Iterator[tuple[Key, int, str, bool]]:
-    """Yields the loop devices over `wanted` files: the file, the device's number and name, and whether it can be written to."""
+    """Yields the loop devices over `wanted` files: the file, the device's number and name, and whether it is writable."""
     for name in _listed("/sys/block"):
         if not name.startswith("loop"):
             continue
@@ -81,7 +81,7 @@ def _loops(wanted: Collection[Key]) -> Iterator[tuple[Key, int, str, bool]]:
 
 
 def _backing_by_ioctl(node: str, device: int | None) -> Key | None:
-    """Asks a loop device which file it was set up with; its name may lead elsewhere by now, or be of another mount namespace."""
+    """Asks a loop device for its file. The name in sysfs may lead elsewhere by now, or belong to another mount namespace."""
     import fcntl
 
     try:
@@ -101,7 +101,7 @@ def _backing_by_ioctl(node: str, device: int | None) -> Key | None:
 
 
 class _DeviceUsers:
-    """What stands on block devices: mounts and swap are read once, for all that is asked."""
+    """The users of block devices. Mounts and swap are read once, for all questions."""
 
     def __init__(self) -> None:
         self._places: dict[int, list[str]] = {}
@@ -115,7 +115,7 @@ class _DeviceUsers:
                 self._places.setdefault(number, []).append("used as swap")
 
     def of(self, device: int, depth: int = 0) -> list[str]:
-        """Returns in words what stands on a device, on its partitions, and on devices made of them."""
+        """Returns in words the uses of a device, of its partitions, and of devices made of them."""
         found = list(dict.fromkeys(self._places.get(device, ())))
         home = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
         for name in _listed(f"{home}/holders"):
@@ -132,13 +132,13 @@ class _DeviceUsers:
 
 
 def _called(name: str) -> str:
-    """Returns what a device on top of another is: for one of the device mapper, the name that it was given."""
+    """Returns a description of a device on top of another; for one of the device mapper, with its name."""
     mapped = _text(f"/sys/block/{name}/dm/name")
     return f"device mapper {printable(mapped)}" if mapped else f"part of /dev/{printable(name)}"
 
 
 def _claimed(device: int) -> list[str]:
-    """Says whether somebody has a device for himself, as a mount in another mount namespace does: then O_EXCL fails (open(2))."""
+    """Returns a use if a device is claimed exclusively, as by a mount in another mount namespace: then O_EXCL fails (open(2))."""
     node = f"/dev/block/{os.major(device)}:{os.minor(device)}"
     if _rdev(node) != device:
         node = f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{os.major(device)}:{os.minor(device)}'))}"
@@ -152,7 +152,7 @@ def _claimed(device: int) -> list[str]:
 
 
 def _named_files() -> Iterator[tuple[Key, KernelUse]]:
-    """Yields files that the kernel uses by their names, without a device of their own."""
+    """Yields files that the kernel uses directly, without a block device."""
     for path in _swaps():
         key = _key_at(path)
         if key:
@@ -160,7 +160,7 @@ def _named_files() -> Iterator[tuple[Key, KernelUse]]:
     for _, source, place in _mounts():
         key = _key_at(source) if source.startswith("/") else None
         if key and key[0] == FILE:
-            yield key, KernelUse(f"mounted on {place}", writing=False)  # as erofs mounts a file; what writes needs a device
+            yield key, KernelUse(f"mounted on {place}", writing=False)  # erofs mounts files; a writing file system needs a device
     if os.path.isdir("/sys/kernel/config"):
         import glob
 
@@ -172,14 +172,14 @@ def _named_files() -> Iterator[tuple[Key, KernelUse]]:
 
 
 def _mounts() -> Iterator[tuple[int, str, str]]:
-    """Yields for each mount its device's number, its source, and where it is, escaped for printing."""
+    """Yields for each mount its device's number, its source, and its mount point, escaped for printing."""
     for line in (_text("/proc/self/mountinfo") or "").splitlines():
         fields = line.split(" ")
         try:
             number, place = _number(fields[2]), _unescaped(fields[4])
             source = _unescaped(fields[fields.index("-", 6) + 2])
         except (IndexError, ValueError):
-            continue  # no line of mountinfo
+            continue  # not a line of mountinfo's format
         if number is not None:
             yield number, source, printable(place)
 

@@ -1,6 +1,6 @@
-"""What libvirt's daemon itself says of its domains, where its files may not be read: they are root's, its socket is everybody's.
+"""Asks libvirt's daemon about its domains if its files may not be read: they are root's, but its socket is open to everybody.
 
-It needs libvirt-python. The files come first, and who may read them never calls the daemon: in its hook it waits for us.
+Needs libvirt-python. A user who may read the files never calls the daemon, because the daemon waits for us in its hook.
 Source: https://libvirt.org/html/libvirt-libvirt-domain.html, -domain-snapshot.html, -domain-checkpoint.html, -storage.html
 """
 
@@ -19,8 +19,8 @@ LONGEST_SECONDS = 5.0
 
 
 class DomainTold(NamedTuple):
-    """One domain as its daemon tells it: `defined` and `running` are its XML for the next start and of the machine that runs,
-    each None if there is none; `snapshots` and `checkpoints` are those of each. `saved`: its memory was saved."""
+    """One domain as its daemon describes it. `defined` is its XML for the next start, `running` that of the running machine, each
+    None if there is none; `snapshots` and `checkpoints` have the XML of each. `saved` says that its memory was saved."""
 
     name: str
     uuid: str
@@ -39,7 +39,7 @@ class Told(NamedTuple):
 
 
 def ask(uri: str = SYSTEM) -> Told | None:
-    """Returns what the daemon says, None where libvirt-python is not installed, or the daemon does not answer in time."""
+    """Returns the daemon's answer, None if libvirt-python is not installed or the daemon does not answer in time."""
     try:
         import libvirt
     except ImportError:
@@ -49,8 +49,8 @@ def ask(uri: str = SYSTEM) -> Told | None:
     answers: list[Told] = []
 
     def call() -> None:
-        libvirt.registerErrorHandler(lambda *_: None, None)  # it would print them itself
-        with contextlib.suppress(libvirt.libvirtError):  # whoever asks goes by the answer alone: there is none
+        libvirt.registerErrorHandler(lambda *_: None, None)  # otherwise libvirt prints errors itself
+        with contextlib.suppress(libvirt.libvirtError):  # an error means no answer, which is all that the caller needs
             answers.append(_told(libvirt, uri))
 
     thread = threading.Thread(target=call, daemon=True)

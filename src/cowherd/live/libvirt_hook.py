@@ -1,8 +1,8 @@
-"""The script by which libvirt asks before it starts a machine: where it goes, what it says, and whose it is.
+"""The script that libvirt runs before it starts a machine: its place, its text, and whether it is cowherd's.
 
-Source: https://libvirt.org/hooks.html. libvirt runs `hooks/qemu` and, since 6.5, whatever is executable in `hooks/qemu.d`, in the
-order of the names. Everything that starts QEMU (start, restore, an incoming migration) comes through the operation `prepare`
-with the sub-operation `begin`; if the script fails there, nothing starts and its standard error becomes libvirt's error.
+Source: https://libvirt.org/hooks.html. libvirt runs `hooks/qemu` and, since 6.5, every executable in `hooks/qemu.d`, in the order
+of the names. Everything that starts QEMU (start, restore, an incoming migration) comes through the operation `prepare` with the
+sub-operation `begin`; if the script fails there, nothing starts, and its standard error becomes libvirt's error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cowherd.text import printable
 
 HOOKS = "etc/libvirt/hooks"
 NAME = "90-cowherd"
-"""In qemu.d the order is that of the names: after hooks that mount what the images lie on."""
+"""Hooks in qemu.d run in the order of their names; this one runs after hooks that mount the images' file systems."""
 MARK = "# cowherd hook 1"
 REFUSE, WARN = "refuse", "warn"
 _DIRECTORY_SINCE = (6, 5)
@@ -33,7 +33,7 @@ _TIMEOUT_SECONDS = 30
 
 
 class HookForeign(CowherdError):
-    """Another script has the place of the hook. Attributes: `path`, `line` (what can be added to that script by hand)."""
+    """Another script is at the hook's place. Attributes: `path`, `line` (a line for that script, to be added by hand)."""
 
     def __init__(self, path: Path, line: str):
         self.path, self.line = path, line
@@ -49,7 +49,7 @@ _TRY = f"{_FIND}import cowherd.cli.guard.main"
 
 @dataclass(frozen=True)
 class Hook:
-    """What the script is to do: `arguments` are those of `cowherd hook check`, `on_error` is "refuse" or "warn"."""
+    """The choices for the script: `arguments` are those of `cowherd hook check`, `on_error` is "refuse" or "warn"."""
 
     on_error: str = REFUSE
     arguments: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Hook:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The check as a command, but for the machine's name: it finds its Python and its modules without an environment."""
+        """The check as a command, without the machine's name. It finds its Python and its modules without an environment."""
         return (self.interpreter, "-I", "-c", _CODE, str(self.package), "hook", "check", *self.arguments)
 
     @property
@@ -107,8 +107,8 @@ esac
 class Installation:
     """What `install` did, or with `done` False would do: the script's place and text.
 
-    `replaced`: cowherd's own older script was there. `first`: libvirt had no hook for QEMU before, so that a running daemon will
-    not look for one until it is told to reload. `notes` are what the administrator has to know.
+    `replaced` says that cowherd's own older script was there. `first` says that libvirt had no hook for QEMU before, so that a
+    running daemon does not look for one until it reloads. `notes` are facts that the administrator must know.
     """
 
     path: Path
@@ -121,7 +121,7 @@ class Installation:
 
 @dataclass(frozen=True)
 class Condition:
-    """What there is of the hook: its place, whether it is installed and executable, and why it would not work ("" if it does)."""
+    """The condition of the hook: its place, whether it is installed, its policy, and why it would not work ("" if it does)."""
 
     path: Path
     installed: bool
@@ -143,13 +143,13 @@ def libvirt_version() -> tuple[int, ...] | None:
 
 
 def place(root: Path, version: tuple[int, ...] | None) -> Path:
-    """Returns where the script belongs under `root` for a libvirt of this version; None, which is unknown, counts as new."""
+    """Returns the script's place under `root` for a libvirt of this version; None (unknown) counts as new."""
     hooks = root / HOOKS
     return hooks / "qemu" if version is not None and version[:2] < _DIRECTORY_SINCE else hooks / "qemu.d" / NAME
 
 
 def install(hook: Hook, root: Path, *, dry_run: bool = False) -> Installation:
-    """Writes the script under `root`. Raises `HookForeign` where another script has its place, `HostFileError`."""
+    """Writes the script under `root`. Raises `HookForeign` if another script has its place, `HostFileError`."""
     path = place(root, libvirt_version())
     there = os.path.lexists(path)
     if there and not is_ours(path):
@@ -165,7 +165,7 @@ def install(hook: Hook, root: Path, *, dry_run: bool = False) -> Installation:
 
 
 def uninstall(root: Path, *, dry_run: bool = False) -> tuple[Path, ...]:
-    """Removes cowherd's scripts, and no others, and returns where they were. Raises `HostFileError`."""
+    """Removes cowherd's scripts, and no others; returns their former places. Raises `HostFileError`."""
     found = tuple(path for path in _places(root) if is_ours(path))
     for path in found if not dry_run else ():
         try:
@@ -176,7 +176,7 @@ def uninstall(root: Path, *, dry_run: bool = False) -> tuple[Path, ...]:
 
 
 def status(root: Path) -> Condition:
-    """Returns what there is of the hook under `root`, after a try of its Python. Raises `HostFileError`."""
+    """Returns the condition of the hook under `root`, after trying to run its Python. Raises `HostFileError`."""
     path = next((path for path in _places(root) if is_ours(path)), None)
     if path is None:
         return Condition(place(root, libvirt_version()), installed=False, on_error=None, problem="")

@@ -1,6 +1,6 @@
-"""Which local files libvirt's XML names, and where its pools lie, found by a look at the text: nothing is parsed.
+"""Finds the local files that libvirt's XML names, and the directories of its pools, by searching the text without parsing it.
 
-For who only wants to know where images may lie. What is found counts no more than a file name in a letter: it is looked at.
+For callers that only want to know where images may lie. A path found here is no more than a hint at a place to look.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 16 << 20
 _NAMING = (b"file", b"dev", b"path")
-"""Attributes whose values are files."""
+"""Attributes whose values are paths of files."""
 _ENTITIES = ((b"&lt;", b"<"), (b"&gt;", b">"), (b"&quot;", b'"'), (b"&apos;", b"'"), (b"&amp;", b"&"))
 
 
 def named_paths(root: str | None = None) -> tuple[list[str], list[str]]:
-    """Returns the absolute paths that domains and their snapshots name, and the target directories of pools; raises nothing.
+    """Returns the absolute paths that domains and their snapshots name, and the target directories of pools. Raises nothing.
 
-    `root` as for `cowherd.live.libvirt_records.read_records`.
+    `root` is as for `cowherd.live.libvirt_records.read_records`.
     """
     top = root if root is not None else os.environ.get(ROOT_VARIABLE, "/")
     files: dict[str, None] = {}
@@ -42,11 +42,11 @@ def _texts(directory: str) -> Iterator[bytes]:
             with open(f"{directory}/{name}", "rb") as file:
                 yield file.read(_MOST_BYTES)
         except OSError:
-            continue  # gone, or not for us: whoever needs to know asks the records, which say so
+            continue  # gone, or not readable for this user; `libvirt_records` reports that
 
 
 def _values(text: bytes) -> Iterator[str]:
-    """Yields the absolute paths that stand in attributes for files."""
+    """Yields the absolute paths in the attributes for files."""
     for name in _NAMING:
         for quote in (b"'", b'"'):
             for part in text.split(b" " + name + b"=" + quote)[1:]:

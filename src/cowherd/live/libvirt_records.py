@@ -1,7 +1,7 @@
-"""Which files libvirt's records name, read from its own XML files. Where these can be read libvirt is never called, for its hook
-makes it wait for us; who may not read those of the system's daemon has the daemon asked (`libvirt_daemon`).
+"""Finds the files that libvirt's records name, from its own XML files. Calls libvirt itself (`libvirt_daemon`) only if this user
+may not read the files of the system's daemon: in its hook, libvirt waits for us.
 
-Domains that are defined (also when they are shut off), domains that run, what was saved of them, their snapshots and
+The records are domains that are defined (also when they are shut off), domains that run, their saved memory, their snapshots and
 checkpoints, and storage pools; of the system's daemon and of this user's own.
 Source: https://libvirt.org/formatdomain.html, formatsnapshot.html, formatcheckpoint.html, formatstorage.html, and the directories
 in libvirt's src/qemu/qemu_conf.c. `COWHERD_LIBVIRT_ROOT` names a directory under which all of them lie, as in a container.
@@ -33,10 +33,10 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 class DomainDisk(NamedTuple):
     """A file that a domain's XML names.
 
-    `target` is what the guest calls the disk ("vda"; "nvram" for the firmware's variables), escaped for printing; `path` is
-    absolute, `writable`: the guest's writes go there. `backing` are the other files that the XML names for this disk: backing
-    files, data files, and what it is being copied to. `running`: the running machine's XML says so, and not only the one for
-    the next start.
+    `target` is the guest's name of the disk ("vda"; "nvram" for the firmware's variables), escaped for printing. `path` is
+    absolute; `writable` says that the guest's writes go there. `backing` are the other files that the XML names for this disk:
+    backing files, data files, and the target of a copy. `running` says that the running machine's XML names it, not only the XML
+    for the next start.
     """
 
     target: str
@@ -47,18 +47,18 @@ class DomainDisk(NamedTuple):
 
 
 class NamedFile(NamedTuple):
-    """A file that a snapshot or checkpoint names: its path, and as what ("snapshot NAME, vda"), escaped for printing."""
+    """A file that a snapshot or checkpoint names: its path, and its role ("snapshot NAME, vda"), escaped for printing."""
 
     path: str
     role: str
 
 
 class DomainRecord(NamedTuple):
-    """What libvirt records of one domain. `name` is as libvirt has it; `printable` it.
+    """libvirt's records of one domain. `name` is as libvirt has it; apply `printable` before printing.
 
-    `persistent`: it is defined; `active`: it runs. `managed_save` is the file of its saved memory, None if it was not saved.
-    `snapshots` are the files that its snapshots name: overlays, memory, and the disks that a revert goes back to; `checkpoints`
-    those of its checkpoints. `session`: it belongs to this user's daemon and not to the system's.
+    `persistent` says that it is defined, `active` that it runs. `managed_save` is the file of its saved memory, None if there is
+    none. `snapshots` are the files that its snapshots name: overlays, memory, and the disks that a revert returns to;
+    `checkpoints` are those of its checkpoints. `session` says that it belongs to this user's daemon and not to the system's.
     """
 
     name: str
@@ -73,16 +73,16 @@ class DomainRecord(NamedTuple):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every file that is named, in any role."""
+        """Every file that the records name, in any role."""
         disks = [path for disk in self.disks for path in (disk.path, *disk.backing)]
         return tuple(dict.fromkeys((*disks, *(file.path for file in (*self.snapshots, *self.checkpoints)))))
 
 
 class Records(NamedTuple):
-    """What libvirt records on this host.
+    """libvirt's records on this host.
 
-    `pools` are storage pools that are directories or have one: (name, target path). `unreadable` are files and directories that
-    could not be read, or make no sense: what they name is not known.
+    `pools` are storage pools with a directory: (name, target path). `unreadable` are files and directories that can't be read or
+    make no sense, so that the files that they name are not known.
     """
 
     domains: tuple[DomainRecord, ...] = ()
@@ -91,7 +91,7 @@ class Records(NamedTuple):
 
 
 class _Places(NamedTuple):
-    """Where one daemon keeps its files."""
+    """The directories of one daemon."""
 
     top: str
     defined: str
@@ -102,9 +102,9 @@ class _Places(NamedTuple):
 
 
 def read_records(root: PathName | None = None) -> Records:
-    """Reads libvirt's files under `root` (by default what `COWHERD_LIBVIRT_ROOT` names, or the host's own); raises nothing.
+    """Reads libvirt's files under `root` (by default that of `COWHERD_LIBVIRT_ROOT`, or the host's own). Raises nothing.
 
-    Where libvirt is not installed that costs a stat(2) for each place; the parser is loaded only if there is some XML.
+    If libvirt is not installed, this costs a stat(2) for each place; the parser is loaded only if there is some XML.
     """
     top = os.fspath(root) if root is not None else os.environ.get(ROOT_VARIABLE, "/")
     reader = _Reader(top)
@@ -114,9 +114,9 @@ def read_records(root: PathName | None = None) -> Records:
 
 
 def records_naming(is_wanted: Callable[[str], bool], root: PathName | None = None) -> Records:
-    """Does the same for the domains that name a path of which `is_wanted` is true, in any role; the others are left out.
+    """Does the same for the domains that name a path for which `is_wanted` returns True, in any role; leaves out the others.
 
-    Only what names one is parsed, so that a host with a thousand domains takes no longer than one reads their files.
+    Parses only the files that name one, so that a thousand domains take no longer than reading their files.
     """
     top = os.fspath(root) if root is not None else os.environ.get(ROOT_VARIABLE, "/")
     reader = _Reader(top)
@@ -126,7 +126,7 @@ def records_naming(is_wanted: Callable[[str], bool], root: PathName | None = Non
 
 
 class _Sifter:
-    """Finds by their text the domains that may name a path, the directories of snapshots included."""
+    """Finds the domains that may name a path, by the text of their files and of their snapshots."""
 
     def __init__(self, is_wanted: Callable[[str], bool]):
         self._is_wanted = is_wanted
@@ -143,7 +143,7 @@ class _Sifter:
         return found
 
     def _mentions(self, path: str) -> bool:
-        """Whether a file names a wanted path, or may: a volume has to be looked up, and what can't be read says nothing."""
+        """Returns whether a file names a wanted path, or may: it names a volume, which must be looked up, or can't be read."""
         import re
         from xml.sax.saxutils import unescape
 
@@ -160,7 +160,7 @@ class _Sifter:
 
 
 def listed(directory: str) -> list[str]:
-    """Returns the names in a directory, none where it can't be listed."""
+    """Returns the names in a directory, none if it can't be listed."""
     try:
         return sorted(os.listdir(directory))
     except OSError:
@@ -173,7 +173,7 @@ def xml_in(directory: str) -> list[str]:
 
 
 def all_places(root: str) -> list[_Places]:
-    """Returns the places of the system's daemon and of the user's own; those that lie in none of them are not looked at."""
+    """Returns the places of the system's daemon and of this user's own, as far as they exist."""
     found = [
         _Places(
             top="/etc/libvirt",
@@ -211,7 +211,7 @@ def _under(root: str, places: _Places) -> _Places:
 
 
 class _Reader:
-    """Collects what the files say, and which could not be read."""
+    """Collects the records in the files, and the files that can't be read."""
 
     def __init__(self, root: str):
         self._root = root
@@ -220,8 +220,8 @@ class _Reader:
         self.unreadable: list[str] = []
 
     def read(self, places: _Places, only: Container[str] | None = None) -> None:
-        """Reads one daemon's files, `only` those of some domains. One that is defined and runs is one record, with the disks
-        of both."""
+        """Reads one daemon's files, or `only` those of some domains. A domain that is defined and runs is one record, with the
+        disks of both."""
         known = len(self.unreadable)
         defined = self._domains(places.defined, only, running=False)
         running = self._domains(places.running, only, running=True)
@@ -254,7 +254,7 @@ class _Reader:
                 self._add_pool(path, element)
 
     def take(self, told: Told, state: str) -> None:
-        """Adds what the daemon itself says, that keeps its state in the directory `state`."""
+        """Adds the answer of a daemon that keeps its state in the directory `state`."""
         for one in told.domains:
             self.domains.append(
                 DomainRecord(
@@ -324,7 +324,7 @@ class _Reader:
             self.pools.append((name, os.path.abspath(target)))
 
     def _documents(self, directory: str, only: Container[str] | None = None) -> list[tuple[str, Element]]:
-        """Returns the XML files right in a directory, parsed, with `only` those that are called so."""
+        """Returns the XML files right in a directory, parsed; with `only`, those of these names."""
         found = []
         try:
             names = sorted(name for name in os.listdir(directory) if name.endswith(".xml"))
@@ -354,7 +354,7 @@ class _Reader:
 
 
 def _named(elements: Iterable[Element], sort: str) -> tuple[NamedFile, ...]:
-    """Returns what snapshots or checkpoints name: their own disks, and those of the domain as it was then."""
+    """Returns the files that snapshots or checkpoints name: their own disks, and those of the domain as it was then."""
     found = []
     for element in elements:
         name = element.findtext("name", "")
@@ -369,6 +369,6 @@ def _named(elements: Iterable[Element], sort: str) -> tuple[NamedFile, ...]:
 
 
 def _sources(disk: Element) -> list[str]:
-    """Returns every local file that a disk's XML names: its source, backing files, data files, the target of a copy."""
+    """Returns every local file that a disk's XML names: its source, backing files, data files, and the target of a copy."""
     named = [source.get("file") or source.get("dev") for source in disk.iter("source")]
     return [os.path.abspath(name) for name in dict.fromkeys(named) if name]

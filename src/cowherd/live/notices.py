@@ -1,4 +1,4 @@
-"""What the kernel says about files while they change: the notices that fanotify and inotify both give."""
+"""The kernel's notices of changes to files, in the form that fanotify and inotify share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class What(enum.Enum):
     """What happened. To a watched file: OPENED to ATTRIBUTES; to a name in a watched directory: APPEARED, VANISHED.
 
-    CLOSED: somebody who could write to it closed it; what is written through mapped memory shows only then.
-    OVERFLOW: notices were lost, and everything has to be looked at again.
+    CLOSED: a process that could write to the file closed it; writes through mapped memory show only then.
+    OVERFLOW: notices were lost, and everything must be looked at again.
     """
 
     OPENED = "opened"
@@ -28,10 +28,10 @@ class What(enum.Enum):
 
 @dataclass(frozen=True)
 class Notice:
-    """One notice: of the file, or of a name in a directory, at `path`; by the process `pid`.
+    """One notice about the file, or the name in a directory, at `path`; caused by the process `pid`.
 
-    `path` is the watched name, None of an overflow. `pid` is None where the kernel doesn't tell, 0 for a process that can't be
-    seen from this process id namespace. `is_directory`: the name that appeared or vanished is a directory's.
+    `path` is None for an overflow. `pid` is None if the kernel doesn't say, 0 for a process that can't be seen from this process
+    id namespace. `is_directory` says that the name that appeared or vanished is a directory's.
     """
 
     what: What
@@ -41,7 +41,7 @@ class Notice:
 
 
 class Source(Protocol):
-    """Where notices come from."""
+    """A source of notices. `names_processes` says whether its notices have a `pid`."""
 
     names_processes: bool
 
@@ -49,13 +49,13 @@ class Source(Protocol):
         """The descriptor that becomes readable when there are notices."""
 
     def add_file(self, path: Path) -> None:
-        """Watches the file that `path` leads to now; OSError where the kernel or the file system can't."""
+        """Watches the file that `path` leads to now. Raises OSError if the kernel or the file system can't."""
 
     def add_directory(self, path: Path) -> None:
-        """Watches which names appear and vanish in a directory; OSError as above."""
+        """Watches which names appear and vanish in a directory. Raises OSError as `add_file`."""
 
     def read(self) -> list[Notice]:
-        """Returns the notices that are there, without waiting."""
+        """Returns the pending notices, without waiting."""
 
     def close(self) -> None:
         """Ends all watches."""

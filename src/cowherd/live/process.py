@@ -1,4 +1,4 @@
-"""Who a process is, as far as /proc still says: its program, user, systemd unit and libvirt domain."""
+"""Identifies a process from /proc: its program, user, systemd unit and libvirt domain."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 @dataclass(frozen=True)
 class Process:
-    """A process; all texts are escaped for printing, and None or empty where nothing is known.
+    """A process; all texts are escaped for printing, and None or empty if they are not known.
 
-    `unit`: the systemd service or scope that it runs in; `domain`: the libvirt domain whose QEMU it is. `gone`: it had ended
-    before it could be looked at, so that only what was seen of it when it opened the file is known, or nothing. `hint`: the
-    kernel did not name it; it is somebody who has the file open for writing.
+    `unit` is the systemd service or scope that it runs in, `domain` the libvirt domain whose QEMU it is. `gone` says that it has
+    ended before it could be looked at: then only the facts from when it opened the file are known, or none. `hint` says that the
+    kernel did not name it: it is a process that has the file open for writing.
     """
 
     pid: int
@@ -55,7 +55,7 @@ class Process:
 
 
 def look_up(pid: int) -> Process | None:
-    """Returns what /proc says of a process, None if it is gone. One that has ended and is not yet waited for has no arguments."""
+    """Returns the facts of a process from /proc, None if it is gone. One that has ended but is not reaped lacks arguments."""
     home = _PROC / str(pid)
     try:
         arguments = (home / "cmdline").read_bytes()
@@ -76,13 +76,13 @@ def look_up(pid: int) -> Process | None:
 
 
 class SeenProcesses:
-    """Processes that were seen to open watched files: what is known of one that writes and ends before it can be looked at."""
+    """Remembers the processes that opened watched files, in case one writes and ends before it can be looked at."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[int, Process] = OrderedDict()
 
     def meet(self, pid: int) -> None:
-        """Looks at a process that opens a file, and remembers it; of those seen longest ago some are forgotten."""
+        """Looks at a process that opens a file, and remembers it; forgets the one seen longest ago if there are too many."""
         found = self._look_up(pid)
         if found:
             self._seen[pid] = found
@@ -91,14 +91,14 @@ class SeenProcesses:
                 self._seen.popitem(last=False)
 
     def identify(self, pid: int) -> Process:
-        """Returns who a process is, or was."""
+        """Returns the process of this number as it is, or as it was when it was seen."""
         found = self._look_up(pid)
         if found is None:
             return replace(self._seen[pid], gone=True) if pid in self._seen else Process(pid, gone=True)
         return found
 
     def _look_up(self, pid: int) -> Process | None:
-        """Does what `look_up` does; of one that has just ended, and has no arguments any more, what was seen of it before."""
+        """Does what `look_up` does; for a process that has just ended and lost its arguments, returns what was seen before."""
         seen, found = self._seen.get(pid), look_up(pid)
         if seen and found and not found.command_line and seen.command == found.command:
             return seen
@@ -106,14 +106,14 @@ class SeenProcesses:
 
 
 def suspect(holder: Holder) -> Process:
-    """Returns somebody who has a file open for writing, as a hint at who wrote to it."""
+    """Returns a process that has a file open for writing, as a hint who wrote to the file."""
     found = look_up(holder.pid)
     known = found or Process(holder.pid, holder.command, holder.command_line, gone=True)
     return replace(known, hint=True)
 
 
 def _user_of(status: str) -> str | None:
-    """Returns the user by whose rights a process acts: the effective one (proc_pid_status(5))."""
+    """Returns the effective user of a process (proc_pid_status(5))."""
     found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)
     if found is None:
         return None
@@ -124,7 +124,7 @@ def _user_of(status: str) -> str | None:
 
 
 def _unit_of(groups: str) -> str | None:
-    """Returns the innermost systemd unit in /proc's cgroup, of version 2 or of version 1's hierarchy of systemd's own."""
+    """Returns the innermost systemd unit in /proc's cgroup file, of version 2 or of systemd's own hierarchy in version 1."""
     for line in groups.splitlines():
         _, _, named = line.partition(":")
         controllers, _, path = named.partition(":")
@@ -135,7 +135,7 @@ def _unit_of(groups: str) -> str | None:
 
 
 def _domain_of(arguments: bytes, unit: str | None) -> str | None:
-    """Returns the name that libvirt starts QEMU with (-name guest=NAME,...), or else the one in its scope."""
+    """Returns the name with which libvirt started QEMU (-name guest=NAME,...), or else the name in its scope."""
     words = arguments.split(b"\0")
     named = dict(pairs(os.fsdecode(words[words.index(b"-name") + 1]))).get("guest") if b"-name" in words[:-1] else None
     if named:

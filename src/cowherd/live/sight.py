@@ -1,4 +1,5 @@
-"""Who has files open or mapped, with what the kernel says of those who are not seen: other process id namespaces, other users."""
+"""Finds who has files open or mapped, including unseen processes that only the kernel knows of: those of other process id
+namespaces and other users."""
 
 from __future__ import annotations
 
@@ -35,10 +36,10 @@ _LAST_LOOKS = 10
 
 
 class Sight(NamedTuple):
-    """Who has which files open or mapped: `holders` are processes, `kernel` what the kernel itself does with them.
+    """Who has which files open or mapped: `holders` are processes, `kernel` are uses by the kernel itself.
 
-    `unseen` are files that somebody has open who is not seen, and whether for writing. `hidden` says why processes may be out of
-    sight, "" if none can be.
+    `unseen` are the files that a process has open which is not seen, and whether it can write. `hidden` says why processes may be
+    out of sight, "" if none can be.
     """
 
     holders: dict[Key, tuple[Holder, ...]]
@@ -48,10 +49,10 @@ class Sight(NamedTuple):
 
 
 def look(files: Mapping[Key, PathName], only_writers: Container[Key] = ()) -> Sight:
-    """Looks once through all other processes and the kernel's uses for files, told by their keys and paths.
+    """Looks once through all other processes, and the kernel's own uses, for `files`, given by key and path.
 
-    The kernel is asked first whether a file is open at all (for writing, of `only_writers`): of one that is not, there is nothing
-    to look for. Without /proc that is told in `hidden`.
+    Asks the kernel first whether a file is open at all (for those in `only_writers`: for writing), and does not look for one that
+    is not. If there is no /proc, `hidden` says so.
     """
     open_ = {key: openings(path) if key[0] == FILE else None for key, path in files.items()}
     doubtful = {
@@ -69,7 +70,8 @@ def look(files: Mapping[Key, PathName], only_writers: Container[Key] = ()) -> Si
         seen = found.get(key, ())
         if open_[key] is None or ours.get(key) or any(holder.writing for holder in seen):
             continue
-        # A reader may be one that is seen, or where all others are, the kernel, as nfsd; a writer is somebody's machine.
+        # An unseen writer is somebody's machine. An unseen reader matters only if processes can be hidden and none is seen with
+        # the file: otherwise it may be a reader that is seen, or the kernel, such as nfsd.
         answer = _openings_after_all(files[key], readers_too=bool(hidden) and not seen and key not in ours)
         if answer:
             unseen[key] = answer.writing
@@ -77,7 +79,7 @@ def look(files: Mapping[Key, PathName], only_writers: Container[Key] = ()) -> Si
 
 
 def _look_through(doubtful: set[Key]) -> tuple[dict[Key, tuple[Holder, ...]], int]:
-    """Looks at what processes have mapped only where none that has the file open is reason enough."""
+    """Looks through open files first, and through mappings only for files without an open writer or machine."""
     found, unreadable = look_through(doubtful, own=False)
     rest = {key for key in doubtful if not any(holder.writing or holder.is_machine for holder in found.get(key, ()))}
     if any(key[0] == FILE for key in rest):
@@ -88,9 +90,9 @@ def _look_through(doubtful: set[Key]) -> tuple[dict[Key, tuple[Holder, ...]], in
 
 
 def _openings_after_all(path: PathName, *, readers_too: bool) -> Openings | None:
-    """Returns who has a file open all the time, for writing or at all; None if nobody has, or that can't be told.
+    """Returns how a file stays open, for writing (with `readers_too`, in any way); None if it does not, or the host can't say.
 
-    It asks again for a while: somebody may have looked at the file for a moment, and be gone.
+    Asks several times, because a process may have looked at the file only for a moment.
     """
     for look in range(_LAST_LOOKS):
         if look:
@@ -105,11 +107,11 @@ def _own() -> dict[Key, bool]:
     """Returns the files that this process has open itself, and whether for writing."""
     found: dict[Key, bool] = {}
     for name, key in descriptors(own_number()):
-        with contextlib.suppress(OSError):  # that of the listing itself, closed by now
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             found[key] = found.get(key, False) or flags_and_locks(f"{PROC}/self/fdinfo/{name}")[0]
     return found
 
 
 def _count_closed() -> int:
-    """Returns how many processes may not be looked into, as far as one can tell without looking: root may look into all."""
+    """Returns the number of processes that this user may not look into, without looking into them; root may look into all."""
     return 0 if os.geteuid() == 0 else sum(not os.access(f"{PROC}/{pid}/fd", os.R_OK) for pid in processes() if pid != INIT)

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from cowherd.storage.attributes import Attributes
 
 TEMPORARY_PREFIX = ".cowherd-"
-"""How the names of files begin that are not finished yet; they are nobody's images."""
+"""The begin of the names of unfinished files, which are never images."""
 
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What a file system says that has none."""
+"""The errors of a file system without hard links."""
 
 
 def write_atomically(path: PathName, data: Buffer | Sequence[Buffer], mode: int | None = None, *, replaces: bool = True) -> None:
     """Makes `path` a file with exactly the bytes of `data` (one buffer, or several that are joined), durably.
 
-    Unless it `replaces` what is there, another file of that name is left alone, and an error. Permissions as in `replacement`.
-    Raises `HostFileError`; then `path` is as it was and nothing else is left behind (only where the directory can't be flushed,
-    at the very end, is the new file there without a promise that it survives a power cut).
+    Without `replaces`, another file of that name stays as it is and is an error. Permissions are as in `replacement`.
+    Raises `HostFileError`; then `path` is as it was and nothing else is left behind. One case differs: if the directory can't be
+    flushed, at the very end, the new file is there, but may not survive a power cut.
     """
     buffers = [data] if isinstance(data, bytes | bytearray | memoryview) else data
     with replacement(path, mode, replaces=replaces) as file:
@@ -49,13 +49,13 @@ def replacement(
     like: Attributes | None = None,
     times: bool = False,
 ) -> Iterator[HostFile]:
-    """Gives an empty file to fill, which takes the name `path` when the block ends, durably, and vanishes if it raises.
+    """Yields an empty file to fill. It takes the name `path` durably when the block ends, and vanishes if the block raises.
 
-    It gets the attributes `like`, with `times` also the times in them, once it is filled: before, only we may use it. Else
-    it is a new file of ours, with the permission bits `mode`. Without either it is like the file that it replaces, or a new one
-    with 0644 less the umask. What it could not be given is noted (`storage.losses`).
-    A symbolic link at `path` is replaced, not followed: others may have put it there. `replaces` as in
-    `write_atomically`. Raises `HostFileError`, `DeviceNode`.
+    With `like`, the file gets these attributes (with `times` also the times in them) when it is filled; until then only this user
+    may use it. With `mode`, it is a new file with these permission bits. Without either, it gets the attributes of the file that
+    it replaces, or is a new one with 0644 less the umask. Attributes that it can't get are noted (`storage.losses`).
+    A symbolic link at `path` is replaced, not followed: others may have put it there. `replaces` is as in `write_atomically`.
+    Raises `HostFileError`, `DeviceNode`.
     """
     path = as_path(path)
     if like is None and mode is None:
@@ -83,7 +83,7 @@ def replacement(
 
 
 def make_private(path: Path, like: Attributes) -> None:
-    """Makes an empty file that is to get the attributes `like`, and that only we may use until then. Raises `HostFileError`."""
+    """Makes an empty file that will get the attributes `like`; until then only this user may use it. Raises `HostFileError`."""
     from cowherd.storage import attributes, losses
 
     with HostFile.create(path, exclusive=True, lock=None, mode=0o600) as file:
@@ -92,9 +92,9 @@ def make_private(path: Path, like: Attributes) -> None:
 
 @contextlib.contextmanager
 def newcomer(path: PathName) -> Iterator[HostFile]:
-    """Gives an empty file to fill, with QEMU's locks for making an image, which gets the name `path` when the block ends.
+    """Yields an empty file to fill, with QEMU's locks for creating an image. It takes the name `path` when the block ends.
 
-    It is durable then, and vanishes if the block raises. Nobody else may have the name: another file there is left alone.
+    It is durable then; it vanishes if the block raises. Another file with that name stays as it is, and is an error.
     Raises `HostFileError`.
     """
     path = as_path(path)
@@ -111,9 +111,9 @@ def newcomer(path: PathName) -> Iterator[HostFile]:
 
 
 def name_newcomer(file: HostFile, path: Path) -> None:
-    """Gives a finished file of a temporary name its own, durably; its `path` says so then.
+    """Renames a finished file from its temporary name to `path`, durably, and changes its `path` accordingly.
 
-    Raises `HostFileError`, also where something else has the name already.
+    Raises `HostFileError`, also if something else has the name already.
     """
     try:
         try:
@@ -143,16 +143,16 @@ def sync_directory(directory: PathName) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # what a file system says that has nothing to sync in a directory
+        if error.errno != errno.EINVAL:  # from a file system that has nothing to sync in a directory
             raise HostFileError(directory, "flush the directory", error) from error
 
 
 def make_name_lasting(path: PathName) -> None:
-    """Makes the name of a new file durable, where its directory may be opened. Raises `HostFileError`."""
+    """Makes the name of a new file durable, if its directory may be opened. Raises `HostFileError`."""
     try:
         sync_directory(as_path(path).parent)
     except HostFileError as error:
-        if error.errno != errno.EACCES:  # a directory may be written to and not read
+        if error.errno != errno.EACCES:  # a directory may be writable and not readable
             raise
 
 
@@ -165,7 +165,7 @@ def _filled(file: HostFile, path: Path, like: Attributes, *, times: bool) -> Ite
 
 
 def _attributes_of(path: Path) -> Attributes | None:
-    """Returns those of a regular file that is to be replaced, None where there is none."""
+    """Returns the attributes of the regular file that will be replaced, None if there is none."""
     info = look_up(path, follow=False)
     if info is None or not stat.S_ISREG(info.st_mode):
         return None
@@ -173,7 +173,7 @@ def _attributes_of(path: Path) -> Attributes | None:
 
     try:
         return Attributes.of(path)
-    except HostFileError:  # it can't be opened; these are what stat tells
+    except HostFileError:  # it can't be opened; stat gives these
         return Attributes(info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode))
 
 

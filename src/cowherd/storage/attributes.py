@@ -1,8 +1,7 @@
-"""What a file is beside its bytes: owner, group, mode, access lists, extended attributes, labels, flags, times.
+"""The attributes of a file: owner, group, mode, access lists, extended attributes, labels, flags, times.
 
-Where a new file takes an old one's place, or is to be as good as it, it gets them in an order in which nobody has more rights at
-any moment than in the end: whoever makes the file makes it with mode 0600, then come attributes that need its owner, the owner
-and the group, the access list, and the mode last.
+A new file that takes an old one's place gets them in an order in which nobody ever has more rights than in the end: it is made
+with mode 0600, then come the attributes that only its owner may set, the owner and the group, the access list, and last the mode.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ _ACL_GROUP, _ACL_MASK = 0x04, 0x10
 _PERMISSIONS = 0o7
 
 _OF_THE_CONTENT = ("security.ima", "security.evm")
-"""Checksums of a file's bytes and of its attributes, which the kernel keeps; those of one file say nothing of another."""
+"""Checksums of a file's bytes and of its attributes, which the kernel keeps; those of one file are wrong for another."""
 _RECORDED = (ACCESS_LIST, "security.selinux")
 _LONGEST_RECORDED = 4096
 _LARGEST_ID = 2**32 - 2
 
 _GETFLAGS, _SETFLAGS = (0x80086601, 0x40086602) if array.array("l").itemsize == 8 else (0x80046601, 0x40046602)
 _FOLLOWING_FLAGS = 0x00800000 | 0x00000400 | 0x00000080 | 0x00000040 | 0x00000008 | 0x00000004
-"""No copy-on-write, never compressed, no access time, no dump, synchronous, compressed. Immutable is protection's."""
+"""No copy-on-write, never compressed, no access time, no dump, synchronous, compressed. `protection` handles immutable."""
 _NO_COPY_ON_WRITE = 0x00800000
 _FSGETXATTR, _FSSETXATTR = 0x801C581F, 0x401C5820
 _FSXATTR = struct.Struct("=IIIII8x")
-_PROJECT = 3  # of the fields of that
+_PROJECT = 3  # the index of fsx_projid in it
 
 
 class Attributes(NamedTuple):
-    """What a file is beside its bytes.
+    """The attributes of a file.
 
-    `extended` are its extended attributes, access list and labels included. `flags` are those of chattr that a copy is to have,
-    `project` the id by which quotas count it, which is one of its file system, `device`. Times are in nanoseconds.
+    `extended` are its extended attributes, access list and labels included. `flags` are the chattr flags that a copy should have.
+    `project` is the id by which quotas count the file; it belongs to the file system `device`. Times are in nanoseconds.
     """
 
     owner: int
@@ -101,7 +100,7 @@ class Attributes(NamedTuple):
 
     @property
     def recorded(self) -> Self:
-        """What a record keeps of them: who may use the file, apart from its mode, and its label."""
+        """The part that a record keeps: who may use the file, apart from its mode, and its label."""
         kept = tuple((name, value) for name, value in self.extended if name in _RECORDED and len(value) <= _LONGEST_RECORDED)
         return type(self)(self.owner, self.group, 0, kept)
 
@@ -111,7 +110,7 @@ class Attributes(NamedTuple):
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, object]) -> Self:
-        """Reads what `to_dict` gave of `recorded`. Raises ValueError where it makes no sense, or holds more than that."""
+        """Reads the result of `to_dict` of a `recorded` one. Raises ValueError if it makes no sense, or holds more than that."""
         extended = facts.get("extended")
         if not isinstance(extended, dict) or not set(extended) <= set(_RECORDED):
             raise ValueError("the extended attributes are not those that a record may hold")
@@ -120,15 +119,15 @@ class Attributes(NamedTuple):
 
 
 def mode_before(now: int, recorded: int) -> int:
-    """Returns the mode that a protected file had, as a record tells it: whoever may read it may write to it again, and no more.
+    """Returns the mode that a protected file had, from its mode `now` and the `recorded` one: only readers may write again.
 
-    Others may have written the record; it gives nobody a right that it does not take away from him.
+    The record may be forged, so it can give the write bit back only to those who have the read bit, and nothing else.
     """
     return now & 0o777 | recorded & 0o222 & (now & 0o444) >> 1
 
 
 def give_first(fd: int, attributes: Attributes) -> tuple[Lost, ...]:
-    """Gives an empty file what it can have only as long as it is empty: that its blocks are not copied on write (btrfs)."""
+    """Sets the attributes that a file can get only while it is empty: no copy-on-write (btrfs). Returns what it could not get."""
     wanted = attributes.flags & _NO_COPY_ON_WRITE
     if not wanted or _flags(fd) & wanted:
         return ()
@@ -138,11 +137,11 @@ def give_first(fd: int, attributes: Attributes) -> tuple[Lost, ...]:
 def give(fd: int, attributes: Attributes, *, times: bool = False) -> tuple[Lost, ...]:
     """Gives the open file, which only its maker may use (mode 0600), these attributes; returns those that it could not get.
 
-    `times` is for the same disk in another place; a new content has times of its own. Where the group could not be given, the
-    group that the file has gets no rights instead of the other one's; where access lists are not known, nobody gets those that a
-    list only lets through.
+    `times` is for the same disk in another place; new content has times of its own. If the file can't get the group, the group
+    that it has gets no rights in its place. If the file can't get the access list, nobody gets rights that only the list's mask
+    seems to give.
     """
-    if os.fstat(fd).st_mode & 0o077:  # taken up again where it was cut short
+    if os.fstat(fd).st_mode & 0o077:  # an earlier call was interrupted
         os.fchmod(fd, os.fstat(fd).st_mode & 0o700)
     named = dict(attributes.extended)
     access, capabilities = named.pop(ACCESS_LIST, None), named.pop(CAPABILITIES, None)
@@ -160,7 +159,10 @@ def give(fd: int, attributes: Attributes, *, times: bool = False) -> tuple[Lost,
 
 
 def give_to(path: PathName, attributes: Attributes, *, times: bool = False) -> tuple[Lost, ...]:
-    """Does the same to a file of ours by its name, which must not be a symbolic link, durably. Raises `HostFileError`."""
+    """Does what `give` does, durably, for a file of this user's by its name, which must not be a symbolic link.
+
+    Raises `HostFileError`.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -174,7 +176,7 @@ def give_to(path: PathName, attributes: Attributes, *, times: bool = False) -> t
 
 
 def _drop_inherited_list(fd: int) -> tuple[Lost, ...]:
-    """Takes away what the directory's default list has given; as the mode is 0600, its mask lets nobody in meanwhile."""
+    """Removes the list that the directory's default list has given. Until then its mask lets nobody in, as the mode is 0600."""
     return _tried("a file without its directory's access list", lambda: os.removexattr(fd, ACCESS_LIST)) if _has_list(fd) else ()
 
 
@@ -205,7 +207,7 @@ def _is_owned(fd: int, attributes: Attributes) -> bool:
 
 
 def _give_rights(fd: int, attributes: Attributes, access: bytes | None) -> list[Lost]:
-    """Gives the access list and the mode, of which the group's bits are the list's mask."""
+    """Sets the access list and the mode. With a list, the group's bits of the mode are the list's mask."""
     lost: list[Lost] = []
     is_group_ours = os.fstat(fd).st_gid == attributes.group
     mode = attributes.mode if _is_owned(fd, attributes) else attributes.mode & 0o777
@@ -216,7 +218,7 @@ def _give_rights(fd: int, attributes: Attributes, access: bytes | None) -> list[
         if denied:
             lost += denied
             mode = mode & ~0o070 | group_rights(access) << 3
-    elif not is_group_ours or _has_list(fd):  # one that could not be taken away must not let anybody in
+    elif not is_group_ours or _has_list(fd):  # a list that could not be removed must not let anybody in
         mode &= ~0o070
     if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
         lost += _tried(f"the mode {mode:04o}", lambda: os.fchmod(fd, mode))
@@ -224,7 +226,7 @@ def _give_rights(fd: int, attributes: Attributes, access: bytes | None) -> list[
 
 
 def group_rights(access: bytes) -> int:
-    """Returns what an access list really lets the owning group do (as in 0o6): its entry, cut by the mask."""
+    """Returns the rights that an access list really gives the owning group (as in 0o6): those of its entry and of the mask."""
     group, mask = 0, _PERMISSIONS
     for tag, permissions, _ in _entries(access):
         if tag == _ACL_GROUP:
@@ -240,7 +242,7 @@ def _without_group(access: bytes) -> bytes:
 
 
 def _entries(access: bytes) -> list[tuple[int, int, int]]:
-    """The entries of a list as the kernel gives it (linux/posix_acl_xattr.h): tag, permissions, id."""
+    """Returns the entries of a list in the kernel's form (linux/posix_acl_xattr.h): tag, permissions, id."""
     body = access[len(_ACL_VERSION) :]
     return [(tag, permissions, who) for tag, permissions, who in _ACL_ENTRY.iter_unpack(body[: len(body) // 8 * 8])]
 
@@ -273,21 +275,21 @@ def _extended(fd: int) -> list[tuple[str, bytes]]:
     found = []
     for name in names:
         if name not in _OF_THE_CONTENT:
-            with contextlib.suppress(OSError):  # taken away since, or one that only its own user may read
+            with contextlib.suppress(OSError):  # removed since, or one that only its own user may read
                 found.append((name, os.getxattr(fd, name)))
     return found
 
 
 def _set(fd: int, name: str, value: bytes) -> None:
-    """Sets an extended attribute that the file has not got already: a label may be there by the host's own rules."""
-    with contextlib.suppress(OSError):  # it has none; or it can't be asked, and setting it says why
+    """Sets an extended attribute unless the file has it already: the host's own rules may have set a label."""
+    with contextlib.suppress(OSError):  # it has none; or it can't be read, and then setting it says why
         if os.getxattr(fd, name) == value:
             return
     os.setxattr(fd, name, value)
 
 
 def _flags(fd: int) -> int:
-    """The file's flags (chattr); 0 where the file system has none."""
+    """Returns the file's flags (chattr); 0 on a file system without flags."""
     flags = array.array("i", [0])
     with contextlib.suppress(OSError):
         fcntl.ioctl(fd, _GETFLAGS, flags)
@@ -299,7 +301,7 @@ def _set_flags(fd: int, flags: int) -> None:
 
 
 def _project(fd: int) -> int:
-    """The file's project id; 0, which is none, where the file system counts no projects."""
+    """Returns the file's project id; 0, which is none, on a file system without projects."""
     fields = bytearray(_FSXATTR.size)
     with contextlib.suppress(OSError):
         fcntl.ioctl(fd, _FSGETXATTR, fields)

@@ -1,4 +1,4 @@
-"""Memory to read into."""
+"""Buffers for reading."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _ZEROS = bytes(1 << 20)
 
 
 def page_aligned(size: int) -> memoryview:
-    """Returns a writable buffer of `size` bytes, zeros, that begins with a page, and is given back with its last view.
+    """Returns a writable buffer of `size` bytes, zeros, that begins a page. Its memory is freed with its last view.
 
-    A read that copies whole pages out of the page cache takes a quarter longer if it has to put them across the borders of pages,
-    which is what a `bytearray` makes it do.
+    A read that copies whole pages out of the page cache takes a quarter longer if each of them crosses a border of pages, as in a
+    `bytearray`.
     """
     return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
@@ -28,7 +28,7 @@ def clear(buffer: memoryview) -> None:
 
 
 def is_zero(buffer: memoryview) -> bool:
-    """Returns whether a buffer holds nothing but zeros."""
+    """Returns whether all bytes of a buffer are zeros."""
     return all(map(_ZEROS.startswith, _parts(buffer)))  # makes no copy, and stops where they differ, unlike memoryviews' ==
 
 

@@ -1,4 +1,4 @@
-"""Moving bytes between host files with the best means that the host offers: shared blocks, in-kernel copies, plain I/O."""
+"""Copies bytes between host files with the best means that the host offers: shared blocks, copies in the kernel, plain I/O."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FICLONE = 0x40049409
 _FICLONERANGE = 0x4020940D
 _FILE_CLONE_RANGE = struct.Struct("=qQQQ")
+# EINVAL also says that a range does not consist of whole blocks, EXDEV that the files lie on two file systems.
 _CANT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL)
 
 _KERNEL_CHUNK = 64 << 20  # per system call, so that Ctrl-C is answered soon
@@ -30,10 +31,10 @@ _PLAIN_CHUNK = 4 << 20
 
 
 class FileRange:
-    """Bytes [`offset`, `offset` + `length`) of a host file, to be put into another one without passing through this process.
+    """Bytes [`offset`, `offset` + `length`) of a host file, to copy into another one without passing through this process.
 
-    As with a memoryview, `len` tells the bytes and a slice is a part of the range. With `shares` blocks are shared where both
-    places are made of whole ones.
+    As with a memoryview, `len` is the number of bytes and a slice is a part of the range. With `shares`, both files share the
+    blocks if both places consist of whole ones.
     """
 
     __slots__ = ("file", "length", "offset", "shares")
@@ -55,7 +56,7 @@ class FileRange:
 
 
 class FileRanges:
-    """Ranges of host files, one behind the other, taken for one: `len` tells the bytes, and a slice is a part of the row."""
+    """Ranges of host files, one behind the other, used as one: `len` is the number of bytes, a slice is a part of them."""
 
     __slots__ = ("_ends", "ranges")
 
@@ -83,14 +84,14 @@ class FileRanges:
             offset += len(part)
 
     def readinto(self, start: int, buffer: memoryview) -> None:
-        """Fills `buffer` with the bytes from number `start` of the row on. Raises `HostFileError`."""
+        """Fills `buffer` with the bytes of the ranges from byte `start` on. Raises `HostFileError`."""
         done = 0
         for part in self[start : start + len(buffer)].ranges:
             part.file.preadinto(part.offset, buffer[done : done + len(part)])
             done += len(part)
 
     def words(self, step: int) -> bytes:
-        """Returns the 8 bytes at each multiple of `step`, itself one of 8, joined. Every range is whole steps, but for the last.
+        """Returns the 8 bytes at each multiple of `step`, joined. `step` is a multiple of 8, and divides all ranges but the last.
 
         Raises `HostFileError`.
         """
@@ -101,7 +102,7 @@ class FileRanges:
 
 
 Bytes = memoryview | FileRange
-"""What a guest write brings: bytes in memory, or in another file."""
+"""The data of a guest write: bytes in memory, or in another file."""
 
 
 def put(target: HostFile, offset: int, data: Bytes | FileRanges) -> None:
@@ -113,15 +114,15 @@ def put(target: HostFile, offset: int, data: Bytes | FileRanges) -> None:
 
 
 class _CannotClone(Exception):
-    """Ends the making of a clone that the file system doesn't do."""
+    """Leaves the block of `replacement` when the file system can't clone, so that the unfinished file vanishes."""
 
 
 def clone_range(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> bool:
-    """Makes a range of `target` share the blocks of a range of `source` (reflink): no bytes are moved, later writes part them.
+    """Makes a range of `target` share the blocks of a range of `source` (reflink). No bytes move; later writes separate them.
 
-    Returns False, with nothing changed, where the file system can't: it has no reflink, the files lie on different ones, or
-    the range is not made of whole blocks (it may end at the end of `source`). Raises `HostFileError` where it fails, as for
-    a full disk.
+    Returns False, with nothing changed, if the file system can't: it has no reflink, the files lie on different ones, or the
+    range does not consist of whole blocks (it may end at the end of `source`). Raises `HostFileError` if it fails otherwise, as
+    on a full disk.
     """
     if not target.writable:
         raise ReadOnlyImage(target.path)
@@ -131,7 +132,10 @@ def clone_range(source: HostFile, source_offset: int, target: HostFile, target_o
 
 
 def can_clone(source: HostFile, target: HostFile) -> bool:
-    """Tells whether `clone_range` works from `source` into files beside `target`, by cloning one block into a nameless file."""
+    """Returns whether `clone_range` works from `source` into files beside `target`: it clones one block into a nameless file.
+
+    Raises `HostFileError` if no such file can be made for another reason than that the host has none.
+    """
     block = clone_alignment(target)
     if source.device != target.device or source.is_block_device or target.is_block_device or source.size() < block:
         return False
@@ -147,15 +151,15 @@ def can_clone(source: HostFile, target: HostFile) -> bool:
 
 
 def clone_alignment(target: HostFile) -> int:
-    """Returns the bytes of the blocks that ranges to be cloned are made of."""
+    """Returns the size in bytes of the blocks of which a cloned range must consist."""
     return os.fstat(target.fd).st_blksize
 
 
 def clone_file(source: Path, target: Path) -> bool:
-    """Makes `target` a file of its own that shares every block of `source` (reflink), durably, and like it in owner and rights.
+    """Makes `target` a file that shares every block of `source` (reflink), durably, with the same owner and rights.
 
-    An existing `target` is replaced at once and whole. Returns False, with nothing left behind, where the file system can't.
-    Raises `HostFileError` where it fails. No locks are taken.
+    An existing `target` is replaced at once and whole. Returns False, with nothing left behind, if the file system can't clone.
+    Raises `HostFileError` if it fails otherwise. Takes no locks.
     """
     with HostFile.open(source, lock=None) as original:
         try:
@@ -168,9 +172,9 @@ def clone_file(source: Path, target: Path) -> bool:
 
 
 def copy_range(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> None:
-    """Copies `length` bytes; what lies past the end of `source` is zeros. Holes may become allocated blocks.
+    """Copies `length` bytes; bytes past the end of `source` count as zeros. Holes may become allocated blocks.
 
-    Inside one file the ranges must not overlap (`InvalidRequest`). Raises `HostFileError`; part may have been copied then.
+    Inside one file the ranges must not overlap (`InvalidRequest`). Raises `HostFileError`; a part may be copied then.
     """
     if not target.writable:
         raise ReadOnlyImage(target.path)
@@ -195,7 +199,7 @@ def _ioctl_clones(target: HostFile, request: int, argument: bytes | int) -> bool
 def _copy_in_kernel(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> int:
     """Returns how many bytes the kernel copied; it stops early at the end of `source` and at any error.
 
-    An error says not which of both files is at fault; plain reads and writes, which go on from there, do.
+    An error does not say which of the two files is at fault; the plain reads and writes that go on from there do.
     """
     done = 0
     while done < length:

@@ -1,7 +1,7 @@
-"""A directory that is held open, so that what is done in it is done there, whatever becomes of its name meanwhile.
+"""A directory that stays open, so that work in it is done in that directory, even if its name leads elsewhere meanwhile.
 
-Who may write in a directory can put a symbolic link in the place of any name in it. What changes files of one that others may
-write in therefore goes by an open descriptor, reached without following a link.
+Anybody who may write in a directory can replace any name in it by a symbolic link. Code that changes files in a directory of
+others therefore uses an open descriptor, which it has reached without following a link.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Directory:
     """An open directory; a context manager. `path` is the name by which it was reached."""
 
     def __init__(self, path: Path, fd: int):
-        """Takes over a descriptor."""
+        """Takes over a descriptor, and closes it in the end."""
         self.path, self.fd = path, fd
 
     @classmethod
     def open(cls, path: PathName) -> Self:
-        """Opens an absolute path step by step. Raises `HostFileError`, also where one of them is a symbolic link."""
+        """Opens an absolute path step by step. Raises `HostFileError`, also if any step is a symbolic link."""
         place = as_path(path)
         try:
             fd = os.open("/", _FLAGS)
@@ -46,22 +46,22 @@ class Directory:
         return cls(place, fd)
 
     def below(self, name: str) -> Self:
-        """Opens a directory right in this one. Raises `HostFileError`, also where that is a symbolic link."""
+        """Opens a directory right in this one. Raises `HostFileError`, also if it is a symbolic link."""
         try:
             return type(self)(self.path / name, os.open(name, _FLAGS, dir_fd=self.fd))
         except OSError as error:
             raise HostFileError(self.path / name, "look into", error) from error
 
     def info(self) -> os.stat_result:
-        """Returns what stat(2) says of the directory itself."""
+        """Returns the stat(2) result of the directory itself."""
         return os.fstat(self.fd)
 
     def held(self, name: str = "") -> str:
-        """Returns a path to what has a name in it that leads there as long as the directory is open, whatever its own name is."""
+        """Returns a path to a name in it, or to itself; it leads there while the directory is open, whatever its own name."""
         return f"{_BY_DESCRIPTOR}/{self.fd}/{name}"
 
     def look_up(self, name: str) -> os.stat_result | None:
-        """Returns what lstat(2) says of a name in it, None where there is none. Raises `HostFileError`."""
+        """Returns the lstat(2) result of a name in it, None if there is no such name. Raises `HostFileError`."""
         try:
             return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except (FileNotFoundError, ValueError):

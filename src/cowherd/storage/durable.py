@@ -1,8 +1,8 @@
-"""What another process has left is built on only once it is on the disk.
+"""Makes files of another process durable before anything is built on them.
 
-A killed process leaves in the host's memory what it had written and not flushed. Whoever reads it there, believes it and takes
-the next step durably is refuted by a power cut: his step is there, and what it stands on is not. A file whose flush failed may
-show what its disk does not hold, too.
+A killed process leaves data in the host's memory that it had written and not flushed. If a reader believes it and takes the next
+step durably, a power cut can leave that step without the data that it depends on. A file whose flush failed may also show bytes
+that its disk does not hold.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _RECENT_SECONDS = 3600
-"""Kernels write back what is older than half a minute; laptop mode makes that ten."""
+"""Kernels write back data that is older than half a minute; in laptop mode, ten minutes."""
 
 
 def make_durable(*paths: PathName) -> None:
-    """Makes the files under some names durable, and that they have these names; what is read afterwards is on the disk.
+    """Makes the files under some names durable, and the names themselves; all that is read afterwards is on the disk.
 
-    Called by who goes on from where another process stopped, before it believes what it finds. A name under which there is
-    nothing is durably gone. Raises `HostFileError`; `FlushFailed` where the disk does not take it.
+    Called before a process goes on from where another one stopped. A name under which there is nothing is durably gone.
+    Raises `HostFileError`; `FlushFailed` if the disk does not take it.
     """
     places = {name for path in paths for name in (os.fspath(path), os.path.realpath(path))}
     for place in sorted(places):
@@ -43,9 +43,9 @@ def make_durable(*paths: PathName) -> None:
 
 
 def make_durable_if_recent(path: PathName) -> None:
-    """Makes a file durable if anything was changed about it within the last hour: by then the host has written it by itself.
+    """Makes a file durable if it has changed within the last hour: older changes the host has written by itself.
 
-    For files that may have been left by another process, and mostly were not. Raises as `make_durable`.
+    For files that another process may have left unfinished, which is rare. Raises as `make_durable`.
     """
     info = look_up(path, absent=_GONE)
     if info and (stat.S_ISBLK(info.st_mode) or time.time() - info.st_ctime < _RECENT_SECONDS):
@@ -58,5 +58,5 @@ def _flush(place: str) -> None:
             file.flush(whole=True)
             file.forget_cached()
     except HostFileError as error:
-        if error.errno != errno.ENOENT:  # it is gone since, and somebody else's work
+        if error.errno != errno.ENOENT:  # another process has removed it since
             raise

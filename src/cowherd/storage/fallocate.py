@@ -17,9 +17,9 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.ENOTTY)
 
 
 def zero_range(fd: int, offset: int, length: int, *, unmap: bool) -> bool:
-    """Makes [offset, offset+length) read as zeros; with `unmap` its space is given back. Returns False where unsupported.
+    """Makes [offset, offset+length) read as zeros; with `unmap` frees its space. Returns False if the host does not support it.
 
-    Raises OSError when the host fails, as for a full disk. The file's length stays as it is.
+    Raises OSError if the host fails, as on a full disk. The file's length stays as it is.
     """
     if length <= 0:
         return True
@@ -27,7 +27,7 @@ def zero_range(fd: int, offset: int, length: int, *, unmap: bool) -> bool:
     while error := _fallocate()(fd, mode, offset, length):
         if error in _UNSUPPORTED:
             return False
-        if error != errno.EINTR:  # a signal: its handler has run, and what was asked is asked again
+        if error != errno.EINTR:  # after a signal, whose handler has run, the call is repeated
             raise OSError(error, os.strerror(error))
     return True
 

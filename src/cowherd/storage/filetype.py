@@ -1,6 +1,6 @@
-"""Which files of the host may be images at all: regular ones that lie on a disk or in memory, and block devices.
+"""Decides which files of the host may be images at all: regular ones that lie on a disk or in memory, and block devices.
 
-A device is written to and read like a file, but its name is the host's: see `refuse_device_node`.
+A device is written to and read like a file, but its name belongs to the host: see `refuse_device_node`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _OF_THE_KERNEL = frozenset(
         "tracefs",
     )
 )
-"""File systems whose files are doors into the kernel: writing to /proc/sysrq-trigger or /proc/self/mem stores nothing."""
+"""File systems whose files are interfaces of the kernel: writing to /proc/sysrq-trigger or /proc/self/mem stores nothing."""
 
 
 class DeviceNode(CowherdError):
-    """A name that leads to a device was to be moved, removed or replaced. Attributes: `path`, `action`, `instead`."""
+    """A command would move, remove or replace a name that leads to a device. Attributes: `path`, `action`, `instead`."""
 
     def __init__(self, path: PathName, action: str, instead: str = ""):
         self.path, self.action, self.instead = os.fspath(path), action, instead
@@ -58,34 +58,34 @@ class DeviceNode(CowherdError):
 
 
 def is_device(path: PathName, *, follow: bool = True) -> bool:
-    """Returns whether a name is a device's node, or leads to one unless `follow` is False. What can't be looked at is none."""
+    """Returns whether a name is a device's node, or leads to one unless `follow` is False; False if it can't be looked at."""
     try:
         mode = (os.stat if follow else os.lstat)(path).st_mode
-    except (OSError, ValueError):  # whatever is done to it next says what is wrong with it
+    except (OSError, ValueError):  # the next call on the name says what is wrong with it
         return False
     return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
 
 def refuse_device_node(path: PathName, action: str, instead: str = "", *, follow: bool = True) -> None:
-    """Raises `DeviceNode` if a name leads to a device: nobody but the host gives, takes, moves or protects its name.
+    """Raises `DeviceNode` if a name leads to a device: only the host creates, removes, moves or protects such a name.
 
-    Commands ask before they begin; what renames or removes files asks again, of the name itself (`follow=False`).
+    Commands call it before they begin. Code that renames or removes files calls it again, for the name itself (`follow=False`).
     """
     if is_device(path, follow=follow):
         raise DeviceNode(path, action, instead)
 
 
 def refuse_other_than_images(path: str, action: str) -> None:
-    """Refuses what is no image before it is opened: opening a pipe or a character device can have effects of its own.
+    """Refuses a file that can't be an image before it is opened: opening a pipe or a character device can have effects.
 
-    What the name leads to may change until it is opened, so the open file is to be checked again. Raises `HostFileError`.
+    The name may lead elsewhere by the time it is opened, so the open file must be checked again. Raises `HostFileError`.
     """
     with contextlib.suppress(OSError):  # open() says better what is wrong with the name
         check_type(path, os.stat(path), action)
 
 
 def check_type(path: str, info: os.stat_result, action: str) -> None:
-    """Raises `HostFileError` if `info`, what stat(2) says of `path`, is not that of a file that may be an image."""
+    """Raises `HostFileError` if `info`, the stat(2) result of `path`, is not that of a file that may be an image."""
     if stat.S_ISBLK(info.st_mode):
         return
     if stat.S_ISREG(info.st_mode):
@@ -101,7 +101,10 @@ def check_type(path: str, info: os.stat_result, action: str) -> None:
 
 
 def _may_be_of_the_kernel(info: os.stat_result) -> bool:
-    """Such files occupy nothing, on a file system without a device; so do few others, and the table of mounts is long."""
+    """Returns whether a file occupies nothing, on a file system without a device, as the kernel's files do.
+
+    Few other files do, so that the table of mounts, which may be long, is rarely read.
+    """
     return info.st_blocks == 0 and os.major(info.st_dev) == 0
 
 

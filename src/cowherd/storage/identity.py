@@ -1,4 +1,4 @@
-"""Which file this is, and whether anybody has touched it: what stat(2) says at no cost."""
+"""The identity of a file: which file it is, and whether it has changed, from stat(2) alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NOT_OURS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 class FileIdentity(NamedTuple):
     """A host file as it was at one moment. Equal identities: the same file, not written to, resized or re-owned since.
 
-    `mtime_ns` can be set by anybody who owns the file, `ctime_ns` cannot; but ctime also moves with chmod, chattr, link and
-    rename. Both are as fine as the file system stamps them: see `cowherd.storage.ticks`.
+    The file's owner can set `mtime_ns`, but nobody can set `ctime_ns`; ctime also moves with chmod, chattr, link and rename.
+    Both are as fine as the file system stamps them: see `cowherd.storage.ticks`.
     """
 
     device: int
@@ -47,14 +47,14 @@ class FileIdentity(NamedTuple):
 
     @classmethod
     def from_stat(cls, info: os.stat_result) -> Self:
-        """Returns the identity of the file that stat(2) says this of."""
+        """Returns the identity in a stat(2) result."""
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, object]) -> Self:
-        """Reads what `to_dict` gave; other keys are ignored.
+        """Reads the result of `to_dict`, and ignores other keys.
 
-        Raises ValueError where a field is missing or no integer; the caller, who knows which file that came from, names it.
+        Raises ValueError if a field is missing or no integer. The caller names the file that it came from.
         """
         return cls(**{name: _integer(facts, name) for name in cls._fields})
 
@@ -63,12 +63,12 @@ class FileIdentity(NamedTuple):
         return self._asdict()
 
     def same_file(self, other: FileIdentity) -> bool:
-        """Returns whether both are one file on the host, whatever was done to it between."""
+        """Returns whether both are one file on the host, even if it has changed in between."""
         return (self.device, self.inode) == (other.device, other.inode)
 
 
 def open_unnoticed(path: PathName) -> int:
-    """Opens a file for reading so that its last reading keeps its time, where the caller owns it: that time is evidence.
+    """Opens a file for reading without changing the time of its last reading, if the caller owns it: that time is evidence.
 
     See `cowherd.herd.seals.quick_check`. Raises OSError.
     """
@@ -80,9 +80,9 @@ def open_unnoticed(path: PathName) -> int:
 
 
 def note_reading(path: PathName) -> int:
-    """Reads a file for its host to note that, and returns the time of its last reading, in nanoseconds since 1970.
+    """Reads a file so that its host records the reading, and returns the time of its last reading, in nanoseconds since 1970.
 
-    That time is another than that of its last change then, unless its file system notes none. Raises `HostFileError`.
+    That time then differs from that of its last change, unless its file system records none. Raises `HostFileError`.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -96,15 +96,15 @@ def note_reading(path: PathName) -> int:
 
 
 def announce_change(path: PathName) -> None:
-    """Gives a file the time of now, durably, before it is written to: the host may write bytes long before it writes times.
+    """Sets a file's times to now, durably, before it is written to: the host may write bytes long before it writes times.
 
-    Does nothing where the caller may not; such a file can't be written to either. Raises `HostFileError` where the host fails.
+    Does nothing if the caller has no right to; such a file can't be written to either. Raises `HostFileError` if the host fails.
     """
     _flush(path, touch=True)
 
 
 def make_lasting(path: PathName) -> None:
-    """Makes a file's times durable, so that it is known by them after a power cut too. Raises `HostFileError`."""
+    """Makes a file's times durable, so that they still identify it after a power cut. Raises `HostFileError`."""
     _flush(path, touch=False)
 
 

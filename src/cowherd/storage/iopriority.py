@@ -1,4 +1,4 @@
-"""Reading only when nobody else does (ioprio_set(2)), for which neither Python nor glibc has a function."""
+"""Lets a thread read only when nobody else does (ioprio_set(2)), for which neither Python nor glibc has a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WHO_PROCESS, _IDLE, _CLASS_SHIFT = 1, 3, 13
 
 
 def be_idle() -> bool:
-    """Gives this thread, and those that it starts, the idle class; returns whether that is so.
+    """Gives this thread, and those that it starts, the idle class; returns whether it has worked.
 
     The kernel's schedulers bfq and mq-deadline honour it, "none" does not.
     """

@@ -1,8 +1,8 @@
 """QEMU's image locks (block/file-posix.c, "raw_apply_lock_bytes" and "raw_check_lock_bytes").
 
-A process that uses a permission holds an open-file-description read lock on byte 100+n of the file; one that does not want
-others to use it holds byte 200+n. After taking its own locks each side tests the other's bytes with F_OFD_GETLK, so two
-processes that start at once may both back off but never both go on.
+A process that uses permission n holds an open-file-description read lock on byte 100+n of the file; a process that denies it to
+others holds one on byte 200+n. After taking its own locks, each side tests the other's bytes with F_OFD_GETLK. So two processes
+that start at once may both back off, but never both go on.
 
 What QEMU 10.0.2 takes depends on the format and on the use (seen with strace):
 
@@ -44,8 +44,8 @@ SHARED_BASE = 200
 CONSISTENT_READ, WRITE_PERMISSION, WRITE_UNCHANGED, RESIZE = 0, 1, 2, 3
 NAMES = ("consistent read", "write", "write unchanged", "resize")
 
-_FLOCK = struct.Struct("hhqqi4x")
-_HELD_EXCLUSIVELY = (errno.EAGAIN, errno.EACCES)
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock with 64-bit offsets: type, whence, start, length, pid (0 for these locks)
+_HELD_EXCLUSIVELY = (errno.EAGAIN, errno.EACCES)  # POSIX allows either
 
 
 class LockMode(NamedTuple):
@@ -56,34 +56,34 @@ class LockMode(NamedTuple):
     denies: frozenset[int]
 
     def covers(self, other: LockMode) -> bool:
-        """Returns whether whoever holds this mode may do all that `other` allows, with nobody to ask."""
+        """Returns whether the holder of this mode may do all that `other` allows, without further locks."""
         return other.needs <= self.needs and other.denies <= self.denies
 
 
 INSPECT = LockMode("inspect", frozenset(), frozenset({WRITE_PERMISSION, RESIZE}))
-"""Looking at headers and tables only, as `qemu-img info` does."""
+"""Reading headers and tables only, as `qemu-img info` does."""
 READ = LockMode("read", frozenset({CONSISTENT_READ}), frozenset({WRITE_PERMISSION, RESIZE}))
 WRITE = LockMode("write", frozenset({CONSISTENT_READ, WRITE_PERMISSION, RESIZE}), frozenset({WRITE_PERMISSION, RESIZE}))
 
 READ_RAW = LockMode("read raw", frozenset({CONSISTENT_READ}), frozenset())
-"""Reading a raw image. QEMU denies nothing to others then: raw has no tables that a writer could leave half changed."""
+"""Reading a raw image. QEMU denies nothing to others: raw has no tables that a writer could leave half changed."""
 WRITE_RAW = LockMode("write raw", frozenset({CONSISTENT_READ, WRITE_PERMISSION}), frozenset())
 RESIZE_RAW = LockMode("resize raw", frozenset({CONSISTENT_READ, WRITE_PERMISSION, RESIZE}), frozenset())
 CREATE = LockMode("create", frozenset({WRITE_PERMISSION, RESIZE}), frozenset({RESIZE}))
-"""Emptying a file in order to make a new image in it."""
+"""Emptying a file to make a new image in it."""
 
 READ_SHARED = LockMode("read shared", frozenset({CONSISTENT_READ}), frozenset())
-"""Reading with force-share: what is read may change meanwhile. Refused only by who denies consistent reads."""
+"""Reading with force-share: the content may change meanwhile. Only a process that denies consistent reads prevents it."""
 INSPECT_SHARED = LockMode("inspect shared", frozenset(), frozenset())
-"""Looking at headers with force-share: takes and tests nothing."""
+"""Reading headers with force-share: takes and tests nothing."""
 
 
 def acquire(fd: int, mode: LockMode, path: PathName, held: LockMode | None = None) -> None:
-    """Holds exactly the locks of `mode` on `fd`, which may hold those of `held`.
+    """Makes `fd` hold exactly the locks of `mode`; before, it may hold those of `held`.
 
-    Raises `ImageInUse` where another open file description excludes that, and `HostFileError` where the file system
-    has no such locks; then the locks of `held` are held as before.
-    Not atomic against other users, but safe: each side announces itself before it looks.
+    Raises `ImageInUse` if another open file description excludes that, and `HostFileError` if the file system has no such locks;
+    then `fd` holds the locks of `held` as before.
+    Not atomic against other users, but safe: each side takes its locks before it tests those of others.
     """
     if not _kernel_has_locks():
         return
@@ -94,6 +94,7 @@ def acquire(fd: int, mode: LockMode, path: PathName, held: LockMode | None = Non
         for byte in sorted(wanted - before):
             _take(fd, byte, path)
             taken.append(byte)
+        # A lesser mode conflicts with nobody: its locks were tested when the greater one was taken.
         if not (held and held.covers(mode)):
             _refuse_conflicts(fd, mode, path)
     except BaseException:
@@ -103,9 +104,9 @@ def acquire(fd: int, mode: LockMode, path: PathName, held: LockMode | None = Non
 
 
 def release(fd: int) -> None:
-    """Gives up every lock that `acquire` may have taken on `fd`.
+    """Releases every lock that `acquire` may have taken on `fd`.
 
-    Closing `fd` is not enough where another process inherited it: the locks belong to the open file description.
+    Closing `fd` is not enough if another process has inherited it: the locks belong to the open file description.
     """
     if _kernel_has_locks():
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, PERMISSION_BASE, SHARED_BASE + 100 - PERMISSION_BASE))
@@ -113,7 +114,7 @@ def release(fd: int) -> None:
 
 @cache
 def _kernel_has_locks() -> bool:
-    """QEMU asks the same question of the same file, once a process."""
+    """Returns whether the kernel has open-file-description locks. QEMU tests the same file, once a process."""
     fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, 0, 0))

@@ -1,6 +1,6 @@
-"""What new files could not be given of those whose place they take: noted where it happens, told by the command.
+"""Attributes that a new file could not get from the file whose place it takes: noted where it happens, reported by the command.
 
-A file that lacks its old owner or an access list may be one that QEMU can't open any more, so it is said at once.
+QEMU may not be able to open a file without its old owner or access list, so the user hears of it at once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Lost(NamedTuple):
-    """Something that the host did not let a file have, as in "the owner 107", and why."""
+    """An attribute that the host did not let a file have, as in "the owner 107", and the reason."""
 
     what: str
     problem: str
 
 
 class Loss(NamedTuple):
-    """The same, of the file at `path`."""
+    """The same, with the `path` of the file."""
 
     path: str
     what: str
@@ -36,14 +36,14 @@ _gatherers: list[list[Loss]] = []
 
 
 def note(path: PathName, lost: Sequence[Lost]) -> None:
-    """Tells whoever gathers what the file that is at `path` now, or will be in a moment, could not be given."""
+    """Adds to every gathering list what the file that is at `path` now, or will be in a moment, could not get."""
     for gatherer in _gatherers:
         gatherer += [Loss(os.fspath(path), *one) for one in lost]
 
 
 @contextlib.contextmanager
 def gathering() -> Iterator[list[Loss]]:
-    """Gives a list to which everything is added that files could not be given while the block runs."""
+    """Yields a list that receives every loss while the block runs."""
     found: list[Loss] = []
     _gatherers.append(found)
     try:

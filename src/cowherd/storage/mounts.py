@@ -16,8 +16,8 @@ MOUNTS = "/proc/self/mountinfo"
 
 
 class Mount(NamedTuple):
-    """A file system: its device number as in stat(2), the directory that it is seen in, its type, and which of its directories
-    is seen there ("/" unless only a part of it is mounted)."""
+    """A mounted file system: its device number as in stat(2), its mount point, its type, and which of its directories is mounted
+    there ("/" unless it is only a part)."""
 
     device: int
     point: bytes
@@ -26,7 +26,7 @@ class Mount(NamedTuple):
 
 
 def mounts(table: PathName = MOUNTS) -> Iterator[Mount]:
-    """Yields what is mounted, in the table's order (proc_pid_mountinfo(5)). Raises OSError where that can't be read."""
+    """Yields the mounts in the table's order (proc_pid_mountinfo(5)). Raises OSError if the table can't be read."""
     with open(table, "rb") as file:
         lines = file.read().splitlines()
     for line in lines:
@@ -37,8 +37,10 @@ def mounts(table: PathName = MOUNTS) -> Iterator[Mount]:
 
 
 def mount_of(path: PathName, table: Sequence[Mount]) -> Mount | None:
-    """Returns the file system of `table` on which `path`, absolute and without symbolic links, lies; of several mounted on one
-    directory the last. It need not be there: then it is the one on which it would lie. None for an empty table."""
+    """Returns the mount of `table` on which `path` lies, which is absolute and without symbolic links; None for an empty table.
+
+    Of several mounts on one directory, the last counts. If there is nothing at `path`, it is the mount on which it would lie.
+    """
     name, best = os.fsencode(path), None
     for mount in table:
         if lies_in(name, mount.point) and (best is None or len(mount.point) >= len(best.point)):
@@ -52,7 +54,7 @@ def lies_in(path: bytes, directory: bytes) -> bool:
 
 
 def _unescaped(name: bytes) -> bytes:
-    """The kernel writes blanks and backslashes as octal numbers."""
+    """Replaces the octal numbers by which the kernel writes blanks and backslashes."""
     if b"\\" not in name:
         return name
     import re

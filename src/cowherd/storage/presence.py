@@ -1,4 +1,4 @@
-"""Whether a name is taken. A host that can't tell has not said no."""
+"""Whether a name is taken. If the host can't tell, that is an error and not a no."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     Name = TypeVar("Name", bound=PathName)
 
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
-"""What says that there is nothing under a name, or nothing that this user could get at."""
+"""The errors that mean that there is nothing under a name, or nothing that this user could reach."""
 
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def look_up(path: PathName, *, follow: bool = True, absent: Collection[int] = ABSENT) -> os.stat_result | None:
-    """Returns what stat(2) says of a name, lstat without `follow`; None where the host says one of the `absent` errors.
+    """Returns the stat(2) result of a name (lstat without `follow`); None if the host returns one of the `absent` errors.
 
-    Raises `HostFileError` where it fails otherwise, as with an I/O error: os.path takes that for a no, and what goes by it would
-    leave out a seal, or write over a file, that is there.
+    Raises `HostFileError` if it fails otherwise, as with an I/O error. os.path returns False then, and a caller that trusts it
+    would miss a seal that is there, or overwrite a file.
     """
     try:
         return os.stat(path) if follow else os.lstat(path)
@@ -40,7 +40,7 @@ def look_up(path: PathName, *, follow: bool = True, absent: Collection[int] = AB
 
 
 def is_there(path: PathName) -> bool:
-    """Returns whether something has that name, be it a symbolic link that leads nowhere. Raises `HostFileError`."""
+    """Returns whether something has that name, even a symbolic link that leads nowhere. Raises `HostFileError`."""
     return look_up(path, follow=False) is not None
 
 
@@ -51,7 +51,7 @@ def is_directory(path: PathName) -> bool:
 
 
 def require_directories(paths: Iterable[PathName]) -> None:
-    """Raises `HostFileError` for the first of `paths` that leads to no directory: where nothing is, nothing can be fine."""
+    """Raises `HostFileError` for the first of `paths` that is no directory: a directory that is not there can't be in order."""
     for path in paths:
         info = look_up(path, absent=_NOTHING)
         if info is None or not stat.S_ISDIR(info.st_mode):
@@ -60,7 +60,7 @@ def require_directories(paths: Iterable[PathName]) -> None:
 
 
 def parted(paths: Iterable[Name]) -> tuple[list[Name], list[Name]]:
-    """Returns those of `paths` that lead to directories, and the others. Raises as `is_directory`."""
+    """Returns two lists: the `paths` that lead to directories, and the others. Raises as `is_directory`."""
     directories: list[Name] = []
     others: list[Name] = []
     for path in paths:

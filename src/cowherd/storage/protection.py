@@ -1,4 +1,4 @@
-"""Keeping a file from being changed: by its mode, and by the immutable attribute, which stops root too (chattr(1))."""
+"""Protects a file from changes: by its mode, and by the immutable attribute, which stops root too (chattr(1))."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 Key = tuple[int, int]
-"""Which file it is: (device, inode)."""
+"""A file's identity: (device, inode)."""
 
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = (0x80086601, 0x40086602) if array.array("l").itemsize == 8 else (0x80046601, 0x40046602)
 _IMMUTABLE = 0x10
@@ -30,10 +30,10 @@ _CANT_GIVE = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP, errno.EN
 
 @enum.unique
 class Protection(enum.IntEnum):
-    """How well a file is kept from being changed; a greater level includes the lesser ones.
+    """How well a file is protected from changes; a greater level includes the lesser ones.
 
-    RECORDED: not at all. READONLY: nobody has the write bit, which stops everybody but root and the owner's own chmod.
-    IMMUTABLE: also not renamed, removed, linked to or changed by root, until the attribute is taken away again.
+    RECORDED: not at all. READONLY: nobody has the write bit, which stops everybody but root, and the owner until a chmod.
+    IMMUTABLE: root can't rename, remove, link or change it either, until the attribute is removed.
     """
 
     RECORDED = 0
@@ -42,7 +42,7 @@ class Protection(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """The level's name as a person types it, as in "readonly"."""
+        """The level's name as a user types it, as in "readonly"."""
         return self.name.lower()
 
     @classmethod
@@ -55,13 +55,12 @@ class Protection(enum.IntEnum):
 
 
 def protect(path: PathName, level: Protection) -> Protection:
-    """Brings a file to at least `level` and returns the level that it really has then.
+    """Brings a file to at least `level`, and returns the level that it really has then.
 
-    That is less than `level` where the file system or the caller's privileges don't give more, and more where the file
-    was protected better already; a block device has none. The write bits are taken away and nothing else: 0644 becomes 0444,
-    and 0600 becomes 0400.
-    Both steps move the file's ctime; who compares identities records them afterwards.
-    Raises `HostFileError` where the host fails in another way.
+    That is less than `level` if the file system or the caller's privileges don't allow more, and more if the file was protected
+    better already; a block device has none. Only the write bits are removed: 0644 becomes 0444, and 0600 becomes 0400.
+    Both steps move the file's ctime, so a caller that compares identities must record them afterwards.
+    Raises `HostFileError` if the host fails in another way.
     """
     with _opened(path) as file, _naming(path, "protect"):
         return _protect(file, level)
@@ -78,9 +77,9 @@ def _protect(file: HostFile, level: Protection) -> Protection:
 
 
 def unprotect(path: PathName, mode: int | Callable[[int], int], key: Key | None = None) -> None:
-    """Takes the immutable attribute away and gives the file the permission bits `mode`, or what that makes of those it has.
+    """Removes the immutable attribute and sets the permission bits `mode`; a function computes them from the current ones.
 
-    With `key`, (device, inode), only if it is that file. Moves the file's ctime. Raises `HostFileError`.
+    With `key`, (device, inode), it must be that file. Moves the file's ctime. Raises `HostFileError`.
     """
     with _opened(path, key) as file, _naming(path, "unprotect"):
         _lift(file)
@@ -91,10 +90,10 @@ def unprotect(path: PathName, mode: int | Callable[[int], int], key: Key | None 
 
 @contextlib.contextmanager
 def written(path: PathName, level: Protection, key: Key | None = None, *, owner_may_write: bool) -> Iterator[None]:
-    """Lets the block write to a file: immutable it is not meanwhile, and with `owner_may_write` its owner has the write bit.
+    """Lets the block write to a file: it is not immutable meanwhile, and with `owner_may_write` its owner has the write bit.
 
-    Afterwards, however the block ends, the file has the mode and at least the protection that it had, and at least `level`.
-    `key` and errors as with `unprotect`.
+    Afterwards, however the block ends, the file has its former mode, and at least its former protection and `level`.
+    `key` and errors are as with `unprotect`.
     """
     with _opened(path, key) as file:
         with _naming(path, "unprotect"):
@@ -116,8 +115,8 @@ def written(path: PathName, level: Protection, key: Key | None = None, *, owner_
 def renamed(path: PathName, *copies: PathName, key: Key | None = None) -> Iterator[None]:
     """Lets the block link to a file, rename and remove it, which the immutable attribute prevents.
 
-    Afterwards, however the block ends, it is as well protected as before, under whatever name it has, and so are those of
-    `copies` that are there. `key` and errors as with `unprotect`.
+    Afterwards, however the block ends, the file is as well protected as before, under whatever name it has, and so are those of
+    `copies` that exist. `key` and errors are as with `unprotect`.
     """
     with _opened(path, key) as file:
         with _naming(path, "unprotect"):
@@ -135,19 +134,19 @@ def renamed(path: PathName, *copies: PathName, key: Key | None = None) -> Iterat
 
 
 def is_immutable(path: PathName) -> bool:
-    """Returns whether a file has the immutable attribute, whoever gave it. Raises `HostFileError`."""
+    """Returns whether a file has the immutable attribute, whether cowherd or somebody else set it. Raises `HostFileError`."""
     with _opened(path) as file, _naming(path, "look at the protection of"):
         return bool(_flags(file) & _IMMUTABLE)
 
 
 def current(path: PathName) -> Protection:
-    """Returns the level of protection that a file has, whoever gave it. Raises `HostFileError`."""
+    """Returns a file's level of protection, whether cowherd or somebody else set it. Raises `HostFileError`."""
     with _opened(path) as file, _naming(path, "look at the protection of"):
         return _level(file)
 
 
 def _opened(path: PathName, key: Key | None = None) -> HostFile:
-    """Opens the file that a name leads to; one that takes its place after that is not the one that was meant."""
+    """Opens the file that a name leads to. A file that takes the name later is not touched: all work goes by the descriptor."""
     name = os.path.realpath(path) if os.path.islink(path) else path  # directories above need not be open to this user
     file = HostFile.open(name, lock=None, follow=False)
     if key is not None and (file.device, file.inode) != key:
@@ -182,7 +181,7 @@ def _mode(file: HostFile) -> int:
 
 
 def _as_far_as_given(step: Callable[[], None]) -> None:
-    """Takes a step that may not be given; what was reached is looked up afterwards, from the file itself."""
+    """Takes a step that the host may refuse. The caller looks at the file afterwards to see what was reached."""
     try:
         step()
     except OSError as error:
@@ -191,7 +190,7 @@ def _as_far_as_given(step: Callable[[], None]) -> None:
 
 
 def _flags(file: HostFile) -> int:
-    """The file's attribute flags (chattr); 0 where the file system has none."""
+    """Returns the file's attribute flags (chattr); 0 on a file system without flags."""
     flags = array.array("i", [0])
     try:
         fcntl.ioctl(file.fd, _FS_IOC_GETFLAGS, flags)

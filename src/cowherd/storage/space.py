@@ -1,4 +1,4 @@
-"""The room that is left on the host's file systems."""
+"""The free space of the host's file systems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def check_space(growth: Iterable[tuple[Path, int]]) -> None:
-    """Raises `NotEnoughSpace` if a file system may not hold what is to be added to files on it: (a path on it, bytes) pairs."""
+    """Raises `NotEnoughSpace` if a file system has too little room for the `growth` of files on it: (path on it, bytes) pairs.
+
+    Raises `HostFileError` for a path that can't be looked at.
+    """
     needed: dict[int, int] = {}
     for path, new_bytes in growth:
         try:
@@ -27,7 +30,7 @@ def check_space(growth: Iterable[tuple[Path, int]]) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Returns the bytes that this user may still fill on the file system of `path`. Raises `HostFileError`."""
+    """Returns the bytes that this user may still use on the file system of `path`. Raises `HostFileError`."""
     try:
         found = os.statvfs(path)
     except OSError as error:

@@ -1,19 +1,19 @@
-"""Where cowherd keeps what it knows of a host and can't put beside images: /var/lib/cowherd, or the user's own."""
+"""The directories for what cowherd knows of a host and can't store beside images: /var/lib/cowherd, or the user's own."""
 
 from __future__ import annotations
 
 import os
 
 VARIABLE = "COWHERD_STATE"
-"""The environment variable that names the directory of cowherd's state; "off" keeps nothing and looks for nothing."""
+"""The environment variable that names the directory of cowherd's state; with "off" nothing is stored or looked for."""
 OFF = "off"
 
 _SYSTEM = "/var/lib/cowherd"
 
 
 def state_directories() -> list[str]:
-    """Returns the directories, that for new things first: $XDG_STATE_HOME/cowherd or ~/.local/state/cowherd, and root's, which
-    is the only one of root. COWHERD_STATE names another one in place of both, or none."""
+    """Returns the directories to look in; new records go to the first. These are $XDG_STATE_HOME/cowherd (by default
+    ~/.local/state/cowherd), then root's; root has only its own. COWHERD_STATE names another one in place of both, or none."""
     named = os.environ.get(VARIABLE, "")
     if named:
         return [] if named == OFF else [os.path.abspath(named)]

@@ -1,7 +1,7 @@
-"""How coarse the times of a file system are, and waiting until a change would show in them.
+"""Knows how coarse the times of a file system are, and waits until a change would show in them.
 
-A file system stamps a change with the time of a clock, cut off to what its inodes can hold. A second change within one step of
-that clock looks like no change at all. docs/guard.md has the table.
+A file system stamps a change with the time of a clock, rounded down to what its inodes can hold. A second change within one step
+of that clock looks like no change at all. docs/guard.md has the table.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _REMOTE = (
     "smbfs",
     "virtiofs",
 )
-"""Types of file systems whose times are those of another machine's clock."""
+"""Types of file systems whose times come from another machine's clock."""
 
 _NO_TRACE = ("tmpfs", "ramfs", "hugetlbfs")
 """Types of file systems on which a write through a memory map moves no time at all: they never write pages back."""
@@ -52,9 +52,9 @@ _NO_TRACE = ("tmpfs", "ramfs", "hugetlbfs")
 def settle(path: PathName) -> tuple[FileIdentity, bool]:
     """Returns a file's identity once the clock of its file system has ticked since it changed, and whether that is certain.
 
-    Then every later change shows in it, apart from those that `leaves_no_trace` tells of. That takes up to 2 seconds where times
-    are coarse, a few milliseconds elsewhere, and no time for a file that has not changed lately. It is not certain where the
-    clock is another machine's and nothing can be written beside the file to see it tick. Raises `HostFileError`.
+    Then every later change shows in the identity, apart from those that `leaves_no_trace` names. That takes up to 2 seconds if
+    times are coarse, otherwise a few milliseconds, and no time for a file that has not changed lately. It is not certain if the
+    clock is another machine's and no file can be made beside this one to see it tick. Raises `HostFileError`.
     """
     identity = FileIdentity.of(path)
     kind = _type_of(identity.device)
@@ -63,6 +63,7 @@ def settle(path: PathName) -> tuple[FileIdentity, bool]:
     step = _STEPS.get(kind, 1)
     if step == 1 and identity.ctime_ns % _SECOND == 0:
         step = _SECOND  # ext2, ext3 and ext4 with inodes of 128 bytes, HFS+, or one case in a thousand million
+    # A file that changes all the time, or a clock that is set back, must not make it wait for ever.
     give_up = time.monotonic_ns() + max(step, _LONGEST_TICK_NS) + _LONGEST_TICK_NS
     while _is_now(identity.ctime_ns, step) and time.monotonic_ns() < give_up:
         time.sleep(0.001 if step == 1 else 0.01)
@@ -71,12 +72,12 @@ def settle(path: PathName) -> tuple[FileIdentity, bool]:
 
 
 def identity_after_tick(path: PathName) -> FileIdentity:
-    """Returns the identity alone."""
+    """Returns the identity that `settle` returns, without whether it is certain."""
     return settle(path)[0]
 
 
 def leaves_no_trace(info: os.stat_result) -> str | None:
-    """Returns why a change of the file that stat(2) says this of need not show in its times, None where it does."""
+    """Returns why a change of the file of this stat(2) result need not show in its times, None if it does show."""
     if stat.S_ISBLK(info.st_mode):
         return "a block device does not tell when it was written to"
     if os.major(info.st_dev):
@@ -86,13 +87,13 @@ def leaves_no_trace(info: os.stat_result) -> str | None:
 
 
 def _is_now(stamp: int, step: int) -> bool:
-    """Returns whether a change now could get the time `stamp` again. One from a clock that was ahead is no such."""
+    """Returns whether a change now could get the time `stamp` again. A stamp from a clock that was ahead does not count."""
     clock = time.clock_gettime_ns(_COARSE_CLOCK)
     return clock - clock % step <= stamp <= clock + step + _LONGEST_TICK_NS
 
 
 def _settle_by_neighbour(path: PathName, identity: FileIdentity) -> tuple[FileIdentity, bool]:
-    """Makes small files beside `path` until one of them is younger than its last change."""
+    """Makes empty files beside `path` until one of them is newer than the last change of `path`."""
     give_up = time.monotonic_ns() + _LONGEST_REMOTE_TICK_NS
     while time.monotonic_ns() < give_up:
         now = _stamp_beside(path)
@@ -105,7 +106,7 @@ def _settle_by_neighbour(path: PathName, identity: FileIdentity) -> tuple[FileId
 
 
 def _stamp_beside(path: PathName) -> int | None:
-    """Returns the ctime of a file that is made beside `path` for it, None where none can be made."""
+    """Makes a file beside `path`, removes it and returns its ctime, None if no file can be made."""
     from cowherd.paths import as_path
     from cowherd.storage.atomic import temporary_name
 
@@ -118,7 +119,7 @@ def _stamp_beside(path: PathName) -> int | None:
         return os.fstat(fd).st_ctime_ns
     finally:
         os.close(fd)
-        with contextlib.suppress(OSError):  # gc finds it
+        with contextlib.suppress(OSError):  # 'cowherd gc' finds a file that stays
             os.unlink(name)
 
 
@@ -128,7 +129,7 @@ def _type_of(device: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _looked_up(device: int) -> str:
-    """Returns the type of a file system that was mounted after the table was read, "" for one that is in no table."""
+    """Returns the type of a file system that was mounted after the table was read, "" if it is in no table."""
     _types.cache_clear()
     return _types().get(device, "")
 

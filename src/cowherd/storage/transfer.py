@@ -1,4 +1,4 @@
-"""Giving a file another name so that both are valid for a while: a hard link, or across file systems a verified copy."""
+"""Gives a file another name so that both are valid for a while: by a hard link, or across file systems by a verified copy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CANT_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EM
 
 
 class CopyDiffers(CowherdError):
-    """A copy did not read back as its source; it was removed. Attributes: `source`, `target`."""
+    """A copy did not read back the same as its source, and was removed. Attributes: `source`, `target`."""
 
     def __init__(self, source: Path, target: Path):
         self.source, self.target = source, target
@@ -38,10 +38,10 @@ class CopyDiffers(CowherdError):
 def give_name(source: Path, target: Path, progress: Progress | None = None) -> bool:
     """Makes `target` lead to the file `source`, which keeps its name; returns False if it had to be copied instead.
 
-    Durable on return. A name that leads to the same file, or to a copy of the same bytes, is taken for the result of an earlier
-    call. A copy keeps holes, times, owner, rights and labels, and is read back before it gets its name; what it could not be
-    given is noted (`storage.losses`).
-    Raises `HostFileError`, where another file has the name too; `ImageInUse` if the file that must be copied is in use.
+    Durable on return. If the name leads to the same file already, or to a copy of the same bytes, that counts as the result of an
+    earlier call. A copy keeps holes, times, owner, rights and labels, and is read back before it gets its name. Attributes that
+    it can't get are noted (`storage.losses`).
+    Raises `HostFileError`, also if another file has the name; `ImageInUse` if the file must be copied and is in use.
     """
     refuse_device_node(source, "move")
     if is_there(target):
@@ -58,7 +58,7 @@ def give_name(source: Path, target: Path, progress: Progress | None = None) -> b
 
 
 def take_name(path: Path) -> None:
-    """Removes a name of a file, durably; it need not be there. Raises `HostFileError`, `DeviceNode` for that of a device."""
+    """Removes a name of a file, durably; the name need not exist. Raises `HostFileError`, `DeviceNode` for that of a device."""
     refuse_device_node(path, "remove", follow=False)
     try:
         path.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def _is_there(source: Path, target: Path, progress: Progress | None) -> bool:
     taken = HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
     if target.is_symlink() or not stat.S_ISREG(os.stat(target).st_mode):
         raise taken
-    make_durable(target)  # who gave it the name may have been killed before that was
+    make_durable(target)  # the process that made it may have been killed before the name was durable
     with HostFile.open(source, lock=None) as old, HostFile.open(target, lock=None) as new:
         if (old.device, old.inode) == (new.device, new.inode):
             return True
@@ -101,7 +101,7 @@ def _pieces(file: HostFile) -> list[tuple[int, int]]:
 
 
 def _same(a: HostFile, b: HostFile, progress: Progress | None) -> bool:
-    """Compares where either file has data; `b` is read from its disk if the host forgets what it has just been given."""
+    """Compares two files where either has data; reads `b` from its disk if the host drops it from its cache when asked to."""
     os.posix_fadvise(b.fd, 0, 0, os.POSIX_FADV_DONTNEED)
     pieces = sorted({*_pieces(a), *_pieces(b)})
     for number, (start, end) in enumerate(pieces, 1):

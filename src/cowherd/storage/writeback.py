@@ -1,6 +1,6 @@
-"""Starting to write to the disk what lies in the page cache, without waiting: sync_file_range(2), which Python's `os` lacks.
+"""Starts to write a file's pages to the disk, without waiting: sync_file_range(2), which Python's `os` lacks.
 
-Nothing is durable by that; the flush that makes it so only finds less left to do.
+This makes nothing durable; the flush that does only has less left to write.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _WRITE = 2  # SYNC_FILE_RANGE_WRITE
 def start_writing(fd: int, offset: int, length: int) -> None:
     """Asks the kernel to begin writing a range of a file to its disk.
 
-    Whether it does makes no difference but for time: a write that fails is reported by the next flush, as any is.
+    Whether it does affects only the time: the next flush reports a failed write, as it does for any.
     """
     _sync_file_range()(fd, offset, length, _WRITE)
 
 
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], int]:
-    """Returns sync_file_range(2), or where the C library has none a function that does nothing."""
+    """Returns sync_file_range(2), or a function that does nothing if the C library has none."""
     import ctypes  # here, because most uses of a host file never need it and it takes milliseconds to load
 
     function = getattr(ctypes.CDLL(None), "sync_file_range", None)

@@ -1,1 +1,1 @@
-"""The `cowherd` command: what a person types to have a herd kept safe. One module for each subcommand."""
+"""The `cowherd` command, which keeps a herd safe. One module for each subcommand."""

@@ -1,4 +1,4 @@
-"""What the subcommands' arguments have in common."""
+"""Arguments that several subcommands share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_SECONDS = 10 * 365 * 86400.0
 
 
 class UsageError(CowherdError):
-    """The command line makes no sense. Attributes: `problem`, `usage` (how it should look)."""
+    """The command line makes no sense. Attributes: `problem`, `usage` (the right form)."""
 
     exit_code = 2
 
@@ -32,7 +32,7 @@ class UsageError(CowherdError):
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """As argparse's own, which imports shutil, with all archive formats, for each argument: to ask how wide the terminal is."""
+    """Does without argparse's own look at the terminal's width, which imports shutil, with all archive formats, for each argument."""
 
     def __init__(self, prog: str):
         super().__init__(prog, width=_columns() - 2)
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("--rescan", action="store_true", help="read every header anew, also where the catalog knows it")
 
     def explain(self, description: str, example: str) -> None:
-        """Sets what --help says the command does, and the example under the options."""
+        """Sets the description of the command in --help, and the example under the options."""
         self.description = description
         self.epilog = "example:\n" + "\n".join(f"  {line}" for line in example.splitlines())
 
@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_ignore_unreadable(self) -> None:
-        """Adds --ignore-unreadable, for commands that have to know every overlay."""
+        """Adds --ignore-unreadable, for commands that must know every overlay."""
         self.add_argument(
             "--ignore-unreadable",
             action="store_true",
@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_update_domains(self) -> None:
-        """Adds --update-domains, for commands that change the name of a disk which a libvirt domain may have."""
+        """Adds --update-domains, for commands that rename an image that may be a libvirt domain's disk."""
         self.add_argument(
             "--update-domains",
             action="store_true",
@@ -94,7 +94,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _columns() -> int:
-    """Returns how wide the terminal is, as shutil.get_terminal_size tells it."""
+    """Returns the width of the terminal, as shutil.get_terminal_size does."""
     with contextlib.suppress(KeyError, ValueError):
         if int(os.environ["COLUMNS"]) > 0:
             return int(os.environ["COLUMNS"])

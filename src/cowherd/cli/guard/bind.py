@@ -1,4 +1,4 @@
-"""`cowherd bind`: adopting overlays that others made."""
+"""`cowherd bind`: adopts overlays that others made."""
 
 from __future__ import annotations
 

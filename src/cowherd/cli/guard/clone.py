@@ -1,4 +1,4 @@
-"""`cowherd clone`: a new overlay."""
+"""`cowherd clone`: makes a new overlay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cowherd delete`: images that nothing needs go to the trash."""
+"""`cowherd delete`: moves images that nothing needs to the trash."""
 
 from __future__ import annotations
 

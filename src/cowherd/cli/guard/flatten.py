@@ -1,4 +1,4 @@
-"""`cowherd flatten`: making an overlay stand alone."""
+"""`cowherd flatten`: makes an overlay stand alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cowherd gc`: what a herd could do without."""
+"""`cowherd gc`: lists what a herd could do without."""
 
 from __future__ import annotations
 

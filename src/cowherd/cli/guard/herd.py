@@ -1,4 +1,4 @@
-"""`cowherd herd`: the directories in which herds lie."""
+"""`cowherd herd`: names the directories in which herds lie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cowherd hook`: libvirt asks before it starts a machine."""
+"""`cowherd hook`: has libvirt run a check before it starts a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cowherd impact`: whom a changed base hits."""
+"""`cowherd impact`: shows which overlays a changed base hits."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _found(arguments: argparse.Namespace) -> Impact:
 
 
 def _judged(hits: Iterable[Hit]) -> Iterator[tuple[str, Hit | SnapshotHit]]:
-    """Yields what was judged, in words, with the verdict: each overlay, and after it its internal snapshots."""
+    """Yields (name, verdict) of each overlay, and after it of its internal snapshots."""
     for hit in hits:
         yield shown(hit.path), hit
         yield from ((f"{shown(hit.path)} (snapshot {printable(one.label)})", one) for one in hit.snapshots)

@@ -1,4 +1,4 @@
-"""`cowherd inspect`: may an image from a stranger be used?"""
+"""`cowherd inspect`: says whether an image from a stranger may be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How JSON documents are laid out: readable, and soon done, in little memory, even for a herd of very many images."""
+"""Lays out JSON documents: readable, and quickly made in little memory, even for a herd of very many images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _ROWS_AT_ONCE = 1000
 
 
 def laid_out(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the text of a document as JSON, as json.dumps(indent=2) would but for the lists in `Rows`, which have no lines of
-    their own."""
+    """Yields the text of a document as JSON, as json.dumps(indent=2) would, except that in the objects of `Rows` the brackets of
+    lists have no lines of their own."""
     separator = "{\n  "
     for name, value in document.items():
         yield f"{separator}{json.dumps(name)}: "

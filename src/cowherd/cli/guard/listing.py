@@ -1,4 +1,4 @@
-"""How the look inside of an overlay is shown: its files and structures that a changed base hits."""
+"""Shows what is inside of an overlay that a changed base hits: its files and structures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LISTED = 12
 
 
 def listing(hit: Hit) -> Iterator[str]:
-    """Yields the lines about one overlay, none if nothing of it was looked into."""
+    """Yields the lines about one overlay, none if its file systems were not read or nothing in them is hit."""
     inside = hit.inside
     if inside is None or not (inside.files or inside.metadata or inside.unknown or inside.contradictions):
         return

@@ -1,4 +1,4 @@
-"""Where a command that changes something has looked for overlays, as it says so itself."""
+"""Adds to a command's report where the command has looked for overlays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def told(report: Report, looks: Sequence[Look]) -> Report:
-    """Returns a report that also says what was looked at: all of it as JSON, as text only what was left out."""
+    """Returns a report that also says where the command has looked: in full as JSON, as text only what was left out."""
     if not looks:
         return report
     searched = _each(directory for look in looks for directory in look.searched)

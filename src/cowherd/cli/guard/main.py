@@ -135,7 +135,7 @@ def _version() -> str:
 
 
 def program() -> NoReturn:
-    """What the installed program calls."""
+    """Runs the installed program."""
     from cowherd.cli import entry
 
     entry.guard(main)

@@ -1,4 +1,4 @@
-"""`cowherd merge`: an overlay's content goes into its base, and every other overlay keeps its own."""
+"""`cowherd merge`: puts an overlay's content into its base, and keeps the content of every other overlay."""
 
 from __future__ import annotations
 

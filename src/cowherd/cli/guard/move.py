@@ -1,4 +1,4 @@
-"""`cowherd move`: moving an image with all that names it, and repairing links after somebody moved one by hand."""
+"""`cowherd move`: moves an image with all that names it, and repairs links after somebody moved one by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `move` and `rename` show what they did."""
+"""The reports of `move` and `rename`."""
 
 from __future__ import annotations
 

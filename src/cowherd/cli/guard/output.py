@@ -1,4 +1,4 @@
-"""How the guard's commands show what they found: text for people, or one JSON document; progress on standard error."""
+"""The output of the guard's commands: text for people, or one JSON document; progress on standard error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REDRAW_SECONDS = 0.2
 
 
 class Report(NamedTuple):
-    """What a command has to say: a JSON document, the same as text, what else is worth a line on standard error, an exit code."""
+    """The result of a command: a JSON document, the same as text, notes for standard error, and an exit code."""
 
     document: Mapping[str, Any]
     lines: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ def show(report: Report, *, as_json: bool) -> int:
 
 
 def with_losses(report: Report, lost: Sequence[Loss]) -> Report:
-    """Adds to a report what files could not be given of those whose places they took."""
+    """Adds to a report the attributes that new files could not get from the files that they replaced."""
     notes = tuple(f"cowherd: {shown(one.path)} could not be given {one.what}: {one.problem}" for one in lost)
     document = {**report.document, "not_given": [one._asdict() for one in lost]}
     return report._replace(document=document, notes=report.notes + notes)
@@ -63,7 +63,7 @@ def error_report(error: CowherdError) -> Report:
 
 
 def plain(value: object) -> Any:
-    """Returns a value as JSON can hold it: paths as text, bytes as hexadecimal digits, sequences as lists."""
+    """Returns a value in a form that JSON has: paths as text, bytes as hexadecimal digits, sequences as lists."""
     if isinstance(value, str):  # as most are, where there are many
         return value
     if isinstance(value, os.PathLike):
@@ -78,7 +78,7 @@ def plain(value: object) -> Any:
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Returns rows of the same length as lines with aligned columns; the last column is as long as it is."""
+    """Returns rows of the same length as lines with aligned columns; the last column is not padded."""
     cells = list(rows)
     if not cells:
         return []
@@ -88,7 +88,7 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def progress(what: str) -> Callable[[int, int], None] | None:
-    """Returns what shows (bytes done, bytes in all) of work that takes longer than a second; None if nobody watches."""
+    """Returns a function that shows (bytes done, bytes in all) of work that takes over a second; None without a terminal."""
     if not sys.stderr.isatty():
         return None
     began = last = time.monotonic()

@@ -1,4 +1,4 @@
-"""A herd as one HTML page that needs nothing else: lineage, disk use, health, and drift as pictures; light and dark."""
+"""Writes a herd as one HTML page without other files: lineage, disk use, health, and drift as pictures; light and dark."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ code { display: block; margin-top: .25rem; font: .85em ui-monospace, monospace; 
 
 
 def page(seen: Overview) -> str:
-    """Returns the page. Names from outside are escaped; nothing in it is loaded from elsewhere, and no script runs."""
+    """Returns the page. Names from outside are escaped; the page loads nothing and runs no script."""
     places = ", ".join(_text(place) for place in seen.tree.directories)
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -161,7 +161,7 @@ def _drifts(seen: Overview) -> Iterator[str]:
 
 
 def _strips(drift: DriftPicture, seen: Overview) -> Iterator[str]:
-    """Yields the base's picture and below it those of its dependents, so that what is in one place lies in one column."""
+    """Yields the base's picture and below it those of its dependents, so that one place of the disk is one column."""
     name = _text(os.path.basename(drift.path))
     picture = strip(drift.size, [("hit", drift.changed)], f"where {name} changed")
     yield f"<div class=scroll><table class=hits><tr class=base><td class=name>{name}</td><td class=bad>changed</td>"
@@ -176,7 +176,7 @@ def _strips(drift: DriftPicture, seen: Overview) -> Iterator[str]:
 
 
 def _place(path: Path, seen: Overview) -> str:
-    """Returns an image's name as HTML, without the directory where that is the only one of the page."""
+    """Returns an image's name as HTML, without the directory if it is the only one of the page."""
     home = seen.tree.directories[0] if len(seen.tree.directories) == 1 else None
     return _text(path.relative_to(home) if home and path.is_relative_to(home) else path)
 

@@ -1,4 +1,4 @@
-"""The drawings of a herd's page, as inline SVG: where each image hangs in the tree, and which parts of a disk are hit."""
+"""The drawings of a herd's page, as inline SVG: the place of each image in the tree, and the parts of a disk that are hit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 CELLS = 1024
-"""How many parts a strip is divided into, from the disk's first byte to its last."""
+"""The number of parts of a strip, from the disk's first byte to its last."""
 
 ROW = 32
 """The height of a row of the tree, in pixels; branches meet only if every row has it."""
@@ -16,16 +16,16 @@ _STEP = 18
 
 
 def branches(depths: Sequence[int]) -> Iterator[str]:
-    """Yields for each image, given as its depth in the order of a walk (each base before its overlays), its part of the tree.
+    """Yields the part of the tree for each image, given by its depth in the order of a walk (each base before its overlays).
 
-    Each is as high as a row, so that one below the other they show a whole: a dot for the image, and lines to its base above
-    and past it to whatever comes below.
+    Each part is as high as a row, so that they join to one picture: a dot for the image, a line up to its base, and lines past it
+    to images below.
     """
     return map(_branch, depths, _open_below(depths), _has_child(depths))
 
 
 def _open_below(depths: Sequence[int]) -> list[frozenset[int]]:
-    """Returns for each row the depths at which a line goes on below it: a later image hangs there on the same base."""
+    """Returns for each row the depths at which a line goes on below it, because a later image there has the same base."""
     found: list[frozenset[int]] = []
     below: set[int] = set()
     for depth in reversed(depths):
@@ -59,9 +59,9 @@ def _center(depth: int) -> int:
 
 
 def strip(size: int, layers: Iterable[tuple[str, Sequence[tuple[int, int]]]], label: str) -> str:
-    """Returns a picture of a disk of `size` bytes from left to right; nothing is too small to be seen.
+    """Returns a picture of a disk of `size` bytes from left to right; even the smallest part is visible.
 
-    `layers` are pairs of a CSS class and [start, end) bytes, later ones over earlier. `label` is HTML already.
+    `layers` are pairs of a CSS class and [start, end) bytes; later ones cover earlier ones. `label` must be HTML.
     """
     marks = "".join(_marks(name, size, ranges) for name, ranges in layers)
     return f'<svg class=strip viewBox="0 0 {CELLS} 10" preserveAspectRatio="none" role="img" aria-label="{label}">{marks}</svg>'

@@ -1,4 +1,4 @@
-"""`cowherd promote`: freezing a machine's disk as a sealed base."""
+"""`cowherd promote`: freezes a machine's disk as a sealed base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `flatten` and `retarget` show what they did."""
+"""The results of `flatten` and `retarget`, for their reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rebased_document(done: RebasedOverlay) -> dict[str, Any]:
-    """Returns it as plain values."""
+    """Returns a result as plain values."""
     return {
         "overlay": os.fspath(done.overlay),
         "base": os.fspath(done.base) if done.base else None,
@@ -26,7 +26,7 @@ def rebased_document(done: RebasedOverlay) -> dict[str, Any]:
 
 
 def rebased_line(done: RebasedOverlay) -> str:
-    """Returns it as a line for people."""
+    """Returns a result as a line for people."""
     if not done.done:
         return f"{shown(done.overlay)}: up to {human_size(done.written_bytes)} to be copied; nothing was changed (--dry-run)"
     where = f"stands on {shown(done.base)}" if done.base else "stands alone"

@@ -1,4 +1,4 @@
-"""`cowherd recover`: ending merges that were interrupted."""
+"""`cowherd recover`: ends merges that were interrupted."""
 
 from __future__ import annotations
 

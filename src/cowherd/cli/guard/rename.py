@@ -1,4 +1,4 @@
-"""`cowherd rename`: another name for an image, in the directory where it lies."""
+"""`cowherd rename`: gives an image another name in the same directory."""
 
 from __future__ import annotations
 

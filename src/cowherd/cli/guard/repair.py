@@ -1,4 +1,4 @@
-"""`cowherd repair`: undoing drift, or keeping it from the overlays."""
+"""`cowherd repair`: undoes drift, or keeps it from the overlays."""
 
 from __future__ import annotations
 

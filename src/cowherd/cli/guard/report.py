@@ -1,4 +1,4 @@
-"""`cowherd report`: a herd as one HTML page."""
+"""`cowherd report`: writes a herd as one HTML page."""
 
 from __future__ import annotations
 

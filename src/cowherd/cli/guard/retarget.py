@@ -1,4 +1,4 @@
-"""`cowherd retarget`: moving overlays to another base."""
+"""`cowherd retarget`: moves overlays to another base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A list of a JSON document that is made while it is written."""
+"""A list in a JSON document whose objects are made while it is written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Objects that hold plain values, and lists of these at most: so many that the encoder in C is to write them.
+    """Objects of plain values and lists of these, too many for any encoder but the one in C.
 
-    Each is made when it is to be printed.
+    Each object is made only when it is printed.
     """
 
     def __init__(self, objects: Iterable[Mapping[str, Any]]):
-        """`objects` are gone through once."""
+        """`objects` is read once."""
         self._objects = objects
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:

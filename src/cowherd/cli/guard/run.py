@@ -1,4 +1,4 @@
-"""`cowherd run -- qemu-system-x86_64 ...`: QEMU starts only if its images stand on what they were made on."""
+"""`cowherd run -- qemu-system-x86_64 ...`: starts QEMU only if its images stand on the content that they were made on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def configure(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Report:
-    """Carries the command out; where the machine may start this returns only with --dry-run."""
+    """Carries the command out; if the machine may start, it returns only with --dry-run."""
     from cowherd.herd.gate.startup import check_start
     from cowherd.live.machine.command_line import drives_of, program_at, started_in
     from cowherd.live.machine.drive import Drive

@@ -1,4 +1,4 @@
-"""`cowherd seal`: recording what a base holds."""
+"""`cowherd seal`: records the content of a base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `run` and `hook check` have in common: options of the check before a start, and how its answer is shown."""
+"""The shared parts of `run` and `hook check`: the options of the check before a start, and the form of its answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: Parser) -> None:
-    """Declares how strict the check is."""
+    """Declares the options for the strictness of the check."""
     parser.add_argument("--full", action="store_true", help="read the content of all sealed images in the chains")
     parser.add_argument("--strict", action="store_true", help="refuse also where only owner, mode or other attributes changed")
     parser.add_argument(
@@ -34,7 +34,7 @@ def add_options(parser: Parser) -> None:
 
 
 def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns these options as `cowherd.herd.gate.startup.check_start` takes them."""
+    """Returns these options as arguments of `cowherd.herd.gate.startup.check_start`."""
     return {
         "full": arguments.full,
         "strict": arguments.strict,
@@ -62,13 +62,13 @@ def _drive(answer: Answer) -> dict[str, Any]:
 
 
 def lines(found: Start) -> tuple[str, ...]:
-    """Returns a line on each drive."""
+    """Returns a line about each drive."""
     rows = [(str(answer.status), printable(answer.drive.where), _path(answer), answer.detail) for answer in found.answers]
     return tuple(table(rows)) or ("no drives",)
 
 
 def remarks(found: Start) -> tuple[str, ...]:
-    """Returns what is worth a line on standard error though the machine starts: what nobody checked, and what was let through."""
+    """Returns the lines for standard error although the machine starts: drives that nobody checked or that were let through."""
     said = []
     for answer in found.answers:
         unchecked = answer.status == NOT_UNDERSTOOD or (answer.status == NOT_VERIFIED and _is_worth_saying(answer))
@@ -78,7 +78,7 @@ def remarks(found: Start) -> tuple[str, ...]:
 
 
 def _is_worth_saying(answer: Answer) -> bool:
-    """Returns whether it is more than an empty drive, or a file that is not there, of which QEMU itself will say so."""
+    """Returns whether an answer is about more than an empty drive, or a missing file, which QEMU itself reports."""
     return answer.detail not in (EMPTY, NO_FILE)
 
 

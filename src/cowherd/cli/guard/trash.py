@@ -1,4 +1,4 @@
-"""`cowherd trash`: what was deleted, bringing it back, and removing it for good."""
+"""`cowherd trash`: lists deleted images, brings them back, or removes them for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cowherd tree`: the herd as a tree."""
+"""`cowherd tree`: shows the herd as a tree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would 
 
 
 class _Drawing(NamedTuple):
-    """What stands before an image that others follow at its depth, before the last one, and below the former."""
+    """The texts before an image with later siblings, before the last sibling, and below an image with later siblings."""
 
     branch: str
     last: str
@@ -124,7 +124,7 @@ def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
 
 
 def _have_later_siblings(nodes: Sequence[Node]) -> list[bool]:
-    """Says of each node whether another one of its depth follows before one that is nearer to the root."""
+    """Returns for each node whether another one of its depth follows before one that is nearer to the root."""
     follows: list[bool] = []
     later: list[bool] = []  # of each depth, whether one follows
     for node in reversed(nodes):

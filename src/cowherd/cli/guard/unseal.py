@@ -1,4 +1,4 @@
-"""`cowherd unseal`: giving up a seal."""
+"""`cowherd unseal`: gives up a seal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cowherd verify`: are bases what their overlays expect?"""
+"""`cowherd verify`: checks that bases are what their overlays expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cowherd watch`: notice a write to a sealed base as it happens, and say who did it and whom it hits."""
+"""`cowherd watch`: reports a write to a sealed base as it happens, with its author and the overlays that it hits."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class _Counted:
 
 
 class _Reporters:
-    """The reporters that the arguments ask for; all that were opened are closed, also if one can't be."""
+    """The reporters for the arguments. All that were opened are closed, even if one of them can't be."""
 
     def __init__(self, arguments: argparse.Namespace, complain: Callable[[str], None]):
         from cowherd.herd.watch.reporting.log import Log
@@ -170,7 +170,7 @@ class _Reporters:
             self.all.append(self.hook)
 
     def close(self) -> None:
-        """Closes them all."""
+        """Closes all reporters."""
         for reporter in self.all:
             reporter.close()
 
@@ -233,7 +233,7 @@ def _install(target: Path, directories: list[str]) -> Report:
 
 
 def _program() -> list[str]:
-    """Returns how this very program can be run again by its full name."""
+    """Returns the command that runs this program again, by its full name."""
     program = Path(sys.argv[0])
     if program.name == "cowherd" and program.exists():
         return [os.path.abspath(program)]

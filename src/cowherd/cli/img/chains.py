@@ -1,4 +1,4 @@
-"""A look at the images that a command is going to open, for qemu-img's words about those that can't be."""
+"""Looks at the images that a command is going to open, to report those that can't be opened in qemu-img's words."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def look_before_writing(image: Source) -> list[ImageInfo]:
 
 
 def warn_about_guess(image: Source, info: ImageInfo) -> None:
-    """Warns as qemu-img does where an image that is to be written is raw only because its first bytes say nothing else."""
+    """Warns as qemu-img does if an image to be written is taken for raw only because its first bytes show no other format."""
     if image.format is None and info.format == "raw":
         err(_PROBED_RAW.format(image.path))

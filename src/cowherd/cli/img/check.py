@@ -69,7 +69,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _document(report: CheckReport, filename: str) -> Json:
-    """The keys stand in the order in which QEMU prints them, those that are 0 left out."""
+    """Returns the report for JSON, with the keys in QEMU's order, and without those that are 0."""
     numbers = {
         "image-end-offset": report.image_end_offset,
         "compressed-clusters": report.compressed_clusters,

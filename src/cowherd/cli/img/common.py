@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from cowherd.formats.qcow2.snapshots import Snapshot
 
 CACHE_MODES = ("none", "off", "writeback", "directsync", "unsafe", "writethrough")
-"""qemu-img's cache modes. They are accepted and checked; cowherd writes through the page cache and makes results durable."""
+"""qemu-img's cache modes. They are accepted and checked only: cowherd writes through the page cache and flushes its results."""
 
 
 def number_between(name: str, low: int = 0, high: int = INT64_MAX) -> Callable[[str], int]:
-    """Returns a converter of an option's text into a size of `low`..`high`; `name` is what its complaints call it."""
+    """Returns a converter of an option's text into a size of `low`..`high`; its messages call the option `name`."""
 
     def convert(text: str) -> int:
         outside = f"Invalid {name} specified. Must be between {low} and {high}."
@@ -41,9 +41,9 @@ def _output_format(text: str) -> str:
 
 
 def option_list(text: str) -> str:
-    """Returns a list of -o as it is.
+    """Returns a list of -o unchanged.
 
-    It is sound if several can be joined by commas: doubled commas stand for one inside a value.
+    Refuses a list that can't be joined to others by a comma: a doubled comma stands for one inside a value.
     """
     trailing = len(text) - len(text.rstrip(","))
     if not text or text.startswith(",") or trailing % 2:
@@ -73,7 +73,7 @@ FILENAME = ("FILENAME", "the image file (or its description, with --image-opts)"
 
 
 def cache_mode(arguments: Arguments, key: str, what: str, exit_code: int = 1) -> None:
-    """Complains about an unknown cache mode, which `what` ("cache", "source cache") names."""
+    """Raises `CommandFailed` for an unknown cache mode; `what` ("cache", "source cache") is its name in the message."""
     mode = arguments.text(key)
     if mode is not None and mode not in CACHE_MODES:
         raise CommandFailed(f"Invalid {what} option: {mode}", exit_code)
@@ -87,12 +87,12 @@ def one_filename(arguments: Arguments) -> str:
 
 
 def wants_json(arguments: Arguments) -> bool:
-    """Whether --output=json was given."""
+    """Returns whether --output=json was given."""
     return arguments.text("output") == "json"
 
 
 def no_snapshot(snapshots: Sequence[Snapshot], wanted: str | None) -> None:
-    """Refuses to read the internal snapshot `wanted`, an id or a name, or snapshot.id=ID,snapshot.name=NAME; None is none."""
+    """Refuses to read an internal snapshot if one is `wanted`: an id, a name, or snapshot.id=ID,snapshot.name=NAME."""
     if wanted is None:
         return
     names = [item.partition("=")[2] for item in wanted.split(",")] if wanted.startswith("snapshot.") else [wanted]

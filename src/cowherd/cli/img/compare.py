@@ -38,7 +38,7 @@ DIFFERENT, CANNOT_OPEN, CANNOT_READ = 1, 2, 4
 
 
 def run(arguments: Arguments) -> int:
-    """Compares, prints the verdict."""
+    """Compares the images and prints the verdict."""
     if len(arguments.operands) != 2:
         raise UsageError("Expecting two image file names")
     quiet = arguments.flag("quiet")

@@ -1,4 +1,4 @@
-"""`cowherd-img convert`: copies images, several one behind another if asked to, into a new one or over an old one."""
+"""`cowherd-img convert`: copies an image, or several one behind another, into a new image or over an old one."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _convert(arguments: Arguments, names: Sequence[str], target_name: str, progr
 
 
 def _existing_target(arguments: Arguments, name: str) -> Source:
-    """Returns the image that -n writes into, which must be there."""
+    """Returns the image that -n writes into, which must exist."""
     if arguments.flag("target-image-opts"):
         target = source(arguments, name, "target-format", image_opts=True)
     else:
@@ -151,7 +151,7 @@ def _existing_target(arguments: Arguments, name: str) -> Source:
 
 
 def _target_options(arguments: Arguments, format: str, source_count: int) -> dict[str, str]:
-    """Returns what -o, -B and -F say about the new image."""
+    """Returns the new image's options from -o, -B and -F."""
     format_options.creatable(format)
     options = format_options.parse(arguments.texts("target-options"), format)
     options |= backing_options(format, arguments.text("backing"), arguments.text("backing-format"))
@@ -164,7 +164,7 @@ def _target_options(arguments: Arguments, format: str, source_count: int) -> dic
 
 def _check_target(arguments: Arguments, format: str, options: dict[str, str], infos: Sequence[ImageInfo]) -> None:
     if arguments.flag("target-is-zero") and arguments.flag("backing"):
-        # qemu-img says the same, does nothing, and reports success; that nobody should rely on.
+        # qemu-img says the same, does nothing, and reports success, on which nobody should rely.
         raise CommandFailed("Cannot use --target-is-zero when the destination image has a backing file")
     if arguments.flag("compress"):
         if format != "qcow2":
@@ -181,7 +181,7 @@ def _check_target(arguments: Arguments, format: str, options: dict[str, str], in
 
 
 def _announce_problems(format: str, target_name: str, options: dict[str, str]) -> None:
-    """Complains about options with which the target can't be made, before anything is written."""
+    """Raises `CommandFailed` for options with which the target can't be made, before anything is written."""
     with prefixed(f"{target_name}: error while converting {format}: "):
         format_options.check(format, options)
         if format == "qcow2":
@@ -227,7 +227,7 @@ def _execute(
 
 @contextlib.contextmanager
 def _making(target: Source, format: str) -> Iterator[None]:
-    """Says of what is wrong with the target's file that it went wrong while it was made."""
+    """Turns errors about the target's file into qemu-img's message that making it failed."""
     try:
         with opening(target.text, target.path):
             yield

@@ -102,7 +102,7 @@ def _naming_what_is_too_large(format: str) -> Iterator[None]:
 
 
 def _options(arguments: Arguments, filename: str, format: str, size: int | None) -> dict[str, str]:
-    """Returns everything that -o, -b, -F and the size operand say, as options."""
+    """Returns the options from -o, -b, -F and the size operand."""
     format_options.creatable(format)
     local_path(filename)
     options = format_options.parse(arguments.texts("options"), format)
@@ -120,7 +120,7 @@ def _options(arguments: Arguments, filename: str, format: str, size: int | None)
 
 
 def backing_options(format: str, backing: str | None, backing_format: str | None) -> dict[str, str]:
-    """Returns a backing file and its format as options of `format`, which must have such options."""
+    """Returns a backing file and its format as options of `format`, which must know such options."""
     names = {option.name for option in format_options.known(format)}
     if backing is not None and "backing_file" not in names:
         raise CommandFailed(f"Backing file not supported for file format '{format}'")
@@ -131,7 +131,7 @@ def backing_options(format: str, backing: str | None, backing_format: str | None
 
 
 def local_path(filename: str) -> str:
-    """Returns the host file that a new image's name means; only files can be made."""
+    """Returns the host file for a new image's name; only files can be made."""
     from cowherd.image.backing import has_protocol
 
     if filename.startswith("file:"):
@@ -142,7 +142,7 @@ def local_path(filename: str) -> str:
 
 
 def _look_at_base(filename: str, backing: str, backing_format: str | None, *, unsafe: bool) -> int | None:
-    """Returns the base's virtual size, or None where it is not to be looked at; complains about a base without a format."""
+    """Returns the base's virtual size, None if it must not be looked at; refuses a base without a format."""
     if unsafe:
         if backing_format is None:
             raise CommandFailed("Backing file specified without backing format")
@@ -157,7 +157,7 @@ def _look_at_base(filename: str, backing: str, backing_format: str | None, *, un
 
 
 def _check(format: str, filename: str, options: dict[str, str]) -> None:
-    """Complains about what QEMU finds wrong only after it has announced the image."""
+    """Raises `CommandFailed` for faults that QEMU finds only after it has announced the image."""
     if not local_path(filename):
         raise CommandFailed(f"Could not create '{filename}': No such file or directory")
     format_options.check(format, options)

@@ -1,4 +1,4 @@
-"""`cowherd-img dd`: copies a part of an image into a new one, its operands written as dd's."""
+"""`cowherd-img dd`: copies a part of an image into a new one, with operands like dd's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _INT_MAX = 2**31 - 1
 
 
 class _Blocks(NamedTuple):
-    """What the operands say; `skip` and `limit` are in blocks of `size` bytes, `limit` None means all."""
+    """The operands' numbers: `skip` and `limit` are in blocks of `size` bytes; a `limit` of None means all."""
 
     input: str
     output: str

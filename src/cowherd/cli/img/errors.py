@@ -14,7 +14,7 @@ class CommandFailed(CowherdError):
 
 
 class CannotOpen(CommandFailed):
-    """An image can't be opened. Attributes beside those of `CommandFailed`: `problem`, why."""
+    """An image can't be opened. Attributes beside those of `CommandFailed`: `problem` (the reason)."""
 
     def __init__(self, text: str, problem: str, exit_code: int = 1):
         super().__init__(f"Could not open '{text}': {problem}", exit_code)
@@ -22,9 +22,9 @@ class CannotOpen(CommandFailed):
 
 
 class UsageError(CommandFailed):
-    """The arguments make no sense; the reader is sent to --help, with qemu-img's exit code for that, 1.
+    """The arguments make no sense. The message refers to --help; the exit code is qemu-img's for that, 1.
 
-    `by_getopt`: what getopt itself complains about begins with the command's name too ("qemu-img info: invalid option").
+    `by_getopt` says that the message is getopt's own, which begins with the command's name ("qemu-img info: invalid option").
     """
 
     def __init__(self, message: str, *, by_getopt: bool = False):

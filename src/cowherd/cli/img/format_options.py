@@ -1,4 +1,4 @@
-"""The options of -o: which a format knows, how they are parsed, listed by '-o help' and printed by `create`."""
+"""The options of -o: those that each format knows, their parsing, the list of '-o help', and the line that `create` prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BOOLEANS = ("on", "yes", "true", "y", "off", "no", "false", "n")
 
 
 class FormatOption(NamedTuple):
-    """One option of a format: a "str", "size", "number" or "boolean". `default` is printed by `create` where it is not given."""
+    """One option of a format: a "str", "size", "number" or "boolean". `create` prints `default` if the option is not given."""
 
     name: str
     type: str
@@ -67,7 +67,7 @@ _CHOICES = {
 
 
 def creatable(format: str, unknown: str = "Unknown file format '{}'") -> None:
-    """Complains about a format in which no image can be made here."""
+    """Raises `CommandFailed` for a format in which no image can be made here."""
     if format in _READ_ONLY_FORMATS:
         raise CommandFailed(f"Format driver '{format}' does not support image creation")
     if format in FOREIGN_FORMATS:
@@ -84,12 +84,12 @@ def known(format: str) -> tuple[FormatOption, ...]:
 
 
 def help_wanted(lists: Sequence[str]) -> bool:
-    """Whether "help" or "?" stands among the options as a flag."""
+    """Returns whether "help" or "?" is among the options as a flag."""
     return any(name in ("help", "?") and value is None for name, value in _items(lists))
 
 
 def help_text(format: str, filename: str | None) -> str:
-    """Returns what '-o help' prints; the options of the file under the image come with a file name only."""
+    """Returns the text of '-o help', with the options of the file under the image if there is a file name."""
     options = _OF_FORMAT[format] if filename is None else known(format)
     lines = sorted(_help_line(option) for option in options)
     if filename is not None:
@@ -103,7 +103,7 @@ def _help_line(option: FormatOption) -> str:
 
 
 def parse(lists: Sequence[str], format: str) -> dict[str, str]:
-    """Returns the options given, numbers and sizes as plain decimals; the last of several of one name counts.
+    """Returns the given options, with numbers and sizes as plain decimals; the last of several with one name counts.
 
     Raises `CommandFailed` for a name that the format does not know, and a value that is not of its type.
     """
@@ -163,7 +163,7 @@ def _checked(option: FormatOption, value: str) -> str:
 
 
 def size_value(name: str, value: str) -> int:
-    """Returns the size that the option `name` was given, or complains as QEMU does."""
+    """Returns the size given for the option `name`. Raises `CommandFailed` with QEMU's message for a wrong one."""
     try:
         return parse_size(value)
     except SizeRangeError as error:
@@ -174,7 +174,7 @@ def size_value(name: str, value: str) -> int:
 
 
 def check(format: str, options: Mapping[str, str]) -> None:
-    """Complains about what QEMU finds wrong with options only when it makes the image, and about features that are not there."""
+    """Raises `CommandFailed` for faults that QEMU finds only when it makes the image, and for features that are missing here."""
     if "backing_fmt" in options and "backing_file" not in options:
         raise CommandFailed("Backing format cannot be used without backing file")
     _refuse_missing_features(options)
@@ -202,7 +202,7 @@ def _refuse_missing_features(options: Mapping[str, str]) -> None:
 
 
 def for_the_format(options: Mapping[str, str]) -> dict[str, str]:
-    """Returns what is the format's own choice among the options: no size, no backing file, no hints to the host."""
+    """Returns the options that are the format's own: no size, no backing file, no hints to the host."""
     elsewhere = ("size", "backing_file", "backing_fmt", "encryption", *_IGNORED)
     return {name: value for name, value in options.items() if name not in elsewhere}
 

@@ -1,4 +1,4 @@
-"""`cowherd-img info`: what an image file, or a whole chain, says about itself."""
+"""`cowherd-img info`: the facts of an image file, or of a whole chain."""
 
 from __future__ import annotations
 

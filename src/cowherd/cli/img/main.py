@@ -33,7 +33,7 @@ COMMANDS = {
     "resize": "Resize the image to the new size",
     "snapshot": "List snapshots within image",
 }
-"""Each is a module of this package with `SYNTAX` and `run(arguments) -> exit code`."""
+"""Each command is a module of this package with `SYNTAX` and `run(arguments) -> exit code`."""
 
 ABSENT = ("amend", "bench", "bitmap")
 """Commands of qemu-img that cowherd-img does not have."""
@@ -91,7 +91,7 @@ def _run(command: str, words: list[str], program: str) -> int:
 
 
 def _warn_of_merges(words: list[str], program: str) -> None:
-    """The content of a base is of no moment while a merge into it is not at its end: its journal lies beside it."""
+    """Warns of an unfinished merge, whose journal lies beside its base: until its end, the base's content means nothing."""
     for word in words:
         if os.path.lexists(f"{word}.merge"):
             problem = f"a merge into '{printable(word)}' runs or was interrupted, and only a part of it may be there"
@@ -119,7 +119,7 @@ def _message(error: CowherdError) -> str:
 
 
 def _standard_option(words: list[str], program: str) -> int:
-    """Handles what may stand before the command: --help, --version, --trace."""
+    """Handles the options that may come before the command: --help, --version, --trace."""
     from cowherd.cli.img.options import Option, Syntax, parse
 
     syntax = Syntax(program, "", (Option("version", "V"), Option("trace", "T", "TRACE")), (), ())
@@ -158,7 +158,7 @@ def _overview(program: str) -> str:
 
 
 def program() -> NoReturn:
-    """What the installed program calls."""
+    """Runs the installed program."""
     from cowherd.cli import entry
 
     entry.img(main)

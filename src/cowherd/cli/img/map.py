@@ -98,7 +98,7 @@ def _object(entry: MapEntry) -> str:
 
 
 def _nothing(start: int) -> str:
-    """What qemu-img prints for an empty range."""
+    """Returns what qemu-img prints for an empty range."""
     words = '"depth": 0, "present": false, "zero": false, "data": false, "compressed": false'
     return f'{{ "start": {start}, "length": 0, {words}}}'
 

@@ -1,4 +1,4 @@
-"""`cowherd-img measure`: how large a new image file would become."""
+"""`cowherd-img measure`: the size that a new image file would have."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _subject(arguments: Arguments) -> tuple[str | None, int | None]:
-    """Returns the file name or the size to measure for; exactly one of them is given."""
+    """Returns the file name or the size to measure for; exactly one of them must be given."""
     operands, size = arguments.operands, arguments.number("size")
     if len(operands) > 1:
         raise CommandFailed("At most one filename argument is allowed.")

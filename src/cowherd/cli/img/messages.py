@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REFUSED = 3
-"""The exit code of a change that dependents would see; its message is cowherd's own, whatever was being done."""
+"""The exit code of a change that dependents would see; its message is cowherd's own for every command."""
 
 _ABOUT_ONE_FILE = (HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature)
 
 
 def explain(error: CowherdError) -> str:
-    """Returns what to print about `error` after the program's name."""
+    """Returns the message of `error` to print after the program's name."""
     if isinstance(error, CommandFailed):
         return error.message
     if isinstance(error, BackingFileError):
@@ -31,9 +31,9 @@ def explain(error: CowherdError) -> str:
 
 
 def reason(error: CowherdError, name: str | None = None) -> str:
-    """Returns why an image could not be opened or made, without naming it first.
+    """Returns why an image could not be opened or made, without its name at the begin.
 
-    `name` is how the file is called to whoever reads it, where an error's own path may be written differently.
+    `name` is the file's name as the user typed it; an error's own path may be written differently.
     """
     if isinstance(error, CannotOpen):
         return error.problem
@@ -53,7 +53,7 @@ def reason(error: CowherdError, name: str | None = None) -> str:
 
 @contextlib.contextmanager
 def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
-    """Names the image at `path` as it was typed in whatever is wrong with that file; the command then ends with `exit_code`."""
+    """Turns errors about the file at `path` into messages that name the image as it was typed, with `exit_code`."""
     try:
         yield
     except _ABOUT_ONE_FILE as error:
@@ -64,7 +64,7 @@ def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
 
 @contextlib.contextmanager
 def prefixed(prefix: str) -> Iterator[None]:
-    """Puts `prefix` before every message, as qemu-img does where it makes an image; the gate's refusals stay as they are."""
+    """Puts `prefix` before every message, as qemu-img does when it makes an image; the gate's refusals stay as they are."""
     try:
         yield
     except CowherdError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """One option. `argument` is the name of what it takes ("" if nothing); `convert` turns that into a value at once."""
+    """One option. `argument` is the name of its argument ("" if it has none); `convert` turns that into a value at once."""
 
     long: str
     short: str = ""
@@ -29,7 +29,7 @@ class Option(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A command line that works, and what it is for."""
+    """A working command line, and its purpose."""
 
     line: str
     purpose: str
@@ -38,7 +38,7 @@ class Example(NamedTuple):
 class Syntax(NamedTuple):
     """One command: its name, what it does, options, operands (name, help) and examples.
 
-    `numbers_are_operands`: once there is an operand, an argument such as -1G is one too and not an option.
+    `numbers_are_operands` says that after the first operand, an argument such as -1G is an operand, too, and not an option.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Syntax(NamedTuple):
 
 
 class Arguments:
-    """What a command was called with, and as which `program`. Options are asked for by the key of their declaration."""
+    """The arguments of a command, and the `program` that it was called through. Options are found by their `key`."""
 
     def __init__(self, syntax: Syntax, program: str = "cowherd-img"):
         self.syntax, self.program = syntax, program
@@ -63,20 +63,20 @@ class Arguments:
         self._values[option.key].append(option.convert(text) if option.argument else text)
 
     def flag(self, key: str) -> bool:
-        """Whether the option was given."""
+        """Returns whether the option was given."""
         return bool(self._values[key])
 
     def text(self, key: str) -> str | None:
-        """The option's last argument, or None."""
+        """Returns the option's last argument, or None."""
         values = self._values[key]
         return str(values[-1]) if values else None
 
     def texts(self, key: str) -> list[str]:
-        """The option's arguments in order."""
+        """Returns the option's arguments in order."""
         return [str(value) for value in self._values[key]]
 
     def number(self, key: str) -> int | None:
-        """The last argument of an option whose `convert` gives numbers, or None."""
+        """Returns the last argument of an option whose `convert` returns numbers, or None."""
         values = self._values[key]
         return int(values[-1]) if values else None
 
@@ -84,8 +84,8 @@ class Arguments:
 def parse(syntax: Syntax, argv: Sequence[str], program: str = "cowherd-img") -> Arguments:
     """Returns the arguments in `argv` (without the command's name).
 
-    Raises `UsageError` as getopt_long complains, `HelpWanted` for --help, and whatever an option's `convert` raises, each
-    when its turn comes from left to right.
+    Raises `UsageError` with getopt_long's messages, `HelpWanted` for --help, and the errors of an option's `convert`, each when
+    its turn comes from left to right.
     """
     arguments = Arguments(syntax, program)
     options = (Option("help", "h", help="print this help and exit"), *syntax.options)

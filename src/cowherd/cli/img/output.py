@@ -1,7 +1,7 @@
 """Standard output and standard error, as a drop-in must write them.
 
-File names are bytes to QEMU's tools, and names stored in images are whatever their author wrote. A pipe or a file gets
-exactly those bytes; a terminal gets control characters escaped, because they could drive it.
+File names are bytes to QEMU's tools, and names stored in images can be any bytes. A pipe or a file gets exactly those bytes; for
+a terminal, control characters are escaped, because they could control it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _write(stream: TextIO, text: str) -> None:
         return
     stream.flush()
     buffer = getattr(stream, "buffer", None)
-    if buffer is None:  # a stream without bytes under it, as tests and notebooks put in place
+    if buffer is None:  # a stream without bytes under it, such as those of tests and notebooks
         stream.write(text)
     else:
         buffer.write(_as_stored(text))

@@ -70,7 +70,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _look_at_overlay(image: Source, *, unsafe: bool) -> ImageInfo:
-    """Returns the overlay's facts; its old base need not be there if it is not going to be read."""
+    """Returns the overlay's facts; its old base need not exist if it will not be read."""
     if not unsafe:
         return look_before_writing(image)[0]
     with opening(image.text, image.path):

@@ -77,7 +77,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _signed(size: int) -> int:
-    """Returns `size` as a signed number of 64 bits, as which qemu-img computes."""
+    """Returns `size` as a signed number of 64 bits, as qemu-img computes with it."""
     return (size + 2**63) % 2**64 - 2**63
 
 

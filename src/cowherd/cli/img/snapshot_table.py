@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cowherd.formats.qcow2.snapshots import Snapshot
 
 _COLUMNS = (-7, -16, 8, 19, 15, 10)
-"""Widths in bytes, negative where the text stands on the left."""
+"""Widths in bytes, negative for text that is aligned to the left."""
 _HEADING = ("ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT")
 
 

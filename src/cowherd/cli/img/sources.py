@@ -1,4 +1,4 @@
-"""How an image is named on the command line: a file name, file:NAME, json:{...}, or --image-opts."""
+"""The names of images on the command line: a file name, file:NAME, json:{...}, or --image-opts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FOREIGN = (
     "rbd replication snapshot-access ssh throttle vdi vhdx vmdk vpc vvfat"
 )
 FOREIGN_FORMATS = frozenset(_FOREIGN.split())
-"""Drivers of QEMU that cowherd does not have."""
+"""QEMU's drivers that cowherd does not have."""
 
 _FILE_DRIVERS = ("file", "host_device")
 _HARMLESS = ("read-only", "cache.direct", "cache.no-flush", "discard", "detect-zeroes", "locking", "aio")
@@ -40,7 +40,7 @@ class Source(NamedTuple):
 def source(arguments: Arguments, text: str, format_key: str = "format", *, image_opts: bool | None = None) -> Source:
     """Returns the image that the operand `text` names, with the format and --image-opts (unless given) of `arguments`.
 
-    Raises `CommandFailed` in qemu-img's words for what it would not open either, and for what only QEMU can open.
+    Raises `CommandFailed` in qemu-img's words for a name that it would not open either, and for one that only QEMU can open.
     """
     chosen = arguments.text(format_key)
     if arguments.flag("image-opts") if image_opts is None else image_opts:
@@ -60,7 +60,7 @@ def named(text: str, chosen: str | None) -> Source:
 
 
 def check_driver(text: str, driver: str | None) -> None:
-    """Complains about a format that is not there, for the image `text`."""
+    """Raises `CommandFailed` for a format that cowherd does not have, for the image `text`."""
     if driver in FOREIGN_FORMATS:
         raise CannotOpen(text, f"Driver '{driver}' is not supported; use qemu-img for this image")
     if driver is not None and driver not in FORMATS:

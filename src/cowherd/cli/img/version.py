@@ -1,13 +1,13 @@
-"""What --version prints: cowherd's own name and version."""
+"""The output of --version: cowherd's own name and version."""
 
 from __future__ import annotations
 
 _STANDS_IN_FOR = "10.0.0"
-"""The qemu-img whose arguments and output are spoken: what scripts look for that ask `qemu-img --version`."""
+"""The version of qemu-img with the same arguments and output, which scripts look for in `qemu-img --version`."""
 
 
 def version_text(program: str) -> str:
-    """Returns what --version prints when called as `program`."""
+    """Returns the output of --version for a program called `program`."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -90,7 +90,7 @@ class _Stored:
         self.covered = (int(used[-1]) + 1) * self.per_block if len(used) else 0
 
     def groups(self, clusters: int) -> Iterator[tuple[int, Counts, Integers]]:
-        """Yields (first cluster, counts, unreadable clusters) for parts of the first `clusters` clusters; the rest counts 0."""
+        """Yields (first cluster, counts, unreadable clusters) of parts of the first `clusters` clusters; others are 0."""
         step = max(1, _GROUP_BYTES // self.header.cluster_size)
         blocks = min(len(self.offsets), -(-clusters // self.per_block))
         reader = ClusterReader(self.file, step, self.header.cluster_size)
@@ -106,7 +106,7 @@ class _Stored:
             yield first, counts, unreadable[unreadable < len(counts)]
 
     def states(self) -> NDArray[np.uint8]:
-        """Returns for each cluster whether its refcount is exactly 1; truncated clusters that still have a refcount count, too."""
+        """Returns for each cluster whether its refcount is exactly 1, including truncated clusters that still have one."""
         size = max(self.clusters + 1, min(self.covered, _FAR_CLUSTERS))
         states = np.zeros(size, np.uint8)
         for first, counts, unreadable in self.groups(size):

@@ -1,7 +1,7 @@
-"""Opening block nodes on paper, as QEMU does it: from the options of a -drive or -blockdev to the files that they lead to.
+"""Follows block nodes as QEMU opens them, without opening anything: from the options of a -drive or -blockdev to their files.
 
-Source: QEMU's bdrv_open_inherit, bdrv_fill_options, bdrv_open_backing_file and bdrv_inherited_options (block.c). What is not
-known here, a driver or an option, is never passed over: the drive then says that it is not understood.
+Source: QEMU's bdrv_open_inherit, bdrv_fill_options, bdrv_open_backing_file and bdrv_inherited_options (block.c). A drive with an
+unknown driver or option says that it is not understood.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from cowherd.text import printable
 _DEEPEST = 100
 _FDSET = "/dev/fdset/"
 _NEVER_GUESSED = frozenset(("file", "raw", "data-file", "header", "log"))
-"""Children of which QEMU takes the bytes as they are, unless a driver is named."""
+"""Children whose bytes QEMU takes as they are, unless the options name a driver."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a block node reads from: `drives`, of which the first holds its content (the others are used beside it).
+    """The files that a block node reads: the first of `drives` holds its content, the others are used beside it.
 
-    `bare`: its bytes are the first one's file itself, so that a format above is the format of that file. `joined`: its content
-    comes from several of them.
+    `bare` says that its bytes are those of the first file itself, so that a format above is the format of that file. `joined`
+    says that its content comes from several of them.
     """
 
     drives: tuple[Drive, ...]
@@ -42,13 +42,13 @@ class Source:
         return self.drives[0]
 
     def changed(self, **facts: Any) -> Source:
-        """Returns it with other facts about its first drive."""
+        """Returns this source with other facts about its first drive."""
         return replace(self, drives=(replace(self.first, **facts), *self.drives[1:]))
 
 
 @dataclass(frozen=True)
 class Node:
-    """A block node that is to be opened: its options, and whether it stands where no format is guessed."""
+    """A block node to follow. `protocol` says that QEMU guesses no format at its place; `depth` counts the nodes above it."""
 
     where: str
     options: Options
@@ -60,9 +60,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Nodes:
-    """The block nodes of a command line that have names; `directory` is where relative names start.
+    """The block nodes of a command line that have names; relative names start in `directory`.
 
-    `descriptors` are the files behind sets of descriptors that are passed in, by the sets' numbers.
+    `descriptors` are the files behind sets of descriptors that QEMU inherits, by the sets' numbers.
     """
 
     named: Mapping[str, Options]
@@ -70,7 +70,7 @@ class Nodes:
     descriptors: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def drives(self, where: str, options: Options, *, writable: bool, filename: str | None = None) -> tuple[Drive, ...]:
-        """Returns the images that a tree of block options leads to. Raises `MachineUnclear` for what QEMU would not take."""
+        """Returns the images that a tree of block options leads to. Raises `MachineUnclear` if QEMU would not accept it."""
         return _settled(self._open(Node(where, options, writable, filename))).drives
 
     def _open(self, node: Node) -> Source:
@@ -123,7 +123,7 @@ class Nodes:
         return Source(tuple(Drive(node.where, path, writable=node.writable) for path in dict.fromkeys(paths)), bare=True)
 
     def _directory(self, node: Node) -> Source:
-        """Returns a directory that the guest sees as a FAT file system; QEMU's `fat:floppy:rw:DIRECTORY`."""
+        """Returns the directory that the guest sees as a FAT file system: QEMU's `fat:floppy:rw:DIRECTORY`."""
         name, writes = node.options.get("dir"), is_on(node.options, "rw")
         if node.filename is not None:
             words = node.filename.removeprefix("fat:").split(":")
@@ -149,7 +149,7 @@ class Nodes:
         return _checked(found, node, driver, (key, "x-image", *filter(None, (beside,))))
 
     def _several(self, node: Node, driver: str, keys: tuple[str, ...]) -> Source:
-        """Returns what a node reads that keeps one content in several children."""
+        """Returns the files of a node that keeps one content in several children."""
         if driver == "blkverify" and node.filename is not None:
             raw, _, image = node.filename.removeprefix("blkverify:").partition(":")
             options = {"x-raw": raw, "x-image": image} | node.options
@@ -162,7 +162,7 @@ class Nodes:
         return _checked(all_of_them, node, driver, (*keys, "x-raw", "x-image"))
 
     def _child(self, node: Node, key: str, names: tuple[str, ...] = ()) -> Source | None:
-        """Opens a child, None if there is none; `names` are options that give the name of its file."""
+        """Follows a child, None if there is none; `names` are options that give the name of its file."""
         reference, options = node.options.get(key), below(node.options, key)
         given = [node.options[name] for name in names if isinstance(node.options.get(name), str)]
         filename = given[0] if given else node.filename
@@ -181,7 +181,7 @@ class Nodes:
         return self._open(replace(node, options=self.named[name], filename=None, protocol=False, depth=node.depth + 1))
 
     def _format(self, node: Node, driver: str | None) -> Source:
-        """Returns what is read through a format; a -drive may leave it to be guessed."""
+        """Returns the files that are read through a format; a `driver` of None leaves QEMU to guess it, as a -drive may."""
         file = self._child(node, "file")
         if file is None:
             empty = Source((Drive(node.where, None, writable=node.writable, remote=EMPTY),))
@@ -223,7 +223,7 @@ class Nodes:
         return self._recorded(top, place) if _only_switches(options) else _stack(top, self._open(place))
 
     def _recorded(self, top: Source, node: Node) -> Source:
-        """Returns it over the backing file that its header names, of which the options say more."""
+        """Returns `top` over the backing file that its header names, with what the options add about that file."""
         driver = node.options.get("driver")
         recorded = Source((Drive(node.where, None, driver, writable=False),))
         here = self._over(recorded, node)
@@ -231,7 +231,7 @@ class Nodes:
 
 
 def _only_switches(options: Options) -> bool:
-    """Returns whether options of a backing file leave the name of its file to the header."""
+    """Returns whether the options of a backing file do not name its file, so that the header's name counts."""
     driver = options.get("driver")
     return (driver is None or driver in drivers.FORMATS) and all(
         key.startswith("backing.") or key == "backing" or _is_switch(driver, key, value) for key, value in options.items()
@@ -248,7 +248,7 @@ def _is_switch(driver: str | None, key: str, value: object) -> bool:
 
 
 def _stack(top: Source, base: Source, *, recorded: bool = False) -> Source:
-    """Returns `top` with `base` in the place of the backing file that its header names."""
+    """Returns `top` over `base`, which replaces the backing file that its header names."""
     base = _settled(base)
     under, extra = base.first, tuple(replace(drive, writable=False) for drive in base.drives[1:])
     found = replace(top, drives=top.drives + extra)
@@ -262,21 +262,21 @@ def _stack(top: Source, base: Source, *, recorded: bool = False) -> Source:
 
 
 def _settled(source: Source) -> Source:
-    """Returns a source above which there is no format: of a file's own bytes nothing is guessed."""
+    """Returns a source that has no format above it: a bare file is raw, as QEMU guesses nothing about its bytes."""
     if not source.bare:
         return source
     return replace(source, drives=tuple(replace(drive, format=drive.format or "raw") for drive in source.drives))
 
 
 def _without_json(node: Node) -> Node:
-    """Takes `json:{...}` apart; options that are given beside it go before what it says."""
+    """Replaces a file name `json:{...}` by its options; options beside it win over those in it."""
     if node.filename is None or not node.filename.startswith("json:"):
         return node
     return replace(node, filename=None, options=parse_json(node.filename.removeprefix("json:")) | node.options)
 
 
 def _driver_of(node: Node) -> str | None:
-    """Returns the driver that a file's name stands for, None where there is no name; only -drive's `file` has prefixes."""
+    """Returns the driver that a file's name implies, None if there is no name; only -drive's `file` has prefixes."""
     if node.filename is None:
         return "file" if "filename" in node.options else None
     if not has_protocol(node.filename):
@@ -298,7 +298,7 @@ def _numbered(options: Options, key: str) -> tuple[str, ...]:
 
 
 def _checked(found: Source, node: Node, driver: str | None, children: tuple[str, ...]) -> Source:
-    """Returns it, not understood if one of the node's options is neither a child's nor known to name nothing."""
+    """Returns `found`, marked as not understood if an option of the node is neither a child's nor known to name nothing."""
     for key in node.options:
         if not drivers.names_nothing(driver, key) and not any(key == child or key.startswith(f"{child}.") for child in children):
             said = f"the option {printable(key)} of {f'the block driver {driver}' if driver else 'a drive'} is not known"

@@ -1,7 +1,7 @@
-"""The files that a QEMU command line opens: its disks with their nested nodes, and whatever else names a file.
+"""The files that a QEMU command line opens: its disks with their nested nodes, and all other options that name a file.
 
-QEMU's options are read one after the other, as QEMU does it, since -set changes what stands before it. What is not known here is
-said to be not understood, never passed over.
+Options are read one after the other, as QEMU reads them, because -set changes an earlier option. An unknown option is never
+ignored: the drive then says that it is not understood.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 _PROGRAMS = (re.compile(r"qemu-system-[\w.-]+|qemu-kvm"), re.compile("kvm"))
-"""QEMU's names, the surest first: kvm is a group's name too, as in `sudo -g kvm qemu-system-x86_64`."""
+"""QEMU's names, the surest first: kvm is also the name of a group, as in `sudo -g kvm qemu-system-x86_64`."""
 _BEFORE = names(
     "env sudo doas nice ionice taskset numactl chrt nohup setsid stdbuf timeout time setpriv prlimit runuser setarch linux64 "
     "systemd-inhibit strace ltrace valgrind cgexec schedtool"
 )
-"""Programs that run another one as they were told, in the directory where they were run."""
+"""Programs that run another one with the arguments that they were given, in their own directory."""
 _CHANGE_DIRECTORY = {"env": ("-C", "--chdir"), "sudo": ("-D", "--chdir")}
 _CHANGE_MORE = {
     "env": ("-S", "--split-string"),
@@ -38,14 +38,14 @@ _CHANGE_MORE = {
     "doas": ("-s",),
     "runuser": ("-", "-l", "--login", "-c", "--command", "-s", "--shell"),
 }
-"""Options of such programs that change what can't be followed here: another root, a login's home, a shell."""
+"""Options of such programs whose effect can't be followed here: another root, a login's home, a shell."""
 DEFAULT_CONFIG = "/etc/qemu/qemu.conf"
-"""What QEMU reads before all options, unless -no-user-config is among them."""
+"""The file that QEMU reads before all options, unless -no-user-config is among them."""
 
 
 @dataclass
 class _Item:
-    """What one option or section defines: `group` is the option's name, `filename` what -hda and its kin name."""
+    """The settings of one option or section: `group` is the option's name, `filename` the argument of -hda and the like."""
 
     where: str
     group: str
@@ -55,7 +55,7 @@ class _Item:
 
 @dataclass
 class _Found:
-    """What was read so far; `drives` are those of options without settings, each with the number of items before it."""
+    """The options read so far; `drives` are those of options without settings, whose place among `items` holds their index."""
 
     directory: Path
     items: list[_Item] = field(default_factory=list)
@@ -64,19 +64,19 @@ class _Found:
     library: list[str] = field(default_factory=list)
 
     def place(self, drive: Drive) -> None:
-        """Takes up a drive that is known as it stands, in its order among the items."""
+        """Adds a finished drive, in its order among the items."""
         self.items.append(_Item(drive.where, "", {"number": len(self.drives)}))
         self.drives.append(drive)
 
 
 def program_at(words: Sequence[str]) -> int | None:
-    """Returns where QEMU's program stands in a command, which may begin with others such as env; None if it is not there."""
+    """Returns the index of QEMU's program in a command, which may begin with others such as env; None if it is not there."""
     programs = [os.path.basename(word) for word in words]
     return next((at for program in _PROGRAMS for at, name in enumerate(programs) if program.fullmatch(name)), None)
 
 
 def started_in(words: Sequence[str], directory: PathName = ".") -> tuple[Path, str]:
-    """Returns the directory in which programs before QEMU (`words`) will run it, and why that is not known ("" if it is)."""
+    """Returns the directory in which the programs before QEMU (`words`) will run it, and why it is not known ("" if it is)."""
     here, program = local_path(".", directory), ""
     rest = iter(words)
     for word in rest:
@@ -97,9 +97,9 @@ def started_in(words: Sequence[str], directory: PathName = ".") -> tuple[Path, s
 def drives_of(arguments: Sequence[str], directory: PathName = ".", *, user_config: bool = True) -> tuple[Drive, ...]:
     """Returns the files that QEMU, run in `directory` with `arguments` (without the program), will open, in their order.
 
-    What is reached over a network, or is no file, has a `remote` and no path; what is not understood says so (`unknown`).
-    `user_config`: the host's own configuration of QEMU counts, unless the arguments say otherwise.
-    Raises `MachineUnclear` where QEMU would not understand it either, `HostFileError` for a -readconfig that can't be read.
+    A disk that is reached over a network, or is no file, has a `remote` and no path; `unknown` says what is not understood.
+    With `user_config`, the host's own configuration of QEMU counts, unless the arguments say otherwise.
+    Raises `MachineUnclear` if QEMU would not understand it either, `HostFileError` for a -readconfig that can't be read.
     """
     found = _Found(Path(os.path.abspath(directory) if current_directory() else directory))
     read = list(_options(arguments))
@@ -111,7 +111,7 @@ def drives_of(arguments: Sequence[str], directory: PathName = ".", *, user_confi
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields (option without its dashes, argument), and ("hda", name) for a file that stands alone."""
+    """Yields (option without its dashes, argument), and ("hda", name) for a file name without an option."""
     words = iter(arguments)
     for word in words:
         if not word.startswith("-"):
@@ -183,7 +183,7 @@ def _incoming(found: _Found, where: str, argument: str) -> None:
 
 
 def _set(found: _Found, where: str, argument: str) -> None:
-    """Changes an item that stands before, as -set does; one that is not among them is looked at by itself."""
+    """Changes an earlier item, as -set does; if there is no such item, the setting becomes an item of its own."""
     name, equals, value = argument.partition("=")
     group, _, rest = name.partition(".")
     identity, _, key = rest.partition(".")
@@ -231,14 +231,14 @@ def _drives(found: _Found) -> Iterator[Drive]:
 
 
 def _of_drive(nodes: Nodes, item: _Item, snapshot: bool) -> tuple[Drive, ...]:
-    """Returns what a -drive opens: its `file` is a file's name and no node's, its `format` the block node's driver."""
+    """Returns the files that a -drive opens: its `file` is a file's name and not a node's, its `format` the node's driver."""
     settings = item.settings
     options = {
         key: value
         for key, value in settings.items()
         if key not in table.OF_A_DRIVE and not key.startswith(table.OF_A_DRIVE_BEGIN) and key != "file"
     }
-    # A flag such as "nosnapshot" was read as both of its meanings.
+    # `parse` has read a flag such as "nosnapshot" in both of its meanings.
     options = {key: value for key, value in options.items() if key.removeprefix("no") not in table.OF_A_DRIVE}
     if "format" in settings:
         options.setdefault("driver", settings["format"])
@@ -270,13 +270,13 @@ def _used(items: Sequence[_Item]) -> set[object]:
 
 
 def _attached(items: Sequence[_Item]) -> set[object]:
-    """Returns the names of nodes that a device, or the machine itself, is given: -machine pflash0=NODE."""
+    """Returns the names of nodes that a device, or the machine itself, uses: -machine pflash0=NODE."""
     owners = [item.settings for item in items if item.group in ("device", "machine", "global")]
     return {value for settings in owners for key, value in settings.items() if key not in ("id", "driver", "type")}
 
 
 def _descriptors(items: Sequence[_Item]) -> dict[str, tuple[Path, ...]]:
-    """Returns the files behind each set of -add-fd: QEMU gets the descriptors that are open here."""
+    """Returns the files behind each set of -add-fd: QEMU inherits the descriptors that are open in this process."""
     found: dict[str, tuple[Path, ...]] = {}
     for item in items:
         number = item.settings.get("fd")

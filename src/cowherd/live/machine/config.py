@@ -1,4 +1,4 @@
-"""Files as QEMU's -readconfig reads them: sections in brackets, each with settings."""
+"""Reads configuration files as QEMU's -readconfig does: sections in brackets, each with settings."""
 
 from __future__ import annotations
 

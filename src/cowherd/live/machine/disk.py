@@ -1,4 +1,4 @@
-"""The images of a libvirt disk: its source, the backing files that the XML names, data files and a copy that is being made.
+"""The images of a libvirt disk: its source, the backing files that the XML names, data files, and the target of a copy job.
 
 Source: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms and https://libvirt.org/formatstorage.html
 """
@@ -16,7 +16,7 @@ from cowherd.live.machine.paths import local_path
 from cowherd.text import printable
 
 PoolReader = Callable[[str], ElementTree.Element | None]
-"""Returns the XML of a pool of volumes by its name, None where there is none."""
+"""Returns the XML of a pool of volumes by its name, None if there is no such pool."""
 
 _ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir"}
 _REMOTE = frozenset(("network", "nvme", "vhostuser", "vhostvdpa"))
@@ -25,7 +25,7 @@ _POOLS_WITHOUT_FILES = frozenset(("rbd", "sheepdog", "gluster", "iscsi-direct"))
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a <source> leads: a path, or what it is instead, or why that is not understood."""
+    """The place that a <source> leads to: a path, or a description of a remote one, or why it is not understood."""
 
     path: Path | None = None
     remote: str = ""
@@ -55,7 +55,7 @@ def disks(disk: ElementTree.Element, pools: PoolReader) -> Iterator[Drive]:
 
 
 def source_of(element: ElementTree.Element, pools: PoolReader) -> _Source:
-    """Returns where the source of a disk, a backing store or the like leads."""
+    """Returns the place that the source of a disk, a backing store or the like leads to."""
     kind, source = element.get("type", "file"), element.find("source")
     if source is None:
         return _Source(remote=EMPTY)
@@ -71,7 +71,7 @@ def source_of(element: ElementTree.Element, pools: PoolReader) -> _Source:
 
 
 def _volume(source: ElementTree.Element, pools: PoolReader) -> _Source:
-    """Looks up a volume of a pool that is a directory, or of which the volumes are devices."""
+    """Looks up a volume of a pool that is a directory, or whose volumes are devices."""
     pool, volume = source.get("pool", ""), source.get("volume", "")
     what = printable(f"volume {volume} of the pool {pool}")
     described = pools(pool) if volume and pool and "/" not in pool else None
@@ -86,7 +86,7 @@ def _volume(source: ElementTree.Element, pools: PoolReader) -> _Source:
 
 
 def _unknown_slice(element: ElementTree.Element, driver: ElementTree.Element | None) -> str:
-    """Returns why a source is not understood that is a part of a file and holds more than raw bytes."""
+    """Returns why a source is not understood if it is a part of a file and not raw, otherwise an empty string."""
     part = element.find("./source/slices/slice")
     if part is None or part.get("offset", "0") == "0" or (driver is not None and driver.get("type") == "raw"):
         return ""

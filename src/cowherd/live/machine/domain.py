@@ -1,6 +1,6 @@
 """The images of a libvirt domain, from its XML.
 
-The XML comes from libvirt, which wrote it itself; still no entity is expanded and nothing outside of it is fetched.
+libvirt has written the XML itself; still no entity is expanded and nothing outside of it is fetched.
 Source: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms and https://libvirt.org/formatstorage.html
 """
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 << 20
 _DEEPEST = 256
 _POOLS = ("/run/libvirt/storage", "/etc/libvirt/storage")
-"""Where libvirt keeps the XML of the pools that run, and of those that are defined."""
+"""The directories of libvirt's XML of running pools, and of defined ones."""
 _HOME = "/"
-"""Where libvirt runs QEMU."""
+"""The directory in which libvirt runs QEMU."""
 
 
 def drives_of(xml: bytes, root: PathName = "/") -> tuple[Drive, ...]:
     """Returns the images of a domain's disks, CD-ROMs and floppies, and the other files that it names, in their order.
 
-    What is not understood says so (`unknown`): whatever else has the name of a file that is there. `root` is where the pools of
-    volumes are looked up. Raises `MachineUnclear` for XML that is none, that declares entities, or is larger than `MAX_BYTES`.
+    Any other text that names an existing file is a drive that is not understood (`unknown`). Pools of volumes are looked up under
+    `root`. Raises `MachineUnclear` for XML that is not valid, declares entities, or is larger than `MAX_BYTES`.
     """
     domain = parse_xml(xml)
     if domain.tag != "domain":
@@ -49,7 +49,7 @@ def parse(xml: bytes) -> ElementTree.Element:
 
 
 def drives_in(domain: ElementTree.Element, root: PathName = "/") -> tuple[Drive, ...]:
-    """Returns what `drives_of` does, of a domain that was parsed already, or that stands in other XML."""
+    """Does what `drives_of` does for a domain that is parsed already, or is part of other XML."""
     found = [drive for disk in domain.iterfind("./devices/disk") for drive in drives_of_disk(disk, root)]
     return (*found, *drives_beside_disks(domain))
 
@@ -60,12 +60,12 @@ def drives_of_disk(disk: ElementTree.Element, root: PathName = "/") -> tuple[Dri
 
 
 def drives_beside_disks(domain: ElementTree.Element) -> tuple[Drive, ...]:
-    """Returns what else of a domain names files: its firmware, memory, logs, and what it hands to QEMU."""
+    """Returns the other files that a domain names: firmware, memory, logs, and those in options for QEMU."""
     return (*others(domain), *_handed_to_qemu(domain))
 
 
 def _pool_reader(root: Path) -> Callable[[str], ElementTree.Element | None]:
-    """Returns what looks up a pool's XML by its name, without asking libvirt, which waits for us."""
+    """Returns a function that looks up a pool's XML by its name, without calling libvirt, which waits for us."""
 
     def read(name: str) -> ElementTree.Element | None:
         for place in _POOLS:
@@ -81,7 +81,7 @@ def _pool_reader(root: Path) -> Callable[[str], ElementTree.Element | None]:
 
 
 def _handed_to_qemu(domain: ElementTree.Element) -> Iterator[Drive]:
-    """Yields what <qemu:commandline> and <qemu:override> name."""
+    """Yields the files that <qemu:commandline> and <qemu:override> name."""
     arguments = [argument.get("value", "") for line in _children(domain, "commandline") for argument in _children(line, "arg")]
     yield from command_line.drives_of(arguments, _HOME, user_config=False)
     for line in _children(domain, "commandline"):
@@ -107,14 +107,14 @@ def name_of(xml: bytes) -> str:
 
 
 def parse_to_rewrite(xml: bytes) -> ElementTree.Element:
-    """Does the same so that it can be written again: prefixes and their declarations stay as they stand there."""
+    """Does what `parse` does, but keeps prefixes and their declarations, so that the XML can be written again."""
     return parse_xml(xml, separator=None)
 
 
 def parse_xml(xml: bytes, *, separator: str | None = " ") -> ElementTree.Element:
-    """Parses XML in which nothing stands for anything else: a document type, where entities are declared, is refused.
+    """Parses XML without entities: refuses a document type, in which they would be declared.
 
-    `separator` stands between a name and the namespace before it; with None names stay as they are written.
+    `separator` joins a namespace and the name behind it; with None, names stay as they are written. Raises as `drives_of`.
     """
     if len(xml) > MAX_BYTES:
         raise MachineUnclear(f"more than {MAX_BYTES} bytes", "the domain's XML")

@@ -8,14 +8,14 @@ from pathlib import Path
 from cowherd.errors import CowherdError
 
 EMPTY = "an empty drive"
-"""What a drive is in which there is nothing, as a CD-ROM may be."""
+"""The `remote` of a drive with nothing in it, such as an empty CD-ROM."""
 
 
 @dataclass(frozen=True)
 class Below:
     """A backing file as the description names it: its absolute path, and its format.
 
-    `path` None: the file that the header above records. `format` None: the format that the header above records.
+    A `path` of None is the file that the header above records, a `format` of None the format that it records.
     """
 
     path: Path | None
@@ -26,14 +26,15 @@ class Below:
 class Drive:
     """One file of a machine.
 
-    `where` says how the description calls it, as in "vda" or "-drive file=web.qcow2". `path` is absolute, None for what is no
-    local file: then `remote` says what it is. `format` is None where the description leaves the guess to QEMU. `writable`:
-    the guest's writes, or QEMU's own, go to this file. `below` are backing files that are named in place of those in the headers,
-    nearest first; `ends`: the last of all these is told to have no backing file, or `below_remote`, one that is no local file.
+    `where` is its name in the description, as in "vda" or "-drive file=web.qcow2". `path` is absolute; it is None if this is no
+    local file, and `remote` then says what it is. `format` is None if the description leaves QEMU to guess it. `writable` says
+    that the guest's writes, or QEMU's own, go to this file. `below` are the backing files that the description names in place of
+    those in the headers, nearest first. `ends` says that by the description the last of all these has no backing file, or one
+    that is no local file (`below_remote`).
 
-    `unknown` says what of it is not understood, so that nobody can say which files will be opened. `plain`: it is no disk, but
-    a file of which the bytes are read or written as they are, as a kernel or a log; nothing is lost where it is not there.
-    `data_named`: the external data file that its header names is not used, since the description names another.
+    `unknown` says which part is not understood, so that nobody can say which files will be opened. `plain` says that it is no
+    disk but a file whose bytes are read or written as they are, such as a kernel or a log; it does not matter if it is missing.
+    `data_named` says that the description names an external data file in place of the one in the header.
     """
 
     where: str
@@ -52,7 +53,7 @@ class Drive:
 class MachineUnclear(CowherdError):
     """A machine's description can't be understood, so that nobody can say which images it will open.
 
-    Attributes: `problem`, `where` (the part of it, "" for the whole).
+    Attributes: `problem`, `where` (the part of the description, "" for the whole).
     """
 
     def __init__(self, problem: str, where: str = ""):

@@ -1,7 +1,7 @@
-"""QEMU's block drivers: which read a file, which pass on what lies below them, and what options each has that name no file.
+"""QEMU's block drivers: which ones read a file, which ones pass on the bytes of a child, and which options of each name no file.
 
-Source: the QEMU QMP reference, "Block devices", BlockdevOptions and what it refers to; and QEMU 10's block/*.c for what only
--drive takes.
+Source: the QEMU QMP reference, "Block devices", BlockdevOptions and the types in it; and QEMU 10's block/*.c for options that
+only -drive has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REMOTE = names(
     "nbd ssh http https ftp ftps iscsi iser rbd gluster nfs nvme null-co null-aio nvme-io_uring virtio-blk-vfio-pci "
     "virtio-blk-vhost-user virtio-blk-vhost-vdpa sheepdog vxhs"
 )
-"""Drivers behind which there is no local file, as far as this host's file systems know."""
+"""Drivers without a local file behind them."""
 DIRECTORY = "vvfat"
 PREFIXES = (
     {name: name for name in (*REMOTE, "file", "host_device", "host_cdrom", "blkdebug", "blkverify")}
@@ -24,9 +24,9 @@ PREFIXES = (
     | dict.fromkeys(("sheepdog+tcp", "sheepdog+unix"), "sheepdog")
     | {"tftp": "http"}
 )
-"""What may stand before a colon in a file's name, and the driver that it means."""
+"""The prefixes that a file's name may have before a colon, with the driver that each means."""
 PROTOCOLS = FILES | REMOTE | {DIRECTORY, "blkdebug", "blkverify"}
-"""Drivers that stand at the bottom, so that no format is guessed above what they name."""
+"""Drivers at the bottom of a tree: QEMU guesses no format for their children."""
 
 FILTERS = {
     "throttle": "file",
@@ -40,7 +40,7 @@ FILTERS = {
     "blkdebug": "image",
     "blkreplay": "image",
 }
-"""Drivers that pass on what their child holds, byte by byte, and what the child is called."""
+"""Drivers that pass on the bytes of their child, with the option that names the child."""
 WRITTEN_BESIDE = {"copy-before-write": "target", "blklogwrites": "log"}
 """Another child of such a driver, which it writes to."""
 WITH_BACKING = frozenset(("qcow2", "qcow", "qed", "vmdk"))
@@ -77,7 +77,7 @@ _GROUPS = {
 
 
 def names_nothing(driver: str | None, key: str) -> bool:
-    """Returns whether an option of a driver (None: of a format that is to be guessed) is known and names no image."""
+    """Returns whether an option of a driver (None: of a format that QEMU will guess) is known and names no image."""
     if key in EVERYWHERE or (driver in FILES and key in _OF_FILES):
         return True
     driver = driver or "qcow2"

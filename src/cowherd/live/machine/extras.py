@@ -1,7 +1,7 @@
-"""What a libvirt domain names beside its disks: memory, shares, firmware, logs, and everything that has a file's name.
+"""The files that a libvirt domain names beside its disks: memory, shares, firmware, logs, and any other text with a file's name.
 
-What is known is judged by what becomes of the file; then each other attribute and text is held against the files that are there,
-so that an element of a newer libvirt is said to be not understood and never passed over.
+For known elements, the use of the file decides. Every other attribute and text is compared with the files that exist, so that an
+element of a newer libvirt is reported as not understood and never ignored.
 
 Source: libvirt's schemas/domaincommon.rng, every use of absFilePath, absDirPath and filePath.
 """
@@ -31,15 +31,15 @@ _WRITTEN_ATTRIBUTES = (
     ("./devices/interface/backend", "logFile"),
 )
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0 "
-"""libvirt's namespace for what it hands to QEMU as it stands, as the parser writes it before a name."""
+"""libvirt's namespace for arguments that it passes to QEMU unchanged, in the form that the parser puts before a name."""
 _NO_FILES = frozenset(
     ("metadata", "description", "title", "emulator", "binary", "script", "blkiotune", "resource", "seclabel", "config", "lease")
 )
-"""Elements in which whatever looks like a file's name is none that QEMU opens, with all that is in them."""
+"""Elements that, with all their children, name no file that QEMU opens, even if a text looks like one."""
 
 
 def others(domain: Element) -> Iterator[Drive]:
-    """Yields the files that a domain names other than by its disks."""
+    """Yields the files that a domain names outside of its disks."""
     known: set[int] = {id(element) for disk in domain.iterfind("./devices/disk") for element in _of_disk(disk)}
     for element, drive in _known(domain):
         if id(element) not in known:
@@ -95,7 +95,7 @@ def _firmware(domain: Element) -> Iterator[tuple[Element, Drive]]:
 
 
 def _memory(domain: Element) -> Iterator[tuple[Element, Drive]]:
-    """Yields files that the guest has as memory, and in which it keeps what is to outlive it."""
+    """Yields the files that the guest uses as memory, or as storage that outlives it (pstore)."""
     for memory in domain.iterfind("./devices/memory"):
         writable = memory.find("./target/readonly") is None
         for path in memory.iterfind("./source/path"):
@@ -127,7 +127,7 @@ def _host_devices(domain: Element) -> Iterator[tuple[Element, Drive]]:
 
 
 def _rest(element: Element, known: set[int], where: str) -> Iterator[Drive]:
-    """Yields, of all elements that are not known, those that name a file that is there."""
+    """Yields a drive for each unknown element that names an existing file."""
     here = f"{where}/{printable(element.tag)}".lstrip("/")
     if element.tag in _NO_FILES or element.tag.startswith(QEMU):
         return

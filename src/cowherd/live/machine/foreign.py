@@ -1,6 +1,6 @@
-"""The files that images of other formats than qcow2 name, and those that a qcow2 image names beside its backing file.
+"""The files that images of formats other than qcow2 name, and those that a qcow2 image names beside its backing file.
 
-Only as much is read as says which files QEMU will open; the images themselves are not judged.
+Reads only what decides which files QEMU will open; does not judge the images themselves.
 Sources: QEMU's docs/interop/qed_spec.rst and qcow2, block/qcow.c, and VMware's Virtual Disk Format 5.0 for the descriptor.
 """
 
@@ -35,9 +35,9 @@ _NO_PARENT = b"ffffffff"
 
 @dataclass(frozen=True)
 class Named:
-    """What an image names: `backing`, where the herd does not read it, and `parts`, files that hold bytes of its own.
+    """The files that an image names: `backing`, if the herd does not read it, and `parts`, which hold bytes of the image itself.
 
-    `unknown` says what of that is not understood.
+    `unknown` says which part is not understood.
     """
 
     backing: BackingReference | None = None
@@ -46,11 +46,11 @@ class Named:
 
 
 def named_by(path: Path, image_format: str, directory: PathName) -> Named:
-    """Returns what an image of a format names, for a QEMU that runs in `directory`.
+    """Returns the files that an image of a format names, for a QEMU that runs in `directory`.
 
-    What can't be parsed names nothing: QEMU will not open it either.
+    An image that can't be parsed names nothing: QEMU will not open it either.
 
-    Raises `HostFileError` for what can't be read.
+    Raises `HostFileError` for an image that can't be read.
     """
     reader = _READERS.get(image_format)
     if reader is None:
@@ -59,21 +59,21 @@ def named_by(path: Path, image_format: str, directory: PathName) -> Named:
         try:
             return reader(path, file, directory)
         except OverflowError:
-            return Named()  # no file has room for what its header says
+            return Named()  # its header names an offset that no file can have
 
 
 def _qcow2(_path: Path, file: HostFile, directory: PathName) -> Named:
     try:
         header = read_header(file)
     except CowherdError:
-        return Named()  # the check of its chain says what is wrong with it
+        return Named()  # the check of its chain reports the fault
     data = header.extension(EXTENSION_DATA_FILE) if header.external_data_file else None
     if not data:
         return Named()
     name = os.fsdecode(data).removeprefix("file:")
     if has_protocol(name):
         return Named(unknown=f"its external data file {printable(name)} is not followed")
-    return Named(parts=(local_path(name, directory),))  # QEMU has it start there, and not beside the image
+    return Named(parts=(local_path(name, directory),))  # relative to QEMU's directory, and not to the image's
 
 
 def _qcow(_path: Path, file: HostFile, _directory: object) -> Named:

@@ -1,7 +1,7 @@
-"""QEMU's way to write options: `key=value,...` or JSON, both as one flat mapping with dotted keys.
+"""Parses QEMU's two forms of options, `key=value,...` and JSON, to one flat mapping with dotted keys.
 
 `file.filename=x` and `{"file": {"filename": "x"}}` are the same, and so are `children.0=x` and `{"children": ["x"]}`. A value
-is a text, or what JSON has: a number, a switch, or None for null.
+is a text, or from JSON a number, a switch, or None for null.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _ON, _OFF = (True, "on", "yes", "true", "y"), (False, "off", "no", "false", "n")
 
 
 def names(text: str) -> frozenset[str]:
-    """Returns the words of a text, as the tables of options are written."""
+    """Returns the words of a text; the tables of options are written as such texts."""
     return frozenset(text.split())
 
 
 def pairs(text: str) -> list[tuple[str, str | None]]:
-    """Splits `key=value,flag,...` as QEMU does: two commas stand for one that belongs to the value. A flag's value is None."""
+    """Splits `key=value,flag,...` as QEMU does: two commas mean one in the value. A flag's value is None."""
     found = []
     for part in text.replace(",,", "\0").split(","):
         key, equals, value = part.replace("\0", ",").partition("=")
@@ -34,10 +34,10 @@ def pairs(text: str) -> list[tuple[str, str | None]]:
 
 
 def parse(text: str, first: str | None = None) -> Options:
-    """Returns an argument, JSON or `key=value,...`, as flat options; `first` is the key of a first word that has none.
+    """Returns an argument, JSON or `key=value,...`, as flat options; `first` is the key of a first word without one.
 
-    A flag is on, and off where it begins with "no". Of a key that is given twice the last value counts.
-    Raises `MachineUnclear` for what begins like JSON and is none.
+    A flag is on; "nosnapshot" is also read as `snapshot` off. If a key is given twice, the last value counts.
+    Raises `MachineUnclear` for a text that begins like JSON and is not.
     """
     if text.startswith("{"):
         return parse_json(text)
@@ -55,7 +55,7 @@ def parse(text: str, first: str | None = None) -> Options:
 
 
 def parse_json(text: str) -> Options:
-    """Returns a JSON object as flat options. Raises `MachineUnclear`."""
+    """Returns a JSON object as flat options. Raises `MachineUnclear` for a text that is not one."""
     try:
         found = json.loads(text)
         if has_surrogates(json.dumps(found, ensure_ascii=False)):
@@ -80,16 +80,16 @@ def _flat(value: object, key: str) -> Iterator[tuple[str, object]]:
 
 
 def below(options: Mapping[str, Any], key: str) -> Options:
-    """Returns the options of `key`'s own, without its name: of `file.filename=x`, for "file", `filename=x`."""
+    """Returns the options under `key`, without its name: for "file", `file.filename=x` becomes `filename=x`."""
     prefix = f"{key}."
     return {name.removeprefix(prefix): value for name, value in options.items() if name.startswith(prefix)}
 
 
 def is_on(options: Mapping[str, Any], *keys: str) -> bool:
-    """Returns whether one of the switches is on, as QEMU writes and as JSON does."""
+    """Returns whether one of the switches is on, in QEMU's form or in JSON's."""
     return any(options.get(key) in _ON for key in keys)
 
 
 def is_switch(value: object) -> bool:
-    """Returns whether a value is on or off or a number, so that it names nothing."""
+    """Returns whether a value is a switch or a number, and so names nothing."""
     return value is None or isinstance(value, bool | int | float) or value in _ON + _OFF or str(value).isdecimal()

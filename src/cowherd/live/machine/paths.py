@@ -1,4 +1,4 @@
-"""Where a name in a machine's description leads: the file that the kernel will find."""
+"""Resolves a name in a machine's description to the file that the kernel will find."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DESCRIPTOR = re.compile(r"/dev/(?:fd/\d+|std(?:in|out|err))|/proc/[^/]+(?:/task
 def local_path(name: str, directory: PathName) -> Path:
     """Returns the absolute path of `name`, which starts in `directory` if it is relative.
 
-    `..` behind a symbolic link goes up from where the link leads, as in the kernel; a name of an open descriptor, beside which
-    no seal can lie, becomes the name of the file that is open.
+    `..` behind a symbolic link goes up from the link's target, as in the kernel. A name of an open descriptor becomes the name of
+    the open file, because no seal can lie beside a descriptor.
     """
     path = name
-    if not os.path.isabs(name):  # in a directory that is gone nothing can be opened anyway
+    if not os.path.isabs(name):  # if the current directory is gone, nothing can be opened in it anyway
         path = os.path.join(os.path.abspath(directory) if current_directory() else directory, name)
     if ".." in path.split("/"):
         path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))

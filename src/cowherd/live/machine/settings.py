@@ -1,7 +1,7 @@
-"""The files that settings other than a disk's name: of devices, objects, character devices, shares and firmware.
+"""The files that settings other than a disk's name: those of devices, objects, character devices, shares and firmware.
 
-Each setting that is known to name a file is judged by what becomes of that file; any other one is held against the files that are
-there, and if one has that name, what happens to it is not understood.
+For a setting that is known to name a file, the use of the file decides. Any other value is compared with the files that exist: if
+it names one, the setting is not understood.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Settings:
     library: tuple[str, ...] = ()
 
     def drives(self, where: str, group: str, settings: Options) -> Iterator[Drive]:
-        """Yields the files that the settings of an option name, and those of which it is not known what becomes of them."""
+        """Yields the files that the settings of an option name, also those whose use is not known."""
         if group == "global":
             group, settings = "device", _of_global(settings)
         for key, value in settings.items():
@@ -54,7 +54,7 @@ class Settings:
                 yield Drive(where, self._path(name, firmware=not writable), "raw", writable=writable, plain=True)
 
     def unknown(self, where: str, key: str, value: str) -> Iterator[Drive]:
-        """Yields a file that has the name `value` and of which it is not known what becomes of it."""
+        """Yields the file named `value`, if there is one, as a drive whose use is not known."""
         path = self._path(value)
         if is_disk_file(path):
             yield Drive(where, path, unknown=f"what {printable(key)} does with the file {printable(value)} is not known")
@@ -76,12 +76,12 @@ def is_disk_file(path: Path) -> bool:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False  # what is not there, or what nobody may look at, as QEMU may not
+        return False  # it is not there, or this user may not look at it
     return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
 
 def looks_like_image(path: Path) -> bool:
-    """Returns whether a file begins as an image does, or has a seal beside it."""
+    """Returns whether a file begins like an image, or has a seal beside it."""
     if not is_disk_file(path):
         return False
     with HostFile.open(path, lock=None) as file:
@@ -106,6 +106,6 @@ def _written(meaning: str, group: str, settings: Options) -> bool:
 def _shared_for_writing(group: str, settings: Options, key: str) -> bool:
     if key == "tftp":
         return False
-    if group == "device":  # usb-mtp, which only reads unless it is told otherwise
+    if group == "device":  # usb-mtp, which is read-only by default
         return settings.get("readonly") in (False, "off", "no", "false", "n")
     return not is_on(settings, "readonly")

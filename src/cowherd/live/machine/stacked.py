@@ -1,4 +1,4 @@
-"""Block devices that are made of files: loop devices, their partitions, and what device mapper and md build upon them."""
+"""Block devices that consist of files: loop devices, their partitions, and devices of device mapper and md on top of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEEPEST = 16
 
 
 def files_below(device: PathName) -> tuple[Path, ...]:
-    """Returns the files that the kernel reads and writes for a block device, each once; none for a disk of the host's own.
+    """Returns the files that the kernel reads and writes for a block device, each once; none for a disk of the host itself.
 
     Source: Linux's Documentation/ABI/stable/sysfs-block (`slaves`) and testing/sysfs-block-loop (`backing_file`).
     """
@@ -31,7 +31,7 @@ def files_below(device: PathName) -> tuple[Path, ...]:
 def _files(home: Path, depth: int) -> Iterator[Path]:
     if depth > _DEEPEST:
         return
-    with contextlib.suppress(OSError):  # it is no loop device, or one that has just lost its file
+    with contextlib.suppress(OSError):  # it is no loop device, or was detached just now
         yield Path(os.fsdecode((home / "loop/backing_file").read_bytes()).removesuffix("\n"))
     if (home / "partition").exists():
         yield from _files(Path(os.path.realpath(home)).parent, depth + 1)

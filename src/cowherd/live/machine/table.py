@@ -1,6 +1,6 @@
-"""QEMU's command line options by what their arguments name, those of other targets and of older versions too.
+"""QEMU's command line options by what their arguments name, including those of other targets and of older versions.
 
-Source: QEMU 10's qemu-options.hx. An option that stands nowhere here is not understood: it may name a file.
+Source: QEMU 10's qemu-options.hx. An option that is not listed here is not understood: it may name a file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ WITHOUT_ARGUMENT = names(
     "sdl portrait localtime no-kvm no-kvm-irqchip no-kvm-pit no-kvm-pit-reinjection rtc-td-hack tdf nodefconfig async- "
     "teardown enable-fips show-cursor enable-hax xen-create hax"
 )
-"""Options that take no argument; what follows any other option belongs to it."""
+"""Options without an argument; the word after any other option is its argument."""
 
 NAME_NOTHING = WITHOUT_ARGUMENT - {"semihosting", "snapshot"} | names(
     "accel action append audio-help balloon clock compat cpu d dfilter echr g icount-help iscsi k L loadvm m mon msg name numa "
@@ -28,7 +28,7 @@ DRIVES = {
     **dict.fromkeys(("fda", "fdb", "mtdblock", "sd", "pflash"), "disk"),
     "cdrom": "cdrom",
 }
-"""Options whose argument is a disk's file, and -drive's word for the disk."""
+"""Options whose argument is a disk's file, with the `media` that -drive has for such a disk."""
 
 READ = frozenset(("kernel", "initrd", "dtb", "bios", "shim"))
 WRITTEN = frozenset(("D", "dump-vmstate", "pidfile", "writeconfig", "qtest-log"))
@@ -67,12 +67,12 @@ GROUPS = {
 ALIASES = {"M": "machine"}
 
 SECTIONS = {"acpi": "acpitable", "boot-opts": "boot"}
-"""Sections of a -readconfig file (and groups of -set) that are called otherwise than their option."""
+"""Sections of a -readconfig file (and groups of -set) that have another name than their option."""
 SECTIONS_THAT_NAME_NOTHING = names("memory smp-opts numa rtc mon name msg overcommit accel action sandbox compat iscsi")
 
 
 READS, WRITES, RAM, SHARES, PLAIN_WORD = "reads", "writes", "ram", "shares", "names nothing"
-"""What becomes of a file that a setting names: it is read, written, is the guest's memory, a directory that the guest sees."""
+"""The uses of a file that a setting names: it is read, written, the guest's memory, or a directory that the guest sees."""
 
 _WORDS = dict.fromkeys(
     names(
@@ -109,13 +109,14 @@ SETTINGS: dict[str, dict[str, str]] = {
     "boot": {"splash": READS, "order": PLAIN_WORD},
     "option-rom": {"romfile": READS},
 }
-"""What the settings of each group name that name a file; `_ANYWHERE` and any other are held against the directory's files."""
+"""The uses of files that the settings of each group name. Values of other settings, but for `_WORDS`, are compared with the files
+that exist."""
 for _same, _other in (("nic", "netdev"), ("net", "netdev"), ("virtfs", "fsdev"), ("audio", "audiodev")):
     SETTINGS[_same] = SETTINGS[_other]
 
 
 def meaning(group: str, key: str) -> str | None:
-    """Returns what a setting of a group names, None where that is not known."""
+    """Returns the use of the file that a setting of a group names, None if that is not known."""
     return SETTINGS.get(group, {}).get(key) or _WORDS.get(key)
 
 
@@ -124,5 +125,5 @@ OF_A_DRIVE = names(
     "readonly group iops bps iops_rd iops_wr bps_rd bps_wr iops_max iops_rd_max iops_wr_max bps_max bps_rd_max bps_wr_max "
     "iops_size stats-account-invalid stats-account-failed"
 )
-"""-drive's own options: not those of the block node that it opens."""
+"""-drive's own options, which are not options of the block node that it opens."""
 OF_A_DRIVE_BEGIN = ("throttling.", "stats-intervals.")
