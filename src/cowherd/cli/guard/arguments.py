@@ -32,7 +32,7 @@ class UsageError(CowherdError):
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Does without argparse's own look at the terminal's width, which imports shutil, with all archive formats, for each argument."""
+    """Does without argparse's own look at the terminal's width, which imports shutil with all archive formats."""
 
     def __init__(self, prog: str):
         super().__init__(prog, width=_columns() - 2)
