@@ -1,4 +1,4 @@
-"""Chains of images: as a process has them, and as the headers on the disk say, looked up in the root that the process has."""
+"""Chains of images: as a process has them open, and as the headers on the disk name them, looked up in the process's root."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cowherd.live.open_images import OpenImage
 from cowherd.storage.hostfile import HostFile
 
 _FILES = frozenset(("file", "host_device"))
-"""QEMU's drivers that open a local file; others reach over a network, or stand between."""
+"""QEMU's drivers that open a local file; others use a network, or pass on what is below them."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """An image in a chain: how it is named, and which file has that name now, None where none has or nobody can say."""
+    """An image in a chain: its name, and the file that has this name now, None if there is none or it can't be looked at."""
 
     name: str
     key: Key | None
@@ -31,7 +31,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Disk:
-    """A chain, the image that is written to first: as the process has it, and as the headers on the disk say.
+    """A chain, as the process has it open, and as the headers on the disk name it; the image that the process writes to is first.
 
     `problem` says why the headers can't be followed to the end, "" if they can.
     """
@@ -42,9 +42,9 @@ class Disk:
 
     @property
     def differs(self) -> bool:
-        """Whether the headers name other images than the process has, as far as both are known.
+        """Whether the headers name other images than the process has open, as far as both are known.
 
-        Where only another file has the name of an image that is open, the names are those that the process uses.
+        If only another file has taken the name of an open image, the names are still those that the process uses.
         """
         keys, names = ([layer.key for layer in self.opened], [layer.key for layer in self.on_disk]), self._names
         return not self.problem and keys[0] != keys[1] and names[0] != names[1]
@@ -55,7 +55,7 @@ class Disk:
 
 
 class View:
-    """The file system as a process sees it: its root and its working directory may be others than ours."""
+    """The file system as a process sees it: its root and its working directory may differ from ours."""
 
     def __init__(self, pid: int):
         self._root = f"{PROC}/{pid}/root"
@@ -69,26 +69,26 @@ class View:
         return os.path.normpath(os.path.join(self._directory, name))
 
     def real(self, name: str) -> str:
-        """Returns the path under which we reach what the process calls `name`."""
+        """Returns the path under which this process reaches the file that the other process calls `name`."""
         return f"{self._root}{self.absolute(name)}"
 
     def key_of(self, name: str) -> Key | None:
-        """Returns which file has a name there, None where none has."""
+        """Returns the key of the file with that name in its view, None if there is none."""
         try:
             return key_of(os.stat(self.real(name)))
         except (OSError, ValueError):
             return None
 
     def layer(self, name: str) -> Layer:
-        """Returns what a name leads to, with its absolute path; what is no local file (`json:`, `nbd:`) leads nowhere."""
+        """Returns the layer of a name, with its absolute path; a name that is no local file (`json:`, `nbd:`) has no file."""
         return Layer(name, None) if has_protocol(name) else Layer(self.absolute(name), self.key_of(name))
 
 
 def disks_from_descriptors(images: Sequence[OpenImage], view: View) -> list[Disk]:
-    """Returns the chains of images that a process has open, as far as descriptors tell: which files, but not in which order.
+    """Returns the chains of the images that a process has open. Descriptors show which files these are, but not their order.
 
-    A chain goes as the headers say, as long as the process has the files that they name open. What it has open for reading alone,
-    and no header names, is put behind the chain that ends too soon.
+    A chain follows the headers as long as the process has the files that they name open. Images that are open for reading only,
+    and that no header names, come behind the chain that ends too soon.
     """
     by_key = {image.key: image for image in images}
     chains = {image.key: _followed(image.path, image.descriptor, view) for image in images}
@@ -107,9 +107,9 @@ def disks_from_descriptors(images: Sequence[OpenImage], view: View) -> list[Disk
 
 
 def disks_from_nodes(nodes: Sequence[dict[str, Any]], images: Sequence[OpenImage], view: View) -> list[Disk]:
-    """Returns the chains that QEMU tells of in `query-named-block-nodes`; its names lead to what it has open under them.
+    """Returns the chains in QEMU's answer to `query-named-block-nodes`, with the files that QEMU has open under their names.
 
-    A name that leads to another file by now is of the file that it had open then, which the descriptors still show.
+    If a name leads to another file by now, it means the file that QEMU opened then, which the descriptors still show.
     """
     trees = {str(image["filename"]): image for node in nodes if (image := node.get("image")) and _is_format(node)}
     below = {str(one["filename"]) for image in trees.values() for one in _images_below(image)}
@@ -126,7 +126,7 @@ def disks_from_nodes(nodes: Sequence[dict[str, Any]], images: Sequence[OpenImage
 
 
 def _is_format(node: dict[str, Any]) -> bool:
-    """Whether a node is a disk of its own, and not the plain file under it: those have the same image."""
+    """Returns whether a node is a disk of its own, and not the plain file under it: both have the same image."""
     return node.get("drv") not in _FILES
 
 
@@ -140,7 +140,7 @@ def _images_below(image: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _as_opened(names: Sequence[str], images: Sequence[OpenImage], view: View) -> tuple[Layer, ...]:
     """Returns the files that a process has open under names of its own.
 
-    Where a name leads to another file by now, it was of one that was deleted under it, or of the only one that is left over.
+    If a name leads to another file by now, it means one that was deleted under it, or the only open image that is left over.
     """
     keys, layers = {image.key for image in images}, [view.layer(name) for name in names]
     for number, layer in enumerate(layers):
@@ -155,7 +155,7 @@ def _as_opened(names: Sequence[str], images: Sequence[OpenImage], view: View) ->
 
 
 def _followed(name: str, file: str, view: View) -> tuple[tuple[Layer, ...], str]:
-    """Follows headers from the image called `name`, which is opened as `file`; returns the chain, and why it ends too soon."""
+    """Follows headers from the image called `name`, opened as `file`; returns the chain, and why it ends too soon ("" if not)."""
     try:
         layers = [Layer(name, key_of(os.stat(file)))]
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where a machine's own QMP monitors are, from the command line that it was started with.
+"""Finds a machine's own QMP monitors, from the command line with which it was started.
 
 Source: QEMU's qemu-options.hx (-qmp, -qmp-pretty, -mon, -chardev) and the manual of qemu-storage-daemon (--monitor, --chardev).
 """
@@ -20,7 +20,8 @@ _CONTROL = "control"
 def monitors_of(arguments: Sequence[str], directory: Path) -> list[Path]:
     """Returns the Unix sockets on which a process that was started with `arguments` in `directory` listens as a QMP monitor.
 
-    One that connects to somebody else (a socket without server=on) or that came as a descriptor has no address to connect to.
+    A monitor that connects to another program (a socket without server=on), or that QEMU inherited as a descriptor, has no
+    address to connect to.
     """
     devices: dict[str, Path] = {}
     found: list[str | Path] = []
@@ -42,7 +43,7 @@ def monitors_of(arguments: Sequence[str], directory: Path) -> list[Path]:
 
 
 def _socket_in_short(argument: str, directory: Path) -> list[Path]:
-    """Reads `unix:PATH,server=on,wait=off`, which -qmp takes in place of a character device."""
+    """Returns the socket of `unix:PATH,server=on,wait=off`, which -qmp accepts in place of a character device."""
     if not argument.startswith("unix:"):
         return []
     settings = parse(argument.removeprefix("unix:"), "path")
@@ -51,6 +52,6 @@ def _socket_in_short(argument: str, directory: Path) -> list[Path]:
 
 
 def arguments_of(process: str) -> list[str]:
-    """Returns the arguments of a process, whose directory in /proc is named. Raises OSError."""
+    """Returns the arguments of a process, given by its directory in /proc. Raises OSError if they can't be read."""
     with open(f"{process}/cmdline", "rb") as file:
         return [os.fsdecode(word) for word in file.read().rstrip(b"\0").split(b"\0")]

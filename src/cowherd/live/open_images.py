@@ -1,6 +1,6 @@
-"""The images that a process has open, as /proc tells: descriptors lead to the files themselves, whatever became of their names.
+"""The images that a process has open, from /proc: descriptors lead to the files themselves, even if their names are gone.
 
-Source: proc_pid_fd(5), proc_pid_fdinfo(5). /proc/locks would not do: QEMU's locks belong to open files and name no process there.
+Source: proc_pid_fd(5), proc_pid_fdinfo(5). /proc/locks is no help: QEMU's locks belong to open files and name no process there.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from cowherd.live.holders import PROC, descriptors, flags_and_locks
 from cowherd.live.kernel_holders import FILE, Key
 
 _DELETED = " (deleted)"
-_LAST_STREAM = 2  # what a program prints goes to files that come and go
+_LAST_STREAM = 2  # standard input and output may lead to files that were deleted on purpose
 _NO_DISKS = ("/dev/", "/memfd:", "/proc/", "/sys/")
 
 
 @dataclass(frozen=True)
 class OpenImage:
-    """An image that a process has open: `path` is what the kernel calls it now, `writing` and `locking` what its descriptors can
-    do and hold. `descriptor` leads to it whatever its name. `gone`: no name leads to it any more.
+    """An image that a process has open. `path` is the kernel's name for it now; `writing` says that a descriptor can write,
+    `locking` that one holds image locks. `descriptor` leads to it whatever its name; `gone` says that it has no name any more.
     """
 
     path: str
@@ -35,7 +35,7 @@ class OpenImage:
 
     @property
     def is_qcow2(self) -> bool:
-        """Whether it begins as a qcow2 image; False where it may not be read."""
+        """Whether it begins as a qcow2 image; False if this user may not read it."""
         with contextlib.suppress(OSError):
             fd = os.open(self.descriptor, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -48,8 +48,8 @@ class OpenImage:
 def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[OpenImage]:
     """Returns the images that a process has open, each once, by path.
 
-    Images are files in `wanted`, files that are locked as QEMU locks images, and qcow2 images; of a machine also raw files that
-    it can write to, and block devices. Raises `PermissionError` if the process may not be looked into.
+    Images are files in `wanted`, files that are locked as QEMU locks images, and qcow2 images; for a machine also raw files that
+    it can write to, and block devices. Raises `PermissionError` if this user may not look into the process.
     """
     found: dict[Key, OpenImage] = {}
     for name, key in descriptors(pid):
@@ -74,7 +74,7 @@ def _opened(place: str, key: Key, *, writing: bool, locking: bool) -> OpenImage:
 
 
 def _may_be_disk(place: str, key: Key) -> bool:
-    """Whether an open file can be one that holds a disk: no pipe, no character device, no memory that has no name."""
+    """Returns whether an open file can hold a disk: it is no pipe, no character device, and no memory without a name."""
     if key[0] != FILE:
         return True
     info = os.stat(place)

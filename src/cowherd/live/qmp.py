@@ -1,8 +1,8 @@
-"""What machines answer on their QMP monitors: several asked side by side, each within its own time.
+"""Queries machines on their QMP monitors: several side by side, each within its own time.
 
-The `qemu.qmp` package speaks the protocol. It waits for ever where nobody answers: for a monitor that serves another client, a
-QEMU that is stopped, a serial port, a peer that never ends its line. So each step has a limit here, and each way to fail an error
-of its own. Only commands that ask are sent; nothing here changes, stops or goes on with a machine.
+The `qemu.qmp` package speaks the protocol. It waits for ever if nobody answers: for a monitor that serves another client, a QEMU
+that is stopped, a serial port, a peer that never ends its line. So each step has a limit here, and each way to fail an error of
+its own. Only queries are sent; nothing here changes, stops or continues a machine.
 
 Source: QEMU's docs/interop/qmp-spec.rst, and the documentation of `qemu.qmp`.
 """
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 CONNECT_SECONDS = 5.0
-"""How long a monitor may take until it has greeted."""
+"""The longest time until a monitor's greeting."""
 COMMAND_SECONDS = 10.0
-"""How long it may take to answer one command."""
+"""The longest time until the answer to one command."""
 LONGEST_ANSWER_BYTES = 64 << 20
-"""What one line of an answer may have; of a machine with a thousand nodes `query-named-block-nodes` has some MiB."""
+"""The longest line of an answer; `query-named-block-nodes` has some MiB for a machine with a thousand nodes."""
 
 _ASKS = "query-"
 _BACKLOG_SECONDS = 0.05
@@ -46,7 +46,7 @@ _STATES = {"T": "is stopped", "t": "is held by a debugger", "D": "waits for the 
 
 
 class MonitorError(CowherdError):
-    """A monitor could not be asked. Attributes: `socket`, its path, and `pid`, whose it is, None if unknown."""
+    """A monitor could not be queried. Attributes: `socket` (its path) and `pid` (its process, None if unknown)."""
 
     def __init__(self, path: str, pid: int | None = None):
         self.socket, self.pid = path, pid
@@ -67,7 +67,7 @@ class MonitorRefused(MonitorError):
 
 
 class MonitorLost(MonitorError):
-    """Nobody is at the monitor's other end, or not any more. Attribute besides: `reason`."""
+    """Nobody is at the monitor's other end, or not any more. Further attribute: `reason`."""
 
     def __init__(self, path: str, reason: str, pid: int | None = None):
         super().__init__(path, pid)
@@ -78,7 +78,7 @@ class MonitorLost(MonitorError):
 
 
 class MonitorBusy(MonitorError):
-    """The monitor serves another client: QEMU talks to one at a time. Attribute besides: `clients`, process ids."""
+    """The monitor serves another client: QEMU talks to one at a time. Further attribute: `clients` (process ids)."""
 
     def __init__(self, path: str, pid: int | None, clients: Sequence[int]):
         super().__init__(path, pid)
@@ -91,7 +91,7 @@ class MonitorBusy(MonitorError):
 
 
 class MonitorSilent(MonitorError):
-    """The monitor does not answer in time. Attributes besides: `seconds`; `state`, what its process does, "" if unknown."""
+    """The monitor does not answer in time. Further attributes: `seconds`, and `state` (of its process, "" if unknown)."""
 
     def __init__(self, path: str, pid: int | None, seconds: float):
         super().__init__(path, pid)
@@ -104,21 +104,21 @@ class MonitorSilent(MonitorError):
 
 
 class NotQmp(MonitorError):
-    """What is at the other end speaks something else than QMP."""
+    """The other end does not speak QMP."""
 
     def __str__(self) -> str:
         return f"the socket {shown(self.socket)} is no QMP monitor: what it sends is not that protocol"
 
 
 class Answers(NamedTuple):
-    """What a machine answered, `by_command`; those that it does not know are not there. `pid` is its process, None if unknown."""
+    """The answers of a machine, `by_command`, without commands that it does not know. `pid` is its process, None if unknown."""
 
     pid: int | None
     by_command: dict[str, Any]
 
 
 def ask(path: PathName, commands: Sequence[str]) -> Answers:
-    """Asks the monitor at a Unix socket several commands. Raises `MonitorError`, ValueError for a command that does not ask."""
+    """Sends several queries to the monitor at a Unix socket. Raises `MonitorError`, ValueError for a command that is no query."""
     (answer,) = ask_all([path], commands)
     if isinstance(answer, MonitorError):
         raise answer
@@ -126,9 +126,9 @@ def ask(path: PathName, commands: Sequence[str]) -> Answers:
 
 
 def ask_all(paths: Sequence[PathName], commands: Sequence[str]) -> list[Answers | MonitorError]:
-    """Does so with many monitors at once; returns for each what it answered, or why it could not be asked.
+    """Does so with many monitors at once; returns for each its answers, or the error.
 
-    A monitor that does not answer costs its own time and no more. Must not be called from a running event loop.
+    A monitor that does not answer delays only its own result. Must not be called from a running event loop.
     """
     for command in commands:
         if not command.startswith(_ASKS):
@@ -138,7 +138,7 @@ def ask_all(paths: Sequence[PathName], commands: Sequence[str]) -> list[Answers 
         import qemu.qmp as _  # noqa: F401 - whether it is there
     except ImportError:
         return [QmpMissing(name) for name in names]
-    logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # what fails is raised; it need not be printed, too
+    logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # errors are raised, so the package need not print them
 
     async def all_of_them() -> list[Answers | MonitorError]:
         return list(await asyncio.gather(*(_answer(name, commands) for name in names)))
@@ -171,7 +171,7 @@ async def _ask(path: str, commands: Sequence[str]) -> Answers:
 
 
 async def _connected(path: str, until: float) -> socket.socket:
-    """Returns a connected socket. A listener whose queue is full says EAGAIN; it is tried again until the time is up."""
+    """Returns a connected socket. If the listener's queue is full (EAGAIN), tries again until the time is up."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         while True:
@@ -209,7 +209,7 @@ async def _greeted(client: QMPClient, connection: socket.socket, path: str, pid:
 
 
 async def _asked(client: QMPClient, command: str, path: str, pid: int | None) -> Any:
-    """Returns the answer to one command, None where the machine does not know the command."""
+    """Returns the answer to one command, None if the machine does not know the command."""
     from qemu.qmp import ExecInterruptedError, ExecuteError, StateError
 
     try:
@@ -226,14 +226,14 @@ async def _asked(client: QMPClient, command: str, path: str, pid: int | None) ->
 
 
 async def _left(client: QMPClient) -> None:
-    """Ends a session, however it stands. Disconnecting raises what ended the session before, which was told already."""
+    """Ends a session in any state. Disconnecting raises the error that ended the session, which was reported already."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(1.0):
             await client.disconnect()
 
 
 def _unanswered(path: str, pid: int | None, seconds: float) -> MonitorError:
-    """Returns why a monitor has not greeted: the kernel knows of another client that it serves, or it is silent."""
+    """Returns why a monitor has not greeted: it serves another client, as the kernel shows, or it is silent."""
     clients = [client for one in unix_sockets.connections_to(path) for client in unix_sockets.processes_with_socket(one.peer)]
     others = sorted(set(clients) - {os.getpid()})
     if others:
@@ -242,13 +242,13 @@ def _unanswered(path: str, pid: int | None, seconds: float) -> MonitorError:
 
 
 def _listener(connection: socket.socket) -> int | None:
-    """Returns the process that listens at the other end (unix(7), SO_PEERCRED), None in another process id namespace."""
+    """Returns the process that listens at the other end (unix(7), SO_PEERCRED), None for one of another process id namespace."""
     pid: int = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
     return pid or None
 
 
 def _state_of(pid: int | None) -> str:
-    """Returns what a process does, in words behind its name; "" where that says nothing."""
+    """Returns the state of a process, in words to follow its name; "" for a state that explains nothing."""
     try:
         with open(f"{PROC}/{pid}/stat", "rb") as file:
             state = file.read().rpartition(b")")[2].split()[0].decode("ascii")

@@ -1,7 +1,7 @@
-"""What runs on which images, of all processes of a host at once: their files from /proc, and what their monitors answer.
+"""Finds what runs on which images, for all processes of a host at once: their files from /proc, and their monitors' answers.
 
-What a machine really holds can differ from what the files say: QEMU opened the chain when it started, and names, headers and
-files have moved since.
+A machine's open chain can differ from what the files say: QEMU opened the chain when it started, and names, headers and files
+may have moved since.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def waits(self) -> bool:
-        """Whether it goes on only when it is told to, or nobody has read why it failed."""
+        """Whether it needs a command to go on, or has failed and nobody has read its error."""
         return self.status in ("ready", "pending") or (self.status == "concluded" and bool(self.error))
 
 
@@ -48,8 +48,8 @@ class Job:
 class Running:
     """A process that has images open, with its disks, as far as they are known, and its jobs.
 
-    `asked`: a monitor has answered. `monitor_error` says why none could be asked, None if one was, or there is none. `names` are
-    what QEMU calls its images; `bitmaps` the (node, bitmap) that it calls inconsistent.
+    `asked` says that a monitor has answered. `monitor_error` says why none has, None if one has or there is none. `names` are
+    QEMU's names of its images, `bitmaps` the (node, bitmap) pairs that it calls inconsistent.
     """
 
     process: Process
@@ -70,23 +70,23 @@ class Running:
 
     @property
     def is_machine(self) -> bool:
-        """Whether it runs a machine or serves its disks, as far as its program's name tells."""
+        """Whether it runs a machine or serves its disks, judged by its program's name."""
         return runs_machines(self.pid, self.process.command or "")
 
 
 @dataclass(frozen=True)
 class Look:
-    """All that run, by process id, and how many processes may not be looked into."""
+    """All processes with open images, by process id, and the number of processes that this user may not look into."""
 
     all: tuple[Running, ...]
     hidden: int
 
 
 def look_at_all(wanted: Collection[Key] | None = None, sockets: Sequence[Path] = ()) -> Look:
-    """Returns what runs on images; with `wanted` only processes that have one of these files open count.
+    """Returns the processes that have images open; with `wanted`, only those that have one of these files open.
 
-    Monitors at `sockets` are asked besides those that the command lines name. A domain's is never asked: libvirt holds it.
-    Raises `HostFileError` where there is no /proc.
+    Queries the monitors at `sockets` beside those that the command lines name, but never a domain's, which libvirt uses.
+    Raises `HostFileError` if there is no /proc.
     """
     found, hidden = [], 0
     for pid in holders.processes():
@@ -102,7 +102,7 @@ def look_at_all(wanted: Collection[Key] | None = None, sockets: Sequence[Path] =
 
 
 def _look_at(pid: int, wanted: Collection[Key]) -> Running | None:
-    """Returns what a process has open, None if those are no images. Raises `PermissionError` if it may not be looked into."""
+    """Returns a process with its open images, None if it has none. Raises `PermissionError` if this user may not look into it."""
     if pid == holders.own_number():
         return None
     images = open_images(pid, wanted, is_machine=runs_machines(pid))
@@ -120,7 +120,7 @@ def _monitors_of(pid: int) -> tuple[Path, ...]:
 
 
 def _asked(found: Sequence[Running], sockets: Sequence[Path]) -> list[tuple[Running, Answers | MonitorError | None]]:
-    """Asks all monitors at once, and gives each process what one of its monitors answered, or why none did."""
+    """Queries all monitors at once; returns with each process the answer of one of its monitors, or why none has answered."""
     named = [(one.pid, path) for one in found for path in one.monitors]
     paths = [path for _, path in named]
     by_path = dict(zip([*paths, *sockets], ask_all([*paths, *sockets], (_NODES, _JOBS)) if paths or sockets else (), strict=True))
@@ -135,7 +135,7 @@ def _asked(found: Sequence[Running], sockets: Sequence[Path]) -> list[tuple[Runn
 
 
 def _told(one: Running, answer: Answers | MonitorError | None) -> Running:
-    """Puts together what descriptors and the monitor say."""
+    """Returns the process with the facts from its descriptors and from its monitor together."""
     view = View(one.pid)
     if not isinstance(answer, Answers):
         return replace(one, disks=tuple(disks_from_descriptors(one.images, view)), monitor_error=answer)

@@ -1,4 +1,4 @@
-"""What is wrong with machines that run: where memory and disk part, and what waits for somebody."""
+"""Finds the faults of running machines: where their state in memory differs from the disk, and what waits for a command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Fault(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Found:
-    """One fault: which, of which process (None for all that may not be looked at), with which image ("" for none), in words."""
+    """One fault: its name, its process (None: all that this user may not look into), its image ("" for none), and its text."""
 
     fault: Fault
     pid: int | None
@@ -45,7 +45,7 @@ class Found:
 
 
 def faults_of(look: Look) -> list[Found]:
-    """Returns what is wrong with what runs, worst first."""
+    """Returns the faults of all processes, worst first."""
     found = [*_two_writers(look.all)]
     for one in look.all:
         found += [
@@ -76,7 +76,7 @@ def _two_writers(all_of_them: Sequence[Running]) -> Iterator[Found]:
 
 
 def _gone(one: Running) -> Iterator[Found]:
-    """Files that a process has open and that have no name any more."""
+    """Yields a fault for each open file that has no name any more."""
     view = View(one.pid)
     for image in one.images:
         if image.gone and view.key_of(image.path) is None:
@@ -96,7 +96,7 @@ def _gone(one: Running) -> Iterator[Found]:
 
 
 def _misnamed(one: Running) -> Iterator[Found]:
-    """Names by which QEMU knows its images, and that lead to none of them by now."""
+    """Yields a fault for each of QEMU's names of images that leads to none of them by now."""
     open_keys, gone = {image.key for image in one.images}, {image.path for image in one.images if image.gone}
     for layer in one.names:
         if not os.path.isabs(layer.name) or layer.name in gone or layer.key in open_keys:
@@ -117,7 +117,7 @@ def _chains(one: Running) -> Iterator[Found]:
 
 
 def _has_all(one: Running, disk: Disk) -> bool:
-    """Whether what the headers could not be followed to was no file of this process at all, as a base over a network."""
+    """Returns whether the rest of a chain, which the headers do not reach, is no file of this process (a base over a network)."""
     return one.asked and [layer.key for layer in disk.opened[: len(disk.on_disk)]] == [layer.key for layer in disk.on_disk]
 
 

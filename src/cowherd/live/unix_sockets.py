@@ -1,4 +1,4 @@
-"""Who is connected to a Unix socket: the kernel tells each connection's other end (sock_diag(7)), and /proc whose that is.
+"""Finds who is connected to a Unix socket: the kernel names each connection's other end (sock_diag(7)), /proc its process.
 
 Source: linux/unix_diag.h, linux/sock_diag.h and linux/netlink.h.
 """
@@ -44,10 +44,10 @@ class Connection(NamedTuple):
 
 
 def connections_to(path: PathName) -> list[Connection]:
-    """Returns the connections that somebody has accepted on the socket at `path`; none where the kernel does not tell.
+    """Returns the accepted connections of the socket at `path`, none if the kernel does not say.
 
-    One that waits to be accepted has no inode yet, and does not count. The socket is known by its file, for the name that it was
-    bound to may be relative, or one of another mount namespace.
+    A connection that waits to be accepted has no inode yet, and does not count. The socket's file identifies it, because the name
+    that it was bound to may be relative, or belong to another mount namespace.
     """
     with contextlib.suppress(OSError):  # the file is gone; no sock_diag: a small kernel, or a sandbox that forbids it
         info = os.stat(path)
@@ -57,7 +57,7 @@ def connections_to(path: PathName) -> list[Connection]:
 
 
 def processes_with_socket(inode: int) -> list[int]:
-    """Returns the processes that have a socket open, as far as they may be looked into."""
+    """Returns the processes that have a socket open, without those that this user may not look into."""
     wanted, found = f"socket:[{inode}]", []
     for pid in processes():
         place = f"{PROC}/{pid}/fd"
@@ -70,7 +70,7 @@ def processes_with_socket(inode: int) -> list[int]:
 def _established() -> Iterator[tuple[int, int, tuple[int, int]]]:
     """Yields every established connection of Unix sockets: its inode, that of its other end, and (inode, device) of the file.
 
-    Raises OSError.
+    Raises OSError if the kernel does not answer.
     """
     body = _REQUEST.pack(socket.AF_UNIX, 0, 0, 1 << _ESTABLISHED, 0, _SHOW_FILE | _SHOW_PEER, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
@@ -85,7 +85,7 @@ def _established() -> Iterator[tuple[int, int, tuple[int, int]]]:
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Cuts what netlink gave into messages: the type of each, and what is behind its head."""
+    """Yields (type, body) of each message in the bytes from netlink."""
     while len(data) >= _HEADER.size:
         length, kind, *_ = _HEADER.unpack_from(data)
         yield kind, data[_HEADER.size : length]

@@ -1,4 +1,4 @@
-"""`cowherd ps`: what runs on which images, and where memory and disk part."""
+"""`cowherd ps`: lists what runs on which images, and where its state in memory differs from the disk."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _wanted(arguments: argparse.Namespace) -> set[Any] | None:
-    """Returns the files that were asked about, None for all."""
+    """Returns the files that the arguments name, None for all."""
     if not (arguments.directories or arguments.image):
         return None
     from cowherd.errors import HostFileError
