@@ -217,8 +217,7 @@ def _mapped(pid: int, inodes: dict[bytes, Key]) -> dict[Key, bool]:
     for token in [token for token in inodes if token in maps]:
         for line in maps.splitlines():
             if token in line and _is_mapping_of(pid, line, inodes[token]):
-                # As in "rw-s": only a mapping that is both writable and shared changes the file.
-                access = line.split(b" ", 2)[1]
+                access = line.split(b" ", 2)[1]  # as in "rw-s": only a writable, shared mapping changes the file
                 found[inodes[token]] = found.get(inodes[token], False) or access[1:4:2] == b"ws"
     return found
 
@@ -288,10 +287,8 @@ def naming_holders() -> Iterator[None]:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """Returns a line for each process that locks the image, or if none is seen, for all that have it open.
-
-    This process is in its own way only if it holds locks itself; then the last line says so.
-    """
+    """Returns a line for each process that locks the image, or if none is seen, for all that have it open. If this process holds
+    locks itself, it is in its own way, and the last line says so."""
     try:
         seen = survey(path)
     except HostFileError:  # nothing to add to the error that is on its way
@@ -308,8 +305,7 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None) -> Holder | None:
-    """Returns a process as the holder of a file, None if it has ended. It has the file open by `descriptors`, or mapped if
-    `mapped_writable` is not None."""
+    """Returns a process as the holder of a file that it has open by `descriptors` or (not None) mapped, None if it has ended."""
     process = f"{PROC}/{pid}"
     try:
         facts = [flags_and_locks(f"{process}/fdinfo/{name}") for name in descriptors]
@@ -383,10 +379,7 @@ def flags_and_locks(fdinfo: str) -> tuple[bool, bool]:
 
 
 def _is_image_lock(lock: str) -> bool:
-    """Returns whether a line such as `1: OFDLCK ADVISORY  READ -1 fe:00:2156785 100 101` is about an image lock.
-
-    The line ends with the first and the last byte, or EOF.
-    """
+    """Returns whether a line such as `1: OFDLCK ADVISORY  READ -1 fe:00:2156785 100 101` (or `100 EOF`) is an image lock's."""
     *_, first, last = lock.split()
     end = max(_LOCK_BYTES) if last == "EOF" else int(last)
     return any(int(first) <= byte <= end for byte in _LOCK_BYTES)
