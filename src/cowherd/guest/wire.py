@@ -70,7 +70,7 @@ def decoded(data: bytes, size: int) -> Chart:
 
 def _system_of(document: dict[str, Any], size: int) -> FileSystem:
     runs = _numbers(document["runs"], 3)
-    if ((runs < 0).any(axis=1) | (runs[:, 1] + runs[:, 2] > size)).any():
+    if ((runs < 0).any(axis=1) | (runs[:, 2] > size - runs[:, 1])).any():  # a sum could pass 2^63 and be negative
         raise ValueError("a file past the end of the disk")
     files, at = {}, 0
     for path, kind, length, count, digest, problem in document["files"]:

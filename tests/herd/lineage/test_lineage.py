@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -12,9 +14,13 @@ from cowherd.errors import HostFileError
 from cowherd.herd.lineage import scan as scanning
 from cowherd.herd.lineage.book.query import places_under
 from cowherd.herd.lineage.lineage import Lineage
+from cowherd.herd.lineage.pending import journals_in
 from cowherd.herd.lineage.scan import scan
 from cowherd.herd.lineage.survey import survey, survey_around
+from cowherd.herd.records.journal import look_at
+from cowherd.herd.records.ownership import JOURNAL_MAGIC
 from cowherd.herd.seals.seal import seal
+from cowherd.storage.hostfile import HostFile
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img
 from tests.reliability.calls import played_reflinks
 
@@ -279,3 +285,24 @@ def test_of_seals_on_two_names_of_a_file_the_same_counts_in_whatever_order_they_
         monkeypatch.setattr(scanning._Scan, "run", lambda self, order=order: order)
         found.append(scanning.scan(places_under([tmp_path])).images)
     assert found[0] == found[1]
+
+
+def test_a_directory_that_has_gone_has_no_journals_and_one_that_can_not_be_read_is_an_error(tmp_path, monkeypatch):
+    assert journals_in(tmp_path / "gone") == []
+    (tmp_path / "file").touch()
+    with pytest.raises(HostFileError, match="look through"):
+        journals_in(tmp_path / "file")
+
+
+def test_a_journal_that_vanishes_while_it_is_looked_at_is_none_and_one_that_can_not_be_read_is_an_error(tmp_path, monkeypatch):
+    journal = tmp_path / "base.merge"
+    journal.write_bytes(JOURNAL_MAGIC)
+    for number, outcome in ((errno.ENOENT, contextlib.nullcontext()), (errno.EIO, pytest.raises(HostFileError))):
+        failed = HostFileError(journal, "open", OSError(number, os.strerror(number)))
+        with monkeypatch.context() as patched, outcome:
+            patched.setattr(HostFile, "open", lambda *words, failed=failed, **more: throw(failed))
+            assert look_at(journal) is None
+
+
+def throw(error):
+    raise error

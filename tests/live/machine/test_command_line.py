@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
 
 import pytest
 
 from cowherd.errors import HostFileError
 from cowherd.herd.gate.startup import _backing, _images, check_start
 from cowherd.herd.lineage.survey import survey_chains
+from cowherd.live.machine import table
 from cowherd.live.machine.command_line import drives_of, program_at, started_in
 from cowherd.live.machine.drive import Below, MachineUnclear
 from tests.herd.qemu_herd import make_base, make_overlay, noise
@@ -266,3 +269,25 @@ def test_programs_before_qemu_are_followed_into_their_directory(words, directory
 @pytest.mark.parametrize("words", [["chroot", "/x"], ["sh", "-c", "x"], ["sudo", "-R", "/x"], ["env", "-S", "x"], ["./wrapper"]])
 def test_programs_before_qemu_that_can_t_be_followed_are_not_understood(words):
     assert started_in(words)[1]
+
+
+@pytest.mark.qemu("qemu-system-x86_64")
+def test_every_option_that_qemu_has_is_known_with_or_without_an_argument(tmp_path):
+    told = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, check=True).stdout
+    # "-S              freeze CPU at startup", "-m [size=]megs[,...]", "-hda/-hdb file  use 'file' as hard disk 0/1 image"
+    first = [line.split()[0] for line in told.splitlines() if line.startswith("-")]
+    options = {name.lstrip("-") for word in first for name in word.split("/") if name.startswith("-")}
+    assert len(options) > 80
+    unknown = []
+    for option in sorted(options):
+        argument = [] if option in table.WITHOUT_ARGUMENT else ["no-such-thing"]
+        with contextlib.suppress(MachineUnclear, HostFileError):  # it is known, and the argument makes no sense
+            found = drives_of([f"-{option}", *argument], tmp_path, user_config=False)
+            unknown += [drive.where for drive in found if drive.unknown.startswith("the option is not known")]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("option", ["mem-prealloc", "enable-sync-profile", "async-teardown"])
+def test_an_option_without_an_argument_leaves_the_next_one_alone(tmp_path, option):
+    (drive,) = drives_of([f"-{option}", "-drive", f"file={tmp_path / 'a'}"], tmp_path, user_config=False)
+    assert (drive.path, drive.unknown) == (tmp_path / "a", "")

@@ -79,9 +79,11 @@ def require_none(lineage: Lineage, images: Iterable[Image], action: str) -> None
 
 
 def journals_in(directory: PathName) -> list[Path]:
-    """Returns the journals that lie right in a directory. Raises `HostFileError` if it can't be read."""
+    """Returns the journals that lie right in a directory, none if it is gone. Raises `HostFileError` if it can't be read."""
     try:
         named = sorted(as_path(directory, name) for name in os.listdir(directory) if name.endswith(SUFFIX))
+    except FileNotFoundError:  # it was there when the herd was looked through
+        return []
     except OSError as error:
         raise HostFileError(directory, "look through", error) from error
     return [path for path in named if is_journal(path)]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from cowherd.live.machine.options import names
 
 WITHOUT_ARGUMENT = names(
-    "h help version snapshot S s nographic daemonize enable-kvm no-reboot no-shutdown no-user-config nodefaults mem- "
-    "prealloc only-migratable preconfig usb full-screen win2k-hack no-fd-bootchk xen-attach xen-domid-restrict enable-sync- "
-    "profile perfmap jitdump semihosting old-param singlestep no-acpi no-hpet no-quit no-frame alt-grab ctrl-grab curses "
-    "sdl portrait localtime no-kvm no-kvm-irqchip no-kvm-pit no-kvm-pit-reinjection rtc-td-hack tdf nodefconfig async- "
-    "teardown enable-fips show-cursor enable-hax xen-create hax"
+    "h help version snapshot S s nographic daemonize enable-kvm no-reboot no-shutdown no-user-config nodefaults "
+    "mem-prealloc only-migratable preconfig usb full-screen win2k-hack no-fd-bootchk xen-attach xen-domid-restrict "
+    "enable-sync-profile perfmap jitdump semihosting old-param singlestep no-acpi no-hpet no-quit no-frame alt-grab "
+    "ctrl-grab curses sdl portrait localtime no-kvm no-kvm-irqchip no-kvm-pit no-kvm-pit-reinjection rtc-td-hack tdf "
+    "nodefconfig async-teardown enable-fips show-cursor enable-hax xen-create hax"
 )
 """Options without an argument; the word after any other option is its argument."""
 
