@@ -164,7 +164,6 @@ class FollowedLinks:
             self._found.images[target.key].backing is None and target.key in self.leads
         ):  # an overlay records it as raw, which became known only after its own backing file was followed
             del self.leads[target.key]
-            self._was_misled = True
         return Lead(path, target.key, format=reference.format)
 
     def _note_format(self, base: Key, recorded: str, overlay: str) -> None:
