@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.lineage.survey import survey_around
-from cowherd.herd.merge.steps import MergeFailed, apply_down, verify_content
+from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.records.ownership import SHADOW_SUFFIX, mode_given_back
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.seals.quick_check import record_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.plan import MergePlan
+    from cowherd.herd.merge.steps import Steps
     from cowherd.herd.records.journal import Entry
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
@@ -66,13 +67,14 @@ def named_fork(base: Image, name: PathName) -> Path:
     return path
 
 
-def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, progress: Progress | None) -> None:
+def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, steps: Steps, progress: Progress | None) -> None:
     """Makes the copy of the base under its temporary name, merges into it and verifies it. The base is only read."""
     assert entry.temporary is not None
     copy_file(plan.base.path, entry.temporary)
     target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
-    apply_down(lineage, plan, target, progress)
-    verify_content([target, *lineage.chain(plan.base)[1:]], plan.predicted, progress)
+    below = [target, *lineage.chain(plan.base)[1:]]
+    steps.apply_down(plan, below, progress)
+    steps.verify_content(below, plan.predicted, progress)
 
 
 def copy_file(source: Path, target: Path) -> None:
