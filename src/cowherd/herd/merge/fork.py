@@ -43,10 +43,9 @@ _RECORDS = ("", SUFFIX, SHADOW_SUFFIX)
 """What may lie beside an image under a name made of its own."""
 
 
-def can_reflink(base: Image) -> bool:
+def can_reflink(base: HostFile) -> bool:
     """Returns whether a copy of `base` beside it costs nothing: tried with a file without a name, which leaves no trace."""
-    with HostFile.open(base.path, lock=None) as file:
-        return can_clone(file, file)
+    return can_clone(base, base)
 
 
 def free_name(base: Image) -> Path:

@@ -16,7 +16,7 @@ from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.merge import bystanders
 from cowherd.herd.merge.chain import find_target, images_above
 from cowherd.herd.merge.fork import can_reflink, free_name, named_fork
-from cowherd.herd.merge.holding import Holding
+from cowherd.herd.merge.holding import Holding, Layers
 from cowherd.herd.merge.journaling import name_taken, write_journal
 from cowherd.herd.merge.phases import Merge
 from cowherd.herd.merge.plan import AUTO, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan
@@ -96,7 +96,8 @@ def merge(
         if not dry_run:
             require_free([top], lineage.chain(top), locks=False)
         lineage = survey_again(lineage)  # what was written until the locks were taken counts
-        plan = _make_plan(lineage, lineage.find(top.path), lineage.find(base.path), choices, progress)
+        with Layers(held) as layers:
+            plan = _make_plan(lineage, layers, (lineage.find(top.path), lineage.find(base.path)), choices, progress)
         if dry_run:
             return Merged(plan, done=False)
         merge = _begin(held, lineage, plan, choices, progress)
@@ -106,15 +107,27 @@ def merge(
     return Merged(merge.plan, True, left)
 
 
-def _make_plan(lineage: Lineage, top: Image, base: Image, choices: _Choices, progress: Progress | None) -> MergePlan:
-    """Plans, under the locks for it, and refuses what can't be done. Nothing is written."""
+def _make_plan(
+    lineage: Lineage, layers: Layers, ends: tuple[Image, Image], choices: _Choices, progress: Progress | None
+) -> MergePlan:
+    """Plans, under the locks for it, to merge the first of `ends` into the second. Refuses what can't be done; writes nothing."""
+    top, base = ends
     above = images_above(lineage, top, base)
     require_none(lineage, [*lineage.chain(top), *lineage.dependents(base)], "merge")
     require_one_format(lineage, lineage.chain(top), "merge into")
     fork = named_fork(base, choices.new_base) if choices.new_base else free_name(base)
-    strategy = _strategy_for(lineage, base, choices)
-    plan = plan_merge(lineage, above, base, strategy, choices.keep, fork, reflink=can_reflink(base), progress=progress)
-    require_possible(lineage, plan)
+    plan = plan_merge(
+        lineage,
+        layers,
+        above,
+        base,
+        strategy=_strategy_for(lineage, base, choices),
+        keep=choices.keep,
+        fork=fork,
+        reflink=can_reflink(layers.of(base).file),
+        progress=progress,
+    )
+    require_possible(lineage, layers, plan)
     if plan.strategy == FORK and choices.new_base and is_there(plan.fork):
         raise name_taken(plan.fork)
     return plan

@@ -20,7 +20,7 @@ from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.merge.concerned import require_concerned
 from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.merge.fork import complete_fork
-from cowherd.herd.merge.holding import Holding, stacked
+from cowherd.herd.merge.holding import Holding, Layers, stacked
 from cowherd.herd.merge.phases import Begun, Merge
 from cowherd.herd.merge.plan import FORK, PRESERVE
 from cowherd.herd.merge.planning import plan_merge
@@ -199,7 +199,18 @@ def _merge_again(begun: Begun, overlay: Image) -> list[Left]:
     """Plans and does everything once more. The new base of a fork is complete, and merged into as any other: little is left."""
     lineage, target, entry = begun.lineage, begun.base, begun.journal.entry
     above = _images_above(lineage, overlay, target, entry)
-    plan = plan_merge(lineage, above, target, PRESERVE, entry.keep, target.path, reflink=False, progress=begun.progress)
+    with Layers(begun.held) as layers:
+        plan = plan_merge(
+            lineage,
+            layers,
+            above,
+            target,
+            strategy=PRESERVE,
+            keep=entry.keep,
+            fork=target.path,
+            reflink=False,
+            progress=begun.progress,
+        )
     plan.check_space()
     merge = Merge(**vars(begun), plan=plan)
     merge.serve_siblings()
