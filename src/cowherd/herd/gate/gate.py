@@ -63,12 +63,15 @@ def guard_delete(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
     _guard(path, "delete", herd)
 
 
-def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> None:
-    """Refuses to give a sealed image another base, and, unless the rebase keeps its content, one that has dependents."""
+def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> Lineage:
+    """Refuses to give a sealed image another base, and, unless the rebase keeps its content, one that has dependents.
+
+    Returns the herd as it was looked at.
+    """
     lineage = survey_around(path, herd=herd)
     image = lineage.known(path)
     if image is None:
-        return
+        return lineage
     if keeps_content:
         require_one_format(lineage, lineage.chain(image), "copy from")
     if keeps_content and not image.seal:
@@ -77,19 +80,22 @@ def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName
         _refuse(lineage, image, "rebase", lineage.dependents(image), path)
     if keeps_content:
         require_uncontradicted(lineage, [image], "rebase it")
+    return lineage
 
 
-def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
+def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> Lineage:
     """Refuses to commit `overlay` into `base` (its own backing file by default) where others than the overlay would be hit.
 
     What stands on the overlay keeps its content. Images between the two are used up by the commit and don't count, but what else
     stands on them does. An overlay that is sealed is refused too, since committing empties it.
+
+    Returns the herd as it was looked at.
     """
     lineage = survey_around(overlay, *([base] if base else []), herd=herd)
     top = lineage.known(overlay)
     target = lineage.known(base) if base else lineage.parent(top) if top else None
     if top is None or target is None:
-        return  # the commit itself says what is missing
+        return lineage  # the commit itself says what is missing
     chain = lineage.chain(top)
     keys = [image.key for image in chain]
     used_up = chain[: keys.index(target.key)] if target.key in keys else [top]
@@ -101,6 +107,7 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
         if image.seal:
             raise BaseSealed(image.path, "commit", [dependent.path for dependent in lineage.dependents(image)])
     require_uncontradicted(lineage, [top], "commit it")
+    return lineage
 
 
 def change_anyway(path: PathName) -> None:

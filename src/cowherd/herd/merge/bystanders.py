@@ -9,7 +9,7 @@ from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey_again
 from cowherd.herd.machines.domains import redefine, require_not_saved, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.merge.offline import OFFLINE
+from cowherd.herd.merge.offline import delete_image
 from cowherd.herd.merge.plan import FORK, NOTHING, PRESERVE, MergePlan
 from cowherd.text import shown
 
@@ -66,5 +66,5 @@ def remove_from_domains(lineage: Lineage, plan: MergePlan, namings: Sequence[Nam
         raise InvalidRequest(f"{shown(overlay.path)} has lost its base since it was merged")
     require_free([overlay])
     redefine(namings, base.path, image_format=base.format, changes_chain=True)
-    OFFLINE.delete(overlay)
+    delete_image(overlay)
     return []

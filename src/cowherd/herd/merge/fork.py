@@ -73,7 +73,7 @@ def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, steps: Steps, pr
     target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
     below = [target, *lineage.chain(plan.base)[1:]]
     steps.apply_down(plan, below, progress)
-    steps.verify_content(below, plan.predicted, progress)
+    steps.verify(plan, below, (), progress)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -36,14 +36,15 @@ class Holding:
     def lock(self, images: Iterable[Image], mode: LockMode) -> None:
         """Locks each image as `mode` says, or changes the lock that is held. Raises `ImageInUse`, `HostFileError`."""
         for image in images:
-            if image.key in self._files:
-                self._files[image.key].lock(mode)
+            file = self._files.get(image.key)
+            if file is not None:
+                file.lock(mode)
             else:
-                self._files[image.key] = HostFile.open(image.path, lock=mode)
+                self._files[image.key] = _open_locked(image, mode)
 
-    def holds(self, image: Image) -> bool:
-        """Returns whether an image is locked here."""
-        return image.key in self._files
+    def file(self, image: Image) -> HostFile | None:
+        """Returns the file of an image that is locked here, open for reading; it is not for the caller to close."""
+        return self._files.get(image.key)
 
     def close(self) -> None:
         """Gives up all locks."""
@@ -60,16 +61,25 @@ class Holding:
 
 
 class Layers:
-    """Images that are read under the locks of `held`, each opened once, until the block ends.
+    """Images that are open to be read until the block ends, each once; nothing may write to them meanwhile.
 
-    They have descriptors of their own: one that was opened to lock a file would leave a time of reading at it. Images that are
-    not held are opened each time, as a herd may have more than a process may have files open.
+    Those that `held` has locked are read through the descriptors that hold the locks.
     """
 
-    def __init__(self, held: Holding) -> None:
-        self._held = held
+    def __init__(self, held: Holding | None = None) -> None:
+        self._held = held or Holding()
         self._open: dict[Key, Layer] = {}
+        self._own: list[Layer] = []
         self._cache = TableCache()
+
+    def of(self, image: Image) -> Layer:
+        """Returns an image alone. Raises as `disk`."""
+        layer = self._open.get(image.key)
+        if layer is None:
+            layer = self._open[image.key] = self._opened(image)
+            if isinstance(layer, Qcow2):
+                layer.share_cache(self._cache)
+        return layer
 
     def disk(self, images: Iterable[Image]) -> Disk:
         """Returns `images` as one disk, the first on top, whatever backing files they name. It is not for the caller to close.
@@ -80,28 +90,29 @@ class Layers:
 
     @contextlib.contextmanager
     def alone(self, image: Image) -> Iterator[Disk]:
-        """Gives the block the disk of an image without its backing file, which lives no longer than the block."""
-        if image.key in self._open or self._held.holds(image):
+        """Gives the block the disk of an image without its backing file.
+
+        One that is not locked is closed after the block: a herd may have more images than a process may have files open.
+        """
+        if image.key in self._open or self._held.file(image):
             yield self.disk([image])
         else:
             with stacked([image]) as disk:
                 yield disk
 
-    def of(self, image: Image) -> Layer:
-        """Returns an image alone. Raises as `disk`."""
-        layer = self._open.get(image.key)
-        if layer is None:
-            layer = self._open[image.key] = _layer(image, writable=False)
-            if isinstance(layer, Qcow2):
-                layer.share_cache(self._cache)
-        return layer
+    def _opened(self, image: Image) -> Layer:
+        file = self._held.file(image)
+        if file is not None:
+            return _layer_of(file, image)
+        self._own.append(_layer(image, writable=False))
+        return self._own[-1]
 
     def close(self) -> None:
-        """Closes all files."""
+        """Closes all files but those of the locks."""
         with ExitStack() as stack:
-            for layer in self._open.values():
+            for layer in self._own:
                 stack.callback(layer.close)
-            self._open = {}
+            self._open, self._own = {}, []
 
     def __enter__(self) -> Self:
         return self
@@ -126,12 +137,32 @@ def stacked(images: Sequence[Image], *, writable: bool = False) -> Disk:
         raise
 
 
-def _layer(image: Image, *, writable: bool) -> Layer:
-    if image.format not in ("qcow2", "raw"):
-        raise UnsupportedFeature(image.path, f"the image format '{image.format}'")
-    file = HostFile.open(image.path, writable=writable, lock=None)
+def _open_locked(image: Image, mode: LockMode) -> HostFile:
+    """Opens an image as one that is only looked at, so that reading it leaves its time of reading, and locks it then."""
+    file = HostFile.open(image.path, lock=None)
     try:
-        return Qcow2(file) if image.format == "qcow2" else Raw(file)
+        file.lock(mode)
     except BaseException:
         file.close()
         raise
+    return file
+
+
+def _layer(image: Image, *, writable: bool) -> Layer:
+    _require_known_format(image)
+    file = HostFile.open(image.path, writable=writable, lock=None)
+    try:
+        return _layer_of(file, image)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _layer_of(file: HostFile, image: Image) -> Layer:
+    _require_known_format(image)
+    return Qcow2(file) if image.format == "qcow2" else Raw(file)
+
+
+def _require_known_format(image: Image) -> None:
+    if image.format not in ("qcow2", "raw"):
+        raise UnsupportedFeature(image.path, f"the image format '{image.format}'")

@@ -18,6 +18,7 @@ from cowherd.herd.merge.chain import find_target, images_above
 from cowherd.herd.merge.fork import can_reflink, free_name, named_fork
 from cowherd.herd.merge.holding import Holding, Layers
 from cowherd.herd.merge.journaling import name_taken, write_journal
+from cowherd.herd.merge.offline import Offline
 from cowherd.herd.merge.phases import Merge
 from cowherd.herd.merge.plan import AUTO, EMPTY, FORK, KEEPS, NOTHING, PRESERVE, STRATEGIES, MergePlan
 from cowherd.herd.merge.planning import plan_merge
@@ -151,7 +152,7 @@ def _begin(held: Holding, lineage: Lineage, plan: MergePlan, choices: _Choices, 
     bystanders.require_free_for(lineage, plan)
     require_nobody_new(lineage, plan)
     plan, journal = write_journal(lineage, plan, named=choices.new_base is not None)
-    return Merge(lineage=lineage, base=plan.base, held=held, journal=journal, plan=plan, progress=progress)
+    return Merge(lineage=lineage, base=plan.base, held=held, journal=journal, plan=plan, steps=Offline(held), progress=progress)
 
 
 def _may_be_more(lineage: Lineage, base: Image) -> bool:

@@ -13,7 +13,7 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.backing_names import stored_name
 from cowherd.herd.merge.faults import MergeFailed
-from cowherd.herd.merge.holding import stacked
+from cowherd.herd.merge.holding import Layers, stacked
 from cowherd.herd.merge.steps import Steps
 from cowherd.herd.merge.witness import bears_witness
 from cowherd.herd.records.binding import Binding, set_binding
@@ -24,6 +24,7 @@ from cowherd.herd.seals.held import Held
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.seal import reseal
 from cowherd.herd.seals.unseal import unprotected
+from cowherd.image.disk import Disk
 from cowherd.ops.commit import copy_down
 from cowherd.storage.atomic import sync_directory
 from cowherd.storage.filetype import refuse_device_node
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.merge.holding import Holding
     from cowherd.herd.merge.plan import MergePlan, Served
     from cowherd.herd.merge.steps import Left
-    from cowherd.herd.records.digest import BlockDigests
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.herd.repair.plan import Writes
     from cowherd.progress import Progress
@@ -55,50 +56,43 @@ def lifted(image: Image) -> Iterator[None]:
 
 
 class Offline(Steps):
-    """Changes the files themselves."""
+    """Changes the files themselves. What stays as it is is read through the descriptors that hold its locks, `held`."""
 
-    def copy_up(self, chain: Sequence[Image], writes: Writes, progress: Progress | None) -> None:
+    def __init__(self, held: Holding) -> None:
+        self._held = held
+
+    def serve(self, served: Sequence[Served], below: Sequence[Image], progress: Progress | None) -> None:
         """Units that are all zeros are made zeros without data, where the format can."""
-        with lifted(writes.image), stacked(chain, writable=True) as disk:
-            step = max(_CHUNK, disk.layers[0].granularity)
-            buffer = memoryview(bytearray(step))
-            version_2 = isinstance(disk.layers[0], Qcow2) and disk.layers[0].header.version < 3
-            for start, end in whole_steps(writes.ranges, step):
-                part = buffer[: end - start]
-                disk.readinto(start, part)
-                if version_2 or np.frombuffer(part, np.uint8).any():
-                    disk.write(start, part)
+        with Layers(self._held) as layers:
+            for one in served:
+                if one.is_written:
+                    _copy_up(one.writes, layers.disk(below), progress)
                 else:
-                    disk.zero(start, len(part))
-                if progress:
-                    progress(end, disk.size)
-
-    def make_durable(self, image: Image) -> None:
-        """Flushes its file."""
-        make_lasting(image.path)
+                    make_lasting(one.image.path)
 
     def apply_down(self, plan: MergePlan, below: Sequence[Image], progress: Progress | None) -> None:
         """The base grows first, if the overlay is larger."""
-        with lifted(below[0]), stacked(below, writable=True) as under:
+        target = below[0]
+        with Layers(self._held) as layers, lifted(target), stacked([target], writable=True) as alone:
+            under = Disk([*alone.layers, *layers.disk(below[1:]).layers], writable=True)
             if under.size < plan.new_size:
                 under.resize(plan.new_size)
-            with stacked(plan.above) as over:
-                copy_down(plan.down, over, under, progress)
+            copy_down(plan.down, layers.disk(plan.above), under, progress)
 
-    def verify_content(self, below: Sequence[Image], predicted: BlockDigests, progress: Progress | None) -> Held:
-        """What is returned counts for the file as it was before the first byte was read."""
+    def verify(self, plan: MergePlan, below: Sequence[Image], served: Sequence[Served], progress: Progress | None) -> Held:
+        """All is opened anew: what was open before it was written to knows tables that may have changed.
+
+        What is returned counts for the file as it was before the first byte was read.
+        """
         identity = identity_after_tick(below[0].path)
-        with stacked(below) as disk:
-            digests = digest_disk(disk, progress)
-        if digests.content_digest != predicted.content_digest:
-            raise MergeFailed(below[0].path, "it does not hold what was merged into it")
+        with Layers() as layers:
+            under = layers.disk(below)
+            digests = digest_disk(under, progress)
+            if digests.content_digest != plan.predicted.content_digest:
+                raise MergeFailed(below[0].path, "it does not hold what was merged into it")
+            for one in served:
+                _verify_served(one, layers, under, plan.changed)
         return Held(digests, identity)
-
-    def verify_served(self, chain: Sequence[Image], served: Served, changed: Ranges) -> None:
-        """Its witness tells: what it holds and what it shows of the change."""
-        with stacked(chain) as disk:
-            if bears_witness(disk, changed, whole=served.is_written) != served.witness:
-                raise MergeFailed(served.image.path, "it does not show what it did before the merge")
 
     def reseal(self, lineage: Lineage, base: Image, held: Held) -> SealRecord | None:
         """The seal's next generation, with the protection and the shadow that there were."""
@@ -135,17 +129,44 @@ class Offline(Steps):
                 layer.deallocate_all()
 
     def delete(self, overlay: Image) -> None:
-        """Raises `HostFileError`; a name that is gone is no error."""
-        for name in overlay.names:
-            refuse_device_node(name, "delete")
-            try:
-                name.unlink(missing_ok=True)
-            except OSError as error:
-                raise HostFileError(name, "delete", error) from error
-            sync_directory(name.parent)
+        """Unlinks it."""
+        delete_image(overlay)
 
 
-OFFLINE = Offline()
+def delete_image(image: Image) -> None:
+    """Deletes the file of an image under all its names, durably. Raises `HostFileError`; a name that is gone is no error."""
+    for name in image.names:
+        refuse_device_node(name, "delete")
+        try:
+            name.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostFileError(name, "delete", error) from error
+        sync_directory(name.parent)
+
+
+def _copy_up(writes: Writes, under: Disk, progress: Progress | None) -> None:
+    """Writes what an overlay shows of its base, which is open as `under`, into the overlay itself."""
+    with lifted(writes.image), stacked([writes.image], writable=True) as alone:
+        disk = Disk([*alone.layers, *under.layers], writable=True)
+        step = max(_CHUNK, disk.layers[0].granularity)
+        buffer = memoryview(bytearray(step))
+        version_2 = isinstance(disk.layers[0], Qcow2) and disk.layers[0].header.version < 3
+        for start, end in whole_steps(writes.ranges, step):
+            part = buffer[: end - start]
+            disk.readinto(start, part)
+            if version_2 or np.frombuffer(part, np.uint8).any():
+                disk.write(start, part)
+            else:
+                disk.zero(start, len(part))
+            if progress:
+                progress(end, disk.size)
+
+
+def _verify_served(one: Served, layers: Layers, under: Disk, changed: Ranges) -> None:
+    with layers.alone(one.image) as alone:
+        disk = Disk([*alone.layers, *under.layers], writable=False)
+        if bears_witness(disk, changed, whole=one.is_written) != one.witness:
+            raise MergeFailed(one.image.path, "it does not show what it did before the merge")
 
 
 def reference_to(base: Image, overlay: Image) -> BackingReference:

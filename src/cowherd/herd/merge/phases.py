@@ -16,7 +16,6 @@ from cowherd.herd.merge.chain import stands_on
 from cowherd.herd.merge.concerned import require_concerned
 from cowherd.herd.merge.faults import MergeInterrupted
 from cowherd.herd.merge.fork import build_fork, complete_fork
-from cowherd.herd.merge.offline import OFFLINE
 from cowherd.herd.merge.plan import CONTENT, EMPTY, FORK, NOTHING
 from cowherd.herd.records.journal import Phase
 from cowherd.herd.repair.preserve import refresh_dependents
@@ -39,15 +38,16 @@ if TYPE_CHECKING:
 class Begun:
     """A merge that has a journal, and how it ends.
 
-    `lineage`: the herd when the locks were taken, `base`: what is merged into, `held`: the locks, `journal`: how far it has come.
+    `lineage`: the herd when the locks were taken, `base`: what is merged into, `held`: the locks, `journal`: how far it has come,
+    `steps`: who changes the images.
     """
 
     lineage: Lineage
     base: Image
     held: Holding
     journal: Journal
+    steps: Steps
     progress: Progress | None = None
-    steps: Steps = OFFLINE
 
     def take_back(self) -> list[Left]:
         """Ends a merge that has changed nothing that any disk shows. Overlays may hold more of what they showed before."""
@@ -103,19 +103,13 @@ class Merge(Begun):
 
     def serve_siblings(self) -> None:
         """Gives the direct overlays of the base what they would lose."""
-        for one in self.plan.served:
-            if one.is_written:
-                self.steps.copy_up(self.lineage.chain(one.image), one.writes, self.progress)
-            else:
-                self.steps.make_durable(one.image)
+        self.steps.serve(self.plan.served, self.lineage.chain(self.plan.base), self.progress)
 
     def apply(self) -> list[Left]:
         """Does what follows once the direct overlays of the base are served, up to giving up the overlay."""
         plan, steps, below = self.plan, self.steps, self.lineage.chain(self.plan.base)
         steps.apply_down(plan, below, self.progress)
-        content = steps.verify_content(below, plan.predicted, self.progress)
-        for one in plan.served:
-            steps.verify_served(self.lineage.chain(one.image), one, plan.changed)
+        content = steps.verify(plan, below, plan.served, self.progress)
         record = steps.reseal(self.lineage, plan.base, content)
         left = [problem for one in plan.served for problem in steps.bind(one.image, record)]
         return left + self.give_up_overlay(plan.base, record)

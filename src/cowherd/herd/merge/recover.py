@@ -21,6 +21,7 @@ from cowherd.herd.merge.concerned import require_concerned
 from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.merge.fork import complete_fork
 from cowherd.herd.merge.holding import Holding, Layers, stacked
+from cowherd.herd.merge.offline import Offline
 from cowherd.herd.merge.phases import Begun, Merge
 from cowherd.herd.merge.plan import FORK, PRESERVE
 from cowherd.herd.merge.planning import plan_merge
@@ -122,7 +123,7 @@ def _end(journal: Journal, progress: Progress | None) -> list[Left]:
     lineage, base = _survey_concerned(entry, entry.base)
     _require_nobody_needs(lineage, journal)
     with naming_holders(), Holding() as held:
-        begun = Begun(lineage=lineage, base=base, held=held, journal=journal, progress=progress)
+        begun = Begun(lineage=lineage, base=base, held=held, journal=journal, steps=Offline(held), progress=progress)
         if journal.phase is Phase.PREPARING:
             return begun.take_back()
         if entry.strategy == FORK:

@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
-    from cowherd.extents import Ranges
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.plan import MergePlan, Served
-    from cowherd.herd.records.digest import BlockDigests
     from cowherd.herd.records.sealrecord import SealRecord
-    from cowherd.herd.repair.plan import Writes
     from cowherd.herd.seals.held import Held
     from cowherd.progress import Progress
 
@@ -35,20 +32,20 @@ if TYPE_CHECKING:
 class Steps(Protocol):
     """What a merge does to images. A chain is a sequence of images, the topmost first; the caller holds the locks of all."""
 
-    def copy_up(self, chain: Sequence[Image], writes: Writes, progress: Progress | None) -> None:
-        """Writes what the first of `chain` shows of its base in some ranges into itself, durably; it goes on showing that."""
+    def serve(self, served: Sequence[Served], below: Sequence[Image], progress: Progress | None) -> None:
+        """Gives direct overlays of the first of `below`, the base, what they would lose, durably; they go on showing that.
 
-    def make_durable(self, image: Image) -> None:
-        """Makes durable what an image holds that needs nothing written: a machine that was killed may have left it in memory."""
+        Of those that need nothing what they hold is made durable: a machine that was killed may have left it in memory.
+        """
 
     def apply_down(self, plan: MergePlan, below: Sequence[Image], progress: Progress | None) -> None:
         """Writes what the images above hold into the first of `below`, which is the base or its copy, durably."""
 
-    def verify_content(self, below: Sequence[Image], predicted: BlockDigests, progress: Progress | None) -> Held:
-        """Reads the first of `below` again, as it is on the disk now, and compares. Raises `MergeFailed` where it differs."""
+    def verify(self, plan: MergePlan, below: Sequence[Image], served: Sequence[Served], progress: Progress | None) -> Held:
+        """Reads again, as they are on the disk now, the first of `below`, which was written, and its direct overlays `served`.
 
-    def verify_served(self, chain: Sequence[Image], served: Served, changed: Ranges) -> None:
-        """Raises `MergeFailed` if a direct overlay of the base shows other bytes than it did when the merge was planned."""
+        Raises `MergeFailed` where the one does not hold what was predicted, or others show other bytes than when it was planned.
+        """
 
     def reseal(self, lineage: Lineage, base: Image, held: Held) -> SealRecord | None:
         """Makes the seal of the base, if it has one, say what it holds now; returns its record."""
