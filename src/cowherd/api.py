@@ -47,12 +47,12 @@ from cowherd.herd.machines.domains import (
     DomainSaved as DomainSaved,
 )
 from cowherd.herd.machines.in_use import HoldersHidden as HoldersHidden
+from cowherd.herd.merge.faults import MergeFailed as MergeFailed
+from cowherd.herd.merge.faults import MergeInterrupted as MergeInterrupted
 from cowherd.herd.merge.merge import Merged as Merged
-from cowherd.herd.merge.merge import MergeInterrupted as MergeInterrupted
 from cowherd.herd.merge.merge import merge as merge
 from cowherd.herd.merge.recover import Recovered as Recovered
 from cowherd.herd.merge.recover import recover as recover
-from cowherd.herd.merge.steps import MergeFailed as MergeFailed
 from cowherd.herd.overlays.clone import Cloned as Cloned
 from cowherd.herd.overlays.clone import clone as clone
 from cowherd.herd.overlays.flatten import flatten as flatten

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cowherd.formats.qcow2.options import Qcow2Options
+    from cowherd.herd.lineage.lineage import Lineage
     from cowherd.image.disk import Disk
     from cowherd.ops.commit import Committed
     from cowherd.ops.rebase.rebased import Rebased
@@ -141,15 +142,15 @@ def commit(
     with open_disk(overlay, format=format) as chain:
         depth = job.find_base(chain.layers, base)
         files = [layer.file.path for layer in chain.layers]
-    target = files[depth]
+    target, lineage = files[depth], None
     if break_dependents:
         change_anyway(target)
         change_anyway(overlay)
     else:
-        guard_commit(overlay, target, herd=herd)
+        lineage = guard_commit(overlay, target, herd=herd)
     _require_free(changed=files[: depth + 1], stable=files[depth + 1 :])
     _require_not_saved([target], "commit into")
-    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents), unbound(overlay, target):
+    with _keeping_seals_above(overlay, lineage), unbound(overlay, target):
         done = job.commit(
             overlay,
             format=format,
@@ -190,17 +191,18 @@ def rebase(
     from cowherd.herd.seals.sealed_pair import bases_of_rebase
     from cowherd.ops.rebase import rebase as job
 
+    lineage = None
     if break_dependents:
         change_anyway(overlay)
     else:
-        guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
+        lineage = guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
     reads = [] if unsafe or force_share else [overlay, *_new_base(overlay, backing, backing_format)]
     _require_free(changed=[overlay], stable=reads, action="rebase" if unsafe else "")
     bases = None
     if backing and not unsafe and not force_share:
-        bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), herd=herd)
+        bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), lineage, herd=herd)
     equal = bases is not None and bases.is_equal
-    with _keeping_seals_above(overlay, herd, break_dependents=break_dependents or unsafe):
+    with _keeping_seals_above(overlay, None if unsafe else lineage):
         done = job.rebase(
             overlay,
             backing,
@@ -256,20 +258,15 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
         raise HostFileError(path, "delete", error) from error
 
 
-def _keeping_seals_above(
-    overlay: PathName, herd: Sequence[PathName], *, break_dependents: bool
-) -> contextlib.AbstractContextManager[None]:
+def _keeping_seals_above(overlay: PathName, lineage: Lineage | None) -> contextlib.AbstractContextManager[None]:
     """Updates the seals of an overlay's dependents after the block, so that they know the files as they are then.
 
     The block must keep the overlay's content.
-    """
-    if break_dependents:
-        return contextlib.nullcontext()
-    from cowherd.herd.lineage.survey import survey_around
 
-    lineage = survey_around(overlay, herd=herd)
-    image = lineage.known(overlay)
-    if image is None or image.seal or not any(dependent.seal for dependent in lineage.dependents(image)):
+    `lineage`: the herd as the gate has seen it, None where no seal is to be kept.
+    """
+    image = lineage.known(overlay) if lineage else None
+    if lineage is None or image is None or image.seal or not any(dependent.seal for dependent in lineage.dependents(image)):
         return contextlib.nullcontext()
     from cowherd.herd.seals.upkeep import keeping_seals
 

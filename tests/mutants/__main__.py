@@ -22,6 +22,7 @@ from tests.mutants.mutations import Mutation, mutations
 
 ROOT = Path(__file__).parents[2]
 _JOBS = "tests/reliability/test_jobs.py"
+_MERGE = "merge", "phases", "offline", "requirements", "recover", "fork", "concerned", "holding", "plan", "planning"
 _AMID = "tests/herd/test_lasting.py", "tests/herd/merge/test_amid_merge.py"
 AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "files": (
@@ -34,7 +35,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "merge": (
         (
-            *(f"herd/merge/{name}" for name in ("merge", "recover", "steps", "fork", "concerned", "holding", "plan")),
+            *(f"herd/merge/{name}" for name in _MERGE),
             "herd/records/journal",
         ),
         (

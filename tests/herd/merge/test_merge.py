@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace, SnapshotsWouldChange
 from cowherd.herd.lineage.survey import survey
-from cowherd.herd.merge.merge import MergeInterrupted, lock_for_writing, merge
+from cowherd.herd.merge.faults import MergeInterrupted
+from cowherd.herd.merge.merge import lock_for_writing, merge
 from cowherd.herd.merge.recover import FINISHED, recover
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.records.binding import read_binding

@@ -8,12 +8,14 @@ import os
 import pytest
 
 from cowherd.errors import FlushFailed, HostFileError, ImageInUse
-from cowherd.herd.merge import fork as forking
 from cowherd.herd.merge import merge as merging
+from cowherd.herd.merge import phases
 from cowherd.herd.merge import recover as recovering
-from cowherd.herd.merge.merge import MergeInterrupted, merge
+from cowherd.herd.merge.faults import MergeFailed, MergeInterrupted
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.merge.offline import Offline
+from cowherd.herd.merge.phases import Merge
 from cowherd.herd.merge.recover import FINISHED, TAKEN_BACK, recover
-from cowherd.herd.merge.steps import MergeFailed
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.records.journal import Phase, journal_path, look_at
 from cowherd.herd.seals.seal import seal
@@ -43,23 +45,24 @@ def shown(herd) -> dict[str, bytes]:
     return {name: content(herd / name) for name in NAMES if (herd / name).exists()}
 
 
-def spoiling(step):
-    """A step of a merge after which the image that it wrote holds something else."""
+def spoil_what_was_applied(monkeypatch) -> None:
+    """Has the image that a merge wrote to hold something else afterwards."""
+    apply_down = Offline.apply_down
 
-    def work(lineage, plan, target, progress):
-        step(lineage, plan, target, progress)
-        with HostFile.open(target.path, writable=True, lock=None) as file:
+    def work(self, plan, below, progress):
+        apply_down(self, plan, below, progress)
+        with HostFile.open(below[0].path, writable=True, lock=None) as file:
             data = file.pread(0, file.size())
             at = data.index(b"\1" * 512)
             file.pwrite(at, b"\7")
 
-    return work
+    monkeypatch.setattr(Offline, "apply_down", work)
 
 
 def test_a_base_that_does_not_read_back_as_merged_keeps_the_overlay_and_the_journal(herd, monkeypatch):
     before = shown(herd)
     with monkeypatch.context() as broken:
-        broken.setattr(merging, "apply_down", spoiling(merging.apply_down))
+        spoil_what_was_applied(broken)
         with pytest.raises(MergeInterrupted, match="does not hold what was merged into it") as raised:
             merge(herd / "overlay", strategy="preserve")
     assert isinstance(raised.value.__cause__, MergeFailed)
@@ -70,7 +73,7 @@ def test_a_base_that_does_not_read_back_as_merged_keeps_the_overlay_and_the_jour
 
 
 def test_a_sibling_that_does_not_show_what_it_did_keeps_the_overlay_and_the_journal(herd, monkeypatch):
-    monkeypatch.setattr(merging, "serve", lambda *_: None)
+    monkeypatch.setattr(Merge, "serve_siblings", lambda self: None)
     with pytest.raises(MergeInterrupted, match="other: it does not show what it did before the merge"):
         merge(herd / "overlay", strategy="preserve")
     assert (herd / "overlay").exists()
@@ -79,7 +82,7 @@ def test_a_sibling_that_does_not_show_what_it_did_keeps_the_overlay_and_the_jour
 
 def test_a_new_base_that_does_not_read_back_as_merged_never_gets_its_name(herd, monkeypatch):
     before = shown(herd)
-    monkeypatch.setattr(forking, "apply_down", spoiling(forking.apply_down))
+    spoil_what_was_applied(monkeypatch)
     with pytest.raises(MergeFailed):
         merge(herd / "overlay", strategy="fork")
     assert shown(herd) == before
@@ -99,8 +102,8 @@ def locked(herd, mode) -> set[str]:
 
 def test_a_merge_is_alone_with_all_that_it_changes_while_it_changes_it(herd, monkeypatch):
     found = []
-    original = merging.apply
-    monkeypatch.setattr(merging, "apply", lambda *args: (found.append(locked(herd, READ)), original(*args))[1])
+    original = Merge.apply
+    monkeypatch.setattr(Merge, "apply", lambda self: (found.append(locked(herd, READ)), original(self))[1])
     merge(herd / "overlay", strategy="preserve")
     assert found == [{"base", *NAMES}]
 
@@ -117,7 +120,7 @@ def test_nobody_writes_to_what_a_merge_looks_at_while_it_plans(herd, monkeypatch
 
 def interrupted(herd, monkeypatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(merging, "apply_down", spoiling(merging.apply_down))
+        spoil_what_was_applied(broken)
         with pytest.raises(MergeInterrupted):
             merge(herd / "overlay", strategy="preserve")
 
@@ -125,8 +128,8 @@ def interrupted(herd, monkeypatch) -> None:
 def test_who_recovers_is_alone_with_all_that_it_changes(herd, monkeypatch):
     interrupted(herd, monkeypatch)
     found = []
-    original = recovering.apply
-    monkeypatch.setattr(recovering, "apply", lambda *args: (found.append(locked(herd, READ)), original(*args))[1])
+    original = Merge.apply
+    monkeypatch.setattr(Merge, "apply", lambda self: (found.append(locked(herd, READ)), original(self))[1])
     assert [one.outcome for one in recover([herd])] == [FINISHED]
     assert found == [{"base", *NAMES}]
 
@@ -152,7 +155,7 @@ def test_a_merge_keeps_its_journal_while_an_image_that_it_concerns_can_not_be_lo
         raise HostFileError(herd / "other", "read", OSError(errno.EIO, "Input/output error"))
 
     with monkeypatch.context() as failing:
-        failing.setattr(merging, "require_concerned", unseen)
+        failing.setattr(phases, "require_concerned", unseen)
         with pytest.raises(MergeInterrupted):
             merge(herd / "overlay", strategy="preserve")
     assert journal_path(herd / "base").exists()
@@ -167,11 +170,11 @@ def test_a_sibling_that_needs_nothing_is_made_durable_before_the_base_changes(he
     """That it has its own copy may be in memory only: its machine was killed."""
     write(herd / "other", "write -P 5 0 128k")
     order = []
-    fsync, apply_down = os.fsync, merging.apply_down
+    fsync, apply_down = os.fsync, Offline.apply_down
     monkeypatch.setattr(
         os, "fsync", lambda fd: (order.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))), fsync(fd))[1]
     )
-    monkeypatch.setattr(merging, "apply_down", lambda *arguments: (order.append("base changes"), apply_down(*arguments))[1])
+    monkeypatch.setattr(Offline, "apply_down", lambda *arguments: (order.append("base changes"), apply_down(*arguments))[1])
     merge(herd / "overlay", strategy="preserve")
     assert "other" in order[: order.index("base changes")]
 

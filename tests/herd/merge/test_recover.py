@@ -11,8 +11,8 @@ from cowherd.errors import HostFileError, ImageFormatError, ImageInUse, NotEnoug
 from cowherd.herd.impact.impact import impact
 from cowherd.herd.lineage import reading
 from cowherd.herd.lineage.pending import MergePending
-from cowherd.herd.merge import concerned
-from cowherd.herd.merge import merge as merging
+from cowherd.herd.merge import concerned, phases
+from cowherd.herd.merge.faults import MergeInterrupted
 from cowherd.herd.merge.merge import merge
 from cowherd.herd.merge.recover import FAILED, FINISHED, TAKEN_BACK, recover
 from cowherd.herd.overlays.clone import clone
@@ -373,7 +373,7 @@ def test_a_directory_that_fails_is_not_one_without_journals(herd, monkeypatch):
 def test_a_merge_is_not_over_while_an_overlay_can_not_be_read(herd, monkeypatch):
     before = shown(herd)
     seal(herd / "other")
-    looked = merging.survey_again
+    looked = phases.survey_again
 
     def blind(lineage):
         def refusing(path):
@@ -390,10 +390,10 @@ def test_a_merge_is_not_over_while_an_overlay_can_not_be_read(herd, monkeypatch)
 
     def at_the_end(self, to):
         advance(self, to)
-        monkeypatch.setattr(merging, "survey_again", blind)
+        monkeypatch.setattr(phases, "survey_again", blind)
 
     monkeypatch.setattr(Journal, "advance", at_the_end)
-    with pytest.raises(merging.MergeInterrupted, match="Could not read"):
+    with pytest.raises(MergeInterrupted, match="Could not read"):
         merge(herd / "overlay", strategy="preserve")
     monkeypatch.undo()
     assert [one.outcome for one in recover([herd])] == [FINISHED]

@@ -297,3 +297,11 @@ def test_the_doctor_tells_of_a_base_that_can_not_be_sealed_for_a_name(tmp_path):
 def unsealed(directory) -> str:
     (found,) = [one for one in doctor([directory]).findings if one.kind is Kind.UNSEALED_BASE]
     return found.detail
+
+
+def test_a_seal_of_which_half_a_word_is_read_at_a_time_is_a_seal(tmp_path, monkeypatch):
+    make_base(tmp_path / "base", CONTENT)
+    seal(tmp_path / "base")
+    read = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: read(fd, max(1, length // 2), offset))
+    assert is_sealed(tmp_path / "base")

@@ -63,16 +63,18 @@ def guard_delete(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
     _guard(path, "delete", herd)
 
 
-def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> None:
+def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> Lineage:
     """Refuses to rebase a sealed image, and, unless the rebase keeps the content, an image that has dependents.
 
     A rebase that keeps the content copies it from the chain; so it is also refused if the formats in the chain or the bindings of
     the image make that content doubtful.
+
+    Returns the herd as it was looked at.
     """
     lineage = survey_around(path, herd=herd)
     image = lineage.known(path)
     if image is None:
-        return
+        return lineage
     if keeps_content:
         require_one_format(lineage, lineage.chain(image), "copy from")
     if keeps_content and not image.seal:
@@ -81,19 +83,22 @@ def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName
         _refuse_change(lineage, image, "rebase", lineage.dependents(image), path)
     if keeps_content:
         require_uncontradicted(lineage, [image], "rebase it")
+    return lineage
 
 
-def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
+def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> Lineage:
     """Refuses to commit `overlay` into `base` (its own backing file by default) if that changes what other images show.
 
     The dependents of the overlay keep their content. Images between the two don't count, since the commit uses them up; their
     other dependents do. A sealed overlay is refused too, since the commit empties it.
+
+    Returns the herd as it was looked at.
     """
     lineage = survey_around(overlay, *([base] if base else []), herd=herd)
     top = lineage.known(overlay)
     target = lineage.known(base) if base else lineage.parent(top) if top else None
     if top is None or target is None:
-        return  # the commit itself reports what is missing
+        return lineage  # the commit itself reports what is missing
     chain = lineage.chain(top)
     keys = [image.key for image in chain]
     used_up = chain[: keys.index(target.key)] if target.key in keys else [top]
@@ -105,6 +110,7 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
         if image.seal:
             raise BaseSealed(image.path, "commit", [dependent.path for dependent in lineage.dependents(image)])
     require_uncontradicted(lineage, [top], "commit it")
+    return lineage
 
 
 def change_anyway(path: PathName) -> None:

@@ -7,7 +7,9 @@ the number of images; laying out the chain of each anew, as `verdict.judge` does
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from functools import partial
+from typing import Protocol
 
 from cowherd import extents
 from cowherd.errors import CowherdError
@@ -22,7 +24,8 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from cowherd.extents import Ranges
     from cowherd.formats.qcow2.snapshots import Snapshot
@@ -30,6 +33,49 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.image.disk import Disk
+
+
+class Opener(Protocol):
+    """How images are opened to be judged."""
+
+    def lies_open(self, base: Image) -> bool:
+        """Returns whether it can be told what of the base shows through: of some images only the file's bytes are known."""
+
+    def alone(self, image: Image) -> AbstractContextManager[Disk]:
+        """Opens an image without its backing file."""
+
+    def stands_on(self, disk: Disk, parent: Image) -> bool:
+        """Returns whether `parent` is what an open image shows where it holds nothing."""
+
+    def judge(self, image: Image, base: Image, changed: Ranges) -> Hit:
+        """Returns what laying out the whole chain of an image says of it."""
+
+
+class _ByName(Opener):
+    """By the names that images store, with QEMU's locks: as they are opened by whoever uses them."""
+
+    def lies_open(self, base: Image) -> bool:
+        return not is_opaque(base)
+
+    @contextmanager
+    def alone(self, image: Image) -> Iterator[Disk]:
+        with naming_holders(), open_disk(image.path, format=image.format, backing=False) as disk:
+            yield disk
+
+    def stands_on(self, disk: Disk, parent: Image) -> bool:
+        """Whether the backing file that an open image names is the file, and of the format, that the lineage says."""
+        stored = disk.layers[0].backing
+        if stored is None:
+            return False
+        reference = resolve(disk.layers[0].file.path, stored)
+        status = os.stat(reference.name)
+        return (status.st_dev, status.st_ino) == parent.key and reference.format == parent.format
+
+    def judge(self, image: Image, base: Image, changed: Ranges) -> Hit:
+        return judge(image, base, changed)
+
+
+_BY_NAME = _ByName()
 
 
 class _Seen(NamedTuple):
@@ -44,16 +90,16 @@ class _Seen(NamedTuple):
     hit: Hit | None
 
 
-def judge_all(lineage: Lineage, overlays: Sequence[Image], base: Image, changed: Ranges) -> list[Hit]:
-    """Returns for each of `overlays`, dependents of `base`, what `verdict.judge` says of it."""
-    judging = _Judging(lineage, base, changed)
+def judge_all(lineage: Lineage, overlays: Sequence[Image], base: Image, changed: Ranges, opener: Opener = _BY_NAME) -> list[Hit]:
+    """Returns for each of `overlays`, dependents of `base`, what `opener.judge` says of it, by default `verdict.judge`."""
+    judging = _Judging(lineage, base, changed, opener)
     return [judging.hit(overlay) for overlay in overlays]
 
 
 class _Judging:
-    def __init__(self, lineage: Lineage, base: Image, changed: Ranges):
-        self._lineage, self._base, self._changed = lineage, base, changed
-        of_base = None if len(changed) and is_opaque(base) else _Seen(changed, False, 0, None)
+    def __init__(self, lineage: Lineage, base: Image, changed: Ranges, opener: Opener):
+        self._lineage, self._base, self._changed, self._opener = lineage, base, changed, opener
+        of_base = _Seen(changed, False, 0, None) if not len(changed) or opener.lies_open(base) else None
         self._seen: dict[object, _Seen | None] = {base.key: of_base}
         self._hits: dict[object, Hit] = {}
 
@@ -61,8 +107,11 @@ class _Judging:
         """Returns the verdict about one overlay, after those about all between it and the base."""
         for image in self._unseen(overlay):
             seen = self._seen[image.key] = self._look(image)
-            self._hits[image.key] = judge(image, self._base, self._changed) if seen is None or seen.hit is None else seen.hit
+            self._hits[image.key] = self._judge_chain(image) if seen is None or seen.hit is None else seen.hit
         return self._hits[overlay.key]
+
+    def _judge_chain(self, image: Image) -> Hit:
+        return self._opener.judge(image, self._base, self._changed)
 
     def _unseen(self, overlay: Image) -> list[Image]:
         """Returns what has not been looked at of the chain from `overlay` to the base, the lowest first."""
@@ -80,8 +129,9 @@ class _Judging:
         if parent is None or below is None:
             return None
         try:
-            with naming_holders(), open_disk(image.path, format=image.format, backing=False) as disk:
-                return self._seen_by(image, disk, below) if _stands_on(disk, parent) and disk.size >= below.size else None
+            with self._opener.alone(image) as disk:
+                fits = self._opener.stands_on(disk, parent) and disk.size >= below.size
+                return self._seen_by(image, disk, below) if fits else None
         except (CowherdError, OSError):
             return None  # the whole chain has the same problem, and is what to name
 
@@ -104,7 +154,7 @@ class _Judging:
         try:
             return tuple(snapshot_hit(one, self._changed, partial(look, one)) for one in snapshots_of(disk.layers[0]))
         except _OnlyTheChain:
-            return judge(image, self._base, self._changed).snapshots
+            return self._judge_chain(image).snapshots
 
 
 class _OnlyTheChain(Exception):
@@ -115,13 +165,3 @@ def _through(disk: Disk, below: _Seen) -> tuple[Ranges, bool]:
     """Returns what one layer lets through of what lies below, and whether it or one below holds its own."""
     shown, own = seen_through(disk, 1, extents.intersect(below.shown, extents.ranges([(0, disk.size)])))
     return shown, own or below.own or (len(shown) > 0 and has_own_data(disk, 1))
-
-
-def _stands_on(disk: Disk, parent: Image) -> bool:
-    """Whether the backing file that an open image names is the file, and of the format, that the lineage says."""
-    stored = disk.layers[0].backing
-    if stored is None:
-        return False
-    reference = resolve(disk.layers[0].file.path, stored)
-    status = os.stat(reference.name)
-    return (status.st_dev, status.st_ino) == parent.key and reference.format == parent.format

@@ -9,8 +9,8 @@ from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey_again
 from cowherd.herd.machines.domains import redefine, require_not_saved, require_unnamed
 from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.merge.offline import delete_image
 from cowherd.herd.merge.plan import FORK, NOTHING, PRESERVE, MergePlan
-from cowherd.herd.merge.steps import delete_image
 from cowherd.text import shown
 
 TYPE_CHECKING = False

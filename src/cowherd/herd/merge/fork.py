@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.lineage.survey import survey_around
-from cowherd.herd.merge.steps import MergeFailed, apply_down, verify_content
+from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.records.ownership import SHADOW_SUFFIX, mode_given_back
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.seals.quick_check import record_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.plan import MergePlan
+    from cowherd.herd.merge.steps import Steps
     from cowherd.herd.records.journal import Entry
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
@@ -42,10 +43,9 @@ _RECORDS = ("", SUFFIX, SHADOW_SUFFIX)
 """What may lie beside an image under a name made of its own."""
 
 
-def can_reflink(base: Image) -> bool:
+def can_reflink(base: HostFile) -> bool:
     """Returns whether a copy of `base` beside it costs nothing: tried with a file without a name, which leaves no trace."""
-    with HostFile.open(base.path, lock=None) as file:
-        return can_clone(file, file)
+    return can_clone(base, base)
 
 
 def free_name(base: Image) -> Path:
@@ -66,13 +66,14 @@ def named_fork(base: Image, name: PathName) -> Path:
     return path
 
 
-def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, progress: Progress | None) -> None:
+def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, steps: Steps, progress: Progress | None) -> None:
     """Makes the copy of the base under its temporary name, merges into it and verifies it. The base is only read."""
     assert entry.temporary is not None
     copy_file(plan.base.path, entry.temporary)
     target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
-    apply_down(lineage, plan, target, progress)
-    verify_content([target, *lineage.chain(plan.base)[1:]], plan.predicted, progress)
+    below = [target, *lineage.chain(plan.base)[1:]]
+    steps.apply_down(plan, below, progress)
+    steps.verify(plan, below, (), progress)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -6,9 +6,11 @@ it through another therefore locks each file once, here, and opens layers withou
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import ExitStack
 
 from cowherd.errors import UnsupportedFeature
+from cowherd.formats.qcow2.cache import TableCache
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.raw import Raw
 from cowherd.image.disk import Disk
@@ -16,7 +18,7 @@ from cowherd.storage.hostfile import HostFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -34,16 +36,15 @@ class Holding:
     def lock(self, images: Iterable[Image], mode: LockMode) -> None:
         """Locks each image as `mode` says, or changes the lock that is held. Raises `ImageInUse`, `HostFileError`."""
         for image in images:
-            if image.key in self._files:
-                self._files[image.key].lock(mode)
+            file = self._files.get(image.key)
+            if file is not None:
+                file.lock(mode)
             else:
-                self._files[image.key] = HostFile.open(image.path, lock=mode)
+                self._files[image.key] = _open_locked(image, mode)
 
-    def release(self, images: Iterable[Image]) -> None:
-        """Gives up the locks of some images."""
-        for image in images:
-            if image.key in self._files:
-                self._files.pop(image.key).close()
+    def file(self, image: Image) -> HostFile | None:
+        """Returns the file of an image that is locked here, open for reading; it is not for the caller to close."""
+        return self._files.get(image.key)
 
     def close(self) -> None:
         """Gives up all locks."""
@@ -51,6 +52,67 @@ class Holding:
             for file in self._files.values():
                 stack.callback(file.close)
             self._files = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Layers:
+    """Images that are open to be read until the block ends, each once; nothing may write to them meanwhile.
+
+    Those that `held` has locked are read through the descriptors that hold the locks.
+    """
+
+    def __init__(self, held: Holding | None = None) -> None:
+        self._held = held or Holding()
+        self._open: dict[Key, Layer] = {}
+        self._own: list[Layer] = []
+        self._cache = TableCache()
+
+    def of(self, image: Image) -> Layer:
+        """Returns an image alone. Raises as `disk`."""
+        layer = self._open.get(image.key)
+        if layer is None:
+            layer = self._open[image.key] = self._opened(image)
+            if isinstance(layer, Qcow2):
+                layer.share_cache(self._cache)
+        return layer
+
+    def disk(self, images: Iterable[Image]) -> Disk:
+        """Returns `images` as one disk, the first on top, whatever backing files they name. It is not for the caller to close.
+
+        Raises as `cowherd.image.open.open_disk`.
+        """
+        return Disk([self.of(image) for image in images], writable=False)
+
+    @contextlib.contextmanager
+    def alone(self, image: Image) -> Iterator[Disk]:
+        """Gives the block the disk of an image without its backing file.
+
+        One that is not locked is closed after the block: a herd may have more images than a process may have files open.
+        """
+        if image.key in self._open or self._held.file(image):
+            yield self.disk([image])
+        else:
+            with stacked([image]) as disk:
+                yield disk
+
+    def _opened(self, image: Image) -> Layer:
+        file = self._held.file(image)
+        if file is not None:
+            return _layer_of(file, image)
+        self._own.append(_layer(image, writable=False))
+        return self._own[-1]
+
+    def close(self) -> None:
+        """Closes all files but those of the locks."""
+        with ExitStack() as stack:
+            for layer in self._own:
+                stack.callback(layer.close)
+            self._open, self._own = {}, []
 
     def __enter__(self) -> Self:
         return self
@@ -75,12 +137,32 @@ def stacked(images: Sequence[Image], *, writable: bool = False) -> Disk:
         raise
 
 
-def _layer(image: Image, *, writable: bool) -> Layer:
-    if image.format not in ("qcow2", "raw"):
-        raise UnsupportedFeature(image.path, f"the image format '{image.format}'")
-    file = HostFile.open(image.path, writable=writable, lock=None)
+def _open_locked(image: Image, mode: LockMode) -> HostFile:
+    """Opens an image as one that is only looked at, so that reading it leaves its time of reading, and locks it then."""
+    file = HostFile.open(image.path, lock=None)
     try:
-        return Qcow2(file) if image.format == "qcow2" else Raw(file)
+        file.lock(mode)
     except BaseException:
         file.close()
         raise
+    return file
+
+
+def _layer(image: Image, *, writable: bool) -> Layer:
+    _require_known_format(image)
+    file = HostFile.open(image.path, writable=writable, lock=None)
+    try:
+        return _layer_of(file, image)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _layer_of(file: HostFile, image: Image) -> Layer:
+    _require_known_format(image)
+    return Qcow2(file) if image.format == "qcow2" else Raw(file)
+
+
+def _require_known_format(image: Image) -> None:
+    if image.format not in ("qcow2", "raw"):
+        raise UnsupportedFeature(image.path, f"the image format '{image.format}'")

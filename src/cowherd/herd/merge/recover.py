@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowherd import extents
@@ -18,11 +18,13 @@ from cowherd.herd.lineage.pending import journals_in
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.merge.concerned import require_concerned
+from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.merge.fork import complete_fork
-from cowherd.herd.merge.holding import Holding, stacked
-from cowherd.herd.merge.merge import apply, conclude, serve, take_back
-from cowherd.herd.merge.plan import FORK, PRESERVE, MergePlan, plan_merge
-from cowherd.herd.merge.steps import MergeFailed, bind_to, reseal_base
+from cowherd.herd.merge.holding import Holding, Layers, stacked
+from cowherd.herd.merge.offline import Offline
+from cowherd.herd.merge.phases import Begun, Merge
+from cowherd.herd.merge.plan import FORK, PRESERVE
+from cowherd.herd.merge.planning import plan_merge
 from cowherd.herd.merge.witness import bears_witness
 from cowherd.herd.records.digest import digest_disk
 from cowherd.herd.records.faults import RecordNotTrusted
@@ -34,7 +36,6 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage.durable import make_durable
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_there, look_up
-from cowherd.storage.space import check_space
 from cowherd.storage.ticks import identity_after_tick
 from cowherd.text import shown
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.merge.steps import Left
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
@@ -61,7 +63,7 @@ class Recovered:
     overlay: Path | None
     base: Path | None
     outcome: str
-    left: Sequence[tuple[Path, str]] = ()
+    left: Sequence[Left] = ()
     error: CowherdError | None = None
 
 
@@ -116,26 +118,41 @@ def _make_interrupted_run_durable(journal: Journal) -> None:
     make_durable(journal.path, *images, *map(seal_path, images))
 
 
-def _end(journal: Journal, progress: Progress | None) -> list[tuple[Path, str]]:
+def _end(journal: Journal, progress: Progress | None) -> list[Left]:
     entry = journal.entry
-    lineage, base = _surveyed(entry, entry.base)
+    lineage, base = _survey_concerned(entry, entry.base)
     _require_nobody_needs(lineage, journal)
     with naming_holders(), Holding() as held:
+        begun = Begun(lineage=lineage, base=base, held=held, journal=journal, steps=Offline(held), progress=progress)
         if journal.phase is Phase.PREPARING:
-            return take_back(held, lineage, journal, base, progress)
-        target = base
+            return begun.take_back()
         if entry.strategy == FORK:
             target, _ = complete_fork(lineage, base, entry, progress)
-            lineage, target = _surveyed(entry, target.path)
-        overlay = lineage.known(entry.overlay)
-        held.lock([target, *lineage.children(target)], WRITE)
-        if overlay:
-            held.lock([overlay, *lineage.children(overlay)], WRITE)
-        concerned = [target, *lineage.children(target), *([overlay, *lineage.children(overlay)] if overlay else [])]
-        require_free(concerned, lineage.chain(target), locks=False)
-        changed = _no_longer_as_before(lineage, entry)
-        rest = _again(lineage, overlay, target, entry, progress) if overlay else _without_overlay(lineage, target, progress)
-        return [*changed, *rest, *conclude(held, lineage, journal, target, progress)]
+            lineage, target = _survey_concerned(entry, target.path)  # it has its name, and others may stand on it, since
+            begun = replace(begun, lineage=lineage, base=target)
+        return _finish(begun)
+
+
+def _finish(begun: Begun) -> list[Left]:
+    """Does a merge once more into `begun.base`, which a fork has completed before; with what its overlay holds now, if there."""
+    lineage, entry = begun.lineage, begun.journal.entry
+    overlay = lineage.known(entry.overlay)
+    _be_alone(begun, overlay)
+    changed = _no_longer_as_before(lineage, entry)
+    rest = _merge_again(begun, overlay) if overlay else _finish_without_overlay(begun)
+    return [*changed, *rest, *begun.conclude()]
+
+
+def _be_alone(begun: Begun, overlay: Image | None) -> None:
+    """Locks all that is about to change. Raises `ImageInUse` where somebody has it open, with locks or without."""
+    lineage, target = begun.lineage, begun.base
+    concerned = [target, *lineage.children(target)]
+    begun.held.lock(concerned, WRITE)
+    if overlay:
+        own = [overlay, *lineage.children(overlay)]
+        begun.held.lock(own, WRITE)
+        concerned += own
+    require_free(concerned, lineage.chain(target), locks=False)
 
 
 def _require_trusted(journal: Journal) -> None:
@@ -171,7 +188,7 @@ def _require_nobody_needs(lineage: Lineage, journal: Journal) -> None:
         raise RecordNotTrusted(journal.path, f"{shown(temporary)}, which it calls unfinished, is something else")
 
 
-def _surveyed(entry: Entry, path: Path) -> tuple[Lineage, Image]:
+def _survey_concerned(entry: Entry, path: Path) -> tuple[Lineage, Image]:
     """Returns the herd around a merge as it is now, with nothing left out that it concerns, and the base at `path` in it."""
     lineage = survey_around(path, *(image for image in entry.images if is_there(image)))
     base = lineage.find(path, entry.base_format)
@@ -179,13 +196,26 @@ def _surveyed(entry: Entry, path: Path) -> tuple[Lineage, Image]:
     return lineage, base
 
 
-def _again(lineage: Lineage, overlay: Image, target: Image, entry: Entry, progress: Progress | None) -> list[tuple[Path, str]]:
+def _merge_again(begun: Begun, overlay: Image) -> list[Left]:
     """Plans and does everything once more. The new base of a fork is complete, and merged into as any other: little is left."""
+    lineage, target, entry = begun.lineage, begun.base, begun.journal.entry
     above = _images_above(lineage, overlay, target, entry)
-    plan = plan_merge(lineage, above, target, PRESERVE, entry.keep, target.path, reflink=False, progress=progress)
-    _check_space(plan)
-    serve(lineage, plan, progress)
-    return apply(lineage, plan, progress)
+    with Layers(begun.held) as layers:
+        plan = plan_merge(
+            lineage,
+            layers,
+            above,
+            target,
+            strategy=PRESERVE,
+            keep=entry.keep,
+            fork=target.path,
+            reflink=False,
+            progress=begun.progress,
+        )
+    plan.check_space()
+    merge = Merge(**vars(begun), plan=plan)
+    merge.serve_siblings()
+    return merge.apply()
 
 
 def _images_above(lineage: Lineage, overlay: Image, target: Image, entry: Entry) -> list[Image]:
@@ -198,20 +228,17 @@ def _images_above(lineage: Lineage, overlay: Image, target: Image, entry: Entry)
     raise MergeFailed(overlay.path, f"it does not stand on {shown(entry.base)} any more")
 
 
-def _check_space(plan: MergePlan) -> None:
-    check_space([(plan.base.path, plan.down_growth), *((one.image.path, one.writes.new_bytes) for one in plan.served)])
-
-
-def _without_overlay(lineage: Lineage, base: Image, progress: Progress | None) -> list[tuple[Path, str]]:
+def _finish_without_overlay(begun: Begun) -> list[Left]:
     """The overlay is gone, so the base was complete and verified: its seal and its overlays' bindings are brought up to date."""
+    lineage, base, steps = begun.lineage, begun.base, begun.steps
     identity = identity_after_tick(base.path)
     with stacked(lineage.chain(base)) as disk:
-        digests = digest_disk(disk, progress)
-    record = reseal_base(lineage, base, Held(digests, identity))
-    return [problem for child in lineage.children(base) for problem in bind_to(child, record)]
+        digests = digest_disk(disk, begun.progress)
+    record = steps.reseal(lineage, base, Held(digests, identity))
+    return [problem for child in lineage.children(base) for problem in steps.bind(child, record)]
 
 
-def _no_longer_as_before(lineage: Lineage, entry: Entry) -> list[tuple[Path, str]]:
+def _no_longer_as_before(lineage: Lineage, entry: Entry) -> list[Left]:
     """Names the direct overlays of the base that do not show what they did when the merge began."""
     changed = extents.ranges([(start, start + length) for start, length in entry.changed])
     found = []

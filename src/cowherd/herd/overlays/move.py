@@ -196,8 +196,7 @@ def _execute(
         _remove_old_seal(plan)
         require_free([plan.source])
         take_name(plan.source)
-        after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
-        _name_own_base_properly(after, plan)
+        _name_own_base_properly(plan, herd)
     _record(plan, kept, herd)
 
 
@@ -215,11 +214,18 @@ def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:
         write_reference(plan.image, BackingReference(absolute, plan.image.backing.format))
 
 
-def _name_own_base_properly(lineage: Lineage, plan: Move) -> None:
+def _name_own_base_properly(plan: Move, herd: Sequence[PathName]) -> None:
+    if not plan.image.backing or plan.source.parent == plan.target.parent:
+        return
+    lineage = _look_again(plan, herd)  # the image lies elsewhere now, and names its base otherwise
     image = lineage.find(plan.target)
     base = lineage.parent(image)
-    if base and image.backing and plan.source.parent != plan.target.parent:
+    if base and image.backing:
         write_reference(image, BackingReference(name_for(image, base.path), image.backing.format))
+
+
+def _look_again(plan: Move, herd: Sequence[PathName]) -> Lineage:
+    return survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
 
 
 def _copy_seal(plan: Move) -> None:
@@ -246,7 +252,7 @@ def _shadow(image: Path) -> Path:
 
 def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
     """Makes the seals that held know their files as they are now."""
-    after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
+    after = _look_again(plan, herd)  # also where no seal held: so this host remembers where the overlays of the moved image lie
     for seal in kept:
         moved = seal.image.key == plan.image.key
         image = after.known(plan.target) if moved else after.images.get(seal.image.key)

@@ -62,11 +62,7 @@ def _begins_with(path: PathName, magic: bytes) -> bool | None:
     if not is_regular(path):
         return False
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.pread(fd, len(magic), 0) == magic
-        finally:
-            os.close(fd)
+        return first_bytes(path, len(magic)) == magic
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -75,6 +71,21 @@ def _begins_with(path: PathName, magic: bytes) -> bool | None:
         if error.errno == errno.ELOOP:  # a link took its place after the look-up above
             return False
         raise HostFileError(path, "read", error) from error
+
+
+def first_bytes(path: PathName, length: int) -> bytes:
+    """Returns so many bytes of the start of a file, or all that it has; of a link nothing is read. Raises OSError.
+
+    A read that brings less is gone on with: on half of its first bytes a seal would be taken for none.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.pread(fd, length, 0)
+        while len(found) < length and (more := os.pread(fd, length - len(found), len(found))):
+            found += more
+        return found
+    finally:
+        os.close(fd)
 
 
 def is_regular(path: PathName) -> bool:

@@ -10,6 +10,7 @@ from cowherd.herd.records.faults import ProtectedByOthers
 from cowherd.herd.records.ownership import (
     OTHERS_MAY_WRITE,
     SHADOW_SUFFIX,
+    first_bytes,
     is_proven_seal,
     is_regular,
     is_seal,
@@ -61,11 +62,7 @@ def is_shadow_of(path: PathName, record: SealRecord) -> bool:
 
 def _first_bytes(path: PathName) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.pread(fd, _HEAD, 0)
-        finally:
-            os.close(fd)
+        return first_bytes(path, _HEAD)
     except OSError as error:
         raise HostFileError(path, "read", error) from error
 

@@ -33,8 +33,6 @@ from cowherd.herd.seals.unseal import unprotected
 from cowherd.image.open import open_disk
 from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.snapshots import exposed_snapshots
-from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,12 +66,13 @@ def preserve(
         return Repaired(plan, done=False)
     plan.check_space()
     binding = _next_binding(record, drift)
-    _require_free(plan)
     require_free([write.image for write in plan.writes], lineage.chain(base))
+    _require_writable(plan)
     left = [problem for write in plan.writes for problem in _serve(write, plan, binding, progress)]
     if len(plan.changed) or plan.size != plan.sealed_size:
         reseal(lineage, base, drift.held)
-    left += refresh_dependents(survey_again(lineage), base, progress)
+    if any(dependent.seal for dependent in lineage.dependents(base)):
+        left += refresh_dependents(survey_again(lineage), base, progress)  # overlays were written to
     return Repaired(plan, done=True, left=left)
 
 
@@ -110,10 +109,9 @@ def _next_binding(record: SealRecord, drift: Drift) -> Binding:
     return Binding(drift.new.content_digest, record.seal_id, record.generation + (not unchanged))
 
 
-def _require_free(plan: RepairPlan) -> None:
-    """Raises `ImageInUse` or `DriftFound` if an overlay can't be written to, before any has been."""
+def _require_writable(plan: RepairPlan) -> None:
+    """Raises `ProtectedByOthers` or `DriftFound` if an overlay can't be written to, before any has been."""
     for write in plan.writes:
-        HostFile.open(write.image.path, lock=WRITE).close()
         require_liftable(write.image.path, "write to", seal=write.image.seal)
         record = record_of(write.image)
         if record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cowherd.errors import CowherdError
 from cowherd.herd.records.faults import BindingContradicted
-from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.quick_check import Conditions, record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ def require_uncontradicted(lineage: Lineage, images: Iterable[Image], action: st
     Raises as `cowherd.herd.seals.held.held_content`.
     """
     fits: set[tuple[object, bytes]] = set()
+    conditions = Conditions(lineage, record_of)
     for overlay, base, content in _bound(lineage, images):
-        if (base.key, content) not in fits and not _holds(lineage, base, content, progress):
+        if (base.key, content) not in fits and not _holds(lineage, conditions, base, content, progress):
             raise BindingContradicted(overlay.path, base.path, action)
         fits.add((base.key, content))
 
@@ -48,12 +49,12 @@ def _bound(lineage: Lineage, images: Iterable[Image]) -> Iterator[tuple[Image, I
             seen.add(overlay.key)
 
 
-def _holds(lineage: Lineage, base: Image, content: bytes, progress: Progress | None) -> bool:
+def _holds(lineage: Lineage, conditions: Conditions, base: Image, content: bytes, progress: Progress | None) -> bool:
     try:
         record = record_of(base)
     except CowherdError:
         record = None  # a damaged seal vouches for nothing
-    if record and condition(lineage, base).status.holds:
+    if record and conditions.of(base).status.holds:
         return record.content_digest == content
     from cowherd.herd.seals.held import confirms, held_content
 

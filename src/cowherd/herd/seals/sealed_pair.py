@@ -6,11 +6,13 @@ format that was sealed.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 
 from cowherd.errors import CowherdError
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.records.header import Head, read_image
 from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.sealrecord import SealRecord
 from cowherd.herd.seals.quick_check import condition, record_of
@@ -57,16 +59,22 @@ def sealed_pair(lineage: Lineage, old: Image | None, new: Image) -> SealedPair |
     return SealedPair(old, new, (records[0], records[1])) if records[0] and records[1] else None
 
 
-def bases_of_rebase(overlay: PathName, backing: BackingReference, *, herd: Sequence[PathName] = ()) -> SealedPair | None:
+def bases_of_rebase(
+    overlay: PathName, backing: BackingReference, seen: Lineage | None = None, *, herd: Sequence[PathName] = ()
+) -> SealedPair | None:
     """Returns the present base of `overlay` and its new one, `backing`, if both have seals that hold.
 
+    `seen`: the herd around the overlay as it was a moment ago, which is enough where it shows the new base too.
     Returns None if anything is in doubt: a format other than the sealed one, a base that can't be found, a damaged seal.
     """
     try:
         path = resolve(overlay, backing).name
-        lineage = survey_around(overlay, path, herd=herd)
+        lineage = seen if seen and seen.known(path) else survey_around(overlay, path, herd=herd)
         image, new = lineage.known(overlay), lineage.known(path)
         if image is None or new is None or image.backing is None or lineage.broken(image):
+            return None
+        head = read_image(os.fspath(overlay)).content  # another rebase may have ended since the herd was looked at
+        if not isinstance(head, Head) or head.backing != image.backing:
             return None
         pair = sealed_pair(lineage, lineage.parent(image), new)
         if pair is None or (image.backing.format, backing.format) != (pair.records[0].format, pair.records[1].format):
@@ -74,7 +82,7 @@ def bases_of_rebase(overlay: PathName, backing: BackingReference, *, herd: Seque
         if not pair.is_equal:
             _ = pair.differs  # read the digests now: here a damaged seal only means None, later it would be an error
         return pair
-    except CowherdError:
+    except (CowherdError, OSError):
         return None  # the caller opens the files then, and reports what is wrong with them
 
 

@@ -63,7 +63,8 @@ def keeping_seals(lineage: Lineage, *written: Image) -> Iterator[None]:
             yield
         finally:
             stack.close()
-            record_kept(survey_again(lineage), kept)
+            if kept:
+                record_kept(survey_again(lineage), kept)  # the block may have put an image on another chain
 
 
 def record_kept(lineage: Lineage, kept: list[Kept]) -> None:

@@ -1,0 +1,67 @@
+"""The journal with which a merge begins: from here on whoever meets the herd knows that it is under way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.herd.merge.fork import free_name
+from cowherd.herd.merge.plan import FORK
+from cowherd.herd.records.journal import Entry, Journal, Witness, journal_path
+from cowherd.herd.seals.drift import pairs
+from cowherd.herd.seals.seal import made_by
+from cowherd.storage.atomic import temporary_name
+from cowherd.storage.presence import is_there
+from cowherd.text import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.merge.plan import MergePlan
+
+
+def write_journal(lineage: Lineage, plan: MergePlan, *, named: bool) -> tuple[MergePlan, Journal]:
+    """Writes the journal, and returns the plan with a new base whose name is free now: another merge may have taken it since.
+
+    Raises `InvalidRequest` if it is `named`, and taken.
+    """
+    while True:
+        journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
+        try:
+            if plan.strategy != FORK or not is_there(plan.fork):
+                return plan, journal
+        except HostFileError:
+            journal.remove()
+            raise
+        journal.remove()
+        if named:
+            raise name_taken(plan.fork)
+        plan = replace(plan, fork=free_name(plan.base))
+
+
+def name_taken(fork: Path) -> InvalidRequest:
+    """Returns what to raise where the name that a new base was to have is another file's."""
+    return InvalidRequest(f"the new base {shown(fork)} is there already")
+
+
+def _entry(lineage: Lineage, plan: MergePlan) -> Entry:
+    fork = plan.strategy == FORK
+    followers = lineage.dependents(plan.overlay if fork else plan.base)
+    concerned = {image.path for image in (*plan.above, plan.base, *followers)}
+    return Entry(
+        strategy=plan.strategy,
+        keep=plan.keep,
+        overlay=plan.overlay.path,
+        base=plan.base.path,
+        base_format=plan.base.format,
+        images=tuple(sorted(concerned)),
+        changed=tuple((start, length) for start, length in pairs(plan.changed)),
+        witnesses=() if fork else tuple(Witness(one.image.path, one.witness, one.is_written) for one in plan.served),
+        temporary=temporary_name(plan.fork) if fork else None,
+        fork=plan.fork if fork else None,
+        begun=datetime.now(UTC).isoformat(timespec="seconds"),
+        made_by=made_by(),
+    )

@@ -1,0 +1,174 @@
+"""The steps of a merge on files that no machine has open. Images are opened without locks of their own; the caller holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cowherd.errors import HostFileError
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.reference import BackingReference
+from cowherd.herd.lineage.backing_names import stored_name
+from cowherd.herd.merge.faults import MergeFailed
+from cowherd.herd.merge.holding import Layers, stacked
+from cowherd.herd.merge.steps import Steps
+from cowherd.herd.merge.witness import bears_witness
+from cowherd.herd.records.binding import Binding, set_binding
+from cowherd.herd.records.digest import digest_disk
+from cowherd.herd.records.faults import BindingImpossible
+from cowherd.herd.repair.preserve import whole_steps
+from cowherd.herd.seals.held import Held
+from cowherd.herd.seals.quick_check import record_of
+from cowherd.herd.seals.seal import reseal
+from cowherd.herd.seals.unseal import unprotected
+from cowherd.image.disk import Disk
+from cowherd.ops.commit import copy_down
+from cowherd.storage.atomic import sync_directory
+from cowherd.storage.filetype import refuse_device_node
+from cowherd.storage.identity import make_lasting
+from cowherd.storage.ticks import identity_after_tick
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cowherd.extents import Ranges
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.merge.holding import Holding
+    from cowherd.herd.merge.plan import MergePlan, Served
+    from cowherd.herd.merge.steps import Left
+    from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.herd.repair.plan import Writes
+    from cowherd.progress import Progress
+
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def lifted(image: Image) -> Iterator[None]:
+    """Lifts the protection of a sealed image while the block runs."""
+    with unprotected(image, record_of(image)):
+        yield
+
+
+class Offline(Steps):
+    """Changes the files themselves. What stays as it is is read through the descriptors that hold its locks, `held`."""
+
+    def __init__(self, held: Holding) -> None:
+        self._held = held
+
+    def serve(self, served: Sequence[Served], below: Sequence[Image], progress: Progress | None) -> None:
+        """Units that are all zeros are made zeros without data, where the format can."""
+        with Layers(self._held) as layers:
+            for one in served:
+                if one.is_written:
+                    _copy_up(one.writes, layers.disk(below), progress)
+                else:
+                    make_lasting(one.image.path)
+
+    def apply_down(self, plan: MergePlan, below: Sequence[Image], progress: Progress | None) -> None:
+        """The base grows first, if the overlay is larger."""
+        target = below[0]
+        with Layers(self._held) as layers, lifted(target), stacked([target], writable=True) as alone:
+            under = Disk([*alone.layers, *layers.disk(below[1:]).layers], writable=True)
+            if under.size < plan.new_size:
+                under.resize(plan.new_size)
+            copy_down(plan.down, layers.disk(plan.above), under, progress)
+
+    def verify(self, plan: MergePlan, below: Sequence[Image], served: Sequence[Served], progress: Progress | None) -> Held:
+        """All is opened anew: what was open before it was written to knows tables that may have changed.
+
+        What is returned counts for the file as it was before the first byte was read.
+        """
+        identity = identity_after_tick(below[0].path)
+        with Layers() as layers:
+            under = layers.disk(below)
+            digests = digest_disk(under, progress)
+            if digests.content_digest != plan.predicted.content_digest:
+                raise MergeFailed(below[0].path, "it does not hold what was merged into it")
+            for one in served:
+                _verify_served(one, layers, under, plan.changed)
+        return Held(digests, identity)
+
+    def reseal(self, lineage: Lineage, base: Image, held: Held) -> SealRecord | None:
+        """The seal's next generation, with the protection and the shadow that there were."""
+        return reseal(lineage, base, held) if base.seal else None
+
+    def bind(self, overlay: Image, record: SealRecord | None) -> list[Left]:
+        """Writes the header, unless it says so already."""
+        binding = Binding.to(record) if record else None
+        if binding is None or overlay.binding == binding:
+            return []
+        try:
+            with lifted(overlay), stacked([overlay], writable=True) as disk:
+                set_binding(disk, binding)
+        except BindingImpossible as error:
+            return [(overlay.path, str(error))]
+        return []
+
+    def put_on(self, overlay: Image, base: Image, record: SealRecord | None) -> list[Left]:
+        """The binding goes first: cut short between the two, the overlay is met where it stood, and put on its base again."""
+        left = []
+        with lifted(overlay), stacked([overlay], writable=True) as disk:
+            try:
+                set_binding(disk, Binding.to(record) if record else None)
+            except BindingImpossible as error:
+                left.append((overlay.path, str(error)))
+            disk.set_backing(reference_to(base, overlay))
+        return left
+
+    def empty(self, overlay: Image) -> None:
+        """Gives up all clusters of the overlay."""
+        with lifted(overlay), stacked([overlay], writable=True) as disk:
+            layer = disk.layers[0]
+            if isinstance(layer, Qcow2):
+                layer.deallocate_all()
+
+    def delete(self, overlay: Image) -> None:
+        """Unlinks it."""
+        delete_image(overlay)
+
+
+def delete_image(image: Image) -> None:
+    """Deletes the file of an image under all its names, durably. Raises `HostFileError`; a name that is gone is no error."""
+    for name in image.names:
+        refuse_device_node(name, "delete")
+        try:
+            name.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostFileError(name, "delete", error) from error
+        sync_directory(name.parent)
+
+
+def _copy_up(writes: Writes, under: Disk, progress: Progress | None) -> None:
+    """Writes what an overlay shows of its base, which is open as `under`, into the overlay itself."""
+    with lifted(writes.image), stacked([writes.image], writable=True) as alone:
+        disk = Disk([*alone.layers, *under.layers], writable=True)
+        step = max(_CHUNK, disk.layers[0].granularity)
+        buffer = memoryview(bytearray(step))
+        version_2 = isinstance(disk.layers[0], Qcow2) and disk.layers[0].header.version < 3
+        for start, end in whole_steps(writes.ranges, step):
+            part = buffer[: end - start]
+            disk.readinto(start, part)
+            if version_2 or np.frombuffer(part, np.uint8).any():
+                disk.write(start, part)
+            else:
+                disk.zero(start, len(part))
+            if progress:
+                progress(end, disk.size)
+
+
+def _verify_served(one: Served, layers: Layers, under: Disk, changed: Ranges) -> None:
+    with layers.alone(one.image) as alone:
+        disk = Disk([*alone.layers, *under.layers], writable=False)
+        if bears_witness(disk, changed, whole=one.is_written) != one.witness:
+            raise MergeFailed(one.image.path, "it does not show what it did before the merge")
+
+
+def reference_to(base: Image, overlay: Image) -> BackingReference:
+    """Returns how `overlay` is to name `base`."""
+    return BackingReference(stored_name(base.path, Path(os.path.realpath(overlay.path))), base.format)

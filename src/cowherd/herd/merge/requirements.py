@@ -1,0 +1,142 @@
+"""What must hold before a merge writes anything: all that would stop it half way and can be known beforehand."""
+
+from __future__ import annotations
+
+from cowherd.errors import BaseSealed, ImageInUse, InvalidRequest, SnapshotsWouldChange, UnsupportedFeature
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.image import Qcow2
+from cowherd.herd.lineage.survey import survey_again
+from cowherd.herd.merge.chain import new_base_of, stands_on
+from cowherd.herd.merge.offline import reference_to
+from cowherd.herd.merge.plan import CONTENT, EMPTY, FORK, NOTHING, PRESERVE
+from cowherd.herd.records.faults import DriftFound
+from cowherd.herd.records.journal import require_journal_free
+from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free
+from cowherd.herd.seals.evidence import require_uncontradicted
+from cowherd.herd.seals.quick_check import Conditions, record_of
+from cowherd.image.snapshots import snapshots_of
+from cowherd.storage.filetype import refuse_device_node
+from cowherd.text import printable, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.formats.layer import Layer
+    from cowherd.formats.reference import BackingReference
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.merge.holding import Layers
+    from cowherd.herd.merge.plan import MergePlan
+
+
+_FORK_INSTEAD = "or use --strategy fork, which changes nothing below other overlays"
+
+
+def require_possible(lineage: Lineage, layers: Layers, plan: MergePlan) -> None:
+    """Raises for everything that would stop the merge half way and can be known beforehand."""
+    written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
+    conditions = Conditions(lineage, record_of)
+    for image in (plan.overlay, plan.base, *written):
+        _require_sound(conditions, layers.of(image), image)
+    above = lineage.children(plan.overlay) if plan.keep == NOTHING else ()
+    require_uncontradicted(lineage, [plan.overlay, *lineage.children(plan.base), *above], "merge")
+    _require_no_snapshots(layers, plan, written)
+    require_journal_free(plan.base.path)
+    _require_liftable(lineage, plan)
+    if plan.overlay.seal and plan.keep != CONTENT:
+        hit = [dependent.path for dependent in lineage.dependents(plan.overlay)]
+        raise BaseSealed(plan.overlay.path, "merge away", hit)
+    if plan.keep == NOTHING:
+        refuse_device_node(plan.overlay.path, "delete", "--keep empty or --keep content leaves it")
+    if plan.strategy == FORK:
+        refuse_device_node(plan.base.path, "make a new base beside", "--strategy preserve merges into it")
+    if plan.new_size > plan.old_size:
+        _require_growth(plan.base)
+    _require_repointing(lineage, layers, plan)
+
+
+def require_nobody_new(lineage: Lineage, plan: MergePlan) -> None:
+    """Raises `ImageInUse` if an overlay was made since the plan was: it would not be kept from the change."""
+    now = survey_again(lineage)
+    for image in (plan.base, plan.overlay):
+        if {child.key for child in now.children(now.find(image.path))} != {child.key for child in lineage.children(image)}:
+            raise ImageInUse(image.path, "write", shared=True)
+
+
+def _require_room_for_name(layer: Layer, reference: BackingReference) -> None:
+    """Raises `InvalidRequest` if the header of an overlay can't hold another backing file's name."""
+    if not isinstance(layer, Qcow2):
+        raise InvalidRequest(f"{shown(layer.file.path)} is {layer.format} and can't name a backing file")
+    layer.header.with_backing(reference).pack()
+
+
+def _require_liftable(lineage: Lineage, plan: MergePlan) -> None:
+    """Raises `ProtectedByOthers` for an image that is to be written to or removed and that somebody else has made immutable."""
+    written = [plan.base, *(one.image for one in plan.served if one.is_written)] if plan.strategy == PRESERVE else []
+    if plan.keep != CONTENT:
+        written += [plan.overlay, *(lineage.children(plan.overlay) if plan.keep == NOTHING else ())]
+    for image in written:
+        require_liftable(image.path, "merge into, or remove," if image is plan.overlay else "write to", seal=image.seal)
+    if plan.strategy == FORK and plan.base.seal:
+        require_sidecars_free(plan.fork, shadow=True)
+
+
+def _require_sound(conditions: Conditions, layer: Layer, image: Image) -> None:
+    now = conditions.of(image)
+    if image.seal and not now.status.holds:
+        raise DriftFound(image.path, now.status, "merge")
+    if not isinstance(layer, Qcow2):
+        return
+    if layer.header.corrupt:
+        raise UnsupportedFeature(image.path, "merging with an image that is marked corrupt")
+    if layer.header.extension(layout.EXTENSION_BITMAPS) and layer.header.autoclear & layout.AUTOCLEAR_BITMAPS:
+        raise UnsupportedFeature(image.path, "merging with an image that has persistent bitmaps")
+
+
+def _require_growth(base: Image) -> None:
+    if base.path.is_block_device():
+        raise InvalidRequest(f"{shown(base.path)} is a block device smaller than the overlay")
+
+
+def _require_repointing(lineage: Lineage, layers: Layers, plan: MergePlan) -> None:
+    """An overlay that goes needs its own overlays to stand on the base instead, and to see the same there."""
+    target = new_base_of(plan)
+    if plan.keep == NOTHING:
+        for child in lineage.children(plan.overlay):
+            _require_room_for_name(layers.of(child), reference_to(target, child))
+            if plan.new_size > (plan.overlay.size or 0) < _largest_size(layers.of(child)):
+                raise InvalidRequest(
+                    f"{shown(child.path)}, or an internal snapshot of it, is larger than the overlay that it stands on, and so "
+                    f"is the base: it would see the base's end. Keep the overlay (--keep empty)"
+                )
+    if plan.keep == EMPTY and not stands_on(lineage, plan.overlay, target):
+        _require_room_for_name(layers.of(plan.overlay), reference_to(target, plan.overlay))
+
+
+def _require_no_snapshots(layers: Layers, plan: MergePlan, written: Sequence[Image]) -> None:
+    """Raises `SnapshotsWouldChange` for the overlay and for those `written` to, `InvalidRequest` for a base with its own.
+
+    Snapshots of overlays may show the base where these themselves do not, and nothing can be written into them.
+    """
+    below = [(image.path, name) for image in written for name in _names(layers.of(image))]
+    if below:
+        raise SnapshotsWouldChange(plan.base.path, "merge into", below, _FORK_INSTEAD)
+    own = [(plan.overlay.path, name) for name in _names(layers.of(plan.overlay))]
+    if own:
+        raise SnapshotsWouldChange(plan.overlay.path, "merge", own, "and merge then")
+    names = _names(layers.of(plan.base))
+    if names:
+        raise InvalidRequest(
+            f"{shown(plan.base.path)} has internal snapshots of its own ({len(names)}, '{printable(names[0])}' among them): "
+            f"such an image is not merged into. Delete them ('qemu-img snapshot -d'), and merge then"
+        )
+
+
+def _largest_size(layer: Layer) -> int:
+    """Returns the size of the largest disk that an image may show: as it is now, or with one of its snapshots applied."""
+    return max([layer.size, *(snapshot.disk_size for snapshot in snapshots_of(layer))])
+
+
+def _names(layer: Layer) -> list[str]:
+    return [snapshot.label for snapshot in snapshots_of(layer)]

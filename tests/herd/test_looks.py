@@ -1,0 +1,204 @@
+"""How often a command looks at a whole herd, and opens each image of it.
+
+Each look costs what the herd is large, so that every one above the first must have a reason. It has one where something changed
+on the disk, or a lock was taken, since the look before: what was seen before a lock is held may be wrong. An image is opened more
+than once where its locks are only tried, so that a refusal comes before the first write, and where it is written to and then read
+back. Openings that ask for an attribute, and those of records, are not counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cowherd import commit, rebase
+from cowherd.herd.lineage import survey as surveys
+from cowherd.herd.merge.merge import merge
+from cowherd.herd.overlays.clone import clone
+from cowherd.herd.overlays.flatten import flatten
+from cowherd.herd.overlays.move import move
+from cowherd.herd.overlays.promote import promote
+from cowherd.herd.overlays.retarget import retarget
+from cowherd.herd.records.sealplace import seal_path
+from cowherd.herd.repair.repair import repair
+from cowherd.herd.seals.seal import seal
+from cowherd.storage.hostfile import HostFile
+from tests.herd.qemu_herd import make_base, make_overlay, noise, write
+
+pytestmark = pytest.mark.qemu("qemu-io")
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def herd(tmp_path):
+    """A sealed base and a sealed copy of it; on the base stand two clones, `overlay` and `other`, and on `overlay` `top`."""
+    make_base(tmp_path / "base", noise(MIB))
+    make_base(tmp_path / "copy", noise(MIB))
+    seal(tmp_path / "copy")
+    clone(tmp_path / "base", tmp_path / "overlay")
+    clone(tmp_path / "base", tmp_path / "other")
+    make_overlay(tmp_path / "top", "overlay")
+    write(tmp_path / "overlay", "write -P 1 0 300k")
+    return tmp_path
+
+
+class Looks(NamedTuple):
+    """A command, how often it scans the herd, and how often it opens images; each count above 1 has its reason beside it."""
+
+    work: Callable[[Path], object]
+    scans: int
+    opens: dict[str, int]
+    before: Callable[[Path], object] = lambda herd: None
+
+
+LOOKS = {
+    "rebase": Looks(
+        lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
+        scans=2,  # where the overlay stands now, and what it is bound to, is looked up when its header has changed
+        opens={
+            "overlay": 3,  # locks tried, another name in the header, a binding
+            "base": 1,
+            "copy": 1,
+        },
+    ),
+    "rebase, unsealed": Looks(
+        lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
+        scans=2,  # as above
+        opens={
+            "overlay": 3,  # locks tried, rewritten, a binding
+            "base": 4,  # its format and its content are asked of the file, without a seal; locks tried; read
+            "copy": 2,  # locks tried, read
+        },
+        before=lambda herd: os.unlink(seal_path(herd / "base")),
+    ),
+    "commit": Looks(
+        lambda herd: commit(herd / "top"),
+        scans=2,  # what the overlay is bound to is looked up when its base has changed
+        opens={
+            "top": 3,  # the chain is followed to name what is changed, locks tried, read and emptied
+            "overlay": 4,  # the same, and opened again with the right to write
+            "base": 4,  # it lies below both
+        },
+    ),
+    "merge, preserve": Looks(
+        lambda herd: merge(herd / "overlay", strategy="preserve"),
+        scans=4,  # to know what to lock; under the locks to plan; under those to write, for new overlays; when all is written
+        opens={
+            "base": 3,  # locked and read, written to, read back
+            "overlay": 1,
+            "other": 4,  # locked and read, served, read back, bound when the base has its new seal
+            "top": 2,  # locked and read, put on the base
+        },
+    ),
+    "merge, fork": Looks(
+        lambda herd: merge(herd / "overlay", strategy="fork"),
+        scans=5,  # as above, and with the new base, to seal it
+        opens={
+            "base": 2,  # locked and read, copied
+            "overlay": 1,
+            "other": 2,  # not locked, so closed between: what preserve would write to it; what a commit would show
+            "top": 2,  # locked and read, put on the new base
+            "new": 4,  # written to, read back; sealed: its format asked, read under its own locks
+        },
+    ),
+    "merge of a leaf": Looks(
+        lambda herd: merge(herd / "top"),
+        scans=4,  # as above
+        opens={
+            "top": 1,
+            "overlay": 3,  # locked and read, written to, read back
+            "base": 2,  # locked and read, read back
+        },
+    ),
+    "seal --bind": Looks(
+        lambda herd: seal(herd / "overlay", bind=True),
+        scans=1,
+        opens={
+            "overlay": 4,  # its format asked twice, its tables checked, read
+            "base": 1,
+            "top": 2,  # locks tried, bound
+        },
+    ),
+    "retarget": Looks(
+        lambda herd: retarget([herd / "overlay"], herd / "copy"),
+        scans=2,  # where the overlay stands is looked up when its header has changed
+        opens={
+            "overlay": 5,  # locks tried before the plan and before it is carried out; tables read for each; a binding
+            "base": 4,  # locks tried, read, each twice: for the plan, and for the work
+            "copy": 4,  # as the base
+        },
+    ),
+    "flatten": Looks(
+        lambda herd: flatten(herd / "overlay"),
+        scans=2,  # as retarget
+        opens={
+            "overlay": 4,  # locks tried before the plan and before it is carried out; tables read for each
+            "base": 4,  # as above
+        },
+    ),
+    "move": Looks(
+        lambda herd: move(herd / "base", herd / "moved"),
+        scans=2,  # from its new place: seals learn their files, and this host where the overlays of the moved image lie
+        opens={
+            "base": 2,  # locks tried, and again before the old name goes
+            "overlay": 3,  # locks tried before anything is done, and before its header is written; written
+            "other": 3,  # as the overlay
+        },
+    ),
+    "promote": Looks(
+        lambda herd: promote(herd / "overlay", herd / "promoted"),
+        scans=2,  # with the new base, to seal it
+        opens={
+            "overlay": 5,  # its format asked, its tables checked, locks tried before it is copied and after; copied
+            "base": 3,  # locks tried before and after, read
+            "new": 2,  # its format asked, read to be sealed
+        },
+    ),
+    "repair --preserve": Looks(
+        lambda herd: repair(herd / "base", preserve=True),
+        scans=1,
+        opens={
+            "base": 7,  # locks tried twice; read for its drift; below each of its overlays for the plan, and for the work
+            "overlay": 4,  # locks tried, tables read, locks tried before the first is written to, written
+            "other": 4,  # as the overlay
+            "copy": 2,  # compared with the seal, and read
+        },
+        before=lambda herd: write(herd / "base", "write -P 5 0 64k"),
+    ),
+}
+
+
+def looks_of(monkeypatch, herd, work) -> Counter[str]:
+    """How often `work` scans the herd ("scan"), and opens each image by the name that it has before; others are "new"."""
+    names = {path.stat().st_ino: path.name for path in herd.iterdir()}
+    counted: Counter[str] = Counter()
+    scan, opened = surveys.scan, HostFile.open.__func__
+
+    def scanning(*arguments, **options):
+        counted["scan"] += 1
+        return scan(*arguments, **options)
+
+    def opening(cls, *arguments, follow=True, **options):
+        file = opened(cls, *arguments, follow=follow, **options)
+        if follow:  # records, and files of which only an attribute is asked, are opened without following links
+            counted[names.get(os.fstat(file.fd).st_ino, "new")] += 1
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(surveys, "scan", scanning)
+        patch.setattr(HostFile, "open", classmethod(opening))
+        work()
+    return counted
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_no_command_looks_more_often_than_it_has_a_reason_to(herd, monkeypatch, name):
+    looks = LOOKS[name]
+    looks.before(herd)
+    assert looks_of(monkeypatch, herd, lambda: looks.work(herd)) == {"scan": looks.scans, **looks.opens}
