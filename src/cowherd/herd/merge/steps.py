@@ -7,7 +7,6 @@ Images are opened without locks of their own; the caller holds them.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from cowherd.herd.records.digest import digest_disk
 from cowherd.herd.records.faults import BindingImpossible
 from cowherd.herd.repair.preserve import whole_steps
 from cowherd.herd.seals.held import Held
-from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.seal import reseal
 from cowherd.herd.seals.unseal import unprotected
 from cowherd.ops.commit import copy_down
@@ -35,7 +33,7 @@ from cowherd.text import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.lineage import Lineage
@@ -61,16 +59,9 @@ class MergeFailed(CowherdError):
         return f"{shown(self.image)}: {self.problem}; the overlay is kept, and so is the journal of the merge"
 
 
-@contextlib.contextmanager
-def lifted(image: Image) -> Iterator[None]:
-    """Lifts the protection of a sealed image while the block runs."""
-    with unprotected(image, record_of(image)):
-        yield
-
-
 def copy_up(lineage: Lineage, writes: Writes, progress: Progress | None) -> None:
     """Writes what an overlay shows of its base in some ranges into the overlay itself, durably; it goes on showing that."""
-    with lifted(writes.image), stacked(lineage.chain(writes.image), writable=True) as disk:
+    with unprotected(writes.image), stacked(lineage.chain(writes.image), writable=True) as disk:
         step = max(_CHUNK, disk.layers[0].granularity)
         buffer = memoryview(bytearray(step))
         version_2 = isinstance(disk.layers[0], Qcow2) and disk.layers[0].header.version < 3
@@ -87,7 +78,7 @@ def copy_up(lineage: Lineage, writes: Writes, progress: Progress | None) -> None
 
 def apply_down(lineage: Lineage, plan: MergePlan, target: Image, progress: Progress | None) -> None:
     """Writes what the images above hold into `target`, which is the base or its copy, durably."""
-    with lifted(target), stacked([target, *lineage.chain(plan.base)[1:]], writable=True) as under:
+    with unprotected(target), stacked([target, *lineage.chain(plan.base)[1:]], writable=True) as under:
         if under.size < plan.new_size:
             under.resize(plan.new_size)
         with stacked(plan.above) as over:
@@ -123,7 +114,7 @@ def bind_to(overlay: Image, record: SealRecord | None) -> list[tuple[Path, str]]
     if binding is None or overlay.binding == binding:
         return []
     try:
-        with lifted(overlay), stacked([overlay], writable=True) as disk:
+        with unprotected(overlay), stacked([overlay], writable=True) as disk:
             set_binding(disk, binding)
     except BindingImpossible as error:
         return [(overlay.path, str(error))]
@@ -133,7 +124,7 @@ def bind_to(overlay: Image, record: SealRecord | None) -> list[tuple[Path, str]]
 def put_on(overlay: Image, base: Image, record: SealRecord | None) -> list[tuple[Path, str]]:
     """Gives an overlay another base, whose content must be what the overlay shows below its own, and binds it to that."""
     left = []
-    with lifted(overlay), stacked([overlay], writable=True) as disk:
+    with unprotected(overlay), stacked([overlay], writable=True) as disk:
         try:  # before the name: cut short between the two, the overlay is still met where it stood, and put on its base again
             set_binding(disk, Binding.to(record) if record else None)
         except BindingImpossible as error:
@@ -158,7 +149,7 @@ def require_room_for_name(overlay: Image, reference: BackingReference) -> None:
 
 def empty_overlay(overlay: Image) -> None:
     """Makes an overlay hold nothing, so that its base shows everywhere."""
-    with lifted(overlay), stacked([overlay], writable=True) as disk:
+    with unprotected(overlay), stacked([overlay], writable=True) as disk:
         layer = disk.layers[0]
         if isinstance(layer, Qcow2):
             layer.deallocate_all()

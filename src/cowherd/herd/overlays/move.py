@@ -28,10 +28,9 @@ from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.overlays.naming import write_reference
-from cowherd.herd.records.ownership import SHADOW_SUFFIX
 from cowherd.herd.records.sealplace import is_kept, is_sealed, look_again, seal_path
 from cowherd.herd.records.sealrecord import SealRecord
-from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free, sidecars
+from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free, shadow_path, sidecars
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.upkeep import Kept, holding_seals
@@ -141,11 +140,14 @@ def _require_movable(image: Image, source: Path, target: Path, overlays: Sequenc
     require_liftable(source, "move", seal=image.seal)
     for overlay in overlays:
         require_liftable(overlay.path, "rewrite the base of", seal=overlay.seal)
-    own = [os.path.basename(path) for path in sidecars(source)]
-    shadow = target.with_name(target.name + SHADOW_SUFFIX)
-    is_the_same = is_there(shadow) and os.path.samestat(os.lstat(shadow), os.lstat(_shadow(source))) if len(own) > 1 else False
+    own = sidecars(source)
     if own:
-        require_sidecars_free(target, shadow=len(own) > 1 and not is_the_same)
+        moves_shadow = len(own) > 1 and not _is_second_name(shadow_path(target), shadow_path(source))
+        require_sidecars_free(target, shadow=moves_shadow)
+
+
+def _is_second_name(path: Path, file: Path) -> bool:
+    return is_there(path) and os.path.samestat(os.lstat(path), os.lstat(file))
 
 
 def _device(directory: Path) -> int:
@@ -205,7 +207,7 @@ def _make_earlier_run_durable(plan: Move, lineage: Lineage) -> None:
     """The same command was killed: overlays that it rewrote are not rewritten again, and their base's old name goes."""
     moved = lineage.known(plan.target)
     rewritten = [child.path for child in lineage.children(moved)] if moved else []
-    make_durable(plan.source, plan.target, seal_path(plan.target), _shadow(plan.target), *rewritten)
+    make_durable(plan.source, plan.target, seal_path(plan.target), shadow_path(plan.target), *rewritten)
 
 
 def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:
@@ -229,8 +231,8 @@ def _copy_seal(plan: Move) -> None:
     if os.fspath(old) in own or is_kept(old):
         with HostFile.open(old, lock=None, follow=False) as file:
             atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444, replaces=is_sealed(plan.target))
-    if os.fspath(_shadow(plan.source)) in own and not plan.copied_bytes:
-        give_name(_shadow(plan.source), _shadow(plan.target))
+    if os.fspath(shadow_path(plan.source)) in own and not plan.copied_bytes:
+        give_name(shadow_path(plan.source), shadow_path(plan.target))
 
 
 def _remove_old_seal(plan: Move) -> None:
@@ -240,10 +242,6 @@ def _remove_old_seal(plan: Move) -> None:
     look_again()
 
 
-def _shadow(image: Path) -> Path:
-    return image.with_name(image.name + SHADOW_SUFFIX)
-
-
 def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
     """Makes the seals that held know their files as they are now."""
     after = survey_around(plan.target, plan.source, *(overlay.path for overlay in plan.overlays), herd=herd)
@@ -251,13 +249,13 @@ def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
         moved = seal.image.key == plan.image.key
         image = after.known(plan.target) if moved else after.images.get(seal.image.key)
         if image:
-            record, shadow = _with_shadow(plan, seal.record) if moved else (seal.record, None)
+            record, shadow = _withshadow_path(plan, seal.record) if moved else (seal.record, None)
             record_files(after, image, record, seal.digests)
             if shadow:
                 shadow.give_name(replaces=False)
 
 
-def _with_shadow(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
+def _withshadow_path(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
     if record.shadow is None:
         return record, None
     there = shadow_of(plan.target, record)

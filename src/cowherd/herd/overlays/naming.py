@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.unseal import unprotected
 from cowherd.live.holders import naming_holders
 from cowherd.storage.durable import make_durable
@@ -26,6 +25,5 @@ def write_reference(overlay: Image, reference: BackingReference) -> None:
         make_durable(overlay.path)
         return
     require_free([overlay])
-    lifted = unprotected(overlay, record_of(overlay))
-    with naming_holders(), lifted, open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk:
+    with naming_holders(), unprotected(overlay), open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk:
         disk.set_backing(reference)

@@ -16,14 +16,27 @@ from cowherd.herd.records.ownership import (
     require_name_free,
     set_immutable,
 )
+from cowherd.paths import as_path
 from cowherd.storage.presence import look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
 _HEAD = 4096  # bytes by which a shadow of which no identity was recorded is told from another file of its length
+
+
+def shadow_name(image: PathName) -> str:
+    """Returns the name that the shadow of an image has, or would have: beside the file `image`."""
+    return os.fspath(image) + SHADOW_SUFFIX
+
+
+def shadow_path(image: PathName) -> Path:
+    """Returns the same as a path."""
+    return as_path(shadow_name(image))
 
 
 def is_shadow(path: PathName) -> bool:
@@ -71,10 +84,16 @@ def _head(path: PathName) -> bytes:
 
 
 def require_liftable(path: PathName, action: str, *, seal: PathName | None = None, forceable: bool = False) -> None:
-    """Raises `ProtectedByOthers` if a file is immutable, and not by cowherd. `seal` is where its seal lies if not beside it.
+    """Raises `ProtectedByOthers` if a file is immutable, and not by cowherd. `seal` as with `is_immutable_by_others`.
 
     `forceable`: the message says that --force goes on all the same.
     """
+    if is_immutable_by_others(path, seal):
+        raise ProtectedByOthers(os.path.realpath(path), action, forceable=forceable)
+
+
+def is_immutable_by_others(path: PathName, seal: PathName | None = None) -> bool:
+    """Returns whether a file is immutable, and that not certainly by cowherd. `seal` is where its seal lies if not beside it."""
     from cowherd.herd.records.sealfile import read_record
     from cowherd.herd.records.sealrecord import SUFFIX
     from cowherd.storage import protection
@@ -82,14 +101,12 @@ def require_liftable(path: PathName, action: str, *, seal: PathName | None = Non
     real = os.path.realpath(path)
     info = look_up(real)
     if info is None or not stat.S_ISREG(info.st_mode) or not protection.is_immutable(real):
-        return
+        return False
     seal = real + SUFFIX if seal is None else seal
     try:
-        if is_proven_seal(seal) and set_immutable(read_record(seal), info, seal):
-            return
+        return not (is_proven_seal(seal) and set_immutable(read_record(seal), info, seal))
     except CowherdError:
-        pass  # a seal that can't be read says nothing of who made the file immutable
-    raise ProtectedByOthers(real, action, forceable=forceable)
+        return True  # a seal that can't be read says nothing of who made the file immutable
 
 
 def require_sidecars_free(image: PathName, *, shadow: bool = False) -> None:
@@ -99,8 +116,8 @@ def require_sidecars_free(image: PathName, *, shadow: bool = False) -> None:
     real = os.path.realpath(image)
     if not is_seal(real + SUFFIX):
         require_name_free(real + SUFFIX, "seal", real)
-    if shadow and not is_shadow(real + SHADOW_SUFFIX):
-        require_name_free(real + SHADOW_SUFFIX, "shadow", real)
+    if shadow and not is_shadow(shadow_name(real)):
+        require_name_free(shadow_name(real), "shadow", real)
 
 
 def sidecars(image: PathName) -> list[str]:
@@ -108,5 +125,5 @@ def sidecars(image: PathName) -> list[str]:
     from cowherd.herd.records.sealrecord import SUFFIX
 
     name = os.fspath(image)
-    found = [name + SHADOW_SUFFIX] if is_shadow(name + SHADOW_SUFFIX) else []
+    found = [shadow_name(name)] if is_shadow(shadow_name(name)) else []
     return [*found, name + SUFFIX] if is_proven_seal(name + SUFFIX) else found

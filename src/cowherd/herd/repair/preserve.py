@@ -125,7 +125,7 @@ def _require_free(plan: RepairPlan) -> None:
 def _serve(write: Writes, plan: RepairPlan, binding: Binding, progress: Progress | None) -> list[tuple[Path, str]]:
     """Gives one overlay the old blocks and its new binding; returns why it could not be bound, if so."""
     overlay = write.image
-    with unprotected(overlay, record_of(overlay)), open_disk(overlay.path, format=overlay.format, writable=True) as disk:
+    with unprotected(overlay), open_disk(overlay.path, format=overlay.format, writable=True) as disk:
         _, ranges = _exposed(disk, plan.changed)
         if len(extents.subtract(ranges, write.ranges)):
             raise ContentChanging(overlay.path)

@@ -109,9 +109,13 @@ def _restore_mode(image: Image, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def unprotected(image: Image, record: SealRecord | None) -> Iterator[None]:
-    """Lifts the protection that cowherd gave a sealed image, as its `record` tells, while the block writes to its file; it is put
-    back however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then."""
+def unprotected(image: Image) -> Iterator[None]:
+    """Lifts the protection that cowherd gave an image, if it is sealed, while the block writes to its file; it is put back
+    however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then.
+
+    Raises as `record_of`, and `HostFileError`.
+    """
+    record = record_of(image)
     require_liftable(image.path, "write to", seal=image.seal)
     if record is None or record.level is Protection.RECORDED:
         yield

@@ -22,7 +22,7 @@ from cowherd.herd.records.ownership import SHADOW_SUFFIX, TRASH, is_forgotten, i
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
-from cowherd.herd.records.sidecars import is_shadow
+from cowherd.herd.records.sidecars import is_shadow, shadow_path
 from cowherd.herd.records.trashbox import entries, is_entry_name, remains, strange_trashes, strays, trash_directories
 from cowherd.herd.seals.shadow import shadow_of
 from cowherd.live.holders import writers
@@ -231,7 +231,7 @@ def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
     for image in lineage.shown:
         seal = lineage.seal(image)
         if seal and not lineage.has_children(image) and not lineage.broken(image):
-            name = image.path.with_name(image.path.name + SHADOW_SUFFIX)
+            name = shadow_path(image.path)
             shadow = _disk_size(name) if is_shadow(name) else 0
             freed = max(image.disk_size, shadow) + _disk_size(Path(seal))
             detail = "sealed, and no overlay stands on it here"

@@ -12,7 +12,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cowherd.errors import BaseInUse, BaseSealed, CowherdError, HostFileError, ImageFormatError, ImageInUse, InvalidRequest
+from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageFormatError, ImageInUse, InvalidRequest
 from cowherd.herd.lineage.awaited import Awaited
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
@@ -21,11 +21,11 @@ from cowherd.herd.lineage.survey import survey, survey_around
 from cowherd.herd.machines.domains import require_not_saved, require_unnamed
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.faults import AwaitedInTrash
-from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free, set_immutable
+from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free
 from cowherd.herd.records.sealfile import read_digests, read_record
 from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
-from cowherd.herd.records.sidecars import require_liftable, sidecars
+from cowherd.herd.records.sidecars import is_immutable_by_others, require_liftable, sidecars
 from cowherd.herd.records.trashbox import (
     Entry,
     entries,
@@ -201,7 +201,7 @@ def _trash_one(lineage: Lineage, image: Image) -> Entry:
     needing = tuple(dependent.path for dependent in lineage.children(image))
     now = datetime.now(UTC)
     entry = Entry(path.parent / TRASH, _new_id(now), path, now.isoformat(timespec="microseconds"), needing, None, held)
-    entry = entry._replace(immutable=_is_immutable_by_others(path))
+    entry = entry._replace(immutable=is_immutable_by_others(path))
     own = _names_of(sidecars(path))
     with Directory.open(path.parent) as home, open_trash(home, make=True) as box, _new_directory(box, entry.id) as place:
         write_entry(entry, box)
@@ -225,18 +225,6 @@ def _new_directory(box: Directory, name: str) -> Iterator[Directory]:
         raise HostFileError(box.path / name, "create", error) from error
     with box.below(name) as place:  # its name is durable once its record is, which is written before anything moves there
         yield place
-
-
-def _is_immutable_by_others(path: Path) -> bool:
-    return protection.is_immutable(path) and not _is_immutable_by_us(path)
-
-
-def _is_immutable_by_us(path: Path) -> bool:
-    seal = os.fspath(path) + SUFFIX
-    try:
-        return is_seal(seal) and set_immutable(read_record(seal), os.lstat(path), seal)
-    except CowherdError:
-        return False  # a seal that can't be read says nothing of it
 
 
 def _rename(source: Directory, target: Directory, name: str) -> None:
@@ -290,18 +278,24 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
         if not entry.immutable or not is_trusted(box):
             require_liftable(entry.image, "restore")
-        info = place.look_up(entry.path.name)
+        lifted = _movable(entry, place)
         untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
         sealed = entry.sealed and untouched and is_trusted(box) and is_vouched_for(entry.record)
         _require_places(home, place, entry.path.name, own)
         _make_earlier_run_durable(entry)
-        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+        with lifted:
             for part in (*reversed(own), entry.path.name):
                 _give_back(place, home, part)
             _unlink(place, entry.path.name)
         _remove(entry, box, place, own)
     _remove_trash(entry)
     return _settle(entry, sealed=sealed, herd=herd)
+
+
+def _movable(entry: Entry, place: Directory) -> contextlib.AbstractContextManager[None]:
+    """Lets the block rename and remove the image of an entry, if it still is the file that it is now."""
+    info = place.look_up(entry.path.name)
+    return protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None)
 
 
 def _require_places(home: Directory, place: Directory, image: str, own: Sequence[str]) -> None:
@@ -382,8 +376,7 @@ def _remove_for_good(entry: Entry) -> None:
     """The image goes last: while it is there, the entry is one, and the same command goes on."""
     own = _names_of(sidecars(entry.image))
     with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
-        info = place.look_up(entry.path.name)
-        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+        with _movable(entry, place):
             for name in (*own, entry.path.name):
                 _unlink(place, name)
         _remove(entry, box, place, ())
