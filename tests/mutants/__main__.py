@@ -46,7 +46,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "move": (("herd/overlays/move",), ("tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move")),
     "links": (
-        ("herd/overlays/relink", "herd/overlays/naming"),
+        ("herd/overlays/relink", "herd/seals/naming"),
         ("tests/herd/overlays/test_relink.py", "tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move"),
     ),
     "trash": (("herd/trash/trash",), ("tests/herd/trash/test_trash.py", *_AMID, f"{_JOBS} -k trash")),

@@ -7,7 +7,6 @@ Images are opened without locks of their own; the caller holds them.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from cowherd.errors import CowherdError, HostFileError, InvalidRequest
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import stored_name
+from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.merge.holding import stacked
 from cowherd.herd.merge.witness import bears_witness
 from cowherd.herd.records.binding import Binding, set_binding
@@ -135,7 +134,7 @@ def put_on(overlay: Image, base: Image, record: SealRecord | None) -> list[tuple
 
 def reference_to(base: Image, overlay: Image) -> BackingReference:
     """Returns how `overlay` is to name `base`."""
-    return BackingReference(stored_name(base.path, Path(os.path.realpath(overlay.path))), base.format)
+    return reference_for(overlay, base.path, base.format)
 
 
 def require_room_for_name(overlay: Image, reference: BackingReference) -> None:

@@ -19,18 +19,16 @@ import os
 from pathlib import Path
 
 from cowherd.errors import HostFileError, InvalidRequest, preview
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import name_for
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_readable
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.overlays.naming import write_reference
 from cowherd.herd.records.sealplace import is_kept, is_sealed, look_again, seal_path
 from cowherd.herd.records.sealrecord import SealRecord
 from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free, shadow_path, sidecars
+from cowherd.herd.seals.naming import name_base, name_base_absolutely
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.upkeep import Kept, holding_seals
@@ -191,9 +189,7 @@ def _execute(
         give_name(plan.source, plan.target, progress)
         _copy_seal(plan)
         for overlay in plan.overlays:
-            assert overlay.backing is not None
-            name = name_for(overlay, _as_seen_by(lineage, overlay, plan))
-            write_reference(overlay, BackingReference(name, overlay.backing.format))
+            name_base(overlay, _as_seen_by(lineage, overlay, plan))
         redefine(namings, plan.target)
         _remove_old_seal(plan)
         require_free([plan.source])
@@ -211,17 +207,15 @@ def _make_earlier_run_durable(plan: Move, lineage: Lineage) -> None:
 
 
 def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:
-    base = lineage.parent(plan.image)
-    if base and plan.image.backing and plan.source.parent != plan.target.parent:
-        absolute = os.path.realpath(base.path)
-        write_reference(plan.image, BackingReference(absolute, plan.image.backing.format))
+    if plan.source.parent != plan.target.parent:
+        name_base_absolutely(lineage, plan.image)
 
 
 def _name_own_base_properly(lineage: Lineage, plan: Move) -> None:
     image = lineage.find(plan.target)
     base = lineage.parent(image)
-    if base and image.backing and plan.source.parent != plan.target.parent:
-        write_reference(image, BackingReference(name_for(image, base.path), image.backing.format))
+    if base and plan.source.parent != plan.target.parent:
+        name_base(image, base.path)
 
 
 def _copy_seal(plan: Move) -> None:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import name_for, stored_name
+from cowherd.herd.lineage.backing_names import stored_name
 from cowherd.herd.lineage.emptiness import holds_nothing
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
@@ -22,12 +21,12 @@ from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.overlays.naming import write_reference
 from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.sealplace import is_sealed
 from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.held import confirms, held_content
+from cowherd.herd.seals.naming import name_base, name_base_absolutely
 from cowherd.herd.seals.quick_check import condition, record_of
 from cowherd.herd.seals.seal import Sealed, bind, seal
 from cowherd.herd.seals.soundness import require_sound_chain
@@ -214,13 +213,11 @@ def _freeze(
     for file in (image, *lineage.children(image)):
         require_liftable(file.path, "make a base of" if file is image else "rewrite the base of", seal=file.seal)
     require_free([image, *lineage.children(image)], lineage.chain(image))
-    parent = lineage.parent(image)
-    if parent and source.parent != target.parent and image.backing:
-        write_reference(image, BackingReference(os.path.realpath(parent.path), image.backing.format))
+    if source.parent != target.parent:
+        name_base_absolutely(lineage, image)
     give_name(source, target)
     for child in lineage.children(image):
-        if child.backing:
-            write_reference(child, BackingReference(name_for(child, target), child.backing.format))
+        name_base(child, target)
     _replace_by_overlay(source, target, image)
     return _seal_frozen(source, target, level, herd, progress, force=force)
 

@@ -16,15 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageInUse, preview
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import breaks_when_moved, name_for
+from cowherd.herd.lineage.backing_names import breaks_when_moved, reference_for
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.links import Link
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import left_out_of
 from cowherd.herd.lineage.survey import known_again, survey_again, survey_around
 from cowherd.herd.lineage.walk import files_under
-from cowherd.herd.overlays.naming import write_reference
 from cowherd.herd.records.ownership import believed, is_seal
 from cowherd.herd.records.sealfile import read_digests, read_record
 from cowherd.herd.records.sealplace import seal_path
@@ -32,6 +30,7 @@ from cowherd.herd.records.sealrecord import SealRecord
 from cowherd.herd.records.status import Status
 from cowherd.herd.seals.bind import recorded_format
 from cowherd.herd.seals.held import Held, held_content
+from cowherd.herd.seals.naming import write_reference
 from cowherd.herd.seals.quick_check import condition, of_file, record_of
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.seal import refresh
@@ -45,6 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.paths import PathName
     from cowherd.progress import Progress
@@ -128,8 +128,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
         base = _base_by_name(lineage, overlay, search)
         by_content = base is None
         base = base or search.base_of(lineage, overlay)
-        base_format = base.format if by_content else recorded_format(overlay)
-        reference = BackingReference(name_for(overlay, base.path), base_format)
+        reference = reference_for(overlay, base.path, base.format if by_content else recorded_format(overlay))
         if not by_content and not _changes(lineage, overlay, base, reference):
             if not dry_run:
                 make_durable_if_recent(overlay.path)  # it may be well only in memory, by a run that was killed

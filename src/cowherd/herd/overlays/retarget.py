@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from cowherd.errors import InvalidRequest
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import stored_name
+from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
@@ -68,8 +64,8 @@ def _refuse_loops(lineage: Lineage, overlays: Sequence[Image], base: Image) -> N
 
 
 def _plan(lineage: Lineage, overlay: Image, base: Image) -> RebasePlan:
-    name = stored_name(Path(os.path.realpath(base.path)), Path(os.path.realpath(overlay.path)))
-    return plan_rebase(lineage, overlay, BackingReference(name, base.format), _differing(lineage, overlay, base))
+    onto = reference_for(overlay, base.path, base.format)
+    return plan_rebase(lineage, overlay, onto, _differing(lineage, overlay, base))
 
 
 def _differing(lineage: Lineage, overlay: Image, base: Image) -> Ranges | None:

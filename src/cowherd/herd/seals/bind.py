@@ -13,12 +13,11 @@ from cowherd.herd.lineage.survey import survey_again, survey_around
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.binding import Binding
 from cowherd.herd.records.faults import DriftFound, NotSealed
+from cowherd.herd.seals.naming import write_reference_keeping_seals
 from cowherd.herd.seals.quick_check import condition, record_of
 from cowherd.herd.seals.seal import Sealed, bind, seal
 from cowherd.herd.seals.soundness import require_sound_chain
-from cowherd.herd.seals.upkeep import keeping_seals
 from cowherd.image.backing import resolve
-from cowherd.live.holders import naming_holders
 from cowherd.storage.presence import parted
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
@@ -160,8 +159,7 @@ class _Adoption:
                 raise InvalidRequest(f"{printable(overlay.path)} records its base as {recorded}, not {self.base_format}")
             return
         chosen = self.base_format or self._known_format()
-        reference = BackingReference(overlay.backing.name, chosen)
-        set_reference(self.lineage, overlay, reference)
+        write_reference_keeping_seals(self.lineage, overlay, BackingReference(overlay.backing.name, chosen))
         self.done = self.done._replace(format_recorded=chosen)
         self.lineage = survey_again(self.lineage)
 
@@ -187,19 +185,3 @@ def recorded_format(overlay: Image) -> str | None:
         return resolve(overlay.path, overlay.backing).format if overlay.backing else None
     except BackingFileError:
         return None
-
-
-def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
-    """Makes an overlay name its base as `reference` says; seals of its own and of what stands on it go on to hold.
-
-    For a name that leads to the same content. Raises `InvalidRequest` where it does not fit, `ImageInUse`, `DriftFound`.
-    """
-    from cowherd.image.open import open_disk
-
-    require_free([overlay])
-    with (
-        naming_holders(),
-        keeping_seals(lineage, overlay),
-        open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk,
-    ):
-        disk.set_backing(reference)
