@@ -16,7 +16,7 @@ from cowherd.herd.overlays.clone import clone
 from cowherd.herd.overlays.promote import promote
 from cowherd.herd.overlays.relink import relink
 from cowherd.herd.records.faults import FormatDisputed
-from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.adopt import adopt
 from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.naming import write_reference
 from cowherd.herd.seals.seal import seal

@@ -59,14 +59,14 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("herd/seals/seal", "herd/seals/recorded_files", "herd/seals/unseal", "herd/seals/held", "herd/records/sealwriting"),
         (
             "tests/herd/seals/test_seal.py",
-            "tests/herd/seals/test_bind.py",
+            "tests/herd/seals/test_adopt.py",
             *_AMID,
             "tests/herd/repair/test_repair.py",
             f"{_JOBS} -k seal",
         ),
     ),
     "gate": (
-        ("changes", "herd/gate/gate", "herd/seals/rebind"),
+        ("changes", "herd/gate/gate", "herd/seals/bind"),
         ("tests/test_changes.py", "tests/herd/gate/test_gate.py", "tests/test_api.py"),
     ),
 }

@@ -17,9 +17,8 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.merge.holding import stacked
 from cowherd.herd.merge.witness import bears_witness
-from cowherd.herd.records.binding import Binding, set_binding
+from cowherd.herd.records.binding import Binding, set_binding_if_it_fits
 from cowherd.herd.records.digest import digest_disk
-from cowherd.herd.records.faults import BindingImpossible
 from cowherd.herd.repair.preserve import whole_steps
 from cowherd.herd.seals.held import Held
 from cowherd.herd.seals.seal import reseal
@@ -112,22 +111,15 @@ def bind_to(overlay: Image, record: SealRecord | None) -> list[tuple[Path, str]]
     binding = Binding.to(record) if record else None
     if binding is None or overlay.binding == binding:
         return []
-    try:
-        with unprotected(overlay), stacked([overlay], writable=True) as disk:
-            set_binding(disk, binding)
-    except BindingImpossible as error:
-        return [(overlay.path, str(error))]
-    return []
+    with unprotected(overlay), stacked([overlay], writable=True) as disk:
+        return set_binding_if_it_fits(disk, binding)
 
 
 def put_on(overlay: Image, base: Image, record: SealRecord | None) -> list[tuple[Path, str]]:
     """Gives an overlay another base, whose content must be what the overlay shows below its own, and binds it to that."""
-    left = []
     with unprotected(overlay), stacked([overlay], writable=True) as disk:
-        try:  # before the name: cut short between the two, the overlay is still met where it stood, and put on its base again
-            set_binding(disk, Binding.to(record) if record else None)
-        except BindingImpossible as error:
-            left.append((overlay.path, str(error)))
+        # before the name: cut short between the two, the overlay is still met where it stood, and put on its base again
+        left = set_binding_if_it_fits(disk, Binding.to(record) if record else None)
         disk.set_backing(reference_to(base, overlay))
     return left
 

@@ -15,7 +15,7 @@ from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.binding import EXTENSION_TYPE, Binding
+from cowherd.herd.records.binding import Binding, with_binding
 from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.sealplace import is_sealed
 from cowherd.herd.seals.evidence import require_uncontradicted
@@ -124,8 +124,6 @@ def _create(path: Path, size: int, reference: BackingReference, binding: Binding
     from cowherd.formats.qcow2.create import new_header, write_empty
     from cowherd.formats.qcow2.options import Qcow2Options
 
-    header = new_header(size, Qcow2Options(), reference)
-    if binding:
-        header = header.with_extension(EXTENSION_TYPE, binding.pack())
+    header = with_binding(new_header(size, Qcow2Options(), reference), binding)
     with newcomer(path) as file:
         write_empty(file, header)

@@ -24,11 +24,12 @@ from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.sealplace import is_sealed
 from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free
+from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.held import confirms, held_content
 from cowherd.herd.seals.naming import name_base, name_base_absolutely
 from cowherd.herd.seals.quick_check import condition, record_of
-from cowherd.herd.seals.seal import Sealed, bind, seal
+from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
 from cowherd.storage import atomic, losses

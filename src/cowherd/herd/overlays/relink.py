@@ -28,7 +28,7 @@ from cowherd.herd.records.sealfile import read_digests, read_record
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.records.sealrecord import SealRecord
 from cowherd.herd.records.status import Status
-from cowherd.herd.seals.bind import recorded_format
+from cowherd.herd.seals.adopt import recorded_format
 from cowherd.herd.seals.held import Held, held_content
 from cowherd.herd.seals.naming import write_reference
 from cowherd.herd.seals.quick_check import condition, of_file, record_of

@@ -17,10 +17,10 @@ from cowherd.errors import SnapshotsWouldChange
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey_again
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.binding import Binding, set_binding
+from cowherd.herd.records.binding import Binding, set_binding_if_it_fits
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.digest import expand, to_blocks
-from cowherd.herd.records.faults import BindingContradicted, BindingImpossible, ContentChanging, DriftFound, NotSealed
+from cowherd.herd.records.faults import BindingContradicted, ContentChanging, DriftFound, NotSealed
 from cowherd.herd.records.sidecars import require_liftable
 from cowherd.herd.records.status import Status
 from cowherd.herd.repair.plan import Repaired, RepairPlan, Writes
@@ -130,12 +130,7 @@ def _serve(write: Writes, plan: RepairPlan, binding: Binding, progress: Progress
         if len(extents.subtract(ranges, write.ranges)):
             raise ContentChanging(overlay.path)
         _write(disk, ranges, plan.located, progress)
-        try:
-            if overlay.binding != binding:
-                set_binding(disk, binding)
-        except BindingImpossible as error:
-            return [(overlay.path, str(error))]
-    return []
+        return set_binding_if_it_fits(disk, binding) if overlay.binding != binding else []
 
 
 def _write(disk: Disk, ranges: Ranges, located: Located, progress: Progress | None) -> None:
