@@ -10,16 +10,14 @@ from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, Unsupporte
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.backing_names import stored_name
 from cowherd.herd.lineage.book.seals import remember_overlay
-from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.binding import Binding, with_binding
-from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.sealplace import is_sealed
 from cowherd.herd.seals.evidence import require_uncontradicted
-from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
@@ -95,8 +93,7 @@ def clone(
         if image.seal is None and seal_base:
             sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
         record = record_of(image)
-        if record:
-            _require_as_sealed(lineage, image)
+        require_as_sealed(lineage, image, "make an overlay of it")
         reference = BackingReference(stored_name(image.path, target), image.format)
         binding = Binding.to(record) if record else None
         _create(target, size, reference, binding)
@@ -112,12 +109,6 @@ def _checked_size(image: Image, size: int | None) -> int:
     if size is not None and size < image.size:
         raise InvalidRequest(f"an overlay of {size} bytes would cut off the end of its base, which has {image.size}")
     return image.size if size is None else -(-size // 512) * 512
-
-
-def _require_as_sealed(lineage: Lineage, image: Image) -> None:
-    now = condition(lineage, image)
-    if not now.status.holds:
-        raise DriftFound(image.path, now.status, "make an overlay of it")
 
 
 def _create(path: Path, size: int, reference: BackingReference, binding: Binding | None) -> None:

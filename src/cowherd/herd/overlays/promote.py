@@ -21,14 +21,13 @@ from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.sealplace import is_sealed
 from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free
 from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.held import confirms, held_content
 from cowherd.herd.seals.naming import name_base, name_base_absolutely
-from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
@@ -152,8 +151,7 @@ def _key_of(path: Path) -> tuple[int, int] | None:
 
 def _require_undrifted(lineage: Lineage, image: Image) -> None:
     for below in lineage.chain(image)[1:]:
-        if below.seal and not condition(lineage, below).status.holds:
-            raise DriftFound(below.path, condition(lineage, below).status, "make a base of what stands on it")
+        require_as_sealed(lineage, below, "make a base of what stands on it")
 
 
 def _copy(

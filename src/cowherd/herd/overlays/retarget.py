@@ -9,9 +9,8 @@ from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_again, survey_around
 from cowherd.herd.overlays.rebasing import RebasedOverlay, RebasePlan, execute, plan_rebase
-from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.seals.evidence import require_uncontradicted
-from cowherd.herd.seals.quick_check import condition
+from cowherd.herd.seals.quick_check import require_as_sealed
 from cowherd.herd.seals.sealed_pair import sealed_pair
 from cowherd.text import printable
 
@@ -48,8 +47,7 @@ def retarget(
     require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
     require_uncontradicted(lineage, [base], "put overlays on it", progress=progress)
-    if base.seal and not condition(lineage, base).status.holds:
-        raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")
+    require_as_sealed(lineage, base, "put overlays on it")
     stands = [_plan(lineage, image, base) for image in images]
     if dry_run:
         return [RebasedOverlay(one.overlay.path, base.path, one.doubtful_bytes, one.doubtful_bytes, done=False) for one in stands]

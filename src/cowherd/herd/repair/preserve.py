@@ -106,8 +106,8 @@ def _exposed(disk: Disk, changed: Ranges) -> tuple[Ranges, Ranges]:
 
 
 def _next_binding(record: SealRecord, drift: Drift) -> Binding:
-    unchanged = record.content_digest == drift.new.content_digest
-    return Binding(drift.new.content_digest, record.seal_id, record.generation + (not unchanged))
+    content = drift.new.content_digest
+    return Binding(content, record.seal_id, record.generation_with(content))
 
 
 def _require_free(plan: RepairPlan) -> None:

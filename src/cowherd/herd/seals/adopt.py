@@ -12,10 +12,10 @@ from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.survey import survey_again, survey_around
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.binding import Binding
-from cowherd.herd.records.faults import DriftFound, NotSealed
+from cowherd.herd.records.faults import NotSealed
 from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.naming import write_reference_keeping_seals
-from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.image.backing import resolve
@@ -145,9 +145,7 @@ class _Adoption:
         record = record_of(self.base)
         if record is None:
             raise NotSealed(self.base.path)
-        now = condition(self.lineage, self.base)
-        if not now.status.holds:
-            raise DriftFound(self.base.path, now.status, f"bind {printable(self.overlay.path)} to it")
+        require_as_sealed(self.lineage, self.base, f"bind {printable(self.overlay.path)} to it")
         bind(self.lineage, self.overlay, record, rebind=self.rebind)
         self.done = self.done._replace(binding=Binding.to(record))
 

@@ -1,4 +1,4 @@
-"""Binding an overlay to what the seal of its base says, also once cowherd itself has given it another base, or changed its base."""
+"""Binding an overlay to what its base's seal says, also once cowherd itself has given it another base, or changed its base."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     known = before or _remembered(lineage, image, held.digests.content_digest)
     record = SealRecord(
         seal_id=known.seal_id,
-        generation=known.generation + (before is not None and not unchanged),
+        generation=before.generation_with(held.digests.content_digest) if before else known.generation,
         content_digest=held.digests.content_digest,
         size=held.digests.size,
         format=image.format,

@@ -14,7 +14,6 @@ from cowherd.herd.lineage.requirements import require_seen
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.records.faults import NotSealed, UnsealRefused
 from cowherd.herd.records.ownership import believed, is_proven_seal, mode_given_back, set_immutable
-from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.records.sidecars import require_liftable, sidecars
@@ -74,13 +73,9 @@ def _drop_orphan(image: Path, *, force: bool, herd: Sequence[PathName]) -> Path:
 
 
 def _refuse_awaited(image: Path, seal: Path, lineage: Lineage) -> None:
-    from cowherd.herd.lineage.awaited import Awaited
+    from cowherd.herd.lineage.awaited import Awaited, awaited_record
 
-    try:
-        record = read_record(seal)
-    except ImageFormatError:
-        record = None  # it says nothing that anybody could wait for but its name
-    waiting = Awaited(lineage).by(image, record)
+    waiting = Awaited(lineage).by(image, awaited_record(seal))
     if waiting:
         raise UnsealRefused(image, waiting)
 

@@ -12,14 +12,14 @@ import os
 import stat
 from pathlib import Path
 
-from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.errors import HostFileError
 from cowherd.herd.lineage.awaited import Awaited
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import Pending
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.machines.domains import images_without_domain, named_by_domains
 from cowherd.herd.records.ownership import SHADOW_SUFFIX, TRASH, is_forgotten, is_proven_seal, is_unfinished_name
-from cowherd.herd.records.sealfile import read_record
+from cowherd.herd.records.sealfile import read_record_or_none
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.records.sidecars import is_shadow, shadow_path
@@ -37,7 +37,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
 
@@ -125,7 +124,7 @@ def _lost_images(lineage: Lineage) -> Iterator[Garbage]:
     """The seals of images that are gone, unless an overlay waits for what such a one held: it helps to find that."""
     awaited = Awaited(lineage)
     for image in lineage.orphans:
-        seal, record = seal_path(image), _read_or_none(seal_path(image))
+        seal, record = seal_path(image), read_record_or_none(seal_path(image))
         if awaited.by(image, record):
             continue
         remedy = ("cowherd", "unseal", os.fspath(image))
@@ -135,13 +134,6 @@ def _lost_images(lineage: Lineage) -> Iterator[Garbage]:
             yield Garbage(Sort.LAST_COPY, seal, detail, _disk_size(seal) + _disk_size(shadow), remedy)
         elif is_proven_seal(seal):
             yield _leftover(seal, "the seal of an image that is gone", remedy)
-
-
-def _read_or_none(seal: Path) -> SealRecord | None:
-    try:
-        return read_record(seal)
-    except (ImageFormatError, HostFileError):
-        return None
 
 
 def _unfinished(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:

@@ -12,8 +12,8 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageFormatError, ImageInUse, InvalidRequest
-from cowherd.herd.lineage.awaited import Awaited
+from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
+from cowherd.herd.lineage.awaited import Awaited, awaited_record
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import make_others_durable, require_readable
@@ -22,7 +22,7 @@ from cowherd.herd.machines.domains import require_not_saved, require_unnamed
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.faults import AwaitedInTrash
 from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free
-from cowherd.herd.records.sealfile import read_digests, read_record
+from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.records.sidecars import is_immutable_by_others, require_liftable, sidecars
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
 
@@ -386,16 +385,9 @@ def _remove_for_good(entry: Entry) -> None:
 def _refuse_awaited(doomed: Sequence[Entry], lineage: Lineage) -> None:
     awaited = Awaited(lineage, [entry.directory for entry in doomed])
     for entry in doomed:
-        waiting = awaited.by(entry.path, _sealed_as(entry))
+        waiting = awaited.by(entry.path, awaited_record(seal_path(entry.image)))
         if waiting:
             raise BaseInUse(entry.path, "remove from the trash", waiting)
-
-
-def _sealed_as(entry: Entry) -> SealRecord | None:
-    try:
-        return read_record(seal_path(entry.image)) if is_seal(seal_path(entry.image)) else None
-    except ImageFormatError:
-        return None  # only its name can be waited for then
 
 
 def _remove(entry: Entry, box: Directory, place: Directory, own: Sequence[str]) -> None:
