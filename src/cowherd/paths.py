@@ -17,3 +17,8 @@ def as_path(*parts: PathName) -> Path:
     from pathlib import Path
 
     return Path(*parts)
+
+
+def lies_in(path: str, directory: str) -> bool:
+    """Returns whether an absolute path is `directory` or lies under it; `storage.mounts.lies_in` does for names in bytes."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")

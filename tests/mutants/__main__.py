@@ -49,7 +49,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("herd/overlays/relink", "herd/seals/naming"),
         ("tests/herd/overlays/test_relink.py", "tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move"),
     ),
-    "trash": (("herd/trash/trash",), ("tests/herd/trash/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
+    "trash": (("herd/trash/trash", "herd/trash/checks"), ("tests/herd/trash/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
     "promote": (("herd/overlays/promote",), ("tests/herd/overlays/test_promote.py", *_AMID, f"{_JOBS} -k promote")),
     "repair": (
         ("herd/repair/preserve", "herd/repair/repair"),

@@ -15,6 +15,7 @@ from cowherd.herd.records.place import Place, covers, with_places
 from cowherd.herd.records.sealfile import PREFIX, VERSION, SealReader, read_record
 from cowherd.herd.records.sealplace import is_kept, look_again
 from cowherd.herd.records.sealrecord import SUFFIX, SealRecord, record_to_json
+from cowherd.paths import lies_in
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 
@@ -69,7 +70,7 @@ def without_places(path: PathName, directory: str) -> int:
         with HostFile.open(path, lock=None) as file:
             reader = SealReader(file)
             record, data = reader.checked()
-        kept = tuple(place for place in record.places if not f"{place.directory}/".startswith(f"{directory.rstrip('/')}/"))
+        kept = tuple(place for place in record.places if not lies_in(place.directory, directory))
         if len(kept) < len(record.places):
             body: list[Buffer] = [memoryview(data)[reader.body : reader.end]]
             _write(path, record._replace(places=kept), (reader.run_count, reader.digest_count), body)

@@ -12,15 +12,11 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cowherd.errors import BaseInUse, BaseSealed, HostFileError, ImageInUse, InvalidRequest
+from cowherd.errors import BaseInUse, BaseSealed, HostFileError, InvalidRequest
 from cowherd.herd.lineage.awaited import Awaited, awaited_record
 from cowherd.herd.lineage.lineage import Lineage
-from cowherd.herd.lineage.pending import require_none
-from cowherd.herd.lineage.requirements import make_others_durable, require_readable
 from cowherd.herd.lineage.survey import survey, survey_around
-from cowherd.herd.machines.domains import require_not_saved, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.faults import AwaitedInTrash
 from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free
 from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
@@ -39,14 +35,11 @@ from cowherd.herd.records.trashbox import (
 )
 from cowherd.herd.seals.quick_check import condition
 from cowherd.herd.seals.recorded_files import record_files
-from cowherd.live.holders import naming_holders
+from cowherd.herd.trash.checks import checked_for_deletion, make_others_durable, refuse_awaited
 from cowherd.storage import atomic, protection
 from cowherd.storage.directory import Directory
 from cowherd.storage.durable import make_durable
-from cowherd.storage.filetype import refuse_device_node
-from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
-from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_there, require_directories
 from cowherd.storage.ticks import identity_after_tick
 from cowherd.storage.transfer import take_name
@@ -63,7 +56,6 @@ if TYPE_CHECKING:
 
 _MOST_DAYS = 100_000
 _NO_LINKS = atomic.NO_HARD_LINKS
-_GIVE_UP = "'virsh undefine' or 'virsh detach-disk --config' makes it forget the disk; --force deletes it all the same"
 
 
 class Restored(NamedTuple):
@@ -84,7 +76,7 @@ def trash(
     immutable, unless `force`, `DiskOfDomain` if a libvirt domain names one, unless `force`, and `ImageInUse` if a process has one
     open; nothing has been done then.
     """
-    with _checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+    with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         for directory in {os.path.dirname(os.path.realpath(image.path)) for image in doomed}:
             with Directory.open(directory) as home, open_trash(home, make=True):
                 pass  # it can be used; nothing has been moved yet
@@ -98,7 +90,7 @@ def purge(
 
     Raises as `trash`, and `BaseSealed` also for a sealed image that nothing stands on, unless `force`.
     """
-    with _checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+    with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         refuse_awaited(lineage, doomed)
         for image in doomed if not force else ():
             if image.seal:
@@ -123,75 +115,6 @@ def _purge_one(image: Image) -> None:
 
 def _names_of(paths: Sequence[str]) -> list[str]:
     return [os.path.basename(path) for path in paths]
-
-
-@contextlib.contextmanager
-def _checked_for_deletion(
-    images: Sequence[PathName], *, force: bool, readable: bool, herd: Sequence[PathName]
-) -> Iterator[tuple[Lineage, list[Image]]]:
-    """Gives the images that `images` name, in the order in which they may go, once it is certain that they may.
-
-    They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
-    """
-    for name in images:
-        refuse_device_node(name, "delete", "remove the volume with what made it (as in 'lvremove'), or its content with 'wipefs'")
-    with contextlib.ExitStack() as stack:
-        in_use = _locked(images, stack)
-        lineage = survey_around(*images, herd=herd)
-        doomed = in_order(lineage, images)
-        refuse_needed(lineage, doomed, force=force)
-        if readable and doomed:
-            require_readable(lineage, doomed[0], "delete")
-        for image in doomed if not force else ():
-            require_liftable(image.path, "delete", seal=image.seal, forceable=True)
-        if in_use:
-            raise in_use
-        require_free(doomed, locks=False)
-        if not force:
-            require_unnamed(doomed, "delete", _GIVE_UP)
-            require_not_saved((image.filename for image in doomed), "delete")
-        yield lineage, doomed
-
-
-def _locked(images: Sequence[PathName], stack: contextlib.ExitStack) -> ImageInUse | None:
-    """Locks images until `stack` ends; returns the error of the first that is in use, which may not be the best reason."""
-    files: dict[tuple[int, int], HostFile] = {}
-    for name in images:
-        file = stack.enter_context(HostFile.open(name, lock=None))
-        files.setdefault((file.device, file.inode), file)
-    try:
-        with naming_holders():
-            for file in files.values():
-                file.lock(WRITE)
-    except ImageInUse as error:
-        return error
-    return None
-
-
-def in_order(lineage: Lineage, paths: Sequence[PathName]) -> list[Image]:
-    """Returns the images that `paths` name, each once, those furthest from a root first."""
-    images = {image.key: image for image in (lineage.find(os.path.realpath(path)) for path in paths)}
-    return sorted(images.values(), key=lambda image: (-len(lineage.chain(image)), image.path))
-
-
-def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = False) -> None:
-    """Raises `BaseSealed` or `BaseInUse` if one of `doomed` is needed by an image that is not among them, and `MergePending`."""
-    require_none(lineage, doomed, "delete")
-    keys = {image.key for image in doomed}
-    for image in doomed if not force else ():
-        others = [dependent for dependent in lineage.dependents(image) if dependent.key not in keys]
-        needing = [other.filename for other in others if lineage.trashed_from(other) is None]  # the others can be restored, too
-        if needing:
-            raise BaseSealed(image.path, "delete", needing) if image.seal else BaseInUse(image.path, "delete", needing)
-
-
-def refuse_awaited(lineage: Lineage, doomed: Sequence[Image]) -> None:
-    """Raises `AwaitedInTrash` if a deleted overlay, which may come back, needs one of `doomed`."""
-    keys = {image.key for image in doomed}
-    for image in doomed:
-        waiting = [one.filename for one in lineage.dependents(image) if lineage.trashed_from(one) and one.key not in keys]
-        if waiting:
-            raise AwaitedInTrash(image.path, waiting)
 
 
 def _trash_one(lineage: Lineage, image: Image) -> Entry:
