@@ -15,12 +15,14 @@ from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.binding import Binding, with_binding
-from cowherd.herd.records.sealplace import is_sealed
+from cowherd.herd.records.sidecars import refuse_left_seal
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
+from cowherd.paths import in_real_directory
+from cowherd.sizes import whole_sectors
 from cowherd.storage.atomic import newcomer
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
@@ -69,13 +71,10 @@ def clone(
     `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base, and, unless `force`, `NotSound`
     for a base that is not sealed and is damaged, cut off, empty, or no disk image.
     """
-    target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
+    target = in_real_directory(overlay)
     if is_there(target):
         raise HostFileError(overlay, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
-    if is_sealed(target):
-        raise InvalidRequest(
-            f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
-        )
+    refuse_left_seal(target)
     # From here on until the overlay is there, nothing is merged into the base, and nobody deletes it.
     with naming_holders(), HostFile.open(base, lock=READ) as locked:
         lineage = survey_around(base, herd=herd)
@@ -108,7 +107,7 @@ def _checked_size(image: Image, size: int | None) -> int:
         raise InvalidRequest(image.problem or f"the size of {printable(image.path)} is unknown")
     if size is not None and size < image.size:
         raise InvalidRequest(f"an overlay of {size} bytes would cut off the end of its base, which has {image.size}")
-    return image.size if size is None else -(-size // 512) * 512
+    return image.size if size is None else whole_sectors(size)
 
 
 def _create(path: Path, size: int, reference: BackingReference, binding: Binding | None) -> None:

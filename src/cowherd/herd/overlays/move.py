@@ -27,12 +27,13 @@ from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.sealplace import is_kept, is_sealed, look_again, seal_path
 from cowherd.herd.records.sealrecord import SealRecord
-from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free, shadow_path, sidecars
+from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, require_sidecars_free, shadow_path, sidecars
 from cowherd.herd.seals.naming import name_base, name_base_absolutely
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.upkeep import Kept, holding_seals
 from cowherd.live.holders import naming_holders
+from cowherd.paths import in_real_directory
 from cowherd.storage import atomic, protection
 from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
@@ -106,18 +107,15 @@ def move(
 def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple[Move, Lineage]:
     refuse_device_node(source, "move", _INSTEAD_OF_A_DEVICE)
     real = Path(os.path.realpath(source))
-    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else Path(os.path.abspath(target))
-    wanted = Path(os.path.realpath(wanted.parent)) / wanted.name
+    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else in_real_directory(target)
     if wanted == real:
         raise InvalidRequest(f"{printable(real)} is there already")
     lineage = survey_around(real, wanted, herd=herd)
     image = lineage.find(real)
     require_none(lineage, [image, *lineage.children(image)], "move")
     _refuse_parts(lineage, image)
-    if not is_there(wanted) and is_sealed(wanted):
-        raise InvalidRequest(
-            f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"
-        )
+    if not is_there(wanted):
+        refuse_left_seal(wanted)
     overlays = tuple(child for child in lineage.children(image) if _names(lineage, child, real))
     _require_movable(image, real, wanted, overlays)
     copied = 0 if os.stat(real).st_dev == _device(wanted.parent) else image.disk_size

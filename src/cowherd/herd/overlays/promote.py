@@ -21,8 +21,7 @@ from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.sealplace import is_sealed
-from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free
+from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, require_sidecars_free
 from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.held import confirms, held_content
@@ -31,6 +30,7 @@ from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
+from cowherd.paths import in_real_directory
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
 from cowherd.storage.filetype import refuse_device_node
@@ -38,7 +38,6 @@ from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name
-from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,10 +86,7 @@ def promote(
     `NotEnoughSpace`, `DriftFound` if its base drifted, and, unless `force`, `NotSound` for a disk that is damaged, cut off
     or empty, or no disk image, and `BindingContradicted` for one that was made on another base.
     """
-    source, target = (
-        Path(os.path.realpath(disk)),
-        Path(os.path.realpath(os.path.dirname(os.path.abspath(base)))) / Path(base).name,
-    )
+    source, target = Path(os.path.realpath(disk)), in_real_directory(base)
     lineage = survey_around(source, target, herd=herd)
     image = lineage.find(source)
     require_none(lineage, lineage.chain(image), "make a base of")
@@ -108,10 +104,8 @@ def promote(
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
     require_sidecars_free(target)
-    if is_sealed(target) and not resumed:
-        raise InvalidRequest(
-            f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
-        )
+    if not resumed:
+        refuse_left_seal(target)
     if chained:
         refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
         namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)

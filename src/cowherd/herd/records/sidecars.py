@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
-from cowherd.errors import CowherdError, HostFileError
+from cowherd.errors import CowherdError, HostFileError, InvalidRequest
 from cowherd.herd.records.faults import ProtectedByOthers
 from cowherd.herd.records.ownership import (
-    OTHERS_MAY_WRITE,
     SHADOW_SUFFIX,
+    WRITE_BITS,
     is_proven_seal,
     is_regular,
     is_seal,
@@ -18,6 +18,7 @@ from cowherd.herd.records.ownership import (
 )
 from cowherd.paths import as_path
 from cowherd.storage.presence import look_up
+from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def is_shadow_of(path: PathName, record: SealRecord) -> bool:
     known = record.shadow_file
     if known is not None:
         return (info.st_ino, info.st_size, info.st_mtime_ns) == (known.inode, known.size, known.mtime_ns)
-    if info.st_size != record.identity.size or info.st_mode & (stat.S_IWUSR | OTHERS_MAY_WRITE):
+    if info.st_size != record.identity.size or info.st_mode & WRITE_BITS:
         return False
     image = os.fspath(path).removesuffix(SHADOW_SUFFIX)
     return not is_regular(image) or _head(image) == _head(path)
@@ -118,6 +119,14 @@ def require_sidecars_free(image: PathName, *, shadow: bool = False) -> None:
         require_name_free(real + SUFFIX, "seal", real)
     if shadow and not is_shadow(shadow_name(real)):
         require_name_free(shadow_name(real), "shadow", real)
+
+
+def refuse_left_seal(image: PathName) -> None:
+    """Raises `InvalidRequest` if there is a seal of the image that is to get this name: it is that of another, which is gone."""
+    from cowherd.herd.records.sealplace import is_sealed
+
+    if is_sealed(image):
+        raise InvalidRequest(f"the seal of an image that is gone has the name of {printable(image)}; 'cowherd unseal' removes it")
 
 
 def sidecars(image: PathName) -> list[str]:

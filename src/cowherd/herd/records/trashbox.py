@@ -76,7 +76,7 @@ class Entry(NamedTuple):
     @property
     def disk_size(self) -> int:
         """What its files occupy on the host, in bytes."""
-        return sum(_disk_size(path) for path in _files(self.directory))
+        return sum(disk_size(path) for path in _files(self.directory))
 
 
 def write_entry(entry: Entry, box: Directory) -> None:
@@ -311,7 +311,8 @@ def _files(directory: Path) -> list[Path]:
     return []
 
 
-def _disk_size(path: Path) -> int:
+def disk_size(path: Path) -> int:
+    """Returns the bytes that a file occupies, 0 for one that is gone or can't be looked at."""
     with contextlib.suppress(OSError):
         return os.lstat(path).st_blocks * 512
     return 0

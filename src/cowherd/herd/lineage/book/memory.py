@@ -15,6 +15,7 @@ import json
 import os
 import stat
 
+from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
 from cowherd.paths import lies_in
 from cowherd.storage.mounts import mount_of, mounts
 from cowherd.storage.state import state_directories
@@ -167,7 +168,7 @@ def _trusted(home: str | None) -> str | None:
         info = os.lstat(home)
     except (OSError, ValueError):
         return None
-    ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & OTHERS_MAY_WRITE
     return home if ours else None
 
 
