@@ -28,7 +28,7 @@ from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.sealplace import is_kept, is_sealed, look_again, seal_path
 from cowherd.herd.records.sealrecord import SealRecord
 from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, require_sidecars_free, shadow_path, sidecars
-from cowherd.herd.seals.naming import name_base, name_base_absolutely
+from cowherd.herd.seals.naming import name_base, name_base_absolutely, require_nameable
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.upkeep import Kept, holding_seals
@@ -134,8 +134,7 @@ def _refuse_parts(lineage: Lineage, image: Image) -> None:
 
 def _require_movable(image: Image, source: Path, target: Path, overlays: Sequence[Image]) -> None:
     require_liftable(source, "move", seal=image.seal)
-    for overlay in overlays:
-        require_liftable(overlay.path, "rewrite the base of", seal=overlay.seal)
+    require_nameable(overlays)
     own = sidecars(source)
     if own:
         moves_shadow = len(own) > 1 and not _is_second_name(shadow_path(target), shadow_path(source))

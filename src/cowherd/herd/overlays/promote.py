@@ -25,7 +25,7 @@ from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, re
 from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.held import confirms, held_content
-from cowherd.herd.seals.naming import name_base, name_base_absolutely
+from cowherd.herd.seals.naming import name_base, name_base_absolutely, require_nameable
 from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
@@ -203,8 +203,8 @@ def _freeze(
         raise BaseSealed(image.path, "freeze", [dependent.path for dependent in lineage.dependents(image)])
     if os.stat(source).st_dev != os.stat(target.parent).st_dev:
         raise InvalidRequest("a chained base must lie on the file system of the disk; without --chained it is copied")
-    for file in (image, *lineage.children(image)):
-        require_liftable(file.path, "make a base of" if file is image else "rewrite the base of", seal=file.seal)
+    require_liftable(image.path, "make a base of", seal=image.seal)
+    require_nameable(lineage.children(image))
     require_free([image, *lineage.children(image)], lineage.chain(image))
     if source.parent != target.parent:
         name_base_absolutely(lineage, image)

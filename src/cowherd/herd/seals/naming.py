@@ -10,6 +10,7 @@ import os
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.machines.in_use import require_free
+from cowherd.herd.records.sidecars import require_liftable
 from cowherd.herd.seals.unseal import unprotected
 from cowherd.herd.seals.upkeep import keeping_seals
 from cowherd.live.holders import naming_holders
@@ -17,11 +18,18 @@ from cowherd.storage.durable import make_durable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName
+
+
+def require_nameable(overlays: Iterable[Image]) -> None:
+    """Raises `ProtectedByOthers` if the header of one of these can't be written to, before the first is."""
+    for overlay in overlays:
+        require_liftable(overlay.path, "rewrite the base of", seal=overlay.seal)
 
 
 def write_reference(overlay: Image, reference: BackingReference) -> None:
