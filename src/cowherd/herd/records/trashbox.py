@@ -21,7 +21,7 @@ from cowherd.herd.records.faults import RecordNotTrusted
 from cowherd.herd.records.ownership import OTHERS_MAY_WRITE, TRASH, is_forgotten, is_regular, is_unfinished_name
 from cowherd.storage import atomic
 from cowherd.storage.directory import Directory
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.hostfile import HostFile, naming_file
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import look_up
 from cowherd.tuples import NamedTuple
@@ -148,7 +148,7 @@ def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
             home.path / TRASH, "it is no directory, but a link or a file; move it away, or delete with --purge"
         )
     if make and there is None:
-        with _naming(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # somebody was faster
+        with naming_file(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # somebody was faster
             os.mkdir(home.held(TRASH), _PRIVATE)
         atomic.sync_directory(home.held())
     with home.below(TRASH) as box:
@@ -159,14 +159,6 @@ def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
             if info.st_mode & OTHERS_MAY_WRITE:
                 raise RecordNotTrusted(box.path, "others may write in it; take that right away, or delete with --purge")
         yield box
-
-
-@contextlib.contextmanager
-def _naming(path: Path, action: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostFileError(path, action, error) from error
 
 
 def is_trusted(box: Directory) -> bool:
