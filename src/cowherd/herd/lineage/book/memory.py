@@ -61,8 +61,10 @@ class Memory:
         return self._lines(f"{_LINKS}{inode}")
 
     def remember(self, directory: str, found: Mapping[tuple[str, str], str]) -> None:
-        """Adds what is not known yet of the bases in a directory: `found` gives an overlay for each directory in which overlays
-        lie, with the name of their base's file."""
+        """Adds what is not known yet of the bases in a directory.
+
+        `found` has an overlay for each directory in which overlays lie, together with the name of their base's file.
+        """
         if found:
             self._add(_name_of(directory), found)
 
