@@ -1,8 +1,9 @@
 """The public API: jobs on images with the gate in front, and the guard.
 
-Everything that changes an image asks the gate first (`cowherd.herd.gate.gate`): a sealed image, or one that other overlays depend
-on, is refused with `BaseSealed` or `BaseInUse`. `break_dependents=True` is the one way past it. Errors about an image in use
-name who has it open. Dependents are looked for in the directory of the image and in `herd`.
+Every change of an image passes the gate first (`cowherd.herd.gate.gate`), which refuses a sealed image, or one that overlays
+depend on, with `BaseSealed` or `BaseInUse`. `break_dependents=True` is the only way past it. Errors about an image in use name
+the processes that have it open. The gate looks for dependents in the directory of the image, in `herd`, and where they are known
+to lie.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a program wants done as soon as arrays come into use, and not before: many commands need none."""
+"""Runs jobs of the program as soon as arrays come into use, and not before: many commands need no arrays."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def when_in_use(job: Callable[[], None]) -> None:
 
 
 def numpy_imported() -> None:
-    """Is called where numpy is imported for all the rest: does what waits for it."""
+    """Runs the jobs that wait for numpy. Called by `cowherd.extents`, which imports numpy for all other modules."""
     while _wanted:
         _wanted.pop()()

@@ -1,6 +1,6 @@
-"""Every change that the guard stands before: each function asks the gate first, and then has `ops` or `image` do it.
+"""The changes of images that the guard watches: each function calls the gate first, and then `ops` or `image`.
 
-What a function needs is imported when it is called, so that a command loads no more than its own job.
+A function imports what it needs when it is called, so that a command loads no more than its own job.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
 ) -> Disk:
     """Opens an image and the chain under it; see `cowherd.image.open.open_disk` for the arguments and errors.
 
-    Raises `BaseSealed` or `BaseInUse` where a writer would change what dependents read.
+    Raises `BaseSealed` or `BaseInUse` if `writable` and a write would change what dependents read.
     """
     from cowherd.herd.gate.gate import change_anyway, guard_write
     from cowherd.image.open import open_disk
@@ -66,10 +66,10 @@ def create(
     break_dependents: bool = False,
     herd: Sequence[PathName] = (),
 ) -> int:
-    """Makes an empty image, replacing a file that is there; see `cowherd.ops.create.create`. Returns the virtual size."""
+    """Makes an empty image, which replaces an existing file; see `cowherd.ops.create.create`. Returns the virtual size."""
     from cowherd.ops import create as job
 
-    _ask_to_replace(path, herd, break_dependents=break_dependents)
+    _guard_replace(path, herd, break_dependents=break_dependents)
     if is_there(path):
         _require_free(changed=[path], action="replace")
     return job.create(path, size, format=format, options=options, backing=backing, backing_format=backing_format, unsafe=unsafe)
@@ -97,9 +97,9 @@ def convert(
     """Copies the content of images into another image; see `cowherd.ops.convert.convert.convert`."""
     from cowherd.ops.convert import convert as job
 
-    _ask_to_replace(target, herd, break_dependents=break_dependents, in_place=not create_target)
+    _guard_replace(target, herd, break_dependents=break_dependents, in_place=not create_target)
     if is_there(target) or not force_share:
-        _require_free(changed=[target], stable=() if force_share else _several(sources), action="replace")
+        _require_free(changed=[target], stable=() if force_share else _as_sequence(sources), action="replace")
     job.convert(
         sources,
         target,
@@ -130,8 +130,8 @@ def commit(
 ) -> Committed:
     """Writes an overlay's content into its base; see `cowherd.ops.commit.commit`.
 
-    The overlay's binding to what the base held before is given up: it stands on the new content from then on. Its internal
-    snapshots keep what they show, or `SnapshotsWouldChange` is raised.
+    The overlay loses its binding to the former content of the base, since it depends on the new content from then on. Raises
+    `SnapshotsWouldChange` if one of its internal snapshots would show other content.
     """
     from cowherd.herd.gate.gate import change_anyway, guard_commit
     from cowherd.herd.seals.bind import rebind, unbound
@@ -178,10 +178,10 @@ def rebase(
 ) -> Rebased:
     """Gives an overlay another base; see `cowherd.ops.rebase.rebase.rebase`.
 
-    Where the old base and the new one are both sealed and as their seals left them, the seals say which blocks differ, and no
-    others are read; if none does, only the name changes. The overlay is bound to the new base's seal. An `unsafe` rebase keeps
-    the binding that is there, so that `verify` tells when the new base is not what the overlay was made on. Raises
-    `SnapshotsWouldChange` where an internal snapshot of the overlay would show other content.
+    If the old and the new base are both sealed, and as their seals left them, the seals say which blocks differ: it reads no
+    others, and if no block differs, it changes only the name. It binds the overlay to the new base's seal. An `unsafe` rebase
+    keeps the present binding, so that `verify` reports a new base with other content than the overlay was made on. Raises
+    `SnapshotsWouldChange` if an internal snapshot of the overlay would show other content.
     """
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.gate.gate import change_anyway, guard_rebase
@@ -243,7 +243,7 @@ def resize(
 
 
 def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[PathName] = ()) -> None:
-    """Deletes an image file. Raises `BaseSealed` or `BaseInUse` for what others stand on, `HostFileError`."""
+    """Deletes an image file. Raises `BaseSealed` or `BaseInUse` if it is sealed or has dependents, `HostFileError`."""
     refuse_device_node(path, "delete")
     if not break_dependents:
         from cowherd.herd.gate.gate import guard_delete
@@ -259,7 +259,10 @@ def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[Pat
 def _keeping_seals_above(
     overlay: PathName, herd: Sequence[PathName], *, break_dependents: bool
 ) -> contextlib.AbstractContextManager[None]:
-    """Has seals of what stands on an overlay, whose content is kept, know the files as they are afterwards."""
+    """Updates the seals of an overlay's dependents after the block, so that they know the files as they are then.
+
+    The block must keep the overlay's content.
+    """
     if break_dependents:
         return contextlib.nullcontext()
     from cowherd.herd.lineage.survey import survey_around
@@ -273,8 +276,8 @@ def _keeping_seals_above(
     return keeping_seals(lineage, image)
 
 
-def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool, in_place: bool = False) -> None:
-    """Asks the gate, which need not even be loaded for a file that is not there yet; `in_place`: the image is written to."""
+def _guard_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool, in_place: bool = False) -> None:
+    """Calls the gate before a file is replaced, or with `in_place` written to. For a new file it need not even load the gate."""
     if break_dependents:
         from cowherd.herd.gate.gate import change_anyway
 
@@ -286,9 +289,9 @@ def _ask_to_replace(path: PathName, herd: Sequence[PathName], *, break_dependent
 
 
 def _require_free(changed: Sequence[PathName], stable: Sequence[PathName] = (), action: str = "") -> None:
-    """Asks whether files are free; of those that are only read, what lies below them counts, too.
+    """Raises `ImageInUse` unless the files are free. `stable` files are only read, and their chains count too.
 
-    With `action` what the changed ones hold changes, which libvirt's saved machines must not meet.
+    `action`: the content of the changed files changes, so it also raises `DomainSaved` for the disks of saved machines.
     """
     from cowherd.herd.machines.in_use import chain_below, require_free
 
@@ -298,7 +301,7 @@ def _require_free(changed: Sequence[PathName], stable: Sequence[PathName] = (), 
 
 
 def require_stable(path: PathName) -> None:
-    """Raises `ImageInUse` if somebody writes to an image that is about to be copied, or to what it stands on."""
+    """Raises `ImageInUse` if a process writes to an image that is about to be copied, or to its backing files."""
     _require_free((), [path])
 
 
@@ -315,9 +318,9 @@ def _new_base(overlay: PathName, backing: str | None, backing_format: str | None
 
     try:
         return [resolve(overlay, BackingReference(backing, backing_format)).name] if backing else []
-    except BackingFileError:  # the job itself says what is wrong with the name
+    except BackingFileError:  # the job itself reports what is wrong with the name
         return []
 
 
-def _several(sources: PathName | Sequence[PathName]) -> Sequence[PathName]:
+def _as_sequence(sources: PathName | Sequence[PathName]) -> Sequence[PathName]:
     return [sources] if isinstance(sources, str | os.PathLike) else sources

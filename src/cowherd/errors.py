@@ -28,19 +28,19 @@ PREVIEWED_NAMES = 3
 
 
 def preview(paths: Sequence[str | PathLike[str]]) -> str:
-    """Names the first few of `paths`, escaped, and counts the rest."""
+    """Returns the names of the first few of `paths`, escaped, and the number of the rest."""
     first = ", ".join(shown(path) for path in paths[:PREVIEWED_NAMES])
     rest = len(paths) - PREVIEWED_NAMES
     return f"{first} and {rest} more" if rest > 0 else first
 
 
 class CowherdError(Exception):
-    """Root of everything that cowherd raises on purpose."""
+    """Root of all errors that cowherd raises on purpose."""
 
     exit_code = 1
 
     def facts(self) -> dict[str, object]:
-        """Returns the attributes that say what has happened, by name."""
+        """Returns the error's attributes by name."""
         return dict(vars(self))
 
 
@@ -69,13 +69,13 @@ class HostFileError(CowherdError):
 
     @classmethod
     def named_by(cls, error: OSError) -> Self:
-        """Returns one about the file that `error` itself names; it must name one."""
+        """Returns an error about the file that `error` itself names; it must name one."""
         name = error.filename
         return cls(f"file descriptor {name}" if isinstance(name, int) else os.fsdecode(name), "use", error)
 
 
 class HostError(CowherdError):
-    """The host refused something, and named no file with it. Attributes: `reason` (the host's own words), `errno`."""
+    """The host refused an operation, and its error names no file. Attributes: `reason` (the host's own words), `errno`."""
 
     def __init__(self, error: OSError):
         self.errno, self.reason = error.errno, error.strerror or str(error)
@@ -85,7 +85,7 @@ class HostError(CowherdError):
 
 
 def error_of_host(error: OSError) -> HostFileError | HostError:
-    """Returns an error of the host that no layer foresaw as one that can be shown."""
+    """Turns an OSError that no layer handled into an error that can be shown."""
     if error.filename is not None:
         return HostFileError.named_by(error)
     if error.errno == errno.ENOENT and not current_directory():
@@ -94,7 +94,7 @@ def error_of_host(error: OSError) -> HostFileError | HostError:
 
 
 class FlushFailed(HostFileError):
-    """The host could not make durable what was written to a file: it may have forgotten it, and say nothing the next time.
+    """The host could not make written bytes durable. It may have dropped them, and a second flush may succeed all the same.
 
     Attributes: those of `HostFileError`.
     """
@@ -153,9 +153,9 @@ class BackingFileError(CowherdError):
 
 
 class BackingNotFollowed(BackingFileError):
-    """A backing file that QEMU reaches in a way that cowherd does not go: over a network, or only a part of a file.
+    """QEMU reaches a backing file in a way that cowherd does not support: over a network, or as a part of a file.
 
-    Attributes: those of `BackingFileError`, and `files`, the local files that it is made of.
+    Attributes: those of `BackingFileError`, and `files` (the local files that it consists of).
     """
 
     def __init__(self, overlay: str | PathLike[str], backing: str, problem: str, files: Sequence[str] = ()):
@@ -164,7 +164,7 @@ class BackingNotFollowed(BackingFileError):
 
 
 class ReadOnlyImage(CowherdError):
-    """A change was asked of an image that was opened read-only. Attribute: `path`."""
+    """A caller tried to change an image that is open read-only. Attribute: `path`."""
 
     def __init__(self, path: str | PathLike[str]):
         self.path = as_path(path)
@@ -174,11 +174,11 @@ class ReadOnlyImage(CowherdError):
 
 
 class ImageInUse(CowherdError):
-    """Another process has the image open in a way that excludes what was asked: it holds a lock that says so, or does without.
+    """Another process has the image open in a way that excludes this use, with or without a lock that says so.
 
-    Attributes: `path`, `lock` (QEMU's name of the permission, as in "write"; "" where no lock was in the way), `shared` (the
-    other process already uses the permission that this use can't share, rather than denying it), `holders` (lines that name
-    who has the file open; filled in by those who may look, see `cowherd.live.holders`), `hint` (what would go, or "").
+    Attributes: `path`, `lock` (QEMU's name of the permission, as in "write"; "" if no lock was in the way), `shared` (True: the
+    other process uses the permission, which this use can't share; False: it denies the permission to others), `holders` (lines
+    that name the processes; `cowherd.live.holders` fills them in), `hint` (what would work instead, or "").
     """
 
     def __init__(
@@ -210,8 +210,8 @@ class NotEnoughSpace(CowherdError):
         )
 
 
-class _Harm(CowherdError):
-    """Something was asked that would change what `dependents` read."""
+class _DependentsHarmed(CowherdError):
+    """A change was refused, since `dependents` would read other content."""
 
     exit_code = 3
 
@@ -221,16 +221,16 @@ class _Harm(CowherdError):
 
     @property
     def dependents(self) -> tuple[Path, ...]:
-        """The overlays concerned. They may be very many, and a message names three: so they are made into paths here."""
+        """The overlays concerned, made into paths only here: they may be very many, and a message names three."""
         return tuple(map(as_path, self._dependents))
 
     def facts(self) -> dict[str, object]:
-        """Returns the attributes; of `dependents`, the names."""
+        """Returns the attributes; `dependents` as names."""
         return {"base": self.base, "action": self.action, "dependents": self._dependents}
 
 
-class BaseInUse(_Harm):
-    """A change to a base would be seen by overlays that depend on it.
+class BaseInUse(_DependentsHarmed):
+    """Overlays that depend on a base would show other content after a change of it.
 
     Attributes: `base`, `action` (what was refused, as in "commit into"), `dependents`.
     """
@@ -243,8 +243,8 @@ class BaseInUse(_Harm):
         )
 
 
-class BaseSealed(_Harm):
-    """A change to a sealed image was asked. Attributes: `base`, `action`, `dependents` (may be empty)."""
+class BaseSealed(_DependentsHarmed):
+    """A change of a sealed image was refused. Attributes: `base`, `action`, `dependents` (may be empty)."""
 
     def __str__(self) -> str:
         hit = f"; {len(self._dependents)} overlay(s) depend on it: {preview(self._dependents)}" if self._dependents else ""
@@ -255,7 +255,7 @@ class BaseSealed(_Harm):
 
 
 class SnapshotsWouldChange(CowherdError):
-    """Internal snapshots of overlays would show other content, as they read a base too.
+    """Internal snapshots of overlays, which read the base too, would show other content.
 
     Attributes: `image` (what was to be changed), `action` (what was refused, as in "commit"), `snapshots` (pairs of an overlay's
     path and the name of one of its snapshots), `remedy` (what else to do, in words).
@@ -283,6 +283,6 @@ class SnapshotsWouldChange(CowherdError):
         )
 
     def facts(self) -> dict[str, object]:
-        """Returns the attributes; of `snapshots`, an object for each."""
+        """Returns the attributes; `snapshots` as an object for each."""
         named = [{"path": os.fspath(path), "name": name} for path, name in self.snapshots]
         return dict(vars(self)) | {"snapshots": named}

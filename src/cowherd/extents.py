@@ -46,14 +46,14 @@ def ends(extents: Extents) -> NDArray[np.int64]:
 
 
 def concat(parts: Sequence[Extents]) -> Extents:
-    """Joins arrays that follow each other, merging runs across the seams."""
+    """Returns arrays that follow each other as one, with runs merged across the seams."""
     if not parts:
         return np.empty(0, EXTENT)
     return merge(np.concatenate(parts)) if len(parts) > 1 else parts[0]
 
 
 def merge(extents: Extents) -> Extents:
-    """Joins neighbours that continue each other: adjacent guest bytes, same kind and depth, contiguous host bytes."""
+    """Returns extents with contiguous neighbours joined: adjacent guest bytes, same kind and depth, contiguous host bytes."""
     if len(extents) < 2:
         return extents
     a, b = extents[:-1], extents[1:]
@@ -73,9 +73,9 @@ def merge(extents: Extents) -> Extents:
 
 
 def laid_over(parts: Sequence[Extents], start: int, end: int, below: int) -> Extents:
-    """Returns a cover of [start, end) by arrays of extents, the topmost first: what an upper one leaves open the next one shows.
+    """Returns a cover of [start, end) by arrays of extents, the topmost first: the next array shows where an upper one has gaps.
 
-    What none holds is BACKING at depth `below`. The cost is one sort and what each array has, not the layers' product.
+    A range that no array covers is BACKING at depth `below`. The cost is one sort of all borders, not their product.
     """
     parts = [part for part in parts if len(part)]
     if len(parts) == 1 and int(parts[0]["length"].sum()) == end - start:
@@ -100,7 +100,7 @@ def laid_over(parts: Sequence[Extents], start: int, end: int, below: int) -> Ext
 
 
 def clip(extents: Extents, start: int, end: int) -> Extents:
-    """Returns the part of `extents` inside [start, end), with cut extents' hosts moved along."""
+    """Returns the part of `extents` inside [start, end); the `host` of an extent that is cut moves with its start."""
     if end <= start:
         return extents[:0]
     lo = int(np.searchsorted(ends(extents), start, side="right"))
@@ -167,7 +167,7 @@ def ranges(pairs: Iterable[tuple[int, int]]) -> Ranges:
 
 
 def normalised(pairs: Ranges) -> Ranges:
-    """Sorts (start, end) pairs, drops empty ones and joins those that overlap or touch."""
+    """Returns (start, end) pairs sorted, without empty ones, and with those joined that overlap or touch."""
     pairs = pairs[pairs[:, 1] > pairs[:, 0]]
     if not len(pairs):
         return np.empty((0, 2), np.int64)
@@ -181,7 +181,7 @@ def normalised(pairs: Ranges) -> Ranges:
 
 
 def intersect(a: Ranges, b: Ranges) -> Ranges:
-    """Returns the bytes that are in both."""
+    """Returns the bytes that are in both range arrays."""
     if not len(a) or not len(b):
         return np.empty((0, 2), np.int64)
     as_extents = build(a[:, 0], a[:, 1] - a[:, 0], np.full(len(a), NOWHERE), np.full(len(a), DATA, np.uint8))
@@ -198,7 +198,7 @@ def subtract(a: Ranges, b: Ranges) -> Ranges:
 
 
 def union(a: Ranges, b: Ranges) -> Ranges:
-    """Returns the bytes that are in either."""
+    """Returns the bytes that are in either range array."""
     return normalised(np.concatenate((a, b)))
 
 
@@ -210,9 +210,9 @@ def aligned(pairs: Ranges, block: int, limit: int) -> Ranges:
 
 
 def cut(pairs: Ranges, size: int) -> tuple[Ranges, NDArray[np.int64]]:
-    """Cuts ranges, laid one behind the other, after every `size` bytes of that row.
+    """Divides ranges into groups of `size` bytes each (the last may be smaller), cutting a range at a group's end.
 
-    Returns the pieces, in their order, and where each group of pieces that make up `size` bytes (the last may be less) begins.
+    Returns the pieces, in their order, and the index of the first piece of each group.
     """
     lengths = pairs[:, 1] - pairs[:, 0]
     end = np.cumsum(lengths)
@@ -229,13 +229,13 @@ def cut(pairs: Ranges, size: int) -> tuple[Ranges, NDArray[np.int64]]:
 
 
 def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the values sorted, each once; `numpy.unique` does that too, after importing masked arrays."""
+    """Returns the values sorted, each once. Unlike `numpy.unique`, it does not import masked arrays, which takes long."""
     ordered: NDArray[np.int64] = np.sort(values)
     return ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))]
 
 
 def total(pairs: Ranges) -> int:
-    """Returns how many bytes `pairs` cover."""
+    """Returns the number of bytes in `pairs`."""
     return int((pairs[:, 1] - pairs[:, 0]).sum())
 
 

@@ -1,4 +1,4 @@
-"""What a run of guest bytes can be; see `cowherd.extents`. Apart from there, so that who only needs these does without arrays."""
+"""The kinds of runs of guest bytes; see `cowherd.extents`. They stand apart from it, so that importing them needs no numpy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMPRESSED = 3
 """Whole compressed clusters; `host` is -1, the format decompresses."""
 
 ENDLESS = 1 << 63
-"""Behind the end of every disk."""
+"""A guest offset past the end of every disk."""
 
 NOWHERE = -1
 """The `host` of an extent that has no plain bytes."""
@@ -22,7 +22,7 @@ Row = tuple[int, int, int, int, int]
 
 
 def cut(row: Row, start: int, end: int) -> Row:
-    """Returns the part of a row that lies inside [start, end), which is not nothing."""
+    """Returns the part of a row inside [start, end); it must not be empty."""
     guest, length, host, depth, kind = row
     skipped = max(0, start - guest)
     return guest + skipped, min(guest + length, end) - guest - skipped, host if host == NOWHERE else host + skipped, depth, kind

@@ -1,6 +1,6 @@
-"""What work has to say beside its result while it is done: each note once, to whoever listens.
+"""Notes: remarks of a job for the user, beside its result. Each note goes once to every listener.
 
-The programs print notes on standard error. Used as a library, nobody listens unless `listeners` gets a function.
+The programs print notes on standard error. In a library nobody listens, unless the caller adds a function to `listeners`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _said: set[str] = set()
 
 
 def say(note: str) -> None:
-    """Tells a note to all listeners, unless it was told before."""
+    """Passes a note to all listeners, unless that was done before."""
     if note not in _said:
         _said.add(note)
         for listener in listeners:

@@ -1,4 +1,4 @@
-"""Names of files as paths, made late: most commands need none to do their work, and `pathlib` takes long to load."""
+"""Makes paths of file names late: most commands need no `Path` for their work, and `pathlib` takes long to load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def as_path(*parts: PathName) -> Path:
-    """Returns the path that `Path(*parts)` is; the first call loads `pathlib`."""
+    """Returns `Path(*parts)`; the first call loads `pathlib`."""
     from pathlib import Path
 
     return Path(*parts)

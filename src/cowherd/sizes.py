@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 
 SECTOR = 512
-"""The bytes in which QEMU counts a disk: every virtual size is whole sectors."""
+"""Bytes of a sector, the unit in which QEMU counts a disk: every virtual size is whole sectors."""
 
 INT64_MAX = 2**63 - 1
 
 DEFAULT_SPARSE_SIZE = 4096
-"""How many bytes of zeros in a row a conversion makes a hole of, as qemu-img convert -S does by default."""
+"""Bytes of zeros in a row that a conversion turns into a hole; the default of qemu-img convert -S."""
 
 _MOST_DIGITS = 1000  # far more than any size has, and few enough for int()
 _PREFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
@@ -27,7 +27,7 @@ class SizeError(ValueError):
 
 
 class SizeRangeError(SizeError):
-    """A text is a size, but a negative one or one of 2^64 bytes and more."""
+    """A text is a size, but negative, or 2^64 bytes or more."""
 
 
 def parse_size(text: str) -> int:

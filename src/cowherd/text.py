@@ -1,4 +1,4 @@
-"""How names that come from outside are printed."""
+"""Makes names that come from outside safe to print."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def printable(name: str | bytes | os.PathLike[Any]) -> str:
 def shown(path: PathName, here: str | None = None) -> str:
     """Returns a path, escaped, and relative to the current directory if it lies under it.
 
-    `here` is `current_directory()`, for who shows many paths.
+    `here` is the result of `current_directory()`; callers that show many paths pass it, so that it is looked up once.
     """
     name = os.fspath(path)
     if os.path.normpath(name) != name:
@@ -36,7 +36,7 @@ def shown(path: PathName, here: str | None = None) -> str:
 
 
 def current_directory() -> str:
-    """Returns the path of the current directory, nothing if it is there no more."""
+    """Returns the path of the current directory, "" if that no longer exists."""
     try:
         return os.getcwd()
     except OSError:
@@ -44,12 +44,12 @@ def current_directory() -> str:
 
 
 def has_surrogates(text: str) -> bool:
-    """Returns whether `text` holds halves of characters, as JSON can name them; no file's name can be made of them."""
+    """Returns whether `text` holds surrogates (halves of characters), which JSON can express and no file name can hold."""
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def path_order(path: str) -> str:
-    """Returns what paths are sorted by, as `Path` sorts them: a directory's names before those of its neighbour "dir.old"."""
+    """Returns the sort key of a path. It sorts as `Path` does: the names in "dir" come before those in "dir.old"."""
     return path.replace("/", "\0")
 
 

@@ -1,4 +1,4 @@
-"""Named tuples as `typing.NamedTuple` makes them, without `typing`: loading it takes as long as Python itself needs to start.
+"""Named tuples as `typing.NamedTuple` makes them, without `typing`: to load that takes as long as Python itself takes to start.
 
 Type checkers see the class of `typing`. Annotations are not evaluated, neither here nor there.
 """
@@ -14,7 +14,7 @@ else:
     from collections import namedtuple
 
     class _Maker(type):
-        """Makes a named tuple of each class that derives from `NamedTuple`: its fields are the annotated names."""
+        """Turns each class that derives from `NamedTuple` into a named tuple, whose fields are the annotated names."""
 
         def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> type:
             if not bases:
@@ -28,4 +28,4 @@ else:
             return made
 
     class NamedTuple(metaclass=_Maker):
-        """A base class; what derives from it is a named tuple, with the annotated fields, defaults and methods of its body."""
+        """Base class: what derives from it becomes a named tuple with the annotated fields, defaults and methods of its body."""

@@ -1,4 +1,4 @@
-"""Checking an image's tables for contradictions, as `qemu-img check` does without -r."""
+"""Checks an image's tables for contradictions, as `qemu-img check` does without -r."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class CheckNotSupported(CowherdError):
 
 
 def check(path: PathName, *, format: str | None = None, force_share: bool = False) -> CheckReport:
-    """Checks one image, without the backing files under it; see `cowherd.formats.qcow2.check.check` for what that costs.
+    """Checks one image, without the backing files under it; see `cowherd.formats.qcow2.check.check` for the cost.
 
-    `format` None guesses it by the first bytes. `force_share` checks an image that another process may be writing: what is found
-    wrong may then only be a change half done.
-    Raises `CheckNotSupported`, `HostFileError`, `ImageInUse`, `ImageFormatError` where not even the header, the snapshot table or
+    `format` None guesses it by the first bytes. `force_share` checks an image that another process may be writing: then a
+    contradiction may be just a change in progress.
+    Raises `CheckNotSupported`, `HostFileError`, `ImageInUse`, `ImageFormatError` if not even the header, the snapshot table or
     the bitmap directory can be read, and `UnsupportedFeature`.
     """
     with HostFile.open(path, lock=None) as file:

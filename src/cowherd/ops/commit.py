@@ -1,7 +1,7 @@
-"""Merging an overlay down: what it and the layers above a base hold is written into that base.
+"""Commits an overlay: writes what it and the other layers above a base hold into that base.
 
-The base is complete and durable before the overlay is emptied, so whoever is interrupted starts again: until then the overlay
-still holds everything that it held.
+The base is complete and durable before the overlay is emptied. So an interrupted commit can be started again: until then the
+overlay still holds everything that it held.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Committed:
-    """What a commit did: into which file, how many bytes it copied and zeroed there, and whether the overlay was emptied."""
+    """The result of a commit: the file that it wrote to, what it copied and zeroed there, and whether it emptied the overlay."""
 
     base: Path
     plan: Plan
@@ -54,10 +54,10 @@ def commit(
 ) -> Committed:
     """Writes the content of `overlay` into its backing file, or into `base`, a deeper image of its chain, as qemu-img does.
 
-    `base` is a name as one of the chain's images stores it, or a path; a relative one is looked for beside each image first.
+    `base` is a name as one of the chain's images stores it, or a path; a relative name is first resolved beside each image.
     The base grows if it is smaller than the overlay. Then the overlay is emptied, unless `keep_content` or a `base` is given.
-    Images between the overlay and `base` are useless afterwards. `keep_snapshots`: an internal snapshot of the overlay, or of an
-    image between, that would show other bytes by it is in the way. `progress` is called with (bytes done, bytes in all).
+    Images between the overlay and `base` are useless afterwards. `keep_snapshots`: refuse if an internal snapshot of the overlay,
+    or of an image between, would show other bytes afterwards. `progress` is called with (bytes done, bytes in all).
 
     Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; `SnapshotsWouldChange` and
     `NotEnoughSpace`, with nothing changed; what opening raises; `HostFileError`.
@@ -70,7 +70,7 @@ def commit(
         target_path, target_format = chain.layers[depth].file.path, chain.layers[depth].format
         above = Disk(chain.layers[:depth], writable=True)
         for layer in chain.layers[depth:]:
-            layer.close()  # it is opened again with the right to write; the locks of one file exclude each other
+            layer.close()  # to open it again for writing: the locks of two opens of one file exclude each other
         with open_disk(target_path, format=target_format, writable=True) as target:
             plan = plan_commit(above, target)
             _check_space(plan, above, target)
@@ -79,14 +79,14 @@ def commit(
             copy_down(plan, above, target, progress)
             target.flush()
             if empties:
-                _empty(above.layers[0])
+                _empty_overlay(above.layers[0])
     return Committed(target_path, plan, empties)
 
 
 def find_base(layers: tuple[Layer, ...], base: str | None) -> int:
-    """Returns the depth of the layer that `base` names, below the first; None names the immediate backing file.
+    """Returns the depth of the layer that `base` names, at least 1; None names the immediate backing file.
 
-    Raises `InvalidRequest` if there is none.
+    Raises `InvalidRequest` if there is no such layer.
     """
     if base is None:
         if len(layers) < 2:
@@ -103,7 +103,7 @@ def find_base(layers: tuple[Layer, ...], base: str | None) -> int:
 
 
 def plan_commit(above: Disk, target: Disk) -> Plan:
-    """Plans to make `target` hold everything that the layers of `above` hold; what they leave to it stays. Reads tables only."""
+    """Plans to write into `target` what the layers of `above` hold; the rest of `target` stays. Reads only tables."""
     copy, zero = [np.empty((0, 2), np.int64)], [np.empty((0, 2), np.int64)]
     for batch in above.extents():
         copy.append(ext.ranges_of(ext.of_kind(batch, ext.DATA, ext.COMPRESSED)))
@@ -112,7 +112,7 @@ def plan_commit(above: Disk, target: Disk) -> Plan:
 
 
 def _require_snapshots_kept(chain: Disk, depth: int) -> None:
-    """Raises `SnapshotsWouldChange` where a snapshot of a layer above the target shows bytes of it that will be others."""
+    """Raises `SnapshotsWouldChange` if a snapshot of a layer above the target shows bytes of the target that will change."""
     if not any(snapshots_of(layer) for layer in chain.layers[:depth]):
         return
     target = Disk(chain.layers[depth:], writable=False)
@@ -123,7 +123,7 @@ def _require_snapshots_kept(chain: Disk, depth: int) -> None:
 
 
 def _names(overlay: Layer, below: Layer, base: str) -> bool:
-    """Whether `base` names `below` as seen from `overlay`, by QEMU's rules ("bdrv_find_backing_image")."""
+    """Returns whether `base` names `below` as seen from `overlay`, by QEMU's rules ("bdrv_find_backing_image")."""
     stored = overlay.backing
     if stored is None:
         return False
@@ -134,7 +134,7 @@ def _names(overlay: Layer, below: Layer, base: str) -> bool:
 
 
 def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None = None) -> None:
-    """Carries out a plan of `plan_commit`, or a part of one; doing it again does no harm. `target` is not flushed."""
+    """Carries out a plan of `plan_commit`, or a part of one. To repeat it does no harm. It does not flush `target`."""
     total, done = plan.bytes_to_copy, 0
     buffers = Buffers(CHUNK_BYTES)
 
@@ -165,16 +165,16 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
 
 
 def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
-    """Counts what the target has no place for yet; with shared blocks, or on a device, it needs none."""
+    """Raises `NotEnoughSpace` if the bytes that need new clusters do not fit. Shared blocks, and a device, need no space."""
     if target.layers[0].file.is_block_device or all(can_clone(layer.file, target.layers[0].file) for layer in above.layers):
         return
     held = [np.empty((0, 2), np.int64)]
-    if not snapshots_of(target.layers[0]):  # what snapshots hold too is not overwritten in place
+    if not snapshots_of(target.layers[0]):  # clusters that snapshots share can't be overwritten in place
         held += [ext.ranges_of(ext.of_kind(batch, ext.DATA)) for batch in target.extents(depth=1)]
     check_space([(target.path, ext.total(ext.subtract(plan.copy, ext.normalised(np.concatenate(held)))))])
 
 
-def _empty(overlay: Layer) -> None:
+def _empty_overlay(overlay: Layer) -> None:
     if isinstance(overlay, Qcow2):
         overlay.deallocate_all()
         overlay.flush()

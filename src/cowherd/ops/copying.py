@@ -1,4 +1,4 @@
-"""Moving bytes: loads run ahead on a few threads, results are stored in order."""
+"""Moves bytes: loads run ahead on a few threads, and results are stored in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Loaded = TypeVar("Loaded")
 
 CHUNK_BYTES = 2 << 20
-"""Bytes moved at once: large enough that a system call costs nothing, small enough to keep several in memory."""
+"""Bytes moved at once: so many that the cost of a system call does not count, so few that several fit in memory."""
 _AHEAD = 4
 
 
@@ -29,11 +29,10 @@ def pump(
 ) -> None:
     """Loads items on threads, a few ahead, and stores each in the order given.
 
-    Those that `is_quick` says take no time to load are loaded when their turn to be stored has come,
-    and make no thread.
+    An item for which `is_quick` is true is loaded just before it is stored, without a thread.
 
-    `store(item, loaded)` runs in the calling thread. The first error ends the job and is raised; everything that was started has
-    ended by then.
+    `store(item, loaded)` runs in the calling thread. The first error ends the job, and is raised after everything that was
+    started has ended.
     """
     loads: deque[tuple[Item, Future[Loaded] | None]] = deque()
 
@@ -46,7 +45,7 @@ def pump(
         for item in items:
             future = None
             if not is_quick(item):
-                pool = pool or _threads()
+                pool = pool or _start_threads()
                 future = pool.submit(load, item)
             loads.append((item, future))
             if len(loads) > _AHEAD:
@@ -58,24 +57,21 @@ def pump(
             pool.shutdown(cancel_futures=True)
 
 
-def _threads() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # it brings logging with it, which many jobs do without
+def _start_threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # imports logging too, and many jobs need no threads
 
     return ThreadPoolExecutor(min(4, os.cpu_count() or 1))
 
 
 class Buffers:
-    """Buffers of up to `size` bytes to be used again and again: fresh memory costs as much as reading into it.
-
-    May be used from several threads.
-    """
+    """Reuses buffers of up to `size` bytes: fresh memory costs as much as reading into it. Safe to use from several threads."""
 
     def __init__(self, size: int):
         self._size = size
         self._free: deque[memoryview] = deque()
 
     def take(self, length: int) -> memoryview:
-        """Returns a buffer of `length` bytes with any content."""
+        """Returns a buffer of `length` bytes; what it holds is undefined."""
         try:
             buffer = self._free.pop()
         except IndexError:
@@ -83,14 +79,14 @@ class Buffers:
         return buffer[:length]
 
     def give(self, view: memoryview) -> None:
-        """Takes back what `take` returned; nobody uses it any more."""
+        """Takes back a buffer of `take`, which the caller must not use any more."""
         self._free.append(memoryview(view.obj))
 
 
 def nonzero_units(data: memoryview, unit: int) -> bytes:
-    """Tells of each unit of `unit` bytes whether it holds anything but zeros, as 1 or 0; the last one may be shorter.
+    """Returns 1 or 0 for each unit of `unit` bytes: whether it holds anything but zeros. The last unit may be shorter.
 
-    `unit` is a multiple of 8. Most units that hold data show it in their first word, so few are looked at whole.
+    `unit` is a multiple of 8. Most units with data have a first word that is not zero, so few are read whole.
     """
     whole = len(data) // unit * unit
     found = nonzero_by_first_words(data[:whole].cast("Q")[:: unit // 8], lambda at: data[at * unit : (at + 1) * unit])
@@ -98,7 +94,7 @@ def nonzero_units(data: memoryview, unit: int) -> bytes:
 
 
 def nonzero_by_first_words(words: memoryview, unit_at: Callable[[int], memoryview]) -> bytes:
-    """Does what `nonzero_units` does for units of which the first 64-bit `words` are known; `unit_at` reads a whole one."""
+    """Returns what `nonzero_units` does, for units of which the caller has the first 64-bit `words`; `unit_at` reads a unit."""
     found = bytearray(map(bool, words.tolist()))
     doubtful = found.find(0)
     while doubtful >= 0:

@@ -9,9 +9,9 @@ PIECE_BYTES = 4 << 20
 
 
 def copy_part(source: Disk, target: Disk, start: int, end: int) -> None:
-    """Writes guest bytes [start, end) of `source` to `target`, which is new and large enough, from its byte 0 on.
+    """Writes guest bytes [start, end) of `source` to the start of `target`, which is new and large enough.
 
-    What reads as zeros without being stored is left out, unless the target is a device, which need not read as zeros.
+    It leaves out zeros that the source does not store, unless the target is a device, which may hold old data.
     """
     layer = target.layers[0]
     must_zero = layer.format == "raw" and layer.file.is_block_device

@@ -1,4 +1,4 @@
-"""Moving bytes: an item is loaded, stored and written by one thread, since what was just loaded lies in a processor's cache."""
+"""Moves bytes: one thread loads, stores and writes an item, since bytes just loaded are still in its processor's cache."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     Loaded = TypeVar("Loaded")
 
 WriteJob = Callable[[], None]
-"""The writing of one item, once its place is decided."""
+"""Writes one item whose place is decided."""
 
 _MOST_THREADS = 4
 
 
 def flow(items: Iterable[Item], load: Callable[[Item], Loaded], store: Callable[[Item, Loaded], WriteJob | None]) -> None:
-    """Loads items, several at once, stores them in the order given, and runs the writes that storing them returns.
+    """Loads items, several at once, stores them in the order given, and runs the write jobs that `store` returns.
 
-    `load` and `store` are called on any thread. One thread stores at a time; writes may overlap: the kernel lets one at a time
-    into most files, and its waiting costs less than waking a thread would. The first error ends the rest, and is raised when
+    Any thread may call `load` and `store`. One thread stores at a time. Writes may overlap: the kernel admits one at a time to
+    most files, but to wait there costs less than to wake another thread. The first error ends the rest, and is raised after
     everything that was begun has ended.
     """
     _Flow(items, load, store).run()
@@ -41,7 +41,7 @@ class _Flow:
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        threads = min(_MOST_THREADS, os.cpu_count() or 1)  # with more of them they wait for the interpreter, and each other
+        threads = min(_MOST_THREADS, os.cpu_count() or 1)  # more would only wait for the interpreter and for each other
         helpers = [threading.Thread(target=self._help) for _ in range(threads - 1)]
         for helper in helpers:
             helper.start()

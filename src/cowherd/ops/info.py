@@ -1,4 +1,4 @@
-"""Facts about an image file, from its header and tables only: what `qemu-img info` tells, as values."""
+"""Facts about an image file, from its header and tables only: what `qemu-img info` prints, as values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENCRYPTION_METHODS = ("", "aes", "luks")
 
 
 class FileInfo(NamedTuple):
-    """The host file under an image: `length` in bytes, rounded up to whole 512-byte sectors, and the bytes it occupies."""
+    """The host file of an image: its `length` in bytes, rounded up to whole 512-byte sectors, and the bytes that it occupies."""
 
     filename: str
     is_block_device: bool
@@ -35,9 +35,9 @@ class FileInfo(NamedTuple):
 
 
 class Qcow2Info(NamedTuple):
-    """What only qcow2 images have. `encryption` is None, "aes" or "luks".
+    """The facts that only qcow2 images have. `encryption` is None, "aes" or "luks".
 
-    `data_file` is the external data file's name as stored, `data_file_raw` None in an image that has none.
+    `data_file` is the external data file's name as stored; `data_file_raw` is None if there is no data file.
     """
 
     version: int
@@ -53,10 +53,10 @@ class Qcow2Info(NamedTuple):
 
 
 class ImageInfo(NamedTuple):
-    """What an image file says about itself. Sizes are bytes; `filename` is as the caller gave it.
+    """The facts of one image. Sizes are in bytes; `filename` is as the caller gave it.
 
-    `backing_name` is the name as stored, `backing_filename` the same as seen from where the caller stands. `cluster_size` and
-    `qcow2` are None for raw images, whose `virtual_size` is rounded up to whole 512-byte sectors.
+    `backing_name` is the stored name; `backing_filename` is the same file named as seen from the caller's directory.
+    `cluster_size` and `qcow2` are None for raw images, whose `virtual_size` is rounded up to whole 512-byte sectors.
     """
 
     filename: str
@@ -85,8 +85,8 @@ class BackingLoop(CowherdError):
 def image_info(path: PathName, *, format: str | None = None, force_share: bool = False) -> ImageInfo:
     """Returns the facts of one image; its backing file is named but not opened.
 
-    `format` None guesses it from the file's first bytes; `force_share` looks at an image that another process may be writing.
-    Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, or `UnsupportedFeature` for a format that is not there.
+    `format` None guesses it from the file's first bytes; `force_share` reads an image that another process may be writing.
+    Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, or `UnsupportedFeature` for a format other than qcow2 and raw.
     """
     filename = os.fspath(path)
     with HostFile.open(filename, lock=None) as file:
@@ -97,7 +97,7 @@ def _info_of(file: HostFile, filename: str, format: str | None, *, force_share: 
     from cowherd.formats.probe import probe
 
     found = format or probe(file)
-    if found != "raw" and not force_share:  # QEMU looks at a raw image without minding its writers
+    if found != "raw" and not force_share:  # as QEMU, which takes no lock to look at a raw image
         file.lock(INSPECT)
     host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
     if found == "raw":
@@ -116,32 +116,32 @@ def chain_info(path: PathName, *, format: str | None = None, force_share: bool =
 
 
 def iter_chain(path: PathName, *, format: str | None = None, force_share: bool = False) -> Iterator[ImageInfo]:
-    """Yields what `chain_info` returns, so that a caller knows how far down an error is."""
+    """Yields what `chain_info` returns, one by one, so that a caller knows at which image an error occurred."""
     seen: set[tuple[int, int]] = set()
     name: str | None = os.fspath(path)
     while name is not None:
-        with HostFile.open(name, lock=None) as file:  # what is told and what a loop is known by are of one file
+        with HostFile.open(name, lock=None) as file:  # opened once, so that the facts and the identity are of the same file
             info, identity = _info_of(file, name, format, force_share=force_share), (file.device, file.inode)
         if identity in seen:
             raise BackingLoop(name)
         seen.add(identity)
         yield info
-        name, format = _next(info)
+        name, format = _backing_file_of(info)
 
 
 def whole_sectors(size: int) -> int:
-    """Returns `size` rounded up to whole 512-byte sectors, as QEMU counts a file that ends inside one."""
+    """Returns `size` rounded up to whole 512-byte sectors, as QEMU counts a file that ends inside a sector."""
     return -(-size // SECTOR) * SECTOR
 
 
 def full_backing_name(overlay: str, backing: str) -> str:
-    """Returns the stored name `backing` as seen from where `overlay` is seen, which is beside that file if it is relative."""
+    """Returns the stored name `backing` as a caller names it who calls the overlay `overlay`: a relative one lies beside it."""
     if os.path.isabs(backing) or has_protocol(backing):
         return backing
     return overlay[: overlay.rfind("/") + 1] + backing
 
 
-def _next(info: ImageInfo) -> tuple[str | None, str | None]:
+def _backing_file_of(info: ImageInfo) -> tuple[str | None, str | None]:
     """Returns the file name and the format of the backing file, (None, None) for a root."""
     if info.backing_name is None or info.backing_filename is None:
         return None, None
@@ -154,7 +154,7 @@ def _next(info: ImageInfo) -> tuple[str | None, str | None]:
 
 
 def _as_seen_beside(overlay: str, path: str) -> str:
-    """Returns the absolute `path` as a caller names it who calls the image beside it `overlay`."""
+    """Returns `path`, which is absolute, in the form of the caller's name `overlay` if both lie in the same directory."""
     directory = os.path.dirname(os.path.realpath(overlay)) + "/"
     if os.path.isabs(overlay) or not path.startswith(directory):
         return path

@@ -1,8 +1,8 @@
-"""Where each run of guest bytes lies: the entries of `qemu-img map`.
+"""Finds where each run of guest bytes lies: the entries of `qemu-img map`.
 
 The statuses are QEMU's (block/io.c, "bdrv_co_do_block_status"): a run is present if a layer allocates it, zero if it is known to
-read as zeros, data if its bytes are stored. Where QEMU finds that an image's metadata was preallocated, it also asks the host
-file, whose holes make a run data and zero at once.
+read as zeros, data if its bytes are stored. If QEMU finds that an image's metadata was preallocated, it also looks for holes in
+the host file: a run in a hole is data and zero at once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Rows = NDArray[np.void]
 
 
 class MapEntry(NamedTuple):
-    """One run of guest bytes with one status. `depth` is the layer that answers for it, 0 is the image itself.
+    """One run of guest bytes with one status. `depth` is the layer that provides it, 0 is the image itself.
 
-    `offset` is where it lies in that layer's file (None: nowhere, or compressed); a run can have one without being data.
+    `offset` is its place in that layer's file (None: nowhere, or compressed); a run may have an offset and not be data.
     """
 
     start: int
@@ -51,7 +51,7 @@ class MapEntry(NamedTuple):
 def entries(disk: Disk, start: int = 0, length: int | None = None) -> Iterator[MapEntry]:
     """Yields the entries that together cover [start, start+length) (to the disk's end by default), in order.
 
-    Neighbours differ in status or do not continue each other on the host. Raises what reading the tables raises.
+    Adjacent entries differ in status, or are not contiguous on the host. Raises what reading the tables raises.
     """
     holes_inside = [isinstance(layer, Qcow2) and metadata_preallocated(layer) for layer in disk.layers]
     pending = np.empty(0, _ROW)
@@ -63,7 +63,7 @@ def entries(disk: Disk, start: int = 0, length: int | None = None) -> Iterator[M
 
 
 def metadata_preallocated(layer: Qcow2) -> bool:
-    """Whether an image uses more clusters than its file occupies, by QEMU's measure ("qcow2_detect_metadata_preallocation")."""
+    """Returns whether an image uses more clusters than its file occupies, as QEMU's "qcow2_detect_metadata_preallocation"."""
     header = layer.header
     real = layer.file.allocated_bytes() // header.cluster_size
     threshold = max(real * 10 // 9, real + 2)
@@ -87,22 +87,22 @@ def _rows(disk: Disk, batch: Extents, holes_inside: list[bool]) -> Rows:
         rows[name] = batch[name]
     rows["status"], rows["offset"] = _STATUS[batch["kind"]], batch["host"]
     for depth in range(1, len(disk.layers)):
-        rows = _left_to_nothing(rows, depth, disk)
+        rows = _given_to_layer_above(rows, depth, disk)
     for depth, hollow in enumerate(holes_inside):
         if hollow:
             rows = _split_at_holes(rows, depth, disk.layers[depth])
     return rows
 
 
-def _left_to_nothing(rows: Rows, depth: int, disk: Disk) -> Rows:
-    """Returns `rows` with what lies past the end of layer `depth` said by the layer above it, whose base is too short for it."""
+def _given_to_layer_above(rows: Rows, depth: int, disk: Disk) -> Rows:
+    """Returns `rows` in which the bytes past the end of layer `depth` belong to the layer above it, as QEMU reports them."""
     layer_end = disk.layers[depth].size
     rows = _cut(rows, layer_end)
     past = (rows["depth"] == depth) & (rows["start"] >= layer_end)
     if not past.any():
         return rows
     above = disk.layers[depth - 1]
-    if isinstance(above, Qcow2) and above.header.extended_l2:  # its clusters have a place even where all subclusters are unused
+    if isinstance(above, Qcow2) and above.header.extended_l2:  # its clusters have an offset even if no subcluster is in use
         places = [above.extents(start, length) for start, length, *_ in rows[past].tolist()]
         replaced = np.concatenate([_unallocated(place, depth - 1) for place in places])
         joined = np.concatenate((rows[~past], replaced))
@@ -119,7 +119,7 @@ def _unallocated(batch: Extents, depth: int) -> Rows:
 
 
 def _cut(rows: Rows, border: int) -> Rows:
-    """Returns `rows` with the one that crosses guest byte `border`, if any, in two."""
+    """Returns `rows` with the row that crosses guest byte `border`, if there is one, cut in two."""
     crossing = np.flatnonzero((rows["start"] < border) & (rows["start"] + rows["length"] > border))
     if not len(crossing):
         return rows
@@ -135,7 +135,7 @@ def _cut(rows: Rows, border: int) -> Rows:
 
 
 def _split_at_holes(rows: Rows, depth: int, layer: Layer) -> Rows:
-    """Returns `rows` with the data of one layer cut where its host file has holes, which also read as zeros."""
+    """Returns `rows` with the data of one layer cut at the holes of its host file; the rows in holes become zero too."""
     concerned = (rows["depth"] == depth) & (rows["status"] == _PRESENT | _DATA)
     if not concerned.any():
         return rows
@@ -151,7 +151,7 @@ def _split_at_holes(rows: Rows, depth: int, layer: Layer) -> Rows:
 
 
 def _pieces(file: HostFile, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-    """Yields (start, end, whether the host holds data) for the runs of [start, end) of a file."""
+    """Yields (start, end, is data) for the runs of data and the holes in [start, end) of a file."""
     for data, hole in file.data_ranges(start, min(end, max(start, file.size()))):
         if data > start:
             yield start, data, False

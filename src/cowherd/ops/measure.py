@@ -1,4 +1,4 @@
-"""How large a new image file becomes: for an empty image of some size, or for a copy of another image."""
+"""Computes how large a new image file becomes: for an empty image of some size, or for a copy of another image."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ENTRIES_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Measurement:
-    """Bytes of a new image file: `required` as it is made, `fully_allocated` once every cluster is in use.
+    """Bytes of a new image file: `required` when it is made, `fully_allocated` once every cluster is in use.
 
-    `bitmaps` is what its source's persistent bitmaps need on top; None where source or target could not have any.
+    `bitmaps` is what the source's persistent bitmaps need in addition; None if source or target can't have any.
     """
 
     required: int
@@ -52,11 +52,11 @@ def measure(
     backing: bool = False,
     force_share: bool = False,
 ) -> Measurement:
-    """Measures for a copy of the image at `path`, with its chain, or for an empty image of `size` bytes.
+    """Measures a copy of the image at `path` with its chain, or an empty image of `size` bytes.
 
     `options` are those of `qemu-img create -o`, as far as they concern the format. With `backing` the new image has a backing
-    file, of which it is not known what it shares with the source: all of the source counts.
-    The numbers are those of `qemu-img measure`; what is required is an upper bound, with the tables of a full image.
+    file; since it is not known what that shares with the source, all of the source counts.
+    The numbers are those of `qemu-img measure`; `required` is an upper bound, with the tables of a full image.
     Raises `InvalidRequest`, and what opening the source raises.
     """
     if target_format not in ("raw", "qcow2"):
@@ -112,9 +112,9 @@ def metadata_bytes(size: int, options: Qcow2Options) -> int:
 
 
 def _clusters_with_data(disk: Disk, cluster_size: int) -> int:
-    """Returns how many clusters of a copy hold any data."""
+    """Returns the number of clusters with data in a copy."""
     count, done = 0, -1
-    for batch in _data(disk):
+    for batch in _ranges_with_data(disk):
         first, last = batch[:, 0] // cluster_size, (batch[:, 1] - 1) // cluster_size
         before = np.concatenate(([done], last[:-1]))
         count += int(np.maximum(last - np.maximum(first, before + 1) + 1, 0).sum())
@@ -122,8 +122,8 @@ def _clusters_with_data(disk: Disk, cluster_size: int) -> int:
     return count
 
 
-def _data(disk: Disk) -> Iterator[Ranges]:
-    """Yields the ranges that hold data, in order, as QEMU sees it: without holes where metadata was preallocated."""
+def _ranges_with_data(disk: Disk) -> Iterator[Ranges]:
+    """Yields the ranges that QEMU counts as data, in order: without the file's holes if an image's metadata was preallocated."""
     if any(isinstance(layer, Qcow2) and metadata_preallocated(layer) for layer in disk.layers):
         runs = ((entry.start, entry.start + entry.length) for entry in entries(disk) if entry.data and not entry.zero)
         while some := list(islice(runs, _ENTRIES_AT_ONCE)):
@@ -136,7 +136,7 @@ def _data(disk: Disk) -> Iterator[Ranges]:
 
 
 def _bytes_for_bitmaps(source: Qcow2, cluster_size: int) -> int:
-    """Returns the bytes that all persistent bitmaps of `source` need when every bit of them is stored."""
+    """Returns the bytes that all persistent bitmaps of `source` need if every bit of them is stored."""
     total = directory = 0
     for bitmap in read_bitmaps(source.file, source.header):
         content = -(-source.size // (bitmap.granularity * 8))

@@ -1,7 +1,7 @@
-"""How the bytes of a plan get from a chain into another image: shared, copied by the kernel, or read and written.
+"""Decides how the bytes of a plan move from a chain into another image: shared, copied by the kernel, or read and written.
 
-Long runs of plain data stay out of this process. The rest, short runs, compressed clusters and what lies across the borders of
-files, is read into memory, neighbours together.
+Long runs of plain data never enter this process. The rest (short runs, compressed clusters, chunks over several files) is read
+into memory, neighbours together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PIECE_BYTES = 4 << 20
 
 
 class Move(NamedTuple):
-    """Guest bytes [start, end): a file holds them in one piece (`range`), or they are read (by `held`), or they become zeros."""
+    """Guest bytes [start, end): a file holds them in one piece (`range`), or they are read (`held`), or they become zeros."""
 
     start: int
     end: int
@@ -38,7 +38,7 @@ class Move(NamedTuple):
 
 
 def moves(plan: Plan, above: Disk, target: Disk) -> Iterator[Move]:
-    """Yields what carries out `plan` (of `commit.plan_commit`) in guest order, one window of tables at a time."""
+    """Yields the moves of `plan` (of `commit.plan_commit`) in guest order, one window of tables at a time."""
     below = target.layers[0].file
     means = [_Means(layer.file.device == below.device, can_clone(layer.file, below)) for layer in above.layers]
     for batch in above.extents():
@@ -50,14 +50,14 @@ def moves(plan: Plan, above: Disk, target: Disk) -> Iterator[Move]:
 
 
 class _Means(NamedTuple):
-    """Whether a layer's file lies on the target's file system, and whether blocks can be shared there."""
+    """What a layer's file allows: `near`: it lies on the target's file system; `shares`: it can share blocks with the target."""
 
     near: bool
     shares: bool
 
     @property
     def least(self) -> int:
-        """The length of the shortest run that is worth a system call of its own."""
+        """Bytes of the shortest run that is worth a system call of its own."""
         if not self.near:
             return _NEVER
         return _LEAST_SHARED if self.shares else _LEAST_COPIED

@@ -1,4 +1,4 @@
-"""Plans: what a job will do to a file, as a value that can be printed, summed and executed. Planning reads tables, never data."""
+"""Plans: the changes that a job will make to a file, as a value to print, sum and execute. Planning reads tables, never data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Plan:
 
     @property
     def bytes_to_copy(self) -> int:
-        """Bytes that are moved."""
+        """Number of bytes to copy."""
         return ext.total(self.copy)
 
     @property

@@ -1,4 +1,4 @@
-"""Changing an image's virtual size, with space reserved for what is gained."""
+"""Changes an image's virtual size, and can reserve space for the bytes that it gains."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def resize(
     shrink: bool = False,
     preallocation: str = "off",
 ) -> None:
-    """Makes the disk `size` bytes large, by the rules of qemu-img resize; what is gained reads as zeros.
+    """Makes the disk `size` bytes large, by the rules of qemu-img resize; new bytes read as zeros.
 
-    A smaller size needs `shrink`, and loses what lies behind it. `preallocation` reserves host space for what is gained: "off"
-    reserves none, "falloc" and "full" reserve it all, "metadata" (qcow2 only) reserves places in the file, no space.
+    A smaller size needs `shrink`, and loses the bytes past it. `preallocation` reserves host space for new bytes: "off" reserves
+    none, "falloc" and "full" reserve it all, "metadata" (qcow2 only) maps clusters to offsets in the file, without space.
 
     Raises `InvalidRequest` for a size or a mode that makes no sense here, what opening raises, and `HostFileError`.
     """
@@ -76,7 +76,7 @@ def _check_raw(layer: Raw, size: int, preallocation: str) -> None:
 
 
 def _resize_raw(layer: Raw, size: int, *, reserve: bool) -> None:
-    """Sets a raw file's length; if the space that is to be reserved is not there, the file keeps its old one."""
+    """Sets a raw file's length. If reserving space fails, the file gets its old length back."""
     old_length = layer.file.size()
     if layer.file.is_block_device:
         return

@@ -1,4 +1,4 @@
-"""Two disks side by side: their extents cut at common borders, and which of them need no reading to be called equal."""
+"""Two disks side by side: their extents cut at common borders, and which of these are equal without reading."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cowherd.storage.buffers import clear
 _WINDOW_UNITS = 1 << 18
 _RAW_UNIT = 64 << 10
 _BLOCK = 64 << 10
-"""Compared at once; where it differs smaller units are."""
+"""Bytes compared at once; smaller units are compared only within a block that differs."""
 
 Mask = NDArray[np.bool_]
 
 
 class SideBySide:
-    """Two disks seen as equally long: a shorter one ends in zeros, None is a disk of nothing but zeros."""
+    """Two disks, seen as equally long: zeros follow the shorter one; None stands for a disk of zeros."""
 
     def __init__(self, first: Disk | None, second: Disk | None):
         self.first, self.second = first, second
@@ -30,9 +30,9 @@ class SideBySide:
         ]
 
     def windows(self, end: int, start: int = 0) -> Iterator[tuple[int, int]]:
-        """Yields (start, end) of the guest ranges, small enough for their extents to fit in memory, that cover [`start`, `end`).
+        """Yields the (start, end) of guest ranges that cover [`start`, `end`), each so small that its extents fit in memory.
 
-        Where neither disk stores anything one may be of any length.
+        Where neither disk stores anything, a range may be of any length.
         """
         disks = [disk for disk in (self.first, self.second) if disk is not None]
         layers = [layer for disk in disks for layer in disk.layers]
@@ -45,18 +45,18 @@ class SideBySide:
             start = stop
 
     def covers(self, start: int, end: int) -> tuple[Extents, Extents]:
-        """Returns the extents of both in [start, end), cut so that those of one index cover the same guest bytes."""
+        """Returns the extents of both in [start, end), cut so that extents with the same index cover the same guest bytes."""
         return cut_alike(_cover(self.first, start, end), _cover(self.second, start, end))
 
     def known_equal(self, a: Extents, b: Extents) -> Mask:
-        """Returns for each pair of `covers` whether it is the same without reading: zeros in both, or one place in one file."""
+        """Returns for each pair of `covers` whether it is known to be equal: zeros in both, or the same place in one file."""
         return (reads_zero(a) & reads_zero(b)) | self._same_place(a, b)
 
     def _same_place(self, a: Extents, b: Extents) -> Mask:
-        """Whether both sides' bytes come from the same place of the same file.
+        """Returns for each pair whether the bytes of both come from the same place in the same file.
 
-        Layers of one file may be opened as different formats; plain bytes at a host offset are the same bytes then too, and only
-        one of the formats has compressed clusters.
+        The same file may be open in two formats; plain bytes at one host offset are the same bytes then too, and only one of the
+        formats has compressed clusters.
         """
         files: dict[tuple[int, int], int] = {}
         numbers = [[files.setdefault(identity, len(files)) for identity in side] or [-1] for side in self._identities]
@@ -76,7 +76,7 @@ def chunks(ranges: Ranges, size: int) -> Iterator[tuple[int, int]]:
 
 
 def pieces(extents: Extents, size: int) -> Extents:
-    """Cuts extents at the multiples of `size` guest bytes that lie inside them."""
+    """Returns extents cut at the multiples of `size` guest bytes inside them."""
     first, last = extents["start"] // size, (ext.ends(extents) - 1) // size
     counts = last - first + 1
     if not len(extents) or counts.max() == 1:
@@ -89,7 +89,7 @@ def pieces(extents: Extents, size: int) -> Extents:
 
 
 def groups(extents: Extents, size: int) -> Iterator[tuple[int, int]]:
-    """Yields (first, end) of runs of `extents`, none longer than `size` bytes, that make up at most `size` bytes together."""
+    """Yields (first, end) indexes of groups of `extents` of at most `size` bytes together. No extent is longer than `size`."""
     first = total = 0
     for index, length in enumerate(extents["length"].tolist()):
         if total + length > size:
@@ -101,25 +101,25 @@ def groups(extents: Extents, size: int) -> Iterator[tuple[int, int]]:
 
 
 def reads_zero(batch: Extents) -> Mask:
-    """Whether each extent of a whole chain is known to read as zeros."""
+    """Returns for each extent of a whole chain whether it is known to read as zeros."""
     zero: Mask = (batch["kind"] == ext.ZERO) | (batch["kind"] == ext.BACKING)
     return zero
 
 
 def cut_alike(a: Extents, b: Extents) -> tuple[Extents, Extents]:
-    """Cuts two covers of one range at each other's borders: both results have the same `start` and `length` columns."""
+    """Returns two covers of one range cut at each other's borders: both have the same `start` and `length` columns."""
     starts = ext.distinct(np.concatenate((a["start"], b["start"])))
     lengths = np.append(starts[1:], ext.ends(a)[-1:]) - starts
-    return _cut(a, starts, lengths, _owners(a, starts)), _cut(b, starts, lengths, _owners(b, starts))
+    return _cut(a, starts, lengths, _indexes_of_extents(a, starts)), _cut(b, starts, lengths, _indexes_of_extents(b, starts))
 
 
-def _owners(cover: Extents, starts: NDArray[np.int64]) -> NDArray[np.intp]:
+def _indexes_of_extents(cover: Extents, starts: NDArray[np.int64]) -> NDArray[np.intp]:
     owners: NDArray[np.intp] = np.searchsorted(cover["start"], starts, side="right") - 1
     return owners
 
 
 def _cut(extents: Extents, starts: NDArray[np.int64], lengths: NDArray[np.int64], owner: NDArray[np.intp]) -> Extents:
-    """Returns the pieces that begin at `starts`, each inside the extent that `owner` has the index of."""
+    """Returns the pieces that begin at `starts`; `owner` has for each the index of the extent in which it lies."""
     out: Extents = extents[owner]
     skipped = starts - out["start"]
     out["host"] = np.where(out["host"] == ext.NOWHERE, ext.NOWHERE, out["host"] + skipped)
@@ -128,14 +128,14 @@ def _cut(extents: Extents, starts: NDArray[np.int64], lengths: NDArray[np.int64]
 
 
 def _cover(disk: Disk | None, start: int, end: int) -> Extents:
-    """Returns one disk's extents of [start, end), zeros behind its end."""
+    """Returns one disk's extents of [start, end), with zeros past its end."""
     inside = start if disk is None else min(max(disk.size, start), end)
     parts = [] if disk is None or inside == start else list(disk.extents(start, inside - start))
     return ext.concat([*parts, ext.single(inside, end - inside, ext.ZERO)])
 
 
 def read_padded(disk: Disk | None, start: int, length: int) -> NDArray[np.uint8]:
-    """Returns `length` bytes of a disk, zeros behind its end; all zeros for None."""
+    """Returns `length` bytes of a disk from `start` on, zeros past its end; all zeros for None."""
     inside = 0 if disk is None else max(0, min(length, disk.size - start))
     buffer = np.empty(length, np.uint8)
     if disk is not None and inside:
@@ -145,7 +145,7 @@ def read_padded(disk: Disk | None, start: int, length: int) -> NDArray[np.uint8]
 
 
 def first_difference(a: memoryview, b: memoryview) -> int | None:
-    """Returns the first byte at which two buffers of one length differ, None if they don't."""
+    """Returns the index of the first byte in which two buffers of the same length differ, None if they are equal."""
     words = len(a) // 8
     differs = np.flatnonzero(np.frombuffer(a, np.uint64, words) != np.frombuffer(b, np.uint64, words))
     first = int(differs[0]) * 8 if len(differs) else words * 8
@@ -170,12 +170,12 @@ def differing_units(a: bytearray, b: memoryview, unit: int) -> list[tuple[int, i
 def _differing(a: bytearray, b: memoryview, start: int, end: int, step: int) -> Iterator[tuple[int, int]]:
     for first in range(start, end, step):
         last = min(first + step, end)
-        if not a.startswith(b[first:last], first):  # makes no copy, as the comparison of two slices would
+        if not a.startswith(b[first:last], first):  # unlike a comparison of two slices, this copies nothing
             yield first, last
 
 
 def read_gathered(disk: Disk | None, extents: Extents, buffer: memoryview) -> None:
-    """Fills `buffer` with the bytes of `extents` of a disk, one behind the other; with zeros for None."""
+    """Fills `buffer` with the bytes of `extents` of a disk, joined; with zeros for None."""
     if disk is None:
         clear(buffer)
     else:

@@ -1,4 +1,4 @@
-"""What a change of the layers below does to an image's internal snapshots, which read unallocated clusters there as it does."""
+"""Finds what a change of the layers below does to an image's internal snapshots, whose unallocated clusters show these layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ_BYTES = 2 << 20
 
 
 class Exposed(NamedTuple):
-    """A snapshot in an image's `file`, and the guest bytes that it shows of the layers below."""
+    """A snapshot in an image's `file`, and the guest bytes of the layers below that it shows."""
 
     file: HostFile
     name: str
@@ -30,9 +30,9 @@ class Exposed(NamedTuple):
 
 
 def exposed_snapshots(layers: Sequence[Layer], depth: int, changed: Ranges | None = None) -> list[Exposed]:
-    """Returns the snapshots of the first of `layers` that show something of what lies below the top `depth`.
+    """Returns the snapshots of the first of `layers` that show bytes of the layers below the top `depth`.
 
-    Only guest bytes in `changed` count, if it is given. Reads tables only. Raises `ImageFormatError` for broken ones.
+    If `changed` is given, only guest bytes in it count. Reads only tables. Raises `ImageFormatError` for broken ones.
     """
     found = []
     for snapshot in snapshots_of(layers[0]):
@@ -44,9 +44,9 @@ def exposed_snapshots(layers: Sequence[Layer], depth: int, changed: Ranges | Non
 
 
 def require_same(layers: Sequence[Layer], action: str, exposed: Sequence[Exposed], old: Disk | None, new: Disk | None) -> None:
-    """Raises `SnapshotsWouldChange` if `new`, in the place of `old` (None is nothing but zeros), would show in one of `exposed`.
+    """Raises `SnapshotsWouldChange` if one of `exposed` would show other bytes with `new` in place of `old` (None: all zeros).
 
-    `action` is what is to be done to the first of `layers`. Reads both disks where the snapshots show them.
+    `action` words the error: what was to be done to the first of `layers`. Reads both disks where the snapshots show them.
     """
     changing = {id(one) for one in _changing(exposed, old, new)}
     if changing:
@@ -55,7 +55,7 @@ def require_same(layers: Sequence[Layer], action: str, exposed: Sequence[Exposed
 
 
 def _changing(exposed: Sequence[Exposed], old: Disk | None, new: Disk | None) -> Iterator[Exposed]:
-    """Yields each of `exposed` in which a difference shows, once."""
+    """Yields each of `exposed` that shows a difference, once."""
     left = list(exposed)
     if not left:
         return
@@ -68,7 +68,7 @@ def _changing(exposed: Sequence[Exposed], old: Disk | None, new: Disk | None) ->
 
 
 def _differences(ranges: Ranges, old: Disk | None, new: Disk | None) -> Iterator[Ranges]:
-    """Yields, piece by piece, the bytes of `ranges` in which two disks differ; a shorter one ends in zeros."""
+    """Yields, piece by piece, the bytes of `ranges` in which two disks differ; zeros follow the shorter one."""
     both = SideBySide(old, new)
     for start, end in both.windows(int(ranges[-1, 1]), int(ranges[0, 0])):
         a, b = both.covers(start, end)
@@ -80,6 +80,6 @@ def _differences(ranges: Ranges, old: Disk | None, new: Disk | None) -> Iterator
 
 
 def _runs(mask: NDArray[np.bool_]) -> Ranges:
-    """Returns where `mask` is set, as [start, end) pairs."""
+    """Returns the runs in which `mask` is set, as [start, end) pairs."""
     borders = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return borders.reshape(-1, 2).astype(np.int64)

@@ -1,4 +1,4 @@
-"""A few threads that share out a stream of tasks, with bounded memory and a prompt end when one fails."""
+"""Shares out a stream of tasks among a few threads, with bounded memory, and a prompt end when one fails."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WORKERS = min(4, os.cpu_count() or 1)
 def share_out(
     tasks: Iterator[Task], work: Callable[[Task], int], total: int, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Runs `work` on each of `tasks`, on several threads, in no particular order; tasks are drawn only when a thread is free.
+    """Runs `work` on each of `tasks`, on several threads, in no particular order; a thread draws a task only when it is free.
 
-    `work` returns how much of `total` it has done, for `progress(done, total)`. The first error ends the others after their
-    current task and is raised here. The calling thread is one of them.
+    `work` returns how much of `total` it did, for `progress(done, total)`. After the first error the other threads end with their
+    current task, and the error is raised here. The calling thread is one of the threads.
     """
     shared = _Shared(tasks, work, total, progress)
     helpers = [threading.Thread(target=shared.take_part) for _ in range(_WORKERS - 1)]
@@ -32,14 +32,14 @@ def share_out(
     finally:
         shared.stopped.set()
         for helper in helpers:
-            if helper.ident is not None:  # it was started
+            if helper.ident is not None:  # starting an earlier one may have failed
                 helper.join()
     if shared.failures:
         raise shared.failures[0]
 
 
 class _Shared:
-    """What the threads of one job have in common."""
+    """The state that the threads of one job share."""
 
     def __init__(self, tasks: Iterator[Any], work: Callable[[Any], int], total: int, progress: Callable[[int, int], None] | None):
         self._tasks, self._work, self._total, self._progress = tasks, work, total, progress
@@ -49,7 +49,7 @@ class _Shared:
         self.failures: list[BaseException] = []
 
     def take_part(self) -> None:
-        """Does tasks until there are no more, or one has failed."""
+        """Runs tasks until there are no more, or one has failed."""
         try:
             while (task := self._draw()) is not None:
                 self._count(self._work(task))

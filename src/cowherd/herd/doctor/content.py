@@ -1,4 +1,4 @@
-"""Checks of what images hold: seals, bindings, and whether anybody is writing to a base right now."""
+"""Checks of the content of images: seals, bindings, and processes that write to a base right now."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _KINDS = {
     Status.BINDING_MISMATCH: Kind.BINDING_MISMATCH,
     Status.UNVOUCHED: Kind.UNVOUCHED,
 }
-_OF_THE_OVERLAY = (Status.BINDING_MISMATCH, Status.UNVOUCHED)
-"""What is said of an overlay itself, be it sealed or not."""
+_STATUSES_OF_BINDING = (Status.BINDING_MISMATCH, Status.UNVOUCHED)
+"""The statuses that can be about an overlay's own binding, whether it is sealed or not."""
 
 
 def lost_images(exam: Examination) -> Iterator[Finding]:
-    """Images of which only the seal is left."""
+    """Yields images of which only the seal is left."""
     needed = {broken.path for broken in map(exam.lineage.broken, exam.lineage.broken_overlays) if broken}
     for path in exam.lineage.orphans:
         if path in needed:
@@ -48,7 +48,7 @@ def lost_images(exam: Examination) -> Iterator[Finding]:
 
 
 def interrupted_merges(exam: Examination) -> Iterator[Finding]:
-    """Merges that were interrupted, each once."""
+    """Yields merges that were interrupted, each once."""
     for seen in exam.merges.journals:
         if not seen.running:
             remedy = exam.command("cowherd", "recover", seen.path.parent, herd=False)
@@ -56,7 +56,7 @@ def interrupted_merges(exam: Examination) -> Iterator[Finding]:
 
 
 def drift(exam: Examination) -> Iterator[Finding]:
-    """Sealed images that are not as sealed, and overlays made on other content; not what merely stands on such an image."""
+    """Yields sealed images that are not as sealed, and overlays made on other content; not the overlays of such images."""
     for image in exam.images:
         if exam.merges.journals and exam.merges.concerning(image):
             continue
@@ -67,17 +67,17 @@ def drift(exam: Examination) -> Iterator[Finding]:
             continue
         if found.status not in _KINDS:
             continue
-        if exam.lineage.seal(image) or (found.status in _OF_THE_OVERLAY and _is_its_own(exam, image, found)):
-            yield _drifted(exam, image, found)
+        if exam.lineage.seal(image) or (found.status in _STATUSES_OF_BINDING and _is_its_own(exam, image, found)):
+            yield _finding_of(exam, image, found)
 
 
 def _is_its_own(exam: Examination, image: Image, found: Condition) -> bool:
-    """Returns whether a status is about an overlay's own binding, and not that of one below it."""
+    """Returns whether a status is about an overlay's own binding, and not about that of an image below it."""
     base = exam.lineage.parent(image)
     return base is None or exam.checker.condition(exam.lineage, base, exam.lineage.parent(base)) != found
 
 
-def _drifted(exam: Examination, image: Image, found: Condition) -> Finding:
+def _finding_of(exam: Examination, image: Image, found: Condition) -> Finding:
     kind, remedy = _KINDS[found.status], exam.command("cowherd", "verify", "--full", "--refresh", image.path)
     if _seal_is_damaged(exam, image):
         remedy = exam.command("cowherd", "unseal", "--force", image.path)
@@ -85,7 +85,7 @@ def _drifted(exam: Examination, image: Image, found: Condition) -> Finding:
         remedy = exam.command("cowherd", "repair", image.path)
     elif kind is Kind.UNVOUCHED:
         base = exam.lineage.parent(image)
-        damaged = base is None or exam.lineage.seal(base) is not None  # which is a finding of its own, to be dealt with first
+        damaged = base is None or exam.lineage.seal(base) is not None  # a damaged seal is a finding of its own, to be cured first
         remedy = () if base is None or damaged else exam.command("cowherd", "seal", base.path)
     elif kind is Kind.BINDING_MISMATCH and image.binding:
         remedy = exam.command("cowherd", "move", "--repair", image.path)
@@ -101,7 +101,7 @@ def _seal_is_damaged(exam: Examination, image: Image) -> bool:
 
 
 def written_now(exam: Examination) -> Iterator[Finding]:
-    """Bases that a process has open for writing while overlays stand on them."""
+    """Yields bases with overlays that a process has open for writing."""
     for base in exam.lineage.bases:
         for holder in exam.written.get(base.key, ()):
             detail = (
@@ -111,12 +111,12 @@ def written_now(exam: Examination) -> Iterator[Finding]:
 
 
 def unprotected_bases(exam: Examination) -> Iterator[Finding]:
-    """Bases that nothing keeps from being changed: without a seal, or sealed and writable."""
+    """Yields bases that nothing protects from changes: without a seal, or sealed and writable."""
     for base in exam.lineage.bases:
         if base.problem or exam.lineage.broken(base) or exam.lineage.in_loop(base):
             continue
         if base.filename in exam.live_snapshot_parents:
-            continue  # 'virsh blockcommit' is going to write to it: a seal would be in its way, or be broken by it
+            continue  # 'virsh blockcommit' is going to write to it: it would fail at a seal, or break it
         hit = f"{exam.lineage.count_dependents(base)} overlay(s) stand on it, and"
         if not exam.may_change(base):
             if exam.lineage.seal(base) is None:
@@ -132,15 +132,15 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
                 yield Finding(Kind.UNSEALED_BASE, base.path, detail)
                 continue
             yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
-        elif protection.current(base.path) is Protection.RECORDED and not is_device(base.path):  # whose mode is the host's
+        elif protection.current(base.path) is Protection.RECORDED and not is_device(base.path):  # the host sets a device's mode
             yield Finding(Kind.WRITABLE_BASE, base.path, f"{hit} everybody who may write to its file can", remedy)
 
 
 def unbound(exam: Examination) -> Iterator[Finding]:
-    """Overlays of sealed bases that don't know what they stand on."""
+    """Yields overlays of sealed bases that record no binding."""
     for image, base in exam.lineage.overlays:
         if image.binding is None and image.problem is None and image.format == "qcow2" and exam.lineage.seal(base):
             if not exam.may_change(image):
-                continue  # nobody can bind it there
+                continue  # this user can't bind it
             detail = f"it has no binding to its sealed base {printable(base.path)}"
             yield Finding(Kind.UNBOUND, image.path, detail, exam.command("cowherd", "bind", image.path))

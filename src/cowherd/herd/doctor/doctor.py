@@ -1,4 +1,4 @@
-"""Examining a herd: every check in turn, what they find sorted worst first."""
+"""Examines a herd: runs every check in turn, and sorts their findings, worst first."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
 
 
 class Diagnosis(NamedTuple):
-    """What was found in the herd of `directories`, worst first; `images` counts what was looked at.
+    """The findings in the herd of `directories`, worst first; `images` counts the images that were examined.
 
-    `catalog` is the file of the catalog that knew headers, so that they were not read; None if none was used.
+    `catalog` is the file of the catalog that knew headers, so that these were not read; None if none was used.
     """
 
     directories: tuple[Path, ...]
@@ -62,7 +62,7 @@ class Diagnosis(NamedTuple):
 
     @property
     def healthy(self) -> bool:
-        """Whether there are notes at most."""
+        """Whether all findings are mere notes."""
         return all(finding.kind.is_note for finding in self.findings)
 
 
@@ -75,8 +75,9 @@ def doctor(
 ) -> Diagnosis:
     """Examines the herd in `directories` (the current one by default); changes no file of it.
 
-    The quick form reads headers and the records of seals, and the tables of a few overlays; `full` also reads the content of
-    sealed images and the tables of all. Raises `HostFileError` where /proc can't be looked at.
+    The quick form reads headers, the records of seals, and the tables of a few overlays; `full` also reads the content of sealed
+    images and the tables of all images. `longest_chain`: a chain of more images is a finding. Raises `HostFileError` if /proc
+    can't be read.
     """
     return diagnosis_of(survey(directories or ["."]), full=full, longest_chain=longest_chain, progress=progress)
 
@@ -84,7 +85,7 @@ def doctor(
 def diagnosis_of(
     lineage: Lineage, *, full: bool = False, longest_chain: int = LONGEST_CHAIN, progress: Progress | None = None
 ) -> Diagnosis:
-    """Examines the herd of a lineage that is known already; raises as `doctor`."""
+    """Examines the herd of a lineage that the caller has already; raises as `doctor`."""
     exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
     return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog)

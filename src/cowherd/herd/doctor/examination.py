@@ -1,4 +1,4 @@
-"""What the checks of one examination share: the herd, what was asked for, and how remedies are written."""
+"""The state that the checks of one examination share: the herd, the options, and how remedies are written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Examination:
-    """One look at a herd. `full`: content and tables are read too; `longest_chain`: more images in a chain are too many."""
+    """One examination of a herd. `full`: read content and tables too; `longest_chain`: a chain of more images is a finding."""
 
     def __init__(self, lineage: Lineage, checker: Checker, full: bool, longest_chain: int):
         self.lineage, self.checker = lineage, checker
@@ -37,16 +37,16 @@ class Examination:
 
     @cached_property
     def written(self) -> Mapping[Key, tuple[Holder, ...]]:
-        """Which images of the herd other processes have open for writing right now."""
+        """The images of the herd that processes have open for writing right now, with these processes."""
         found = writers_of_files(self.lineage.images)
-        strays = {image.path: image.key for image in self.lineage.strays}  # there may be block devices among them
+        strays = {image.path: image.key for image in self.lineage.strays}  # among them may be block devices, found only by path
         return found | {strays[path]: holders for path, holders in writers(strays).items()}
 
     def may_change(self, image: Image) -> bool:
-        """Whether a remedy can change an image's file at all: its file system is not mounted read-only, and it is ours."""
+        """Returns whether this user can change an image's file: not on a read-only file system, and it is writable or ours."""
         device = image.key[0]
         if device not in self._read_only:
-            with contextlib.suppress(OSError):  # it is gone; other checks say so
+            with contextlib.suppress(OSError):  # it is gone, which other checks report
                 self._read_only[device] = bool(os.statvfs(image.filename).f_flag & os.ST_RDONLY)
         if self._read_only.get(device):
             return False
@@ -54,12 +54,12 @@ class Examination:
 
     @cached_property
     def domains(self) -> tuple[DomainRecord, ...]:
-        """What libvirt records of its domains."""
+        """The domains in libvirt's records."""
         return read_records().domains
 
     @cached_property
     def live_snapshot_parents(self) -> set[str]:
-        """The images that running domains have put snapshots on, which are going to be written to when those are taken back."""
+        """The images below snapshots of running domains: libvirt writes to them when it merges the snapshots back."""
         return parents_of_live_snapshots(self.domains, self.lineage) if any(domain.active for domain in self.domains) else set()
 
     @cached_property
@@ -76,7 +76,7 @@ class Examination:
         return {}
 
     def breaks_when_moved(self, image: Image, base: Image) -> bool:
-        """As `naming.breaks_when_moved`, found out once for all overlays in one directory that name a base alike."""
+        """Returns what `backing_names.breaks_when_moved` does; computes it once for overlays in a directory with equal names."""
         assert image.backing is not None
         filename = image.filenames[0]
         place = filename[: filename.rindex("/")], image.backing.name, base.filenames[0]
@@ -86,7 +86,7 @@ class Examination:
         return known
 
     def command(self, *words: PathName, herd: bool = True) -> tuple[str, ...]:
-        """Returns a command as words; with `herd` it looks for relatives where this examination did."""
+        """Returns a command as words; with `herd` it gets the directories of this examination as --herd."""
         return (*(os.fspath(word) for word in words), *(self._places if herd else ()))
 
     @cached_property

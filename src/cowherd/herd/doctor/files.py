@@ -1,4 +1,4 @@
-"""Checks of image files themselves: headers, the marks that QEMU leaves, tables, and overlays that have copied their base."""
+"""Checks of image files: headers, the marks that QEMU leaves, tables, and overlays that have copied most of their base."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image
     from cowherd.image.disk import Disk
 
-_MOST = 0.9
-_SMALL = 1 << 20  # sharing less than this is not worth a word
+_MOST = 0.9  # of a base's data: an overlay that holds so much of its own hardly shares any
+_SMALL = 1 << 20  # bytes: a smaller base is not worth a finding
 
 
 def unreadable(exam: Examination) -> Iterator[Finding]:
-    """Images whose header can't be trusted, and files that can't be looked at."""
+    """Yields images whose header can't be trusted, and files that can't be read."""
     for image in exam.images:
         if image.problem:
             yield Finding(Kind.UNREADABLE, image.path, f"{image.problem}; a copy of it may be all that helps")
@@ -29,7 +29,7 @@ def unreadable(exam: Examination) -> Iterator[Finding]:
 
 
 def marks(exam: Examination) -> Iterator[Finding]:
-    """Images that are marked corrupt, or that were not closed by their last writer, who is gone."""
+    """Yields images that are marked corrupt, or whose last writer has gone without closing them."""
     for image in exam.images:
         if not (image.corrupt or image.dirty):
             continue
@@ -41,15 +41,15 @@ def marks(exam: Examination) -> Iterator[Finding]:
 
 
 def tables(exam: Examination) -> Iterator[Finding]:
-    """Images whose tables contradict each other, or that hold clusters which nothing uses. Only in a full examination."""
+    """Yields, in a full examination, images whose tables contradict each other, or that hold clusters which nothing uses."""
     if not exam.full:
         return
     for image in exam.images:
         if image.format == "qcow2" and not image.problem and not image.corrupt and image.key not in exam.written:
-            yield from _of_tables(exam, image)
+            yield from _check_tables(exam, image)
 
 
-def _of_tables(exam: Examination, image: Image) -> Iterator[Finding]:
+def _check_tables(exam: Examination, image: Image) -> Iterator[Finding]:
     from cowherd.ops.check import check
 
     try:
@@ -66,27 +66,27 @@ def _of_tables(exam: Examination, image: Image) -> Iterator[Finding]:
 
 
 def copied_bases(exam: Examination) -> Iterator[Finding]:
-    """Overlays that hold their own copy of most of what their base holds, so that sharing it hardly saves anything."""
+    """Yields overlays with their own copy of most of their base's data, so that sharing the base saves hardly anything."""
     for image, base in exam.lineage.overlays:
         if base.disk_size >= _SMALL and image.disk_size / _MOST >= base.disk_size and not exam.lineage.in_loop(image):
-            yield from _copied(exam, image, base)
+            yield from _check_copied(exam, image, base)
 
 
-def _copied(exam: Examination, image: Image, base: Image) -> Iterator[Finding]:
+def _check_copied(exam: Examination, image: Image, base: Image) -> Iterator[Finding]:
     from cowherd.image.open import open_disk
 
     try:
         with open_disk(image.path, format=image.format, force_share=True) as disk:
-            copied, held = _shadowed(disk)
+            copied, held = _covered_bytes(disk)
     except CowherdError:
-        return  # other checks say why it can't be opened
+        return  # other checks report why it can't be opened
     if held and copied >= _MOST * held:
         detail = f"it holds its own copy of {human_size(copied)} of the {human_size(held)} in its base {printable(base.path)}"
         yield Finding(Kind.COPIED_BASE, image.path, detail, exam.command("cowherd", "flatten", image.path))
 
 
-def _shadowed(disk: Disk) -> tuple[int, int]:
-    """Returns how many bytes the layers below the first hold, and how many of those the first layer covers."""
+def _covered_bytes(disk: Disk) -> tuple[int, int]:
+    """Returns (bytes of the data below that the first layer covers, bytes of data in the layers below the first)."""
     import numpy as np
 
     from cowherd import extents

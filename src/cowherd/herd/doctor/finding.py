@@ -1,4 +1,4 @@
-"""What the doctor can find, from worst to best."""
+"""The kinds of findings of the doctor, from worst to best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.StrEnum):
-    """The named findings; docs/daily.md explains each. Earlier ones are worse; those from `UNSEALED_BASE` on are notes."""
+    """The kinds of findings; docs/daily.md explains each. Earlier ones are worse; those from `UNSEALED_BASE` on are notes."""
 
     RUNNING_ON_DELETED = "running-on-deleted"
     RUNNING_ON_REPLACED = "running-on-replaced"
@@ -52,7 +52,7 @@ class Kind(enum.StrEnum):
 
     @property
     def is_note(self) -> bool:
-        """Whether a herd in which only this was found is in order all the same."""
+        """Whether a herd with only such findings counts as healthy."""
         return _ORDER[self] >= _ORDER[Kind.UNSEALED_BASE]
 
 
@@ -60,10 +60,10 @@ _ORDER = {kind: number for number, kind in enumerate(Kind)}
 
 
 class Finding(NamedTuple):
-    """One thing found: what, with which image, in words, and what to do about it.
+    """One finding: its kind, the image, a sentence, and a remedy.
 
-    `remedy` is a command, as words, after which the finding is gone; where no command is one, it is empty and `detail` says
-    what a person has to do.
+    `remedy` is a command, as words, that ends the finding; if no command can, it is empty and `detail` says what a person has
+    to do.
     """
 
     kind: Kind
@@ -73,5 +73,5 @@ class Finding(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, str]:
-        """By this findings are sorted, the worst first."""
+        """Sort key, the worst first."""
         return _ORDER[self.kind], path_order(os.fspath(self.path))

@@ -1,4 +1,4 @@
-"""Checks of what overlays say of their bases: is it there, is its name sound, is its format recorded, is the chain bearable."""
+"""Checks of the links from overlays to bases: missing bases, unsound names, unrecorded formats, chains that are too long."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def missing_bases(exam: Examination) -> Iterator[Finding]:
-    """Overlays whose base is not there, under any of their names."""
+    """Yields overlays whose base can't be found from any of their names."""
     for image in exam.lineage.broken_overlays:
         broken = exam.lineage.broken(image)
         if broken and not broken.unknown:
@@ -42,7 +42,7 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
 
 
 def unknown_bases(exam: Examination) -> Iterator[Finding]:
-    """Overlays whose base can't be looked at from here: neither gone nor fine."""
+    """Yields overlays whose base can't be reached from here: neither gone nor fine."""
     for image in exam.lineage.broken_overlays:
         broken = exam.lineage.broken(image)
         if broken and broken.unknown and image.backing:
@@ -51,7 +51,7 @@ def unknown_bases(exam: Examination) -> Iterator[Finding]:
 
 
 def disputed_formats(exam: Examination) -> Iterator[Finding]:
-    """Bases that overlays record in several formats: what is written by one of them ruins the base for the others."""
+    """Yields bases that overlays record in different formats: a write that follows one format ruins the base for the others."""
     for base in exam.lineage.disputed:
         recorded = sorted(exam.lineage.recorded_formats(base).items())
         said = ", ".join(f"{printable(overlay)} says {printable(name)}" for name, overlay in recorded)
@@ -60,21 +60,21 @@ def disputed_formats(exam: Examination) -> Iterator[Finding]:
 
 
 def unseen_places(exam: Examination) -> Iterator[Finding]:
-    """Places in which overlays are known to lie, and nobody can look."""
+    """Yields places in which overlays are known to lie and that can't be read now."""
     for one in exam.lineage.unseen:
         what = f"overlays of {printable(one.base)} are known to lie here" if one.base else "it is named as a herd"
         yield Finding(Kind.UNSEEN_PLACE, as_path(one.place), f"{what}, and it can't be looked at: {one.problem}")
 
 
 def forgotten_places(exam: Examination) -> Iterator[Finding]:
-    """Places in which overlays were found once and are no more, which this host no longer remembers."""
+    """Removes places that hold no overlays any more from this host's herd book, and yields them."""
     for home, one in forget_what_is_gone(exam.lineage):
         detail = f"no overlay of {printable(os.path.join(home, one.base))} lies here any more; that is forgotten now"
         yield Finding(Kind.FORGOTTEN, as_path(one.directory), detail)
 
 
 def in_trash(path: Path | None) -> Path | None:
-    """Returns `path`, resolved, if an image that was deleted from there can come back."""
+    """Returns `path` without symbolic links if an image that was deleted from there lies in the trash, else None."""
     if path is None:
         return None
     real = Path(os.path.realpath(path))
@@ -83,14 +83,14 @@ def in_trash(path: Path | None) -> Path | None:
 
 
 def loops(exam: Examination) -> Iterator[Finding]:
-    """Images that stand on themselves."""
+    """Yields images whose chain comes back to themselves."""
     for image in exam.lineage.looped:
         detail = "its chain comes back to itself; name its real base with cowherd-img rebase -u"
         yield Finding(Kind.LOOP, image.path, detail)
 
 
 def unrecorded_formats(exam: Examination) -> Iterator[Finding]:
-    """Overlays that leave the format of their base to be guessed from bytes that a guest may have written."""
+    """Yields overlays that record no format of their base, so that QEMU guesses it from bytes that a guest may have written."""
     for image, base in exam.lineage.overlays:
         if image.backing and not image.backing.format and not _records_format(image):
             detail = f"it does not record the format of its base {printable(base.path)}, which looks like {base.format}"
@@ -103,11 +103,11 @@ def _records_format(image: Image) -> bool:
     try:
         return resolve(image.path, image.backing).format is not None
     except BackingFileError:
-        return True  # a name that can't be followed is what missing_bases reports
+        return True  # `missing_bases` reports a name that can't be followed
 
 
 def names(exam: Examination) -> Iterator[Finding]:
-    """Backing names that lead to the base only from one place."""
+    """Yields overlays whose backing file name leads to the base only from one place."""
     for image, base in exam.lineage.overlays:
         if image.backing is None:
             continue
@@ -124,7 +124,7 @@ def names(exam: Examination) -> Iterator[Finding]:
 
 
 def deep_chains(exam: Examination) -> Iterator[Finding]:
-    """Overlays at the end of a chain that is too long; each read asks every layer, and each layer is a file kept open."""
+    """Yields overlays at the end of a chain that is too long: reads may search every layer, and each is a file kept open."""
     for image in exam.lineage.deep(max(exam.longest_chain, 0)):
         if not exam.lineage.has_children(image):
             detail = f"its chain has {exam.lineage.length(image)} images, more than {exam.longest_chain}"
@@ -132,7 +132,7 @@ def deep_chains(exam: Examination) -> Iterator[Finding]:
 
 
 def smaller_bases(exam: Examination) -> Iterator[Finding]:
-    """Unsealed bases that are smaller than an overlay: it may have been made larger, or the base cut off since."""
+    """Yields unsealed bases that are smaller than an overlay: it was made larger, or the base was shrunk later."""
     for base in exam.lineage.bases:
         if base.size is None or exam.lineage.seal(base):
             continue

@@ -1,4 +1,4 @@
-"""Snapshots that running domains stand on, which are going to be taken back."""
+"""Finds images below snapshots of running domains: libvirt will merge the snapshots back into them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def parents_of_live_snapshots(domains: Iterable[DomainRecord], lineage: Lineage) -> set[str]:
-    """Returns the paths of images that a running domain has put a snapshot on: to take it back, blockcommit writes to them.
+    """Returns the paths of the images below snapshots of running domains: blockcommit writes to them to remove a snapshot.
 
-    Tools that make backups leave no record of a snapshot in libvirt; then a base that nothing else stands on counts.
+    Backup tools leave no record of their snapshots in libvirt; so a base whose only overlay is the domain's counts too.
     """
     found = set()
     for domain in domains:

@@ -1,4 +1,4 @@
-"""Checks of who uses the images: machines that run on what is gone, and what libvirt records of disks."""
+"""Checks of the users of images: machines that run on deleted files, and disks in libvirt's records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def running_on_gone(exam: Examination) -> Iterator[Finding]:
-    """Machines whose disk was deleted, or replaced under its name: what they write is lost when they stop."""
+    """Yields machines whose disk was deleted, or replaced under its name: its content is lost when they stop."""
     for disk in gone_disks():
         if exam.lineage.was_listed(os.path.dirname(disk.path)):
             yield _gone(disk)
@@ -45,7 +45,7 @@ def _names_for(path: str) -> Iterator[str]:
 
 
 def domains_without_disks(exam: Examination) -> Iterator[Finding]:
-    """Disks that libvirt domains name, and that are not where they say."""
+    """Yields disks that libvirt domains name and that do not exist."""
     for domain in exam.domains:
         for disk in domain.disks:
             directory = os.path.realpath(os.path.dirname(disk.path))
@@ -61,7 +61,7 @@ def domains_without_disks(exam: Examination) -> Iterator[Finding]:
 
 
 def unnamed_disks(exam: Examination) -> Iterator[Finding]:
-    """Images beside disks of domains that no domain names, and that nothing stands on."""
+    """Yields images without overlays that no domain names, beside disks of domains."""
     for image in images_without_domain(exam.lineage, exam.domains):
         detail = "no libvirt domain names it, while domains have other disks in its directory"
         yield Finding(Kind.UNNAMED_DISK, image.path, detail)

@@ -1,11 +1,11 @@
-"""The gate: everything that changes an image asks here first, and is refused where overlays would read other content.
+"""The gate: every change of an image calls it first. It refuses changes after which overlays would read other content.
 
-Each function returns quietly if the change may go on. A sealed image is refused whatever stands on it (`BaseSealed`), an unsealed
-one while others stand on it (`BaseInUse`); both name the dependents. While a merge that concerns the image runs or was
-interrupted, every change is refused (`MergePending`), and so it is while overlays are known to lie where nobody can look
-(`OverlaysUnseen`), or record the image in several formats (`FormatDisputed`). What would make an overlay's content count as right
-is refused while that overlay was made on another base (`BindingContradicted`). Where dependents are looked for is
-`cowherd.herd.lineage.survey.survey_around`'s to say.
+Each function returns if the change may go on. It refuses a change of a sealed image, with or without overlays (`BaseSealed`), and
+of an unsealed one that has dependents (`BaseInUse`); both errors name the dependents. It refuses every change while a merge that
+concerns the image runs or was interrupted (`MergePending`), while overlays are known to lie in a place that can't be read
+(`OverlaysUnseen`), and while overlays record the image in different formats (`FormatDisputed`). A command that would accept an
+overlay's content as right is refused if the overlay was made on another base (`BindingContradicted`).
+`cowherd.herd.lineage.survey.survey_around` decides where to look for dependents; `herd` names more directories for it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 
 def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[PathName] = ()) -> None:
-    """Refuses to change the content of an image that is sealed or has dependents. What is not there, or no image, passes.
+    """Refuses to change the content of an image that is sealed or has dependents. `action` words the error.
 
-    So does an image that holds nothing yet, if its dependents hold nothing either: nobody has read anything. That is how a whole
-    chain is made first and filled from its root up afterwards.
+    A path passes if there is no file, or no image. So does an image that holds no data yet, if its dependents hold none either:
+    their content does not rely on it yet. So a caller can make a whole chain first and fill it from its root up afterwards.
     """
     _guard(path, action, herd, if_empty=True)
 
 
 def guard_start(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
-    """Refuses to let a machine write to an image that is sealed or has dependents, be they empty or not: it goes on writing."""
+    """Refuses to let a machine write to an image that is sealed or has dependents, even empty ones, since it goes on writing."""
     _guard(path, "write to", herd)
 
 
@@ -64,7 +64,11 @@ def guard_delete(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
 
 
 def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> None:
-    """Refuses to give a sealed image another base, and, unless the rebase keeps its content, one that has dependents."""
+    """Refuses to rebase a sealed image, and, unless the rebase keeps the content, an image that has dependents.
+
+    A rebase that keeps the content copies it from the chain; so it is also refused if the formats in the chain or the bindings of
+    the image make that content doubtful.
+    """
     lineage = survey_around(path, herd=herd)
     image = lineage.known(path)
     if image is None:
@@ -74,28 +78,28 @@ def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName
     if keeps_content and not image.seal:
         require_none(lineage, [image], "rebase")
     else:
-        _refuse(lineage, image, "rebase", lineage.dependents(image), path)
+        _refuse_change(lineage, image, "rebase", lineage.dependents(image), path)
     if keeps_content:
         require_uncontradicted(lineage, [image], "rebase it")
 
 
 def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> None:
-    """Refuses to commit `overlay` into `base` (its own backing file by default) where others than the overlay would be hit.
+    """Refuses to commit `overlay` into `base` (its own backing file by default) if that changes what other images show.
 
-    What stands on the overlay keeps its content. Images between the two are used up by the commit and don't count, but what else
-    stands on them does. An overlay that is sealed is refused too, since committing empties it.
+    The dependents of the overlay keep their content. Images between the two don't count, since the commit uses them up; their
+    other dependents do. A sealed overlay is refused too, since the commit empties it.
     """
     lineage = survey_around(overlay, *([base] if base else []), herd=herd)
     top = lineage.known(overlay)
     target = lineage.known(base) if base else lineage.parent(top) if top else None
     if top is None or target is None:
-        return  # the commit itself says what is missing
+        return  # the commit itself reports what is missing
     chain = lineage.chain(top)
     keys = [image.key for image in chain]
     used_up = chain[: keys.index(target.key)] if target.key in keys else [top]
     spared = {image.key for image in (*used_up, *lineage.dependents(top))}
     hit = [one for one in lineage.dependents(target) if one.key not in spared]
-    _refuse(lineage, target, "commit into", hit, base or target.path)
+    _refuse_change(lineage, target, "commit into", hit, base or target.path)
     require_none(lineage, used_up, "commit")
     for image in used_up:
         if image.seal:
@@ -104,8 +108,10 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
 
 
 def change_anyway(path: PathName) -> None:
-    """Called when the caller overrides the gate: that a sealed image changed is to show even after a power cut in the middle of
-    it. Raises `HostFileError`."""
+    """Makes a change of a sealed image show, even after a power cut in the middle of it. Raises `HostFileError`.
+
+    Called before the change when the caller overrides the gate.
+    """
     if is_sealed(os.path.realpath(path)):
         announce_change(path)
 
@@ -122,11 +128,11 @@ def _guard(path: PathName, action: str, herd: Sequence[PathName], *, if_empty: b
     dependents = lineage.dependents(image)
     if if_empty and dependents and image.seal is None and all(map(holds_nothing, (image, *dependents))):
         dependents = []
-    _refuse(lineage, image, action, dependents, path)
+    _refuse_change(lineage, image, action, dependents, path)
 
 
-def _refuse(lineage: Lineage, image: Image, action: str, dependents: Sequence[Image], named: PathName) -> None:
-    """Raises what stands against a change that `dependents` would see; `named` is how whoever asks called the image."""
+def _refuse_change(lineage: Lineage, image: Image, action: str, dependents: Sequence[Image], named: PathName) -> None:
+    """Raises the first reason to refuse a change that `dependents` would see; `named` is the caller's name for the image."""
     paths = [dependent.filename for dependent in dependents]
     require_none(lineage, [image], action)
     if image.seal:
@@ -138,6 +144,6 @@ def _refuse(lineage: Lineage, image: Image, action: str, dependents: Sequence[Im
 
 
 def dependents_of(path: PathName, *, herd: Sequence[PathName] = ()) -> list[Path]:
-    """Returns every overlay in the herd whose chain passes through the image at `path`."""
+    """Returns every overlay in the herd whose chain passes through the image at `path`. Raises `HostFileError` if it is gone."""
     lineage = survey_around(path, herd=herd)
     return [image.path for image in lineage.dependents(lineage.find(path))]

@@ -1,4 +1,4 @@
-"""Whether a machine may start: the chains of all its images are as sealed, and none that it writes to is a base of others."""
+"""Decides whether a machine may start: the chains of its images must be as sealed, and it must not write to a base of others."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ NO_FILE = "there is no such file"
 NOT_VERIFIED, NOT_UNDERSTOOD = "not-verified", "not-understood"
 IN_USE, SEALED = "base-in-use", "base-sealed"
 _MOST_SHARED = 20_000
-"""How many entries of a directory that a guest may write to are looked at for sealed images."""
+"""Entries of a directory that a guest may write to, up to which the directory is searched for sealed images."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What there is to say of one file of a machine.
+    """The answer for one file of a machine.
 
-    `status` is one of `Status`, or "not-verified" for what is no local file (or is not there, which the machine itself will
-    say), "not-understood" where nobody can say which files will be opened or what becomes of one, or "base-in-use" or
-    "base-sealed" for a base that the guest would write to. `image` is the file that it is said of: the drive's own or one below
-    it. `exit_code` is 0 unless it is a reason not to start.
+    `status` is one of `Status`; or "not-verified" if there is no local file (the machine itself reports a missing one);
+    "not-understood" if it is not known which files QEMU will open or what it does with one; "base-in-use" or "base-sealed" for a
+    base that the guest would write to. `image` is the file that the answer is about: the drive's own or one below it.
+    `exit_code` is 0 unless the answer is a reason not to start.
     """
 
     drive: Drive
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Start:
-    """The answers for all files of a machine, in their order; `exit_code` is 0 if it may start, else 4, 3 or 1."""
+    """The answers for all files of a machine, in the order of its drives; `exit_code` is 0 if it may start, else 4, 3 or 1."""
 
     answers: tuple[Answer, ...]
 
@@ -73,7 +73,7 @@ class Start:
 
     @property
     def exit_code(self) -> int:
-        """4 where anything has drifted, 3 where the guest would only harm others, 1 where something is just not understood."""
+        """4 if an image has drifted; else 3 if the guest would harm other images; else 1 if a file is not understood."""
         return max((answer.exit_code for answer in self.answers), default=0)
 
 
@@ -88,13 +88,13 @@ def check_start(
     directory: PathName = ".",
     progress: Progress | None = None,
 ) -> Start:
-    """Checks the chains of all `drives` as `verify` does; with `full` by reading the content of what is sealed.
+    """Checks the chains of all `drives` as `verify` does; with `full` it reads the content of sealed images.
 
-    A base of which only owner, mode or other attributes changed is let through, since whoever starts machines changes those
-    (libvirt gives images to the user that runs QEMU); `strict` refuses it. With `dependents`, a drive that the guest writes
-    to must be no base of others in its directory and `herd`; without, only a sealed one is noticed. What is not understood is a
-    reason not to start, unless `allow_unknown`. `directory` is where QEMU will run.
-    Raises `HostFileError` for an image that can't be looked at, or a directory of `herd` that is not there.
+    It accepts a base of which only owner, mode or other attributes changed, since starting a machine changes those (libvirt gives
+    images to the user that runs QEMU); `strict` refuses it. With `dependents`, a drive that the guest writes to must not be the
+    base of others in its herd, nor of any in `herd`; without, only a sealed one is refused. A file that is not understood is a
+    reason not to start, unless `allow_unknown`. `directory` is the working directory of QEMU.
+    Raises `HostFileError` if an image can't be read, or a directory of `herd` does not exist.
     """
     require_directories(herd)
     judge = Judge(full=full, strict=strict, herd=herd if dependents else None, directory=directory, progress=progress)
@@ -106,7 +106,7 @@ def check_start(
 
 
 class Judge:
-    """Judges the files of a machine one by one; the options are those of `check_start`, but `herd` None looks for no overlays."""
+    """Judges the files of a machine one by one. Options as in `check_start`; with `herd` None it searches for no overlays."""
 
     def __init__(
         self,
@@ -123,23 +123,23 @@ class Judge:
         self._checker = Checker(full=full, strict=strict, progress=progress)
 
     def look_at(self, drives: Iterable[Drive]) -> None:
-        """Looks at the chains of all drives for which their own headers speak, so that each image is checked only once."""
+        """Surveys the chains of all drives that their own headers define, together, so that each image is checked only once."""
         chains = [drive.path for drive in drives if drive.path and _follows_headers(drive) and _is_file(_mode_of(drive))]
         self._together = survey_chains([(path, "qcow2") for path in chains], {})
 
     def answers(self, drive: Drive) -> Iterator[Answer]:
-        """Yields what there is to say of a drive, and of the files that it is made of."""
+        """Yields the answers for a drive and for the files that it is made of."""
         mode = _mode_of(drive)
         if drive.unknown:
             yield Answer(drive, NOT_UNDERSTOOD, drive.path, drive.unknown, UNCLEAR)
         if _is_file(mode):
-            yield from self._of_file(drive)
+            yield from self._answers_of_file(drive)
         elif mode is not None and stat.S_ISDIR(mode) and not drive.plain:
-            yield _of_directory(drive)
+            yield _judge_directory(drive)
         elif not (drive.unknown or drive.plain):
             yield Answer(drive, NOT_VERIFIED, drive.path, drive.remote or _why_not(mode))
 
-    def _of_file(self, drive: Drive) -> Iterator[Answer]:
+    def _answers_of_file(self, drive: Drive) -> Iterator[Answer]:
         path = drive.path
         assert path
         if drive.format is None:
@@ -155,7 +155,7 @@ class Judge:
         if _follows_headers(drive) and self._together.known(path):
             lineage, checker = self._together, self._checker
         else:
-            # By itself: what one drive reads as raw another's chain may read as qcow2.
+            # In a lineage of its own, since another drive's chain may read as qcow2 what this one reads as raw.
             backing = _backing(drive, self._directory)
             lineage = survey_chains(_images(drive, backing), backing)
             checker = Checker(full=self._full, strict=self._strict, progress=self._progress)
@@ -163,16 +163,16 @@ class Judge:
         if top is None:
             yield Answer(drive, NOT_UNDERSTOOD, path, "it can't be read", UNCLEAR)
             return
-        answer = _of_chain(lineage, checker, drive, top)
+        answer = _judge_chain(lineage, checker, drive, top)
         if not answer.exit_code and drive.writable:
-            answer = _of_dependents(answer, top, self._herd)
+            answer = _judge_dependents(answer, top, self._herd)
         if not answer.exit_code and drive.below_remote:
             answer = replace(answer, status=NOT_VERIFIED, detail=f"its backing file is {drive.below_remote}")
         yield answer
-        yield from self._beside(drive, lineage.chain(top))
+        yield from self._answers_beside(drive, lineage.chain(top))
 
-    def _beside(self, drive: Drive, chain: Sequence[Image]) -> Iterator[Answer]:
-        """Yields answers on what images of a chain name beside their backing files, and on the files below block devices."""
+    def _answers_beside(self, drive: Drive, chain: Sequence[Image]) -> Iterator[Answer]:
+        """Yields answers for the files that images of a chain name beside backing files, and for files below block devices."""
         for depth, image in enumerate(chain):
             writable = drive.writable and depth == 0
             named = named_by(image.path, image.format, self._directory)
@@ -187,7 +187,7 @@ class Judge:
 
 
 def _mode_of(drive: Drive) -> int | None:
-    """Returns the mode of a drive's file, None if it is not there. Raises `HostFileError`."""
+    """Returns the mode of a drive's file, None if it does not exist. Raises `HostFileError`."""
     if drive.path is None:
         return None
     try:
@@ -207,7 +207,7 @@ def _why_not(mode: int | None) -> str:
 
 
 def _follows_headers(drive: Drive) -> bool:
-    """Returns whether a drive is a qcow2 image, opened as its header and those below say."""
+    """Returns whether a drive is a qcow2 image whose own header, and those below it, define its chain."""
     if drive.below or drive.ends or drive.path is None or not _is_file(_mode_of(drive)):
         return False
     return (drive.format or _probed(drive.path)) == "qcow2"
@@ -218,8 +218,8 @@ def _probed(path: Path) -> str:
         return probe(file)
 
 
-def _of_directory(drive: Drive) -> Answer:
-    """Refuses to let a guest write to a directory with sealed images in it, as far as it was looked through."""
+def _judge_directory(drive: Drive) -> Answer:
+    """Refuses a directory that the guest may write to if a sealed image lies in it; gives up after `_MOST_SHARED` entries."""
     assert drive.path
     seen = 0
     for place, directories, names in os.walk(drive.path) if drive.writable else ():
@@ -236,7 +236,7 @@ def _of_directory(drive: Drive) -> Answer:
 
 
 def _with_foreign_base(drive: Drive, directory: PathName) -> Drive:
-    """Returns a drive of a format that the herd does not read with the backing file that its header names."""
+    """Adds to a drive, in a format that the herd does not read, the backing file that its header names."""
     assert drive.path
     assert drive.format
     if drive.format == "qcow2" or drive.below or drive.ends:
@@ -252,28 +252,28 @@ def _with_foreign_base(drive: Drive, directory: PathName) -> Drive:
 
 
 def _backing(drive: Drive, directory: PathName) -> dict[Path, BackingReference | None]:
-    """Returns, for each image of which the description says so, on what it stands."""
+    """Returns the backing files that the machine's description gives, by the images above them."""
     assert drive.path
     found: dict[Path, BackingReference | None] = {}
     above, image_format = drive.path, drive.format
     for below in drive.below:
         recorded = _recorded(above, image_format, directory)
         if below.path is None and recorded is None:
-            return found  # there is no backing file of which more could be said
+            return found  # there is no backing file that the description could say more about
         name = recorded.name if below.path is None and recorded else os.fspath(below.path or "")
         reference = BackingReference(name, below.format or (recorded.format if recorded else None))
         found[above] = reference
         try:
             above, image_format = Path(os.path.abspath(path_of(above, reference))), reference.format
         except BackingFileError:
-            return found  # the check of its chain says what is wrong with it
+            return found  # the check of its chain reports the problem
     if drive.ends:
         found[above] = None
     return found
 
 
 def _recorded(path: Path, image_format: str | None, directory: PathName) -> BackingReference | None:
-    """Returns what an image's own header records as its backing file."""
+    """Returns the backing file in an image's own header."""
     if not path.exists() or image_format == "raw":
         return None
     if image_format not in (None, "qcow2"):
@@ -283,7 +283,7 @@ def _recorded(path: Path, image_format: str | None, directory: PathName) -> Back
 
 
 def _images(drive: Drive, backing: Mapping[Path, BackingReference | None]) -> list[tuple[Path, str | None]]:
-    """Returns the drive's image and those of which the description says on what they stand, with their formats."""
+    """Returns the drive's image and the backing files that the description gives, with their formats."""
     assert drive.path
     found: list[tuple[Path, str | None]] = [(drive.path, drive.format)]
     for above, reference in backing.items():
@@ -293,8 +293,8 @@ def _images(drive: Drive, backing: Mapping[Path, BackingReference | None]) -> li
     return found
 
 
-def _of_chain(lineage: Lineage, checker: Checker, drive: Drive, top: Image) -> Answer:
-    """Returns the deepest thing that is wrong with a chain: what is above suffers from it."""
+def _judge_chain(lineage: Lineage, checker: Checker, drive: Drive, top: Image) -> Answer:
+    """Returns the answer for a chain: of several problems the deepest one, since it affects all images above."""
     let_through = ""
     for image in reversed(lineage.chain(top)):
         row = checker.check(lineage, image)
@@ -303,22 +303,22 @@ def _of_chain(lineage: Lineage, checker: Checker, drive: Drive, top: Image) -> A
         if row.status is Status.ATTRIBUTES:
             let_through = let_through or f"let through: {printable(row.path)}: {row.detail}"
     answer = Answer(drive, row.status, drive.path, let_through or row.detail)
-    return _without_base(drive, top) or answer
+    return _judge_missing_base(drive, top) or answer
 
 
-def _without_base(drive: Drive, top: Image) -> Answer | None:
-    """Refuses an overlay that was bound to a base and is to be opened without one."""
+def _judge_missing_base(drive: Drive, top: Image) -> Answer | None:
+    """Refuses an overlay with a binding that the machine opens without a base."""
     if drive.ends and not (drive.below or drive.below_remote) and top.binding is not None:
         return Answer(drive, Status.MISSING_BASE, top.path, "it is to be opened without the base that it was made on", DRIFT)
     return None
 
 
-def _of_dependents(answer: Answer, top: Image, herd: Sequence[PathName] | None) -> Answer:
-    """Refuses a drive that the guest would write to while others stand on it; `herd` None: only one with a seal."""
+def _judge_dependents(answer: Answer, top: Image, herd: Sequence[PathName] | None) -> Answer:
+    """Refuses a drive that the guest would write to if it has dependents or a seal; with `herd` None only for a seal."""
     drive = answer.drive
     assert drive.path
     if drive.plain and _probed(drive.path) == "raw" and not top.seal:
-        return answer  # a log, as nearly all are: nobody's directory is looked through for it
+        return answer  # almost certainly a log: not worth a search of its directory for overlays
     try:
         if herd is not None:
             guard_start(drive.path, herd=herd)
@@ -326,11 +326,11 @@ def _of_dependents(answer: Answer, top: Image, herd: Sequence[PathName] | None) 
             raise BaseSealed(top.path, "write to")
     except (BaseSealed, BaseInUse) as error:
         status = SEALED if isinstance(error, BaseSealed) else IN_USE
-        return replace(answer, status=status, image=error.base, detail=_harm(error, drive), exit_code=HARM)
+        return replace(answer, status=status, image=error.base, detail=_harm_in_words(error, drive), exit_code=HARM)
     return answer
 
 
-def _harm(error: BaseSealed | BaseInUse, drive: Drive) -> str:
+def _harm_in_words(error: BaseSealed | BaseInUse, drive: Drive) -> str:
     what = ["it is sealed"] if isinstance(error, BaseSealed) else []
     dependents = error.dependents
     if dependents:

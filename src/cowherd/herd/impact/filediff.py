@@ -1,4 +1,4 @@
-"""Which files two states of one disk differ in."""
+"""Finds the files in which two states of one file system differ."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.progress import Progress
 
-_REREADS = 4
+_REREADS = 4  # times the disk's size that a comparison may read: files can share blocks, so their sizes have no bound
 
 
 @dataclass
 class Difference:
     """Paths of one file system, sorted; those of directories end with a slash.
 
-    `unknown` maps a path to why nothing is said of it.
+    `unknown` maps a path to the reason why it was not compared.
     """
 
     changed: list[str] = field(default_factory=list)
@@ -39,14 +39,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class State:
-    """One state of a file system and how its disk is read in that state."""
+    """One state of a file system, and a reader of the disk in that state."""
 
     system: FileSystem
     readinto: ReadInto
 
 
 def difference(old: State, new: State, exposed: Ranges, size: int, progress: Progress | None = None) -> Difference:
-    """Compares two states, which differ in the bytes `exposed` of a disk of `size` bytes at most.
+    """Compares two states that differ at most in the bytes `exposed`, of a disk of `size` bytes.
 
     `progress(done, total)` counts files.
     """
@@ -60,19 +60,19 @@ def difference(old: State, new: State, exposed: Ranges, size: int, progress: Pro
         if before.problem is not None:
             continue
         if after is None or after.problem is not None:
-            found.lost.append(_named(path, before))
+            found.lost.append(_path_of(path, before))
         elif (before.kind == DIRECTORY) != (after.kind == DIRECTORY):
-            found.lost.append(_named(path, before))
-            found.new.append(_named(path, after))
+            found.lost.append(_path_of(path, before))
+            found.new.append(_path_of(path, after))
         elif (cost := _cost(before, after, path in touched)) > left:
             found.unknown[path] = "comparing it would take longer than reading the whole disk several times"
         else:
             left -= cost
             if _differ(old, before, new, after, exposed if path in touched else None):
-                found.changed.append(_named(path, after))
+                found.changed.append(_path_of(path, after))
     readable = {path for path, entry in old.system.files.items() if entry.problem is None}
     found.new += [
-        _named(path, entry) for path, entry in new.system.files.items() if path not in readable and entry.problem is None
+        _path_of(path, entry) for path, entry in new.system.files.items() if path not in readable and entry.problem is None
     ]
     return _sorted(found)
 
@@ -84,19 +84,19 @@ def _sorted(found: Difference) -> Difference:
 
 
 def suspicion(system: FileSystem, exposed: Ranges, reason: str, *, same_structure: bool) -> Difference:
-    """Says without an old state what can be said: `exposed` are parts of blocks of 64 KiB of each of which some byte changed.
+    """Returns what is known without an old state. `exposed` are parts of blocks of 64 KiB; in each block some byte changed.
 
-    A file that holds such a block alone has changed, if it lay there before (`same_structure`); other files may have. One that
-    can be read no more is lost.
+    A file that holds a whole such block has changed, if it lay there before (`same_structure`); other files with exposed bytes
+    are unknown, for `reason`. A file that can't be read any more is lost.
     """
     found = Difference()
     for path in sorted(touched_files(system, exposed)):
         entry = system.files[path]
         hit = extents.intersect(entry.ranges, exposed)
         if entry.problem is not None:
-            found.lost.append(_named(path, entry))
+            found.lost.append(_path_of(path, entry))
         elif same_structure and (-(-hit[:, 0] // BLOCK) < hit[:, 1] // BLOCK).any():
-            found.changed.append(_named(path, entry))
+            found.changed.append(_path_of(path, entry))
         else:
             found.unknown[path] = reason
     return _sorted(found)
@@ -114,7 +114,7 @@ def touched_files(system: FileSystem, ranges: Ranges) -> set[str]:
     return {entries[index][0] for index in np.unique(owner[first < last]).tolist()}
 
 
-def _named(path: str, entry: FileEntry) -> str:
+def _path_of(path: str, entry: FileEntry) -> str:
     return f"{path}/" if entry.kind == DIRECTORY else path
 
 
@@ -123,7 +123,7 @@ def _same_place(before: FileEntry, after: FileEntry) -> bool:
 
 
 def _cost(before: FileEntry, after: FileEntry, touched: bool) -> int:
-    """Returns how many bytes must be read to compare two states of a file."""
+    """Returns the number of bytes to read in order to compare two states of a file."""
     if before.kind == DIRECTORY or before.size != after.size or (_same_place(before, after) and not touched):
         return 0
     return int(before.runs[:, 2].sum() + after.runs[:, 2].sum())
@@ -145,7 +145,7 @@ def _differ(old: State, before: FileEntry, new: State, after: FileEntry, exposed
 
 
 def _pieces(state: State, entry: FileEntry, other: FileEntry) -> Iterator[bytes]:
-    """Yields the content of a file where it or the other one has blocks."""
+    """Yields the content of a file, in pieces, wherever it or the other one has blocks; holes of both are skipped."""
     runs = np.concatenate((entry.runs, other.runs))
     for start, length in steps(extents.normalised(np.column_stack((runs[:, 0], runs[:, 0] + runs[:, 2])))):
         buffer = bytearray(length)

@@ -1,4 +1,4 @@
-"""`impact` with a look inside: for each dependent of a changed base, the files and structures that the change hits."""
+"""`impact` with a look inside: finds the files and structures that the change of a base hits in each dependent."""
 
 from __future__ import annotations
 
@@ -44,12 +44,13 @@ def impact_on_files(
     progress: Progress | None = None,
     watch: Callable[[str, Path], Progress | None] | None = None,
 ) -> Impact:
-    """Judges every dependent of `base` as `impact` does, by what is inside of it: each hit has `inside` and a verdict after it.
+    """Judges every dependent of `base` by its file systems: each hit of `impact` gets `inside`, and a verdict that follows from
+    it.
 
-    The old content comes from `donors`, from `against`, or from what `repair` would use; without any, what needs it is unknown.
-    `watch(what, overlay)` is told what is done with which overlay, and returns what shows how far that is, or None.
-    Internal snapshots are judged by their blocks, as by `impact`: nobody looks inside.
-    Raises as `impact` does, and a named donor's own error where it can't be read.
+    The old content comes from `donors`, from `against`, or from the donors that `repair` would use; without any, the parts that
+    need it are listed as unknown. It calls `watch(what, overlay)` before each step; the result is a progress callback or None.
+    It judges internal snapshots by their blocks, as `impact` does, without a look inside.
+    Raises as `impact` does, and a named donor's own error if it can't be read.
     """
     lineage = survey_around(base, *donors, herd=herd)
     image = lineage.find(base)
@@ -61,7 +62,7 @@ def impact_on_files(
     named = [Path(donor) for donor in (*donors, *([against] if against is not None else []))]
     with _old_blocks(lineage, drift, hits, named) as (reader, problem):
         looked = [
-            _looked(overlay, image, hit, drift.changed, reader, problem, _watching(watch, overlay))
+            _look_into(overlay, image, hit, drift.changed, reader, problem, _watch_of(watch, overlay))
             for overlay, hit in zip(overlays, hits, strict=True)
         ]
     return Impact(image.path, drift.changed, tuple(looked))
@@ -71,7 +72,7 @@ def impact_on_files(
 def _old_blocks(
     lineage: Lineage, drift: Drift, hits: Sequence[Hit], named: Sequence[Path]
 ) -> Iterator[tuple[BlockReader | None, str]]:
-    """Gives the block a reader of the old content of all that is exposed, or None and why there is none."""
+    """Yields a reader of the old content of all exposed bytes, or None and the reason why there is none."""
     needed = extents.normalised(np.concatenate([to_blocks(hit.exposed) for hit in hits]))
     try:
         located = locate(drift.base, drift.old, expand(needed), lineage, named)
@@ -82,11 +83,11 @@ def _old_blocks(
         yield reader, ""
 
 
-def _watching(watch: Callable[[str, Path], Progress | None] | None, overlay: Image) -> Watch:
+def _watch_of(watch: Callable[[str, Path], Progress | None] | None, overlay: Image) -> Watch:
     return lambda what: watch(what, overlay.path) if watch else None
 
 
-def _looked(
+def _look_into(
     overlay: Image, base: Image, hit: Hit, changed: Ranges, reader: BlockReader | None, problem: str, watch: Watch
 ) -> Hit:
     if hit.problem or not len(hit.exposed):

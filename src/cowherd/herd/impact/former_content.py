@@ -1,4 +1,4 @@
-"""What an overlay showed before its base changed: the overlay of today, with old blocks of the base for the new ones."""
+"""Reads what an overlay showed before its base changed: the overlay of today, with old blocks of the base for the new ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cowherd.image.disk import Disk
 
 CELL = 32
-"""Bytes that are told apart as changed or not, where both states are at hand."""
+"""Bytes of a cell: where both states can be read, each cell counts as changed or not."""
 _KEPT_BLOCKS = 64
 _STEP = 1 << 20
 
@@ -25,7 +25,7 @@ ReadInto = Callable[[int, memoryview], None]
 
 
 class FormerContent:
-    """Reads an overlay as it was. `exposed` are the bytes that it sees of its base, in blocks that have changed."""
+    """Reads an overlay as it was. `exposed` are the bytes of its base that it shows, in blocks that have changed."""
 
     def __init__(self, disk: Disk, exposed: Ranges, reader: BlockReader):
         self._disk, self._exposed, self._reader = disk, exposed, reader
@@ -60,7 +60,7 @@ def steps(ranges: Ranges) -> Iterator[tuple[int, int]]:
 
 
 def differing_bytes(one: ReadInto, other: ReadInto, ranges: Ranges) -> Ranges:
-    """Returns which of `ranges` two readers give other bytes for, in cells of 32 bytes."""
+    """Returns the parts of `ranges` in which two readers give different bytes, in cells of 32 bytes."""
     found = [np.empty((0, 2), np.int64)]
     for start, length in steps(ranges):
         unequal = np.flatnonzero(_read(one, start, length) != _read(other, start, length))
@@ -70,7 +70,7 @@ def differing_bytes(one: ReadInto, other: ReadInto, ranges: Ranges) -> Ranges:
 
 
 def differs(one: ReadInto, other: ReadInto, ranges: Ranges) -> bool:
-    """Returns whether two readers give other bytes anywhere in `ranges`; reads no further than the first difference."""
+    """Returns whether two readers give different bytes anywhere in `ranges`; reads up to the first difference."""
     return any(not np.array_equal(_read(one, *step), _read(other, *step)) for step in steps(ranges))
 
 

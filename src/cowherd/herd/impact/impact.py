@@ -1,7 +1,7 @@
-"""Which overlays a changed base hits, and where.
+"""Finds the overlays that a changed base hits, and where.
 
-For each dependent the layers above the base are laid over each other; where one of them holds bytes of its own the change is
-shielded, elsewhere it is exposed. Only tables are read. An internal snapshot of an overlay has tables of its own and reads the
+For each dependent it lays the layers above the base over each other. Where one of them holds bytes of its own, the change is
+shielded; elsewhere it is exposed. It reads only tables. An internal snapshot of an overlay has tables of its own and reads the
 same backing file, so each is judged like another overlay: by what the disk would show with that snapshot applied.
 """
 
@@ -40,7 +40,7 @@ class Impact:
 
     @property
     def changed_bytes(self) -> int:
-        """How many bytes `changed` covers."""
+        """Number of bytes in `changed`."""
         return extents.total(self.changed)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def impact(
 ) -> Impact:
     """Compares `base` with its seal, or with the image `against`, and judges every dependent in the herd.
 
-    Raises `NotSealed` where there is neither, `ImageInUse` if a process has the base open for writing.
+    Raises `NotSealed` if there is neither, `ImageInUse` if a process has the base open for writing.
     """
     from cowherd.herd.impact.judging import judge_all
 

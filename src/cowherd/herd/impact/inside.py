@@ -1,16 +1,16 @@
-"""What a changed base does to what is inside of one overlay: verdicts by file system, and the files concerned.
+"""Judges what a changed base does inside of one overlay: a verdict for each file system, and the files concerned.
 
-An overlay shows its own blocks and the base's. What it shows of a file system is
+An overlay shows its own blocks and the base's. Of a file system it shows
 
 - the overlay's old state, if no block that the file system uses is exposed (harmless);
-- the base's state, if no block that the file system uses is the overlay's own and other than the base's (synchronised);
-- one state's structure with some of the other's bytes in files, if either holds for the structures alone (altered);
-- both states' structures side by side otherwise: torn, unless everything that they say of each other is checked and agrees.
+- the base's state, if every block that the file system uses comes from the base or equals it (synchronised);
+- the structures of one state with some file content of the other, if either of these holds for the structures alone (altered);
+- otherwise the structures of both states side by side: torn, unless every cross-reference between them is checked and agrees.
 
 The first three need no copy of the old content: a reader that meets no changed byte on its way finds what it found before.
 
-A disk may be readable in more than one way (`guest.survey`). Each reading is judged, and the worst verdict counts; only a rival
-that makes no sense, neither now nor before the change, is what formatting left behind and nobody's.
+A disk may be readable in more than one way (`guest.survey`). Each reading is judged, and the worst verdict counts. Only a rival
+that made no sense before the change and makes none now does not count: an earlier formatting left it behind.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ WORSE = (INTACT, HARMLESS, SYNCHRONISED, ALTERED, TORN)
 """The verdicts, from best to worst."""
 
 Watch = Callable[[str], Progress | None]
-"""Is told what begins, and returns what shows how far it is, if anybody watches."""
+"""Called with the name of a step that begins; returns a progress callback, or None if nobody watches."""
 
 
 @dataclass
 class Inside:
-    """What was found inside of an overlay. `files` has a `Difference` by the place of a file system.
+    """What was found inside of an overlay. `files` maps the place of a file system to a `Difference`.
 
-    `metadata` counts exposed bytes by place and structure; `unknown` has (place, path or None, reason); `contradictions` are what
-    the structures say against each other, by place.
+    `metadata` counts exposed bytes by place and structure; `unknown` has (place, path or None, reason); `contradictions` has
+    (place, problem) for structures that contradict each other.
     """
 
     verdict: str = INTACT
@@ -58,7 +58,7 @@ class Inside:
     contradictions: list[tuple[str, str]] = field(default_factory=list)
 
     def worsen(self, verdict: str) -> None:
-        """Makes the verdict at least as bad as `verdict`."""
+        """Raises the verdict to `verdict` if that is worse."""
         self.verdict = max(self.verdict, verdict, key=WORSE.index)
 
     def to_json(self) -> dict[str, Any]:
@@ -80,14 +80,14 @@ class Inside:
 def look_inside(disk: Disk, depth: int, exposed: Ranges, past: FormerContent | None, no_past: str, watch: Watch) -> Inside:
     """Judges an open overlay, whose top `depth` layers lie above the changed base.
 
-    `exposed` are the bytes that it sees of the base, in changed blocks; without a `past`, `no_past` says why there is none.
-    `watch` is told of each step that may take long.
+    `exposed` are the bytes of the base that it shows, in changed blocks. `past` reads the old content; if it is None, `no_past`
+    says why. `watch` is called for each step that may take long.
     """
     return _Look(disk, depth, exposed, past, no_past, watch).judged()
 
 
 class _Look:
-    """One overlay being looked into."""
+    """The look into one overlay."""
 
     def __init__(self, disk: Disk, depth: int, exposed: Ranges, past: FormerContent | None, no_past: str, watch: Watch):
         self._disk, self._depth, self._past, self._no_past, self._watch = disk, depth, past, no_past, watch
@@ -102,14 +102,14 @@ class _Look:
         self._found.unknown += [(place, None, text) for place, text in self._now.notes]
         for system in self._now.systems:
             if not (system.rival and self._is_left_behind(system)):
-                self._system(system)
-        self._tables()
-        self._readings()
+                self._judge_system(system)
+        self._judge_tables()
+        self._judge_readings()
         for part in self._now.uncharted:
             if len(extents.intersect(part.span, self._exposed)) and not part.idle:
                 self._found.unknown.append((part.place, None, part.reason))
                 self._found.worsen(TORN if self._own_differs(part.span) else SYNCHRONISED)
-        self._vanished()
+        self._list_vanished()
         return self._found
 
     @cached_property
@@ -125,14 +125,14 @@ class _Look:
 
     @cached_property
     def _own(self) -> Ranges:
-        """The bytes that the layers above the base decide."""
+        """The bytes that the layers above the base provide."""
         parts = [np.empty((0, 2), np.int64)]
         for batch in self._disk.extents(depth=self._depth):
             parts.append(extents.ranges_of(batch[batch["kind"] != extents.BACKING]))
         return extents.normalised(np.concatenate(parts))
 
     def _own_differs(self, ranges: Ranges) -> bool:
-        """Returns whether the overlay holds something of its own in `ranges` that is not what the base holds there."""
+        """Returns whether the overlay holds bytes of its own in `ranges` that differ from the base's."""
         return differs(self._disk.readinto, self._base_readinto, extents.intersect(ranges, self._own))
 
     def _base_readinto(self, offset: int, buffer: memoryview) -> None:
@@ -141,7 +141,7 @@ class _Look:
             self._base.readinto(offset, buffer[:inside])
         buffer[inside:] = bytes(len(buffer) - inside)
 
-    def _system(self, system: FileSystem) -> None:
+    def _judge_system(self, system: FileSystem) -> None:
         exposed = extents.intersect(self._exposed, system.span)
         if not len(exposed):
             return
@@ -156,7 +156,7 @@ class _Look:
         self._found.worsen(self._verdict(system, metadata, exposed, found, structure_hit))
 
     def _is_left_behind(self, system: FileSystem) -> bool:
-        """Returns whether the structures of a rival contradict each other in both states. Of one state alone it might be torn."""
+        """Returns whether a rival's structures contradict each other in both states. In one state alone it may be torn."""
         if not system.contradictions or not self._past:
             return False
         before = self._counterpart(system)
@@ -195,22 +195,22 @@ class _Look:
         return difference(old, new, exposed, self._disk.size, self._watch("comparing the files of"))
 
     def _counterpart(self, system: FileSystem) -> FileSystem | None:
-        """Returns what was in a file system's place, whether it was believed then or a rival."""
+        """Returns the file system that was in the place of `system` before, or None; a rival reading counts too."""
         assert self._before
         named = [old for old in self._before.systems if old.place == system.place]
         same = [old for old in self._before.systems if old.kind == system.kind and np.array_equal(old.span, system.span)]
         return next(iter(named + same), None)
 
-    def _tables(self) -> None:
-        """Judges the partition tables: they say what lies where, so that a change in them is a change of structure."""
+    def _judge_tables(self) -> None:
+        """Judges the partition tables: they give the places of file systems, so a change in them is a change of structure."""
         tables = self._now.tables
         hit = extents.total(extents.intersect(tables, self._exposed))
         if hit:
             self._found.metadata["the whole disk", "partition table"] = hit
             self._found.worsen(TORN if self._own_differs(tables) else SYNCHRONISED)
 
-    def _readings(self) -> None:
-        """Judges the bytes that tell as what a volume is read: where they have changed, it may have been read in another way."""
+    def _judge_readings(self) -> None:
+        """Judges the bytes that decide how a volume is read: if they changed, it may have been read in another way before."""
         for place in self._now.marks:
             if self._is_read_in_another_way(place):
                 self._rearranged = True
@@ -221,7 +221,7 @@ class _Look:
 
     def _is_read_in_another_way(self, place: Marks) -> bool:
         changed = extents.intersect(place.marks, self._exposed)
-        if self._past is None:  # a change in a structure that is charted there counts as such
+        if self._past is None:  # changes in charted structures are judged elsewhere; only other marks count here
             known = [system.metadata for system in self._now.systems] + [self._now.tables]
             return bool(len(extents.subtract(changed, union_of(known))))
         if not differs(self._past.readinto, self._disk.readinto, changed):
@@ -229,8 +229,8 @@ class _Look:
         assert self._before
         return self._before.outline(place.span) != self._now.outline(place.span)
 
-    def _vanished(self) -> None:
-        """Lists the files of file systems that are not there any more."""
+    def _list_vanished(self) -> None:
+        """Lists as lost the files of file systems that no longer exist."""
         if self._past is None or not (self._rearranged or self._lost_its_place()):
             return
         assert self._before
@@ -242,7 +242,7 @@ class _Look:
                 self._found.files[system.place] = lost
 
     def _lost_its_place(self) -> bool:
-        """Returns whether a file system may have been where none is read now."""
+        """Returns whether there may have been a file system where none can be read now."""
         uncharted = [part.span for part in self._now.uncharted if not part.idle] + [self._now.tables]
         return any(len(extents.intersect(span, self._exposed)) for span in uncharted)
 

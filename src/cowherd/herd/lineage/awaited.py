@@ -1,4 +1,4 @@
-"""Which overlays wait for an image that is gone: the last copy of what it held is no leftover."""
+"""Finds overlays that wait for an image that is gone: the last copy of its content must not be removed as a leftover."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ def awaited_record(seal: PathName) -> SealRecord | None:
 
 
 class Awaited:
-    """What the overlays of a herd wait for, those in its trash too, except for the entries there that are `spared`."""
+    """The images that the overlays of a herd wait for. Overlays in its trash count, except for the entries in `spared`."""
 
     def __init__(self, lineage: Lineage, spared: Collection[Path] = ()):
         self._lineage, self._spared = lineage, spared
 
     def by(self, image: Path, record: SealRecord | None) -> list[Path]:
-        """Returns the overlays that wait for `image`: they name it and it is not there, or they are bound to the content or the
-        seal that `record` tells of and their base does not have it. Raises `HostFileError`."""
+        """Returns the overlays that wait for `image`. Either they name it and it is missing; or they are bound to the content or
+        the seal in `record`, and their base does not hold that content. Raises `HostFileError`."""
         real = os.path.realpath(image)
         found = list(self._named.get(real, ()))
         if record is not None:
-            found += [overlay.path for overlay in self._bound if _fits(overlay.binding, record) and overlay.path not in found]
-        found += [path for path, named, binding in self._trashed if named == real or (record and _fits(binding, record))]
+            found += [overlay.path for overlay in self._bound if _is_bound(overlay.binding, record) and overlay.path not in found]
+        found += [path for path, named, binding in self._trashed if named == real or (record and _is_bound(binding, record))]
         return found
 
     @functools.cached_property
     def _named(self) -> dict[str, list[Path]]:
-        """The overlays whose base is not there, by the paths where they look for it."""
+        """The overlays whose base is missing, by the paths at which they expect it."""
         real: dict[Path, str] = {}
         found: dict[str, list[Path]] = {}
         for overlay in self._lineage.broken_overlays:
@@ -66,12 +66,12 @@ class Awaited:
 
     @functools.cached_property
     def _bound(self) -> list[Image]:
-        """The overlays with a binding whose base is not there, or not known to hold what they are bound to."""
+        """The overlays with a binding whose base is missing, or not known to hold the content that they are bound to."""
         held: dict[Key, bytes | None] = {}
         found = []
         for image in self._lineage.images.values():
             if self._lineage.trashed_from(image):
-                continue  # those are looked at by their entries
+                continue  # `_trashed` has these
             base = self._lineage.parent(image) if image.binding else None
             if base is not None and base.key not in held:
                 held[base.key] = self._content_of(base)
@@ -88,30 +88,30 @@ class Awaited:
 
     @functools.cached_property
     def _trashed(self) -> list[tuple[Path, str | None, Binding | None]]:
-        """Of each overlay in the trash: where it was, what it names there, and what it is bound to."""
+        """For each overlay in the trash: its former path, the base that it names from there, and its binding."""
         return list(self._look_through_trash())
 
     def _look_through_trash(self) -> Iterator[tuple[Path, str | None, Binding | None]]:
         for trash in trashes_right_in(self._lineage.listed):
             for entry in entries(trash)[0]:
-                head = None if entry.directory in self._spared else _head(entry.image)
+                head = None if entry.directory in self._spared else _read_head(entry.image)
                 if head is not None and (head.backing or head.binding):
-                    yield entry.path, _named_by(head, entry.path), head.binding
+                    yield entry.path, _base_named_by(head, entry.path), head.binding
 
 
-def _fits(binding: Binding | None, record: SealRecord) -> bool:
+def _is_bound(binding: Binding | None, record: SealRecord) -> bool:
     return binding is not None and (binding.content_digest == record.content_digest or binding.seal_id == record.seal_id)
 
 
-def _head(image: Path) -> Head | None:
+def _read_head(image: Path) -> Head | None:
     try:
         content = read_image(os.fspath(image)).content
     except OSError:
-        return None  # it is gone since it was listed, or may not be read: nothing is known of it
+        return None  # it disappeared after the listing, or this user may not read it: nothing is known of it
     return content if isinstance(content, Head) else None
 
 
-def _named_by(head: Head, place: Path) -> str | None:
+def _base_named_by(head: Head, place: Path) -> str | None:
     if head.backing is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Processes that this one forks to work beside it: what signals, and its own end, mean to them.
+"""Child processes: how they treat signals and the end of their parent.
 
-They share a terminal with it, so what is typed there reaches them too; whoever reads what is printed shall hear of it once, from
-the process that was called. And they must not outlive it, however it ends.
+They share a terminal with their parent, so Ctrl-C reaches them too; but only the parent may report it, so that the user reads it
+once. And they must not outlive their parent, however it ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def forking() -> Iterator[None]:
-    """Keeps signals that ask for an end waiting while processes are forked, which call `begin_child`."""
+    """Holds back signals that ask for an end while the block forks processes; each of these calls `begin_child`.
+
+    Otherwise a signal could meet a child that still has its parent's handlers.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
@@ -29,8 +32,8 @@ def forking() -> Iterator[None]:
 
 
 def begin_child(lifeline: Lifeline) -> None:
-    """Called by a forked process before all else. `lifeline` is its parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who waits for this process
+    """Sets up a forked process, which calls this before anything else. `lifeline` is its parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
@@ -38,21 +41,21 @@ def begin_child(lifeline: Lifeline) -> None:
 
 
 class Lifeline:
-    """A pipe that nobody writes to: it is at its end when the process that made it has ended.
+    """A pipe that nobody writes to: children read its end when the process that made it has ended.
 
-    Pipes for data don't tell that: children that were forked later hold both ends of them.
+    Pipes for data don't show that: children that were forked later hold both of their ends.
     """
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC)
 
     def hold(self) -> None:
-        """Ends this process, a child of the one that made the pipe, when that one has ended."""
+        """Called by a child: ends it as soon as the process that made the pipe has ended."""
         os.close(self._writing)
         threading.Thread(target=self._end_with_parent, daemon=True).start()
 
     def let_go(self) -> None:
-        """Called by the process that made it, when the children have ended."""
+        """Closes the pipe. The process that made it calls this when its children have ended."""
         os.close(self._reading)
         os.close(self._writing)
 

@@ -1,4 +1,4 @@
-"""Whether an image holds anything of its own: what nobody has written to, nobody can have read."""
+"""Tells whether an image holds data of its own. If nothing was ever written to it, no overlay can rely on its content."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _CHUNK = 1 << 20
 
 
 def holds_nothing(image: Image) -> bool:
-    """Returns whether an image has no data of its own, neither now nor in a snapshot; False where that can't be told.
+    """Returns whether an image has no data of its own, neither now nor in a snapshot; False if that is not known.
 
-    Reads a qcow2 image's L1 table, and of a raw one where its file has holes.
+    For a qcow2 image it reads the L1 table; for a raw one it asks the host whether the file is one hole.
     """
     from cowherd.storage.hostfile import HostFile
 
@@ -24,7 +24,7 @@ def holds_nothing(image: Image) -> bool:
         with HostFile.open(image.filename, lock=None) as file:
             return _is_empty_qcow2(file) if image.format == "qcow2" else _is_empty_raw(image, file)
     except CowherdError:
-        return False  # who can't look can't vouch
+        return False  # it can't be read, so it may hold data
 
 
 def _is_empty_raw(image: Image, file: HostFile) -> bool:

@@ -1,6 +1,6 @@
-"""The lineage of a herd: which image stands on which.
+"""The lineage of a herd: which image has which base.
 
-Images are told apart by (device, inode), never by name: a base reached through a hard link, a symbolic link or another
+(device, inode) identifies an image, never its name: a base that overlays name through a hard link, a symbolic link or another
 spelling of its path is one base.
 """
 
@@ -36,9 +36,9 @@ class Lineage:
     """The images of a herd and the links between them.
 
     `directories` are those of the herd (see `Found`), `images` maps keys to images; `unreadable` are files that could not be
-    looked at, and may be overlays too; `orphans` are images that are gone while their seals are there. `unseen` are places where
-    overlays are known to lie and nobody can look, `passed_over` what was left out around images. `catalog` is the file of
-    the catalog that was used, if one was.
+    read, and may be overlays too; `orphans` are images that are gone while their seals exist. `unseen` are places where overlays
+    are known to lie and that can't be read now, `passed_over` the paths that were left out around images. `catalog` is the file
+    of the catalog that was used, None if none was.
     """
 
     def __init__(self, found: Found):
@@ -59,10 +59,10 @@ class Lineage:
         self._needed_by: dict[int, list[int]] = {}
         self._last_dependents: tuple[int, set[int]] = _NOBODY, set()
         self._hidden = frozenset(self._numbers[key] for key in found.trashed if key in self._numbers)
-        self._descend()
+        self._number_links()
 
-    def _descend(self) -> None:
-        """Notes on what each image stands, by numbers, which have the order of paths."""
+    def _number_links(self) -> None:
+        """Fills in the base and the overlays of each image. Images have numbers in the order of their paths."""
         numbers, parents, children, leads_of = self._numbers, self._parents, self._children, self._leads.get
         for number, image in enumerate(self._ordered):
             for lead in leads_of(image.key, ()):
@@ -78,7 +78,7 @@ class Lineage:
                 self._needed_by.setdefault(numbers[part], []).append(numbers[key])
 
     def links(self, image: Image) -> tuple[Link, ...]:
-        """Returns where each name of an overlay leads, in the order of its names; nothing for an image without a backing file."""
+        """Returns the link of each name of an overlay, in the order of its names; none for an image without a backing file."""
         leads = self._leads.get(image.key, ())
         pairs = zip(image.names, leads, strict=True) if leads else ()
         return tuple(
@@ -86,7 +86,7 @@ class Lineage:
         )
 
     def recorded_formats(self, base: Image) -> dict[str, str]:
-        """Returns as what overlays record the format of `base`, each format with one overlay that does."""
+        """Returns the formats that overlays record for `base`, each with one overlay that records it."""
         return self._recorded.get(base.key, {})
 
     @functools.cached_property
@@ -96,16 +96,16 @@ class Lineage:
         return sorted(filter(self._is_shown, doubtful), key=_path_order_of)
 
     def trashed_from(self, image: Image) -> str | None:
-        """Returns the path that a deleted image had, which lies in the trash; None for all others."""
+        """Returns the former path of an image that lies in the trash; None for every other image."""
         return self._found.trashed.get(image.key)
 
     def is_unknown(self, image: Image) -> bool:
-        """Whether an overlay's base can't be looked at from here, so that nobody can say whether it is there."""
+        """Returns whether an overlay's base can't be reached from here, so that it may or may not exist."""
         broken = self.broken(image)
         return broken is not None and broken.unknown
 
     def parts(self, image: Image) -> list[Image]:
-        """Returns the files that an image is made of beside its own: its data file, and parts of a base that is not followed."""
+        """Returns the other files of an image: its data file, and parts of a base whose reference cowherd does not follow."""
         return [self.images[key] for key in self._parts.get(image.key, ())]
 
     def made_of(self, image: Image) -> list[Image]:
@@ -113,7 +113,7 @@ class Lineage:
         return [self._ordered[number] for number in self._needed_by.get(self._numbers.get(image.key, _NOBODY), ())]
 
     def leads_astray(self, image: Image) -> bool:
-        """Whether an overlay that has a base does not find it under every one of its names."""
+        """Returns whether an overlay that has a base does not find it from every one of its own names."""
         leads = self._leads[image.key]
         if len(leads) == 1:
             return False
@@ -126,20 +126,20 @@ class Lineage:
 
     @functools.cached_property
     def apart(self) -> list[tuple[str, str, str]]:
-        """The directories that hold overlays, each with a base of theirs and one overlay, all without symbolic links."""
-        directories = functools.cache(os.path.realpath)  # as few as there are, each is followed once
+        """The directories that hold overlays, each as (directory, base of an overlay in it, that overlay), without symlinks."""
+        directories = functools.cache(os.path.realpath)  # directories are few, and each is resolved once
         found = []
         for overlay, lead in self._spelled.values():
             if lead.target is not None and lead.path is not None:
-                real = self._real(overlay, directories)
-                found.append((os.path.dirname(real), self._real(lead.path, directories), real))
+                real = self._resolve(overlay, directories)
+                found.append((os.path.dirname(real), self._resolve(lead.path, directories), real))
         return found
 
-    def _real(self, path: str, directories: Callable[[str], str]) -> str:
-        """Returns a path without symbolic links; `directories` tells that of the directory in which a file lies."""
+    def _resolve(self, path: str, directories: Callable[[str], str]) -> str:
+        """Returns a path without symbolic links; `directories` resolves the directory in which a file lies."""
         key = self._found.met.get(path)
         if key is not None and key not in self._found.strays:
-            return path  # it was met in a directory that was looked through, and is no link
+            return path  # the scan met it in a directory that it listed, and it is no link
         home, name = os.path.split(path)
         if name in ("", ".", ".."):
             return os.path.realpath(path)
@@ -148,20 +148,20 @@ class Lineage:
 
     @property
     def memory(self) -> Memory:
-        """What this host remembered of places with overlays when the herd was looked at."""
+        """What this host's herd book knew of places with overlays when the herd was scanned."""
         return self._found.memory
 
     @property
     def listed(self) -> set[str]:
-        """The directories that were looked through, by paths without symbolic links."""
+        """The directories that were listed, as paths without symbolic links."""
         return self._found.listed
 
     def was_listed(self, directory: str) -> bool:
-        """Whether a directory, by a path without symbolic links, was looked through."""
+        """Returns whether a directory, given by a path without symbolic links, was listed."""
         return directory in self._found.listed
 
     def real_directory(self, image: Image) -> str | None:
-        """Returns the directory in which an image's file lies, without symbolic links; None where that would have to be asked."""
+        """Returns the directory in which an image's file lies, without symbolic links; None if only the host could tell."""
         return None if image.key in self._found.strays else os.path.dirname(image.filename)
 
     @property
@@ -171,16 +171,16 @@ class Lineage:
 
     @property
     def journals(self) -> Sequence[str]:
-        """The files that have names of journals, in directories that were looked through, as they were then."""
+        """The files with names of journals in the directories that were listed, as they were then."""
         return self._found.journals
 
     @property
     def strays(self) -> list[Image]:
-        """The images that were met by names outside of the directories, or by symbolic links."""
+        """The images that the scan met by names outside of the directories, or through symbolic links."""
         return [self.images[key] for key in self._found.strays if key in self.images]
 
     def seal(self, image: Image) -> str | None:
-        """Returns the seal that an image had, by one of its names, when the herd was looked at, or None."""
+        """Returns the seal that an image had, under one of its names, when the herd was scanned, or None."""
         kept = self._found.kept
         if not self._found.sealed and not self._found.strays and not kept:
             return None
@@ -193,7 +193,7 @@ class Lineage:
         return beside or (next((kept[name] for name in image.filenames if name in kept), None) if kept else None)
 
     def place_of_seal(self, image: Image) -> str:
-        """Returns where the seal of an image lies, or would lie that has none: beside it."""
+        """Returns the path of the seal of an image; if it has none, the path beside the image."""
         if image.key in self._found.strays:
             return image.expected_seal
         return self.seal(image) or image.filename + SUFFIX
@@ -208,23 +208,23 @@ class Lineage:
             return None
         remembered = self._found.records.get(path)
         if remembered:
-            with contextlib.suppress(OSError):  # it is gone, which reading it tells
+            with contextlib.suppress(OSError):  # if it is gone, `read_record` raises
                 if identity_of(os.stat(path)) == remembered[0]:
                     return remembered[1]
         return read_record(path)
 
     def known(self, path: PathName) -> Image | None:
-        """Returns the image that `path` names, or None where the scan met no such image.
+        """Returns the image that `path` names, or None if the scan met no such image.
 
-        Raises `HostFileError` if the host fails: what it can't tell of is not gone.
+        Raises `HostFileError` if the host fails: a file that it can't look up may exist.
         """
         info = look_up(path)
         return self.images.get((info.st_dev, info.st_ino)) if info else None
 
     def find(self, path: PathName, image_format: str | None = None) -> Image:
-        """Returns the image that `path` names; `image_format` is its format if the herd does not record it, None guesses.
+        """Returns the image that `path` names; `image_format` is its format if the herd does not record it, None to guess.
 
-        Raises `HostFileError` if there is none.
+        Raises `HostFileError` if there is no such file, or it is no image.
         """
         try:
             os.stat(path)
@@ -233,7 +233,7 @@ class Lineage:
         return self.known(path) or self._adopt(os.path.abspath(path), image_format)
 
     def _adopt(self, path: str, image_format: str | None) -> Image:
-        """Adds a file that the scan could not know to be an image: a raw one that is named for the first time."""
+        """Adds a file that the scan could not recognise as an image: a raw one that no overlay and no seal names."""
         image = self._found.add(path, image_format or probed_format(path))
         if image is None:
             raise HostFileError(path, "open", OSError(0, "not a regular file or block device that can be read"))
@@ -255,14 +255,14 @@ class Lineage:
 
     @functools.cached_property
     def broken_overlays(self) -> list[Image]:
-        """The images of which `broken` has something to say, by path."""
+        """The overlays whose backing file can't be found (see `broken`), by path."""
         pairs = zip(self._ordered, self._parents, strict=True)
         return [image for image, base in pairs if base == _NOBODY and self._is_shown(image) and self.broken(image)]
 
     def show_only(self, directories: Sequence[str]) -> None:
-        """Leaves out of what is listed every image that neither lies under `directories` nor stands on, or under, one that does.
+        """Hides the images that neither lie under `directories` nor share a chain with one that does.
 
-        All are still there for who asks what stands on an image.
+        `dependents` and `children` still return them.
         """
         inside = [f"{directory.rstrip('/')}/" for directory in directories]
         if all(f"{directory}/".startswith(tuple(inside)) for directory in self.listed):
@@ -273,7 +273,7 @@ class Lineage:
 
     @property
     def shown(self) -> list[Image]:
-        """The images that are no deleted ones, and have to do with the directories that were named; by path."""
+        """The images that are not hidden: neither deleted, nor unrelated to the directories of `show_only`; by path."""
         return [image for image in self._ordered if self._is_shown(image)] if self._hidden else self._ordered
 
     def _is_shown(self, image: Image) -> bool:
@@ -281,18 +281,18 @@ class Lineage:
 
     @functools.cached_property
     def overlays(self) -> list[tuple[Image, Image]]:
-        """The images that have a base that is there, each with its base, by path."""
+        """The images whose base was found, each with its base, by path."""
         images, parents = self._ordered, self._parents
         pairs = zip(images, parents, strict=True)
         return [(image, images[base]) for image, base in pairs if base != _NOBODY and self._is_shown(image)]
 
     @functools.cached_property
     def bases(self) -> list[Image]:
-        """The images that others stand on, by path."""
+        """The images that are the base of an overlay, by path."""
         return [self._ordered[number] for number in sorted(self._children) if number not in self._hidden]
 
     def chain(self, image: Image) -> list[Image]:
-        """Returns `image`, its base, that one's base, ...; it ends before an image that it already holds (see `in_loop`)."""
+        """Returns `image`, its base, that one's base, and so on; it ends before an image that it already holds (`in_loop`)."""
         chain, seen = [image], {image.key}
         while (base := self.parent(chain[-1])) and base.key not in seen:
             chain.append(base)
@@ -300,33 +300,33 @@ class Lineage:
         return chain
 
     def in_loop(self, image: Image) -> bool:
-        """Returns whether the chain of `image` comes back to an image it has passed."""
+        """Returns whether the chain of `image` comes back to an image in it."""
         number = self._numbers.get(image.key)
         return number is not None and self._depths[number] == _ENDLESS
 
     @functools.cached_property
     def looped(self) -> list[Image]:
-        """The images of which `in_loop` is true, by path."""
+        """The images for which `in_loop` is true, by path."""
         return [
             self._ordered[number] for number, depth in enumerate(self._depths) if depth == _ENDLESS and number not in self._hidden
         ]
 
     def deep(self, length: int) -> list[Image]:
-        """Returns the images whose `length` is more than that."""
+        """Returns the images whose chains have more than `length` images."""
         levels = self._levels[length:]
         return [self._ordered[number] for level in levels for number in level if number not in self._hidden] + [
             image for image in self.looped if self.length(image) > length
         ]
 
     def length(self, image: Image) -> int:
-        """Returns how many images `chain` has."""
+        """Returns the number of images in `chain`."""
         number = self._numbers.get(image.key)
         depth = _ENDLESS if number is None else self._depths[number]
         return len(self.chain(image)) if depth == _ENDLESS else depth + 1
 
     @functools.cached_property
     def _levels(self) -> list[list[int]]:
-        """The images whose chains end, by how many lie below them."""
+        """The images whose chains end (in no loop), grouped by how many images lie below them."""
         parents, children = self._parents, self._children
         levels = [[number for number, base in enumerate(parents) if base == _NOBODY]]
         while levels[-1]:
@@ -335,7 +335,7 @@ class Lineage:
 
     @functools.cached_property
     def _depths(self) -> list[int]:
-        """How many images lie below each."""
+        """How many images lie below each; `_ENDLESS` for those in a loop."""
         depths = [_ENDLESS] * len(self._ordered)
         for depth, level in enumerate(self._levels):
             for number in level:
@@ -343,7 +343,7 @@ class Lineage:
         return depths
 
     def has_children(self, image: Image) -> bool:
-        """Whether an overlay names `image` as its backing file, or needs it otherwise."""
+        """Returns whether an overlay names `image` as its backing file, or `image` is a part of another image."""
         return bool(self._children_of(image) or self.made_of(image))
 
     def children(self, image: Image) -> list[Image]:
@@ -354,12 +354,12 @@ class Lineage:
         return self._children.get(self._numbers.get(image.key, _NOBODY), ())
 
     def dependents(self, image: Image) -> list[Image]:
-        """Returns every overlay whose chain passes through `image`, or that it is a part of, by path; deleted ones too."""
+        """Returns every overlay whose chain passes through `image`, or of which it is a part, by path; deleted ones too."""
         number = self._numbers.get(image.key)
         return [] if number is None else [self._ordered[found] for found in sorted(self._dependents(number))]
 
     def _dependents(self, number: int) -> set[int]:
-        if self._last_dependents[0] == number:  # a command asks for those of one image several times
+        if self._last_dependents[0] == number:  # a command asks for the dependents of one image several times
             return self._last_dependents[1]
         seen = {number}
         pending = [number]
@@ -382,7 +382,7 @@ class Lineage:
 
     @functools.cached_property
     def _counts(self) -> list[int] | None:
-        """How many dependents each image has; None where an overlay has several bases, or a chain is a loop."""
+        """How many dependents each image has; None if an overlay has several bases or a chain is a loop: adding fails there."""
         images = len(self._ordered)
         if self._needed_by:
             return None
@@ -400,7 +400,7 @@ class Lineage:
         return [child for child in self.children(base) if child.key != image.key] if base else []
 
     def roots(self) -> list[Image]:
-        """Returns the images that stand on nothing, and those whose base is not there, by path."""
+        """Returns the images without a backing file, and those whose base is missing, by path."""
         return [self._ordered[number] for number in self._levels[0]]
 
     def walk(self) -> Iterator[tuple[int, Image, Image | None]]:

@@ -1,4 +1,4 @@
-"""Where the names lead that images store: to their backing files, their data files, and the parts of what is more than a file."""
+"""Follows the names that images store: to their backing files, their data files, and the parts of a base of several files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 class Link(NamedTuple):
-    """What one name of an overlay leads to: the base's key, or None and why not. `path` is None if it is no local file.
+    """The base that an overlay finds from one of its names. `target` is the base's key, or None: then `problem` says why.
 
-    `unknown`: whether the base is there can't be told from here; it lies on a network, say, or may not be looked at.
+    `path` is None if the base is no local file. `unknown`: the base may or may not exist; it lies on a network, say, or this user
+    may not look there.
     """
 
     name: Path
@@ -36,9 +37,9 @@ class Link(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """A link without the name that it starts from: what all overlays in one directory share that name the same base.
+    """A link without the overlay's name. All overlays in one directory that name the same base share one.
 
-    `format` is the base's as recorded. `parts` are local files that the base is made of, where it is more than a file.
+    `format` is the base's recorded format. `parts` are the local files of a base that consists of several.
     """
 
     path: str | None
@@ -50,18 +51,18 @@ class Lead(NamedTuple):
 
 
 Spelling = tuple[str, str, str | None]
-"""What overlays share that name a base alike: their directory, the name and the format that they record."""
+"""How an overlay names its base: the overlay's directory, the stored name, and the stored format."""
 
 
 class FollowedLinks:
-    """The links of all images that a scan has found, with the images outside of its directories that they lead to.
+    """The links of all images that a scan has found.
 
-    `leads` says where each name of an overlay leads, `parts` of which other files an image is made, `recorded` as what overlays
-    record the format of a base (each format with one that does), `spelled` gives one overlay and its lead for each spelling.
+    `leads` has a lead for each name of an overlay, `parts` the other files of an image, `recorded` the formats that overlays
+    record for a base (each with one overlay that records it), `spelled` one overlay and its lead for each spelling.
     """
 
     def __init__(self, found: Found):
-        """Follows them, which adds to `found`."""
+        """Follows the links, and adds images outside of the scanned directories that they lead to to `found`."""
         self._found = found
         self.leads: dict[Key, tuple[Lead, ...]] = {}
         self.parts: dict[Key, tuple[Key, ...]] = {}
@@ -70,16 +71,16 @@ class FollowedLinks:
         self._follow()
 
     def _follow(self) -> None:
-        """Resolves the backing file of every image, adding images outside of the directories that it leads to."""
+        """Follows the backing file of every image that the scan found, then of every image that a link has added."""
         images = self._found.images
         known: dict[Spelling, tuple[Lead]] = {}
         led_to: list[Key] = []
-        # Always in one order: of images that record each other as raw, the first decides. The scan's order is that of its luck.
+        # In a fixed order, since among images that record each other as raw the first one decides; the scan's order varies.
         for image in sorted(images.values(), key=attrgetter("filenames")):
             self._follow_one(image.key, known, led_to)
         while led_to:
             key = led_to.pop()
-            if len(self.leads.get(key, ())) != len(images[key].filenames):  # it was not there before, or not by all of its names
+            if len(self.leads.get(key, ())) != len(images[key].filenames):  # a link added it, or another name of it
                 self._follow_one(key, known, led_to)
 
     def _follow_one(self, key: Key, known: dict[Spelling, tuple[Lead]], led_to: list[Key]) -> None:
@@ -94,11 +95,11 @@ class FollowedLinks:
             spelling = name[: name.rindex("/")], backing.name, backing.format
             one = known.get(spelling)
             if one is None:
-                one = known[spelling] = (self._lead(name, backing),)
+                one = known[spelling] = (self._follow_reference(name, backing),)
                 self.spelled[spelling] = name, one[0]
                 if one[0].target is not None:
                     led_to.append(one[0].target)
-                    if self._found.images[key].backing is None:  # it has found itself, recorded as raw
+                    if self._found.images[key].backing is None:  # the image names itself as its base, and as raw
                         return
             leads = leads + one if leads else one
         self.leads[key] = leads
@@ -106,27 +107,28 @@ class FollowedLinks:
             self.parts[key] = self.parts.get(key, ()) + leads[0].parts
 
     def _names_to_follow(self, image: Image) -> tuple[str, ...]:
-        """Returns the names from which an image's own references start: of a deleted one, the one that it had."""
+        """Returns the names from which an image's references are resolved: its own, or the former one of a deleted image."""
         deleted_from = self._found.trashed.get(image.key)
         return (deleted_from,) if deleted_from else image.filenames
 
     def _files_named(self, image: Image, names: tuple[str, ...]) -> tuple[Key, ...]:
-        """Returns the files that an image is made of beside its own, of those of `names` that are there.
+        """Returns those of the other files of an image, `names`, that exist.
 
-        QEMU looks for a relative one where it runs, which is where the image lies, or else where whoever asks is.
+        QEMU resolves a relative name in its working directory. That is not known here, so two directories are tried: the image's,
+        and this process's own.
         """
         home = os.path.dirname(self._names_to_follow(image)[0])
         paths = dict.fromkeys(
             os.path.join(place, name) for name in names if "\0" not in name for place in (home, current_directory())
         )
-        found = map(self._part, paths)
+        found = map(self._add_part, paths)
         return tuple(key for key in found if key is not None and key != image.key)
 
-    def _part(self, path: str) -> Key | None:
+    def _add_part(self, path: str) -> Key | None:
         image = self._found.add_part(os.path.realpath(path))
         return image.key if image else None
 
-    def _lead(self, name: str, backing: BackingReference) -> Lead:
+    def _follow_reference(self, name: str, backing: BackingReference) -> Lead:
         path = None
         try:
             reference = resolve(name, backing)
@@ -139,7 +141,7 @@ class FollowedLinks:
             unreadable = len(self._found.unreadable)
             target = self._found.add(path, reference.format or probed_format(path))
         except BackingNotFollowed as error:
-            parts = (self._part(os.path.abspath(part)) for part in error.files)
+            parts = (self._add_part(os.path.abspath(part)) for part in error.files)
             return Lead(path, None, error.problem, True, parts=tuple(key for key in parts if key is not None))
         except OSError as error:
             return Lead(path, None, error.strerror or str(error), error.errno not in NOTHING)
@@ -158,19 +160,18 @@ class FollowedLinks:
             self._note_format(target.key, reference.format, name)
         if (
             self._found.images[target.key].backing is None and target.key in self.leads
-        ):  # it is found to be recorded as raw after its header was followed
+        ):  # an overlay records it as raw, which became known only after its own backing file was followed
             del self.leads[target.key]
-            self._was_misled = True
         return Lead(path, target.key, format=reference.format)
 
     def _note_format(self, base: Key, recorded: str, overlay: str) -> None:
-        """Remembers as what an overlay records its base. Of two that contradict each other neither is believed."""
+        """Remembers the format that an overlay records for its base. If two overlays contradict each other, neither counts."""
         formats = self.recorded.setdefault(base, {})
         if formats.setdefault(recorded, overlay) == overlay and len(formats) > 1:
             self._found.doubt(base)
 
 
 def probed_format(path: PathName) -> str:
-    """Returns the format that a file's first bytes say. Raises `HostFileError`."""
+    """Returns the format that a file's first bytes show. Raises `HostFileError`."""
     with HostFile.open(path, lock=None) as file:
         return probe(file)

@@ -1,4 +1,4 @@
-"""What lies in one directory, as scandir and stat tell, without opening any file."""
+"""Lists one directory with scandir and stat, without opening any file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cowherd.storage.atomic import TEMPORARY_PREFIX
 from cowherd.tuples import NamedTuple
 
 ALL_DEVICES = -2
-"""Instead of the number of a device: directories on any count."""
+"""In place of a device number: directories on any device count."""
 
 Facts = tuple[Identity, int]
-"""What stat(2) says of a file: its identity, and how many blocks of 512 bytes it occupies."""
+"""A file's stat(2): its identity, and the number of blocks of 512 bytes that it occupies."""
 
 
 class Listed(NamedTuple):
-    """The regular files and symbolic links to such in a directory, the directories there, and what could not be looked at.
+    """The files in a directory, its subdirectories, and the names that could not be looked up, all in order of names.
 
-    All are in order of names. `files` holds the facts of each, of a link those of its file; `links` are the names that are links,
-    `linked` links to directories. `has_trash`: there is a trash directory. It consists of plain values, so that another process
-    can hand it over.
+    `files` holds regular files and symbolic links to such, with their facts (for a link those of its target); `links` are the
+    names among these that are links, `linked` the links to directories. `below` are the subdirectories. `has_trash`: there is a
+    trash directory. All are plain values, so that another process can send them.
     """
 
     files: dict[str, Facts]
@@ -35,9 +35,9 @@ class Listed(NamedTuple):
 
 
 def list_directory(directory: str, device: int | None) -> Listed:
-    """Looks through a directory; of the directories there those on `device` count, none with None. Raises OSError.
+    """Lists a directory. Subdirectories count if they lie on `device`; with None, none does. Raises OSError.
 
-    Trash directories, unfinished files and the shadows of seals are left out: no file is for its name alone that of a shadow.
+    It leaves out trash directories, unfinished files, and the shadows of seals (the seal proves a shadow, not the name).
     """
     files: dict[str, Facts] = {}
     links: list[str] = []
@@ -72,7 +72,7 @@ def list_directory(directory: str, device: int | None) -> Listed:
 
 
 def directories_in(directory: str) -> list[str]:
-    """Returns the names of the directories in one, and of the links to such, but for the trash. Raises OSError."""
+    """Returns the names of subdirectories and of links to directories, without the trash. Raises OSError."""
     with os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if not entry.is_file(follow_symlinks=False) and _is_directory(entry))
 
@@ -88,11 +88,11 @@ def _device_of(entry: os.DirEntry[str]) -> int | None:
     try:
         return entry.stat(follow_symlinks=False).st_dev
     except OSError:
-        return None  # gone since it was listed
+        return None  # it disappeared after the listing
 
 
 def _is_link_to_file(entry: os.DirEntry[str], linked: list[str]) -> bool:
-    """Returns whether an entry is a link to a regular file; one to a directory is added to `linked`."""
+    """Returns whether an entry is a link to a regular file; adds the name of a link to a directory to `linked`."""
     try:
         if not entry.is_symlink():
             return False
@@ -104,13 +104,13 @@ def _is_link_to_file(entry: os.DirEntry[str], linked: list[str]) -> bool:
 
 
 class PendingDirectories:
-    """What is yet to be looked through: the `paths` of directories, the next one last, and how far below the first each lies."""
+    """A stack of directories to list: `paths` holds (path, levels below the first), the next one last."""
 
     def __init__(self, paths: list[tuple[str, int]], levels: int | None, device: int):
         self.paths, self._levels, self._device = paths, levels, device
 
     def look(self) -> Listed | None:
-        """Returns what is in the next directory, None where that can't be read."""
+        """Lists the next directory, which stays on the stack. Returns None if it can't be read."""
         directory, level = self.paths[-1]
         try:
             return list_directory(directory, self._device if self._levels is None or level < self._levels else None)
@@ -118,6 +118,6 @@ class PendingDirectories:
             return None
 
     def go_on(self, listed: Listed | None) -> None:
-        """Puts what lies below the next directory in its place."""
+        """Replaces the next directory by its subdirectories in `listed`."""
         directory, level = self.paths.pop()
         self.paths.extend((os.path.join(directory, name), level + 1) for name in (listed.below if listed else ()))

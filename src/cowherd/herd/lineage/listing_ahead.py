@@ -1,4 +1,4 @@
-"""A process that looks through directories while another is busy with what was found there."""
+"""A child process that lists directories ahead, while this one works on those that it has."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def may_fork() -> bool:
-    """Returns whether this process may go on as two: with threads of its own it would copy the locks that these hold."""
+    """Returns whether this process may fork: a process with several threads would copy locks that the others hold."""
     return active_count() == 1
 
 
 class ListingAhead:
-    """Lists pending directories in another process, a few more than were asked for. A context manager."""
+    """Lists pending directories in another process, ahead of the calls of `look`. A context manager."""
 
     def __init__(self, pending: PendingDirectories):
-        """Begins with what is pending now; nothing else may run in this process."""
+        """Starts the process with the directories that are pending now; no other thread may run (see `may_fork`)."""
         self._pending = pending
         context = get_context("fork")
         self._connection, theirs = context.Pipe(duplex=False)
@@ -41,12 +41,12 @@ class ListingAhead:
 
     def __exit__(self, *exc: object) -> None:
         self._connection.close()
-        self._process.terminate()  # processes that were forked since hold its pipe, so it could wait for ever
+        self._process.terminate()  # it might block for ever on its pipe, which processes that were forked later hold open
         self._process.join()
         self._lifeline.let_go()
 
     def look(self) -> Listed | None:
-        """Does what `PendingDirectories.look` does."""
+        """Returns what `PendingDirectories.look` would."""
         try:
             return _unpacked(self._connection.recv_bytes())
         except (EOFError, OSError):  # somebody killed the process, perhaps in the middle of a message
@@ -55,7 +55,7 @@ class ListingAhead:
 
 def _look_ahead(pending: PendingDirectories, connection: Connection, lifeline: Lifeline) -> None:
     begin_child(lifeline)
-    with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
+    with contextlib.suppress(BrokenPipeError):  # the parent has closed its end: it needs no more
         while pending.paths:
             listed = pending.look()
             connection.send_bytes(_packed(listed))
@@ -63,7 +63,7 @@ def _look_ahead(pending: PendingDirectories, connection: Connection, lifeline: L
 
 
 def _packed(listed: Listed | None) -> bytes:
-    """Plain values are all that marshal takes, and it takes half the time of pickle."""
+    """Packs plain values with marshal, which takes half the time of pickle and holds nothing else."""
     return marshal.dumps(tuple(listed) if listed else None)
 
 

@@ -1,4 +1,4 @@
-"""Merges that were interrupted, as everybody else meets them: whom they concern, and that nothing may change before `recover`."""
+"""Finds merges that run or were interrupted, and refuses to change the images that they concern before `recover`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MergePending(CowherdError):
-    """Something was asked of an image while a merge that concerns it runs, or was interrupted.
+    """A merge that concerns an image runs or was interrupted, so that nothing else may change the image.
 
     Attributes: `image`, `action` (what was refused), `journal`, `running`.
     """
@@ -41,12 +41,12 @@ class Pending:
     """The journals that lie beside the images of a herd, and which image each concerns."""
 
     def __init__(self, lineage: Lineage, *, as_scanned: bool = False):
-        """Looks for journals; with `as_scanned` those count that were there when the herd was looked at."""
+        """Looks for journals; with `as_scanned` among those that existed when the herd was scanned."""
         paths = _journals_as_scanned(lineage) if as_scanned else _journals_near(lineage)
         self.journals = tuple(seen for path in paths if (seen := look_at(path)))
         self._concerned: dict[Key, Seen] = {}
         for seen in self.journals:
-            for path in _named_in(seen):
+            for path in _images_of(seen):
                 image = lineage.known(path)
                 if image:
                     self._concerned.setdefault(image.key, seen)
@@ -56,12 +56,12 @@ class Pending:
         return self._concerned.get(image.key)
 
     def notes(self) -> tuple[str, ...]:
-        """Returns a sentence on each merge, for people."""
+        """Returns a sentence about each merge, for people."""
         return tuple(describe(seen) for seen in self.journals)
 
 
 def describe(seen: Seen) -> str:
-    """Returns what there is to say of a journal: which merge, in what state, and what to do."""
+    """Returns a sentence about a journal: which merge, in what state, and what to do."""
     advice = _advice(seen.path, seen.running)
     if seen.entry is None:
         return f"{seen.problem}"
@@ -79,10 +79,10 @@ def require_none(lineage: Lineage, images: Iterable[Image], action: str) -> None
 
 
 def journals_in(directory: PathName) -> list[Path]:
-    """Returns the journals that lie right in a directory, none if it is gone. Raises `HostFileError` if it can't be read."""
+    """Returns the journals directly in a directory, none if it is gone. Raises `HostFileError` if it can't be read."""
     try:
         named = sorted(as_path(directory, name) for name in os.listdir(directory) if name.endswith(SUFFIX))
-    except FileNotFoundError:  # it was there when the herd was looked through
+    except FileNotFoundError:  # it existed when the herd was scanned
         return []
     except OSError as error:
         raise HostFileError(directory, "look through", error) from error
@@ -90,14 +90,14 @@ def journals_in(directory: PathName) -> list[Path]:
 
 
 def _journals_near(lineage: Lineage) -> list[Path]:
-    """Looks in every directory in which an image lies, also where a link led there from outside of the herd."""
+    """Lists every directory in which an image lies, also directories outside of the herd to which a link led."""
     return sorted(
         path for directory, there in _by_directory(lineage.images.values()).items() for path in _journals_in(directory, there)
     )
 
 
 def _journals_as_scanned(lineage: Lineage) -> list[Path]:
-    """Does the same without listing again what the scan has listed."""
+    """Returns what `_journals_near` returns, without listing directories again that the scan has listed."""
     near = _by_directory(lineage.images.values()) if lineage.journals else {}
     met = (path for path in map(as_path, lineage.journals) if os.fspath(path.parent) in near)
     found = [path for path in met if is_journal(path)]
@@ -108,7 +108,7 @@ def _journals_as_scanned(lineage: Lineage) -> list[Path]:
 
 
 def _by_directory(images: Iterable[Image]) -> dict[str, list[Image]]:
-    """Returns images by the directories, without symbolic links, in which they lie."""
+    """Returns images by the directories in which they lie, as paths without symbolic links."""
     named: dict[str, list[Image]] = {}
     for image in images:
         filename = image.filenames[0]
@@ -120,7 +120,7 @@ def _by_directory(images: Iterable[Image]) -> dict[str, list[Image]]:
 
 
 def _journals_in(directory: str, images: list[Image]) -> list[Path]:
-    """In a directory that may be entered and not be listed, journals of merges into known images are found by name."""
+    """Returns the journals in a directory. If it may be entered but not listed, looks them up by the names of its images."""
     try:
         return journals_in(directory)
     except HostFileError as error:
@@ -129,7 +129,7 @@ def _journals_in(directory: str, images: list[Image]) -> list[Path]:
         return [path for path in map(journal_path, (image.path for image in images)) if is_journal(path)]
 
 
-def _named_in(seen: Seen) -> tuple[Path, ...]:
+def _images_of(seen: Seen) -> tuple[Path, ...]:
     if seen.entry is None:
         return (seen.path.with_name(seen.path.name.removesuffix(SUFFIX)),)
     made = (seen.entry.fork,) if seen.entry.fork else ()

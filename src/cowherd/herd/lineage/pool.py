@@ -1,4 +1,4 @@
-"""Readers that work beside this thread: threads, or processes where there is very much to read."""
+"""Workers beside this thread: threads, or processes if there is very much to read."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ Result = TypeVar("Result")
 
 
 class Pool(Generic[Work, Result]):
-    """Does the same `job` on one piece of work after another, several at once; both must be such as can be pickled.
+    """Calls `job` for one piece of work after another, several at once. `job`, work and results must be picklable.
 
-    Processes read very many files sooner: threads would wait for the interpreter's lock longer than for the disk. They are used
-    only where nothing else runs in this process, since a fork would copy another thread's locks.
+    Processes read very many files sooner: threads would wait longer for the interpreter's lock than for the disk. They are used
+    only if no other thread runs in this process, since a fork would copy that thread's locks.
     """
 
     def __init__(self, job: Callable[[Work], Result], *, by_processes: bool):
         self._job = job
         self._lifeline = Lifeline() if by_processes and active_count() == 1 else None
-        self._executor = _processes(self._lifeline) if self._lifeline else ThreadPoolExecutor(_THREADS)
+        self._executor = _start_processes(self._lifeline) if self._lifeline else ThreadPoolExecutor(_THREADS)
 
     def close(self) -> None:
-        """Ends the readers; what has not begun is not done."""
+        """Ends the workers and drops the work that has not begun."""
         self._executor.shutdown(cancel_futures=True)
         if self._lifeline:
             self._lifeline.let_go()
 
     def submit(self, work: Work) -> Future[Result] | None:
-        """Has a piece of work done; None if there is nobody left to do so."""
+        """Hands a piece of work to a worker; returns None if all worker processes were killed."""
         try:
-            with forking():  # the first piece of work has the processes started
+            with forking():  # the executor starts its processes with the first piece of work
                 return self._executor.submit(self._job, work)
         except BrokenExecutor:
             return None
 
     def result(self, future: Future[Result] | None, work: Work) -> Result:
-        """Returns what came of `work`, when it is done; does it here if somebody has killed a process."""
+        """Waits for `work` and returns its result; does the work here if a worker process was killed."""
         try:
             return future.result() if future else self._job(work)
         except BrokenExecutor:
             return self._job(work)
 
 
-def _processes(lifeline: Lifeline) -> Executor:
+def _start_processes(lifeline: Lifeline) -> Executor:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 

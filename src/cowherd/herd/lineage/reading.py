@@ -1,4 +1,4 @@
-"""Reading the beginnings of very many files: by several readers at once, while whoever asks looks for more files."""
+"""Reads the headers of very many files, several at once, while the caller looks for more files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.pool import Pool
 
-_FEW = 64  # files, for which other readers are not worth their start
-_MANY = 4096  # files for which processes are
-_AT_ONCE = 32768  # files that wait to be read, or were read and not asked for
+_FEW = 64  # up to so many files are read here: starting other readers would take longer
+_MANY = 4096  # from so many files on, processes are worth their start
+_AT_ONCE = 32768  # files that wait to be read or fetched, before the caller is made to fetch results
 
 Files = list[tuple[str, list[str]]]
-"""Files by directory: what stands before the names (with its slash), and the names."""
+"""Files by directory: the directory with its slash, and the names in it."""
 
 
 class _Batch(NamedTuple):
@@ -29,15 +29,14 @@ class _Batch(NamedTuple):
 
 
 def read(files: Files) -> list[Read | None]:
-    """Returns what is in each of some files; None stands for one that can't be read."""
+    """Reads the header of each file; None stands for a file that can't be read."""
     return [_read_or_none(prefix + name) for prefix, names in files for name in names]
 
 
 class Readers:
-    """Reads batches of files; what is found comes back in the order in which they were added.
+    """Reads batches of files; results come back in the order in which the batches were added. A context manager.
 
-    A context manager. Many files are read at once, so that a disk can answer in the order that suits it: see
-    `cowherd.herd.lineage.pool`.
+    It reads many files at once, so that a disk can answer in the order that suits it: see `cowherd.herd.lineage.pool`.
     """
 
     def __init__(self) -> None:
@@ -54,7 +53,7 @@ class Readers:
             self._pool.close()
 
     def add(self, files: Files) -> None:
-        """Has files read."""
+        """Adds a batch of files to read."""
         batch = _Batch(files, sum(len(names) for _, names in files))
         self._waiting.append(batch)
         self._files += batch.number
@@ -62,16 +61,16 @@ class Readers:
             self._begin()
 
     def overdue(self) -> Iterator[list[Read | None]]:
-        """Yields what was found in the oldest batches, as long as too many files wait; None stands for what can't be read."""
+        """Yields the results of the oldest batches while too many files wait, which bounds memory. None: it can't be read."""
         while self._pool and self._begun and self._files > _AT_ONCE:
-            yield self._oldest(self._pool)
+            yield self._take_oldest(self._pool)
 
     def rest(self) -> Iterator[list[Read | None]]:
-        """Yields what is left, as `overdue` does."""
+        """Yields the results of all remaining batches, as `overdue` does."""
         if self._pool or self._files > _FEW:
             self._begin()
         while self._pool and self._begun:
-            yield self._oldest(self._pool)
+            yield self._take_oldest(self._pool)
         while self._waiting:
             batch = self._waiting.popleft()
             yield read(batch.files)
@@ -85,7 +84,7 @@ class Readers:
             batch = self._waiting.popleft()
             self._begun.append((batch, self._pool.submit(batch.files)))
 
-    def _oldest(self, pool: Pool[Files, list[Read | None]]) -> list[Read | None]:
+    def _take_oldest(self, pool: Pool[Files, list[Read | None]]) -> list[Read | None]:
         batch, future = self._begun.popleft()
         self._files -= batch.number
         return pool.result(future, batch.files)

@@ -1,11 +1,11 @@
-"""Finding the images of a herd: every qcow2 file under some directories, and raw files that are known to be images.
+"""Finds the images of a herd: every qcow2 file under some directories, and raw files that are known to be images.
 
-A raw image has no magic, so a raw file counts only if an overlay names it as its backing file or it has a seal. Only headers are
-read, without locks, so that running machines don't matter, and of files that are as they were not even those (see
-`cowherd.herd.lineage.catalog`). Directories reached through symbolic links and other file systems mounted below are not entered;
-name them to include them. Of trash directories only the overlays count that may come back (see `trashed`).
+A raw image has no magic, so a raw file counts only if an overlay names it as its backing file or it has a seal. A scan reads only
+headers, without locks, so that running machines don't matter; of files that have not changed it does not even read those (see
+`cowherd.herd.lineage.catalog`). It does not enter directories behind symbolic links, or other file systems mounted below; name
+them to include them. In trash directories only overlays count, which may come back (see `trashed`).
 
-Where overlays were found before, by what seals and this host's memory know, is looked at too (`cowherd.herd.lineage.book`).
+It also looks where overlays were found before, as seals and this host's herd book know (`cowherd.herd.lineage.book`).
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ if TYPE_CHECKING:
     from cowherd.herd.records.binding import Binding
 
 Key = tuple[int, int]
-"""What makes two names the same file: (device, inode)."""
+"""Identifies a file under all of its names: (device, inode)."""
 
-_SIZE = 2  # of an identity
-_BATCH = 256  # files that are read in one go
+_SIZE = 2  # index of the size in an identity
+_BATCH = 256  # files that are handed to a reader at once
 
 
 class Image(NamedTuple):
     """An image file of a herd.
 
-    `filenames` are the absolute names that it was found under, real ones before symbolic links; `size` is the virtual size in
-    bytes, None where it is unknown, `disk_size` what the file occupies on the host. `problem`: why its header can't be trusted.
-    `dirty`: its last writer did not close it; `corrupt`: whoever used it last found its tables broken. `data_file` names, as
-    stored, the file that the guest's data lies in, None where that is the image itself.
+    `filenames` are the absolute names under which it was found, real ones before symbolic links; `size` is the virtual size in
+    bytes, None if unknown; `disk_size` is what the file occupies on the host, in bytes. `problem`: why its header can't be
+    trusted. `dirty`: its last writer did not close it; `corrupt`: its last user found its tables broken. `data_file` is the
+    stored name of the external data file, None if the image itself holds the guest's data.
     """
 
     key: Key
@@ -81,43 +81,43 @@ class Image(NamedTuple):
 
     @property
     def filename(self) -> str:
-        """The name that it is called by, as text: in a herd of many thousands a `Path` for each takes longer than all else."""
+        """Its first name, as text: in a herd of many thousands, making a `Path` for each takes longer than all else."""
         return self.filenames[0]
 
     @property
     def path(self) -> Path:
-        """The name that it is called by."""
+        """Its first name, by which messages call it."""
         return as_path(self.filenames[0])
 
     @property
     def seal(self) -> str | None:
-        """The seal that the image has now, by one of its names, or None."""
+        """The seal that the image has now under one of its names, or None."""
         return next((seal for name in self.filenames if (seal := find_seal(name))), None)
 
     @property
     def expected_seal(self) -> str:
-        """The seal of an image that had one a moment ago; where it would be if somebody has taken it away since."""
+        """The path of the seal of an image that had one a moment ago; the path beside it if the seal has gone since."""
         return self.seal or seal_name(self.filename)
 
 
-_image: Callable[[tuple[Any, ...]], Image] = functools.partial(
+_make_image: Callable[[tuple[Any, ...]], Image] = functools.partial(
     tuple.__new__, Image
-)  # a third of the time of a call with arguments
+)  # takes a third of the time of `Image(...)`
 
 
 class Found:
     """The result of a scan of `directories`.
 
-    `directories` says of each how many levels below it belong to it, None for all. `unreadable` are files that could not be
-    looked at, `orphans` are images that are gone while their seals are there. `records` are those of the seals that can't have
-    changed since without it showing in their identities, `sealed` the files beside which a seal lies, by name, `kept` the seals
-    of others, which lie elsewhere, and `strays` the images that have names of which `sealed` says nothing. `listed` are the
-    directories looked through, `met` the names of images in them, `journals` files in them that are called as merges' journals
-    are, `devices` block devices that were named. `catalog` is the catalog's file, None if none was used.
+    `directories` maps each to the number of levels below it that belong to the herd, None for all. `unreadable` are files that
+    could not be read, `orphans` images that are gone while their seals exist. `records` holds the records of seals whose identity
+    would show a later change. `sealed` are the files with a seal beside them, by name; `kept` maps other files to seals that lie
+    elsewhere; `strays` are the images with names that `sealed` does not cover. `listed` are the directories that were listed;
+    `met` maps the names of images in them to keys; `journals` are the files in them with names of journals; `devices` are block
+    devices that were named. `catalog` is the catalog's file, None if none was used.
 
-    `trashed` are the images that lie in a trash, each with the path that it had. `unseen` are places in which overlays are known
-    to lie and nobody can look; `passed_over` what was left out around the images that were named: it could not be looked at, or
-    there was too much.
+    `trashed` maps the images in a trash to their former paths. `unseen` are places in which overlays are known to lie and that
+    can't be read now; `passed_over` are the paths around the named images that were left out: they can't be read, or there are
+    too many.
     """
 
     def __init__(self, places: Places | None = None):
@@ -142,13 +142,13 @@ class Found:
 
     @functools.cached_property
     def memory(self) -> Memory:
-        """What this host remembered of places with overlays when this was first asked."""
+        """What this host's herd book knew of places with overlays at the first use of this property."""
         return Memory()
 
     def add(self, filename: str, recorded_format: str | None = None) -> Image | None:
-        """Looks at one file and adds it, or its new name, if it is an image; returns the image.
+        """Reads one file and adds it, or a new name of it, if it is an image. Returns the image, or None.
 
-        With `recorded_format` the file is an image of that format because an overlay says so.
+        With `recorded_format` the file is an image of that format, because an overlay or a seal says so.
         """
         try:
             info = os.stat(filename)
@@ -167,7 +167,7 @@ class Found:
         return image
 
     def add_part(self, filename: str) -> Image | None:
-        """Adds a file that another image names as a part of itself; it is not opened. Returns the image, None for no file."""
+        """Adds a file that another image names as a part of itself, without opening it. Returns the image, None for no file."""
         try:
             info = os.stat(filename)
         except (OSError, ValueError):
@@ -181,7 +181,7 @@ class Found:
         return known
 
     def add_trashed(self) -> None:
-        """Adds the overlays in the trash directories that were met, but for those that are on their way back."""
+        """Adds the overlays in the trash directories that were met, except those that are just being restored."""
         for filename, path in deleted_overlays(self.trashes):
             info = os.lstat(filename)
             image = None if (info.st_dev, info.st_ino) in self.images else self.add(filename)
@@ -189,31 +189,31 @@ class Found:
                 self.trashed[image.key] = path
 
     def consider(self, filename: str) -> None:
-        """Adds a file that may be an overlay, since a machine has it or is to have it; what it is, it says itself."""
+        """Adds a file that a machine uses or will use, if its own header says that it is an image."""
         unreadable = len(self.unreadable)
         try:
             info = os.stat(filename)
             self.add(filename, "qcow2" if stat.S_ISBLK(info.st_mode) and isinstance(read_image(filename).content, Head) else None)
         except FileNotFoundError:
-            return  # a disk that is gone stands on nothing
+            return  # a disk that is gone depends on no base
         except (OSError, ValueError):
             self.passed_over.append(filename)
         self.passed_over += map(os.fspath, self.unreadable[unreadable:])
         del self.unreadable[unreadable:]
 
     def doubt(self, key: Key) -> None:
-        """Goes back to what an image's own header says, because overlays record its format in two ways."""
+        """Describes an image by its own header again, because overlays record different formats for it."""
         image = self.images[key]
         problem = "overlays record its format in more than one way"
-        with contextlib.suppress(OSError):  # what can't be read stays as it is recorded
+        with contextlib.suppress(OSError):  # an image that can't be read stays as it is recorded
             again = _look_at(image.filename, os.stat(image.filename), None)
             self.images[key] = (again or image)._replace(filenames=image.filenames, problem=problem)
 
     def take(self, filename: str, key: Key, disk_size: int, head: Head) -> None:
-        """Adds a qcow2 image that lies in the directories. Of several names the first one decides how a problem is told."""
+        """Adds a qcow2 image in the directories. If it has several names, its problem is worded for the first one."""
         self.met[filename] = key
         size, backing, binding, problem, dirty, corrupt, data_file = head
-        image = _image((key, (filename,), "qcow2", size, disk_size, backing, binding, problem, dirty, corrupt, data_file))
+        image = _make_image((key, (filename,), "qcow2", size, disk_size, backing, binding, problem, dirty, corrupt, data_file))
         known = self.images.setdefault(key, image)
         if known is not image:
             names = _ordered(*known.filenames, filename)
@@ -223,7 +223,7 @@ class Found:
 
 
 def scan(places: Places) -> Found:
-    """Looks through `places`, and where overlays of the images there are known to lie."""
+    """Scans `places`, and the places in which overlays of the images there are known to lie."""
     found = Found(places)
     look_again()
     with Catalog() as catalog:
@@ -232,12 +232,12 @@ def scan(places: Places) -> Found:
     for filename in places.files:
         found.consider(filename)
     found.add_trashed()
-    for sealed, recorded in sorted(seals.items()):  # in one order, whatever the catalog knew
+    for sealed, recorded in sorted(seals.items()):  # in a fixed order, whatever the catalog knew
         if is_there(sealed):
             found.sealed.add(sealed)
             unreadable = len(found.unreadable)
             if found.add(sealed, recorded) is None and len(found.unreadable) == unreadable:
-                found.add(sealed, "raw")  # it could be looked at, and is no qcow2 image
+                found.add(sealed, "raw")  # it can be read, and is no qcow2 image
         else:
             found.orphans.append(as_path(sealed))
     for image, seal, recorded in kept_under(found.listed):
@@ -247,7 +247,7 @@ def scan(places: Places) -> Found:
 
 
 class _Missed(NamedTuple):
-    """Files of a directory of which nothing is known yet; `remembered`: what they hold is worth rows in the catalog."""
+    """Files of a directory that the catalog does not know; `remembered`: what they hold goes into the catalog."""
 
     listing: Listing
     names: list[str]
@@ -267,7 +267,7 @@ class _Scan:
         self.began = time.time_ns()
 
     def run(self) -> dict[str, str | None]:
-        """Returns the files beside which seals lie, by name, with the format that the seal records, None for none."""
+        """Returns the files beside which seals lie, by name, with the format in the seal; None if the seal is damaged."""
         found, places = self.found, self.found.places
         with Readers() as readers:
             for place, levels in [*places.directories.items(), *((herd, None) for herd in self.known.herds(places.herds))]:
@@ -277,7 +277,7 @@ class _Scan:
             if places.around:
                 self._look_around(readers, places.around)
             self._finish(readers)
-            while known := self.known.unlisted(found.listed):  # what lies there may have overlays elsewhere, in its turn
+            while known := self.known.unlisted(found.listed):  # images there may in turn have overlays elsewhere
                 for one in known:
                     self._look_through(readers, one.directory, walk(one.directory, int(one.below), found.unreadable))
                 self._finish(readers)
@@ -299,19 +299,19 @@ class _Scan:
 
     def _take(self, readers: Readers, place: str, listing: Listing) -> None:
         rows = self.catalog.rows(place, listing)
-        missed = self._through(listing, rows)
+        missed = self._take_known(listing, rows)
         for first in range(0, len(missed), _BATCH):
-            self._put(readers, _Missed(listing, missed[first : first + _BATCH], rows is not None))
+            self._add_to_batch(readers, _Missed(listing, missed[first : first + _BATCH], rows is not None))
         for results in readers.overdue():
             self._learn(self.handed_over.popleft(), results)
 
     def _finish(self, readers: Readers) -> None:
-        """Has all that was met read."""
+        """Reads all files that were met and not read yet."""
         self._hand_over(readers)
         for results in readers.rest():
             self._learn(self.handed_over.popleft(), results)
 
-    def _put(self, readers: Readers, missed: _Missed) -> None:
+    def _add_to_batch(self, readers: Readers, missed: _Missed) -> None:
         self.batch.append(missed)
         self.batched += len(missed.names)
         if self.batched >= _BATCH:
@@ -322,8 +322,8 @@ class _Scan:
         self.handed_over.append(batch)
         readers.add([(_prefix(missed.listing), missed.names) for missed in batch])
 
-    def _through(self, listing: Listing, rows: Mapping[str, Row] | None) -> list[str]:
-        """Takes what is known of a directory's files, and returns the names of the others."""
+    def _take_known(self, listing: Listing, rows: Mapping[str, Row] | None) -> list[str]:
+        """Adds the files of a directory that the catalog knows, and returns the names of those that must be read."""
         take, links = self.found.take, listing.links
         known = rows.get if rows else _nothing_known
         prefix = _prefix(listing)
@@ -340,7 +340,7 @@ class _Scan:
             elif isinstance(row[1], Head) and name not in links:
                 take(prefix + name, identity[:2], blocks * 512, row[1])
             else:
-                self._met(listing, name, row[1], safely_old=True)
+                self._take_content(listing, name, row[1], safely_old=True)
         return missed
 
     def _learn(self, batch: list[_Missed], results: Iterable[Read | None]) -> None:
@@ -354,12 +354,12 @@ class _Scan:
                 safely_old = result.identity is not None and is_safely_old(result.identity, self.began)
                 if result.identity and safely_old:
                     rows[name] = result.identity, result.content
-                self._met(listing, name, result.content, safely_old=safely_old)
+                self._take_content(listing, name, result.content, safely_old=safely_old)
             if remembered:
                 self.catalog.remember(listing.directory, rows)
 
-    def _met(self, listing: Listing, name: str, content: Content, *, safely_old: bool) -> None:
-        if content is None:  # what has a seal's name and is none is a file as any other
+    def _take_content(self, listing: Listing, name: str, content: Content, *, safely_old: bool) -> None:
+        if content is None:  # neither an image nor a seal
             return
         path, (identity, blocks) = _prefix(listing) + name, listing.files[name]
         if isinstance(content, Head):
@@ -384,12 +384,12 @@ def _nothing_known(_name: str) -> Row | None:
 
 
 def _prefix(listing: Listing) -> str:
-    """What stands before the names of a directory's files."""
+    """Returns the directory with its slash, as it stands before the names of its files."""
     return os.path.join(listing.directory, "")
 
 
 def _ordered(*names: str) -> tuple[str, ...]:
-    """Returns names of one file without repetition, real ones before symbolic links."""
+    """Returns the names of one file without repetition, real ones before symbolic links."""
     return tuple(sorted(set(names), key=lambda name: (os.path.islink(name), path_order(name))))
 
 
@@ -415,7 +415,7 @@ def _raw_size(filename: str, recorded_format: str) -> int | None:
 
 
 def _as_recorded(image: Image, recorded: str) -> Image:
-    """The format that the owner recorded counts, not the one that a guest's bytes may have been made to look like."""
+    """Returns the image as raw if an overlay records it so: a guest can write a qcow2 header into a raw disk."""
     if recorded == image.format or recorded != "raw":
         return image
     problem = "an overlay records it as raw, but it begins like a qcow2 image"

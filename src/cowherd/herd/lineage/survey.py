@@ -1,4 +1,4 @@
-"""Looking at a herd: from directories or images to the lineage of what lies there."""
+"""Surveys a herd: from directories or images to the lineage of the images there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def survey_again(lineage: Lineage) -> Lineage:
 
 
 def known_again(lineage: Lineage, image: Image) -> Image:
-    """Returns an image as a later survey sees it. Raises `HostFileError` if that could not look at it, or it is gone."""
+    """Returns an image as a later survey sees it. Raises `HostFileError` if it is gone, or that survey could not read it."""
     now = lineage.images.get(image.key)
     if now is None:
         raise HostFileError(image.path, "look at", FileNotFoundError(errno.ENOENT, "it was there a moment ago"))
@@ -38,10 +38,11 @@ def known_again(lineage: Lineage, image: Image) -> Image:
 
 
 def survey(directories: Iterable[PathName], homes: Iterable[PathName] = ()) -> Lineage:
-    """Returns the lineage of the herd in `directories`, and in `homes` with the directories right in them.
+    """Returns the lineage of the herd in `directories`, and in `homes` and the directories directly in them.
 
-    Overlays elsewhere count as far as they are known: in herds that were named, and where they were found before. Only what has
-    to do with an image in the directories is shown then. Raises `HostFileError` for one of `directories` that is not there.
+    Overlays elsewhere count as far as they are known: in herds that were named, and in places where they were found before. The
+    lineage then shows only images that are related to one in the directories. Raises `HostFileError` if one of `directories` does
+    not exist.
     """
     directories = tuple(directories)
     require_directories(directories)
@@ -53,7 +54,7 @@ def survey(directories: Iterable[PathName], homes: Iterable[PathName] = ()) -> L
 def _lineage_of(places: Places) -> Lineage:
     found = scan(places)
     for device in places.devices:
-        with contextlib.suppress(HostFileError):  # who needs it says why it can't be opened
+        with contextlib.suppress(HostFileError):  # a command that needs the device reports why it can't be opened
             found.add(device, probed_format(device))
             found.devices.append(device)
     lineage = Lineage(found)
@@ -62,10 +63,10 @@ def _lineage_of(places: Places) -> Lineage:
 
 
 def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Path, BackingReference | None]) -> Lineage:
-    """Returns the lineage of some images and of what lies below them; nothing else is looked at, so it does not take long.
+    """Returns the lineage of some images and their chains; it reads nothing else, so it does not take long.
 
-    Each image comes with its format, None to guess. `backing` says of images, by their paths, on what they stand, whatever their
-    headers say. What is not an image file is left out. Raises `HostFileError` for what can't be looked at.
+    Each image comes with its format, None to guess. `backing` maps paths of images to their backing files, and overrides their
+    headers. Files that are no images are left out. Raises `HostFileError` if a file can't be read.
     """
     found = Found()
     for path, image_format in images:
@@ -76,13 +77,11 @@ def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Pa
 
 
 def survey_around(*paths: PathName, herd: Sequence[PathName] = ()) -> Lineage:
-    """Returns the lineage of the herd of `paths`: what stands on these images, and on those in their chains, as far as anybody
-    can know.
+    """Returns the lineage of the herd of `paths`: all known overlays of these images and of the images in their chains.
 
-    The directories of all of these are looked at, and around them (see `lineage.book`), everything under those in `herd` and in
-    the herds that were named, and every place in which overlays of them are known to lie. Where a path is a symbolic link, the
-    directory it lies in and the one it leads to both count. Raises `HostFileError` for a directory of `herd` that is
-    not there.
+    It searches the directories of all of these and around them (see `lineage.book`), everything under those in `herd` and in the
+    herds that were named, and every place in which overlays of them are known to lie. If a path is a symbolic link, it searches
+    both the directory of the link and the one to which it leads. Raises `HostFileError` if a directory of `herd` does not exist.
     """
     require_directories(herd)
     lineage = _lineage_of(places_around(paths, herd))

@@ -1,7 +1,7 @@
-"""Deleted overlays that may come back: what they stand on is still needed.
+"""Finds deleted overlays, which may come back, so that their bases are still needed.
 
-They are images of a herd as others are, but for their names: an overlay in the trash finds its base from the directory that it
-was deleted from.
+They are images of a herd like others, except for their names: the reference of an overlay in the trash is resolved from the
+directory in which it was before.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def deleted_overlays(directories: Iterable[str]) -> Iterator[tuple[str, str]]:
 
         for entry in entries(as_path(directory, TRASH))[0]:
             path = os.fspath(entry.image)
-            if _stands_on_something(path):
+            if _needs_other_file(path):
                 yield path, os.fspath(entry.path)
 
 
-def _stands_on_something(path: str) -> bool:
+def _needs_other_file(path: str) -> bool:
     try:
         head = read_image(path).content
     except OSError:
-        return False  # gone, or no file that may be read, since it was listed
+        return False  # it disappeared after the listing, or this user may not read it
     return isinstance(head, Head) and (head.backing is not None or head.data_file is not None)
 
 

@@ -1,4 +1,4 @@
-"""Looking through directories: which files lie there, and what the host says of each, without opening any."""
+"""Walks through directories: which files lie there, and the stat(2) of each, without opening any."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_MANY = 4096  # files after which another process is worth its start
+_MANY = 4096  # after so many files, another process is worth its start
 
 
 class Listing(NamedTuple):
-    """A directory (without symbolic links in its path) with its files, in order of names; see `Listed`."""
+    """A directory, whose path has no symbolic links, with its files in order of names; see `Listed`."""
 
     directory: str
     files: dict[str, Facts]
@@ -27,16 +27,16 @@ class Listing(NamedTuple):
 
 
 def files_under(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[str]:
-    """Yields the paths of what `walk` finds."""
+    """Yields the path of every file that `walk` finds."""
     for listing in walk(directory, levels, unreadable):
         yield from (os.path.join(listing.directory, name) for name in listing.files)
 
 
 def walk(directory: str, levels: int | None, unreadable: list[Path]) -> Iterator[Listing]:
-    """Yields directory after directory, without leaving the file system of the first; trash directories are no part of it.
+    """Yields directory after directory, without leaving the file system of the first, and without trash directories.
 
-    Directories more than `levels` below are not entered, where that is a number. What can't be read is added to `unreadable`.
-    Where there is very much, another process lists what comes next while the caller is busy with what it has.
+    It enters no directory more than `levels` below the first; None means all. It adds what can't be read to `unreadable`. If
+    there are very many files, another process lists the next directories while the caller works on the last one.
     """
     try:
         pending = PendingDirectories([(directory, 0)], levels, os.stat(directory).st_dev)

@@ -1,6 +1,6 @@
-"""Disks that libvirt's domains name: in use by their records, also while the domains are shut off.
+"""Disks that libvirt's domains name. Their records count as use, also while the domains are shut off.
 
-What a change means to a domain is told from libvirt's own files; only `redefine` calls libvirt, where it was asked to.
+This module reads libvirt's own files to tell what a change means to a domain; only `redefine` calls libvirt, on request.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _TIMEOUT_SECONDS = 60
 
 
 class Naming(NamedTuple):
-    """A domain that names a file: `path` as it is named, and as what (`role`: "vda", "vda's backing file", "snapshot ...").
+    """A domain that names a file: `path` as the domain spells it, `role` is "vda", "vda's backing file", "snapshot ...".
 
-    `redefinable`: it is the domain's definition that names it, which `redefine` can change; a snapshot's can't.
+    `redefinable`: the domain's definition names it, which `redefine` can change. A snapshot's record can't be changed.
     """
 
     domain: DomainRecord
@@ -43,9 +43,9 @@ class Naming(NamedTuple):
 
 
 class DiskOfDomain(CowherdError):
-    """A file that a libvirt domain names was to get another name, or to go.
+    """A libvirt domain names a file that was to be renamed or removed.
 
-    Attributes: `path`, `action` (what was refused, as in "delete"), `domain`, `target` (as what it is named), `remedy`.
+    Attributes: `path`, `action` (what was refused, as in "delete"), `domain`, `target` (the file's role there), `remedy`.
     """
 
     exit_code = 3
@@ -60,7 +60,7 @@ class DiskOfDomain(CowherdError):
 
 
 class DomainSaved(CowherdError):
-    """A disk of a domain whose memory is saved was to be changed: it would go on with a disk that it does not know.
+    """The memory of a domain is saved, and a disk of it was to be changed: the domain would resume with a disk that does not fit.
 
     Attributes: `path`, `action`, `domain`, `target`, `saved` (the file of the memory).
     """
@@ -80,7 +80,7 @@ class DomainSaved(CowherdError):
 
 
 class DomainNotRedefined(CowherdError):
-    """libvirt did not take another definition of a domain. Attributes: `domain`, `problem`."""
+    """libvirt refused a new definition of a domain. Attributes: `domain`, `problem`."""
 
     def __init__(self, domain: str, problem: str):
         self.domain, self.problem = printable(domain), problem
@@ -92,24 +92,24 @@ class DomainNotRedefined(CowherdError):
 
 
 def named_by_domains(files: Iterable[PathName]) -> Iterator[tuple[str, Naming]]:
-    """Yields, for each of `files` that libvirt's records name, by any of its names, the file and who names it."""
+    """Yields (file, naming) for each place in libvirt's records that names one of `files`, under any of its names."""
     wanted: dict[Key | str, str] = {}
     for file in files:
         file = os.fspath(file)
         wanted[os.path.realpath(file)] = file
-        with contextlib.suppress(OSError, ValueError):  # gone: it is known by its name alone
+        with contextlib.suppress(OSError, ValueError):  # the file is gone, and only its name can match
             wanted[key_of(os.stat(file))] = file
-    records = records_naming(lambda path: _found(path, wanted) is not None)
+    records = records_naming(lambda path: _find_wanted(path, wanted) is not None)
     if records.unreadable:
         say(f"libvirt's records can't all be read ({preview(records.unreadable)}): a domain may name these images")
     for domain in records.domains:
-        for naming in _namings(domain):
-            found = _found(naming.path, wanted)
+        for naming in _namings_of(domain):
+            found = _find_wanted(naming.path, wanted)
             if found is not None:
                 yield found, naming
 
 
-def _namings(domain: DomainRecord) -> Iterator[Naming]:
+def _namings_of(domain: DomainRecord) -> Iterator[Naming]:
     for disk in domain.disks:
         yield Naming(domain, disk.path, disk.target, redefinable=True)
         for path in disk.backing:
@@ -118,16 +118,16 @@ def _namings(domain: DomainRecord) -> Iterator[Naming]:
         yield Naming(domain, file.path, file.role, redefinable=False)
 
 
-def _found(path: str, wanted: dict[Key | str, str]) -> str | None:
+def _find_wanted(path: str, wanted: dict[Key | str, str]) -> str | None:
     with contextlib.suppress(OSError, ValueError):
         return wanted.get(key_of(os.stat(path)))
     return wanted.get(os.path.realpath(path))
 
 
 def require_unnamed(images: Iterable[Image], action: str, remedy: str, *, redefining: bool = False) -> tuple[Naming, ...]:
-    """Raises `DiskOfDomain` if a domain names one of `images`; with `redefining` only where its definition does not do so alone.
+    """Raises `DiskOfDomain` if a domain names one of `images`; with `redefining` only if a snapshot or checkpoint names it.
 
-    Returns who names them. `remedy` says what the user can do.
+    Returns the domains' names for them, for `redefine`. `remedy` says in the error what the user can do.
     """
     found = tuple(named_by_domains(image.filename for image in images))
     for path, naming in found:
@@ -141,14 +141,14 @@ def require_unnamed(images: Iterable[Image], action: str, remedy: str, *, redefi
 
 
 def require_not_saved(files: Iterable[PathName], action: str) -> None:
-    """Raises `DomainSaved` if one of `files`, whose content is to change or which is to go, is a disk of a saved domain."""
+    """Raises `DomainSaved` if one of `files`, which are to be changed or removed, is a disk of a domain whose memory is saved."""
     for path, naming in named_by_domains(files):
         if naming.domain.managed_save and naming.redefinable:
             raise DomainSaved(path, action, naming)
 
 
 def images_without_domain(lineage: Lineage, domains: Sequence[DomainRecord]) -> Iterator[Image]:
-    """Yields the images that no domain names and nothing stands on, in directories in which domains have disks to write to."""
+    """Yields the images that no domain names and that have no overlay and no seal, in directories with writable domain disks."""
     places = {os.path.realpath(os.path.dirname(disk.path)) for domain in domains for disk in domain.disks if disk.writable}
     named = {os.path.realpath(path) for domain in domains for path in domain.paths} if places else set()
     for image in lineage.images.values() if places else ():
@@ -158,10 +158,10 @@ def images_without_domain(lineage: Lineage, domains: Sequence[DomainRecord]) -> 
 
 
 def redefine(namings: Sequence[Naming], new: PathName, *, image_format: str | None = None, changes_chain: bool = False) -> None:
-    """Has libvirt redefine each domain among `namings` with the file `new` where they name another.
+    """Makes libvirt redefine each domain among `namings`, so that it names the file `new` in place of the one there.
 
-    `image_format`: what the domain is told that the disk is now; `changes_chain`: what the definition says of backing files is
-    dropped. Raises `DomainNotRedefined`, `DomainSaved`.
+    `image_format` is the disk's new format in the definition, None to keep it. `changes_chain`: drops what the definition says of
+    backing files. Raises `DomainNotRedefined`, `DomainSaved`.
     """
     for domain in {(naming.domain.name, naming.domain.session): naming.domain for naming in namings}.values():
         named = [naming for naming in namings if naming.domain is domain]

@@ -1,8 +1,8 @@
-"""Whether files are free for what is about to be done with them: asked by every change, in front of the first write.
+"""Refuses work on files that others use. Every change calls this before its first write.
 
-Three who know are asked: QEMU's image locks, /proc (machines run without locks: `file.locking=off`, file systems that have none),
-and the kernel, which uses files itself. `require_free` is asked early, before long work, and again right before the first
-write, or a rename: the locks that cowherd holds in between keep QEMU away, and nobody else.
+It looks in three places: QEMU's image locks; /proc, since machines may run without locks (`file.locking=off`, file systems that
+have none); and the kernel, which uses files itself. Callers call `require_free` early, before long work, and again right before
+the first write or rename: the locks that cowherd holds in between keep only QEMU away.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     Used: TypeAlias = PathName | Image
 
 REQUIRE_VARIABLE = "COWHERD_REQUIRE_PROC"
-"""1: what can't see every process changes nothing; 0: it is not even said that some are out of sight."""
+"""Environment variable. 1: refuse every change unless all processes can be seen; 0: don't even warn that some can't."""
 
 _LOOKS, _PAUSE_SECONDS = 3, 0.02
 
 
 class HoldersHidden(CowherdError):
-    """Who has an image open can't be told for certain, which `COWHERD_REQUIRE_PROC=1` asks for. Attributes: `path`, `reason`."""
+    """`COWHERD_REQUIRE_PROC=1` is set, and some processes can't be seen that may hold an image. Attributes: `path`, `reason`."""
 
     def __init__(self, path: str, reason: str):
         self.path, self.reason = path, reason
@@ -56,16 +56,16 @@ class HoldersHidden(CowherdError):
 
 
 def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, locks: bool = True) -> None:
-    """Raises `ImageInUse` if somebody has a file open in a way that what is about to be done with it would harm.
+    """Raises `ImageInUse` if another user of a file is in the way of the work to be done with it.
 
-    `changed` files are written to, renamed or removed: who writes to one is in the way, machines that only read it (a sibling's
-    base, say), what maps it, and the kernel. `stable` files are read, and must stay as they are meanwhile: only who writes is.
-    What is not there is free. `locks`: QEMU's locks are asked, too; not by who holds them. Raises `HoldersHidden` where processes
-    are out of sight and the environment asks for certainty.
+    `changed` files will be written, renamed or removed: in the way are processes that write to one, machines that only read it
+    (as a sibling's base, say), processes that map it, and the kernel. `stable` files will be read and must not change meanwhile:
+    only writers are in the way. A file that does not exist is free. `locks`: try QEMU's locks too; a caller that holds them
+    itself passes False. Raises `HoldersHidden` if some processes can't be seen and the environment asks for certainty.
     """
     writes, reads = _by_key(changed), _by_key(stable)
     if locks:
-        _ask_locks(writes, reads)
+        _try_locks(writes, reads)
     files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
     if not files:
         return
@@ -74,12 +74,12 @@ def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, l
         sight = look(files, only_writers=reads.keys() - writes.keys())
         error = _refusal(files, sight, writes.keys())
         if error is None:
-            _mind_the_hidden(sight.hidden, files, change=bool(writes))
+            _report_hidden(sight.hidden, files, change=bool(writes))
             return
         if looks == _LOOKS:
             raise error
         looks += 1
-        time.sleep(_PAUSE_SECONDS)  # udev, blkid and losetup open a device for a moment, to look at it
+        time.sleep(_PAUSE_SECONDS)  # udev, blkid and losetup open a device just for a moment: look again
 
 
 def _refusal(files: Mapping[Key, str], sight: Sight, changed: Container[Key]) -> ImageInUse | None:
@@ -92,7 +92,7 @@ def _refusal(files: Mapping[Key, str], sight: Sight, changed: Container[Key]) ->
 
 
 def chain_below(path: PathName) -> list[str]:
-    """Returns the files that an image stands on, as far as their names can be followed: what reads them says what is wrong."""
+    """Returns the backing files of an image, as far as their names can be followed; opening them reports what is wrong."""
     found: list[str] = []
     name = os.fspath(path)
     with contextlib.suppress(OSError, CowherdError):
@@ -106,19 +106,19 @@ def chain_below(path: PathName) -> list[str]:
 
 
 def _by_key(files: Iterable[Used]) -> dict[Key, tuple[str, str | None]]:
-    """Returns the files that are there, each once, with the name and the format that they are known by."""
+    """Returns the files that exist, each once, as (name, format); the format is None if the caller gave only a name."""
     found: dict[Key, tuple[str, str | None]] = {}
     for file in files:
         name, image_format = (os.fspath(file), None) if isinstance(file, str | os.PathLike) else (file.filename, file.format)
-        with contextlib.suppress(OSError, ValueError):  # nobody has a file open that is not there; other errors come up later
+        with contextlib.suppress(OSError, ValueError):  # a file that does not exist is not in use; opening reports other errors
             info = os.stat(name)
             if stat.S_ISREG(info.st_mode) or stat.S_ISBLK(info.st_mode):
                 found.setdefault(key_of(info), (name, image_format))
     return found
 
 
-def _ask_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Key, tuple[str, str | None]]) -> None:
-    """Tries the locks that the work will take. Raises `ImageInUse`, which names who holds them."""
+def _try_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Key, tuple[str, str | None]]) -> None:
+    """Tries the locks that the work will take. Raises `ImageInUse`, which names their holders."""
     with naming_holders():
         for name, _ in changed.values():
             HostFile.open(name, lock=WRITE).close()
@@ -128,8 +128,8 @@ def _ask_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Ke
 
 
 def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], list[str]]:
-    """Returns the processes that are in the way, and lines that name them and whoever else is."""
-    others = [holder for holder in sight.holders.get(key, ()) if holder.writing or (change and _relies_on_it(holder))]
+    """Returns the processes that are in the way, and a line for each of them and for each other obstacle."""
+    others = [holder for holder in sight.holders.get(key, ()) if holder.writing or (change and _reads_again(holder))]
     lines = [describe(holder) for holder in others]
     lines += [f"the kernel: {use.what}" for use in sight.kernel.get(key, ()) if change or use.writing]
     if key in sight.unseen and (change or sight.unseen[key]):
@@ -138,12 +138,12 @@ def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], 
     return others, lines
 
 
-def _relies_on_it(holder: Holder) -> bool:
-    """Whether a process that only reads a file is harmed by a change of it: others, a backup say, do not read it again."""
+def _reads_again(holder: Holder) -> bool:
+    """Returns whether a change harms a process that only reads the file: machines and mappings read it again, a backup not."""
     return holder.is_machine or holder.mapped
 
 
-def _mind_the_hidden(reason: str, files: Mapping[Key, str], *, change: bool) -> None:
+def _report_hidden(reason: str, files: Mapping[Key, str], *, change: bool) -> None:
     wanted = os.environ.get(REQUIRE_VARIABLE, "")
     if reason and wanted == "1":
         raise HoldersHidden(next(iter(files.values())), reason)

@@ -1,7 +1,8 @@
 """Bindings: an overlay's record, in its own qcow2 header, of the base that it was made on.
 
-A header extension of cowherd's own holds it. QEMU preserves extensions that it does not know, so a binding survives copies of the
-overlay, rebase -u, snapshots, resizes and commits, and also a base that is replaced together with its seal. Its data, big-endian:
+cowherd keeps it in a header extension of its own. QEMU preserves extensions that it does not know, so a binding survives copies
+of the overlay, rebase -u, snapshots, resizes and commits, and also a base that is replaced together with its seal. Its data,
+big-endian:
 
     offset  bytes  what
     0       2      version, 1
@@ -57,13 +58,14 @@ class Binding(NamedTuple):
 def binding_in(header: Header, path: PathName) -> Binding | None:
     """Returns the binding in the header of the image at `path`, or None.
 
-    Raises `ImageFormatError` if it is damaged, or a newer cowherd wrote it.
+    Raises `ImageFormatError` if the binding is damaged, or a newer cowherd wrote it.
     """
     data = header.extension(EXTENSION_TYPE)
     if data is None:
         return None
     if any(extension.data != data for extension in header.extensions if extension.type == EXTENSION_TYPE):
-        # QEMU turns the order of extensions that it does not know around whenever it writes the header: none of them is the last.
+        # QEMU reverses the order of the extensions that it does not know whenever it writes the header, so the order says
+        # nothing about which of two bindings is the newer.
         raise ImageFormatError(path, "it holds two bindings that contradict each other")
     if len(data) < 2:
         raise ImageFormatError(path, "its binding is damaged")
@@ -84,9 +86,10 @@ def with_binding(header: Header, binding: Binding | None) -> Header:
 
 
 def write_binding(overlay: PathName, binding: Binding | None) -> None:
-    """Records `binding` in the header of the qcow2 image `overlay`, or removes the one there if it is None.
+    """Records `binding` in the header of the qcow2 image `overlay`; with None it removes the binding there.
 
-    Only the header changes. Raises `BindingImpossible` where it does not fit, `ImageInUse` if a process has the image open.
+    Only the header changes. Raises `BindingImpossible` where the binding does not fit, `ImageInUse` if a process has the image
+    open.
     """
     from cowherd.image.header import change_header
 
@@ -99,7 +102,7 @@ def write_binding(overlay: PathName, binding: Binding | None) -> None:
 
 
 def set_binding(overlay: Disk, binding: Binding | None) -> None:
-    """Does the same to an overlay that is open for writing."""
+    """Does what `write_binding` does, to an overlay that is open for writing. Raises `BindingImpossible`."""
     from cowherd.formats.qcow2.image import Qcow2
 
     layer = overlay.layers[0]

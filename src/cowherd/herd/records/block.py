@@ -1,9 +1,9 @@
-"""The block of a seal: what one digest stands for. Seals and bindings say how large it is; another size is refused by name."""
+"""The block of a seal: the bytes that one digest covers. Seals and bindings record its size; readers refuse any other size."""
 
 from __future__ import annotations
 
 BLOCK = 65536
-"""Bytes of guest address space that one digest stands for."""
+"""Bytes of guest address space that one digest covers."""
 
 DIGEST_BYTES = 32
 """Bytes of a BLAKE3 digest."""

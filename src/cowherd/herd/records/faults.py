@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NotSealed(CowherdError):
-    """Something was asked that only a seal can answer. Attribute: `image`."""
+    """A command needs the seal of an image that has none. Attribute: `image`."""
 
     def __init__(self, image: PathName):
         self.image = as_path(image)
@@ -25,7 +25,7 @@ class NotSealed(CowherdError):
 
 
 class DriftFound(CowherdError):
-    """An image is not, or may not be, as its seal says. Attributes: `image`, `status` (verify's), `action` (refused)."""
+    """An image differs, or may differ, from its seal. Attributes: `image`, `status` (verify's), `action` (refused)."""
 
     exit_code = 4
 
@@ -40,7 +40,7 @@ class DriftFound(CowherdError):
 
 
 class ContentChanging(CowherdError):
-    """A file changed while it was read, so that what was read is of no moment. Attribute: `path`."""
+    """A file changed while it was read, so that what was read proves nothing. Attribute: `path`."""
 
     def __init__(self, path: PathName):
         self.path = as_path(path)
@@ -76,7 +76,7 @@ class BindingContradicted(CowherdError):
 
 
 class HerdNotReadable(CowherdError):
-    """Files of the herd could not be looked at, and any of them may be an overlay that nobody knows of.
+    """Files of the herd could not be read, and any of them may be an overlay that cowherd does not know.
 
     Attributes: `base`, `action` (what was refused, as in "merge into"), `unreadable`.
     """
@@ -96,7 +96,7 @@ class HerdNotReadable(CowherdError):
 
 
 class OverlaysUnseen(CowherdError):
-    """Overlays of an image are known to lie where nobody can look now.
+    """Overlays of an image are known to lie in a place that can't be read now.
 
     Attributes: `base`, `action` (what was refused, as in "resize"), `unseen` (pairs: the place, and why it can't be looked at).
     """
@@ -118,7 +118,7 @@ class OverlaysUnseen(CowherdError):
 
 
 class AwaitedInTrash(BaseInUse):
-    """An image is needed by overlays in the trash, which may come back. Attributes: `base`, `dependents`."""
+    """Overlays in the trash, which may come back, need an image. Attributes: `base`, `dependents`."""
 
     def __init__(self, base: PathName, dependents: Sequence[PathName], action: str = "delete for good"):
         super().__init__(base, action, dependents)
@@ -131,7 +131,7 @@ class AwaitedInTrash(BaseInUse):
 
 
 class FormatDisputed(CowherdError):
-    """Overlays record one base in several formats, so that nobody can say what it holds.
+    """Overlays record one base in different formats, so that its content is not known.
 
     Attributes: `base`, `action` (what was refused), `recorded` (pairs: a format, and one overlay that records it).
     """
@@ -150,7 +150,7 @@ class FormatDisputed(CowherdError):
 
 
 class UnsealRefused(BaseInUse):
-    """A seal that dependents rely on was to be given up. Attributes: `base`, `dependents`."""
+    """Overlays depend on the base whose seal was to be removed. Attributes: `base`, `dependents`."""
 
     def __init__(self, base: PathName, dependents: Sequence[PathName]):
         super().__init__(base, "unseal", dependents)
@@ -163,7 +163,7 @@ class UnsealRefused(BaseInUse):
 
 
 class DonorMissing(CowherdError):
-    """Some sealed blocks are found nowhere. Attributes: `base`, `missing_bytes`, `tried` (the donors looked through)."""
+    """No donor holds some of the sealed blocks. Attributes: `base`, `missing_bytes`, `tried` (the donors that were searched)."""
 
     exit_code = 4
 
@@ -180,7 +180,7 @@ class DonorMissing(CowherdError):
 
 
 class RepairFailed(CowherdError):
-    """A base was written to, and still does not hold its sealed content. Attribute: `base`."""
+    """A repair wrote to a base, which still does not hold its sealed content. Attribute: `base`."""
 
     exit_code = 4
 
@@ -192,9 +192,9 @@ class RepairFailed(CowherdError):
 
 
 class NameTaken(CowherdError):
-    """A record of an image can't be put where it belongs, since something else has its name.
+    """Another file has the name that a record of an image needs.
 
-    Attributes: `path` (what is there), `what` (should be: "seal", "shadow", "journal of a merge"), `image`.
+    Attributes: `path` (of that file), `what` (the record: "seal", "shadow", "journal of a merge"), `image`.
     """
 
     def __init__(self, path: PathName, what: str, image: PathName):
@@ -208,7 +208,7 @@ class NameTaken(CowherdError):
 
 
 class ProtectedByOthers(CowherdError):
-    """A file is immutable, and it was not cowherd that made it so. Attributes: `path`, `action` (what was refused)."""
+    """Somebody other than cowherd made a file immutable. Attributes: `path`, `action` (what was refused)."""
 
     def __init__(self, path: PathName, action: str, *, forceable: bool = False):
         self.path, self.action, self._forceable = as_path(path), action, forceable
@@ -226,7 +226,7 @@ class ProtectedByOthers(CowherdError):
 
 
 class RecordNotTrusted(CowherdError):
-    """A record asks for what its author may not do, or can't be known to have asked for. Attributes: `path`, `problem`."""
+    """A record asks for what its author may not do, or its author is not known for certain. Attributes: `path`, `problem`."""
 
     def __init__(self, path: PathName, problem: str):
         self.path, self.problem = as_path(path), problem

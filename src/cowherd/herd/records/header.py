@@ -1,6 +1,6 @@
-"""What the first bytes of a file say of it as a member of a herd: a qcow2 image, which and on what, a seal, or nothing.
+"""Reads from a file's first bytes what it is in a herd: a qcow2 image, with its size and backing file; a seal; or neither.
 
-Everything here follows from the bytes of one file, so that it can be remembered as long as that file stays as it is.
+Everything here follows from the bytes of one file, so that callers can remember it for as long as that file stays as it is.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 SMALLEST_IMAGE = 72  # bytes of a version 2 header
 
 Identity = tuple[int, int, int, int, int]
-"""What tells one state of a file from another: device, inode, size in bytes, mtime and ctime in nanoseconds."""
+"""Tells one state of a file from another: device, inode, size in bytes, mtime and ctime in nanoseconds."""
 
 
 class Head(NamedTuple):
-    """What the header of a qcow2 image says. `size` in bytes, None where `problem` says why the header can't be trusted.
+    """The facts in a qcow2 image's header. `size` is in bytes, None where `problem` says why the header can't be trusted.
 
-    `data_file` is the name, as stored, of the file in which the guest's data lies, None where that is the image itself.
+    `data_file` is the stored name of the external data file, None if the image itself holds the guest's data.
     """
 
     size: int | None
@@ -55,11 +55,11 @@ class DamagedSeal(NamedTuple):
 
 
 Content = Head | SealRecord | DamagedSeal | None
-"""What is known of a file: None where it is neither a qcow2 image nor a seal. What is known of a damaged seal is never kept."""
+"""What a file holds: None if it is neither a qcow2 image nor a seal. Caches never keep a `DamagedSeal`: it is read again."""
 
 
 class Read(NamedTuple):
-    """What a file holds, and its identity just before it was read; None where that does not vouch for what was read."""
+    """What a file holds, and its identity just before it was read; None where the identity does not vouch for what was read."""
 
     identity: Identity | None
     content: Content
@@ -68,7 +68,7 @@ class Read(NamedTuple):
 identity_of: Callable[[os.stat_result], Identity] = operator.attrgetter(
     "st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"
 )
-"""Returns the identity in what stat(2) says."""
+"""Returns a file's identity from its stat(2) result."""
 
 
 def read_image(path: str) -> Read:
@@ -82,29 +82,32 @@ def read_image(path: str) -> Read:
         if not area.startswith(MAGIC):
             return Read(identity, None)
         head = _head_in(area) if len(area) == FIRST_READ else None
-        return Read(identity, head) if head else _header(HostFile(path, fd, writable=False), identity)
+        return Read(identity, head) if head else _read_whole_header(HostFile(path, fd, writable=False), identity)
     finally:
         os.close(fd)
 
 
-class _Longer(Exception):
-    """A header goes on behind its first bytes."""
+class _HeaderLonger(Exception):
+    """A header is longer than the bytes that were read first."""
 
 
 @functools.lru_cache(maxsize=1024)
 def _head_in(area: bytes) -> Head | None:
-    """Returns what a header says, which the overlays of one base share; None where its first bytes are not all, or are wrong."""
+    """Returns what a header says; None if it is longer than `area`, or damaged.
+
+    Remembered, because many overlays of one base have the same header.
+    """
     try:
-        return _head_of(parse_header(_NO_PATH, area, _no_more), _NO_PATH)
-    except (_Longer, CowherdError):
+        return _head_of(parse_header(_NO_PATH, area, _refuse_more), _NO_PATH)
+    except (_HeaderLonger, CowherdError):
         return None
 
 
 _NO_PATH = ""
 
 
-def _no_more(_length: int) -> bytes:
-    raise _Longer
+def _refuse_more(_length: int) -> bytes:
+    raise _HeaderLonger
 
 
 def _head_of(header: Header, path: str) -> Head:
@@ -113,7 +116,7 @@ def _head_of(header: Header, path: str) -> Head:
     return Head(header.size, backing, binding_in(header, path), dirty=header.dirty, corrupt=header.corrupt, data_file=data_file)
 
 
-def _header(file: HostFile, identity: Identity) -> Read:
+def _read_whole_header(file: HostFile, identity: Identity) -> Read:
     try:
         header = read_header(file)
     except HostFileError as error:
@@ -127,7 +130,7 @@ def _header(file: HostFile, identity: Identity) -> Read:
 
 
 def read_seal(path: str) -> Read:
-    """Reads the record of a seal, or what else has a seal's name. Raises OSError where the file is not there."""
+    """Reads the record of a seal; a file that only has a seal's name is read as an image. Raises OSError if there is no file."""
     identity = identity_of(os.stat(path))
     try:
         if not is_seal(path):

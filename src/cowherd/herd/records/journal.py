@@ -1,4 +1,4 @@
-"""The journal of a merge: a file beside the base, `NAME.merge`, that is there from before the first change until after the last.
+"""The journal of a merge: a file `NAME.merge` beside the base, which exists from before the first change until after the last.
 
 All numbers are little-endian:
 
@@ -11,12 +11,12 @@ All numbers are little-endian:
     24             the record, a JSON object (see `Entry`); paths in it are relative to the journal's directory
                    for each phase that was reached: its number and the CRC-32 of that number with the record's (4 bytes each)
 
-A journal is believed as far as it says what one beside this base can say: `base` is the image that it lies beside, `temporary`
-and `fork` are plain names in that directory. Whose word it is, and what that allows, is `recover`'s to ask.
+A journal is accepted only if it says what a journal beside this base can say: `base` is the image that it lies beside,
+`temporary` and `fork` are plain names in that directory. `recover` checks who wrote it, and what that allows.
 
-The file appears whole or not at all, phases are appended, and each is durable before what it announces is begun. A phase that
-was cut short by a crash does not count. Who carries the merge out holds QEMU's image locks on the journal, so that a merge that
-runs is told apart from one that was interrupted.
+The file appears whole or not at all, phases are appended, and each is durable before the work that it announces begins. A phase
+that a crash cut short does not count. The process that carries out the merge holds QEMU's image locks on the journal; so others
+tell a merge that runs from one that was interrupted.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ _TRIES, _PAUSE_SECONDS = 5, 0.02
 class Phase(enum.IntEnum):
     """How far a merge has come.
 
-    PREPARING: nothing that any disk shows has changed, and dropping the journal takes the merge back. APPLYING: the base (or the
-    rest of the herd, when the new base of a fork is ready) is being changed, and the merge can only be finished.
+    PREPARING: no disk shows a change yet, and removing the journal undoes the merge. APPLYING: the base (or, once the new base of
+    a fork is ready, the rest of the herd) is being changed, and the merge can only be finished.
     """
 
     PREPARING = 0
@@ -70,9 +70,9 @@ class Phase(enum.IntEnum):
 
 
 class Witness(NamedTuple):
-    """A child of the base as it was before: `digest` stands for the bytes of it that the merge may touch.
+    """A child of the base as it was before: `digest` is over its guest bytes in the ranges that the merge may touch.
 
-    `whole`: those that the child holds itself count too.
+    `whole`: the digest also covers the bytes that the child holds itself.
     """
 
     path: Path
@@ -83,9 +83,9 @@ class Witness(NamedTuple):
 class Entry(NamedTuple):
     """What a journal records, with absolute paths.
 
-    `strategy` and `keep` as in `cowherd.herd.merge.merge`; `images`: every file that is concerned, for those who ask
-    whether theirs is; `changed`: the guest bytes of the base that change, as [start, length] pairs; `temporary` and
-    `fork`: the names of the new base before and after it is complete, None where none is made.
+    `strategy` and `keep` are as in `cowherd.herd.merge.merge`. `images` lists every file that the merge concerns, so that other
+    commands can tell whether theirs is among them. `changed` holds the guest bytes of the base that change, as (start, length)
+    pairs. `temporary` and `fork` are the names of the new base before and after it is complete, None if the merge makes none.
     """
 
     strategy: str
@@ -108,7 +108,7 @@ def journal_path(base: Path) -> Path:
 
 
 def require_journal_free(base: Path) -> None:
-    """Raises `NameTaken` if something has the name of the journal of a merge into `base` that is none."""
+    """Raises `NameTaken` if a file that is no journal has the name of the journal of a merge into `base`."""
     path = journal_path(base)
     if not is_journal(path):
         require_name_free(path, "journal of a merge", base)
@@ -123,14 +123,14 @@ class Journal:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Path of the journal."""
         return self._file.path
 
     @classmethod
     def create(cls, path: Path, entry: Entry) -> Self:
         """Writes a new journal, durably, in phase PREPARING.
 
-        Raises `HostFileError`, also where there is one already; `NameTaken` if something else has its name.
+        Raises `HostFileError`, also if there is a journal already; `NameTaken` if another file has its name.
         """
         require_journal_free(entry.base)
         text = json.dumps(_to_json(entry, path.parent), sort_keys=True, separators=(",", ":")).encode("ascii")
@@ -145,18 +145,18 @@ class Journal:
             name_newcomer(file, path)
         except BaseException:
             file.close()
-            with contextlib.suppress(OSError):  # it has its name, or the first error says more
+            with contextlib.suppress(OSError):  # it already has its final name, or the first error says more
                 temporary.unlink()
             raise
         return cls(file, entry, Phase.PREPARING, _PREFIX.size + len(text), crc)
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Opens an interrupted merge's journal in order to end it.
+        """Opens an interrupted merge's journal in order to finish or undo the merge.
 
         Raises `ImageInUse` while the merge runs, `ImageFormatError` if the journal is damaged, `HostFileError`.
         """
-        file = _opened_alone(path)
+        file = _open_alone(path)
         try:
             entry, phase, end, crc = _read(file)
         except BaseException:
@@ -165,14 +165,14 @@ class Journal:
         return cls(file, entry, phase, end, crc)
 
     def advance(self, phase: Phase) -> None:
-        """Records that `phase` begins, durably."""
+        """Records durably that `phase` begins. Raises `HostFileError`."""
         self._file.pwrite(self._end, _packed_phase(phase, self._crc))
         self._file.flush()
         self._end += _PHASE.size
         self.phase = phase
 
     def remove(self) -> None:
-        """Ends the merge: the journal is gone, durably."""
+        """Removes the journal durably and closes it, which ends the merge. Raises `HostFileError`."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -186,7 +186,7 @@ class Journal:
 
 
 class Seen(NamedTuple):
-    """A journal as others see it: `entry` is None where it is damaged, as `problem` says; `running`: somebody is at work."""
+    """A journal as other processes see it. `entry` is None if it is damaged: see `problem`. `running`: a process holds it."""
 
     path: Path
     entry: Entry | None
@@ -196,7 +196,7 @@ class Seen(NamedTuple):
 
 
 def look_at(path: Path) -> Seen | None:
-    """Reads a journal without disturbing who works on it; None if there is none, or only a file of such a name.
+    """Reads a journal without disturbing the process that works on it. Returns None if no journal has that name.
 
     Raises `HostFileError`.
     """
@@ -216,8 +216,8 @@ def look_at(path: Path) -> Seen | None:
         raise
 
 
-def _opened_alone(path: Path) -> HostFile:
-    """Opens and locks a journal, past those that only look at it: they are gone in a moment."""
+def _open_alone(path: Path) -> HostFile:
+    """Opens and locks a journal. Tries again while others hold it, since a process that only looks at it is gone in a moment."""
     for _ in range(_TRIES - 1):
         with contextlib.suppress(ImageInUse):
             return HostFile.open(path, writable=True, lock=WRITE, follow=False)
@@ -238,7 +238,7 @@ def _packed_phase(phase: int, crc: int) -> bytes:
 
 
 def _read(file: HostFile) -> tuple[Entry, Phase, int, int]:
-    """Returns the record, the last phase that was reached, where the next one goes, and the record's checksum."""
+    """Returns the record, the last phase reached, the offset at which the next one goes, and the record's CRC-32."""
     size = file.size()
     if size < _PREFIX.size:
         raise _damaged(file, "it is too short to be a journal")
@@ -331,7 +331,7 @@ def _from_json(facts: dict[str, Any], journal: Path) -> Entry:
 
 
 def _require_new_base(entry: Entry) -> None:
-    """A fork makes a new base, and nothing else does; it is not one of the images that were there."""
+    """Raises ValueError unless a new base is named exactly for a fork, under a name that no image of the merge has."""
     if (entry.strategy == "fork") != (entry.temporary is not None) or (entry.temporary is None) != (entry.fork is None):
         raise ValueError("only a fork makes a new base")
     if entry.temporary is not None and not is_unfinished_name(entry.temporary.name):

@@ -1,8 +1,8 @@
-"""What beside an image is cowherd's own: a file is that by its content and by what it belongs to, never by its name.
+"""Decides which files beside an image are cowherd's own: their content and their owner decide it, never their name.
 
-An image may be called `web.seal`, `web.shadow` or `web.merge`; libvirt names an external snapshot so. And whoever may write in a
-directory can put records there. So every command asks here before it believes, overwrites or removes what lies beside an image,
-and before it takes away a protection (docs/reliability.md, "What is trusted").
+An image may be called `web.seal`, `web.shadow` or `web.merge`: libvirt gives external snapshots such names. And anybody who may
+write in a directory can put records there. So every command asks this module before it trusts, overwrites or removes a file
+beside an image, and before it lifts a protection (docs/reliability.md, "What is trusted").
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ JOURNAL_MAGIC = b"cowmerge"
 SHADOW_SUFFIX = ".shadow"
 
 TRASH = ".cowherd-trash"
-"""The directory that deleted images wait in; what lies there is no part of a herd."""
+"""Name of the directory that holds deleted images; they are not part of a herd."""
 
 
 SETTLED_SECONDS = 3600
-"""An unfinished file younger than this may belong to somebody who is at work."""
+"""A process may still be at work on an unfinished file that is younger than this, in seconds."""
 
 _UNFINISHED_DIGITS = 16
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -40,25 +40,25 @@ WRITE_BITS = stat.S_IWUSR | OTHERS_MAY_WRITE
 
 
 def is_seal(path: PathName) -> bool:
-    """Returns whether a file is a seal, be it damaged: it begins as one. One that may not be read counts: nobody has said no.
+    """Returns whether a file begins as a seal does, even a damaged one. A file that may not be read counts as a seal, to be safe.
 
     Raises `HostFileError` where the host fails.
     """
-    return _begins(path, SEAL_MAGIC) is not False
+    return _begins_with(path, SEAL_MAGIC) is not False
 
 
 def is_proven_seal(path: PathName) -> bool:
-    """Returns whether a file is certainly a seal. Raises as `is_seal`."""
-    return _begins(path, SEAL_MAGIC) is True
+    """Returns whether a file was read and begins as a seal. Raises as `is_seal`."""
+    return _begins_with(path, SEAL_MAGIC) is True
 
 
 def is_journal(path: PathName) -> bool:
-    """Returns whether a file is the journal of a merge, be it damaged; as `is_seal`."""
-    return _begins(path, JOURNAL_MAGIC) is not False
+    """Returns whether a file begins as the journal of a merge, even a damaged one. Counts and raises as `is_seal`."""
+    return _begins_with(path, JOURNAL_MAGIC) is not False
 
 
-def _begins(path: PathName, magic: bytes) -> bool | None:
-    """Returns whether `path` is a regular file, and no link, with these first bytes; None where that may not be read."""
+def _begins_with(path: PathName, magic: bytes) -> bool | None:
+    """Returns whether `path` is a regular file, not a link, with these first bytes; None if this user may not read it."""
     if not is_regular(path):
         return False
     try:
@@ -72,26 +72,26 @@ def _begins(path: PathName, magic: bytes) -> bool | None:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             return None
-        if error.errno == errno.ELOOP:  # a link since it was looked at
+        if error.errno == errno.ELOOP:  # a link took its place after the look-up above
             return False
         raise HostFileError(path, "read", error) from error
 
 
 def is_regular(path: PathName) -> bool:
-    """Returns whether a name is that of a regular file, and no link. Raises `HostFileError` where the host fails."""
+    """Returns whether `path` is a regular file, not a link. Raises `HostFileError` where the host fails."""
     info = look_up(path, follow=False)
     return info is not None and stat.S_ISREG(info.st_mode)
 
 
 def is_unfinished_name(name: str) -> bool:
-    """Returns whether a name is one that `storage.atomic.temporary_name` gives: of a file that nobody has finished yet."""
+    """Returns whether `storage.atomic.temporary_name` gives such a name: that of a file which is not finished yet."""
     digits = name.removeprefix(TEMPORARY_PREFIX)
     return len(digits) == _UNFINISHED_DIGITS and digits != name and set(digits) <= set("0123456789abcdef")
 
 
 def is_forgotten(path: PathName) -> bool:
-    """Returns whether an unfinished file has been left by a cowherd that was killed: regular, older than an hour, and of an owner
-    who can have made it there: this user, root, or whose the directory is."""
+    """Returns whether a cowherd that was killed left an unfinished file behind: it is regular, older than an hour, and belongs to
+    somebody who can have made it there, which is this user, root, or the directory's owner."""
     info = look_up(path, follow=False)
     around = look_up(os.path.dirname(path) or ".")
     if info is None or around is None or not is_unfinished_name(os.path.basename(path)):
@@ -101,8 +101,8 @@ def is_forgotten(path: PathName) -> bool:
 
 
 def is_vouched_for(record: PathName, *owners: int) -> bool:
-    """Returns whether nobody but this user, root and `owners` (user ids) can have written a record: it is theirs, and others may
-    not write to it. Who only may write in the directory can put a record there, but none that belongs to these."""
+    """Returns whether only this user, root or `owners` (user ids) can have written a record: one of them owns it, and others may
+    not write to it. Somebody who may only write in the directory can put a record there, but none that one of these owns."""
     info = look_up(record, follow=False)
     if info is None or not stat.S_ISREG(info.st_mode) or info.st_mode & OTHERS_MAY_WRITE:
         return False
@@ -110,10 +110,10 @@ def is_vouched_for(record: PathName, *owners: int) -> bool:
 
 
 def believed(record: SealRecord, image: os.stat_result, seal: PathName) -> SealRecord:
-    """Returns a record as far as it is to be believed when it is written anew, by somebody whom others then believe.
+    """Returns the part of a record that can be trusted, before it is written again under the name of a user whom others trust.
 
-    Where another than this user, root or the image's owner can have written `seal`, what it says of protection and modes is
-    what can be seen.
+    If anybody but this user, root or the image's owner can have written `seal`, the protection and modes in the record are
+    replaced by those that the image has now.
     """
     from cowherd.storage.protection import Protection
 
@@ -126,11 +126,11 @@ def believed(record: SealRecord, image: os.stat_result, seal: PathName) -> SealR
 
 
 def mode_given_back(now: int, record: SealRecord, image: os.stat_result, seal: PathName) -> int:
-    """Returns the permission bits that an unsealed image gets, made of those that it has now.
+    """Returns the permission bits for an image that is being unsealed, given its bits `now`.
 
-    Nobody loses any. Who had none gets none; others get no write bit, and nobody setuid, setgid or sticky, whatever the record
-    says. Where the file has not the mode that sealing left it, only its owner gets bits back; and of these only the write bit
-    where somebody else may have written the record, or it is another file's.
+    It takes no bit away. A class (owner, group, others) that has no bits now gets none. Whatever the record says, group and
+    others get no write bit, and setuid, setgid and sticky are never set. If the file does not have the mode that sealing left,
+    only its owner gets bits back; and only the write bit if the record may be somebody else's work, or belongs to another file.
     """
     before = record.mode_before
     if record.identity.inode != image.st_ino or not is_vouched_for(seal, image.st_uid):
@@ -146,8 +146,8 @@ def mode_given_back(now: int, record: SealRecord, image: os.stat_result, seal: P
 
 
 def set_immutable(record: SealRecord, image: os.stat_result, seal: PathName) -> bool:
-    """Returns whether it was cowherd that made an image immutable, as far as that is certain: its seal says that it did and that
-    it was not so before, is this file's, and is root's or this user's."""
+    """Returns whether cowherd certainly made an image immutable: its seal says so, and that the image was not immutable before;
+    the seal is for this very file (inode), and root or this user owns it."""
     from cowherd.storage.protection import Protection
 
     ours = record.level is Protection.IMMUTABLE and not record.immutable_before
@@ -155,6 +155,6 @@ def set_immutable(record: SealRecord, image: os.stat_result, seal: PathName) -> 
 
 
 def require_name_free(path: PathName, what: str, image: PathName) -> None:
-    """Raises `NameTaken` if something has the name that a record of `image` is to have; `what` it is, as in "seal"."""
+    """Raises `NameTaken` if a file has the name that a record of `image` needs. `what` names the record, as in "seal"."""
     if look_up(path, follow=False) is not None:
         raise NameTaken(path, what, image)

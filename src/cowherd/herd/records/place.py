@@ -1,4 +1,4 @@
-"""What a seal remembers of a place in which overlays of its image lie."""
+"""The places in which overlays of a sealed image lie, as its seal remembers them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MOST = 1024
-_CROWD = 32  # places in one directory, above which the directory itself is named
+_CROWD = 32  # once a directory holds so many places, one place names the directory for all of them
 _FIELDS = 4
 
 
 class Place(NamedTuple):
-    """A directory in which overlays of a sealed image lay, and where its file system was mounted, both absolute.
+    """A directory in which overlays of a sealed image lay, and the mount point of its file system; both are absolute paths.
 
-    `relative` leads there from the image's own directory where the two move together, None elsewhere. `below`: it is the parent
-    of very many such directories, named in their place.
+    `relative` leads from the image's directory to this one if the two move together, else None. `below`: the overlays lie in
+    subdirectories of `directory`, which stands for all of them because they are many.
     """
 
     directory: str
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 def with_places(known: tuple[Place, ...], new: Iterable[Place]) -> tuple[Place, ...]:
-    """Returns places without repetition; of very many in one directory that directory stands for all."""
+    """Returns `known` and `new` places without repetition; one place stands for many in the same directory."""
     places = list(known)
     for place in new:
         if any(covers(other, place) for other in places):
@@ -46,7 +46,7 @@ def with_places(known: tuple[Place, ...], new: Iterable[Place]) -> tuple[Place, 
 
 
 def covers(known: Place, place: Place) -> bool:
-    """Returns whether who looks at a known place looks at `place` too."""
+    """Returns whether a search of the known place includes `place`."""
     directory = os.path.dirname(place.directory) if known.below else place.directory
     return known.directory == directory and known.relative == (
         os.path.dirname(place.relative) or "." if known.below and place.relative is not None else place.relative
@@ -54,7 +54,7 @@ def covers(known: Place, place: Place) -> bool:
 
 
 def places_from_json(value: object) -> tuple[Place, ...]:
-    """Reads a list of places as JSON has it. Raises ValueError where it makes no sense."""
+    """Reads places from the list in a JSON record. Raises ValueError if it makes no sense."""
     return tuple(_place_from_json(checked.row(place, _FIELDS)) for place in checked.row(value, _MOST))
 
 

@@ -1,4 +1,4 @@
-"""The file that holds a seal: `NAME.seal` beside the image NAME, or where none can lie there, see `sealplace`.
+"""The file that holds a seal: `NAME.seal` beside the image NAME; if it can't lie there, `sealplace` says where it lies.
 
 All numbers are little-endian:
 
@@ -15,7 +15,7 @@ All numbers are little-endian:
                    for each block of those runs: its BLAKE3 digest (32 bytes)
                    BLAKE3 digest of everything before (32 bytes)
 
-The CRC lets the record be used alone: verifying by identity reads nothing else and needs no numpy.
+The CRC allows a reader to use the record alone: verifying by identity reads nothing else and needs no numpy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 VERSION = 1
-_LARGE = 16 << 20  # bytes above which holes are looked for
+_LARGE = 16 << 20  # seals of more bytes are searched for holes
 PREFIX = struct.Struct("<8sIII4xQQ")
 _MAX_RECORD = 8 << 20
 _RUN = 16
@@ -60,7 +60,7 @@ def read_record_or_none(path: PathName) -> SealRecord | None:
 
 
 def read_digests(path: PathName) -> tuple[SealRecord, BlockDigests]:
-    """Reads a whole seal and checks it: its checksum, its runs, and that its content digest is that of its blocks.
+    """Reads a whole seal and checks its checksum, its runs, and that its content digest matches its blocks.
 
     Raises `ImageFormatError` if it is damaged, `HostFileError` if it can't be read.
     """
@@ -69,13 +69,13 @@ def read_digests(path: PathName) -> tuple[SealRecord, BlockDigests]:
 
 
 def check_seal(path: PathName) -> SealRecord:
-    """Does the same without numpy, and returns the record alone. Raises as `read_digests`."""
+    """Checks a seal as `read_digests` does, without numpy, and returns the record alone. Raises as `read_digests`."""
     with HostFile.open(path, lock=None, follow=False) as file:
         return SealReader(file).checked()[0]
 
 
 class SealReader:
-    """A seal's file that is open. Raises `ImageFormatError` where it is damaged, `HostFileError` where the host fails."""
+    """Reads an open seal. Every method raises `ImageFormatError` if the seal is damaged, `HostFileError` if the host fails."""
 
     def __init__(self, file: HostFile):
         self.file = file
@@ -96,11 +96,11 @@ class SealReader:
             raise self._damaged("it is cut short, or longer than it says")
 
     def _has_holes(self) -> bool:
-        """Digests have none. A file with holes can claim to be longer than the disk, and fill the memory of who reads it."""
+        """Returns whether a large seal has holes. Digests never do; a file of holes can claim any length and exhaust memory."""
         return self.end > _LARGE and next(self.file.data_ranges(0, self.end), None) != (0, self.end)
 
     def record(self) -> SealRecord:
-        """Returns the record alone, which its CRC vouches for."""
+        """Returns the record alone, checked by its CRC."""
         text = self.file.pread(PREFIX.size, self.length)
         if zlib.crc32(text) != self.crc:
             raise self._damaged("the checksum of its record is wrong")
@@ -110,7 +110,7 @@ class SealReader:
             raise self._damaged(f"its record makes no sense ({error})") from error
 
     def checked(self) -> tuple[SealRecord, bytes]:
-        """Returns the record and the whole file, in which runs and digests are sound."""
+        """Checks the whole file, and returns the record and the file's bytes."""
         from blake3 import blake3
 
         from cowherd.herd.records.content import content_digest

@@ -1,11 +1,11 @@
-"""Where the seal lies of an image beside which none can lie: on a read-only file system, in another's directory, on a device.
+"""Finds the seal of an image that can have none beside it: on a read-only file system, in another user's directory, on a device.
 
 Such a seal is kept in the `seals` directory of cowherd's state: /var/lib/cowherd for root, $XDG_STATE_HOME/cowherd or
-~/.local/state/cowherd for others, who look into root's too. COWHERD_STATE names another directory; "off" goes without. What lies
-there is believed only where the directory belongs to who reads it, or to root, and nobody else may write into it.
+~/.local/state/cowherd for other users, who look into root's too. COWHERD_STATE names another directory; "off" goes without. A
+seal there is trusted only if the directory belongs to the user who reads it, or to root, and nobody else may write into it.
 
-A kept seal says whose it is: the path of the image and the UUID of its file system, or what a device is called as long as it
-lives. The name of its file is a digest of the path or that name. A process lists the directories once, and again with each scan.
+A kept seal names its image: the path and the UUID of its file system, or a name that stays with a device for its whole life. The
+seal's file name is a digest of that path or device name. A process lists the directories once, and again with each scan.
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 CANT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
-"""What a host says where nothing can be put beside an image."""
+"""The errno values that mean: no file can be made beside an image."""
 
 _SEALS = "seals"
-_SUFFIX = ".kept"  # no image is called so because of them, as one is because NAME.seal lies beside it
+_SUFFIX = ".kept"  # not ".seal": of NAME.seal one would conclude that an image NAME lies beside it
 _LONGEST_LINE = 4096
 _DISKS = "/dev/disk"
 _LASTING = ("by-id", "by-partuuid", "by-path")
 
 
 class SealHasNoPlace(CowherdError):
-    """A seal can be put neither beside its image nor where such seals are kept. Attributes: `image`, `beside`, `elsewhere`."""
+    """A seal can be written neither beside its image nor into cowherd's state.
+
+    Attributes: `image`, `beside` and `elsewhere` (why it can't lie there).
+    """
 
     def __init__(self, image: str, beside: str, elsewhere: str):
         self.image, self.beside, self.elsewhere = image, beside, elsewhere
@@ -57,7 +60,7 @@ class SealHasNoPlace(CowherdError):
 
 
 def whose_seal(image: str) -> KeptFor:
-    """Returns what tells the image at a path without symbolic links from all others, whatever numbers the next boot gives."""
+    """Returns what identifies the image at a path without symbolic links, also after a boot that numbers devices anew."""
     if is_device(image):
         return KeptFor(image, None, lasting_name(image))
     return KeptFor(image, _file_system(os.stat(image).st_dev))
@@ -70,13 +73,13 @@ class _Kept(NamedTuple):
 
 
 def look_again() -> None:
-    """Forgets what was in the directories: the next question lists them anew."""
-    _all.cache_clear()
+    """Forgets the list of kept seals: the next question lists the directories again."""
+    _list_kept_seals.cache_clear()
 
 
 def kept_seal(image: str) -> str | None:
-    """Returns the seal that is kept of the image at a path without symbolic links; None where there is none."""
-    kept = _all()
+    """Returns the kept seal of the image at a path without symbolic links, or None."""
+    kept = _list_kept_seals()
     if not kept:
         return None
     found = kept.get(image)
@@ -86,8 +89,8 @@ def kept_seal(image: str) -> str | None:
 
 
 def kept_under(directories: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yields (image, seal, format) of the seals that are kept of files which lie right in some directories, and are there."""
-    for one in _all().values():
+    """Yields (image, seal, format) for each kept seal whose image lies directly in one of `directories` and exists."""
+    for one in _list_kept_seals().values():
         image = one.place.path
         is_near = not one.place.device and os.path.dirname(image) in directories
         if is_near and os.path.exists(image) and _is_still(one.place, image):
@@ -95,14 +98,15 @@ def kept_under(directories: set[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def is_kept(seal: PathName) -> bool:
-    """Returns whether a seal lies among those that are kept, and not beside its image."""
+    """Returns whether a seal lies in cowherd's state, and not beside its image."""
     return os.path.dirname(os.path.abspath(seal)) in _directories()
 
 
 def place_for(image: str, beside: str) -> tuple[str, KeptFor]:
-    """Makes room for the seal of the image at a path without symbolic links; returns its file name and what it is to record.
+    """Makes the directory for the kept seal of an image, whose path has no symbolic links.
 
-    `beside` is why it can't lie beside the image. Raises `SealHasNoPlace`.
+    Returns the path of the seal, and what the seal has to record of its image. `beside` says why the seal can't lie beside the
+    image. Raises `SealHasNoPlace`.
     """
     directories = _directories()
     if not directories:
@@ -111,7 +115,7 @@ def place_for(image: str, beside: str) -> tuple[str, KeptFor]:
         os.makedirs(directories[0], 0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
     except OSError as error:
         raise SealHasNoPlace(image, beside, f"{directories[0]}: {error.strerror}") from error
-    problem = _distrust(directories[0])
+    problem = _reason_to_distrust(directories[0])
     if problem:
         raise SealHasNoPlace(image, beside, f"{directories[0]}: {problem}")
     from hashlib import blake2b
@@ -122,9 +126,9 @@ def place_for(image: str, beside: str) -> tuple[str, KeptFor]:
 
 
 def lasting_name(device: str) -> str:
-    """Returns what the kernel or udev calls a block device whatever its number: an LV's uuid, a disk's id, a loop device's file.
+    """Returns a name of a block device that outlasts its number: the UUID of an LV, the id of a disk, the file of a loop device.
 
-    Raises `HostFileError` where the device can't be looked at.
+    The kernel (/sys/dev/block) or udev (/dev/disk) gives it. Raises `HostFileError` if stat(2) of the device fails.
     """
     try:
         number = os.stat(device).st_rdev
@@ -132,9 +136,9 @@ def lasting_name(device: str) -> str:
         raise HostFileError(device, "look at", error) from error
     of_kernel = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
     for name in ("dm/uuid", "loop/backing_file"):
-        text = _line(f"{of_kernel}/{name}")
+        text = _read_line(f"{of_kernel}/{name}")
         if text:
-            return f"{name} {text}{_line(f'{of_kernel}/loop/offset') if 'loop' in name else ''}"
+            return f"{name} {text}{_read_line(f'{of_kernel}/loop/offset') if 'loop' in name else ''}"
     for directory in _LASTING:
         found = _link_to(f"{_DISKS}/{directory}", number)
         if found:
@@ -143,23 +147,23 @@ def lasting_name(device: str) -> str:
 
 
 @functools.cache
-def _all() -> dict[str, _Kept]:
-    """All kept seals, by the keys of their places; one's own count before root's."""
+def _list_kept_seals() -> dict[str, _Kept]:
+    """Returns all kept seals, by the keys of their places; this user's replace root's."""
     kept: dict[str, _Kept] = {}
     for directory in reversed(_directories()):
-        if not _distrust(directory):
-            kept |= _in(directory)
+        if not _reason_to_distrust(directory):
+            kept |= _kept_seals_in(directory)
     return kept
 
 
-def _in(directory: str) -> dict[str, _Kept]:
+def _kept_seals_in(directory: str) -> dict[str, _Kept]:
     from cowherd.herd.records.sealfile import read_record
 
     found = {}
     for name in sorted(os.listdir(directory)):
         seal = os.path.join(directory, name)
         if name.endswith(_SUFFIX) and not name.startswith("."):
-            with contextlib.suppress(CowherdError):  # damaged, or no seal: it says of no image that it is its
+            with contextlib.suppress(CowherdError):  # damaged, or no seal: it names no image
                 record: SealRecord = read_record(seal)
                 if record.kept_for:
                     found[record.kept_for.key] = _Kept(seal, record.kept_for, record.format)
@@ -167,12 +171,12 @@ def _in(directory: str) -> dict[str, _Kept]:
 
 
 def _directories() -> list[str]:
-    """Returns where seals are kept, that for new ones first."""
+    """Returns the directories of kept seals, the one for new seals first."""
     return [os.path.join(directory, _SEALS) for directory in state_directories()]
 
 
-def _distrust(directory: str) -> str | None:
-    """Returns why what lies in a directory is not to be believed, None if it may be."""
+def _reason_to_distrust(directory: str) -> str | None:
+    """Returns why the files in a directory can't be trusted, None if they can."""
     try:
         info = os.lstat(directory)
     except OSError as error:
@@ -187,7 +191,7 @@ def _distrust(directory: str) -> str | None:
 
 
 def _is_still(place: KeptFor, image: str) -> bool:
-    """Whether an image still lies on the file system on which it was sealed, as far as that can be told."""
+    """Returns whether an image still lies on the file system on which it was sealed; True if that is not known."""
     if place.device or place.uuid is None:
         return True
     try:
@@ -198,7 +202,7 @@ def _is_still(place: KeptFor, image: str) -> bool:
 
 
 def _file_system(device: int) -> str | None:
-    """Returns the UUID of the file system with that number, None where udev does not tell it."""
+    """Returns the UUID of the file system on a device number, None if udev does not know it."""
     return _link_to(f"{_DISKS}/by-uuid", device)
 
 
@@ -214,7 +218,7 @@ def _link_to(directory: str, number: int) -> str | None:
     return None
 
 
-def _line(path: str) -> str:
+def _read_line(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return os.fsdecode(file.read(_LONGEST_LINE)).rstrip("\n")
@@ -223,21 +227,21 @@ def _line(path: str) -> str:
 
 
 def find_seal(image: PathName) -> str | None:
-    """Returns the seal of `image`, or None: beside the file that the name leads to, past symbolic links, or where it is kept."""
+    """Returns the seal of `image`, or None. It lies beside the file to which symbolic links lead, or in cowherd's state."""
     real = os.path.realpath(image)
     return real + SUFFIX if is_seal(real + SUFFIX) else kept_seal(real)
 
 
 def seal_name(image: PathName) -> str:
-    """Returns where the seal of `image` is; of one that has none, the name beside it."""
+    """Returns the path of the seal of `image`; if it has none, the path beside the image."""
     return find_seal(image) or os.path.realpath(image) + SUFFIX
 
 
 def seal_path(image: PathName) -> Path:
-    """Returns the same as a path."""
+    """Returns what `seal_name` returns, as a `Path`."""
     return as_path(seal_name(image))
 
 
 def is_sealed(image: PathName) -> bool:
-    """Returns whether `image` has a seal; what only has a seal's name is none. Raises `HostFileError`."""
+    """Returns whether `image` has a seal; a file that only has a seal's name does not count. Raises `HostFileError`."""
     return find_seal(image) is not None

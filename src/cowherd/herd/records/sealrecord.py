@@ -1,4 +1,4 @@
-"""What a seal says of an image, apart from the digests of its blocks, as values and as JSON."""
+"""A seal's record: what it says of an image apart from the digests of its blocks, as values and as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _LONGEST_TEXT = 4096
 
 
 class ChainFile(NamedTuple):
-    """A backing file that the sealed content was read through: its name then, its identity, and its own seal's content digest."""
+    """A backing file through which the sealed content was read: its name then, its identity, and the content digest in its seal.
+
+    `atime_ns` is when it was last read then, in nanoseconds.
+    """
 
     name: str
     identity: FileIdentity
@@ -34,14 +37,14 @@ class ChainFile(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """Who vouches for a seal: an Ed25519 public key (32 bytes) and its signature (64 bytes); see `signing`."""
+    """The signature of a seal (64 bytes) and the Ed25519 public key that it was made for (32 bytes); see `signing`."""
 
     public_key: bytes
     value: bytes
 
 
 class KeptFor(NamedTuple):
-    """Whose a kept seal is: the image at `path`, on the file system `uuid` where that is known, or the device called `device`."""
+    """The image that a kept seal is for: at `path`, on the file system `uuid` if that is known, or the device called `device`."""
 
     path: str
     uuid: str | None = None
@@ -58,22 +61,22 @@ class KeptFor(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What the seal is looked up by."""
+        """Key by which the seal is found."""
         return f"device {self.device}" if self.device else self.path
 
 
 class SealRecord(NamedTuple):
     """What a seal says apart from the digests of the blocks.
 
-    `seal_id` (16 bytes) names the seal and stays the same when the image is sealed anew, `generation` counts from 1.
-    `chain` lists the files below the image, nearest first. `mode_before` is the file mode to go back to, `immutable_before`: it
-    was immutable when it was sealed, which is not to be taken away. `shadow_file` is what the file `shadow` is known by; None in
-    a seal that an older cowherd wrote. `places` are where overlays of it were made or seen, which is no part of what is signed.
-    `attributes` say to whom the file belonged, None where an older cowherd did not record that, `kept_for` whose the seal is if
-    it does not lie beside it. `of_file`: what is sealed are the bytes of the file, whose format nobody here reads, and not what a
-    guest sees.
-    `atime_ns` is when the file was last read then, by which times that were set by hand are told (None in older seals).
-    `certain`: the clock had ticked when the identities were recorded.
+    `seal_id` (16 bytes) names the seal and stays the same when the image is sealed again; `generation` counts from 1.
+    `chain` lists the files below the image, nearest first. `mode_before` is the file mode that unsealing restores.
+    `immutable_before`: the file was immutable before it was sealed, so unsealing leaves it so. `shadow_file` is the identity of
+    the file `shadow`; None in a seal that an older cowherd wrote. `places` are the directories in which overlays of it were made
+    or seen; the signature does not cover them. `attributes` are the file's owner, labels and so on, None if an older cowherd did
+    not record them. `kept_for` names the image if the seal does not lie beside it. `of_file`: the seal covers the bytes of a file
+    in a format that cowherd does not read, not what a guest sees. `atime_ns` is when the file was last read, in nanoseconds; it
+    helps to tell that somebody set times by hand (None in older seals). `certain`: the clock had ticked between the last change
+    and the recording of the identities, so that a later change shows in them.
     """
 
     seal_id: bytes
@@ -155,7 +158,7 @@ def _chain_to_json(file: ChainFile) -> dict[str, Any]:
 
 
 def record_from_json(fields: dict[str, Any]) -> SealRecord:
-    """Reads what `record_to_json` gave, or an older cowherd's. Raises ValueError where it makes no sense."""
+    """Reads what `record_to_json` of this or an older cowherd gave. Raises ValueError where it makes no sense."""
     fields = checked.dictionary(fields)
     if checked.whole(checked.field(fields, "block_size")) != BLOCK:
         raise ValueError(f"blocks of {fields['block_size']} bytes")

@@ -1,4 +1,4 @@
-"""Writing a seal: in one step, readable by whoever may read its image, and never over another file."""
+"""Writes seals: in one step, readable by the users who may read the image, and never over a file that is no seal."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ _OWNER_READS = 0o400
 
 
 def write_seal(path: PathName, record: SealRecord, digests: BlockDigests) -> None:
-    """Writes a seal in one step: after a crash either the old one or the new one is there. It takes no other
-    file's name (`NameTaken`). Raises `HostFileError`.
+    """Writes a seal in one step: after a crash there is either the old one or the new one.
 
-    What the old one knows of places with overlays, the new one knows too.
+    The new one keeps the places with overlays that the old one knows. Raises `NameTaken` if another file has the seal's name,
+    `HostFileError`.
     """
     counts = len(digests.runs), len(digests.digests)
-    with _alone_beside(path):
+    with _lock_directory_of(path):
         places = with_places(record.places, _places_in(path, record.seal_id))
         _write(path, record._replace(places=places), counts, [digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()])
 
 
 def add_places(path: PathName, places: Iterable[Place]) -> bool:
-    """Has a seal remember where overlays of its image are; returns whether it does now.
+    """Adds places in which overlays of its image lie to a seal; returns whether the seal has them all now.
 
-    It does not where it can't be written to, or knows too many. Raises `ImageFormatError` if it is damaged, `HostFileError`.
+    It has not if this user may not write it, or it holds too many. Raises `ImageFormatError` if it is damaged, `HostFileError`.
     """
     new = tuple(places)
     if set(new) <= set(read_record(path).places):
         return True
-    with _alone_beside(path):
+    with _lock_directory_of(path):
         with HostFile.open(path, lock=None) as file:
             reader = SealReader(file)
             record, data = reader.checked()
@@ -65,8 +65,8 @@ def add_places(path: PathName, places: Iterable[Place]) -> bool:
 
 
 def without_places(path: PathName, directory: str) -> int:
-    """Has a seal forget the places in and under a directory; returns how many that were. Raises as `add_places`."""
-    with _alone_beside(path):
+    """Removes the places in and under `directory` from a seal; returns how many. Raises as `add_places`."""
+    with _lock_directory_of(path):
         with HostFile.open(path, lock=None) as file:
             reader = SealReader(file)
             record, data = reader.checked()
@@ -80,7 +80,7 @@ def without_places(path: PathName, directory: str) -> int:
 def _write(path: PathName, record: SealRecord, counts: tuple[int, int], body: list[Buffer]) -> None:
     from blake3 import blake3
 
-    if record.kept_for and not is_kept(path):  # it was brought back beside its image
+    if record.kept_for and not is_kept(path):  # a kept seal that is written beside its image from now on
         record = record._replace(kept_for=None)
     text = json.dumps(record_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
     prefix = PREFIX.pack(SEAL_MAGIC, VERSION, len(text), zlib.crc32(text), *counts)
@@ -97,36 +97,36 @@ def _write(path: PathName, record: SealRecord, counts: tuple[int, int], body: li
         if not is_seal(path):
             require_name_free(path, "seal", image)
             raise
-        _put(path, buffers, image, replaces=True)  # somebody has sealed the same image meanwhile
+        _put(path, buffers, image, replaces=True)  # another process sealed the same image in between
     if record.kept_for:
         look_again()
 
 
 def _put(path: PathName, buffers: list[Buffer], image: str, *, replaces: bool) -> None:
     with atomic.replacement(path, _OWNER_READS, replaces=replaces) as file:
-        _let_read(file, image)
+        _allow_readers_of_image(file, image)
         file.pwritev(0, buffers)
 
 
-def _let_read(seal: HostFile, image: str) -> None:
-    """Has those read a new seal who may read its image, and nobody else: its digests tell of the content. Nobody writes to it."""
+def _allow_readers_of_image(seal: HostFile, image: str) -> None:
+    """Lets exactly the readers of an image read its new seal, whose digests reveal content. Nobody gets to write it."""
     try:
         info = os.stat(image)
     except OSError:
-        return  # the image is gone: nobody knows any more who might read it
+        return  # the image is gone, and with it who might read it: only the owner may
     readers = info.st_mode & 0o044
     try:
         os.fchown(seal.fd, -1, info.st_gid)
-    except OSError:  # only root, and members of the group, give a file to a group
+    except OSError:  # only root and members of a group may give a file to the group
         readers &= 0o004
     os.fchmod(seal.fd, _OWNER_READS | readers)
 
 
 @contextlib.contextmanager
-def _alone_beside(path: PathName) -> Iterator[None]:
-    """Keeps other processes of this host from replacing a seal in the same directory while the block runs.
+def _lock_directory_of(path: PathName) -> Iterator[None]:
+    """Locks the directory of a seal, so that no other process of this host replaces a seal in it while the block runs.
 
-    Where a directory can't be locked (NFS) two at once may lose a place, which the host's memory knows too.
+    Where a directory can't be locked (NFS), two writers at once may lose a place; the herd book of the host has it too.
     """
     try:
         fd = os.open(os.path.dirname(os.fspath(path)) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -141,7 +141,7 @@ def _alone_beside(path: PathName) -> Iterator[None]:
 
 
 def _places_in(path: PathName, seal_id: bytes) -> tuple[Place, ...]:
-    """Returns the places that the seal about to be replaced knows, none if that is no seal of the same image, or damaged."""
+    """Returns the places in the seal that is about to be replaced; none if it is damaged, or the seal of another image."""
     try:
         record = read_record(path)
     except (ImageFormatError, HostFileError):

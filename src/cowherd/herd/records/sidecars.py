@@ -1,4 +1,4 @@
-"""What lies beside an image and is its own: its seal, and the shadow that the seal tells of."""
+"""The files beside an image that belong to it: its seal, and the shadow that the seal records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
-_HEAD = 4096  # bytes by which a shadow of which no identity was recorded is told from another file of its length
+_HEAD = 4096  # first bytes to compare, where an older seal records no identity of its shadow
 
 
 def shadow_name(image: PathName) -> str:
@@ -41,7 +41,7 @@ def shadow_path(image: PathName) -> Path:
 
 
 def is_shadow(path: PathName) -> bool:
-    """Returns whether a file is the shadow that the seal beside it tells of. Raises `HostFileError` where the host fails."""
+    """Returns whether a file is the shadow that the seal beside it records. Raises `HostFileError` where the host fails."""
     from cowherd.herd.records.sealfile import read_record
     from cowherd.herd.records.sealrecord import SUFFIX
 
@@ -56,10 +56,10 @@ def is_shadow(path: PathName) -> bool:
 
 
 def is_shadow_of(path: PathName, record: SealRecord) -> bool:
-    """Returns whether the file `path` is the shadow that `record`, the seal of the image beside it, tells of.
+    """Returns whether the file `path` is the shadow that `record`, the seal of the image beside it, names.
 
-    It is known by inode, length and mtime, which a rename keeps. Older seals don't tell these: then it must be as long as the
-    image was, have no write bit, and begin as the image does, if that is there. Raises `HostFileError` where the host fails.
+    Inode, length and mtime identify it, since a rename keeps them. Older seals don't record these: then the file must be as long
+    as the image was, have no write bit, and begin as the image does if that exists. Raises `HostFileError` where the host fails.
     """
     info = look_up(path, follow=False)
     if info is None or not stat.S_ISREG(info.st_mode) or record.shadow is None:
@@ -70,10 +70,10 @@ def is_shadow_of(path: PathName, record: SealRecord) -> bool:
     if info.st_size != record.identity.size or info.st_mode & WRITE_BITS:
         return False
     image = os.fspath(path).removesuffix(SHADOW_SUFFIX)
-    return not is_regular(image) or _head(image) == _head(path)
+    return not is_regular(image) or _first_bytes(image) == _first_bytes(path)
 
 
-def _head(path: PathName) -> bytes:
+def _first_bytes(path: PathName) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -85,9 +85,9 @@ def _head(path: PathName) -> bytes:
 
 
 def require_liftable(path: PathName, action: str, *, seal: PathName | None = None, forceable: bool = False) -> None:
-    """Raises `ProtectedByOthers` if a file is immutable, and not by cowherd. `seal` as with `is_immutable_by_others`.
+    """Raises `ProtectedByOthers` if a file is immutable and somebody other than cowherd made it so.
 
-    `forceable`: the message says that --force goes on all the same.
+    `seal` is the path of its seal, if that does not lie beside it. `forceable`: the message names --force as a way to go on.
     """
     if is_immutable_by_others(path, seal):
         raise ProtectedByOthers(os.path.realpath(path), action, forceable=forceable)
@@ -107,11 +107,11 @@ def is_immutable_by_others(path: PathName, seal: PathName | None = None) -> bool
     try:
         return not (is_proven_seal(seal) and set_immutable(read_record(seal), info, seal))
     except CowherdError:
-        return True  # a seal that can't be read says nothing of who made the file immutable
+        return True  # a seal that can't be read is no proof that cowherd made the file immutable
 
 
 def require_sidecars_free(image: PathName, *, shadow: bool = False) -> None:
-    """Raises `NameTaken` if something else than its seal (and with `shadow` its shadow) has their names beside `image`."""
+    """Raises `NameTaken` if a file that is not the seal of `image` has the seal's name; with `shadow` likewise for its shadow."""
     from cowherd.herd.records.sealrecord import SUFFIX
 
     real = os.path.realpath(image)
@@ -130,7 +130,10 @@ def refuse_left_seal(image: PathName) -> None:
 
 
 def sidecars(image: PathName) -> list[str]:
-    """Returns what beside the file `image` is certainly its own: its shadow, and its seal, which proves the shadow, last."""
+    """Returns the files beside `image` that are certainly its own: its shadow, then its seal.
+
+    The seal comes last because it proves the shadow: a caller that stops in the middle still has the proof.
+    """
     from cowherd.herd.records.sealrecord import SUFFIX
 
     name = os.fspath(image)

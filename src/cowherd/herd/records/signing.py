@@ -1,9 +1,9 @@
 """Signed seals: an Ed25519 signature says who vouches for the content that a seal records.
 
-Signed are, in this order: 26 bytes "cowherd seal signature 1" and zeros, the seal's id (16), its generation and the image's size
-(8 each, little-endian), the content digest (32), and the format's name. The block digests are covered by the content digest.
-What the seal says of its file on the host (times, inode) is not signed, since it changes with every copy: only `verify --full`
-is proof.
+The signature covers, in this order: 26 bytes "cowherd seal signature 1" and zeros, the seal's id (16), its generation and the
+image's size (8 each, little-endian), the content digest (32), and the format's name. The content digest covers the block digests.
+The signature does not cover what the seal says of its file on the host (times, inode), since that changes with every copy: only
+`verify --full` is proof.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class KeyUnusable(CowherdError):
 
 
 def signer(private_key: PathName) -> Callable[[SealRecord], SealRecord]:
-    """Returns what signs records with the Ed25519 key in the file `private_key` (PEM or OpenSSH, without a passphrase).
+    """Returns a function that signs records with the Ed25519 key in the file `private_key` (PEM or OpenSSH, no passphrase).
 
     Raises `SigningUnavailable`, `KeyUnusable`, `HostFileError`.
     """
@@ -82,7 +82,7 @@ def public_key(path: PathName) -> bytes:
 
 
 def problem_of(record: SealRecord, trusted: tuple[bytes, ...]) -> str | None:
-    """Returns why nobody who is trusted vouches for a seal, None if somebody does. Raises `SigningUnavailable`."""
+    """Returns why a seal has no valid signature by a key in `trusted`, None if it has one. Raises `SigningUnavailable`."""
     signature = record.signature
     if signature is None:
         return "its seal is not signed"

@@ -1,4 +1,4 @@
-"""What verify can say of an image."""
+"""The results that verify can give for an image."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Status(enum.StrEnum):
 
     @property
     def is_fine(self) -> bool:
-        """Whether verify exits with 0 for it."""
+        """Whether verify exits with 0 for this status."""
         return self in (Status.OK, Status.UNSEALED, Status.ATTRIBUTES)
 
     @property
     def holds(self) -> bool:
-        """Whether a seal that was found so speaks for its image: at most owner, mode, labels or links of the file changed."""
+        """Whether the image still holds its sealed content: at most owner, mode, labels or links of the file changed."""
         return self in (Status.OK, Status.ATTRIBUTES)

@@ -1,10 +1,10 @@
-"""What lies in a trash: `.cowherd-trash` beside the images that were deleted, so that deleting and restoring are renames.
+"""Reads and writes a trash: the directory `.cowherd-trash` beside deleted images, so that deleting and restoring are renames.
 
-Of each deleted image it holds `ID.json`, which says what it was called, and the directory `ID` with the image, its seal and its
-shadow under their own names. An entry whose directory has no image is one that was interrupted, and is not listed.
+For each deleted image it holds `ID.json`, which records its name, and the directory `ID` with the image, its seal and its shadow
+under their own names. An entry whose directory has no image was interrupted, and is not listed.
 
-Who may write in the directory of the images can put a trash there too. So nothing in it is followed that is a link, an image
-comes back into the directory in which the trash lies whatever its record says, and what is none of ours is left where it is.
+Anybody who may write in the images' directory can put a trash there too. So no link in it is followed, an image comes back into
+the directory in which the trash lies whatever its record says, and files that are not cowherd's are left where they are.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _LONGEST_RECORD = 1 << 20
 _MOST_DEPENDENTS = 100_000
 _PRIVATE = 0o700
 _ID = "########-######-xxxxxx"
-"""The form of an id: a digit stands for #, a hexadecimal one for x."""
+"""The form of an id: # stands for a digit, x for a hexadecimal one."""
 _DATE = "####-##-##T##:##:##"
 
 
 class Entry(NamedTuple):
-    """One deleted image: where it was (`path`), when it was deleted (ISO 8601, UTC), and what stood on it then.
+    """One deleted image: where it was (`path`), when it was deleted (ISO 8601, UTC), and which images depended on it then.
 
-    `identity` is its file's as it lies in the trash, None if that could not be recorded; `sealed`: its seal held. `immutable`:
-    somebody else had made its file immutable, and it is so again.
+    `identity` is that of its file in the trash, None if it could not be recorded. `sealed`: its seal held. `immutable`: somebody
+    other than cowherd had made its file immutable, and it is immutable again in the trash.
     """
 
     trash: Path
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
     @property
     def directory(self) -> Path:
-        """Where its files lie."""
+        """Directory that holds its files."""
         return self.trash / self.id
 
     @property
@@ -70,17 +70,17 @@ class Entry(NamedTuple):
 
     @property
     def record(self) -> Path:
-        """The file that says all this."""
+        """File that records this entry."""
         return self.trash / f"{self.id}.json"
 
     @property
     def disk_size(self) -> int:
-        """What its files occupy on the host, in bytes."""
+        """Bytes that its files occupy on the host."""
         return sum(disk_size(path) for path in _files(self.directory))
 
 
 def write_entry(entry: Entry, box: Directory) -> None:
-    """Records an entry durably in its trash, `box`."""
+    """Records an entry durably in its trash `box`. Raises `HostFileError`."""
     fields = {
         "version": _VERSION,
         "path": os.fspath(entry.path),
@@ -116,7 +116,8 @@ def _entry(record: Path, fields: dict[str, Any]) -> Entry:
     return Entry(
         trash=record.parent,
         id=record.name.removesuffix(".json"),
-        # The directory may have been moved with its trash since, and the record may be somebody else's.
+        # The directory may have moved together with its trash since, and somebody else may have written the record: only the
+        # name counts, in the directory where the trash lies now.
         path=record.parent.parent / checked.plain_name(os.path.basename(path)),
         deleted=deleted,
         dependents=tuple(Path(checked.path_name(name)) for name in dependents),
@@ -132,15 +133,16 @@ def _has_form(text: str, form: str) -> bool:
 
 
 def is_entry_name(name: str) -> bool:
-    """Returns whether a name in a trash is one that deleting gives: of an entry's directory, or of its record."""
+    """Returns whether deleting gives such a name in a trash: to an entry's directory, or to its record."""
     return _has_form(name.removesuffix(".json"), _ID)
 
 
 @contextlib.contextmanager
 def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
-    """Opens the trash in a directory; with `make` it is made if it is not there, and must be such that what is put there is safe.
+    """Opens the trash in the directory `home`. With `make` it creates a missing one, and requires that images are safe in it.
 
-    Raises `RecordNotTrusted` where it is a link, and for one that belongs to somebody else, or to all; `HostFileError`.
+    Raises `RecordNotTrusted` if the trash is a link or a file, and with `make` if another user owns it or others may write in it;
+    `HostFileError`.
     """
     there = home.look_up(TRASH)
     if there is not None and not stat.S_ISDIR(there.st_mode):
@@ -148,7 +150,7 @@ def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
             home.path / TRASH, "it is no directory, but a link or a file; move it away, or delete with --purge"
         )
     if make and there is None:
-        with naming_file(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # somebody was faster
+        with naming_file(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(home.held(TRASH), _PRIVATE)
         atomic.sync_directory(home.held())
     with home.below(TRASH) as box:
@@ -162,25 +164,25 @@ def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
 
 
 def is_trusted(box: Directory) -> bool:
-    """Returns whether only this user and root can have written what lies in a trash."""
+    """Returns whether only this user and root can have written the files in a trash."""
     info = box.info()
     return info.st_uid in (0, os.geteuid()) and not info.st_mode & OTHERS_MAY_WRITE
 
 
 def trash_directories(directories: Iterable[PathName]) -> Iterator[Path]:
     """Yields the trash directories in `directories` and everywhere under them, without entering other file systems."""
-    return (trash for trash in _called_trash(directories) if _is_directory(trash))
+    return (trash for trash in _paths_named_trash(directories) if _is_directory(trash))
 
 
 def strange_trashes(directories: Iterable[PathName]) -> Iterator[Path]:
-    """Yields what is called as a trash there and is no directory, but a link, say. It is left alone."""
-    return (trash for trash in _called_trash(directories) if not _is_directory(trash))
+    """Yields, for the same directories, what has the name of a trash and is no directory (a link, say). Nothing touches it."""
+    return (trash for trash in _paths_named_trash(directories) if not _is_directory(trash))
 
 
-def _called_trash(directories: Iterable[PathName]) -> Iterator[Path]:
+def _paths_named_trash(directories: Iterable[PathName]) -> Iterator[Path]:
     for directory in directories:
         top = os.path.realpath(directory)
-        with contextlib.suppress(OSError):  # what is not there has no trash
+        with contextlib.suppress(OSError):  # a directory that does not exist has no trash
             device = os.stat(top).st_dev
             for current, names, files in os.walk(top):
                 if TRASH in names or TRASH in files:
@@ -189,12 +191,12 @@ def _called_trash(directories: Iterable[PathName]) -> Iterator[Path]:
 
 
 def trashes_right_in(directories: Iterable[str]) -> Iterator[Path]:
-    """Yields the trash directories right in `directories`."""
+    """Yields the trash directories directly in `directories`."""
     return (Path(directory, TRASH) for directory in sorted(directories) if _is_directory(Path(directory, TRASH)))
 
 
 def _is_directory(path: Path) -> bool:
-    """Whether a name is that of a directory, and no link."""
+    """Returns whether `path` is a directory, not a link."""
     info = look_up(path, follow=False)
     return info is not None and stat.S_ISDIR(info.st_mode)
 
@@ -207,7 +209,7 @@ def _device(directory: str, name: str) -> int | None:
 
 
 def entries(trash: Path) -> tuple[list[Entry], list[Path]]:
-    """Returns the entries of a trash directory, the oldest first, and what else lies there: interrupted or damaged, or links."""
+    """Returns the entries of a trash directory, the oldest first, and the other paths in it: interrupted, damaged, or links."""
     found, other = [], []
     names = _listed(trash)
     for name in names:
@@ -224,7 +226,7 @@ def entries(trash: Path) -> tuple[list[Entry], list[Path]]:
 
 
 def _entry_in(record: Path) -> Entry | None:
-    """Returns the entry of a record, if that is one and the image is there, and neither is a link."""
+    """Returns the entry that a record describes; None if it is no record, the image is missing, or either is a link."""
     if not is_entry_name(record.name) or not is_regular(record):
         return None
     try:
@@ -235,10 +237,10 @@ def _entry_in(record: Path) -> Entry | None:
 
 
 def remains(trash: Path) -> list[Path]:
-    """Returns what interrupted work certainly left in a trash directory.
+    """Returns the paths that interrupted work certainly left in a trash directory.
 
-    That is the record of an image that is not there, with its directory if all that this holds lies beside the trash too; a
-    directory that was made for an image and is empty; a record that was never finished; and a trash in which nothing is.
+    These are: the record of an image that is not there, with its directory if all its files lie beside the trash too; an empty
+    directory that was made for an image; a record that was never finished; and a trash that is empty.
     """
     found = []
     for path in entries(trash)[1]:
@@ -253,13 +255,13 @@ def remains(trash: Path) -> list[Path]:
 
 
 def strays(trash: Path) -> list[Path]:
-    """Returns what lies in a trash directory and can't be told to be anybody's leftover; it is left alone."""
+    """Returns the other paths in a trash directory that are not certainly left over; nothing touches them."""
     left = set(remains(trash))
     return [path for path in entries(trash)[1] if path not in left and not is_unfinished_name(path.name)]
 
 
 def _is_vacated(directory: Path) -> bool:
-    """Whether everything that an entry's directory holds is back beside the trash, under its own name."""
+    """Returns whether every file in an entry's directory is back beside the trash, under its own name."""
     if not _is_directory(directory):
         return False
     home = directory.parent.parent
@@ -279,7 +281,7 @@ def _is_record(path: Path) -> bool:
 
 
 def find_entries(trashes: Sequence[Path], name: PathName) -> list[Entry]:
-    """Returns the entries that `name` means, the newest last: an id, or the path that an image had."""
+    """Returns the entries that `name` names, the newest last in each trash. `name` is an id, or the path that an image had."""
     wanted = Path(os.path.abspath(name))
     beside = Path(os.path.realpath(wanted.parent)) / TRASH
     places = dict.fromkeys([*trashes, *([beside] if _is_directory(beside) else [])])

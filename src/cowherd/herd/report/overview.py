@@ -1,4 +1,4 @@
-"""All that there is to say of a herd at one moment: its tree, its health, and where its bases have drifted."""
+"""An overview of a herd at one moment: its tree, its health, and where its bases have drifted."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class DriftPicture:
 
 @dataclass(frozen=True)
 class HitPicture:
-    """What the change does to one dependent, as `cowherd.impact` says: [start, end) of guest bytes that it sees change or not.
+    """What the change does to one dependent, as `cowherd.impact` finds: [start, end) of guest bytes that it sees change or not.
 
-    `snapshot` names one of its internal snapshots if this is about that, and not about what the dependent shows now.
+    `snapshot` names an internal snapshot of the dependent if this is about that, None for its present state.
     """
 
     path: Path
@@ -67,9 +67,10 @@ class Overview:
 
 
 def overview(directories: Sequence[PathName] = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
-    """Looks at the herd in `directories` (the current one by default); changes nothing.
+    """Examines the herd in `directories` (the current one by default); changes nothing.
 
-    Bases whose files are not as their seals left them are read to see where they differ; with `full` all sealed images are.
+    It reads bases whose files are not as their seals left them, to find where they differ; with `full` it reads all sealed
+    images.
     """
     lineage = survey(directories or ["."])
     found = tree_of(lineage)

@@ -1,4 +1,4 @@
-"""The herd as a tree: bases, the overlays under them, and how each is."""
+"""The herd as a tree: bases, the overlays under them, and the status of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Node(NamedTuple):
     """One image in the tree.
 
-    `depth` counts the bases above it in the tree, 0 for a root. `base_name` is the backing file, also where it is missing.
+    `depth` counts the bases above it in the tree, 0 for a root. `base_name` is the backing file, even a missing one.
     `level` is the level of its seal, None without one. `dependents` counts the overlays whose chain passes through it.
     `detail` explains a status.
     """
@@ -43,12 +43,12 @@ class Node(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The name that the image is called by."""
+        """The image's first name, by which messages call it."""
         return self.image.path
 
     @property
     def names(self) -> tuple[Path, ...]:
-        """All names that it was found under."""
+        """All names under which it was found."""
         return self.image.names
 
     @property
@@ -63,7 +63,7 @@ class Node(NamedTuple):
 
     @property
     def virtual_size(self) -> int | None:
-        """The size of the disk in bytes, None where it is unknown."""
+        """The size of the disk in bytes, None if unknown."""
         return self.image.size
 
     @property
@@ -73,7 +73,7 @@ class Node(NamedTuple):
 
     @property
     def bound(self) -> bool:
-        """Whether it knows what it stands on."""
+        """Whether it records a binding to its base."""
         return self.image.binding is not None
 
     @property
@@ -82,12 +82,15 @@ class Node(NamedTuple):
         return self.image.problem
 
 
-_of: Callable[[tuple[Any, ...]], Node] = functools.partial(tuple.__new__, Node)  # a third of the time of a call with arguments
+_make_node: Callable[[tuple[Any, ...]], Node] = functools.partial(tuple.__new__, Node)  # takes a third of the time of `Node(...)`
 
 
 class Tree(NamedTuple):
-    """A herd: its directories, its images (each base before its overlays), images of which only the seal is left, and files
-    that could not be looked at, which may be overlays too. `running_on_gone` are deleted files on which machines still run."""
+    """A herd: its directories, and its images with each base before its overlays.
+
+    `gone` are images of which only the seal is left; `unreadable` are files that could not be read, which may be overlays too;
+    `running_on_gone` are deleted files on which machines still run.
+    """
 
     directories: tuple[Path, ...]
     nodes: tuple[Node, ...]
@@ -97,7 +100,7 @@ class Tree(NamedTuple):
 
 
 def tree(directories: Sequence[PathName] = ()) -> Tree:
-    """Returns the herd in `directories` (the current one by default). Reads headers and the records of seals only."""
+    """Returns the herd in `directories` (the current one by default). Reads only headers and the records of seals."""
     lineage = survey(directories or ["."])
     gone = gone_disks() if os.path.isdir(PROC) else []
     here = tuple(disk for disk in gone if lineage.was_listed(os.path.dirname(disk.path)))
@@ -105,7 +108,7 @@ def tree(directories: Sequence[PathName] = ()) -> Tree:
 
 
 def tree_of(lineage: Lineage) -> Tree:
-    """Returns the herd of a lineage that is known already."""
+    """Returns the herd of a lineage that the caller has already."""
     checker = Checker(full=False)
     nodes = tuple(_node(lineage, checker, *step) for step in lineage.walk())
     return Tree(tuple(map(Path, lineage.directories)), nodes, lineage.orphans, lineage.unreadable)
@@ -115,7 +118,7 @@ def _node(lineage: Lineage, checker: Checker, depth: int, image: Image, base: Im
     found = checker.condition(lineage, image, base)
     base_name = base.filename if base else _missing_base(lineage, image)
     level = _level(lineage, image) if lineage.seal(image) else None
-    return _of((image, depth, base_name, level, found.status, found.detail, lineage.count_dependents(image)))
+    return _make_node((image, depth, base_name, level, found.status, found.detail, lineage.count_dependents(image)))
 
 
 def _missing_base(lineage: Lineage, image: Image) -> str | None:

@@ -1,7 +1,7 @@
-"""Donors: where sealed blocks can be fetched again.
+"""Donors: images from which sealed blocks can be copied back.
 
-A donor is never trusted: each block that it gives is compared with the seal before it is used, so that the worst a wrong
-donor can do is to have nothing to give.
+Donors are never trusted: each block from a donor is compared with the seal before it is used, so that a wrong donor can do no
+worse than to give nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Donor:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """Where each of `blocks` is to be had: `owner` has an index into `donors` for each, or -1 for a block of zeros."""
+    """The donors of `blocks`: for each block, `owner` has an index into `donors`, or -1 for a block of zeros."""
 
     sealed: BlockDigests
     blocks: Blocks
@@ -58,18 +58,18 @@ class Located:
     donors: tuple[Donor, ...]
 
     def bytes_by_donor(self) -> list[tuple[Path, int]]:
-        """Returns the donors that give something, and how many bytes each gives."""
+        """Returns the donors that give blocks, each with the number of bytes."""
         counts = [(donor.path, int((self.owner == index).sum()) * BLOCK) for index, donor in enumerate(self.donors)]
         return [(path, count) for path, count in counts if count]
 
     @property
     def zero_bytes(self) -> int:
-        """Bytes of the blocks that were zeros, for which no donor is needed."""
+        """Bytes in blocks of zeros, which need no donor."""
         return int((self.owner == _ZEROS).sum()) * BLOCK
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BlockReader]:
-        """Gives the block a reader of sealed blocks; the donors are opened when they are needed."""
+        """Yields a reader of sealed blocks, which opens the donors when it needs them."""
         with contextlib.ExitStack() as stack:
             yield BlockReader(self, stack)
 
@@ -84,7 +84,7 @@ class BlockReader:
     def read(self, block: int, buffer: memoryview) -> bool:
         """Fills `buffer`, of 64 KiB, with the sealed content of `block`; returns False if that is zeros.
 
-        Raises `ContentChanging` if the donor no longer holds what it held when it was found.
+        Raises `ContentChanging` if the donor no longer holds the block that `locate` found there.
         """
         where = int(np.searchsorted(self._located.blocks, block))
         owner = int(self._located.owner[where])
@@ -105,7 +105,7 @@ class BlockReader:
 
 
 def write_blocks(disk: Disk, located: Located, blocks: Blocks, progress: Progress | None = None) -> None:
-    """Writes those of the sealed blocks that `blocks` names into `disk`, and flushes it. Raises as `BlockReader.read`."""
+    """Writes the sealed content of `blocks` into `disk`, and flushes it. Raises as `BlockReader.read`."""
     buffer = memoryview(bytearray(BLOCK))
     with located.opened() as reader:
         for done, block in enumerate(blocks.tolist(), 1):
@@ -120,10 +120,10 @@ def write_blocks(disk: Disk, located: Located, blocks: Blocks, progress: Progres
 
 
 def locate(base: Image, sealed: BlockDigests, blocks: Blocks, lineage: Lineage, named: Sequence[Path] = ()) -> Located:
-    """Finds a donor for each of `blocks`, looking through those `named`, or where none is, through all that can be found.
+    """Finds a donor for each of `blocks`, among those `named`, or if none is named, among all candidates in the herd.
 
-    Reads the blocks from the donors. Raises `DonorMissing` if some are found nowhere, and the donor's own error where one
-    that was named can't be read.
+    Reads the blocks from the donors. Raises `DonorMissing` if no donor holds some of them, and a named donor's own error if it
+    can't be read.
     """
     wanted = sealed.lookup(blocks)
     owner = np.where(is_zero(wanted), _ZEROS, _NOBODY).astype(np.int64)
@@ -149,17 +149,17 @@ def _held_by(donor: Donor, blocks: Blocks, wanted: NDArray[np.uint8], *, must_op
     except CowherdError:
         if must_open:
             raise
-        return np.zeros(len(blocks), np.bool_)  # nobody named it: a donor that can't be read has nothing to give
+        return np.zeros(len(blocks), np.bool_)  # a candidate that nobody named and that can't be read just gives nothing
 
 
 def _candidates(lineage: Lineage, base: Image, size: int) -> Iterator[Donor]:
-    """Yields what may hold the blocks, the likeliest first: the shadow; the file itself where it was deleted while a process has
-    it open; images sealed with the same content; images and raw files of the same size. What stands on the base shows the drift,
-    not what was before it, and is left out."""
+    """Yields images that may hold the blocks, the likeliest first: the shadow; the file itself, if it was deleted while a process
+    has it open; images sealed with the same content; images and raw files of the same size. Dependents of the base are left out:
+    they show the drift, not the content before it."""
     record = record_of(base)
     if record and record.shadow:
         shadow = shadow_path(base.path)
-        if is_regular(shadow):  # every block of it is compared with the seal, so it need not be proven
+        if is_regular(shadow):  # it need not be proven to be the shadow, since every block is compared with the seal
             yield Donor(shadow, record.format)
     if record and base.size is None:
         still_open = descriptors_of(record.identity.device, record.identity.inode)
@@ -183,6 +183,6 @@ def _sealed_alike(image: Image, content_digest: bytes | None) -> bool:
 def _files_of_size(directories: Mapping[str, int | None], size: int) -> Iterator[Path]:
     for directory, levels in directories.items():
         for name in files_under(directory, levels, []):
-            with contextlib.suppress(OSError):  # it is gone since it was listed
+            with contextlib.suppress(OSError):  # it disappeared after the listing
                 if os.stat(name).st_size == size:
                     yield Path(name)

@@ -1,4 +1,4 @@
-"""Drift: the blocks in which a base differs from what it was sealed with, or from an older copy of it."""
+"""Drift: the blocks in which a base differs from its sealed content, or from an older copy of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drift:
-    """What a base held (`old`), what it holds now (`held`), and the numbers of the blocks that differ (`runs`)."""
+    """The content of a base before (`old`) and now (`held`); `runs` are the numbers of blocks that differ, as [first, end)."""
 
     base: Image
     old: BlockDigests
@@ -35,18 +35,18 @@ class Drift:
 
     @property
     def new(self) -> BlockDigests:
-        """What the base holds now."""
+        """The content of the base now."""
         return self.held.digests
 
     @property
     def changed(self) -> Ranges:
-        """The changed guest bytes, in whole blocks, cut at the end of the larger of both states of the disk."""
+        """The changed guest bytes, in whole blocks, up to the larger of the disk's two sizes."""
         return to_bytes(self.runs, max(self.old.size, self.new.size))
 
 
 @contextlib.contextmanager
 def held_drift(lineage: Lineage, base: Image, progress: Progress | None = None) -> Iterator[Drift]:
-    """Finds how `base` differs from its seal, and gives it to the block, during which QEMU can't write to the base.
+    """Yields how `base` differs from its seal. QEMU can't write to the base while the block runs.
 
     Raises `NotSealed`, `ImageFormatError` for a damaged seal, and as `held_content`.
     """
@@ -60,7 +60,7 @@ def held_drift(lineage: Lineage, base: Image, progress: Progress | None = None) 
 def drift_of(lineage: Lineage, base: Image, against: PathName | None = None, progress: Progress | None = None) -> Drift:
     """Returns how `base` differs from its seal, or from the content of the image `against`, an older copy of it.
 
-    A size that differs is no change by itself: overlays read zeros past a base's end. Raises as `held_drift`.
+    A different size is no change by itself: overlays read zeros past a base's end. Raises as `held_drift`.
     """
     if against is None:
         with held_drift(lineage, base, progress) as drift:
@@ -72,7 +72,7 @@ def drift_of(lineage: Lineage, base: Image, against: PathName | None = None, pro
 
 
 def changed_bytes(old: BlockDigests, new: BlockDigests) -> int:
-    """Returns the size of the blocks that differ."""
+    """Returns the bytes in the blocks that differ."""
     return extents.total(to_bytes(differing(old, new), max(old.size, new.size)))
 
 

@@ -1,7 +1,7 @@
-"""What bindings bear witness to, and refusing what would overwrite it: one rule for every command.
+"""Bindings as evidence, and the refusal to overwrite it: one rule for every command.
 
-An overlay that was made on other content than its base holds stays bound to that until somebody decides (`--rebind`). Whatever
-would make what it shows now count as right, or bind it anew on the way, asks here first.
+An overlay that was made on other content than its base holds stays bound to that content until a user decides (`--rebind`). A
+command that would accept what the overlay shows now as right, or bind it again on the way, calls this module first.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def require_uncontradicted(lineage: Lineage, images: Iterable[Image], action: str, *, progress: Progress | None = None) -> None:
     """Raises `BindingContradicted` if one of `images`, or an overlay in its chain, was made on other content than its base holds.
 
-    `action` is what is refused then, as in "flatten". What a base holds its seal says as long as that holds; where none does, the
-    base is read. Raises as `cowherd.herd.seals.held.held_content`.
+    `action` words the error, as in "flatten". The content of a base comes from its seal if that holds; else the base is read.
+    Raises as `cowherd.herd.seals.held.held_content`.
     """
     fits: set[tuple[object, bytes]] = set()
     for overlay, base, content in _bound(lineage, images):
@@ -32,12 +32,12 @@ def require_uncontradicted(lineage: Lineage, images: Iterable[Image], action: st
 
 
 def contradicted(lineage: Lineage, base: Image, content: bytes) -> list[Image]:
-    """Returns the direct overlays of `base` that are bound to another content than `content`."""
+    """Returns the direct overlays of `base` whose binding names other content than `content`."""
     return [child for child in lineage.children(base) if child.binding and child.binding.content_digest != content]
 
 
 def _bound(lineage: Lineage, images: Iterable[Image]) -> Iterator[tuple[Image, Image, bytes]]:
-    """Yields the bound overlays in the chains of `images`, each once, with their bases and what they are bound to."""
+    """Yields the overlays with a binding in the chains of `images`, each once, as (overlay, base, bound content digest)."""
     seen = set()
     for image in images:
         for overlay in lineage.chain(image):

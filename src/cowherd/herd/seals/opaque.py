@@ -1,6 +1,6 @@
-"""Images whose format nobody here reads, as VMDK, VDI, VHDX, or an encrypted qcow2: they are sealed by the bytes of their files.
+"""Images in formats that cowherd does not read (VMDK, VDI, VHDX, encrypted qcow2): they are sealed by the bytes of their files.
 
-So they are guarded like others: what changes one is refused, and a change shows. What it does to the overlays can't be told.
+So they are guarded like others: cowherd refuses to change one, and a change shows. What a change does to the overlays is unknown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OpaqueImage(CowherdError):
-    """Something needs the content of an image of which only the file is known. Attributes: `path`, `format`, `action`."""
+    """A command needs the guest content of an image whose format cowherd can't read. Attributes: `path`, `format`, `action`."""
 
     def __init__(self, path: Path, format: str, action: str):
         self.path, self.format, self.action = path, format, action
@@ -33,18 +33,18 @@ class OpaqueImage(CowherdError):
 
 
 _CRYPT_METHOD = slice(32, 36)
-"""Where the qcow2 header says how the image is encrypted, 0 if it is not."""
+"""Bytes of the qcow2 header that give the encryption method, 0 for none."""
 
 
 def is_opaque(image: Image) -> bool:
-    """Returns whether what is sealed, or is to be, are the bytes of an image's file. Raises `HostFileError`.
+    """Returns whether an image is sealed, or has to be sealed, by the bytes of its file. Raises `HostFileError`.
 
-    A seal says so; without one it is so where the format is not one that cowherd opens, or the content is encrypted.
+    A seal says so itself; without one, it is so if cowherd does not open the format, or the content is encrypted.
     """
     try:
         record = record_of(image)
     except ImageFormatError:
-        record = None  # a damaged seal, which whoever reads it reports
+        record = None  # a damaged seal is reported where its digests are read
     if record:
         return record.of_file
     if image.format not in KNOWN:
@@ -57,7 +57,7 @@ def is_opaque(image: Image) -> bool:
 
 
 def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> Disk:
-    """Opens what a seal of `image` is about: what a guest sees, or with `of_file` the file as it is. Raises as `open_disk`."""
+    """Opens what a seal of `image` covers: what a guest sees, or with `of_file` the bytes of the file. Raises as `open_disk`."""
     from cowherd.image.open import open_disk
 
     if of_file:
@@ -66,6 +66,6 @@ def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> D
 
 
 def refuse_opaque(image: Image, action: str) -> None:
-    """Raises `OpaqueImage` for an image of which only the file's bytes are known, where `action` needs what guests see."""
+    """Raises `OpaqueImage` for an image that is sealed by the bytes of its file, if `action` needs what guests see."""
     if is_opaque(image):
         raise OpaqueImage(image.path, image.format, action)

@@ -1,4 +1,4 @@
-"""Whether a sealed image is as its seal left it, told from the identities of files alone: nothing is read of their data."""
+"""Checks whether a sealed image is as its seal left it, by the identities of files alone; it reads none of their data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Condition(NamedTuple):
-    """A status and, where it is not plain, the reason in words.
+    """A status with the reason in words, empty if the status needs none.
 
-    `certain` is False where nothing speaks against an image, and a change of it need not have shown in the times of its file.
+    `certain` is False if nothing speaks against the image, but a change need not have shown in the times of its file.
     """
 
     status: Status
@@ -39,13 +39,13 @@ FINE = Condition(Status.OK)
 NOT_YET = "not yet certain: the clock of its file system could not be seen to tick after it was sealed; --full reads its content"
 
 Recorded = Callable[[Image], SealRecord | None]
-"""What gives the record of the seal beside an image; see `record_of`."""
+"""Returns the record of an image's seal; see `record_of`."""
 
 
 def record_of(image: Image) -> SealRecord | None:
-    """Returns the record of the seal beside `image`, or None where there is no seal.
+    """Returns the record of the seal of `image`, or None if it has no seal.
 
-    Raises `ImageFormatError` where the seal is damaged, `HostFileError` where it can't be read.
+    Raises `ImageFormatError` if the seal is damaged, `HostFileError` if it can't be read.
     """
     seal = image.seal
     return read_record(seal) if seal else None
@@ -68,20 +68,20 @@ def require_as_sealed(lineage: Lineage, image: Image, action: str) -> None:
 
 
 def may_not_be_read(error: CowherdError) -> bool:
-    """Returns whether an error says no more than that this user may not look: others may find all in order."""
+    """Returns whether an error only means that this user may not read: another user may find everything in order."""
     return isinstance(error, HostFileError) and error.errno in (errno.EACCES, errno.EPERM)
 
 
 def condition(lineage: Lineage, image: Image) -> Condition:
-    """Compares the files of a sealed image and of its chain with what its seal recorded."""
+    """Compares the files of an image and of its chain with what its seal recorded. Without a seal it is UNSEALED."""
     return Conditions(lineage, record_of).of(image)
 
 
 class Conditions:
-    """The conditions of images of one herd, as long as nothing changes there: each is found out once.
+    """The conditions of the images of one herd, valid while nothing changes there: each is found once and remembered.
 
-    In a chain of sealed images each vouches for all above it: without a memory that is twice the work with every image more.
-    `recorded` gives the records: `Lineage.record_of` for who looks at a whole herd once and changes nothing.
+    In a chain of sealed images each vouches for all above it: without a memory, every further image would double the work.
+    `recorded` reads the records: `Lineage.record_of` for a caller that looks at a whole herd once and changes nothing.
     """
 
     def __init__(self, lineage: Lineage, recorded: Recorded):
@@ -90,7 +90,7 @@ class Conditions:
         self._known: dict[Key, Condition] = {}
 
     def of(self, image: Image) -> Condition:
-        """Compares the files of a sealed image and of its chain with what its seal recorded."""
+        """Returns the condition of an image, as the function `condition` does."""
         found = self._known.get(image.key)
         if found is None:
             found = self._known[image.key] = self._find(image)
@@ -127,7 +127,7 @@ class Conditions:
         if len(below) != len(record.chain):
             return Condition(Status.REPLACED, f"its chain has {len(below)} files below it and had {len(record.chain)}")
         pairs = list(zip(below, record.chain, strict=True))
-        for file, sealed in reversed(pairs):  # from the bottom, so that none has to look deeper than those that are known
+        for file, sealed in reversed(pairs):  # from the bottom, so that each finds the conditions below it in the memory
             if sealed.content_digest:
                 self.of(file)
         mildest = FINE
@@ -143,7 +143,7 @@ class Conditions:
         return mildest
 
     def _vouched_for(self, file: Image, sealed: ChainFile) -> bool:
-        """Returns whether a file's own seal, which holds, says that it has the content that was read through it."""
+        """Returns whether a file below has a seal of its own that holds, with the content digest that it had at the sealing."""
         record = self._record(file) if sealed.content_digest else None
         if record is None or record.content_digest != sealed.content_digest:
             return False
@@ -153,7 +153,7 @@ class Conditions:
 def of_file(path: PathName, sealed: FileIdentity, atime_ns: int | None = None) -> Condition:
     """Compares one file with an identity that a seal recorded, and `atime_ns`, the time of its last reading then.
 
-    A device number alone proves nothing, many change with every boot: what has the same inode, size and times is the same file.
+    Device numbers prove nothing, since many change with every boot: a file with the same inode, size and times is the same.
     """
     try:
         info = os.stat(path)
@@ -174,9 +174,10 @@ def of_file(path: PathName, sealed: FileIdentity, atime_ns: int | None = None) -
 
 
 def _set_by_hand(atime_ns: int, sealed: FileIdentity, sealed_atime_ns: int | None) -> bool:
-    """Returns whether somebody gave a file another time of its last reading than the host would have, as `touch -d` does.
+    """Returns whether somebody set the time of a file's last reading, as `touch -d` does.
 
-    Each reading since the seal came after its recording; who set that time back may have set back the time of a write too.
+    A reading after the sealing has a time later than the recorded ctime. So a time that changed and is not later was set by hand,
+    and then the time of a write may have been set back too.
     """
     return sealed_atime_ns is not None and atime_ns != sealed_atime_ns and atime_ns <= sealed.ctime_ns
 

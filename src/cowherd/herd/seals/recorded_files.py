@@ -1,4 +1,4 @@
-"""What a seal knows of the files of its image and of the chain below it, by which quick checks go."""
+"""Records in a seal the identities of the image's file and of its chain, which quick checks compare."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def record_files(lineage: Lineage, image: Image, record: SealRecord, digests: BlockDigests) -> None:
-    """Writes a seal whose content is still right, with the files of `image` and of its chain as they are now."""
+    """Writes a seal, whose content is still right, with the identities that the files of `image` and its chain have now."""
     if image.seal:
         record = believed(record, os.stat(image.path), image.seal)
     write_seal(image.expected_seal, with_files(record, lineage, image), digests)
 
 
 def with_files(record: SealRecord, lineage: Lineage, image: Image, before: FileIdentity | None = None) -> SealRecord:
-    """Returns a record that knows the files of `image` and of its chain as they are now, with times that a power cut won't turn
-    back and in which every later change shows, where that can be had.
+    """Returns a record with the identities that the files of `image` and its chain have now.
 
-    Raises `ContentChanging` if the file was written to since its identity was `before`.
+    It flushes the files, so that a power cut does not turn their times back, and waits for the clock to tick if it can, so that
+    every later change shows in the times. Raises `ContentChanging` if somebody wrote to the file after its identity was `before`.
     """
     make_lasting(image.path)
     now, certain = settle(image.path)

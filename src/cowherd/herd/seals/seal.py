@@ -1,6 +1,6 @@
-"""Sealing an image: its guest content is recorded block by block, and its file protected.
+"""Seals an image: records its guest content block by block, and protects its file.
 
-The content is the whole guest view, read through the image's own backing files; what changes below it shows as its drift.
+The content is the whole guest view, read through the image's own backing files; so a change below the image shows as its drift.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ if TYPE_CHECKING:
 
 
 class Sealed(NamedTuple):
-    """What sealing did.
+    """The result of sealing.
 
-    `wanted` is the level asked for, `record.level` the one reached; `shadow_problem` says why a shadow that was asked for is not
-    there; `anew` is False where a seal of the same content was there before. `bound` are the overlays that have a binding now,
-    `not_bound` those that could not get one, with the reason; `contradicted` those of them that were made on other content.
+    `wanted` is the level that was asked for, `record.level` the one that was reached. `shadow_problem` says why there is no
+    shadow although one was asked for. `anew` is False if there was a seal of the same content before. `bound` are the overlays
+    that have a binding now, `not_bound` those that could not get one, with the reason; `contradicted` are the overlays among
+    these that were made on other content.
     """
 
     image: Path
@@ -84,15 +85,17 @@ def seal(
     looked_at: bool = False,
     progress: Progress | None = None,
 ) -> Sealed:
-    """Seals `image` as it is now and brings its file to `level`, or as near to it as the host allows.
+    """Seals `image` as it is now and protects its file at `level`, or as near to it as the host allows.
 
-    With `shadow` a reflink copy is kept beside it, with `bind` the overlays of it in the herd get a binding. With `rebind` so do
-    those that were made on other content: what they show now counts as right from then on. `sign_with` is the file of an Ed25519
-    key to sign the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes its level, and nothing else,
-    if its content is as sealed. Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open for writing,
-    `ContentChanging` if it is written to meanwhile, `NameTaken` if something else has its seal's or shadow's name, and, unless
-    `force`, for one that is not sealed `NotSound` if it is damaged, cut off, empty, or no disk image (the caller may have
-    `looked_at` that already), and `BindingContradicted` if an overlay was made on other content.
+    `shadow` keeps a reflink copy beside it; `bind` gives its overlays in the herd a binding; `rebind` also those that were made
+    on other content, so that what they show now counts as right from then on. `sign_with` is the file of an Ed25519 key to sign
+    the seal with (`SigningUnavailable`, `KeyUnusable`). Sealing an image again changes only its level, if its content is as
+    sealed.
+
+    Raises `DriftFound` if it is not, `ImageInUse` if a process has the image open for writing, `ContentChanging` if somebody
+    writes to it meanwhile, `NameTaken` if another file has its seal's or shadow's name. For an image without a seal, unless
+    `force`, it raises `NotSound` if the image is damaged, cut off, empty, or no disk image (`looked_at`: the caller has checked
+    that already), and `BindingContradicted` if an overlay was made on other content.
     """
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
@@ -117,9 +120,9 @@ def seal_found(
     sign: Callable[[SealRecord], SealRecord] | None = None,
     progress: Progress | None = None,
 ) -> Sealed:
-    """Does the same to an image of a lineage that is known, also amid a merge. Raises as `seal`.
+    """Seals an image of a lineage that the caller has, also during a merge. Raises as `seal`.
 
-    Seals of what stands on the image, where they hold, know it afterwards as it is then.
+    Seals of the image's dependents that hold are updated, so that they know the image's file as it is afterwards.
     """
     from cowherd.herd.seals.upkeep import holding_seals, record_kept
 
@@ -136,9 +139,9 @@ def seal_found(
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
         if not (before or force or rebind):
             _refuse_contradicted(lineage, base, content)
-        outcome = _record(lineage, base, held, before, level, shadow=shadow)
+        outcome = _seal_held(lineage, base, held, before, level, shadow=shadow)
         if sign:
-            outcome = outcome._replace(record=sign(_newest(outcome.record)))
+            outcome = outcome._replace(record=sign(_as_newest_generation(outcome.record)))
             write_seal(outcome.seal, outcome.record, held.digests)
     note_generation(outcome.record)
     if kept:
@@ -155,8 +158,8 @@ def _refuse_contradicted(lineage: Lineage, base: Image, content: bytes) -> None:
         raise BindingContradicted(overlay.path, base.path, "seal that base")
 
 
-def _newest(record: SealRecord) -> SealRecord:
-    """Returns a record that is about to be signed, as a generation after all that this host has seen, if it is an older one."""
+def _as_newest_generation(record: SealRecord) -> SealRecord:
+    """Returns a record for signing. If this host has seen a newer generation of the seal, the record becomes the next one."""
     newest = newest_generation(record.seal_id)
     return record if record.generation >= newest else record._replace(generation=newest + 1)
 
@@ -168,24 +171,24 @@ def _signer(key: PathName) -> Callable[[SealRecord], SealRecord]:
 
 
 def reseal(lineage: Lineage, image: Image, held: Held) -> SealRecord:
-    """Makes what was read of `image` what its seal says; protection and shadow stay as they were.
+    """Writes the content that was read of `image` into its seal; the level stays, and so does whether there is a shadow.
 
-    A new content makes a new generation. Raises `NotSealed`, `ContentChanging` if the file was written to since it was read.
+    New content makes a new generation. Raises `NotSealed`, `ContentChanging` if somebody wrote to the file after it was read.
     """
     before = record_of(image)
     if before is None:
         raise NotSealed(image.path)
-    record = _record(lineage, image, held, before, before.level, shadow=before.shadow is not None).record
+    record = _seal_held(lineage, image, held, before, before.level, shadow=before.shadow is not None).record
     note_generation(record)
     return record
 
 
 def refresh(lineage: Lineage, image: Image, held: Held) -> None:
-    """Records the files of `image`, whose content was just found to be as sealed, as they are now; protection is put back.
+    """Records the files of `image` as they are now, and restores its protection. Its content was just read, and is as sealed.
 
-    Raises `DriftFound` if the content is not as sealed, `ContentChanging` if the file was written to since it was read.
+    Raises `DriftFound` if the content is not as sealed, `ContentChanging` if somebody wrote to the file after it was read.
     """
-    path, record = _existing(image)
+    path, record = _require_seal(image)
     record = believed(record, os.stat(image.path), path)
     if record.content_digest != held.digests.content_digest:
         raise DriftFound(image.path, Status.DRIFTED, "record it as unchanged")
@@ -193,29 +196,32 @@ def refresh(lineage: Lineage, image: Image, held: Held) -> None:
     write_seal(path, with_files(record, lineage, image, held.identity), held.digests)
 
 
-def _existing(image: Image) -> tuple[Path, SealRecord]:
+def _require_seal(image: Image) -> tuple[Path, SealRecord]:
     seal, record = image.seal, record_of(image)
     if seal is None or record is None:
         raise NotSealed(image.path)
     return Path(seal), record
 
 
-def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool) -> Sealed:
-    """Writes the seal of content that is held, after protecting the file: that moves its times."""
+def _seal_held(
+    lineage: Lineage, image: Image, held: Held, before: SealRecord | None, level: Protection, *, shadow: bool
+) -> Sealed:
+    """Protects the file, then writes the seal of the content that is held: in this order, since protecting moves the times."""
     before = before and believed(before, os.stat(image.path), image.expected_seal)
     unchanged = before is not None and before.content_digest == held.digests.content_digest
     mode_before, immutable_before = _protected_before(image, before)
     if before is None and level > Protection.RECORDED:
-        # Killed behind the next step, it would take the mode of a protected file for the one that it had before.
-        before = _record(lineage, image, held, None, Protection.RECORDED, shadow=False).record
-        return _record(lineage, image, held, before, level, shadow=shadow)._replace(anew=True)
+        # First a seal that only records: a run killed between protecting and sealing would leave a protected file, whose mode the
+        # next run would take for the one that the file had before.
+        before = _seal_held(lineage, image, held, None, Protection.RECORDED, shadow=False).record
+        return _seal_held(lineage, image, held, before, level, shadow=shadow)._replace(anew=True)
     if before and level < before.level:
         lower(image, before)
     path = Path(image.expected_seal)
-    home = _sealed_by(image, path)
+    home = _name_with_seal(image, path)
     old_shadow = shadow_of(home, before)
     reached = min(protection.protect(image.path, level), level)
-    known = before or _remembered(lineage, image, held.digests.content_digest)
+    known = before or _id_for_first_seal(lineage, image, held.digests.content_digest)
     record = SealRecord(
         seal_id=known.seal_id,
         generation=before.generation_with(held.digests.content_digest) if before else known.generation,
@@ -239,7 +245,7 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     record = with_files(record, lineage, image, held.identity)
     new_shadow, problem = None, None
     if shadow and not (old_shadow and unchanged):
-        record, new_shadow, problem = _new_shadow(home, record)
+        record, new_shadow, problem = _try_new_shadow(home, record)
     else:
         record = keep_shadow(record, old_shadow if unchanged else None)
     path, record = _write_somewhere(image, record, held.digests)
@@ -249,13 +255,13 @@ def _record(lineage: Lineage, image: Image, held: Held, before: SealRecord | Non
     return Sealed(image.path, path, record, level, anew=not unchanged, shadow_problem=problem)
 
 
-def _sealed_by(image: Image, seal: Path) -> Path:
-    """Returns the name of an image beside which its seal lies, of several the one that the seal has."""
+def _name_with_seal(image: Image, seal: Path) -> Path:
+    """Returns the name of an image that its seal belongs to; an image may have several names, and the seal lies beside one."""
     return Path(os.path.realpath(image.path)) if is_kept(seal) else seal.with_name(seal.name.removesuffix(SUFFIX))
 
 
-def _new_shadow(home: Path, record: SealRecord) -> tuple[SealRecord, NewShadow | None, str | None]:
-    """Does what `renew_shadow` does, where anything can be put beside the image."""
+def _try_new_shadow(home: Path, record: SealRecord) -> tuple[SealRecord, NewShadow | None, str | None]:
+    """Does what `renew_shadow` does, if a file can be made beside the image; else returns a record without a shadow."""
     try:
         if not (is_device(home) or record.kept_for):
             return renew_shadow(home, record)
@@ -266,7 +272,7 @@ def _new_shadow(home: Path, record: SealRecord) -> tuple[SealRecord, NewShadow |
 
 
 def _write_somewhere(image: Image, record: SealRecord, digests: BlockDigests) -> tuple[Path, SealRecord]:
-    """Writes a seal where it is, or a new one beside the image; where nothing can be put there, where such seals are kept."""
+    """Writes a seal where it lies, or a new one beside the image; if no file can be made there, into cowherd's state."""
     path = Path(image.expected_seal)
     beside = "it is a device" if is_device(path.with_name(path.name.removesuffix(SUFFIX))) else None
     if image.seal is not None or beside is None:
@@ -284,9 +290,9 @@ def _write_somewhere(image: Image, record: SealRecord, digests: BlockDigests) ->
 
 
 def _protected_before(image: Image, before: SealRecord | None) -> tuple[int, bool]:
-    """Returns the mode that a file had before it was sealed for the first time, and whether it was immutable, by somebody else.
+    """Returns the mode that a file had before its first seal, and whether somebody other than cowherd had made it immutable.
 
-    An attribute that a seal of a lesser level finds there is none of ours either.
+    A seal of a lesser level than IMMUTABLE did not make the file immutable either, so then too it was somebody else.
     """
     is_immutable = protection.is_immutable(image.path)
     if before is None:
@@ -294,14 +300,15 @@ def _protected_before(image: Image, before: SealRecord | None) -> tuple[int, boo
     return before.mode_before, before.immutable_before or (is_immutable and before.level < Protection.IMMUTABLE)
 
 
-def _remembered(lineage: Lineage, image: Image, content: bytes) -> Binding:
-    """Returns what the overlays of an image know of the seal that it had, with that content, and lost; else what is new."""
+def _id_for_first_seal(lineage: Lineage, image: Image, content: bytes) -> Binding:
+    """Returns the id and generation for an image's first seal: those of a lost seal of that content to which its overlays are
+    bound, or else a new id."""
     known = [child.binding for child in lineage.children(image) if child.binding and child.binding.content_digest == content]
     return max(known, key=lambda one: (one.generation, one.seal_id)) if known else Binding(content, _new_id(), 1)
 
 
 def made_by() -> str:
-    """Returns what records say they were written by."""
+    """Returns the program's name and version, as records hold it."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -324,7 +331,7 @@ def _bind_children(
         try:
             bind(lineage, child, record, rebind=rebind)
             bound.append(child.path)
-        except FlushFailed:  # not only unbound: nobody knows what its header holds
+        except FlushFailed:  # worse than not bound: what the header holds on the disk is not known
             raise
         except CowherdError as error:
             not_bound.append((child.path, str(error)))

@@ -1,6 +1,6 @@
-"""What two sealed images are known to have in common, so that nobody needs to read it.
+"""Tells from seals in which bytes two images differ, so that their content need not be read.
 
-A seal speaks for a file only while the file, and each below it, is as the seal left it (see `condition`), and only for the
+A seal is valid for a file only while the file, and each below it, is as the seal left it (see `condition`), and only for the
 format that was sealed.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SealedPair:
-    """Two images whose seals hold."""
+    """Two images with their seals' records; both seals hold."""
 
     def __init__(self, old: Image, new: Image, records: tuple[SealRecord, SealRecord]):
         self.old, self.new, self.records = old, new, records
@@ -47,17 +47,20 @@ class SealedPair:
 
 
 def sealed_pair(lineage: Lineage, old: Image | None, new: Image) -> SealedPair | None:
-    """Returns both images with their seals, None where one has none that holds. Raises `ImageFormatError` for a damaged one."""
+    """Returns both images with their records; None if the seal of one is missing or does not hold.
+
+    Raises `ImageFormatError` for a damaged seal.
+    """
     if old is None:
         return None
-    records = _record(lineage, old), _record(lineage, new)
+    records = _record_that_holds(lineage, old), _record_that_holds(lineage, new)
     return SealedPair(old, new, (records[0], records[1])) if records[0] and records[1] else None
 
 
 def bases_of_rebase(overlay: PathName, backing: BackingReference, *, herd: Sequence[PathName] = ()) -> SealedPair | None:
-    """Returns the base that `overlay` has and the one that it is to get, if both have seals that hold.
+    """Returns the present base of `overlay` and its new one, `backing`, if both have seals that hold.
 
-    None also where anything is in doubt: a format that is not the sealed one, a base that can't be found, a damaged seal.
+    Returns None if anything is in doubt: a format other than the sealed one, a base that can't be found, a damaged seal.
     """
     try:
         path = resolve(overlay, backing).name
@@ -69,12 +72,12 @@ def bases_of_rebase(overlay: PathName, backing: BackingReference, *, herd: Seque
         if pair is None or (image.backing.format, backing.format) != (pair.records[0].format, pair.records[1].format):
             return None
         if not pair.is_equal:
-            _ = pair.differs  # read now, while a damaged seal is only a reason to do without
+            _ = pair.differs  # read the digests now: here a damaged seal only means None, later it would be an error
         return pair
     except CowherdError:
-        return None  # whoever opens the files says what is wrong with them
+        return None  # the caller opens the files then, and reports what is wrong with them
 
 
-def _record(lineage: Lineage, image: Image) -> SealRecord | None:
+def _record_that_holds(lineage: Lineage, image: Image) -> SealRecord | None:
     record = record_of(image)
     return record if record and condition(lineage, image).status.holds else None

@@ -1,7 +1,7 @@
 """The shadow of a sealed image: a reflink copy beside it, which costs no space and is the perfect donor.
 
-The seal tells what the shadow is known by, and is written while the copy still has the name of an unfinished file: nothing that
-has a shadow's name is ever without a seal that proves it, whenever the process is killed.
+The seal records the shadow's identity, and is written while the copy still has the name of an unfinished file: so a file with a
+shadow's name always has a seal that proves it, whenever the process is killed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 class NewShadow(NamedTuple):
-    """A copy of an image that is complete, and has no shadow's name yet."""
+    """A complete copy of an image that does not have its name `path` yet."""
 
     unfinished: Path
     path: Path
 
     def recorded_in(self, record: SealRecord) -> SealRecord:
-        """Returns a record that tells of it."""
+        """Returns the record with this shadow in it."""
         return record._replace(shadow=self.path.name, shadow_file=FileIdentity.of(self.unfinished))
 
     def give_name(self, *, replaces: bool) -> None:
-        """Gives it its name, once the seal that tells of it is written; `replaces` an older shadow, which was proven one.
+        """Gives the copy its name, after the seal that records it was written. Raises `HostFileError`.
 
-        Raises `HostFileError`.
+        `replaces`: an older shadow, which was proven to be one, has that name and is replaced.
         """
         try:
             if replaces:
@@ -52,9 +52,9 @@ class NewShadow(NamedTuple):
 
 
 def copy_for_shadow(image: Path) -> NewShadow | None:
-    """Makes a reflink copy of an image, under the name of an unfinished file; None where the file system can't.
+    """Makes a reflink copy of an image, under the name of an unfinished file; returns None if the file system has no reflinks.
 
-    Raises `NameTaken` if something else has the name that the shadow would get, `HostFileError`.
+    Raises `NameTaken` if another file has the shadow's name, `HostFileError`.
     """
     shadow = shadow_path(image)
     if not is_shadow(shadow):
@@ -68,9 +68,10 @@ def copy_for_shadow(image: Path) -> NewShadow | None:
 
 
 def renew_shadow(image: Path, record: SealRecord) -> tuple[SealRecord, NewShadow | None, str | None]:
-    """Makes a new shadow of an image, and returns its seal's record with it; or with none, and why there is none.
+    """Makes a new shadow of an image. Returns the seal's record with it, the shadow, and None; or one without, None, and the
+    reason.
 
-    The shadow gets its name when that record is written. Raises `HostFileError`.
+    The caller gives the shadow its name after it has written that record. Raises `HostFileError`.
     """
     without = record._replace(shadow=None, shadow_file=None)
     try:
@@ -81,14 +82,14 @@ def renew_shadow(image: Path, record: SealRecord) -> tuple[SealRecord, NewShadow
 
 
 def keep_shadow(record: SealRecord, shadow: Path | None) -> SealRecord:
-    """Returns a record that tells of `shadow`, a file that was proven to be one, as it is now."""
+    """Returns the record with `shadow`, a file that was proven to be one, as it is now; with None, without a shadow."""
     if shadow is None:
         return record._replace(shadow=None, shadow_file=None)
     return record._replace(shadow=shadow.name, shadow_file=FileIdentity.of(shadow))
 
 
 def shadow_of(image: Path, record: SealRecord | None) -> Path | None:
-    """Returns the shadow of an image that its seal tells of, if it is there and is that."""
+    """Returns the shadow that an image's seal records, if the file exists and is proven to be that shadow."""
     if record is None or record.shadow is None:
         return None
     shadow = shadow_path(image)

@@ -1,4 +1,4 @@
-"""Looking at an image and what lies below it before a seal, or a first overlay, makes what they show the truth for ever."""
+"""Checks an image and its chain for damage before a seal, or a first overlay, declares their content to be the right one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["NotSound", "require_sound_chain"]
 
 
 def require_sound_chain(lineage: Lineage, image: Image, action: str, *, stated: bool = False, tables: bool = True) -> None:
-    """Raises `NotSound` if `image` or what lies below it is damaged or no disk; `action` is what is refused then, as in "seal".
+    """Raises `NotSound` if `image` or an image below it is damaged or no disk image; `action` words the error, as in "seal".
 
-    A seal vouches for all that lies below it, so that nothing is looked at from the first sealed image on. See
-    `cowherd.ops.inspect.soundness.require_sound` for `stated` (of `image` alone), `tables`, and what else is raised.
+    A seal vouches for everything below it, so the check ends at the first sealed image. See
+    `cowherd.ops.inspect.soundness.require_sound` for `stated` (about `image` alone), `tables`, and further errors.
     """
     for file in lineage.chain(image):
         if file.seal:

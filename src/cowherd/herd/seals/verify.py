@@ -1,4 +1,4 @@
-"""Checking seals and bindings along whole chains: by identity alone, or by reading everything again."""
+"""Checks seals and bindings along whole chains: by identity alone, or by reading everything again."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _UNBOUND = Condition(Status.OK, "not bound to its base")
 
 
 class Verified(NamedTuple):
-    """What verify says of one image: its status, the reason in words where there is one, and how many bytes are known to differ.
+    """The result of verify for one image: its status, and the reason in words, empty if the status needs none.
 
-    `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` is None where the
-    content was not read. `certain` is False for what is fine as far as the times of its files go, where those need not show
-    a change.
+    `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` counts the bytes in blocks
+    that differ, None if the content was not read. `certain` is False if the image is fine by the times of its files, but these
+    need not show a change.
     """
 
     path: Path
@@ -59,13 +59,13 @@ def verify(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> list[Verified]:
-    """Checks `images` and everything in their chains; without any, the whole herd (the current directory, if none is named).
+    """Checks `images` and their chains; without images, the whole herd (of the current directory, if `herd` is empty).
 
-    The quick form compares the identities of files, and reads no data. With `full` the content of every sealed image met is
-    read and compared; with `refresh_seals` too, a seal whose content is found unchanged then knows the file as it is now.
-    `strict` takes a file of which only the attributes changed for touched. With `require_sealed`, all that others stand on must
-    have a seal. With `trusted`, Ed25519 public keys of 32 bytes, every base must have a seal that is signed by one of them.
-    Bases come before their overlays. Raises `HostFileError` for an image or a directory that is not there.
+    The quick form compares the identities of files, and reads no data. `full` reads and compares the content of every sealed
+    image that it meets; if `refresh_seals` is given too, a seal whose content is unchanged gets the file's identity as it is now.
+    `strict` counts a file as touched if only its attributes changed. `require_sealed`: every base must have a seal. `trusted` are
+    Ed25519 public keys of 32 bytes: every base must have a seal that is signed with one of them. The result has bases before
+    their overlays. Raises `HostFileError` if an image or a directory does not exist.
     """
     checker = Checker(
         full=full,
@@ -111,7 +111,7 @@ class Checker:
         self._quick: Conditions | None = None
 
     def check(self, lineage: Lineage, image: Image) -> Verified:
-        """Returns what can be said of `image`."""
+        """Returns the result for `image`."""
         base = lineage.parent(image)
         found = self.condition(lineage, image, base)
         broken = lineage.broken(image)
@@ -126,8 +126,8 @@ class Checker:
         )
 
     def condition(self, lineage: Lineage, image: Image, base: Image | None) -> Condition:
-        """Returns the status of `image`, and the reason where it is not plain. `base` is its parent in the lineage."""
-        if base and self._stands_alike(lineage, image):
+        """Returns the condition of `image`. `base` is its parent in the lineage."""
+        if base and self._depends_only_on_base(lineage, image):
             place = base.key, image.binding.content_digest if image.binding else None
             found = self._of_overlays.get(place)
             if found is None:
@@ -138,25 +138,25 @@ class Checker:
                 found = self._conditions[image.key] = self._judge(lineage, image)
         return found
 
-    def _stands_alike(self, lineage: Lineage, image: Image) -> bool:
-        """Whether there is no more to an overlay than what it stands on, so that all such are in one condition."""
+    def _depends_only_on_base(self, lineage: Lineage, image: Image) -> bool:
+        """Returns whether base and binding alone decide an overlay's condition, so that all overlays alike share one."""
         return not (image.problem or self.trusted or lineage.seal(image) or self.merges(lineage).journals)
 
     def merges(self, lineage: Lineage) -> Pending:
-        """Returns the merges that ran or were interrupted when the herd was looked at."""
+        """Returns the merges that ran or were interrupted when the herd was scanned."""
         if self._pending is None:
             self._pending = Pending(lineage, as_scanned=True)
         return self._pending
 
     def _judge(self, lineage: Lineage, image: Image) -> Condition:
-        found = self._find(lineage, image)
+        found = self._find_condition(lineage, image)
         if self.strict and found.status is Status.ATTRIBUTES:
             return found._replace(status=Status.TOUCHED)
         if self.require_sealed and found.status.is_fine and lineage.seal(image) is None and lineage.children(image):
             return _NO_SEAL
         return found
 
-    def _find(self, lineage: Lineage, image: Image) -> Condition:
+    def _find_condition(self, lineage: Lineage, image: Image) -> Condition:
         broken = lineage.broken(image)
         if broken and broken.unknown:
             where = f"{printable(broken.path)}: " if broken.path else ""
@@ -180,7 +180,7 @@ class Checker:
         return found if self.full else _worse(found, self._of_binding(lineage, image))
 
     def _of_signature(self, lineage: Lineage, image: Image) -> str | None:
-        """Returns why nobody who is trusted vouches for an image that is sealed or that others stand on."""
+        """Returns why an image, sealed or a base, has no valid signature by a trusted key; None if it has one or needs none."""
         from cowherd.herd.records.signing import problem_of
 
         try:
@@ -188,7 +188,7 @@ class Checker:
         except CowherdError as error:
             return str(error)
         if record:
-            return problem_of(record, self.trusted) or _put_back(record)
+            return problem_of(record, self.trusted) or _problem_of_generation(record)
         return "others stand on it, and it is not sealed" if lineage.children(image) else None
 
     def _of_overlay(self, lineage: Lineage, image: Image) -> Condition:
@@ -202,7 +202,7 @@ class Checker:
             below = below._replace(detail=f"its base {printable(base.path.name)}: {below.detail}")
         own = self._of_binding(lineage, image)
         if below.status is Status.UNSEALED and own.status is Status.OK and own.detail:
-            return own  # its binding was found to fit, which says more than that there is no seal
+            return own  # that its binding fits says more than that there is no seal
         return _worse(below, own)
 
     def _of_binding(self, lineage: Lineage, image: Image) -> Condition:
@@ -217,7 +217,7 @@ class Checker:
             return Condition(Status.BINDING_MISMATCH, self._mismatch(lineage, base, image.binding))
         if _record_in(lineage, base) or lineage.seal(image) or _is_hidden(lineage, base):
             return FINE
-        return _unvouched(base, damaged=lineage.seal(base) is not None, read=digest is not None)
+        return _condition_without_seal(base, damaged=lineage.seal(base) is not None, read=digest is not None)
 
     def _mismatch(self, lineage: Lineage, base: Image, binding: Binding) -> str:
         name, record = printable(base.path.name), _record_in(lineage, base)
@@ -227,7 +227,7 @@ class Checker:
         return f"it was made on other content than {name} holds"
 
     def _content_of(self, lineage: Lineage, base: Image) -> bytes | None:
-        """Returns the content digest that the seal of `base` says, or without a seal, if that was asked for, the one it has."""
+        """Returns the content digest of `base`: from its seal, or without one, in the full form, by reading it; else None."""
         if base.key not in self._contents:
             self._contents[base.key] = self._find_content(lineage, base)
         return self._contents[base.key]
@@ -249,11 +249,11 @@ class Checker:
             if not refreshing and confirms(lineage, image, record.content_digest, self.progress):
                 self._changed[image.key] = 0
                 return _as_sealed(quick)
-            return self._compared(lineage, image, quick)
+            return self._compare_content(lineage, image, quick)
         except (ImageFormatError, UnsupportedFeature, BackingFileError) as error:
             return Condition(max(quick.status, Status.DRIFTED, key=list(Status).index), f"it can't be read any more: {error}")
 
-    def _compared(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
+    def _compare_content(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
         from cowherd.herd.seals.drift import changed_bytes
 
         record, sealed = read_digests(image.expected_seal)
@@ -264,21 +264,21 @@ class Checker:
                 return Condition(worse.status, _difference(sealed.size, held.digests.size, self._changed[image.key]))
             if self.refresh_seals and _may_be_refreshed(quick):
                 refresh(lineage, image, held)
-                self._quick = None  # what stands on it may be in order now
+                self._quick = None  # its dependents may be in order now: their remembered conditions are void
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
             return _as_sealed(quick)
 
 
 def _record_in(lineage: Lineage, image: Image) -> SealRecord | None:
-    """Returns what the seal of an image says, None where it has none, or a damaged one, which vouches for nothing."""
+    """Returns the record of an image's seal; None if it has no seal, or a damaged one, which vouches for nothing."""
     try:
         return lineage.record_of(image)
     except CowherdError:
-        return None  # what is wrong with it is what the check of the image itself reports
+        return None  # the check of the image itself reports what is wrong with its seal
 
 
 def _is_hidden(lineage: Lineage, image: Image) -> bool:
-    """Returns whether an image has a seal that this user may not read, of which the check of the image itself tells."""
+    """Returns whether this user may not read the seal of an image, which the check of the image itself reports."""
     try:
         lineage.record_of(image)
     except CowherdError as error:
@@ -286,8 +286,8 @@ def _is_hidden(lineage: Lineage, image: Image) -> bool:
     return False
 
 
-def _put_back(record: SealRecord) -> str | None:
-    """Returns what tells that a seal, which is signed, is an older one than this host has seen of its image."""
+def _problem_of_generation(record: SealRecord) -> str | None:
+    """Returns a problem if a signed seal is older than one that this host has seen of its image; else notes its generation."""
     from cowherd.herd.lineage.book.generations import newest_generation, note_generation
 
     newest = newest_generation(record.seal_id)
@@ -298,8 +298,11 @@ def _put_back(record: SealRecord) -> str | None:
     return None
 
 
-def _unvouched(base: Image, *, damaged: bool, read: bool) -> Condition:
-    """Returns the condition of an overlay that is bound to what no seal records; `read`: its base holds what it was made on."""
+def _condition_without_seal(base: Image, *, damaged: bool, read: bool) -> Condition:
+    """Returns the condition of an overlay with a binding whose base has no valid seal.
+
+    `damaged`: the base has a damaged one. `read`: the base was read, and holds the content that the overlay was made on.
+    """
     name, missing = printable(base.path.name), "a damaged seal" if damaged else "no seal"
     if read:
         return Condition(Status.OK, f"{name} has {missing}, and holds what it was made on; 'cowherd seal' records that again")

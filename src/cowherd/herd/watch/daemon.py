@@ -1,4 +1,4 @@
-"""The loop of `cowherd watch`: waits for notices, findings, signals and the clock, and hands each to whom it concerns."""
+"""The loop of `cowherd watch`: waits for notices, findings, signals and the clock, and hands each to the part that handles it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LULL_SECONDS = 0.02
 
 
 class WatchFailed(CowherdError):
-    """A thread of the watch has ended by an error that nobody foresaw, which was printed."""
+    """A thread of the watch has ended by an unexpected error, which Python has printed."""
 
     def __str__(self) -> str:
         return "the watch has failed, for the reason above; nothing is watched any more"
@@ -41,9 +41,10 @@ class WatchFailed(CowherdError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What is watched and how: `rate` in bytes a second (None: no limit), times in seconds.
+    """What to watch and how.
 
-    `every`: after how long a base is read again, None for never; `fanotify`: whether to try it.
+    `rate` limits reading, in bytes per second (None: no limit). `settle` seconds of quiet end an incident. `every`: seconds after
+    which a base is read again, None for never. `fanotify`: whether to try it.
     """
 
     directories: tuple[Path, ...]
@@ -56,7 +57,7 @@ class Settings:
 class Daemon:
     """Watches until SIGTERM or SIGINT ends it; SIGHUP reloads. Raises `CantWatch`, `WatchFailed`.
 
-    `complaints` are problems of reporters, put there by any thread; `after_turn` is called whenever something may have changed.
+    `complaints` are problems of reporters, which any thread may put there; `after_turn` is called after each turn of the loop.
     """
 
     def __init__(
@@ -87,10 +88,10 @@ class Daemon:
     def run(self) -> None:
         """Watches until a signal ends it."""
         try:
-            with _signals(self._on_signal, self._wake_in):
+            with _handle_signals(self._on_signal, self._wake_in):
                 self._begin()
                 while not self._stopping:
-                    self._turn()
+                    self._run_turn()
                 self._systemd.tell("STOPPING=1")
                 self.watch.emit(Kind.STOPPED, Level.INFO, "nothing is watched any more")
         finally:
@@ -119,7 +120,7 @@ class Daemon:
         for path, problem in self.notifier.unwatched.items():
             self.watch.emit(Kind.TROUBLE, Level.WARNING, f"it can't be watched: {problem}", path)
 
-    def _turn(self) -> None:
+    def _run_turn(self) -> None:
         self._wait()
         now = time.monotonic()
         notices = self.notifier.read()
@@ -133,7 +134,7 @@ class Daemon:
             self.watch.sweep(now)
             self._next_sweep = now + SWEEP_SECONDS
         self._begin_what_is_due(now)
-        self._show_life(now)
+        self._send_sign_of_life(now)
         self._after_turn(self)
 
     def _wait(self) -> None:
@@ -141,7 +142,7 @@ class Daemon:
         until = min(self.watch.next_due(), self._next_sweep, self._next_round(), self._next_life or float("inf"))
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_out, selectors.EVENT_READ)
-            if self._busy:  # equal notices become one in the kernel's queue while they wait there
+            if self._busy:  # a short pause lets the kernel merge equal notices in its queue
                 selector.select(LULL_SECONDS)
             for source in self.notifier.sources():
                 selector.register(source, selectors.EVENT_READ)
@@ -189,7 +190,7 @@ class Daemon:
 
     def _conclude_turn(self, finding: Finding, now: float) -> None:
         self._in_turn = None
-        if finding.path not in self.watch.incidents:  # else it was written to while it was read, and is examined anyway
+        if finding.path not in self.watch.incidents:  # else it was written to meanwhile, and will be examined anyway
             self.watch.conclude(finding, now)
         known = self.watch.known.get(finding.path)
         if known and (known.last is not finding or not finding.was_read):
@@ -225,7 +226,7 @@ class Daemon:
                 self._in_turn = path
                 self._workers.read_in_turn(self.watch.stock, path)
 
-    def _show_life(self, now: float) -> None:
+    def _send_sign_of_life(self, now: float) -> None:
         if self._systemd.watchdog_seconds and now >= self._next_life:
             self._next_life = now + self._systemd.watchdog_seconds
             self._systemd.tell("WATCHDOG=1", f"STATUS={self._status()}")
@@ -239,7 +240,7 @@ class Daemon:
         self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):  # full: it wakes anyway; closed: it has ended
+        with contextlib.suppress(BlockingIOError, OSError):  # a full pipe wakes the loop as well; a closed one has ended
             os.write(self._wake_in, b"\0")
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -250,8 +251,8 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def _signals(handler: object, wake: int) -> Iterator[None]:
-    """Has `handler` called for the signals that end or reload, and a byte written to `wake` for each, while the block runs."""
+def _handle_signals(handler: object, wake: int) -> Iterator[None]:
+    """Installs `handler` for the signals that end or reload, while the block runs; each also writes a byte to `wake`."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, handler) for number in numbers}  # type: ignore[arg-type]
     old_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)

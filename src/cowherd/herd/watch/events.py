@@ -1,4 +1,4 @@
-"""What a watch reports: frozen values, with the same facts as JSON, as a line of a log, and as a level."""
+"""The events that a watch reports: frozen values, which can be told as JSON and as a line of a log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Level(enum.IntEnum):
 
 
 class Kind(enum.StrEnum):
-    """What an event says; docs/watch.md has a table of them."""
+    """The kinds of events; docs/watch.md has a table of them."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -49,9 +49,9 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """One event. `base` is the sealed image that it is about, None of the watch itself; `facts` are plain values for JSON.
+    """One event. `base` is the sealed image that it is about, None for the watch itself; `facts` are plain values for JSON.
 
-    `processes`: who did it, as far as that is known. `when` is aware of its time zone.
+    `processes` did it, as far as they are known. `when` is aware of its time zone.
     """
 
     kind: Kind
@@ -69,7 +69,7 @@ class Event:
         return f"{self.kind.value}: {about}{self.message}{by}"
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain values with stable keys; what an event of this kind adds comes after those that all have."""
+        """Returns plain values with stable keys: first those of every event, then those of this kind."""
         return {
             "event": self.kind.value,
             "level": self.level.name.lower(),

@@ -1,6 +1,6 @@
-"""Examining one sealed image: is it as its seal says, and if not, which blocks changed and whom does that hit?
+"""Examines one sealed image: does it match its seal, and if not, which blocks changed and which dependents does that hit?
 
-Nothing is locked and nothing is changed, so that the watch is never in the way of a machine or of another cowherd.
+It locks nothing and changes nothing, so that the watch is never in the way of a machine or of another cowherd.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _NOTHING = np.empty((0, 2), np.int64)
 
 
 class Outcome(enum.Enum):
-    """What an image was found to be. DAMAGED: its seal, or the image itself, can't be made sense of any more.
+    """The state in which an image was found. DAMAGED: its seal, or the image itself, makes no sense any more.
 
-    PENDING: a merge is at work on it. UNREADABLE: the host refused, so that nothing is known.
+    PENDING: a merge is at work on it. UNREADABLE: the host refused to read it, so that nothing is known.
     """
 
     FINE = "fine"
@@ -61,10 +61,10 @@ class Outcome(enum.Enum):
 class Finding:
     """What was found of the image at `path`.
 
-    `changed` are guest bytes, in whole blocks; `hits` what that does to the dependents, of which `running` says who has them
-    open for writing. `contradicted` are overlays that are bound to other content than the seal's. `level`: the protection that
-    the file has. `was_read`: its content was read, and not just the identity of its files. `still_changing`: it was written
-    to meanwhile.
+    `changed` are guest bytes, in whole blocks; `hits` is what that does to each dependent; `running` maps dependents to the
+    processes that have them open for writing. `contradicted` are overlays that are bound to other content than the seal's.
+    `level` is the protection that the file has. `was_read`: the content was read, and not just the identity of the files.
+    `still_changing`: somebody wrote to it during the examination.
     """
 
     path: Path
@@ -82,34 +82,34 @@ class Finding:
 
     @property
     def blocks(self) -> int:
-        """How many blocks of 64 KiB differ."""
+        """Number of blocks of 64 KiB that differ."""
         return -(-total(self.changed) // BLOCK)
 
 
 def examine(
     stock: Stock, path: Path, progress: Progress | None, *, always_read: bool, suspicious: Callable[[Path], None] | None = None
 ) -> Finding:
-    """Examines the image called `path`; its content is read if the identities of its files don't settle it, or `always_read`.
+    """Examines the image at `path`. Reads its content if the identities of its files prove nothing, or with `always_read`.
 
-    `suspicious` is called with the path before content is read because the files are not as the seal left them.
+    Calls `suspicious` with the path before it reads content because the files are not as the seal left them.
     """
     base = stock.bases.get(path)
     if base is None:
-        return _of_the_vanished(stock, path)
+        return _examine_vanished(stock, path)
     try:
         return _examine(stock, base, progress, always_read, suspicious)
     except (ImageFormatError, UnsupportedFeature, BackingFileError) as error:
-        return _unreadable(base, Outcome.DAMAGED, error)
+        return _failed_finding(base, Outcome.DAMAGED, error)
     except CowherdError as error:
-        return _unreadable(base, Outcome.UNREADABLE, error)
+        return _failed_finding(base, Outcome.UNREADABLE, error)
 
 
-def _unreadable(base: Base, outcome: Outcome, error: CowherdError) -> Finding:
+def _failed_finding(base: Base, outcome: Outcome, error: CowherdError) -> Finding:
     return Finding(base.path, outcome, str(error), base.record, base.dependents)
 
 
-def _of_the_vanished(stock: Stock, path: Path) -> Finding:
-    """What is known of a path at which no sealed image is any more."""
+def _examine_vanished(stock: Stock, path: Path) -> Finding:
+    """Returns the finding for a path at which there is no sealed image any more."""
     image = stock.lineage.known(path)
     if image:
         return Finding(path, Outcome.UNSEALED, dependents=tuple(one.path for one in stock.lineage.dependents(image)))
@@ -117,7 +117,7 @@ def _of_the_vanished(stock: Stock, path: Path) -> Finding:
 
 
 def _left_behind(stock: Stock, path: Path) -> list[Path]:
-    """Returns the overlays whose base has left this path, with all that stand on them."""
+    """Returns the overlays whose base is gone from this path, with all their dependents."""
     orphans = [image for image in stock.lineage.images.values() if (link := stock.lineage.broken(image)) and link.path == path]
     return sorted({one.path for orphan in orphans for one in (orphan, *stock.lineage.dependents(orphan))})
 
@@ -135,7 +135,7 @@ def _examine(
         return Finding(base.path, Outcome.UNREADABLE, quick.detail, base.record, base.dependents)
     record, sealed = read_digests(base.seal)
     if quick.status is Status.OK and quick.certain and not always_read:
-        return _fine(stock, base, record, was_read=False)
+        return _fine_finding(stock, base, record, was_read=False)
     if not quick.status.holds and suspicious:
         suspicious(base.path)
     identities = [FileIdentity.of(path) for path in base.files]
@@ -143,14 +143,14 @@ def _examine(
         held = replace(digest_disk(disk, progress), of_file=record.of_file)
     moving = identities != [FileIdentity.of(path) for path in base.files]
     if held.content_digest == record.content_digest:
-        return _fine(stock, base, record, was_read=True, still_changing=moving)
-    return _drifted(stock, base, record, sealed, held, still_changing=moving)
+        return _fine_finding(stock, base, record, was_read=True, still_changing=moving)
+    return _drifted_finding(stock, base, record, sealed, held, still_changing=moving)
 
 
 def _merge_of(stock: Stock, base: Base) -> Seen | None:
-    """Returns the journal of a merge that takes part of what `base` is read through, or None: it lies beside one of those files.
+    """Returns the journal of a merge that concerns `base`, or None. Looks only beside the files of the base's chain.
 
-    The whole herd's journals are not asked for, since that takes long where there are many images.
+    To look at the journals of the whole herd would take long if there are many images.
     """
     for path in base.files:
         seen = look_at(journal_path(path))
@@ -163,7 +163,7 @@ def _named_in(stock: Stock, entry: Entry) -> Iterator[Image]:
     return (image for path in entry.images if (image := stock.lineage.known(path)))
 
 
-def _fine(stock: Stock, base: Base, record: SealRecord, *, was_read: bool, still_changing: bool = False) -> Finding:
+def _fine_finding(stock: Stock, base: Base, record: SealRecord, *, was_read: bool, still_changing: bool = False) -> Finding:
     return Finding(
         base.path,
         Outcome.FINE,
@@ -180,7 +180,7 @@ def _fine(stock: Stock, base: Base, record: SealRecord, *, was_read: bool, still
     )
 
 
-def _drifted(
+def _drifted_finding(
     stock: Stock, base: Base, record: SealRecord, sealed: BlockDigests, held: BlockDigests, *, still_changing: bool
 ) -> Finding:
     changed = to_bytes(differing(sealed, held), max(sealed.size, held.size))
@@ -202,9 +202,9 @@ def _drifted(
 
 
 def _judge(overlay: Image, base: Image, changed: Ranges) -> Hit:
-    """Says what changed bytes of `base` do to an overlay as its file is now, also while a machine has it open.
+    """Judges what changed bytes of `base` do to an overlay as its file is now, also while a machine has it open.
 
-    What that machine has not written to its tables yet counts as not written: exposed, and not shielded.
+    Data that the machine has not yet entered into the overlay's tables counts as not written: exposed, not shielded.
     """
     try:
         with open_disk(overlay.path, format=overlay.format, force_share=True) as disk:
@@ -219,7 +219,7 @@ def is_less_protected(finding: Finding) -> bool:
 
 
 def hit_facts(finding: Finding) -> list[dict[str, object]]:
-    """Returns what a drift does to each dependent, as plain values."""
+    """Returns what a drift does to each dependent, as plain values for JSON."""
     return [
         {
             "path": os.fspath(hit.path),

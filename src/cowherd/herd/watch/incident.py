@@ -1,4 +1,4 @@
-"""When a base that is written to is examined: once it has been left alone, or has not been for too long."""
+"""Decides when a base that was written to is examined: after a time of quiet, or when the writing goes on for too long."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MAX_PROCESSES = 16
 class Incident:
     """Changes to one base, from the first notice until an examination finds that nothing came after.
 
-    `opened`, `last`: when the first and the last notice came. `processes` by id are those that did it; `alarmed`: it has been
-    reported; `withheld`: it has not, since what is known may be cowherd's own doing. `patience`: how long one that does not
-    end is left alone, doubled with each examination.
+    `opened`, `last`: when the first and the last notice came, in seconds of the watch's clock. `processes` did it, by id.
+    `alarmed`: it has been reported. `withheld`: it has not, since it may be cowherd's own work. `patience`: seconds until an
+    incident without quiet is examined, doubled with each examination. `examined`: when the running examination began, or None.
     """
 
     opened: float
@@ -28,21 +28,21 @@ class Incident:
     examined: float | None = None
 
     def due(self, settle: float) -> float:
-        """Returns when it is to be examined, infinity while it is being."""
+        """Returns the time at which to examine it; infinity while an examination runs. `settle` is seconds of quiet."""
         if self.examined is not None:
             return float("inf")
         return min(self.last + settle, self.opened + self.patience)
 
     def noted(self, now: float) -> None:
-        """Another notice came."""
+        """Notes the time of another notice."""
         self.last = now
 
     def examine(self, now: float) -> None:
-        """An examination begins."""
+        """Notes that an examination begins."""
         self.examined = now
 
     def concluded(self, now: float, *, still_changing: bool) -> bool:
-        """An examination has ended. Returns whether that was all, or it has to be examined once more."""
+        """Notes that an examination has ended. Returns whether the incident is over; if not, it is examined once more."""
         assert self.examined is not None
         over = self.last <= self.examined and not still_changing
         self.examined, self.opened, self.last = None, now, max(self.last, now)
@@ -50,7 +50,7 @@ class Incident:
         return over
 
     def is_new(self, process: Process) -> bool:
-        """Remembers a process; returns whether it is worth saying. Of a great many only the first are."""
+        """Remembers a process; returns whether to report it. Reports at most `MAX_PROCESSES`, each once."""
         if process.pid in self.processes or len(self.processes) >= MAX_PROCESSES:
             return False
         self.processes[process.pid] = process

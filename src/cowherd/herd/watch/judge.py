@@ -1,4 +1,4 @@
-"""Which events a finding makes, beside what was known before."""
+"""Turns a finding into events, in view of what was known before."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_RANGES = 256
 
 @dataclass(frozen=True)
 class Judgement:
-    """An event in the making."""
+    """An event without its time and its base."""
 
     kind: Kind
     level: Level
@@ -35,15 +35,15 @@ class Judgement:
 
 
 def judged(before: Finding | None, sealed: SealRecord | None, found: Finding, incident: Incident | None) -> Iterator[Judgement]:
-    """Yields what is worth saying of `found`, after `before` (None the first time) and with the seal that was known, `sealed`.
+    """Yields what to report of `found`, given the finding before it (None the first time) and the seal known until now.
 
-    What was said before is not said again, unless an incident has made it so anew.
+    It does not repeat an earlier report, unless a new incident led to the same state.
     """
     processes = tuple(incident.processes.values()) if incident else ()
     if found.outcome is Outcome.FINE:
-        yield from _fine(before, sealed, found, incident, processes)
+        yield from _judge_fine(before, sealed, found, incident, processes)
     elif (incident and incident.alarmed) or before is None or not _is_the_same(before, found):
-        yield from _worse(found, processes)
+        yield from _judge_worse(found, processes)
 
 
 def _is_the_same(before: Finding, found: Finding) -> bool:
@@ -51,7 +51,7 @@ def _is_the_same(before: Finding, found: Finding) -> bool:
     return before.outcome is found.outcome and same_ranges and before.detail == found.detail
 
 
-def _fine(
+def _judge_fine(
     before: Finding | None, sealed: SealRecord | None, found: Finding, incident: Incident | None, processes: tuple[Process, ...]
 ) -> Iterator[Judgement]:
     record = found.record
@@ -74,7 +74,7 @@ def _fine(
         yield Judgement(Kind.UNPROTECTED, Level.WARNING, message, processes, {"protection": found.level.label})
 
 
-def _worse(found: Finding, processes: tuple[Process, ...]) -> Iterator[Judgement]:
+def _judge_worse(found: Finding, processes: tuple[Process, ...]) -> Iterator[Judgement]:
     dependents = {"dependents": _names(found.dependents)}
     if found.outcome is Outcome.DRIFTED:
         yield Judgement(Kind.DRIFTED, Level.ERROR, _drift_in_words(found), processes, _drift_facts(found))

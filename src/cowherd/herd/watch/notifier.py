@@ -1,4 +1,4 @@
-"""Who tells the watch: fanotify where it is permitted and the file system can, inotify for the rest."""
+"""The watch's source of notices: fanotify where it is permitted and the file system supports it, inotify for the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEEDED = "needs inotify_simple: pip install 'cowherd[watch]'; or run it as root
 
 
 class CantWatch(CowherdError):
-    """The kernel can't tell this process of changes. Attribute: `problem`."""
+    """The kernel can't notify this process of changes. Attribute: `problem`."""
 
     def __init__(self, problem: str):
         self.problem = problem
@@ -28,9 +28,9 @@ class CantWatch(CowherdError):
 
 
 class Notifier:
-    """Keeps watches on what a stock names. `why_not_fanotify` says why the kernel names no processes, None where it does.
+    """Watches the files and directories of a stock. `why_not_fanotify` says why the kernel names no processes, None if it does.
 
-    `unwatched` are files that nothing can watch, each with the reason. Raises `CantWatch` where there is neither.
+    `unwatched` maps files that can't be watched to the reason. Raises `CantWatch` if there is neither fanotify nor inotify.
     """
 
     def __init__(self, *, fanotify: bool = True):
@@ -48,14 +48,14 @@ class Notifier:
             self._inotify = _inotify()
 
     def sources(self) -> Iterator[Source]:
-        """Yields what has to be read when it has something to say."""
+        """Yields the open sources of notices, for a selector to wait on."""
         if self._fanotify:
             yield self._fanotify
         if self._inotify:
             yield self._inotify
 
     def watch(self, stock: Stock) -> set[Path]:
-        """Sees to it that all files and directories of `stock` are watched; returns those that were not until now."""
+        """Watches all files and directories of `stock` from now on; returns those that were not watched before."""
         self.unwatched.clear()
         added = set()
         wanted = dict.fromkeys(stock.by_file, False) | dict.fromkeys(stock.directories, True)
@@ -67,7 +67,7 @@ class Notifier:
                     self._marked[path] = info.st_dev, info.st_ino
                     added.add(path)
             except FileNotFoundError:
-                continue  # gone since it was found; its directory tells
+                continue  # it has gone since the scan; the watch on its directory reports that
             except OSError as error:
                 self.unwatched[path] = error.strerror or str(error)
         self._marked = {path: key for path, key in self._marked.items() if path in wanted}
@@ -92,7 +92,7 @@ class Notifier:
             source.add_file(path)
 
     def read(self) -> list[Notice]:
-        """Returns the notices that are there, without waiting."""
+        """Returns the notices that have come, without waiting."""
         return [notice for source in self.sources() for notice in source.read()]
 
     def close(self) -> None:

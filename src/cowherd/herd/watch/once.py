@@ -25,19 +25,19 @@ _NOT_WRONG = (Outcome.FINE, Outcome.UNSEALED, Outcome.PENDING)
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """What was found of one image, for people and as JSON."""
+    """The finding for one image with the events that it made, for people and as JSON."""
 
     finding: Finding
     events: tuple[Event, ...]
 
     @property
     def path(self) -> Path:
-        """The image."""
+        """Path of the image."""
         return self.finding.path
 
     @property
     def outcome(self) -> str:
-        """What it was found to be, in a word."""
+        """Its state in a word."""
         return self.finding.outcome.value
 
     @property
@@ -48,7 +48,7 @@ class Checked:
 
     @property
     def detail(self) -> str:
-        """What there is to say beside that."""
+        """Explanation of the state, for people."""
         return "; ".join(event.message for event in self.events) or self.finding.detail
 
     def to_json(self) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def check_once(
     reporters: Sequence[Reporter],
     progress: Callable[[Path], Progress | None] = lambda path: None,
 ) -> list[Checked]:
-    """Reads the sealed images under `directories`, by path, at `rate` bytes a second, and reports what a watch would report.
+    """Reads the sealed images under `directories` in order of paths, and reports what a watch would report.
 
-    `progress` returns what shows how far the reading of one image is.
+    `rate` limits reading, in bytes per second (None: no limit). `progress` returns a callback for the progress of one image.
     """
     pace, events = Pace(TokenBucket(rate)), list[Event]()
 
@@ -94,7 +94,7 @@ def check_once(
 
 
 def _unvouched(stock: Stock) -> list[Path]:
-    """Returns the images that have no seal, though overlays are bound to what they held: nothing says that they still do."""
+    """Returns the images without a seal to whose content overlays are bound: nothing proves that they still hold it."""
     overlays = stock.lineage.overlays
     return list({base.path for overlay, base in overlays if overlay.binding and not base.seal and base.path not in stock.bases})
 

@@ -1,4 +1,4 @@
-"""How fast the watch reads: a token bucket that all its reading shares, in which what is urgent goes first."""
+"""Limits how fast the watch reads: all its threads share a token bucket, and urgent reading goes first."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ BURST_SECONDS = 0.25
 
 
 class Stopped(Exception):
-    """The watch ends, and what was being read is given up."""
+    """The watch ends, so the reading that runs is abandoned."""
 
 
 class TokenBucket:
-    """Bytes that may be read: `rate` a second come in (None: no limit), a quarter of a second's worth can wait there.
+    """A bucket of bytes that may be read. `rate` per second come in (None: no limit); it holds those of a quarter of a second.
 
-    Spending more than there is goes into debt, which has to be waited off. `clock` gives seconds.
+    To spend more than it holds makes a debt, which the caller has to wait off. `clock` gives seconds.
     """
 
     def __init__(self, rate: int | None, clock: Callable[[], float] = time.monotonic):
@@ -28,7 +28,7 @@ class TokenBucket:
         return (self.rate or 0) * BURST_SECONDS
 
     def spend(self, amount: int) -> float:
-        """Takes `amount` bytes out and returns for how many seconds nothing more may be read."""
+        """Takes out `amount` bytes; returns the seconds to wait before the next reading."""
         if self.rate is None:
             return 0.0
         now = self._clock()
@@ -38,7 +38,7 @@ class TokenBucket:
 
 
 class Pace:
-    """Shares a token bucket among threads that read, and ends them all. While something urgent is read, the rest waits."""
+    """Shares a token bucket among threads that read, and can stop them all. Other reading waits for urgent reading."""
 
     def __init__(self, bucket: TokenBucket):
         self._bucket, self._lock = bucket, threading.Lock()
@@ -52,11 +52,14 @@ class Pace:
         self._calm.set()
 
     def hurry(self, urgent: bool) -> None:
-        """Says whether something urgent is being read."""
+        """Notes whether urgent reading goes on; other reading waits meanwhile."""
         (self._calm.clear if urgent else self._calm.set)()
 
     def progress(self, *, urgent: bool) -> Callable[[int, int], None]:
-        """Returns what is called with (bytes read, in all) of one image after each piece, and waits as long as it has to."""
+        """Returns a callback for the reading of one image, to be called with (bytes read, bytes in all) after each piece.
+
+        It waits as long as the rate demands, and raises `Stopped` after `stop`.
+        """
         before = 0
 
         def wait(done: int, _total: int) -> None:

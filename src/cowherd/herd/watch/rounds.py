@@ -1,4 +1,4 @@
-"""Which base is read next: the one that has waited longest, once its time has come."""
+"""Chooses the base that is read next: the one that has waited longest, once its time has come."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from cowherd.herd.watch.watch import Known
 
 
 def next_to_read(known: Mapping[Path, Known], busy: Collection[Path], every: float, now: float) -> tuple[Path | None, float]:
-    """Returns the base to read now, or None, and when one is due next (infinity if none ever is).
+    """Returns the base to read now, or None, and the time at which the next base is due (infinity if none ever is).
 
-    A base that was never read is due at once, any other `every` seconds after it was. Those in `busy` are examined anyway.
+    A base that was never read is due at once, any other `every` seconds after its last reading. Bases in `busy` are left out,
+    since they are examined anyway.
     """
     waiting = {path: _due(one, every) for path, one in known.items() if path not in busy}
     if not waiting:

@@ -1,4 +1,4 @@
-"""What there is to watch in a herd: its sealed images, the files that their content comes from, and the directories around."""
+"""Lists what to watch in a herd: its sealed images, the files that hold their content, and the directories of these."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cowherd.storage.presence import is_directory
 
 @dataclass(frozen=True)
 class Base:
-    """A sealed image. `record` is None where its seal is damaged; `files` are its own file and those of the chain below it.
+    """A sealed image. `record` is None if its seal is damaged; `files` are its own file and those of the chain below it.
 
-    `names` are those that the image was found under; `dependents` the overlays whose chains pass through it.
+    `dependents` are the overlays whose chains pass through it.
     """
 
     image: Image
@@ -31,23 +31,26 @@ class Base:
 
     @property
     def path(self) -> Path:
-        """The name that it is called by."""
+        """Its first name, by which messages call it."""
         return self.image.path
 
     @property
     def names(self) -> tuple[Path, ...]:
-        """All the names of the file."""
+        """All names under which the file was found."""
         return self.image.names
 
     @property
     def key(self) -> Key:
-        """Which file it is."""
+        """(device, inode) of the file."""
         return self.image.key
 
 
 @dataclass(frozen=True)
 class Stock:
-    """A herd as it was at one moment. `bases` by path; `directories` are those in which names matter."""
+    """A herd as it was at one moment. `bases` by path; `directories` are those in which names are watched.
+
+    `by_file` maps the name of a file to the paths of the bases whose content or seal it holds.
+    """
 
     lineage: Lineage
     bases: dict[Path, Base]
@@ -55,13 +58,13 @@ class Stock:
     by_file: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
 
     def of_file(self, path: Path) -> list[Base]:
-        """Returns the bases whose content comes from the file of this name, or whose seal it is."""
+        """Returns the bases whose content or seal is in the file of this name."""
         return [self.bases[base] for base in self.by_file.get(path, ())]
 
 
 def take_stock(directories: Sequence[Path]) -> Stock:
-    """Looks through `directories`, with everything under them, for sealed images."""
-    lineage = survey([directory for directory in directories if is_directory(directory)])  # one may have gone meanwhile
+    """Finds the sealed images in and under `directories`."""
+    lineage = survey([directory for directory in directories if is_directory(directory)])  # one may have gone since the start
     bases = {image.path: _base(lineage, image) for image in lineage.shown if image.seal}
     by_file: dict[Path, tuple[Path, ...]] = {}
     for base in bases.values():
@@ -84,7 +87,7 @@ def _base(lineage: Lineage, image: Image) -> Base:
 
 
 def _directories_under(directory: Path) -> Iterator[str]:
-    """Yields a directory and those below it that a scan of the herd enters; what can't be read is left out, as there."""
+    """Yields a directory and those below it that a scan of the herd enters. Leaves out what can't be read, as a scan does."""
     pending = [os.path.realpath(directory)]
     try:
         device = os.stat(directory).st_dev

@@ -1,4 +1,4 @@
-"""The watch itself: what notices and findings mean. It waits for nothing: it is told the time, and asked what is due."""
+"""The watch itself: decides what notices and findings mean. It never waits: callers pass the time and ask what is due."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _OWN_MODULE = "cowherd.cli.guard"
 
 @dataclass
 class Known:
-    """What the watch remembers of a base: its seal, what was last found of it, and what its file looked like then.
+    """What the watch remembers of a base: its seal, the last finding, and the identity of its file then.
 
-    `read_at` is when its content was last read, by the watch's clock, and `verified` when it was last found as sealed by that, in
-    seconds since 1970; None for never. `writes` counts notices.
+    `read_at` is when its content was last read, by the watch's clock; `verified` is when that last matched the seal, in seconds
+    since 1970; None for never. `writes` counts notices.
     """
 
     record: SealRecord | None
@@ -47,12 +47,12 @@ class Known:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing is known against it."""
+        """Whether the last finding, if there is one, was fine."""
         return self.last is None or self.last.outcome is Outcome.FINE
 
 
 class Watch:
-    """Turns notices into incidents and events. `report` is given each event; `settle` seconds of quiet end an incident."""
+    """Turns notices into incidents and events. It calls `report` with each event; `settle` seconds of quiet end an incident."""
 
     def __init__(self, report: Callable[[Event], None], settle: float):
         self._report, self._settle = report, settle
@@ -61,16 +61,16 @@ class Watch:
         self.incidents: dict[Path, Incident] = {}
         self.wants_stock = False
         self.overflows = 0
-        self._met = SeenProcesses()
+        self._processes = SeenProcesses()
 
     def emit(
         self, kind: Kind, level: Level, message: str, base: Path | None = None, processes: Iterable[Process] = (), **facts: Any
     ) -> None:
-        """Reports an event of this moment."""
+        """Reports an event with the present time."""
         self._report(Event(kind, level, message, datetime.now(UTC), base, tuple(processes), facts))
 
     def adopt(self, stock: Stock, now: float) -> None:
-        """Takes a new stock over: bases that have come are watched from now on, what has left is examined."""
+        """Takes over a new stock: watches new bases from now on, and examines those that have gone."""
         first = self.stock is None
         gone = set() if self.stock is None else set(self.stock.bases) - set(stock.bases)
         self.stock, self.wants_stock = stock, False
@@ -80,21 +80,21 @@ class Watch:
                 if not first:
                     self.emit(Kind.SEALED, Level.NOTICE, _seal_in_words(base), path, dependents=_names(base.dependents))
         for path in (gone & set(self.known)) - set(self.incidents):
-            self._incident(path, now)
+            self._open_incident(path, now)
 
     def examine_soon(self, paths: Iterable[Path], now: float) -> None:
-        """Has bases examined as if something had been done to them."""
+        """Marks bases for examination, as if something had been done to them."""
         for path in paths:
-            self._incident(path, now)
+            self._open_incident(path, now)
 
     def sweep(self, now: float) -> None:
-        """Looks at the files of all bases, for changes that no notice tells of: another host makes them on shared storage."""
+        """Looks for changes of bases that no notice reports: another host makes such changes on shared storage."""
         for path, known in self.known.items():
             if path not in self.incidents and known.identity is not None and _identity(path) != known.identity:
-                self._incident(path, now).withheld = True
+                self._open_incident(path, now).withheld = True
 
     def hear(self, notice: Notice, now: float) -> None:
-        """Takes a notice in."""
+        """Handles a notice."""
         assert self.stock is not None
         if notice.what is What.OVERFLOW or notice.path is None:
             self.overflows += 1
@@ -106,7 +106,7 @@ class Watch:
         elif notice.pid == os.getpid():
             return
         elif notice.what is What.OPENED:
-            self._met.meet(notice.pid or 0)
+            self._processes.meet(notice.pid or 0)
         elif notice.what in (What.APPEARED, What.VANISHED):
             self._hear_of_name(notice, notice.path, now)
         else:
@@ -115,7 +115,7 @@ class Watch:
     def _hear_of_file(self, notice: Notice, path: Path, now: float) -> None:
         assert self.stock is not None
         for base in self.stock.of_file(path):
-            incident = self._incident(base.path, now)
+            incident = self._open_incident(base.path, now)
             is_content = path != base.seal and notice.what in (What.WRITTEN, What.CLOSED)
             if is_content and (notice.what is What.WRITTEN or _has_moved(base, path)):
                 self.known[base.path].writes += notice.what is What.WRITTEN
@@ -124,30 +124,30 @@ class Watch:
                 )
                 self._alarm(base, incident, notice, Kind.WRITTEN, what)
             elif notice.pid:
-                incident.is_new(self._met.identify(notice.pid))
+                incident.is_new(self._processes.identify(notice.pid))
 
     def _hear_of_name(self, notice: Notice, path: Path, now: float) -> None:
         assert self.stock is not None
         touched = self.stock.of_file(path)
         for base in touched:
-            incident = self._incident(base.path, now)
+            incident = self._open_incident(base.path, now)
             if path == base.seal:
                 self._remember(incident, notice)
-            elif notice.what is What.APPEARED and _is_another(base, path):
+            elif notice.what is What.APPEARED and _is_replaced(base, path):
                 self._alarm(base, incident, notice, Kind.REPLACED, "another file has taken its name")
             elif notice.what is What.VANISHED and not os.path.lexists(path):
                 self._alarm(base, incident, notice, Kind.REMOVED, "it was removed, or moved away")
         journal = path.with_name(path.name.removesuffix(JOURNAL_SUFFIX))
         if path.name.endswith(JOURNAL_SUFFIX) and journal in self.known:
-            self._remember(self._incident(journal, now), notice)
+            self._remember(self._open_incident(journal, now), notice)
         if notice.is_directory or (path.name.endswith(SEAL_SUFFIX) and not touched):
             self.wants_stock = True
 
     def _remember(self, incident: Incident, notice: Notice) -> None:
         if notice.pid:
-            incident.is_new(self._met.identify(notice.pid))
+            incident.is_new(self._processes.identify(notice.pid))
 
-    def _incident(self, path: Path, now: float) -> Incident:
+    def _open_incident(self, path: Path, now: float) -> Incident:
         incident = self.incidents.setdefault(path, Incident(now, now))
         incident.noted(now)
         return incident
@@ -161,7 +161,7 @@ class Watch:
         else:
             if notice.pid in incident.processes and (incident.alarmed or incident.withheld):
                 return
-            process = self._met.identify(notice.pid)
+            process = self._processes.identify(notice.pid)
             incident.processes.pop(notice.pid, None)
             processes = [process] if incident.is_new(process) else []
             if not processes:
@@ -171,7 +171,7 @@ class Watch:
                 self.emit(Kind.CHANGING, Level.INFO, f"{message}, as cowherd does", base.path, processes)
             incident.withheld = True
         elif not processes:
-            incident.withheld = True  # nobody to name: what it is shows when it has settled
+            incident.withheld = True  # no process to name: the examination shows what happened
         else:
             incident.alarmed = True
             harmless = kind is Kind.REMOVED and not base.dependents
@@ -180,18 +180,18 @@ class Watch:
             self.emit(kind, level, message, base.path, processes, dependents=_names(base.dependents))
 
     def due(self, now: float) -> list[Path]:
-        """Returns the bases to examine now; each is being examined from then on."""
+        """Returns the bases to examine now, and notes that their examinations begin."""
         found = [path for path, incident in self.incidents.items() if incident.due(self._settle) <= now]
         for path in found:
             self.incidents[path].examine(now)
         return found
 
     def next_due(self) -> float:
-        """Returns when the next base is to be examined."""
+        """Returns the time at which the next base is to be examined."""
         return min((incident.due(self._settle) for incident in self.incidents.values()), default=float("inf"))
 
     def found_suspicious(self, path: Path) -> None:
-        """Says what was withheld: the files of a base are not as its seal left them, and its content is read now."""
+        """Reports a change that was withheld: the files of a base are not as its seal left them, and its content is read now."""
         incident = self.incidents.get(path)
         if incident and incident.withheld and not incident.alarmed:
             incident.alarmed = True
@@ -200,7 +200,7 @@ class Watch:
             self.emit(Kind.WRITTEN, Level.WARNING, message, path, incident.processes.values(), dependents=_names(dependents))
 
     def conclude(self, finding: Finding, now: float) -> None:
-        """Takes in what an examination has found."""
+        """Handles the finding of an examination."""
         path, incident = finding.path, self.incidents.get(finding.path)
         known = self.known.setdefault(path, Known(finding.record))
         if finding.was_read and not finding.still_changing:
@@ -230,7 +230,7 @@ def _names(paths: Iterable[Path]) -> list[str]:
 
 
 def _has_moved(base: Base, path: Path) -> bool:
-    """Returns whether a file that was closed is not as the seal left it; one below the base always counts."""
+    """Returns whether a file that was closed differs from what the seal left; for a file below the base, always True."""
     if base.record is None or path not in base.names:
         return True
     now = _identity(path)
@@ -244,7 +244,7 @@ def _identity(path: Path) -> FileIdentity | None:
         return None
 
 
-def _is_another(base: Base, path: Path) -> bool:
+def _is_replaced(base: Base, path: Path) -> bool:
     try:
         info = os.stat(path)
     except OSError:
@@ -253,19 +253,19 @@ def _is_another(base: Base, path: Path) -> bool:
 
 
 def _suspects(path: Path | None) -> list[Process]:
-    """Returns who has a file open for writing, where the kernel doesn't say who wrote."""
+    """Returns the processes that have a file open for writing, for use where the kernel does not name the writer."""
     if path is None:
         return []
     try:
         return [suspect(holder) for found in writers([path]).values() for holder in found]
     except CowherdError:
-        return []  # /proc can't be looked at: then there is no hint
+        return []  # /proc can't be read, so there is no hint
 
 
 def _is_legitimate(base: Base, processes: list[Process]) -> bool:
     """Returns whether a change looks like cowherd's own: a merge is at work, or the process is cowherd.
 
-    What it has done is examined as every other change; only the alarm waits for that.
+    Such a change is examined like every other; only the alarm waits for the result.
     """
     if any(_merge_runs(path) for path in base.files):
         return True

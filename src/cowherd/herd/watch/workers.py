@@ -1,4 +1,4 @@
-"""The threads that read: one for what was just written to, and one that goes through all bases over and over."""
+"""The threads that read: one for bases that were just written to, and one that reads all bases again and again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cowherd.storage.iopriority import be_idle
 
 @dataclass(frozen=True)
 class Stocked:
-    """A fresh look at the herd."""
+    """A new stock of the herd."""
 
     stock: Stock
 
@@ -31,7 +31,7 @@ class Suspicious:
 
 @dataclass(frozen=True)
 class Failed:
-    """The herd, or some of its bases at `paths`, could not be looked at. `problem` is a text for people."""
+    """The herd, or its bases at `paths`, could not be examined. `problem` is a text for people."""
 
     problem: str
     paths: tuple[Path, ...]
@@ -39,28 +39,28 @@ class Failed:
 
 @dataclass(frozen=True)
 class InTurn:
-    """What reading a base in its turn has found."""
+    """The finding of a base that was read in its turn."""
 
     finding: Finding
 
 
 @dataclass(frozen=True)
 class Crashed:
-    """A thread has ended by an error that nobody foresaw; Python has printed it."""
+    """A thread has ended by an unexpected error, which Python has printed."""
 
 
 Result = Stocked | Suspicious | Finding | Failed | InTurn | Crashed
 
 
 class Workers:
-    """Two threads with a queue each; `post` is called from them with what they find, and must not block."""
+    """Two threads with a queue each. They call `post` with their results; it must not block."""
 
     def __init__(self, directories: Sequence[Path], pace: Pace, post: Callable[[Result], None]):
         self._directories, self._pace, self._post = directories, pace, post
         self._urgent: queue.SimpleQueue[tuple[Path, ...] | None] = queue.SimpleQueue()
         self._rounds: queue.SimpleQueue[tuple[Stock, Path] | None] = queue.SimpleQueue()
         runs = (self._run_urgent, self._run_rounds)
-        self._threads = [threading.Thread(target=self._guarded, args=(run,), daemon=True) for run in runs]
+        self._threads = [threading.Thread(target=self._run_guarded, args=(run,), daemon=True) for run in runs]
 
     def start(self) -> None:
         """Starts the threads."""
@@ -68,15 +68,15 @@ class Workers:
             thread.start()
 
     def examine(self, paths: Sequence[Path]) -> None:
-        """Has a fresh look taken at the herd, and those of its bases examined, at once."""
+        """Asks the urgent thread to take stock of the herd again and to examine the bases at `paths`."""
         self._urgent.put(tuple(paths))
 
     def read_in_turn(self, stock: Stock, path: Path) -> None:
-        """Has the content of a base read when nothing urgent is."""
+        """Asks the other thread to read the content of a base while nothing urgent is read."""
         self._rounds.put((stock, path))
 
     def stop(self, seconds: float) -> bool:
-        """Ends the threads; returns whether they have ended within `seconds`."""
+        """Ends the threads; returns whether they ended within `seconds`."""
         self._pace.stop()
         self._urgent.put(None)
         self._rounds.put(None)
@@ -84,7 +84,7 @@ class Workers:
             thread.join(seconds / len(self._threads))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _guarded(self, run: Callable[[], None]) -> None:
+    def _run_guarded(self, run: Callable[[], None]) -> None:
         ended_well = False
         try:
             run()

@@ -1,1 +1,1 @@
-"""Copying the content of images into another one."""
+"""Copies the content of images into another image."""

@@ -1,6 +1,6 @@
-"""What a conversion does, in batches: guest ranges that are loaded, placed and written together, however many lie between them.
+"""Divides a conversion into batches: guest ranges that are loaded, placed and written together, even if they lie far apart.
 
-A batch costs the same for one range as for a hundred, so that scattered clusters cost what their bytes cost.
+A batch costs about the same for one range as for a hundred, so that scattered clusters cost no more than their bytes.
 """
 
 from __future__ import annotations
@@ -38,24 +38,25 @@ class Batch(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The guest byte behind the last range."""
+        """The guest byte after the last range."""
         return self.ranges[-1][1]
 
     @property
     def bytes(self) -> int:
-        """How many the ranges have together."""
+        """Number of bytes in all ranges together."""
         return sum(end - start for start, end in self.ranges)
 
 
 def lot_bytes(alignment: int, least: int) -> int:
-    """Returns how many bytes the largest batch to copy has: `least` or a little less, or one unit of `alignment` bytes."""
+    """Returns the bytes of the largest batch: `least` rounded down to units of `alignment` bytes, but at least one unit."""
     return max(1, least // alignment) * alignment
 
 
 def batches(source: Source, sink: Sink, size: int, *, overlay: bool) -> Iterator[Batch]:
-    """Yields batches of up to `size` bytes in guest order, that together bring the target what the source shows.
+    """Yields batches of up to `size` bytes in guest order, which together give the target what the source shows.
 
-    With `overlay` what the source leaves to its backing file is left out; else it is zeros. Few rows are in memory at once.
+    With `overlay` they leave out what the source leaves to its backing file; else that becomes zeros. Few rows are in memory at
+    once.
     """
     planner = _Planner(source, sink, overlay=overlay)
     most = {COPY: size, REFLINK: _SHARED_BYTES, KERNEL_COPY: lot_bytes(size, _TAKEN_BYTES)}
@@ -66,11 +67,11 @@ def batches(source: Source, sink: Sink, size: int, *, overlay: bool) -> Iterator
             if means == ZERO:
                 yield Batch(ZERO, ranges, [])
             else:
-                yield from (Batch(means, part, clipping.inside(part)) for part in _divided(ranges, most[means]))
+                yield from (Batch(means, part, clipping.inside(part)) for part in _divide(ranges, most[means]))
 
 
 class _Planner:
-    """Decides by which means the bytes of rows get into the target."""
+    """Decides by which means the bytes of rows are moved into the target."""
 
     def __init__(self, source: Source, sink: Sink, *, overlay: bool):
         self._alignment, self._limit = sink.alignment, source.size
@@ -87,7 +88,7 @@ class _Planner:
     def stretches(self, rows: Iterable[Row]) -> list[tuple[int, int, int]]:
         """Returns (means, start, end) in order and without overlaps, for rows that cover whole units of the target's alignment.
 
-        What is copied is widened to whole units, and cut at the disk's end.
+        Ranges to copy are widened to whole units, up to the disk's end.
         """
         unit = self._alignment
         found = _Stretches()
@@ -95,7 +96,7 @@ class _Planner:
             end = start + length
             if kind in (kinds.DATA, kinds.COMPRESSED):
                 first, last = -(-start // unit) * unit, end // unit * unit
-                means = self._direct(last - first, host + first - start, number) if kind == kinds.DATA else COPY
+                means = self._means_of_whole_units(last - first, host + first - start, number) if kind == kinds.DATA else COPY
                 if means == COPY:
                     found.copy(start // unit * unit, min(-(-end // unit) * unit, self._limit))
                     continue
@@ -108,8 +109,8 @@ class _Planner:
                 found.zero(start, end)
         return found.found
 
-    def _direct(self, length: int, host: int, number: int) -> int:
-        """Returns how plain data of whole units gets there: `length` bytes (0 or less: none) at `host` of a file."""
+    def _means_of_whole_units(self, length: int, host: int, number: int) -> int:
+        """Returns the means for plain data in whole units: `length` bytes (0 or less: none) at `host` of file `number`."""
         if length > 0 and number in self._sharable and host % self._block == 0:
             return REFLINK
         return KERNEL_COPY if length >= _LEAST_TAKEN and number in self._takable else COPY
@@ -122,13 +123,13 @@ class _Stretches:
         self.found: list[tuple[int, int, int]] = []
 
     def add(self, means: int, start: int, end: int) -> None:
-        """Appends what overlaps with nothing, and joins it with its like."""
+        """Appends a stretch that overlaps none, and joins it with an adjacent one of the same means."""
         if self.found and self.found[-1][0] == means and self.found[-1][2] == start:
             start = self.found.pop()[1]
         self.found.append((means, start, end))
 
     def copy(self, start: int, end: int) -> None:
-        """Appends what is to be copied. It may begin before the end of the last ones: zeros, or what is copied too."""
+        """Appends a stretch to copy. It may overlap the last ones: it replaces zeros, and joins with one to copy."""
         while self.found and self.found[-1][0] == ZERO and self.found[-1][2] > start:
             _, first, _ = self.found.pop()
             if first < start:
@@ -139,7 +140,7 @@ class _Stretches:
         self.found.append((COPY, start, end))
 
     def zero(self, start: int, end: int) -> None:
-        """Appends zeros, so far as they are not copied already."""
+        """Appends zeros, except for the part that a stretch to copy covers already."""
         if self.found:
             start = max(start, self.found[-1][2])
         if start < end:
@@ -147,7 +148,7 @@ class _Stretches:
 
 
 class _Clipping:
-    """Gives the parts of rows that lie in ranges, which are asked for in ascending order."""
+    """Cuts rows to ranges, which callers ask for in ascending order."""
 
     def __init__(self, rows: list[Row]):
         self._rows, self._index = rows, 0
@@ -166,8 +167,8 @@ class _Clipping:
         return found
 
 
-def _divided(ranges: Ranges, most: int) -> Iterator[Ranges]:
-    """Cuts ranges, laid one behind the other, after every `most` bytes of that row."""
+def _divide(ranges: Ranges, most: int) -> Iterator[Ranges]:
+    """Divides ranges into groups of `most` bytes each, the last may be smaller; cuts a range at a group's end."""
     part: Ranges = []
     room = most
     for start, end in ranges:
@@ -184,7 +185,7 @@ def _divided(ranges: Ranges, most: int) -> Iterator[Ranges]:
 
 
 def _whole_units(batches: Iterable[list[Row]], unit: int) -> Iterator[list[Row]]:
-    """Yields rows that go on from each other as batches that end at multiples of `unit` bytes, but for the last."""
+    """Yields contiguous rows again in batches that end at multiples of `unit` bytes, except for the last."""
     rest: list[Row] = []
     for batch in batches:
         rows = rest + batch

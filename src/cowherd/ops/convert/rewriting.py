@@ -1,4 +1,4 @@
-"""A conversion's target that has tables already: an image that exists, or a new overlay."""
+"""Targets of a conversion that have tables already: an existing image, or a new overlay."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def _whole_units(least: int, unit: int) -> int:
-    """Returns the fewest bytes from `least` up that are made of whole units; 0 stands for no units."""
+    """Returns `least` rounded up to whole units; with `unit` 0, `least` itself."""
     return -(-least // unit) * unit if unit else least
 
 
 class ExistingImage(ReadsAll):
-    """An image that exists already, or a new overlay: written through its own tables."""
+    """An existing image, or a new overlay: written through its own tables."""
 
     keeps_zeros = True
 
     def __init__(self, disk: Disk, *, sparse_size: int, compress: bool = False, is_zero: bool = False, backing_size: int = 0):
-        """`is_zero` says that the target reads as zeros behind its backing file's `backing_size` bytes."""
+        """`is_zero`: the target already reads as zeros past its backing file's `backing_size` bytes."""
         self.disk, self.compress = disk, compress
         self.is_zero, self.backing_size = is_zero, backing_size
         layer = disk.layers[0]
@@ -56,7 +56,7 @@ class ExistingImage(ReadsAll):
             self.disk.zero(start, end - start)
 
     def sharing(self) -> HostFile | None:
-        """None: its tables decide where bytes go."""
+        """Returns None, since the image's tables decide where bytes go."""
         return None
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a conversion puts guest bytes: a new raw file or a new qcow2 image. What each method does is said in `ops.sink`."""
+"""New files as targets of a conversion: raw or qcow2. `cowherd.ops.convert.sink` describes the methods."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from cowherd.ops.convert.sources import Ranges
 
 _LEAST_PEEKED = 32 << 10
-"""Bytes of the smallest unit of which reading one word is worth a system call."""
+"""Bytes of the smallest unit for which it pays to read its first word with a system call of its own."""
 
 
 class Prepared(NamedTuple):
-    """The bytes of a batch, one range behind the other, and what is known of their units.
+    """The bytes of a batch, its ranges joined, and what is known of their units.
 
-    `nonzero` says which are not all zeros (1), None that all are taken for data. `compressed` are their compressed forms if asked
-    for, None for one of zeros and for one that does not shrink.
+    `nonzero` has 1 for each unit that is not all zeros, else 0; None counts all units as data. `compressed` has the compressed
+    form of each unit, None for a unit of zeros and for one that does not shrink; it is empty if nothing is compressed.
     """
 
     data: memoryview | FileRanges
@@ -36,24 +36,24 @@ class Prepared(NamedTuple):
 
 
 def prepare(data: memoryview, unit: int) -> Prepared:
-    """Looks for zeros in units of `unit` bytes; 0 means not to look, and to take all for data."""
+    """Looks for zeros in units of `unit` bytes; with 0 it does not look, and counts everything as data."""
     return Prepared(data, nonzero_units(data, unit) if unit else None)
 
 
 class ReadsAll:
-    """What is the same for all sinks for which every byte is read."""
+    """The methods of sinks for which every byte is read."""
 
     def takes_from(self, file: HostFile) -> bool:
-        """No: see `Sink.takes_from`."""
+        """Returns False; see `Sink.takes_from`."""
         return False
 
     def prepare_ranges(self, data: FileRanges) -> Prepared:
-        """Never called, since nothing is taken from files."""
+        """Never called, since `takes_from` is always False."""
         raise AssertionError("this target's batches are read")
 
 
 class RawFile(ReadsAll):
-    """A new raw file, empty but of full length: what is not written is a hole."""
+    """A new raw file of full length that is one hole; what is not written stays a hole."""
 
     def __init__(self, file: HostFile, sparse_size: int):
         self.file, self.unit = file, sparse_size
@@ -71,7 +71,7 @@ class RawFile(ReadsAll):
 
     def zero(self, start: int, end: int) -> None:
         """Makes a range read as zeros; see `Sink.zero`."""
-        if self.keeps_zeros:  # a fully allocated target was asked for
+        if self.keeps_zeros:  # the caller asked for a fully allocated target
             self.file.preallocate(start, end - start)
 
     def sharing(self) -> HostFile | None:
@@ -84,7 +84,7 @@ class RawFile(ReadsAll):
 
 
 class RawDevice(RawFile):
-    """The beginning of a block device, with what somebody left there: zeros must be written as well, or discarded."""
+    """The beginning of a block device, which may hold old data: so zeros must be written too, or discarded."""
 
     def __init__(self, file: HostFile, sparse_size: int):
         super().__init__(file, sparse_size)
@@ -102,16 +102,16 @@ class RawDevice(RawFile):
         self.file.write_zeros(start, end - start, unmap=bool(self.unit))
 
     def sharing(self) -> HostFile | None:
-        """None: a device shares no blocks with files."""
+        """Returns None, since a device shares no blocks with files."""
         return None
 
 
 Writes = list[tuple[int, int, int]]
-"""Where bytes [first, end) of a batch go: (offset in the file, first, end)."""
+"""Places for bytes [first, end) of a batch: (offset in the file, first, end)."""
 
 
 def runs_in(ranges: Ranges, nonzero: bytes | None, unit: int, *, zeros: bool = False) -> Writes:
-    """Returns the runs of data in a batch, or with `zeros` those of zeros, each inside one range, with their guest offsets."""
+    """Returns the runs of data in a batch, or with `zeros` those of zeros; each lies inside one range, at its guest offset."""
     found: Writes = []
     done = 0
     for start, end in ranges:
@@ -119,7 +119,7 @@ def runs_in(ranges: Ranges, nonzero: bytes | None, unit: int, *, zeros: bool = F
         if nonzero is None:
             found.append((start, done, done + length))
         else:
-            begin = done // unit  # ranges are whole units; only the very last unit may be a part of one
+            begin = done // unit  # ranges are whole units, except that the very last one may be shorter
             for first, last, holds in runs_of(nonzero[begin : -(-(done + length) // unit)]):
                 if holds != zeros:
                     found.append((start + first * unit, done + first * unit, done + min(last * unit, length)))
@@ -136,7 +136,7 @@ def _write(file: HostFile, writes: Writes, data: memoryview | FileRanges) -> Non
 
 
 class NewQcow2:
-    """A new qcow2 image without a backing file: clusters of zeros are left out."""
+    """A new qcow2 image without a backing file; clusters of zeros are not stored."""
 
     def __init__(self, file: HostFile, header: Header, *, keeps_zeros: bool = False):
         self.file, self.builder = file, Builder(file, header)
@@ -149,7 +149,7 @@ class NewQcow2:
         return prepare(data, self.unit)
 
     def takes_from(self, file: HostFile) -> bool:
-        """Yes, from a file near by if clusters are large: those whose first word tells that they hold data are not read."""
+        """Returns True for a file on the same file system if units are large: most need no reading beyond their first word."""
         return file.device == self.file.device and self.unit >= _LEAST_PEEKED
 
     def prepare_ranges(self, data: FileRanges) -> Prepared:
@@ -164,7 +164,7 @@ class NewQcow2:
 
     def put(self, ranges: Ranges, batch: Prepared) -> WriteJob | None:
         """Places a batch; see `Sink.put`."""
-        used = self._used(batch)
+        used = self._clusters_in_use(batch)
         if 1 not in used:
             return None
         bitmaps = None if batch.nonzero is None else self._bitmaps(batch.nonzero)
@@ -178,7 +178,7 @@ class NewQcow2:
         return partial(_write, self.file, writes, batch.data)
 
     def _clear_behind(self, end: int, used: int) -> None:
-        """Zeros what the last cluster before `end`, of which only `used` bytes are written, has on a device: it may grow."""
+        """On a device, zeros the rest of the cluster before `end`, of which `used` bytes are written: the disk may grow there."""
         if used and self.file.is_block_device:
             self.file.write_zeros(end - self.cluster_size + used, self.cluster_size - used, unmap=False)
 
@@ -201,20 +201,20 @@ class NewQcow2:
         """Completes the target and makes it durable."""
         self.builder.finish()
 
-    def _used(self, batch: Prepared) -> bytes:
-        """Tells of each cluster whether it holds data, as 1 or 0."""
+    def _clusters_in_use(self, batch: Prepared) -> bytes:
+        """Returns 1 or 0 for each cluster: whether it holds data."""
         if batch.nonzero is None:
             return bytes([1]) * -(-len(batch.data) // self.cluster_size)
         return batch.nonzero if self.unit == self.cluster_size else bytes(1 in units for units in self._by_cluster(batch.nonzero))
 
     def _bitmaps(self, nonzero: bytes) -> list[int] | None:
-        """Returns the subclusters of data of each cluster that has any, the first one in the lowest bit."""
+        """Returns a bitmap of the subclusters with data for each cluster that has any, the first one in the lowest bit."""
         if not self.builder.header.extended_l2:
             return None
         return [int(units[::-1].translate(_DIGITS), 2) for units in self._by_cluster(nonzero) if 1 in units]
 
     def _by_cluster(self, nonzero: bytes) -> list[bytes]:
-        """Returns the marks of each cluster's units, of which the last cluster may lack some."""
+        """Returns the marks of each cluster's units; the last cluster may have fewer."""
         per_cluster = self.cluster_size // self.unit
         return [nonzero[begin : begin + per_cluster] for begin in range(0, len(nonzero), per_cluster)]
 
@@ -234,14 +234,14 @@ def _used_runs(ranges: Ranges, used: bytes, cluster_size: int) -> Iterator[Run]:
 
 
 class _Unit(NamedTuple):
-    """A cluster that holds data: its number in a batch, and that in the disk."""
+    """A cluster that holds data: its number in the batch, and its number in the disk."""
 
     number: int
     cluster: int
 
 
 class NewCompressedQcow2(ReadsAll):
-    """A new qcow2 image of compressed clusters: those of a batch are packed, and those that do not shrink follow."""
+    """A new qcow2 image of compressed clusters: packs those of a batch; clusters that do not shrink follow them."""
 
     keeps_zeros = False
 
@@ -264,24 +264,25 @@ class NewCompressedQcow2(ReadsAll):
         units = [_Unit(index, start // self.cluster_size) for index, start in enumerate(starts) if batch.nonzero[index]]
         writes: list[tuple[int, bytes | memoryview]] = []
         for _, group in groupby(units, key=lambda unit: unit.cluster // self.builder.header.l2_entries):
-            writes += self._placed(list(group), batch.data, batch.compressed)  # a table is written when the next one is begun
+            # One table after the other: the builder writes a table when the next one begins.
+            writes += self._place_clusters(list(group), batch.data, batch.compressed)
         return partial(self._write, writes) if writes else None
 
     def zero(self, start: int, end: int) -> None:
-        """Nothing is to be done: what is not mapped reads as zeros."""
+        """Does nothing: clusters that are not mapped read as zeros."""
 
     def sharing(self) -> HostFile | None:
-        """None: what is compressed has bytes of its own."""
+        """Returns None, since compressed bytes differ from the source's."""
         return None
 
     def finish(self) -> None:
         """Completes the target and makes it durable."""
         self.builder.finish()
 
-    def _placed(
+    def _place_clusters(
         self, units: list[_Unit], data: memoryview, compressed: Sequence[bytes | None]
     ) -> Iterator[tuple[int, bytes | memoryview]]:
-        """Places clusters of one table; yields where their bytes go."""
+        """Places the clusters of one L2 table; yields (file offset, bytes) to write."""
         packed = [(unit.cluster, found) for unit in units if (found := compressed[unit.number]) is not None]
         if packed:
             clusters, contents = zip(*packed, strict=True)
@@ -304,7 +305,7 @@ class NewCompressedQcow2(ReadsAll):
         return compressed if len(compressed) < size else None
 
     def _write(self, writes: list[tuple[int, bytes | memoryview]]) -> None:
-        """Writes neighbours together: packed clusters are small."""
+        """Writes neighbours with one call, since packed clusters are small."""
         batch: list[bytes | memoryview] = []
         begin = end = -1
         for host, data in writes:

@@ -1,3 +1,3 @@
-"""Strict inspection of an image from a stranger: named checks at bounded cost, and no other file is ever opened."""
+"""Inspects an untrusted image strictly: named checks at bounded cost, which never open another file."""
 
 from __future__ import annotations

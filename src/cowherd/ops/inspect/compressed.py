@@ -1,4 +1,4 @@
-"""A sample of an image's compressed clusters, decompressed to see whether they give a cluster and no error."""
+"""Decompresses a sample of an image's compressed clusters, to see whether each gives a cluster without an error."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MOST_BYTES = 64 << 20
 
 
 class Sample:
-    """Compressed clusters: how many there are, and the places of a few out of each group of tables."""
+    """Counts compressed clusters, and remembers the places of a few out of each group of tables."""
 
     def __init__(self) -> None:
         self.clusters = 0
         self._places: list[tuple[int, int]] = []
 
     def take(self, offsets: Integers, sizes: Integers) -> None:
-        """Takes the file offsets and the bytes of the compressed clusters of some tables."""
+        """Takes the file offsets and the sizes, in bytes, of the compressed clusters in some tables."""
         self.clusters += len(offsets)
         if len(offsets) and len(self._places) < _MOST_CLUSTERS:
             chosen = np.unique(np.linspace(0, len(offsets) - 1, min(len(offsets), _MOST_EACH)).astype(np.int64))
             self._places += zip(offsets[chosen].tolist(), sizes[chosen].tolist(), strict=True)
 
     def check(self, file: HostFile, header: Header) -> Check:
-        """Decompresses the sample, 64 MiB of output at most; nothing decompresses to more than a cluster."""
+        """Decompresses the sample, at most 64 MiB of output; the decoder stops at one cluster."""
         decoder = codec(header.compression)
         places = self._places[: max(1, min(_MOST_CLUSTERS, _MOST_BYTES // header.cluster_size))]
         for offset, size in places:

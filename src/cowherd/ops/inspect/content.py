@@ -1,12 +1,12 @@
-"""What a file is that is no disk: an archive, a compressed file, the page that a server sent instead of an image.
+"""Recognises files that are no disks: an archive, a compressed file, a page that a server sent instead of an image.
 
-QEMU takes each of them for a raw disk, whose guest finds nothing that it could start. A name or a reference is never followed.
+QEMU takes each of them for a raw disk, on which a guest finds nothing to boot. No name and no reference is ever followed.
 """
 
 from __future__ import annotations
 
 ENOUGH_BYTES = 512
-"""How much of a file's start is looked at."""
+"""Bytes of a file's start that are examined."""
 
 _MARKS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1f\x8b", "gzip-compressed data"),
@@ -46,25 +46,26 @@ _SHORTEST_TEXT, _LONGEST_TEXT = 8, 64 << 10
 
 
 def foreign_content(head: bytes, size: int | None = None) -> str | None:
-    """Says in words what a file is instead of a disk, from its first 512 bytes (all, if it is shorter); None if they say nothing.
+    """Says in words what a file is instead of a disk, from its first 512 bytes (all, if it is shorter); None if they don't tell.
 
-    `size` is the file's length in bytes; as long as it is not known, only texts that end within `head` are told. What a guest may
-    well write to a disk's start (partitions, file systems, volumes, an ISO) is a disk's.
+    `size` is the file's length in bytes; while it is not known (None), only texts that end within `head` are recognised. Content
+    that a guest may write to a disk's start (partitions, file systems, volumes, an ISO) counts as a disk.
     """
     head = head[:ENOUGH_BYTES]
     found = next((what for offset, mark, what in _MARKS if head.startswith(mark, offset)), None)
     if found is None and head.startswith(b"BZh") and head.startswith(_BZIP2_BLOCKS, 4):
         found = "bzip2-compressed data"
-    return found or _text(head, len(head) if len(head) < ENOUGH_BYTES else size)
+    return found or _kind_of_text(head, len(head) if len(head) < ENOUGH_BYTES else size)
 
 
 def ends_as_fixed_vhd(tail: bytes) -> bool:
-    """Returns whether a file whose last bytes are `tail` ends with the footer of a fixed VHD, which QEMU takes for a raw disk."""
+    """Returns whether `tail`, the last bytes of a file, ends with the footer of a fixed VHD, which QEMU takes for a raw disk."""
     return tail[-512:].startswith(b"conectix")
 
 
-def _text(head: bytes, size: int | None) -> str | None:
-    """Says what a text is. A disk may begin with letters: one that says no more of itself must be short, and no whole sectors."""
+def _kind_of_text(head: bytes, size: int | None) -> str | None:
+    """Says what a text is, None if it may be a disk. A disk may begin with letters too, so plain text counts only if it is short
+    and not of whole sectors."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip(_BLANKS)
     lower = start[:64].lower()
     for mark, what in _MARKUP:

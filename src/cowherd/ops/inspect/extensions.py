@@ -1,4 +1,4 @@
-"""Checks of what follows the fixed fields in the first cluster: header extensions and the backing file's name.
+"""Checks of the first cluster behind the fixed fields: header extensions and the backing file's name.
 
 Specification: QEMU docs/interop/qcow2, sections Header extensions, Bitmaps extension. No name is ever followed.
 """
@@ -58,21 +58,21 @@ class NameArea:
         return found
 
     def extension(self, kind: int) -> bytes | None:
-        """Returns the data of the last extension of a type, which is the one that counts for QEMU."""
+        """Returns the data of the last extension of a type, which is the one that QEMU uses."""
         return next((data for found, data in reversed(self.extensions) if found == kind), None)
 
 
 def check_names(area: NameArea, policy: Policy) -> Iterator[Check]:
-    """Everything in the first cluster behind the fixed fields."""
-    yield judge("extensions", area.problem or _repeated(area.extensions), f"{len(area.extensions)} header extension(s)")
-    yield _backing(area, policy)
-    yield from _data_file(area, policy)
-    yield from _bitmaps(area, policy)
-    yield from _encryption(area)
+    """Yields the checks of everything in the first cluster behind the fixed fields."""
+    yield judge("extensions", area.problem or _repeated_extension(area.extensions), f"{len(area.extensions)} header extension(s)")
+    yield _check_backing(area, policy)
+    yield from _check_data_file(area, policy)
+    yield from _check_bitmaps(area, policy)
+    yield from _check_encryption(area)
 
 
 def extension_regions(area: NameArea) -> list[Region]:
-    """The parts of the file that extensions name; they have been checked."""
+    """Returns the parts of the file that extensions name. `check_names` must have accepted them."""
     regions = []
     if area.head["autoclear"] & layout.AUTOCLEAR_BITMAPS and (data := area.extension(layout.EXTENSION_BITMAPS)):
         place = bitmaps.EXTENSION.unpack(data)
@@ -83,13 +83,13 @@ def extension_regions(area: NameArea) -> list[Region]:
     return regions
 
 
-def _repeated(extensions: Extensions) -> str | None:
+def _repeated_extension(extensions: Extensions) -> str | None:
     counts = Counter(kind for kind, _ in extensions)
     twice = [name for kind, name in _ONCE.items() if counts[kind] > 1]
     return f"more than one {twice[0]} extension" if twice else None
 
 
-def _backing(area: NameArea, policy: Policy) -> Check:
+def _check_backing(area: NameArea, policy: Policy) -> Check:
     offset, length = area.head["backing_file_offset"], area.head["backing_file_size"]
     if not offset:
         return ok("backing-file", "none")
@@ -111,7 +111,7 @@ def _backing(area: NameArea, policy: Policy) -> Check:
     return policy.judge("backing-file", f"'{printable(name)}' ({how})")
 
 
-def _data_file(area: NameArea, policy: Policy) -> Iterator[Check]:
+def _check_data_file(area: NameArea, policy: Policy) -> Iterator[Check]:
     name = area.extension(layout.EXTENSION_DATA_FILE)
     if name is None:
         return
@@ -123,7 +123,7 @@ def _data_file(area: NameArea, policy: Policy) -> Iterator[Check]:
         yield policy.judge("data-file", f"'{printable(name)}'")
 
 
-def _bitmaps(area: NameArea, policy: Policy) -> Iterator[Check]:
+def _check_bitmaps(area: NameArea, policy: Policy) -> Iterator[Check]:
     data = area.extension(layout.EXTENSION_BITMAPS)
     if data is None:
         yield ok("bitmaps", "none")
@@ -151,7 +151,7 @@ def _bitmaps_problem(data: bytes, cluster_size: int) -> str | None:
     return None
 
 
-def _encryption(area: NameArea) -> Iterator[Check]:
+def _check_encryption(area: NameArea) -> Iterator[Check]:
     if area.head["crypt_method"] != 2:
         return
     data, size = area.extension(layout.EXTENSION_ENCRYPTION), area.head.cluster_size

@@ -1,4 +1,4 @@
-"""A qcow2 header's numbers as they are, before anything was checked."""
+"""The numbers in a qcow2 header, unchecked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from cowherd.formats.qcow2 import layout
 from cowherd.tuples import NamedTuple
 
 ENOUGH_BYTES = 512
-"""How much of a file the fixed fields need at most; the smallest cluster is no smaller."""
+"""Bytes of a file's start that hold the fixed fields; no cluster is smaller."""
 
 
 class Region(NamedTuple):
-    """A part of the file that the header says holds something; bytes."""
+    """A part of the file that the header names: `what` it holds, and where, in bytes."""
 
     what: str
     offset: int
@@ -18,15 +18,15 @@ class Region(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where the next thing may begin."""
+        """The first byte after it."""
         return self.offset + self.length
 
 
 class Head:
-    """The fixed fields by their names in `cowherd.formats.qcow2.layout`; those that version 2 lacks have its meaning."""
+    """The fixed fields by their names in `cowherd.formats.qcow2.layout`; fields that version 2 lacks have the implied values."""
 
     def __init__(self, area: bytes):
-        """`area` is the start of the file, at least the fixed fields if the file is so long."""
+        """`area` is the start of the file: `ENOUGH_BYTES` or more, or the whole file if that is shorter."""
         self.short = len(area) < layout.V2_HEADER_LENGTH
         self.values = layout.HEADER.unpack(area.ljust(ENOUGH_BYTES, b"\0"), 4)
         self.values |= {"incompatible": 0, "compatible": 0, "autoclear": 0, "refcount_order": 4, "compression_type": 0}
@@ -42,7 +42,7 @@ class Head:
 
     @property
     def cluster_size(self) -> int:
-        """Bytes of a cluster; `cluster_bits` has been checked."""
+        """Bytes of a cluster. `cluster_bits` must have been checked."""
         return 1 << self["cluster_bits"]
 
     @property
@@ -52,7 +52,7 @@ class Head:
         return self.cluster_size // entry * self.cluster_size
 
     def regions(self) -> list[Region]:
-        """The tables that the header names; of the snapshot table only what its entries take at least."""
+        """Returns the tables that the header names; for the snapshot table only the least that its entries need."""
         least = self["nb_snapshots"] * 40
         found = [
             Region("header", 0, self.cluster_size),

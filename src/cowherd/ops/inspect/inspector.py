@@ -1,4 +1,4 @@
-"""The inspection itself: of data as it streams in, and of a file, which is a stream that can be read again."""
+"""The inspection itself: of data as it streams in, and of a file, which is a stream that can be read more than once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_RE_READ = "what the tables hold can't be checked in a stream: inspect the s
 
 
 class Readable(Protocol):
-    """What `inspect` takes as a stream: an open file, a socket's file, a response of an HTTP client."""
+    """A stream for `inspect`: an open file, a socket's file, a response of an HTTP client."""
 
     def read(self, size: int, /) -> bytes:
         """Returns up to `size` bytes, none at the end."""
@@ -41,11 +41,11 @@ class Readable(Protocol):
 
 
 class Inspector:
-    """Inspects an image while it streams in: `feed` it what arrives, stop when it is `refused`, else `finish`.
+    """Inspects an image while it streams in: `feed` it the bytes that arrive, stop when it is `refused`, else `finish`.
 
-    It holds on to the first cluster of the image (2 MiB at most) and its last KiB, and never seeks. What the first cluster shows
-    is judged as soon as it is there; whether the tables lie inside the file, once its length is known, which `length` can tell
-    beforehand. Raises `InvalidRequest` for an unknown policy or feature.
+    It keeps the first cluster of the image (at most 2 MiB) and its last KiB, and never seeks. It judges the first cluster as soon
+    as that is complete, and whether the tables lie inside the file once the length is known; `length` can give it beforehand.
+    Raises `InvalidRequest` for an unknown policy or feature.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Inspector:
         max_size: int | None = None,
         length: int | None = None,
     ):
-        """`format` is what the image is said to be (None: guessed), `allow` features that the policy would refuse, `max_size` the
-        largest disk in bytes, `length` the bytes that will come (None: not known)."""
+        """`format` is the declared format (None: guessed), `allow` names features to allow that the policy would refuse,
+        `max_size` is the largest disk in bytes, `length` the bytes that will come (None: not known)."""
         self.policy: Policy = find_policy(policy, allow, max_size)
         self.length = length
         self.checks: list[Check] = []
@@ -70,17 +70,17 @@ class Inspector:
         self._head = bytearray()
         self._tail = b""
         self._wanted = ENOUGH_BYTES
-        self._steps = self._run()
+        self._steps = self._check_start()
         self._over = False
 
     @property
     def refused(self) -> bool:
-        """Whether a check has refused the image already; the rest of it need not be read."""
+        """Whether a check has refused the image already, so that the rest need not be read."""
         return self._any_refused()
 
     @property
     def decided(self) -> bool:
-        """Whether everything that the file's start shows has been judged."""
+        """Whether all checks of the file's start are done."""
         return self._over
 
     def feed(self, data: bytes | bytearray | memoryview) -> bool:
@@ -98,16 +98,16 @@ class Inspector:
         return not self.refused
 
     def finish(self) -> Inspection:
-        """Says that nothing more comes, and returns all checks."""
+        """Called after the last byte: makes the remaining checks and returns all of them."""
         self.settle(self.received)
         if self.format == "qcow2" and not self.refused:
             self.checks.append(unknown("tables", _NOT_RE_READ))
         return self.inspection()
 
     def settle(self, size: int, tail: bytes | None = None) -> None:
-        """Makes the checks that are left once it is known that the image is `size` bytes long.
+        """Makes the remaining checks, now that the image is known to be `size` bytes long.
 
-        `tail` is its last KiB, None if that has been fed.
+        `tail` is its last KiB, None if all bytes were fed.
         """
         while not self._over:
             self._advance()
@@ -136,7 +136,7 @@ class Inspector:
             self.checks.append(found)
 
     def inspection(self, more: Iterable[Check] = (), expands_to: int | None = None) -> Inspection:
-        """Returns the checks made so far, followed by `more`."""
+        """Returns the checks so far, followed by `more`. `expands_to` is in bytes; see `Inspection`."""
         checks = (*self.checks, *more)
         return Inspection(self.format, self.policy.name, checks, self._virtual_size, self.length, expands_to)
 
@@ -149,8 +149,8 @@ class Inspector:
         except StopIteration:
             self._over = True
 
-    def _run(self) -> Iterator[int]:
-        """Makes the checks; yields how many bytes of the file's start the next ones need."""
+    def _check_start(self) -> Iterator[int]:
+        """Makes the checks of the file's start. Before those that need more of it, yields how many bytes they need."""
         self.format, found = check_format(bytes(self._head), self._declared)
         self.checks.append(found)
         if found.refused:
@@ -188,11 +188,11 @@ def inspect(
     length: int | None = None,
     force_share: bool = False,
 ) -> Inspection:
-    """Inspects an image from a stranger: a file by its name, or anything with `read()` as it streams in.
+    """Inspects an untrusted image: a file by its name, or a stream, which is anything with `read()`.
 
-    Nothing that the image names is opened. Policies: "untrusted" refuses everything that leads out of the file or hides something
-    in it, "glance" what OpenStack Glance refuses, "trusted" nothing; what breaks the format is refused by all. See `Inspector`
-    for the arguments. A stream is read until a check refuses it; the report of one lacks what only a stored file shows.
+    It opens no file that the image names. Policies: "untrusted" refuses everything that leads out of the file or hides something
+    in it, "glance" what OpenStack Glance refuses, "trusted" nothing; all refuse an image that breaks the format. See `Inspector`
+    for the arguments. A stream is read until a check refuses it; its report lacks the checks that need a stored file.
     `force_share` inspects a file that a machine may be writing. Raises `HostFileError`, `ImageInUse` and `InvalidRequest`.
     """
     inspector = Inspector(format=format, policy=policy, allow=allow, max_size=max_size, length=length)

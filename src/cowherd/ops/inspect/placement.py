@@ -1,4 +1,4 @@
-"""Where the tables lie: inside the file, and not in one another."""
+"""Checks of where the tables lie: inside the file, and without overlaps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cowherd.ops.inspect.report import Check, judge
 
 
 def check_inside(regions: Iterable[Region], file_size: int) -> Check:
-    """Refuses tables that end behind the file's end."""
+    """Refuses tables that reach past the file's end."""
     outside = [region for region in regions if region.what != "header" and region.end > file_size]
     problem = None
     if outside:
@@ -19,12 +19,12 @@ def check_inside(regions: Iterable[Region], file_size: int) -> Check:
 
 
 def check_apart(regions: Iterable[Region]) -> Check:
-    """Refuses tables that lie in one another."""
+    """Refuses tables that overlap."""
     return judge("apart", first_overlap(sorted(regions, key=lambda region: region.offset)))
 
 
 def first_overlap(ordered: list[Region]) -> str | None:
-    """Says which two of the regions, which are in the order of their offsets, overlap."""
+    """Names the first two regions that overlap, None if none do. `ordered` is in the order of offsets."""
     last: Region | None = None
     for region in ordered:
         if last is not None and region.offset < last.end:

@@ -1,4 +1,4 @@
-"""Which features an inspection lets through. What breaks the format is refused under every policy."""
+"""Policies: which features an inspection accepts. Every policy refuses an image that breaks the format."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ FEATURES = (
     "foreign-content",
     "snapshots",
 )
-"""What a policy decides about."""
+"""The features that a policy decides about."""
 
 MOST_VIRTUAL_BYTES = (1 << 63) - 1
-"""No disk of QEMU's is larger."""
+"""Bytes of the largest disk that QEMU can have."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The features that are refused, and the largest disk in bytes that is let through."""
+    """The features that are refused, and the largest disk that is accepted, in bytes."""
 
     name: str
     refused: frozenset[str]
     max_size: int = MOST_VIRTUAL_BYTES
 
     def judge(self, feature: str, detail: str) -> Check:
-        """Returns what the image's use of a feature comes to: a refusal, or a note."""
+        """Returns a refusal if the policy refuses the feature, else a note."""
         return refuse(feature, detail) if feature in self.refused else note(feature, detail)
 
 
@@ -46,7 +46,7 @@ POLICIES = {
 
 
 def find_policy(name: str, allow: Iterable[str] = (), max_size: int | None = None) -> Policy:
-    """Returns a policy by name, less the features that the caller allows. Raises `InvalidRequest`."""
+    """Returns a policy by name, with the features in `allow` accepted. Raises `InvalidRequest` for unknown names."""
     allowed = frozenset(allow)
     if name not in POLICIES:
         raise InvalidRequest(f"there is no policy {name!a}; there are {', '.join(POLICIES)}")

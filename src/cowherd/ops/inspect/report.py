@@ -1,4 +1,4 @@
-"""What an inspection found: named checks, collected into one frozen value."""
+"""The report of an inspection: named checks, collected into one frozen value."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from enum import Enum
 
 
 class Outcome(Enum):
-    """How a check came out."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
-    """Nothing that the policy refuses, but worth knowing."""
+    """The policy does not refuse it, but the user should know."""
     REFUSED = "refused"
     UNKNOWN = "unknown"
-    """It could not be checked: of a stream only what passes by can be."""
+    """It could not be checked: a stream can't be read twice."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One named check. `detail` says what was found, without names from the image unescaped."""
+    """One named check. `detail` says what was found; names from the image are escaped in it."""
 
     name: str
     outcome: Outcome
@@ -35,8 +35,8 @@ class Check:
 class Inspection:
     """The checks of one image in the order in which they were made.
 
-    `format` is the format that was inspected. `virtual_size`, `file_size` and `expands_to` (what all compressed clusters take
-    once decompressed) are bytes, None where they are not known.
+    `format` is the format that was inspected. `virtual_size`, `file_size` and `expands_to` (the size of all compressed clusters
+    when decompressed) are bytes, None if unknown.
     """
 
     format: str
@@ -58,30 +58,30 @@ class Inspection:
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing that could not be checked."""
+        """Whether everything could be checked."""
         return all(check.outcome is not Outcome.UNKNOWN for check in self.checks)
 
 
 def ok(name: str, detail: str = "") -> Check:
-    """A check with nothing to complain about."""
+    """Returns a check without a complaint."""
     return Check(name, Outcome.OK, detail)
 
 
 def note(name: str, detail: str) -> Check:
-    """A check with something worth knowing."""
+    """Returns a check with something that the user should know."""
     return Check(name, Outcome.NOTE, detail)
 
 
 def refuse(name: str, detail: str) -> Check:
-    """A check that refuses the image."""
+    """Returns a check that refuses the image."""
     return Check(name, Outcome.REFUSED, detail)
 
 
 def unknown(name: str, detail: str) -> Check:
-    """A check that could not be made."""
+    """Returns a check that could not be made."""
     return Check(name, Outcome.UNKNOWN, detail)
 
 
 def judge(name: str, problem: str | None, detail: str = "") -> Check:
-    """Returns a refusal if there is a problem."""
+    """Returns a refusal if there is a problem, else a check without a complaint."""
     return ok(name, detail) if problem is None else refuse(name, problem)

@@ -1,6 +1,6 @@
-"""Which formats a file's first bytes match, also those that match beside the one at offset 0.
+"""Finds the formats that a file's first bytes match, also those with signatures at other offsets than 0.
 
-A file that is two things at once is read as one by whoever checks it and as the other by whoever uses it.
+A file in two formats at once is dangerous: the program that checks it may read it as one, the program that uses it as the other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cowherd.ops.inspect.policy import Policy
 from cowherd.ops.inspect.report import Check, note, ok, refuse
 
 SIGNATURE_BYTES = 34 << 10
-"""How much of a file's start the signatures need."""
+"""Bytes of a file's start that the signatures need."""
 
 _VDI = (64, b"\x7f\x10\xda\xbe")
 _ISO_OFFSET = 0x8001
@@ -22,7 +22,7 @@ _BOOT_SECTOR = (510, b"\x55\xaa")
 
 
 def check_format(head: bytes, declared: str | None) -> tuple[str, Check]:
-    """Returns the format to inspect, and whether it is the declared one (None: it is guessed)."""
+    """Returns the format to inspect, and the check that it is the declared one (None: guessed)."""
     found = probe_bytes(head)
     shown = found if declared is None else declared
     if found not in ("qcow2", "raw"):
@@ -35,21 +35,21 @@ def check_format(head: bytes, declared: str | None) -> tuple[str, Check]:
 
 
 def check_single_format(head: bytes, format: str) -> Check:
-    """Refuses a file that also has another format's signature; partitions or a file system in a raw disk are none."""
-    others = list(_beside_qcow2(head)) if format == "qcow2" else []
+    """Refuses a file that also has another format's signature. Partitions or a file system in a raw disk are no signatures."""
+    others = list(_other_formats(head)) if format == "qcow2" else []
     if others:
         return refuse("single-format", f"it could be taken for {' or '.join(others)} as well")
     return ok("single-format")
 
 
 def check_raw_start(head: bytes, policy: Policy, size: int | None = None) -> Check | None:
-    """Judges what a raw disk of `size` bytes (None: not known yet) begins with; None if there is nothing to say about it."""
+    """Judges the first bytes of a raw disk of `size` bytes (None: not known yet); None if there is nothing to report."""
     foreign = foreign_content(head, size)
     return policy.judge("foreign-content", f"it is {foreign}, and no disk") if foreign else None
 
 
 def check_raw_end(tail: bytes, size: int) -> Check | None:
-    """Judges the last bytes of a raw disk of `size` bytes; None if there is nothing to say about them."""
+    """Judges the last bytes of a raw disk of `size` bytes; None if there is nothing to report."""
     if has_dmg_trailer(tail, size):
         return refuse("single-format", "it could be taken for dmg as well: it ends with a dmg image's trailer")
     if ends_as_fixed_vhd(tail):
@@ -59,7 +59,7 @@ def check_raw_end(tail: bytes, size: int) -> Check | None:
     return None
 
 
-def _beside_qcow2(head: bytes) -> Iterator[str]:
+def _other_formats(head: bytes) -> Iterator[str]:
     if head.startswith(_VDI[1], _VDI[0]):
         yield "vdi"
     if head.startswith(_ISO, _ISO_OFFSET):

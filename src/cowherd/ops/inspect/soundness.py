@@ -1,7 +1,7 @@
-"""Whether an image may be trusted for ever: what is looked at before it is sealed, or the first overlay of it is made.
+"""Checks that an image is sound, before it is sealed or the first overlay of it is made.
 
-Whatever QEMU shows of a file counts as its content from then on, also the zeros in place of what was cut off. Tables are read,
-and of the data nothing but a raw file's first sector and a compressed cluster at the very end of the file.
+From then on, whatever QEMU shows of the file counts as its content, even the zeros in place of a part that was cut off. The check
+reads tables; of the data it reads only a raw file's first sector and a compressed cluster at the very end of the file.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _NAMED_FOR = {
     ".vhdx": "vhdx",
     ".vmdk": "vmdk",
 }
-"""The format that a file's name speaks of."""
+"""The format that the suffix of a file's name claims."""
 _FEW_TABLES = 32
-"""L2 tables that are looked through without numpy, in some milliseconds."""
+"""Up to so many L2 tables are searched without numpy, which takes some milliseconds: less than importing it."""
 
 
 class NotSound(CowherdError):
-    """Something was to be trusted for ever that is damaged, or no disk image.
+    """An image that was to be sealed, or to become a base, is damaged or no disk image.
 
     Attributes: `path`, `action` (what was refused, as in "seal"), `problem`.
     """
@@ -63,9 +63,9 @@ def require_sound(
 ) -> None:
     """Raises `NotSound` for an image of `format` that is damaged, cut off, empty, or no disk image.
 
-    `stated`: its owner says now that it has this format, so that what it looks like does not matter; `recorded`: somebody said so
-    before, so that its name does not. Without `tables` only what is read of a qcow2 image is looked at (which does without numpy
-    if it is small), and not whether its refcounts are right. Raises `HostFileError`, `ImageInUse`, and `UnsupportedFeature`.
+    `stated`: the user states this format now, so that what the file looks like does not matter. `recorded`: an overlay records
+    the format, so that the file's name does not matter. Without `tables` it checks only the parts of a qcow2 image that reading
+    it uses (without numpy if it is small), not its refcounts. Raises `HostFileError`, `ImageInUse`, and `UnsupportedFeature`.
     """
     with HostFile.open(path, lock=None) as file:
         if format == "qcow2":
@@ -78,7 +78,7 @@ def require_sound(
 
 
 def _problem_of_file(file: HostFile, format: str, *, stated: bool, named: bool) -> str | None:
-    """Says what is wrong with a file of a format that has no tables, or whose tables are not known here."""
+    """Says what is wrong with a file in a format without tables, or with tables that cowherd can't read; None if nothing is."""
     size = file.size()
     if not size:
         return "it is empty, a disk of no bytes"
@@ -96,7 +96,7 @@ def _problem_of_file(file: HostFile, format: str, *, stated: bool, named: bool) 
 def _format_in_name(name: str) -> str | None:
     stem, suffix = os.path.splitext(name.lower())
     if suffix == ".vmdk" and (stem.endswith("-flat") or stem[-5:-3] == "-f"):
-        return None  # an extent of VMware's, which is a raw disk
+        return None  # an extent file of VMware, which is a raw disk
     return _NAMED_FOR.get(suffix)
 
 
@@ -114,7 +114,7 @@ def _problem_of_qcow2(file: HostFile, *, tables: bool) -> str | None:
 
 
 def _contradiction(file: HostFile, header: Header) -> str | None:
-    """Says what `qemu-img check` would call a corruption; clusters that are only leaked harm nobody."""
+    """Says what `qemu-img check` would call a corruption, None if there is none. Leaked clusters do no harm."""
     from cowherd.formats.qcow2.check import check
 
     report = check(file, header)
@@ -129,10 +129,10 @@ def _contradiction(file: HostFile, header: Header) -> str | None:
 
 
 def _cut_off(file: HostFile, header: Header, *, every: bool) -> str | None:
-    """Says which table or data of the image lies behind the end of its file, as far as QEMU reads zeros there without a word.
+    """Says which table or data of the image lies past the end of its file, where QEMU silently reads zeros; None if none does.
 
-    QEMU itself ends files within a cluster: behind the last table, compressed data, or subclusters in use. With `every` the
-    tables of internal snapshots count as well.
+    QEMU itself may end a file inside a cluster: after the last table, compressed data, or subclusters in use. With `every` the
+    tables of internal snapshots are checked too.
     """
     size = file.size()
     ends = f"and the file ends at {size:#x}: it is cut off"
@@ -149,10 +149,10 @@ def _cut_off(file: HostFile, header: Header, *, every: bool) -> str | None:
         if offset + header.cluster_size > size:
             return f"an L2 table is to lie at {offset:#x}, {ends}"
     if header.external_data_file:
-        return None  # what the entries point to lies in another file
+        return None  # the entries point into another file
     for word, subclusters in _entries_near(file, header, sorted(l2_tables), size):
-        begin, end = _place(header, word, subclusters)
-        if end > size and not _ends_early(file, header, word, begin, size):
+        begin, end = _range_of_entry(header, word, subclusters)
+        if end > size and not _is_complete(file, header, word, begin, size):
             return f"guest data is to lie at {begin:#x} to {end:#x}, {ends}"
     return None
 
@@ -170,7 +170,7 @@ def _l1_tables(file: HostFile, header: Header, *, every: bool) -> Iterator[tuple
 
 
 def _entries_near(file: HostFile, header: Header, tables: list[int], size: int) -> Iterator[tuple[int, int]]:
-    """Yields (entry, bitmap of its subclusters) of L2 entries that may lead behind the end of a file of `size` bytes."""
+    """Yields (entry, bitmap of its subclusters) for L2 entries that may point past the end of a file of `size` bytes."""
     find = _near_in_few if len(tables) <= _FEW_TABLES else _near_in_many
     least = max(0, size - header.cluster_size)
     step = header.l2_entry_size // WORD_BYTES
@@ -183,7 +183,7 @@ def _entries_near(file: HostFile, header: Header, tables: list[int], size: int) 
 
 
 def _near_in_few(data: bytes, header: Header, least: int) -> list[int]:
-    """Returns the numbers of the entries of a table that name a place behind `least`, or compressed data not far before it."""
+    """Returns the indexes of a table's entries that point past `least`, or to compressed data up to a cluster before it."""
     words = unpacked(data)[:: header.l2_entry_size // WORD_BYTES]
     packed, mask, near = layout.COMPRESSED_FLAG, _compressed_offset_mask(header), max(0, least - header.cluster_size)
     return [
@@ -194,7 +194,7 @@ def _near_in_few(data: bytes, header: Header, least: int) -> list[int]:
 
 
 def _near_in_many(data: bytes, header: Header, least: int) -> list[int]:
-    """Does the same with numpy."""
+    """Returns what `_near_in_few` does, with numpy."""
     import numpy as np
 
     words = np.frombuffer(data, ">u8")[:: header.l2_entry_size // WORD_BYTES].astype(np.uint64)
@@ -210,8 +210,8 @@ def _compressed_offset_mask(header: Header) -> int:
     return (1 << 62 - (header.cluster_bits - 8)) - 1
 
 
-def _place(header: Header, word: int, subclusters: int) -> tuple[int, int]:
-    """Returns the range of the file that QEMU needs for an L2 entry; an empty one for what reads as zeros or as the base."""
+def _range_of_entry(header: Header, word: int, subclusters: int) -> tuple[int, int]:
+    """Returns [begin, end) of the file that QEMU reads for an L2 entry; `end` is 0 or `begin` if it reads zeros or the base."""
     if word & layout.COMPRESSED_FLAG:
         mask = _compressed_offset_mask(header)
         begin, sectors = word & mask, ((word & layout.COMPRESSED_FLAG - 1) >> mask.bit_length()) + 1
@@ -223,8 +223,8 @@ def _place(header: Header, word: int, subclusters: int) -> tuple[int, int]:
     return begin, begin + used * header.subcluster_size
 
 
-def _ends_early(file: HostFile, header: Header, word: int, begin: int, size: int) -> bool:
-    """Returns whether a compressed cluster is whole although its last sector, of which entries count whole ones, is not."""
+def _is_complete(file: HostFile, header: Header, word: int, begin: int, size: int) -> bool:
+    """Returns whether a compressed cluster is complete although the file ends in its last sector: entries count whole sectors."""
     if not word & layout.COMPRESSED_FLAG or begin >= size:
         return False
     from cowherd.formats.qcow2.compression import CodecError, codec

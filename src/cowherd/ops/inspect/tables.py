@@ -1,7 +1,7 @@
-"""Checks of what the tables hold, which need the whole file: places, overlaps, refcounts, compressed data.
+"""Checks of the tables' content, which need the whole file: offsets, overlaps, refcounts, compressed data.
 
-Each step bounds what the next one may cost: nothing is read that a small file could make large, and a file whose tables take more
-than `MOST_TABLE_BYTES` is not let through.
+Each step bounds the cost of the next one: nothing is read whose size a small file could inflate, and a file with more than
+`MOST_TABLE_BYTES` of tables is refused.
 """
 
 from __future__ import annotations
@@ -24,36 +24,42 @@ from cowherd.ops.inspect.report import Check, judge, note, ok, refuse
 from cowherd.storage.hostfile import HostFile
 
 MOST_TABLE_BYTES = 1 << 30
-"""L2 tables and refcount blocks that an inspection reads: those of an 8 TiB disk in 64 KiB clusters."""
+"""The most bytes of L2 tables, and of refcount blocks, that an inspection reads: those of an 8 TiB disk in 64 KiB clusters."""
 MOST_CLUSTERS = 1 << 27
-"""Host clusters that it counts references to."""
+"""The most host clusters that it counts references to."""
 _SPARE_BLOCKS = 4
 
 
 class TablesCheck:
-    """One inspection of the tables. `expands_to` is the bytes that all compressed clusters decompress to, None until known."""
+    """One inspection of the tables. `expands_to` is the decompressed bytes of all compressed clusters, None until known."""
 
     def __init__(self, file: HostFile, regions: list[Region]):
-        """`regions` are the tables that the header names, which have been found sound and apart."""
+        """`regions` are the tables that the header names; earlier checks found that they do not overlap."""
         self.file, self.regions = file, list(regions)
         self.expands_to: int | None = None
         self.file_size = file.size()
 
     def run(self) -> Iterator[Check]:
-        """Yields the checks; after one that refuses the image nothing deeper is looked at."""
+        """Yields the checks; it stops at the first that refuses the image."""
         try:
             self.header = read_header(self.file)
         except CowherdError as error:
             yield refuse("header", _problem(error))
             return
-        for step in (self._directories, self._refcount_table, self._l1_tables, self._overlaps, self._mapping):
+        for step in (
+            self._check_named_tables,
+            self._check_refcount_table,
+            self._check_l1_tables,
+            self._check_overlaps,
+            self._check_mapping,
+        ):
             for found in step():
                 yield found
                 if found.refused:
                     return
 
-    def _directories(self) -> Iterator[Check]:
-        """The snapshot table and the bitmap directory; their parts become regions."""
+    def _check_named_tables(self) -> Iterator[Check]:
+        """Checks the snapshot table and the bitmap directory, and adds their parts to the regions."""
         try:
             size, _ = snapshot_table_facts(self.file, self.header)
             roots = [root for root, _ in followable(self.file, self.header) if not root.active]
@@ -72,7 +78,7 @@ class TablesCheck:
             problems.append(f"the {outside.what} at {outside.offset:#x} leaves the file")
         yield judge("directories", problems[0] if problems else None, f"{len(roots)} snapshot(s), {len(maps)} bitmap(s)")
 
-    def _refcount_table(self) -> Iterator[Check]:
+    def _check_refcount_table(self) -> Iterator[Check]:
         words = refcount_table_words(self.file, self.header)
         used = np.flatnonzero(words)
         offsets = words[used]
@@ -92,7 +98,7 @@ class TablesCheck:
             problem = f"{clusters} clusters are too many to inspect"
         yield judge("refcount-blocks", problem, f"{len(used)} block(s)")
 
-    def _l1_tables(self) -> Iterator[Check]:
+    def _check_l1_tables(self) -> Iterator[Check]:
         every = [np.empty(0, np.int64)]
         for root, inside in followable(self.file, self.header):
             if inside < root.entries:
@@ -113,15 +119,15 @@ class TablesCheck:
         problem = f"L2 tables of {size} bytes are too large to inspect" if size > MOST_TABLE_BYTES else None
         yield judge("l1-entries", problem, f"{len(self._l2)} L2 table(s)")
 
-    def _overlaps(self) -> Iterator[Check]:
-        """All tables against each other; what is left is one sorted list of where they are."""
+    def _check_overlaps(self) -> Iterator[Check]:
+        """Checks all tables against each other, and leaves the regions as one list sorted by offset."""
         size = self.header.cluster_size
         for what, offsets in (("L2 table", self._l2), ("refcount block", self._blocks)):
             self.regions += [Region(what, offset, size) for offset in offsets.tolist()]
         self.regions.sort(key=lambda region: region.offset)
         yield judge("overlaps", first_overlap(self.regions), f"{len(self.regions)} tables")
 
-    def _mapping(self) -> Iterator[Check]:
+    def _check_mapping(self) -> Iterator[Check]:
         starts = np.array([region.offset for region in self.regions], np.int64)
         ends = -(-np.array([region.end for region in self.regions], np.int64) // self.header.cluster_size)
         watcher = _Watcher(self.header, starts, ends * self.header.cluster_size)
@@ -137,9 +143,9 @@ class TablesCheck:
         yield judge("mapping", problem)
         if problem is None:
             yield watcher.sample.check(self.file, self.header)
-            yield self._counts()
+            yield self._check_counts()
 
-    def _counts(self) -> Check:
+    def _check_counts(self) -> Check:
         report = check(self.file, self.header)
         wrong = report.corruptions + report.check_errors
         if not wrong:
@@ -149,7 +155,7 @@ class TablesCheck:
 
 
 class _Watcher:
-    """Looks at L2 tables as they are read: guest data that lies in a table, and compressed clusters."""
+    """Watches L2 tables as they are read, for guest data that lies in a table, and for compressed clusters."""
 
     def __init__(self, header: Header, starts: Integers, ends: Integers):
         self.starts, self.ends, self.cluster_size = starts, ends, header.cluster_size
@@ -157,7 +163,7 @@ class _Watcher:
         self.sample = Sample()
 
     def look(self, group: Group) -> None:
-        """Takes L2 tables that have just been read."""
+        """Examines a group of L2 tables that were just read."""
         facts, runs = group.facts, group.runs
         self.sample.take(facts.offset[facts.compressed], facts.size[facts.compressed])
         length = np.where(facts.allocated, runs.length * self.cluster_size, facts.size)
@@ -172,12 +178,12 @@ class _Watcher:
 
 
 def _distinct(offsets: Integers) -> Integers:
-    """Returns offsets sorted and once each. Sorts, because hashes of chosen numbers can be made to collide."""
+    """Returns offsets sorted, each once. It sorts, since an attacker can choose numbers whose hashes collide."""
     ordered = np.sort(offsets)
     distinct: Integers = ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
     return distinct
 
 
 def _problem(error: CowherdError) -> str:
-    """What an error says, without the name of the file."""
+    """Returns what an error says, without the name of the file."""
     return str(getattr(error, "problem", "") or getattr(error, "feature", "") or error)

@@ -1,1 +1,1 @@
-"""Giving an overlay another backing file."""
+"""Gives an overlay another backing file."""

@@ -1,4 +1,4 @@
-"""Rebasing an overlay whose chain is open: what its old backing file shows and the new one would not is written into it first."""
+"""Rebases an overlay so that it keeps its content: writes into it first what the new backing file would show otherwise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 _READ_BYTES = 2 << 20
-"""Read from each side at once: little enough to stay in the processor's cache, much enough for what it costs to share out."""
+"""Bytes read from each side at once: few enough for the processor's cache, enough to be worth handing to a thread."""
 
 
 def rebase_disk(
@@ -45,16 +45,16 @@ def rebase_disk(
     without: int | None,
     progress: Progress | None,
 ) -> Rebased:
-    """Does what `cowherd.ops.rebase.rebase.rebase` says; raises the same."""
+    """Does the work of `cowherd.ops.rebase.rebase.rebase`, with the chain open. Raises as that does."""
     with open_disk(overlay, format=format, writable=True, backing=not unsafe) as disk:
-        top = _checked(disk, reference, compress=compress)
+        top = _require_recordable(disk, reference, compress=compress)
         done = Rebased()
         if not unsafe:
             new = None if reference is None else _open_new(disk, reference, force_share=force_share)
             try:
                 if keep_snapshots:
                     _require_snapshots_kept(disk, new, differs)
-                done = _Shielding(disk, top, new, compress=compress, differs=differs).run(progress)
+                done = _ContentKeeper(disk, top, new, compress=compress, differs=differs).run(progress)
             finally:
                 if new is not None:
                     new.close()
@@ -70,24 +70,24 @@ def doubtful_bytes(
     backing_format: str | None = None,
     differs: Ranges | None = None,
 ) -> int:
-    """Returns how many bytes a safe rebase with these arguments would compare, and at most write.
+    """Returns the number of bytes that a safe rebase with these arguments would compare, which it would at most write.
 
-    Reads tables only, unless the overlay has internal snapshots. Raises as `cowherd.ops.rebase.rebase.rebase`.
+    Reads only tables, unless the overlay has internal snapshots. Raises as `cowherd.ops.rebase.rebase.rebase`.
     """
     reference = BackingReference(backing, backing_format) if backing else None
     with open_disk(overlay, format=format) as disk:
-        top = _checked(disk, reference, compress=False)
+        top = _require_recordable(disk, reference, compress=False)
         new = None if reference is None else _open_new(disk, reference, force_share=False)
         try:
             _require_snapshots_kept(disk, new, differs)
-            return _Shielding(disk, top, new, compress=False, differs=differs).doubtful()
+            return _ContentKeeper(disk, top, new, compress=False, differs=differs).doubtful()
         finally:
             if new is not None:
                 new.close()
 
 
-def _checked(disk: Disk, reference: BackingReference | None, *, compress: bool) -> Qcow2:
-    """Refuses what the header could not record, before anything is copied for it."""
+def _require_recordable(disk: Disk, reference: BackingReference | None, *, compress: bool) -> Qcow2:
+    """Refuses a reference that the header can't record, before any bytes are copied for it. Returns the overlay's own layer."""
     top = disk.layers[0]
     if not isinstance(top, Qcow2):
         if compress:
@@ -108,7 +108,7 @@ def _cannot_change(reference: BackingReference | None, problem: str) -> InvalidR
 
 
 def _require_snapshots_kept(disk: Disk, new: Disk | None, differs: Ranges | None) -> None:
-    """Raises `SnapshotsWouldChange` where a snapshot of the overlay shows bytes in which the new backing file differs."""
+    """Raises `SnapshotsWouldChange` if a snapshot of the overlay shows bytes in which the new backing file differs."""
     exposed = exposed_snapshots(disk.layers, 1, changed=differs)
     if exposed:
         old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
@@ -124,9 +124,9 @@ def _open_new(disk: Disk, reference: BackingReference, *, force_share: bool) -> 
 
 
 class _Group(NamedTuple):
-    """Guest ranges to compare, in whole units of the overlay and few together, and both sides' extents of them.
+    """Guest ranges to compare, in whole units of the overlay, as many as are read at once, and both sides' extents of them.
 
-    `compress` says how they are written where they differ.
+    `compress`: write the units that differ as compressed clusters.
     """
 
     ranges: Ranges
@@ -136,36 +136,36 @@ class _Group(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """Bytes to be written at a guest offset."""
+    """Bytes to write at a guest offset."""
 
     start: int
     data: memoryview
 
 
 class _Found(NamedTuple):
-    """The changes of a group, and the buffers that they were found with; their bytes lie in the first."""
+    """The changes of a group, and the buffers that were compared; the bytes of the changes lie in the first one."""
 
     changes: list[_Change]
     buffers: tuple[bytearray, bytearray]
 
 
-class _Shielding:
-    """Writes into an overlay what its old backing file shows and its new one would not."""
+class _ContentKeeper:
+    """Writes into an overlay the bytes of its old backing file that its new one does not show."""
 
     def __init__(self, disk: Disk, top: Qcow2, new: Disk | None, *, compress: bool, differs: Ranges | None = None):
         self.disk, self.header, self.new, self.compress = disk, top.header, new, compress
-        # The overlay's own tables change meanwhile; what lies under it does not, and may be read by several threads.
+        # The layers under the overlay do not change, so that several threads may read them; the overlay's own tables do change.
         self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
         self.differs = differs
         self.chunk = max(_READ_BYTES, top.header.cluster_size)
         self.buffers: deque[tuple[bytearray, bytearray]] = deque()
 
     def doubtful(self) -> int:
-        """Returns how many bytes are to be compared."""
+        """Returns the number of bytes to compare."""
         return sum(ext.total(group.ranges) for group in self._groups(self.disk.size))
 
     def run(self, progress: Progress | None) -> Rebased:
-        """Does all of it; the overlay is durable on return."""
+        """Compares and writes everything, and flushes the overlay."""
         size, compared, written = self.disk.size, 0, 0
 
         def store(group: _Group, found: _Found) -> None:
@@ -196,12 +196,13 @@ class _Shielding:
                 yield from _grouped(cut, ext.restrict(old, cut), ext.restrict(new, cut), self.chunk, compress=compress)
 
     def _owned(self, start: int, end: int) -> Ranges:
-        """Returns what the overlay holds itself."""
+        """Returns the ranges that the overlay holds itself."""
         found = [ext.ranges_of(part[part["kind"] != ext.BACKING]) for part in self.disk.extents(start, end - start, depth=1)]
         return ext.normalised(np.concatenate(found))
 
     def _whole_units(self, doubtful: Ranges, owned: Ranges) -> Iterator[tuple[Ranges, bool]]:
-        """Yields what of `doubtful` the overlay leaves to its backing file, widened to whole units, and whether to compress it.
+        """Yields the parts of `doubtful` that the overlay leaves to its backing file, in whole units, and whether to compress
+        them.
 
         A cluster of which the overlay holds some subclusters can't be replaced by a compressed one.
         """
@@ -230,7 +231,7 @@ class _Shielding:
             return bytearray(self.chunk), bytearray(self.chunk)
 
     def _write(self, change: _Change, *, compress: bool) -> None:
-        # Version 2 has no zero clusters: without an old backing file it would leave them to the new one.
+        # Version 2 has no zero clusters: zeroing would unallocate them, so that the new backing file would show.
         if self.header.version >= 3 and is_zero(change.data):
             self.disk.zero(change.start, len(change.data))
         elif compress:
@@ -240,9 +241,9 @@ class _Shielding:
 
 
 def _grouped(ranges: Ranges, old: Extents, new: Extents, size: int, *, compress: bool) -> Iterator[_Group]:
-    """Puts ranges that lie apart together, up to `size` bytes, which no range exceeds."""
+    """Groups ranges up to `size` bytes together, even if they lie apart. No single range is longer than `size`."""
     ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
-    starts = old["start"].copy(), new["start"].copy()  # a column of its own is searched, one among others copied each time
+    starts = old["start"].copy(), new["start"].copy()  # contiguous copies: searchsorted would copy a column on every call
     first = before = 0
     while first < len(ranges):
         last = int(np.searchsorted(ends, before + size, side="right"))
@@ -253,7 +254,7 @@ def _grouped(ranges: Ranges, old: Extents, new: Extents, size: int, *, compress:
 
 
 def _changes(ranges: Ranges, changed: list[tuple[int, int]], buffer: memoryview) -> Iterator[_Change]:
-    """Returns what is to be written: `changed` are ranges of `buffer`, in which the bytes of `ranges` stand side by side."""
+    """Yields the bytes to write. `buffer` holds the bytes of the guest `ranges`, joined; `changed` are ranges of `buffer`."""
     ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
     for first, last in changed:
         for index in range(int(np.searchsorted(ends, first, side="right")), int(np.searchsorted(ends, last)) + 1):

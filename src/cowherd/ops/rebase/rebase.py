@@ -1,8 +1,8 @@
-"""Giving an overlay another backing file.
+"""Gives an overlay another backing file.
 
-Safe mode keeps what the overlay shows: where it leaves bytes to its backing file and the new one would show others, they are
-written into it first. The header names the new backing file last, after a flush. Until then the overlay shows the same with
-either, so an interrupted rebase has changed nothing that can be seen.
+Safe mode keeps what the overlay shows: it first writes into the overlay the bytes that it leaves to its backing file and that the
+new one would show otherwise. The header gets the new backing file last, after a flush. Until then the overlay shows the same with
+either, so an interrupted rebase has changed nothing that a guest can see.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def rebase(
 ) -> Rebased:
     """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
 
-    Unless `unsafe`, the overlay shows the same content afterwards; with `unsafe` only the name is changed, and no backing file is
-    opened. `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of
-    the guest ranges `differs` both backing files are known to show the same, and nothing is read. Nothing can be written into
-    internal snapshots: with `keep_snapshots` one that would show other bytes is in the way, unless the rebase is `unsafe`.
-    A header extension of the type `without`, which is about the old backing file, goes together with its name.
-    `progress` is called with (bytes looked at, bytes in all).
+    The overlay shows the same content afterwards, unless `unsafe`: that changes only the name, and opens no backing file.
+    `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of the guest
+    ranges `differs` both backing files are known to show the same, so nothing is read there. Internal snapshots can't be written
+    to: with `keep_snapshots`, a snapshot that would show other bytes refuses the rebase, unless that is `unsafe`. The header
+    extension of type `without`, which is about the old backing file, is removed together with the old name. `progress` is called
+    with (bytes done, bytes in all).
 
     Raises `InvalidRequest`, `NewBackingFileError`, `SnapshotsWouldChange` with nothing changed, and what opening the overlay's
     chain raises.

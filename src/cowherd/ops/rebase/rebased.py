@@ -1,4 +1,4 @@
-"""What a rebase did, and why it could not begin."""
+"""The result of a rebase, and its own error."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from cowherd.tuples import NamedTuple
 
 
 class Rebased(NamedTuple):
-    """What a rebase did: how many bytes of old and new backing file it compared, and how many it wrote into the overlay."""
+    """The result of a rebase: bytes of old and new backing file that it compared, and bytes that it wrote into the overlay."""
 
     bytes_compared: int = 0
     bytes_written: int = 0
 
 
 class NewBackingFileError(CowherdError):
-    """The new backing file can't be opened. Attributes: `backing` (the name as given), `error`, the reason."""
+    """The new backing file can't be opened. Attributes: `backing` (the name as given), `error` (the reason)."""
 
     def __init__(self, backing: str, error: CowherdError):
         self.backing, self.error = backing, error

@@ -13,7 +13,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("COWHERD_CATALOG", str(path))
     monkeypatch.setattr(catalog, "WORTHWHILE", 0)
     monkeypatch.setattr(catalog, "SETTLED_NS", TICK_NS)
-    catalog._say.cache_clear()
+    catalog._warn_once.cache_clear()
     return path
 
 

@@ -1,9 +1,9 @@
-"""What scans know of files without opening them, as long as stat(2) says that these are as they were.
+"""Tells scans what files hold without opening them, as long as stat(2) says that they have not changed.
 
 A row is used only if device, inode, size, mtime and ctime of the file are those of the row: ctime can't be set back, and moves
 with every write, change of owner or permissions, and link. A file that changed within the last seconds before it was read gets
-no row, since it may change once more within one tick of the clock that stamps it. Every file is looked at with stat(2) in every
-scan, whatever the times of its directory say.
+no row, since it may change once more within one tick of the clock that stamps it. Every scan calls stat(2) for every file,
+whatever the times of its directory say: a write to a file does not change them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from cowherd.herd.records.header import Identity
 
 WORTHWHILE = 256
-"""Fewer files than this are read sooner than a catalog is opened."""
+"""Number of files below which reading them takes less time than opening a catalog."""
 SETTLED_NS = 3 * 10**9
-"""What changed longer ago than this changes with a new time: the coarsest stamps are of 2 seconds."""
+"""A file that last changed longer ago gets a new ctime with its next change: the coarsest time stamps are 2 seconds apart."""
 
 rescanning: contextvars.ContextVar[bool] = contextvars.ContextVar("rescanning", default=False)
-"""Whether scans read every file anew, and use the catalog only to write what they find."""
+"""Whether scans read every file again, and only write what they find to the catalog."""
 
 
-_PRIMARY = 0xFF  # of SQLite's result codes, the part that says which sort
+_PRIMARY = 0xFF  # mask of the primary result code in SQLite's extended ones
 _NO_DAMAGE = (3, 5, 6, 7, 8, 10, 13, 14)  # no permission, busy, locked, no memory, read-only, I/O, full, can't open
 
 
@@ -44,9 +44,9 @@ def is_safely_old(identity: Identity, read_at_ns: int) -> bool:
 
 
 class Catalog:
-    """The catalog for one scan; a context manager. Where it can't be used, nothing is known, and that is no error.
+    """The catalog for one scan; a context manager. If it can't be used, it knows no file; that is no error.
 
-    `path` is its file, None as long as it is not in use.
+    `path` is its file, None while it is not in use.
     """
 
     def __init__(self) -> None:
@@ -55,23 +55,23 @@ class Catalog:
         self._opened = False
         self._files = 0
         self._reliable: dict[str, bool] = {}
-        self._known: dict[str, bytes] = {}  # what was written of the directories that are looked at
-        self._changed: dict[str, dict[str, Row]] = {}  # what is to be written of some of them
+        self._known: dict[str, bytes] = {}  # packed rows, as they were read, of each directory that was asked for
+        self._changed: dict[str, dict[str, Row]] = {}  # rows to write, of the directories whose rows change
 
     def __enter__(self) -> Catalog:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._write()
+        self._write_changes()
         self._close()
 
     def rows(self, place: str, listing: Listing) -> Mapping[str, Row] | None:
-        """Returns what is written of a directory under `place`, by file name; None where nothing need be remembered of it."""
+        """Returns the rows of a directory under `place`, by file name; None if the caller need not remember anything of it."""
         self._files += len(listing.files)
-        if self._files < WORTHWHILE or not self._usable(place) or not _is_text(listing.directory):
+        if self._files < WORTHWHILE or not self._open_if_reliable(place) or not _is_text(listing.directory):
             return None
         data, is_stale = b"", False
-        with self._careful():
+        with self._fall_back_on_errors():
             data, is_stale = self._store.rows(listing.directory) if self._store else (data, is_stale)
         self._known[listing.directory] = data
         rows = unpack(data)
@@ -80,14 +80,14 @@ class Catalog:
         return {} if rescanning.get() else rows
 
     def remember(self, directory: str, rows: Mapping[str, Row]) -> None:
-        """Notes what was found in files that were read just now, none of which `is_safely_old` doubts."""
+        """Notes the rows of files that were read just now; `is_safely_old` must be true for each."""
         if self._store is None or not rows:
             return
         if directory not in self._changed:
             self._changed[directory] = unpack(self._known.get(directory, b""))
         self._changed[directory] |= rows
 
-    def _usable(self, place: str) -> bool:
+    def _open_if_reliable(self, place: str) -> bool:
         if place not in self._reliable:
             self._reliable[place] = times_are_reliable(place)
         if self._reliable[place] and not self._opened:
@@ -104,10 +104,10 @@ class Catalog:
         except OSError:
             return
         if problem:
-            _say(f"not using the catalog {printable(path)}: {problem}")
+            _warn_once(f"not using the catalog {printable(path)}: {problem}")
             return
         self.path = path
-        with self._careful():
+        with self._fall_back_on_errors():
             self._store = self._new_store(path)
 
     def _new_store(self, path: Path) -> Store | None:
@@ -116,13 +116,16 @@ class Catalog:
         try:
             return Store(path, ours=not is_named())
         except NotACatalog:
-            _say(f"not using {printable(path)} as a catalog: it is something else")
+            _warn_once(f"not using {printable(path)} as a catalog: it is something else")
             self.path = None
             return None
 
     @contextlib.contextmanager
-    def _careful(self) -> Iterator[None]:
-        """Goes on without the catalog where it can't be used, and with a new one where it is damaged."""
+    def _fall_back_on_errors(self) -> Iterator[None]:
+        """Runs a block that uses the store. If the store fails, goes on without it; if it is damaged, with a new one.
+
+        Not an error for the caller: a scan without a catalog only takes longer.
+        """
         import sqlite3
 
         try:
@@ -140,7 +143,7 @@ class Catalog:
         path = catalog_path()
         if path is None:
             return
-        _say(f"the catalog {printable(path)} was damaged; it is made anew")
+        _warn_once(f"the catalog {printable(path)} was damaged; it is made anew")
         with contextlib.suppress(OSError, sqlite_error()):
             throw_away(path)
             self.path, self._store = path, self._new_store(path)
@@ -150,10 +153,10 @@ class Catalog:
         if store:
             store.close()
 
-    def _write(self) -> None:
+    def _write_changes(self) -> None:
         if not self._changed:
             return
-        with self._careful():
+        with self._fall_back_on_errors():
             if self._store:
                 self._store.begin()
                 for directory, rows in self._changed.items():
@@ -162,7 +165,7 @@ class Catalog:
 
 
 def sqlite_error() -> type[Exception]:
-    """Returns the class of SQLite's errors; its module is imported only where a catalog is used."""
+    """Returns the class of SQLite's errors. sqlite3 is imported only if a catalog is used, since that takes time."""
     import sqlite3
 
     return sqlite3.Error
@@ -177,8 +180,8 @@ def _is_text(name: str) -> bool:
 
 
 @functools.cache
-def _say(text: str) -> None:
-    """Tells a person, once in a process."""
+def _warn_once(text: str) -> None:
+    """Warns the user through the log, once per process and text."""
     import logging
 
     logging.getLogger(__name__).warning("cowherd: %s", text)

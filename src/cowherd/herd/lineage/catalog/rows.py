@@ -1,10 +1,10 @@
-"""The rows of one directory: what is known of each of its files, as bytes that say themselves whether they can be believed.
+"""The rows of one directory: what is known of each of its files, packed into bytes with a checksum.
 
     4 CRC-32 of what follows | 4 number of files | 40 for each: its identity, five signed 64-bit numbers
-    | 4 for each: which content it has | a JSON document: [names of the files, the contents that they have, see `_plain`]
+    | 4 for each: the index of its content | a JSON document: [names of the files, their different contents, see `_plain`]
 
-All numbers are little-endian. Overlays of one base say the same: so each content stands there once. Bytes that do not fit their
-checksum, or that make no sense, are as good as none: the files are read.
+All numbers are little-endian. The overlays of one base have equal contents, so each different content is stored once. Bytes that
+do not fit their checksum, or that make no sense, count as no rows: the scan reads the files.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _SEAL, _IMAGE = "seal", "image"
 
 
 Row = tuple[Identity, Content]
-"""What a file held when it had an identity."""
+"""A file's identity, and what the file held at that time."""
 
 
 def pack(rows: Mapping[str, Row]) -> bytes:
-    """Returns rows by file name as bytes; those with numbers that don't fit are left out."""
+    """Returns rows, given by file name, as bytes. Leaves out rows with numbers that don't fit."""
     names: list[str] = []
     identities: list[bytes] = []
     numbers: list[int] = []
     contents: dict[str, int] = {}
-    told: dict[int, int] = {}  # the numbers of contents by their id(): reading shares them, and so spares telling each
+    told: dict[int, int] = {}  # index of each content object by its id(): files share these objects, so that few go through JSON
     for name, (identity, content) in rows.items():
         try:
             identities.append(_IDENTITY.pack(*identity))
@@ -59,7 +59,7 @@ def pack(rows: Mapping[str, Row]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Row]:
-    """Returns rows by file name; none where the bytes can't be believed."""
+    """Returns rows by file name; no rows if the bytes are damaged."""
     if len(data) < _PREFIX.size:
         return {}
     crc, count = _PREFIX.unpack_from(data)

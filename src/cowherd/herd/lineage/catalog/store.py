@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _APPLICATION = 0x436F5743  # "CoWC"
-_APPLICATION_OFFSET = 68  # of the application's number in the file (sqlite.org/fileformat.html, 1.3)
+_APPLICATION_OFFSET = 68  # where an SQLite file holds its application id (sqlite.org/fileformat.html, 1.3)
 _SQLITE = b"SQLite format 3\0"
 _BUSY_SECONDS = 1.0
 _DAY = 86400
@@ -28,24 +28,24 @@ CREATE TABLE IF NOT EXISTS directories (path TEXT NOT NULL PRIMARY KEY, used INT
 
 
 class NotACatalog(Exception):
-    """The file is something else, which is not to be thrown away."""
+    """The file is no catalog, so that it must not be deleted."""
 
 
 class Store:
     """An open catalog. Every method raises `sqlite3.Error`.
 
-    Nothing is flushed: after a power cut rows may be missing or old, and each says itself whether it can be believed.
+    Nothing is flushed: after a power cut rows may be missing or old. Their checksums and the files' identities show that.
     """
 
     def __init__(self, path: Path, *, ours: bool):
-        """Opens the catalog at `path`, making it if nothing is there. With `ours` whatever lies there is a catalog.
+        """Opens the catalog at `path`, and makes it if there is no file. With `ours` any file there is taken for a catalog.
 
         Raises `NotACatalog`, OSError.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _make(path)
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))  # or SQLite would open it for reading only
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))  # fails if this user may not write; SQLite would open it read-only
         if not ours and not _may_be_catalog(path):
             raise NotACatalog
         self._today = int(time.time() / _DAY)
@@ -63,26 +63,29 @@ class Store:
         self._database.close()
 
     def rows(self, directory: str) -> tuple[bytes, bool]:
-        """Returns the rows of a directory, as `rows.pack` makes them, and whether it should be noted that it is still in use."""
+        """Returns the rows of a directory, as `rows.pack` makes them, and whether they should be written again soon.
+
+        That marks them as still in use: `commit` drops rows that nobody has written for three months.
+        """
         found = self._database.execute("SELECT rows, used FROM directories WHERE path = ?", (directory,)).fetchone()
         return (bytes(found[0]), found[1] < self._today - _MARKED_DAYS) if found else (b"", False)
 
     def replace(self, directory: str, rows: bytes) -> None:
-        """Puts rows in the place of those that a directory had. Belongs between `begin` and `commit`."""
+        """Replaces the rows of a directory. Call it between `begin` and `commit`."""
         self._database.execute("INSERT OR REPLACE INTO directories VALUES (?, ?, ?)", (directory, self._today, rows))
 
     def begin(self) -> None:
-        """Begins to write."""
+        """Begins the transaction for writing."""
         self._database.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Ends writing; what nobody has looked at for three months is dropped."""
+        """Drops rows that nobody has used for three months, and commits."""
         self._database.execute("DELETE FROM directories WHERE used < ?", (self._today - _KEPT_DAYS,))
         self._database.execute("COMMIT")
 
 
 def _make(path: Path) -> None:
-    """Makes an empty catalog, which appears whole: several processes may do so at once."""
+    """Makes an empty catalog, which appears whole, since several processes may do so at once."""
     unfinished = temporary_name(path)
     try:
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

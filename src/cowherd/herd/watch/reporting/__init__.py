@@ -1,1 +1,1 @@
-"""Where the events of a watch go: log, JSON lines, a command, Prometheus, systemd."""
+"""The reporters, which take the events of a watch: log, JSON lines, a command, Prometheus, systemd."""

@@ -1,4 +1,4 @@
-"""A running watch in figures."""
+"""Collects the figures of a running watch, for the metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cowherd.herd.watch.watch import Known
 
 
 def figures_of(daemon: Daemon, hook: Hook | None) -> Figures:
-    """Returns how a watch is at this moment."""
+    """Returns the figures of a watch at this moment."""
     stock = daemon.watch.stock
     bases = stock.bases if stock else {}
     return Figures(
@@ -17,7 +17,7 @@ def figures_of(daemon: Daemon, hook: Hook | None) -> Figures:
             BaseFigures(
                 path=path,
                 fine=known.is_fine,
-                drift_blocks=_drift(known),
+                drift_blocks=_drift_blocks(known),
                 dependents=len(bases[path].dependents),
                 writes=known.writes,
                 verified=known.verified,
@@ -36,5 +36,5 @@ def figures_of(daemon: Daemon, hook: Hook | None) -> Figures:
     )
 
 
-def _drift(known: Known) -> int:
+def _drift_blocks(known: Known) -> int:
     return known.last.blocks if known.last else 0

@@ -1,4 +1,4 @@
-"""A command that is run for each event that calls for somebody: the facts as JSON on its input, the main ones as variables."""
+"""Runs a command for each event that somebody should act on: all facts as JSON on its input, the main ones as variables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OUTPUT_KEPT = 2000
 
 
 class Hook:
-    """Runs `command`, split into words as a shell would but by none, one event after the other, on a thread of its own.
+    """Runs `command` for one event after the other, on a thread of its own. It is split into words, but no shell runs it.
 
-    Events of level notice and worse count. One run may take `limit` seconds, then it and what it started are killed. `complain`
-    is told, from that thread, of a run that failed. If more than 256 events wait, further ones are dropped.
+    It runs for events of level notice and worse. One run may take `limit` seconds; then it and the processes that it started are
+    killed. The thread calls `complain` for a run that failed. If more than 256 events wait, further ones are dropped.
     """
 
     def __init__(self, command: str, limit: float, complain: Callable[[str], None]):
@@ -43,7 +43,7 @@ class Hook:
         self._thread.start()
 
     def report(self, event: Event) -> None:
-        """Has the command run for one event."""
+        """Queues one event for the command."""
         if event.level is Level.INFO:
             return
         if self._waiting.qsize() >= MAX_WAITING:
@@ -52,15 +52,15 @@ class Hook:
             self._waiting.put(event)
 
     def reopen(self) -> None:
-        """Does nothing: each run starts anew."""
+        """Does nothing: each run starts the command again."""
 
     def finish(self, limit: float) -> None:
-        """Waits until the command has been run for all events, for `limit` seconds at most."""
+        """Waits until the command has run for all events, at most `limit` seconds."""
         self._waiting.put(None)
         self._thread.join(limit)
 
     def close(self) -> None:
-        """Kills a run that is not done after half a second; events that wait are dropped."""
+        """Drops the events that wait, and kills a run that has not ended after half a second."""
         self._stopping.set()
         self._waiting.put(None)
         self._thread.join(0.5)
@@ -78,7 +78,7 @@ class Hook:
                 self._complain(f"--exec {shlex.join(self._words)}: {problem}")
 
     def _run_once(self, event: Event) -> str | None:
-        """Runs the command for one event and returns what went wrong, None if nothing did."""
+        """Runs the command for one event; returns the problem, None if it went well."""
         try:
             process = subprocess.Popen(
                 self._words,
@@ -96,7 +96,7 @@ class Hook:
             printed, _ = process.communicate(json.dumps(event.to_json()).encode("ascii"), timeout=self._limit)
         except subprocess.TimeoutExpired:
             _kill(process)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # something outside of its group holds its output open
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a process outside of its group holds its output open
                 process.communicate(timeout=1)
             return f"it was killed after {self._limit:g} seconds"
         finally:
@@ -108,7 +108,7 @@ class Hook:
 
 
 def environment_of(event: Event) -> dict[str, str]:
-    """Returns the variables that a command finds; a zero byte, which no variable can hold, can't be in any of them."""
+    """Returns the command's variables for an event. None of the values can hold a zero byte, which no variable can hold."""
     found = {"COWHERD_EVENT": event.kind.value, "COWHERD_LEVEL": event.level.name.lower(), "COWHERD_MESSAGE": event.line()}
     found |= {"COWHERD_BASE": os.fspath(event.base)} if event.base else {}
     if event.processes:
@@ -120,6 +120,6 @@ def environment_of(event: Event) -> dict[str, str]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills a command with all that it started and that stayed in its session's group."""
+    """Kills a command and the processes that it started, except those that left its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The events as JSON, one a line, to standard output or appended to a file."""
+"""Writes the events as JSON, one per line, to standard output or to the end of a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cowherd.text import printable
 class JsonLines:
     """Writes each event as a line of JSON. `target` is a file, or "-" for standard output. Raises `HostFileError`.
 
-    `complain` is told when lines begin to be lost, as on a full disk.
+    Calls `complain` when lines begin to be lost, as on a full disk.
     """
 
     def __init__(self, target: str, complain: Callable[[str], None]):
@@ -34,18 +34,18 @@ class JsonLines:
         return os.fdopen(fd, "wb", buffering=0)
 
     def report(self, event: Event) -> None:
-        """Writes one line; one that can't be written is lost."""
+        """Writes one line; a line that can't be written is lost."""
         try:
             self._stream.write(json.dumps(event.to_json()).encode("ascii") + b"\n")
             self._stream.flush()
             self._failing = False
         except OSError as error:
             if not self._failing:
-                self._failing = True  # before the complaint, which is an event too
+                self._failing = True  # set before the complaint, which becomes an event that comes back here
                 self._complain(f"events can't be written to {printable(self._target)}: {error.strerror or error}")
 
     def reopen(self) -> None:
-        """Opens the file again by its name. Raises `HostFileError`; the old one stays in use then."""
+        """Opens the file again by its name. Raises `HostFileError` and then keeps the old file in use."""
         if self._target != "-":
             stream, self._stream = self._stream, self._open()
             stream.close()

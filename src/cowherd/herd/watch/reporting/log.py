@@ -1,4 +1,4 @@
-"""The log: a line for each event on standard error, in the form that journald understands where it reads that."""
+"""The log: a line for each event on standard error, in journald's form if journald reads it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cowherd.herd.watch.events import Event, Level
 
 
 class Log:
-    """Writes lines to `stream`: for journald with the level before it, as in `<4>`; else with the time and the level's name.
+    """Writes lines to `stream`: for journald with the level in front, as in `<4>`; else with the time and the level's name.
 
-    `verbose`: events of level info too. `to_journal`: whether journald reads it.
+    `verbose`: write events of level info too. `to_journal`: whether journald reads the stream.
     """
 
     def __init__(self, stream: TextIO | None = None, *, verbose: bool = True):
@@ -20,7 +20,7 @@ class Log:
         self._verbose, self.to_journal = verbose, _is_journal(self._stream)
 
     def report(self, event: Event) -> None:
-        """Writes one line; where nobody can take it, it is lost."""
+        """Writes one line; it is lost if the stream's reader is gone."""
         if event.level is Level.INFO and not self._verbose:
             return
         if self.to_journal:
@@ -31,7 +31,7 @@ class Log:
             self._stream.write(f"{head}{event.line()}\n")
             self._stream.flush()
         except OSError:
-            self._verbose = False  # the reader is gone; the other reporters go on
+            self._verbose = False  # the reader is gone: write less; the other reporters go on
 
     def reopen(self) -> None:
         """Does nothing: the stream is the caller's."""

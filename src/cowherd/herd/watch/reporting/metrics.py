@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, by prometheus_client (extra: watch), served over HTTP on the loopback interface."""
+"""Serves metrics for Prometheus over HTTP, on the loopback interface, with prometheus_client (extra: watch)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MetricsUnavailable(CowherdError):
 
 @dataclass(frozen=True)
 class BaseFigures:
-    """A base in figures. `verified`: when its content was last read and found as sealed, in seconds since 1970, None if never."""
+    """The figures of a base. `verified`: when its content was last read and matched the seal, in seconds since 1970, or None."""
 
     path: Path
     fine: bool
@@ -45,7 +45,7 @@ class BaseFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """The watch in figures, as it was at one moment."""
+    """The figures of a watch at one moment."""
 
     bases: tuple[BaseFigures, ...] = ()
     bytes_read: int = 0
@@ -59,13 +59,13 @@ class Figures:
 
 
 class Metrics:
-    """Serves the figures that it was last given. `where` is `[ADDRESS:]PORT`; port 0 takes a free one, which `port` then says.
+    """Serves the figures that it was last given. `where` is `[ADDRESS:]PORT`; port 0 takes a free one; `port` is the one in use.
 
-    Raises `InvalidRequest` for an address that others can reach, unless `anywhere`, and `MetricsUnavailable`.
+    Raises `InvalidRequest` for an address that other hosts can reach, unless `anywhere`; `MetricsUnavailable`.
     """
 
     def __init__(self, where: str, *, anywhere: bool = False):
-        address, port = _address(where, anywhere=anywhere)
+        address, port = _parse_address(where, anywhere=anywhere)
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ModuleNotFoundError as error:
@@ -81,7 +81,7 @@ class Metrics:
         self.address, self.port = address, int(self._server.server_port)
 
     def show(self, figures: Figures) -> None:
-        """Takes new figures; the events are counted here."""
+        """Takes new figures. They hold no events: `report` counts these."""
         with self._lock:
             self._figures = figures
 
@@ -100,13 +100,13 @@ class Metrics:
         self._thread.join(1)
 
     def collect(self) -> Iterable[Metric]:
-        """Returns the metrics, as prometheus_client asks for them."""
+        """Returns the metrics; prometheus_client calls this for each request."""
         with self._lock:
             figures, counted = self._figures, dict(self._counted)
-        return [*_of_bases(figures.bases), *_of_watch(figures, counted)]
+        return [*_base_metrics(figures.bases), *_watch_metrics(figures, counted)]
 
 
-def _of_bases(bases: tuple[BaseFigures, ...]) -> Iterator[Metric]:
+def _base_metrics(bases: tuple[BaseFigures, ...]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     label = ["base"]
@@ -128,7 +128,7 @@ def _of_bases(bases: tuple[BaseFigures, ...]) -> Iterator[Metric]:
     yield from (fine, drift, dependents, writes, verified)
 
 
-def _of_watch(figures: Figures, counted: dict[str, int]) -> Iterator[Metric]:
+def _watch_metrics(figures: Figures, counted: dict[str, int]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     yield GaugeMetricFamily("cowherd_watched_bases", "Sealed images that are watched.", value=len(figures.bases))
@@ -148,8 +148,8 @@ def _of_watch(figures: Figures, counted: dict[str, int]) -> Iterator[Metric]:
     yield events
 
 
-def _address(where: str, *, anywhere: bool) -> tuple[str, int]:
-    """Reads `[ADDRESS:]PORT`, with an IPv6 address in brackets."""
+def _parse_address(where: str, *, anywhere: bool) -> tuple[str, int]:
+    """Parses `[ADDRESS:]PORT`, with an IPv6 address in brackets."""
     host, _, port = where.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or DEFAULT_ADDRESS
     if not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:

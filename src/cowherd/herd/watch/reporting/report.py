@@ -1,4 +1,4 @@
-"""What everything that takes events has in common."""
+"""The interface of everything that takes events."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from cowherd.herd.watch.events import Event
 
 
 class Reporter(Protocol):
-    """Takes events. None of its methods waits for anybody, or raises because of who reads."""
+    """Takes events. No method waits for a reader of the events, or raises because of one."""
 
     def report(self, event: Event) -> None:
         """Takes one event."""
 
     def reopen(self) -> None:
-        """Opens again what it writes to, as after a log was rotated."""
+        """Opens its target again, as after a log was rotated."""
 
     def close(self) -> None:
-        """Ends, within a second."""
+        """Ends within a second."""

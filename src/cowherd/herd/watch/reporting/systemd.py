@@ -1,4 +1,4 @@
-"""What systemd is told of a service of type notify (sd_notify(3)): it is ready, it is alive, how it is, it ends."""
+"""Tells systemd the state of a service of type notify (sd_notify(3)): ready, alive, its status, stopping."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import socket
 
 
 class Systemd:
-    """Sends states to the socket that systemd names in the environment; without one nothing is sent.
+    """Sends states to the socket that systemd names in the environment; without one it sends nothing.
 
-    `watchdog_seconds` is how often a sign of life is due, half of what systemd waits; None if it doesn't wait for any.
+    `watchdog_seconds` is the interval between signs of life, half of what systemd waits; None if systemd expects none.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Systemd:
         self.watchdog_seconds = int(microseconds) / 2e6 if microseconds.isdecimal() and int(microseconds) and meant else None
 
     def tell(self, *states: str) -> None:
-        """Sends states such as "READY=1"; one that can't be sent is lost, as sd_notify(3) advises."""
+        """Sends states such as "READY=1". A state that can't be sent is lost, as sd_notify(3) advises."""
         if not self._address:
             return
         try:
