@@ -108,8 +108,8 @@ from cowherd.herd.report.overview import Overview as Overview
 from cowherd.herd.report.overview import overview as overview
 from cowherd.herd.report.tree import Tree as Tree
 from cowherd.herd.report.tree import tree as tree
-from cowherd.herd.seals.bind import Adopted as Adopted
-from cowherd.herd.seals.bind import adopt as bind
+from cowherd.herd.seals.adopt import Adopted as Adopted
+from cowherd.herd.seals.adopt import adopt as bind
 from cowherd.herd.seals.seal import Sealed as Sealed
 from cowherd.herd.seals.seal import seal as seal
 from cowherd.herd.seals.unseal import unseal as unseal

@@ -135,7 +135,7 @@ def commit(
     `SnapshotsWouldChange` if one of its internal snapshots would show other content.
     """
     from cowherd.herd.gate.gate import change_anyway, guard_commit
-    from cowherd.herd.seals.rebind import rebind, unbound
+    from cowherd.herd.seals.bind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
 
@@ -187,7 +187,7 @@ def rebase(
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.gate.gate import change_anyway, guard_rebase
     from cowherd.herd.records.binding import EXTENSION_TYPE
-    from cowherd.herd.seals.rebind import rebind
+    from cowherd.herd.seals.bind import rebind
     from cowherd.herd.seals.sealed_pair import bases_of_rebase
     from cowherd.ops.rebase import rebase as job
 

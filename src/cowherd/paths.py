@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from pathlib import Path
     from typing import TypeAlias
 
@@ -17,3 +18,14 @@ def as_path(*parts: PathName) -> Path:
     from pathlib import Path
 
     return Path(*parts)
+
+
+def in_real_directory(path: PathName) -> Path:
+    """Returns where a new file of that name lies: its directory without symbolic links; the name itself is not followed."""
+    directory, name = os.path.split(os.path.abspath(path))
+    return as_path(os.path.realpath(directory), name)
+
+
+def lies_in(path: str, directory: str) -> bool:
+    """Returns whether an absolute path is `directory` or lies under it; `storage.mounts.lies_in` does for names in bytes."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")

@@ -17,6 +17,11 @@ _PREFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _MULTIPLIERS = {suffix: 1 << 10 * power for power, suffix in enumerate("BKMGTPE")}
 
 
+def whole_sectors(size: int) -> int:
+    """Returns a size in bytes, rounded up to whole sectors."""
+    return -(-size // SECTOR) * SECTOR
+
+
 class SizeError(ValueError):
     """A text is not a size."""
 

@@ -13,12 +13,12 @@ from cowherd.errors import NotEnoughSpace
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.overlays.clone import clone
-from cowherd.herd.overlays.naming import write_reference
 from cowherd.herd.overlays.promote import promote
 from cowherd.herd.overlays.relink import relink
 from cowherd.herd.records.faults import FormatDisputed
-from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.adopt import adopt
 from cowherd.herd.seals.held import held_content
+from cowherd.herd.seals.naming import write_reference
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal
 from cowherd.herd.trash.trash import restore, trash

@@ -47,10 +47,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "move": (("herd/overlays/move",), ("tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move")),
     "links": (
-        ("herd/overlays/relink", "herd/overlays/naming"),
+        ("herd/overlays/relink", "herd/seals/naming"),
         ("tests/herd/overlays/test_relink.py", "tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move"),
     ),
-    "trash": (("herd/trash/trash",), ("tests/herd/trash/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
+    "trash": (("herd/trash/trash", "herd/trash/checks"), ("tests/herd/trash/test_trash.py", *_AMID, f"{_JOBS} -k trash")),
     "promote": (("herd/overlays/promote",), ("tests/herd/overlays/test_promote.py", *_AMID, f"{_JOBS} -k promote")),
     "repair": (
         ("herd/repair/preserve", "herd/repair/repair"),
@@ -60,14 +60,14 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("herd/seals/seal", "herd/seals/recorded_files", "herd/seals/unseal", "herd/seals/held", "herd/records/sealwriting"),
         (
             "tests/herd/seals/test_seal.py",
-            "tests/herd/seals/test_bind.py",
+            "tests/herd/seals/test_adopt.py",
             *_AMID,
             "tests/herd/repair/test_repair.py",
             f"{_JOBS} -k seal",
         ),
     ),
     "gate": (
-        ("changes", "herd/gate/gate", "herd/seals/rebind"),
+        ("changes", "herd/gate/gate", "herd/seals/bind"),
         ("tests/test_changes.py", "tests/herd/gate/test_gate.py", "tests/test_api.py"),
     ),
 }

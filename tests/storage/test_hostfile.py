@@ -94,7 +94,7 @@ def test_a_host_that_takes_no_bytes_is_an_error_and_no_endless_loop(path: Path, 
 
 
 def test_a_full_disk_is_named_with_the_file() -> None:
-    with pytest.raises(HostFileError) as caught, hostfile._naming(Path("disk.raw"), "write"):
+    with pytest.raises(HostFileError) as caught, hostfile.naming_file(Path("disk.raw"), "write"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert str(caught.value) == "Could not write 'disk.raw': No space left on device"
     assert caught.value.errno == errno.ENOSPC

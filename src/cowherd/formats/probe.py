@@ -5,6 +5,8 @@ Only for files that no guest has written as raw: whoever writes a disk's first b
 
 from __future__ import annotations
 
+from cowherd.sizes import whole_sectors
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.storage.hostfile import HostFile
@@ -47,7 +49,7 @@ def probe(file: HostFile) -> str:
     if found != "raw":
         return found
     size = file.size()
-    begin = max(0, _whole_sectors(size) - TAIL_BYTES)
+    begin = max(0, whole_sectors(size) - TAIL_BYTES)
     named = size and file.name.endswith(_DMG_SUFFIX)
     return "dmg" if named or has_dmg_trailer(file.pread(begin, size - begin), size) else "raw"
 
@@ -65,7 +67,7 @@ def has_dmg_trailer(tail: bytes, size: int) -> bool:
 
     QEMU looks for the trailer wherever it may begin in the last two sectors.
     """
-    begin = max(0, _whole_sectors(size) - TAIL_BYTES) - (size - len(tail))
+    begin = max(0, whole_sectors(size) - TAIL_BYTES) - (size - len(tail))
     return _DMG_TRAILER in tail[max(0, begin) : begin + 515]
 
 
@@ -78,7 +80,3 @@ def _is_vmdk_descriptor(head: bytes) -> bool:
             return False
     line, newline, _ = rest.partition(b"\n")
     return bool(newline) and line.removesuffix(b"\r") in _DESCRIPTOR_VERSIONS
-
-
-def _whole_sectors(size: int) -> int:
-    return -(-size // 512) * 512

@@ -9,9 +9,9 @@ in libvirt's src/qemu/qemu_conf.c. `COWHERD_LIBVIRT_ROOT` names a directory unde
 
 from __future__ import annotations
 
-import errno
 import os
 
+from cowherd.storage.presence import GONE
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
@@ -27,7 +27,6 @@ ROOT_VARIABLE = "COWHERD_LIBVIRT_ROOT"
 _SNAPSHOT, _CHECKPOINT = "snapshot", "checkpoint"
 _NAMES = rb"""\b(?:file|dev)=(?:'([^']*)'|"([^"]*)")|<nvram[^>]*>([^<]*)<"""
 _MAX_BYTES = 16 << 20
-_ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
 class DomainDisk(NamedTuple):
@@ -329,7 +328,7 @@ class _Reader:
         try:
             names = sorted(name for name in os.listdir(directory) if name.endswith(".xml"))
         except OSError as error:
-            self.unreadable += [] if error.errno in _ABSENT else [directory]
+            self.unreadable += [] if error.errno in GONE else [directory]
             return []
         for name in names:
             if only is not None and name.removesuffix(".xml") not in only:

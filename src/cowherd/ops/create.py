@@ -13,7 +13,7 @@ from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import resolve
 from cowherd.image.outline import open_outline
-from cowherd.sizes import SECTOR
+from cowherd.sizes import whole_sectors
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
@@ -55,7 +55,7 @@ def create(
         size = _size_of_backing(path, reference, size)
     if size is None:
         raise InvalidRequest("Image creation needs a size parameter")
-    size = -(-size // SECTOR) * SECTOR
+    size = whole_sectors(size)
     if format == "raw":
         _create_raw(path, size, options)
     else:

@@ -19,7 +19,7 @@ from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.map import entries, metadata_preallocated
-from cowherd.sizes import SECTOR
+from cowherd.sizes import whole_sectors
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ def _measure_empty(size: int, target_format: str, options: Qcow2Options) -> Meas
     if size < 0:
         raise InvalidRequest(f"an image can't have {size} bytes")
     if target_format == "raw":
-        whole = -(-size // SECTOR) * SECTOR
+        whole = whole_sectors(size)
         return Measurement(whole, whole)
     reach = options.cluster_size * options.cluster_size // (16 if options.extended_l2 else 8)
     if -(-size // reach) * _WORD > layout.MAX_L1_BYTES:

@@ -15,13 +15,12 @@ import time
 from cowherd.errors import HostFileError
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.presence import look_up
+from cowherd.storage.presence import GONE, look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.paths import PathName
 
-_GONE = (errno.ENOENT, errno.ENOTDIR)
 _RECENT_SECONDS = 3600
 """Kernels write back data that is older than half a minute; in laptop mode, ten minutes."""
 
@@ -34,11 +33,11 @@ def make_durable(*paths: PathName) -> None:
     """
     places = {name for path in paths for name in (os.fspath(path), os.path.realpath(path))}
     for place in sorted(places):
-        info = look_up(place, follow=False, absent=_GONE)
+        info = look_up(place, follow=False, absent=GONE)
         if info and not stat.S_ISDIR(info.st_mode) and not stat.S_ISLNK(info.st_mode):
             _flush(place)
     for place in {os.path.dirname(place): place for place in sorted(places)}.values():
-        if look_up(os.path.dirname(place) or ".", absent=_GONE):
+        if look_up(os.path.dirname(place) or ".", absent=GONE):
             make_name_lasting(place)
 
 
@@ -47,7 +46,7 @@ def make_durable_if_recent(path: PathName) -> None:
 
     For files that another process may have left unfinished, which is rare. Raises as `make_durable`.
     """
-    info = look_up(path, absent=_GONE)
+    info = look_up(path, absent=GONE)
     if info and (stat.S_ISBLK(info.st_mode) or time.time() - info.st_ctime < _RECENT_SECONDS):
         make_durable(path)
 

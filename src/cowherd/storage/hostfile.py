@@ -72,7 +72,7 @@ class HostFile:
         name = os.fspath(path)
         refuse_other_than_images(name, "open")
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-        with _naming(name, "open"):
+        with naming_file(name, "open"):
             # O_NONBLOCK so that a pipe put there since can't hang the open; of regular files only leases care.
             looks = lock is None and not writable and not flags & os.O_NOFOLLOW
             fd = open_unnoticed(name) if looks else open_despite_leases(name, flags | os.O_NONBLOCK)
@@ -88,7 +88,7 @@ class HostFile:
         name = os.fspath(path)
         refuse_other_than_images(name, "create")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if exclusive else 0)
-        with _naming(name, "create"):
+        with naming_file(name, "create"):
             fd = open_despite_leases(name, flags, mode)
         try:
             file = cls._adopt(name, fd, "create", writable=True, lock=lock)
@@ -120,7 +120,7 @@ class HostFile:
         return file
 
     def _settle_block_device(self, action: str) -> None:
-        with _naming(self.name, action):
+        with naming_file(self.name, action):
             # Drivers of removable media take O_NONBLOCK as leave to go on without a medium.
             fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
             if self.writable and self._device_number(_BLKROGET):
@@ -143,7 +143,7 @@ class HostFile:
         fd, self.fd = self.fd, -1
         if fd < 0:
             return
-        with _naming(self.name, "close"):
+        with naming_file(self.name, "close"):
             try:
                 if self._lock_mode is not None and self._locked_by == os.getpid():
                     release(fd)
@@ -158,26 +158,26 @@ class HostFile:
 
     def size(self) -> int:
         """Returns the file's length in bytes (a block device's capacity)."""
-        with _naming(self.name, "get the size of"):
+        with naming_file(self.name, "get the size of"):
             if self.is_block_device:
                 return os.lseek(self.fd, 0, os.SEEK_END)
             return os.fstat(self.fd).st_size
 
     def allocated_bytes(self) -> int:
         """Returns the bytes that the file occupies on the host."""
-        with _naming(self.name, "get the size of"):
+        with naming_file(self.name, "get the size of"):
             return os.fstat(self.fd).st_blocks * 512
 
     def sector_size(self) -> int:
         """Returns a block device's logical sector size, 1 for a regular file."""
         if not self.is_block_device:
             return 1
-        with _naming(self.name, "get the sector size of"):
+        with naming_file(self.name, "get the sector size of"):
             return self._device_number(_BLKSSZGET)
 
     def pread(self, offset: int, length: int) -> bytes:
         """Returns exactly `length` bytes; what lies past the end of the file is zeros."""
-        with _naming(self.name, "read"):
+        with naming_file(self.name, "read"):
             data = os.pread(self.fd, length, offset)
         if len(data) == length:
             return data
@@ -205,7 +205,7 @@ class HostFile:
                     view[:] = bytes(len(view))
                     return
                 offset, view = offset + count, view[count:]
-        except OSError as error:  # not `_naming`: of a small read it would be a third
+        except OSError as error:  # not `naming_file`: of a small read it would be a third
             raise HostFileError(self.name, "read", error) from error
 
     def pwrite(self, offset: int, data: Buffer) -> None:
@@ -217,7 +217,7 @@ class HostFile:
         self._require_writable()
         pending = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
         first = 0
-        with _naming(self.name, "write"):
+        with naming_file(self.name, "write"):
             while first < len(pending):
                 count = os.pwritev(self.fd, pending[first : first + _IOV_MAX], offset)
                 if not count:
@@ -252,7 +252,7 @@ class HostFile:
     def truncate(self, size: int) -> None:
         """Sets the length of a regular file."""
         self._require_writable()
-        with _naming(self.name, "resize"):
+        with naming_file(self.name, "resize"):
             os.ftruncate(self.fd, size)
 
     def reach(self, size: int) -> None:
@@ -260,7 +260,7 @@ class HostFile:
         if not self.is_block_device:
             self.truncate(size)
         elif self.size() < size:
-            with _naming(self.name, "grow"):
+            with naming_file(self.name, "grow"):
                 raise OSError(errno.ENOSPC, f"it is a device of {self.size()} bytes, and {size} are needed")
 
     def clear_signature(self) -> None:
@@ -321,7 +321,7 @@ class HostFile:
         Returns False where the host can't, and the caller must write zeros. The file's length stays as it is.
         """
         self._require_writable()
-        with _naming(self.name, "write zeros to"):
+        with naming_file(self.name, "write zeros to"):
             try:
                 return fallocate.zero_range(self.fd, offset, length, unmap=unmap)
             except OSError as error:
@@ -332,7 +332,7 @@ class HostFile:
     def punch_hole(self, offset: int, length: int) -> None:
         """Gives a range's space back to the host where it can; the range's content is then undefined."""
         self._require_writable()
-        with _naming(self.name, "discard a range of"):
+        with naming_file(self.name, "discard a range of"):
             if self.is_block_device:
                 self._discard_on_device(offset, length)
             else:
@@ -348,7 +348,7 @@ class HostFile:
     def preallocate(self, offset: int, length: int) -> None:
         """Reserves host space for a range, extending the file if it ends inside it."""
         self._require_writable()
-        with _naming(self.name, "preallocate"):
+        with naming_file(self.name, "preallocate"):
             os.posix_fallocate(self.fd, offset, length)
 
     def _require_writable(self) -> None:
@@ -373,7 +373,8 @@ def _advance(pending: list[memoryview], first: int, count: int) -> int:
 
 
 @contextlib.contextmanager
-def _naming(name: str, action: str) -> Iterator[None]:
+def naming_file(name: PathName, action: str) -> Iterator[None]:
+    """Makes an OSError of the block a `HostFileError` that names the file and what was to be done with it, as in "read"."""
     try:
         yield
     except OSError as error:

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
     Name = TypeVar("Name", bound=PathName)
 
-ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
-"""The errors that mean that there is nothing under a name, or nothing that this user could reach."""
+GONE = (errno.ENOENT, errno.ENOTDIR)
+"""The errors that mean that there is nothing under a name."""
 
-_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+NOTHING = (*GONE, errno.ENAMETOOLONG, errno.ELOOP)
+"""The errors that mean that there is nothing under a name, or that nothing can be."""
+
+ABSENT = (*NOTHING, errno.EACCES)
+"""The errors that mean that there is nothing under a name, or nothing that this user could reach."""
 
 
 def look_up(path: PathName, *, follow: bool = True, absent: Collection[int] = ABSENT) -> os.stat_result | None:
@@ -53,7 +57,7 @@ def is_directory(path: PathName) -> bool:
 def require_directories(paths: Iterable[PathName]) -> None:
     """Raises `HostFileError` for the first of `paths` that is no directory: a directory that is not there can't be in order."""
     for path in paths:
-        info = look_up(path, absent=_NOTHING)
+        info = look_up(path, absent=NOTHING)
         if info is None or not stat.S_ISDIR(info.st_mode):
             number = errno.ENOTDIR if info else errno.ENOENT
             raise HostFileError(path, "look through", OSError(number, os.strerror(number)))

@@ -11,7 +11,7 @@ import os
 import stat
 
 from cowherd.errors import HostFileError
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.hostfile import HostFile, naming_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def protect(path: PathName, level: Protection) -> Protection:
     Both steps move the file's ctime, so a caller that compares identities must record them afterwards.
     Raises `HostFileError` if the host fails in another way.
     """
-    with _opened(path) as file, _naming(path, "protect"):
+    with _opened(path) as file, naming_file(path, "protect"):
         return _protect(file, level)
 
 
@@ -81,7 +81,7 @@ def unprotect(path: PathName, mode: int | Callable[[int], int], key: Key | None 
 
     With `key`, (device, inode), it must be that file. Moves the file's ctime. Raises `HostFileError`.
     """
-    with _opened(path, key) as file, _naming(path, "unprotect"):
+    with _opened(path, key) as file, naming_file(path, "unprotect"):
         _lift(file)
         wanted = mode if isinstance(mode, int) else mode(_mode(file))
         if not file.is_block_device:
@@ -96,16 +96,16 @@ def written(path: PathName, level: Protection, key: Key | None = None, *, owner_
     `key` and errors are as with `unprotect`.
     """
     with _opened(path, key) as file:
-        with _naming(path, "unprotect"):
+        with naming_file(path, "unprotect"):
             level, before = max(level, _level(file)), _mode(file)
             _lift(file)
         try:
             if owner_may_write and not before & stat.S_IWUSR and not file.is_block_device:
-                with _naming(path, "unprotect"):
+                with naming_file(path, "unprotect"):
                     os.fchmod(file.fd, before | stat.S_IWUSR)
             yield
         finally:
-            with _naming(path, "protect"):
+            with naming_file(path, "protect"):
                 if _mode(file) != before:
                     os.fchmod(file.fd, before)
                 _protect(file, level)
@@ -119,13 +119,13 @@ def renamed(path: PathName, *copies: PathName, key: Key | None = None) -> Iterat
     `copies` that exist. `key` and errors are as with `unprotect`.
     """
     with _opened(path, key) as file:
-        with _naming(path, "unprotect"):
+        with naming_file(path, "unprotect"):
             level = _level(file)
             _lift(file)
         try:
             yield
         finally:
-            with _naming(path, "protect"):
+            with naming_file(path, "protect"):
                 if os.fstat(file.fd).st_nlink:
                     _protect(file, level)
             for copy in copies:
@@ -135,13 +135,13 @@ def renamed(path: PathName, *copies: PathName, key: Key | None = None) -> Iterat
 
 def is_immutable(path: PathName) -> bool:
     """Returns whether a file has the immutable attribute, whether cowherd or somebody else set it. Raises `HostFileError`."""
-    with _opened(path) as file, _naming(path, "look at the protection of"):
+    with _opened(path) as file, naming_file(path, "look at the protection of"):
         return bool(_flags(file) & _IMMUTABLE)
 
 
 def current(path: PathName) -> Protection:
     """Returns a file's level of protection, whether cowherd or somebody else set it. Raises `HostFileError`."""
-    with _opened(path) as file, _naming(path, "look at the protection of"):
+    with _opened(path) as file, naming_file(path, "look at the protection of"):
         return _level(file)
 
 
@@ -153,14 +153,6 @@ def _opened(path: PathName, key: Key | None = None) -> HostFile:
         file.close()
         raise HostFileError(path, "change the protection of", OSError(errno.ESTALE, "another file has its name now"))
     return file
-
-
-@contextlib.contextmanager
-def _naming(path: PathName, action: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostFileError(path, action, error) from error
 
 
 def _lift(file: HostFile) -> None:

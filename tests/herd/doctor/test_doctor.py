@@ -14,7 +14,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.doctor.doctor import CHECKS, doctor
 from cowherd.herd.doctor.finding import Kind
 from cowherd.herd.overlays.clone import clone
-from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.adopt import adopt
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.trash.trash import trash
 from cowherd.image.open import open_disk

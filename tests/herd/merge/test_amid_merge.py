@@ -17,7 +17,7 @@ from cowherd.herd.overlays.promote import promote
 from cowherd.herd.overlays.relink import relink
 from cowherd.herd.overlays.retarget import retarget
 from cowherd.herd.repair.repair import repair
-from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.adopt import adopt
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal
 from cowherd.herd.trash.trash import purge, trash

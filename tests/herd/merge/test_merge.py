@@ -102,6 +102,17 @@ def test_fork_leaves_the_base_alone_and_puts_the_overlays_overlays_on_a_new_one(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_stands_on_the_overlay_finds_its_new_base_from_each_directory_that_it_has_a_name_in(herd, strategy):
+    elsewhere = herd["directory"] / "deep" / "below"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "two").hardlink_to(herd["two"])
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", herd["one"], "-F", "qcow2", herd["two"])
+    before = content(herd["two"])
+    merge(herd["one"], strategy=strategy, herd=[herd["directory"]])
+    assert (content(herd["two"]), content(elsewhere / "two")) == (before, before)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_deep_chain_is_merged_at_once_and_what_lies_between_keeps_its_content(herd, strategy):
     before = shown(herd)
     merge(herd["two"], into=herd["base"], strategy=strategy)

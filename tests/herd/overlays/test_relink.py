@@ -8,9 +8,9 @@ import pytest
 
 from cowherd.errors import HostFileError
 from cowherd.herd.overlays.clone import clone
-from cowherd.herd.overlays.naming import write_reference
 from cowherd.herd.overlays.relink import BaseNotFound, relink
 from cowherd.herd.records.faults import UnsealRefused
+from cowherd.herd.seals.naming import write_reference
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal
 from cowherd.herd.seals.verify import verify

@@ -136,3 +136,12 @@ def test_a_drifted_new_base_is_refused(herd):
     write(herd / "new", "write -P 1 0 64k")
     with pytest.raises(DriftFound):
         retarget([herd / "a"], herd / "new")
+
+
+def test_an_overlay_with_names_in_several_directories_finds_its_new_base_from_each(herd):
+    elsewhere = herd / "deep" / "below"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "a").hardlink_to(herd / "a")
+    before = content(herd / "a")
+    retarget([herd / "a"], herd / "new", herd=[herd])
+    assert (backing(herd / "a"), content(herd / "a"), content(elsewhere / "a")) == (str(herd / "new"), before, before)

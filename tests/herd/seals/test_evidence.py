@@ -20,7 +20,7 @@ from cowherd.herd.records.faults import BindingContradicted
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.repair.repair import repair
-from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.adopt import adopt
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal
 from cowherd.herd.seals.verify import verify

@@ -19,7 +19,7 @@ from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.records.status import Status
 from cowherd.herd.repair.repair import repair
 from cowherd.herd.report.tree import tree
-from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals.adopt import adopt
 from cowherd.herd.seals.opaque import OpaqueImage
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal

@@ -194,7 +194,7 @@ def test_an_overlay_made_just_before_the_image_is_looked_at_keeps_it(herd, monke
         make_overlay(herd / "late", herd / "alone")
         return real(*arguments, **options)
 
-    monkeypatch.setattr("cowherd.herd.trash.trash.survey_around", late)
+    monkeypatch.setattr("cowherd.herd.trash.checks.survey_around", late)
     with pytest.raises(BaseInUse):
         trash([herd / "alone"])
     assert (herd / "alone").exists()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _USUAL_COLUMNS = 80
+_LEVELS = ("recorded", "readonly", "immutable")  # as in `storage.protection`, which takes longer to load than it takes to parse
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECONDS = 10 * 365 * 86400.0
 
@@ -70,6 +71,16 @@ class Parser(argparse.ArgumentParser):
             default=[],
             metavar="DIR",
             help="also look for relatives under DIR, and not just in the image's own directory (may be repeated)",
+        )
+
+    def add_dry_run(self, what: str = "what would be done") -> None:
+        """Adds --dry-run, which says `what` and changes nothing."""
+        self.add_argument("--dry-run", action="store_true", help=f"say {what}, and change nothing")
+
+    def add_level(self, file: str, default: str) -> None:
+        """Adds --level, for commands that protect a file."""
+        self.add_argument(
+            "--level", choices=_LEVELS, default=default, help=f"how well the {file} is to be protected (default: {default})"
         )
 
     def add_ignore_unreadable(self) -> None:

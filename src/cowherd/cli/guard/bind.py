@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.seals.bind import Adopted
+    from cowherd.herd.seals.adopt import Adopted
 
 
 def configure(parser: Parser) -> None:
@@ -38,7 +38,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.seals.bind import adopt
+    from cowherd.herd.seals.adopt import adopt
 
     done = adopt(
         arguments.images,

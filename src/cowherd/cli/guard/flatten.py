@@ -21,7 +21,7 @@ def configure(parser: Parser) -> None:
         "cowherd flatten web.qcow2 --dry-run",
     )
     parser.add_argument("overlay", metavar="OVERLAY", help="an overlay that no running machine has open")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be copied at most, and change nothing")
+    parser.add_dry_run("what would be copied at most")
     parser.add_herd()
 
 

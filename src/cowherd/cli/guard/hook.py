@@ -42,7 +42,7 @@ def configure(parser: Parser) -> None:
         help="install: if the check itself fails, start nothing (the default), or start all the same and tell the system's log",
     )
     parser.add_argument("--root", default="/", metavar="DIR", help="the directory that holds etc/libvirt/hooks (default: /)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_dry_run()
     parser.add_argument("--name", help="check: the machine's name, for messages (default: the one in the XML)")
 
 

@@ -46,7 +46,7 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("--new-base", metavar="NAME", help="with fork: the name of the copy (default: BASE-merged)")
     parser.add_ignore_unreadable()
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_dry_run()
     parser.add_update_domains()
     parser.add_herd()
 

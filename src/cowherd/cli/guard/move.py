@@ -31,7 +31,7 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("paths", nargs="+", metavar="SRC DST", help="from where to where; with --repair: overlays or directories")
     parser.add_argument("--repair", action="store_true", help="find lost bases by their content, and rewrite names")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_dry_run()
     parser.add_ignore_unreadable()
     parser.add_update_domains()
     parser.add_herd()

@@ -27,12 +27,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("base", metavar="NEWBASE", help="the base to make; it must not be there yet")
     parser.add_argument("--chained", action="store_true", help="keep the chain, copy nothing, and put a new overlay in its place")
     parser.add_argument("--compress", action="store_true", help="compress the copy")
-    parser.add_argument(
-        "--level",
-        choices=("recorded", "readonly", "immutable"),
-        default="readonly",
-        help="how well the base is to be protected (default: readonly)",
-    )
+    parser.add_level("base", "readonly")
     parser.add_argument("--force", action="store_true", help="also of a disk that is damaged, cut off, empty or no disk image")
     parser.add_update_domains()
     parser.add_herd()

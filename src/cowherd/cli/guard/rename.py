@@ -25,7 +25,7 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("image", metavar="IMAGE", help="the image to rename")
     parser.add_argument("name", metavar="NAME", help="its new name, without a directory")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_dry_run()
     parser.add_ignore_unreadable()
     parser.add_update_domains()
     parser.add_herd()

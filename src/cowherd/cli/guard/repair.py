@@ -42,7 +42,7 @@ def configure(parser: Parser) -> None:
     )
     parser.add_argument("--preserve", action="store_true", help="keep the base as it is, and the overlays as they were")
     parser.add_ignore_unreadable()
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_dry_run()
     parser.add_herd()
 
 

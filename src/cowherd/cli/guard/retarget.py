@@ -24,7 +24,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("overlays", nargs="+", metavar="OVERLAY", help="overlays that no running machine has open")
     parser.add_argument("--onto", required=True, metavar="NEWBASE", help="the image to stand on from now on")
     parser.add_argument("--format", metavar="FMT", help="the format of NEWBASE, where neither a seal nor an overlay records it")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be copied at most, and change nothing")
+    parser.add_dry_run("what would be copied at most")
     parser.add_herd()
 
 

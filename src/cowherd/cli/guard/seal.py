@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cowherd.herd.seals.seal import Sealed
 
 NOT_BOUND = 4
-LEVELS = ("recorded", "readonly", "immutable")
 
 
 def configure(parser: Parser) -> None:
@@ -30,12 +29,7 @@ def configure(parser: Parser) -> None:
         "cowherd seal debian12.qcow2 --level readonly --shadow",
     )
     parser.add_argument("base", metavar="BASE", help="the image to seal")
-    parser.add_argument(
-        "--level",
-        choices=LEVELS,
-        default=LEVELS[0],
-        help="how well the file is to be protected (default: recorded)",
-    )
+    parser.add_level("file", "recorded")
     parser.add_argument("--shadow", action="store_true", help="keep a reflink copy, which costs no space, to repair from")
     parser.add_argument("--bind", action="store_true", help="also record the seal in the overlays of BASE that are there already")
     parser.add_argument(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import os
 
-from cowherd.errors import BackingFileError, CowherdError
+from cowherd.errors import BackingFileError, CowherdError, ImageFormatError
 from cowherd.herd.records.header import Head, read_image
+from cowherd.herd.records.ownership import is_seal
+from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.trashbox import entries, trashes_right_in
 from cowherd.image.backing import resolve
 
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.herd.records.binding import Binding
     from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.paths import PathName
+
+
+def awaited_record(seal: PathName) -> SealRecord | None:
+    """Returns what the seal of an image that is gone, or is to go, says that overlays may wait for.
+
+    None where none is there, or a damaged one: then only the image's name can be waited for. Raises `HostFileError`.
+    """
+    try:
+        return read_record(seal) if is_seal(seal) else None
+    except ImageFormatError:
+        return None
 
 
 class Awaited:

@@ -6,12 +6,14 @@ import functools
 import os
 from pathlib import Path
 
+from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.trashed import is_trashed
 from cowherd.image.backing import has_protocol, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image
+    from cowherd.paths import PathName
 
 
 def stored_name(base: Path, overlay: Path) -> str:
@@ -37,11 +39,11 @@ def move_together(overlay_directory: str, base_directory: str) -> bool:
     return tree is not None and tree != Path(here.anchor)
 
 
-def name_for(overlay: Image, base: Path) -> str:
-    """Returns how `overlay` is to name `base`: as `clone` would, absolute if the overlay has names in several directories."""
+def reference_for(overlay: Image, base: PathName, base_format: str | None) -> BackingReference:
+    """Returns how `overlay` is to name the file `base`: as `clone` would, absolute if it has names in several directories."""
     real = Path(os.path.realpath(base))
     directories = {name.parent for name in overlay.names}
-    return stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real)
+    return BackingReference(stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real), base_format)
 
 
 def breaks_when_moved(image: Image, base: Image, base_directory: str | None = None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from operator import attrgetter
 
@@ -11,6 +10,7 @@ from cowherd.formats.probe import probe
 from cowherd.herd.lineage.scan import Found, Image, Key
 from cowherd.image.backing import resolve
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.presence import NOTHING
 from cowherd.text import current_directory
 from cowherd.tuples import NamedTuple
 
@@ -52,8 +52,6 @@ class Lead(NamedTuple):
 
 Spelling = tuple[str, str, str | None]
 """How an overlay names its base: the overlay's directory, the stored name, and the stored format."""
-
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class FollowedLinks:
@@ -146,11 +144,11 @@ class FollowedLinks:
             parts = (self._add_part(os.path.abspath(part)) for part in error.files)
             return Lead(path, None, error.problem, True, parts=tuple(key for key in parts if key is not None))
         except OSError as error:
-            return Lead(path, None, error.strerror or str(error), error.errno not in _GONE)
+            return Lead(path, None, error.strerror or str(error), error.errno not in NOTHING)
         except ValueError:
             return Lead(path, None, "no file can have this name")
         except HostFileError as error:
-            return Lead(path, None, error.reason, error.errno not in _GONE)
+            return Lead(path, None, error.reason, error.errno not in NOTHING)
         except BackingFileError as error:
             return Lead(path, None, error.problem)
         except CowherdError as error:

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from cowherd.herd.records.faults import FormatDisputed, HerdNotReadable, OverlaysUnseen
-from cowherd.storage.durable import make_durable_if_recent
 from cowherd.storage.presence import is_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.paths import PathName
-
-
-def make_others_durable(lineage: Lineage, doomed: Container[Key]) -> None:
-    """Makes durable what images other than `doomed` say of themselves, before what nothing stands on by that is removed for good.
-
-    Who put an overlay on another base may have been killed, and what the overlay says now be in memory only: after a power cut it
-    would stand on what is gone. Raises `HostFileError`; `FlushFailed` where a disk does not take it.
-    """
-    for image in lineage.images.values():
-        if image.key not in doomed and image.format == "qcow2":
-            make_durable_if_recent(image.filename)
 
 
 def left_out_of(lineage: Lineage) -> list[Path]:

@@ -29,6 +29,7 @@ from cowherd.herd.records.journal import SUFFIX as JOURNAL_SUFFIX
 from cowherd.herd.records.sealplace import find_seal, kept_under, look_again, seal_name
 from cowherd.herd.records.sealrecord import SUFFIX, SealRecord
 from cowherd.paths import as_path
+from cowherd.sizes import whole_sectors
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import is_there
 from cowherd.text import path_order
@@ -173,7 +174,7 @@ class Found:
             return None
         known = self.images.get((info.st_dev, info.st_ino))
         if known is None and stat.S_ISREG(info.st_mode):
-            size = -(-info.st_size // 512) * 512
+            size = whole_sectors(info.st_size)
             known = Image((info.st_dev, info.st_ino), (filename,), "raw", size, info.st_blocks * 512)
             self.images[known.key] = known
             self.strays.add(known.key)
@@ -410,7 +411,7 @@ def _raw_size(filename: str, recorded_format: str) -> int | None:
     if recorded_format != "raw":
         return None
     with HostFile.open(filename, lock=None) as file:
-        return -(-file.size() // 512) * 512
+        return whole_sectors(file.size())
 
 
 def _as_recorded(image: Image, recorded: str) -> Image:

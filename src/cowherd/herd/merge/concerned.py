@@ -7,7 +7,7 @@ import os
 
 from cowherd.errors import HostFileError
 from cowherd.herd.records.header import read_image
-from cowherd.storage.presence import look_up
+from cowherd.storage.presence import GONE, look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.records.journal import Entry
-
-_GONE = (errno.ENOENT, errno.ENOTDIR)
-"""Only a host that says that there is nothing is believed; one that may not or can't tell has not said so."""
 
 
 def require_concerned(lineage: Lineage, entry: Entry) -> None:
@@ -27,7 +24,8 @@ def require_concerned(lineage: Lineage, entry: Entry) -> None:
     """
     unreadable = set(lineage.unreadable)
     for path in entry.images:
-        if look_up(path, absent=_GONE) and (path in unreadable or lineage.known(path) is None):
+        # Only a host that says that there is nothing is believed; one that may not or can't tell has not said so.
+        if look_up(path, absent=GONE) and (path in unreadable or lineage.known(path) is None):
             raise _why(path)
 
 

@@ -17,6 +17,7 @@ from cowherd.herd.records.ownership import SHADOW_SUFFIX, mode_given_back
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.seal import seal_found
+from cowherd.paths import in_real_directory
 from cowherd.storage import losses
 from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
 from cowherd.storage.attributes import Attributes, give_first, give_to
@@ -60,7 +61,7 @@ def named_fork(base: Image, name: PathName) -> Path:
 
     There its own backing file, if it has one, has the same name.
     """
-    path = Path(os.path.realpath(os.path.dirname(os.path.abspath(name)))) / Path(name).name
+    path = in_real_directory(name)
     if path.parent != Path(os.path.realpath(base.path.parent)):
         raise InvalidRequest(f"the new base {shown(name)} must lie beside the old one, in {shown(base.path.parent)}")
     return path

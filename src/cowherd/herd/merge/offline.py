@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from pathlib import Path
-
 import numpy as np
 
 from cowherd.errors import HostFileError
 from cowherd.formats.qcow2.image import Qcow2
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import stored_name
+from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.merge.holding import Layers, stacked
 from cowherd.herd.merge.steps import Steps
 from cowherd.herd.merge.witness import bears_witness
-from cowherd.herd.records.binding import Binding, set_binding
+from cowherd.herd.records.binding import Binding, set_binding_if_it_fits
 from cowherd.herd.records.digest import digest_disk
-from cowherd.herd.records.faults import BindingImpossible
 from cowherd.herd.repair.preserve import whole_steps
 from cowherd.herd.seals.held import Held
-from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.seal import reseal
 from cowherd.herd.seals.unseal import unprotected
 from cowherd.image.disk import Disk
@@ -33,7 +26,7 @@ from cowherd.storage.ticks import identity_after_tick
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.lineage import Lineage
@@ -46,13 +39,6 @@ if TYPE_CHECKING:
     from cowherd.progress import Progress
 
 _CHUNK = 1 << 20
-
-
-@contextlib.contextmanager
-def lifted(image: Image) -> Iterator[None]:
-    """Lifts the protection of a sealed image while the block runs."""
-    with unprotected(image, record_of(image)):
-        yield
 
 
 class Offline(Steps):
@@ -73,7 +59,7 @@ class Offline(Steps):
     def apply_down(self, plan: MergePlan, below: Sequence[Image], progress: Progress | None) -> None:
         """The base grows first, if the overlay is larger."""
         target = below[0]
-        with Layers(self._held) as layers, lifted(target), stacked([target], writable=True) as alone:
+        with Layers(self._held) as layers, unprotected(target), stacked([target], writable=True) as alone:
             under = Disk([*alone.layers, *layers.disk(below[1:]).layers], writable=True)
             if under.size < plan.new_size:
                 under.resize(plan.new_size)
@@ -103,27 +89,19 @@ class Offline(Steps):
         binding = Binding.to(record) if record else None
         if binding is None or overlay.binding == binding:
             return []
-        try:
-            with lifted(overlay), stacked([overlay], writable=True) as disk:
-                set_binding(disk, binding)
-        except BindingImpossible as error:
-            return [(overlay.path, str(error))]
-        return []
+        with unprotected(overlay), stacked([overlay], writable=True) as disk:
+            return set_binding_if_it_fits(disk, binding)
 
     def put_on(self, overlay: Image, base: Image, record: SealRecord | None) -> list[Left]:
         """The binding goes first: cut short between the two, the overlay is met where it stood, and put on its base again."""
-        left = []
-        with lifted(overlay), stacked([overlay], writable=True) as disk:
-            try:
-                set_binding(disk, Binding.to(record) if record else None)
-            except BindingImpossible as error:
-                left.append((overlay.path, str(error)))
-            disk.set_backing(reference_to(base, overlay))
+        with unprotected(overlay), stacked([overlay], writable=True) as disk:
+            left = set_binding_if_it_fits(disk, Binding.to(record) if record else None)
+            disk.set_backing(reference_for(overlay, base.path, base.format))
         return left
 
     def empty(self, overlay: Image) -> None:
         """Gives up all clusters of the overlay."""
-        with lifted(overlay), stacked([overlay], writable=True) as disk:
+        with unprotected(overlay), stacked([overlay], writable=True) as disk:
             layer = disk.layers[0]
             if isinstance(layer, Qcow2):
                 layer.deallocate_all()
@@ -146,7 +124,7 @@ def delete_image(image: Image) -> None:
 
 def _copy_up(writes: Writes, under: Disk, progress: Progress | None) -> None:
     """Writes what an overlay shows of its base, which is open as `under`, into the overlay itself."""
-    with lifted(writes.image), stacked([writes.image], writable=True) as alone:
+    with unprotected(writes.image), stacked([writes.image], writable=True) as alone:
         disk = Disk([*alone.layers, *under.layers], writable=True)
         step = max(_CHUNK, disk.layers[0].granularity)
         buffer = memoryview(bytearray(step))
@@ -167,8 +145,3 @@ def _verify_served(one: Served, layers: Layers, under: Disk, changed: Ranges) ->
         disk = Disk([*alone.layers, *under.layers], writable=False)
         if bears_witness(disk, changed, whole=one.is_written) != one.witness:
             raise MergeFailed(one.image.path, "it does not show what it did before the merge")
-
-
-def reference_to(base: Image, overlay: Image) -> BackingReference:
-    """Returns how `overlay` is to name `base`."""
-    return BackingReference(stored_name(base.path, Path(os.path.realpath(overlay.path))), base.format)

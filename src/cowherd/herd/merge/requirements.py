@@ -5,9 +5,9 @@ from __future__ import annotations
 from cowherd.errors import BaseSealed, ImageInUse, InvalidRequest, SnapshotsWouldChange, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import Qcow2
+from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.lineage.survey import survey_again
 from cowherd.herd.merge.chain import new_base_of, stands_on
-from cowherd.herd.merge.offline import reference_to
 from cowherd.herd.merge.plan import CONTENT, EMPTY, FORK, NOTHING, PRESERVE
 from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.journal import require_journal_free
@@ -104,14 +104,14 @@ def _require_repointing(lineage: Lineage, layers: Layers, plan: MergePlan) -> No
     target = new_base_of(plan)
     if plan.keep == NOTHING:
         for child in lineage.children(plan.overlay):
-            _require_room_for_name(layers.of(child), reference_to(target, child))
+            _require_room_for_name(layers.of(child), reference_for(child, target.path, target.format))
             if plan.new_size > (plan.overlay.size or 0) < _largest_size(layers.of(child)):
                 raise InvalidRequest(
                     f"{shown(child.path)}, or an internal snapshot of it, is larger than the overlay that it stands on, and so "
                     f"is the base: it would see the base's end. Keep the overlay (--keep empty)"
                 )
     if plan.keep == EMPTY and not stands_on(lineage, plan.overlay, target):
-        _require_room_for_name(layers.of(plan.overlay), reference_to(target, plan.overlay))
+        _require_room_for_name(layers.of(plan.overlay), reference_for(plan.overlay, target.path, target.format))
 
 
 def _require_no_snapshots(layers: Layers, plan: MergePlan, written: Sequence[Image]) -> None:

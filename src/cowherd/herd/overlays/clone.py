@@ -10,19 +10,19 @@ from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, Unsupporte
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.backing_names import stored_name
 from cowherd.herd.lineage.book.seals import remember_overlay
-from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.binding import EXTENSION_TYPE, Binding
-from cowherd.herd.records.faults import DriftFound
-from cowherd.herd.records.sealplace import is_sealed
+from cowherd.herd.records.binding import Binding, with_binding
+from cowherd.herd.records.sidecars import refuse_left_seal
 from cowherd.herd.seals.evidence import require_uncontradicted
-from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
+from cowherd.paths import in_real_directory
+from cowherd.sizes import whole_sectors
 from cowherd.storage.atomic import newcomer
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
@@ -71,13 +71,10 @@ def clone(
     `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base, and, unless `force`, `NotSound`
     for a base that is not sealed and is damaged, cut off, empty, or no disk image.
     """
-    target = Path(os.path.realpath(os.path.dirname(os.path.abspath(overlay)))) / Path(overlay).name
+    target = in_real_directory(overlay)
     if is_there(target):
         raise HostFileError(overlay, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
-    if is_sealed(target):
-        raise InvalidRequest(
-            f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
-        )
+    refuse_left_seal(target)
     # From here on until the overlay is there, nothing is merged into the base, and nobody deletes it.
     with naming_holders(), HostFile.open(base, lock=READ) as locked:
         lineage = survey_around(base, herd=herd)
@@ -95,8 +92,7 @@ def clone(
         if image.seal is None and seal_base:
             sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
         record = record_of(image)
-        if record:
-            _require_as_sealed(lineage, image)
+        require_as_sealed(lineage, image, "make an overlay of it")
         reference = BackingReference(stored_name(image.path, target), image.format)
         binding = Binding.to(record) if record else None
         _create(target, size, reference, binding)
@@ -111,21 +107,13 @@ def _checked_size(image: Image, size: int | None) -> int:
         raise InvalidRequest(image.problem or f"the size of {printable(image.path)} is unknown")
     if size is not None and size < image.size:
         raise InvalidRequest(f"an overlay of {size} bytes would cut off the end of its base, which has {image.size}")
-    return image.size if size is None else -(-size // 512) * 512
-
-
-def _require_as_sealed(lineage: Lineage, image: Image) -> None:
-    now = condition(lineage, image)
-    if not now.status.holds:
-        raise DriftFound(image.path, now.status, "make an overlay of it")
+    return image.size if size is None else whole_sectors(size)
 
 
 def _create(path: Path, size: int, reference: BackingReference, binding: Binding | None) -> None:
     from cowherd.formats.qcow2.create import new_header, write_empty
     from cowherd.formats.qcow2.options import Qcow2Options
 
-    header = new_header(size, Qcow2Options(), reference)
-    if binding:
-        header = header.with_extension(EXTENSION_TYPE, binding.pack())
+    header = with_binding(new_header(size, Qcow2Options(), reference), binding)
     with newcomer(path) as file:
         write_empty(file, header)

@@ -19,23 +19,21 @@ import os
 from pathlib import Path
 
 from cowherd.errors import HostFileError, InvalidRequest, preview
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import name_for
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_readable
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.overlays.naming import write_reference
-from cowherd.herd.records.ownership import SHADOW_SUFFIX
 from cowherd.herd.records.sealplace import is_kept, is_sealed, look_again, seal_path
 from cowherd.herd.records.sealrecord import SealRecord
-from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free, sidecars
+from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, require_sidecars_free, shadow_path, sidecars
+from cowherd.herd.seals.naming import name_base, name_base_absolutely, require_nameable
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.upkeep import Kept, holding_seals
 from cowherd.live.holders import naming_holders
+from cowherd.paths import in_real_directory
 from cowherd.storage import atomic, protection
 from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
@@ -109,18 +107,15 @@ def move(
 def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple[Move, Lineage]:
     refuse_device_node(source, "move", _INSTEAD_OF_A_DEVICE)
     real = Path(os.path.realpath(source))
-    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else Path(os.path.abspath(target))
-    wanted = Path(os.path.realpath(wanted.parent)) / wanted.name
+    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else in_real_directory(target)
     if wanted == real:
         raise InvalidRequest(f"{printable(real)} is there already")
     lineage = survey_around(real, wanted, herd=herd)
     image = lineage.find(real)
     require_none(lineage, [image, *lineage.children(image)], "move")
     _refuse_parts(lineage, image)
-    if not is_there(wanted) and is_sealed(wanted):
-        raise InvalidRequest(
-            f"the seal of an image that is gone has the name of {printable(wanted)}; 'cowherd unseal' removes it"
-        )
+    if not is_there(wanted):
+        refuse_left_seal(wanted)
     overlays = tuple(child for child in lineage.children(image) if _names(lineage, child, real))
     _require_movable(image, real, wanted, overlays)
     copied = 0 if os.stat(real).st_dev == _device(wanted.parent) else image.disk_size
@@ -139,13 +134,15 @@ def _refuse_parts(lineage: Lineage, image: Image) -> None:
 
 def _require_movable(image: Image, source: Path, target: Path, overlays: Sequence[Image]) -> None:
     require_liftable(source, "move", seal=image.seal)
-    for overlay in overlays:
-        require_liftable(overlay.path, "rewrite the base of", seal=overlay.seal)
-    own = [os.path.basename(path) for path in sidecars(source)]
-    shadow = target.with_name(target.name + SHADOW_SUFFIX)
-    is_the_same = is_there(shadow) and os.path.samestat(os.lstat(shadow), os.lstat(_shadow(source))) if len(own) > 1 else False
+    require_nameable(overlays)
+    own = sidecars(source)
     if own:
-        require_sidecars_free(target, shadow=len(own) > 1 and not is_the_same)
+        moves_shadow = len(own) > 1 and not _is_second_name(shadow_path(target), shadow_path(source))
+        require_sidecars_free(target, shadow=moves_shadow)
+
+
+def _is_second_name(path: Path, file: Path) -> bool:
+    return is_there(path) and os.path.samestat(os.lstat(path), os.lstat(file))
 
 
 def _device(directory: Path) -> int:
@@ -189,9 +186,7 @@ def _execute(
         give_name(plan.source, plan.target, progress)
         _copy_seal(plan)
         for overlay in plan.overlays:
-            assert overlay.backing is not None
-            name = name_for(overlay, _as_seen_by(lineage, overlay, plan))
-            write_reference(overlay, BackingReference(name, overlay.backing.format))
+            name_base(overlay, _as_seen_by(lineage, overlay, plan))
         redefine(namings, plan.target)
         _remove_old_seal(plan)
         require_free([plan.source])
@@ -204,14 +199,12 @@ def _make_earlier_run_durable(plan: Move, lineage: Lineage) -> None:
     """The same command was killed: overlays that it rewrote are not rewritten again, and their base's old name goes."""
     moved = lineage.known(plan.target)
     rewritten = [child.path for child in lineage.children(moved)] if moved else []
-    make_durable(plan.source, plan.target, seal_path(plan.target), _shadow(plan.target), *rewritten)
+    make_durable(plan.source, plan.target, seal_path(plan.target), shadow_path(plan.target), *rewritten)
 
 
 def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:
-    base = lineage.parent(plan.image)
-    if base and plan.image.backing and plan.source.parent != plan.target.parent:
-        absolute = os.path.realpath(base.path)
-        write_reference(plan.image, BackingReference(absolute, plan.image.backing.format))
+    if plan.source.parent != plan.target.parent:
+        name_base_absolutely(lineage, plan.image)
 
 
 def _name_own_base_properly(plan: Move, herd: Sequence[PathName]) -> None:
@@ -220,8 +213,8 @@ def _name_own_base_properly(plan: Move, herd: Sequence[PathName]) -> None:
     lineage = _look_again(plan, herd)  # the image lies elsewhere now, and names its base otherwise
     image = lineage.find(plan.target)
     base = lineage.parent(image)
-    if base and image.backing:
-        write_reference(image, BackingReference(name_for(image, base.path), image.backing.format))
+    if base:
+        name_base(image, base.path)
 
 
 def _look_again(plan: Move, herd: Sequence[PathName]) -> Lineage:
@@ -235,8 +228,8 @@ def _copy_seal(plan: Move) -> None:
     if os.fspath(old) in own or is_kept(old):
         with HostFile.open(old, lock=None, follow=False) as file:
             atomic.write_atomically(new, file.pread(0, file.size()), mode=0o444, replaces=is_sealed(plan.target))
-    if os.fspath(_shadow(plan.source)) in own and not plan.copied_bytes:
-        give_name(_shadow(plan.source), _shadow(plan.target))
+    if os.fspath(shadow_path(plan.source)) in own and not plan.copied_bytes:
+        give_name(shadow_path(plan.source), shadow_path(plan.target))
 
 
 def _remove_old_seal(plan: Move) -> None:
@@ -246,10 +239,6 @@ def _remove_old_seal(plan: Move) -> None:
     look_again()
 
 
-def _shadow(image: Path) -> Path:
-    return image.with_name(image.name + SHADOW_SUFFIX)
-
-
 def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
     """Makes the seals that held know their files as they are now."""
     after = _look_again(plan, herd)  # also where no seal held: so this host remembers where the overlays of the moved image lie
@@ -257,13 +246,13 @@ def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
         moved = seal.image.key == plan.image.key
         image = after.known(plan.target) if moved else after.images.get(seal.image.key)
         if image:
-            record, shadow = _with_shadow(plan, seal.record) if moved else (seal.record, None)
+            record, shadow = _withshadow_path(plan, seal.record) if moved else (seal.record, None)
             record_files(after, image, record, seal.digests)
             if shadow:
                 shadow.give_name(replaces=False)
 
 
-def _with_shadow(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
+def _withshadow_path(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
     if record.shadow is None:
         return record, None
     there = shadow_of(plan.target, record)

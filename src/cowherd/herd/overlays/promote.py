@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import name_for, stored_name
+from cowherd.herd.lineage.backing_names import stored_name
 from cowherd.herd.lineage.emptiness import holds_nothing
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
@@ -22,16 +21,16 @@ from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.overlays.naming import write_reference
-from cowherd.herd.records.faults import DriftFound
-from cowherd.herd.records.sealplace import is_sealed
-from cowherd.herd.records.sidecars import require_liftable, require_sidecars_free
+from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, require_sidecars_free
+from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.held import confirms, held_content
-from cowherd.herd.seals.quick_check import condition, record_of
-from cowherd.herd.seals.seal import Sealed, bind, seal
+from cowherd.herd.seals.naming import name_base, name_base_absolutely, require_nameable
+from cowherd.herd.seals.quick_check import record_of, require_as_sealed
+from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
+from cowherd.paths import in_real_directory
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
 from cowherd.storage.filetype import refuse_device_node
@@ -39,7 +38,6 @@ from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name
-from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,10 +86,7 @@ def promote(
     `NotEnoughSpace`, `DriftFound` if its base drifted, and, unless `force`, `NotSound` for a disk that is damaged, cut off
     or empty, or no disk image, and `BindingContradicted` for one that was made on another base.
     """
-    source, target = (
-        Path(os.path.realpath(disk)),
-        Path(os.path.realpath(os.path.dirname(os.path.abspath(base)))) / Path(base).name,
-    )
+    source, target = Path(os.path.realpath(disk)), in_real_directory(base)
     lineage = survey_around(source, target, herd=herd)
     image = lineage.find(source)
     require_none(lineage, lineage.chain(image), "make a base of")
@@ -109,10 +104,8 @@ def promote(
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
     require_sidecars_free(target)
-    if is_sealed(target) and not resumed:
-        raise InvalidRequest(
-            f"the seal of an image that is gone has the name of {printable(target)}; 'cowherd unseal' removes it"
-        )
+    if not resumed:
+        refuse_left_seal(target)
     if chained:
         refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
         namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
@@ -152,8 +145,7 @@ def _key_of(path: Path) -> tuple[int, int] | None:
 
 def _require_undrifted(lineage: Lineage, image: Image) -> None:
     for below in lineage.chain(image)[1:]:
-        if below.seal and not condition(lineage, below).status.holds:
-            raise DriftFound(below.path, condition(lineage, below).status, "make a base of what stands on it")
+        require_as_sealed(lineage, below, "make a base of what stands on it")
 
 
 def _copy(
@@ -211,16 +203,14 @@ def _freeze(
         raise BaseSealed(image.path, "freeze", [dependent.path for dependent in lineage.dependents(image)])
     if os.stat(source).st_dev != os.stat(target.parent).st_dev:
         raise InvalidRequest("a chained base must lie on the file system of the disk; without --chained it is copied")
-    for file in (image, *lineage.children(image)):
-        require_liftable(file.path, "make a base of" if file is image else "rewrite the base of", seal=file.seal)
+    require_liftable(image.path, "make a base of", seal=image.seal)
+    require_nameable(lineage.children(image))
     require_free([image, *lineage.children(image)], lineage.chain(image))
-    parent = lineage.parent(image)
-    if parent and source.parent != target.parent and image.backing:
-        write_reference(image, BackingReference(os.path.realpath(parent.path), image.backing.format))
+    if source.parent != target.parent:
+        name_base_absolutely(lineage, image)
     give_name(source, target)
     for child in lineage.children(image):
-        if child.backing:
-            write_reference(child, BackingReference(name_for(child, target), child.backing.format))
+        name_base(child, target)
     _replace_by_overlay(source, target, image)
     return _seal_frozen(source, target, level, herd, progress, force=force)
 

@@ -6,15 +6,14 @@ import os
 from dataclasses import dataclass
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
-from cowherd.herd.lineage.book.seals import remember_overlay
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import known_again, survey_again
 from cowherd.herd.machines.in_use import chain_below, require_free
-from cowherd.herd.records.binding import EXTENSION_TYPE, Binding, write_binding
+from cowherd.herd.records.binding import EXTENSION_TYPE
+from cowherd.herd.seals.bind import rebind_found
 from cowherd.herd.seals.evidence import require_uncontradicted
-from cowherd.herd.seals.quick_check import condition, record_of
 from cowherd.herd.seals.upkeep import keeping_seals
 from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
@@ -111,15 +110,6 @@ def execute(lineage: Lineage, plan: RebasePlan, progress: Progress | None = None
         )
         after = survey_again(lineage)
         now = known_again(after, overlay)
+        rebind_found(after, now)
         base = after.parent(now)
-        _bind(after, now, base)
     return RebasedOverlay(overlay.path, base.path if base else None, done.bytes_compared, done.bytes_written, done=True)
-
-
-def _bind(lineage: Lineage, overlay: Image, base: Image | None) -> None:
-    record = record_of(base) if base and condition(lineage, base).status.holds else None
-    binding = Binding.to(record) if record else None
-    if overlay.binding != binding:
-        write_binding(overlay.path, binding)
-    if base and record:
-        remember_overlay(base, overlay.filename)

@@ -16,23 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageInUse, preview
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import breaks_when_moved, name_for
+from cowherd.herd.lineage.backing_names import breaks_when_moved, reference_for
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.links import Link
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import left_out_of
 from cowherd.herd.lineage.survey import known_again, survey_again, survey_around
 from cowherd.herd.lineage.walk import files_under
-from cowherd.herd.overlays.naming import write_reference
 from cowherd.herd.records.ownership import believed, is_seal
-from cowherd.herd.records.sealfile import read_digests, read_record
+from cowherd.herd.records.sealfile import read_digests, read_record_or_none
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.records.sealrecord import SealRecord
 from cowherd.herd.records.status import Status
-from cowherd.herd.seals.bind import recorded_format
+from cowherd.herd.seals.adopt import recorded_format
 from cowherd.herd.seals.held import Held, held_content
-from cowherd.herd.seals.quick_check import condition, of_file, record_of
+from cowherd.herd.seals.naming import write_reference
+from cowherd.herd.seals.quick_check import condition, of_file, record_of, record_or_none
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.seal import refresh
 from cowherd.herd.seals.shadow import keep_shadow
@@ -45,6 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.paths import PathName
     from cowherd.progress import Progress
@@ -128,8 +128,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
         base = _base_by_name(lineage, overlay, search)
         by_content = base is None
         base = base or search.base_of(lineage, overlay)
-        base_format = base.format if by_content else recorded_format(overlay)
-        reference = BackingReference(name_for(overlay, base.path), base_format)
+        reference = reference_for(overlay, base.path, base.format if by_content else recorded_format(overlay))
         if not by_content and not _changes(lineage, overlay, base, reference):
             if not dry_run:
                 make_durable_if_recent(overlay.path)  # it may be well only in memory, by a run that was killed
@@ -159,9 +158,7 @@ def _base_by_name(lineage: Lineage, overlay: Image, search: _Search) -> Image | 
         return None
     if overlay.binding is None:
         return base
-    record = None
-    with contextlib.suppress(CowherdError):  # a damaged seal says nothing for or against its image
-        record = record_of(base)
+    record = record_or_none(base)  # a damaged seal says nothing for or against its image
     wanted = overlay.binding.content_digest
     fits = record.content_digest == wanted if record else search.holds(lineage, base, wanted)
     return base if fits else None
@@ -193,10 +190,10 @@ def _take_left_seals(lineage: Lineage, meant: set[Key]) -> None:
     """Removes seals that were left where bases of the images `meant` lay, once these have them beside them."""
     needed = {link.path for overlay in lineage.broken_overlays if (link := lineage.broken(overlay))}
     bases = {base.key: base for key in meant if key in lineage.images and (base := lineage.parent(lineage.images[key]))}
-    brought = {_what_it_says(record): base for base in bases.values() if (record := _record_or_none(base.seal))}
+    brought = {_what_it_says(record): base for base in bases.values() if (record := record_or_none(base))}
     for gone in lineage.orphans:
         left = seal_path(gone)
-        record = _record_or_none(left) if gone not in needed else None
+        record = read_record_or_none(left) if gone not in needed else None
         if record and (base := brought.get(_what_it_says(record))) and not is_there(gone):
             make_durable(base.path, base.expected_seal)  # it may have come there only in memory, by a run that was killed
             take_name(left)
@@ -204,12 +201,6 @@ def _take_left_seals(lineage: Lineage, meant: set[Key]) -> None:
 
 def _what_it_says(record: SealRecord) -> tuple[bytes, int, bytes]:
     return record.seal_id, record.generation, record.content_digest
-
-
-def _record_or_none(seal: PathName | None) -> SealRecord | None:
-    with contextlib.suppress(CowherdError):  # a damaged one is left to the doctor
-        return read_record(seal) if seal else None
-    return None
 
 
 class _Search:
@@ -252,9 +243,7 @@ class _Search:
 
 def _seal_left(link: Link) -> SealRecord | None:
     """Returns the record of the seal that lies where a lost base lay."""
-    with contextlib.suppress(CowherdError):  # none is there, or it is damaged
-        return read_record(seal_path(link.path)) if link.path and not is_there(link.path) else None
-    return None
+    return read_record_or_none(seal_path(link.path)) if link.path and not is_there(link.path) else None
 
 
 def _candidates(lineage: Lineage, overlay: Image, link: Link, left: SealRecord | None, wanted: bytes) -> Iterator[Image]:
@@ -269,9 +258,7 @@ def _candidates(lineage: Lineage, overlay: Image, link: Link, left: SealRecord |
 
 
 def _unlikeliness(image: Image, link: Link, left: SealRecord | None, wanted: bytes) -> tuple[bool, bool, bool]:
-    sealed = None
-    with contextlib.suppress(CowherdError):  # a damaged seal does not recommend its image
-        sealed = record_of(image)
+    sealed = record_or_none(image)  # a damaged seal does not recommend its image
     return (
         sealed is None or sealed.content_digest != wanted,
         left is None or image.key[1] != left.identity.inode,

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from cowherd.errors import InvalidRequest
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.backing_names import stored_name
+from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_again, survey_around
 from cowherd.herd.overlays.rebasing import RebasedOverlay, RebasePlan, execute, plan_rebase
-from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.seals.evidence import require_uncontradicted
-from cowherd.herd.seals.quick_check import condition
+from cowherd.herd.seals.quick_check import require_as_sealed
 from cowherd.herd.seals.sealed_pair import sealed_pair
 from cowherd.text import printable
 
@@ -52,8 +47,7 @@ def retarget(
     require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
     require_uncontradicted(lineage, [base], "put overlays on it", progress=progress)
-    if base.seal and not condition(lineage, base).status.holds:
-        raise DriftFound(base.path, condition(lineage, base).status, "put overlays on it")
+    require_as_sealed(lineage, base, "put overlays on it")
     stands = [_plan(lineage, image, base) for image in images]
     if dry_run:
         return [RebasedOverlay(one.overlay.path, base.path, one.doubtful_bytes, one.doubtful_bytes, done=False) for one in stands]
@@ -68,8 +62,8 @@ def _refuse_loops(lineage: Lineage, overlays: Sequence[Image], base: Image) -> N
 
 
 def _plan(lineage: Lineage, overlay: Image, base: Image) -> RebasePlan:
-    name = stored_name(Path(os.path.realpath(base.path)), Path(os.path.realpath(overlay.path)))
-    return plan_rebase(lineage, overlay, BackingReference(name, base.format), _differing(lineage, overlay, base))
+    onto = reference_for(overlay, base.path, base.format)
+    return plan_rebase(lineage, overlay, onto, _differing(lineage, overlay, base))
 
 
 def _differing(lineage: Lineage, overlay: Image, base: Image) -> Ranges | None:

@@ -24,6 +24,8 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cowherd.formats.qcow2.header import Header
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.image.disk import Disk
@@ -78,6 +80,11 @@ def binding_in(header: Header, path: PathName) -> Binding | None:
     return Binding(digest, seal_id, generation)
 
 
+def with_binding(header: Header, binding: Binding | None) -> Header:
+    """Returns a header with `binding`, or without one if that is None; whether it fits shows when it is packed."""
+    return header.with_extension(EXTENSION_TYPE, binding.pack() if binding else None)
+
+
 def write_binding(overlay: PathName, binding: Binding | None) -> None:
     """Records `binding` in the header of the qcow2 image `overlay`; with None it removes the binding there.
 
@@ -86,8 +93,7 @@ def write_binding(overlay: PathName, binding: Binding | None) -> None:
     """
     from cowherd.image.header import change_header
 
-    data = binding.pack() if binding else None
-    if change_header(overlay, lambda header: header.with_extension(EXTENSION_TYPE, data), format="qcow2"):
+    if change_header(overlay, lambda header: with_binding(header, binding), format="qcow2"):
         return
     from cowherd.image.open import open_disk
 
@@ -106,6 +112,15 @@ def set_binding(overlay: Disk, binding: Binding | None) -> None:
         layer.set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
     except InvalidRequest as error:
         raise BindingImpossible(overlay.path, error.problem) from error
+
+
+def set_binding_if_it_fits(overlay: Disk, binding: Binding | None) -> list[tuple[Path, str]]:
+    """Does the same, and returns the overlay and why its header can't hold the binding, if so: it works on without one."""
+    try:
+        set_binding(overlay, binding)
+    except BindingImpossible as error:
+        return [(overlay.path, str(error))]
+    return []
 
 
 def read_binding(overlay: PathName) -> Binding | None:

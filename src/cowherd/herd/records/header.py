@@ -13,7 +13,7 @@ import stat
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.formats.qcow2.header import FIRST_READ, Header, parse_header, read_header
 from cowherd.formats.qcow2.layout import MAGIC
-from cowherd.herd.records.binding import EXTENSION_TYPE, Binding, binding_in
+from cowherd.herd.records.binding import Binding, binding_in, with_binding
 from cowherd.herd.records.ownership import is_seal
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealrecord import SealRecord
@@ -126,7 +126,7 @@ def _read_whole_header(file: HostFile, identity: Identity) -> Read:
     try:
         return Read(identity, _head_of(header, file.name))
     except CowherdError as error:
-        return Read(identity, _head_of(header.with_extension(EXTENSION_TYPE, None), file.name)._replace(problem=str(error)))
+        return Read(identity, _head_of(with_binding(header, None), file.name)._replace(problem=str(error)))
 
 
 def read_seal(path: str) -> Read:

@@ -35,8 +35,8 @@ SETTLED_SECONDS = 3600
 """A process may still be at work on an unfinished file that is younger than this, in seconds."""
 
 _UNFINISHED_DIGITS = 16
-_WRITE_BITS = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+WRITE_BITS = stat.S_IWUSR | OTHERS_MAY_WRITE
 
 
 def is_seal(path: PathName) -> bool:
@@ -131,7 +131,7 @@ def believed(record: SealRecord, image: os.stat_result, seal: PathName) -> SealR
     if is_vouched_for(seal, image.st_uid):
         return record
     now = stat.S_IMODE(image.st_mode) & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
-    seen = Protection.RECORDED if now & (stat.S_IWUSR | OTHERS_MAY_WRITE) else Protection.READONLY
+    seen = Protection.RECORDED if now & WRITE_BITS else Protection.READONLY
     writable = record.mode_before & stat.S_IWUSR if now & stat.S_IRWXU else 0
     return record._replace(level=min(record.level, seen), mode_before=now | writable, immutable_before=False)
 
@@ -146,7 +146,7 @@ def mode_given_back(now: int, record: SealRecord, image: os.stat_result, seal: P
     before = record.mode_before
     if record.identity.inode != image.st_ino or not is_vouched_for(seal, image.st_uid):
         given = before & stat.S_IWUSR
-    elif before & ~_WRITE_BITS != stat.S_IMODE(image.st_mode):
+    elif before & ~WRITE_BITS != stat.S_IMODE(image.st_mode):
         given = before & stat.S_IRWXU
     else:
         given = before & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IROTH | stat.S_IXOTH)

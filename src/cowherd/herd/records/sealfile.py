@@ -23,7 +23,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from cowherd.errors import ImageFormatError
+from cowherd.errors import CowherdError, ImageFormatError
 from cowherd.herd.records import checked
 from cowherd.herd.records.block import BLOCK, DIGEST_BYTES
 from cowherd.herd.records.ownership import SEAL_MAGIC
@@ -49,6 +49,14 @@ def read_record(path: PathName) -> SealRecord:
     """Reads the record of a seal. Raises `ImageFormatError` if it is damaged, `HostFileError` if it can't be read."""
     with HostFile.open(path, lock=None, follow=False) as file:
         return SealReader(file).record()
+
+
+def read_record_or_none(path: PathName) -> SealRecord | None:
+    """Reads the record of a seal; None where none is there, or one that can't be read, which says nothing."""
+    try:
+        return read_record(path)
+    except CowherdError:
+        return None
 
 
 def read_digests(path: PathName) -> tuple[SealRecord, BlockDigests]:

@@ -17,7 +17,7 @@ import os
 import stat
 
 from cowherd.errors import CowherdError, HostFileError
-from cowherd.herd.records.ownership import is_seal
+from cowherd.herd.records.ownership import OTHERS_MAY_WRITE, is_seal
 from cowherd.herd.records.sealrecord import SUFFIX, KeptFor
 from cowherd.paths import as_path
 from cowherd.storage.filetype import is_device
@@ -185,7 +185,7 @@ def _reason_to_distrust(directory: str) -> str | None:
         return "it is no directory"
     if info.st_uid not in (0, os.geteuid()):
         return "it belongs to another user"
-    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if info.st_mode & OTHERS_MAY_WRITE:
         return "others may write into it"
     return None
 

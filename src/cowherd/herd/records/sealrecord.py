@@ -101,6 +101,10 @@ class SealRecord(NamedTuple):
     atime_ns: int | None = None
     certain: bool = True
 
+    def generation_with(self, content_digest: bytes) -> int:
+        """Returns the generation that a seal has which takes the place of this one: another content makes a new one."""
+        return self.generation + (content_digest != self.content_digest)
+
 
 def record_to_json(record: SealRecord) -> dict[str, Any]:
     """Returns a record as JSON can hold it."""

@@ -13,8 +13,9 @@ from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd.records.ownership import SEAL_MAGIC, is_seal, require_name_free
 from cowherd.herd.records.place import Place, covers, with_places
 from cowherd.herd.records.sealfile import PREFIX, VERSION, SealReader, read_record
-from cowherd.herd.records.sealplace import is_kept, look_again
+from cowherd.herd.records.sealplace import CANT_WRITE, is_kept, look_again
 from cowherd.herd.records.sealrecord import SUFFIX, SealRecord, record_to_json
+from cowherd.paths import lies_in
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 
@@ -57,7 +58,7 @@ def add_places(path: PathName, places: Iterable[Place]) -> bool:
         try:
             _write(path, record, (reader.run_count, reader.digest_count), [memoryview(data)[reader.body : reader.end]])
         except HostFileError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.errno not in CANT_WRITE:
                 raise
             return False
     return all(any(covers(known, one) for known in record.places) for one in new)
@@ -69,7 +70,7 @@ def without_places(path: PathName, directory: str) -> int:
         with HostFile.open(path, lock=None) as file:
             reader = SealReader(file)
             record, data = reader.checked()
-        kept = tuple(place for place in record.places if not f"{place.directory}/".startswith(f"{directory.rstrip('/')}/"))
+        kept = tuple(place for place in record.places if not lies_in(place.directory, directory))
         if len(kept) < len(record.places):
             body: list[Buffer] = [memoryview(data)[reader.body : reader.end]]
             _write(path, record._replace(places=kept), (reader.run_count, reader.digest_count), body)

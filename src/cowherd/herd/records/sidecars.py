@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
-from cowherd.errors import CowherdError, HostFileError
+from cowherd.errors import CowherdError, HostFileError, InvalidRequest
 from cowherd.herd.records.faults import ProtectedByOthers
 from cowherd.herd.records.ownership import (
-    OTHERS_MAY_WRITE,
     SHADOW_SUFFIX,
+    WRITE_BITS,
     first_bytes,
     is_proven_seal,
     is_regular,
@@ -17,14 +17,28 @@ from cowherd.herd.records.ownership import (
     require_name_free,
     set_immutable,
 )
+from cowherd.paths import as_path
 from cowherd.storage.presence import look_up
+from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
 _HEAD = 4096  # first bytes to compare, where an older seal records no identity of its shadow
+
+
+def shadow_name(image: PathName) -> str:
+    """Returns the name that the shadow of an image has, or would have: beside the file `image`."""
+    return os.fspath(image) + SHADOW_SUFFIX
+
+
+def shadow_path(image: PathName) -> Path:
+    """Returns the same as a path."""
+    return as_path(shadow_name(image))
 
 
 def is_shadow(path: PathName) -> bool:
@@ -54,7 +68,7 @@ def is_shadow_of(path: PathName, record: SealRecord) -> bool:
     known = record.shadow_file
     if known is not None:
         return (info.st_ino, info.st_size, info.st_mtime_ns) == (known.inode, known.size, known.mtime_ns)
-    if info.st_size != record.identity.size or info.st_mode & (stat.S_IWUSR | OTHERS_MAY_WRITE):
+    if info.st_size != record.identity.size or info.st_mode & WRITE_BITS:
         return False
     image = os.fspath(path).removesuffix(SHADOW_SUFFIX)
     return not is_regular(image) or _first_bytes(image) == _first_bytes(path)
@@ -72,6 +86,12 @@ def require_liftable(path: PathName, action: str, *, seal: PathName | None = Non
 
     `seal` is the path of its seal, if that does not lie beside it. `forceable`: the message names --force as a way to go on.
     """
+    if is_immutable_by_others(path, seal):
+        raise ProtectedByOthers(os.path.realpath(path), action, forceable=forceable)
+
+
+def is_immutable_by_others(path: PathName, seal: PathName | None = None) -> bool:
+    """Returns whether a file is immutable, and that not certainly by cowherd. `seal` is where its seal lies if not beside it."""
     from cowherd.herd.records.sealfile import read_record
     from cowherd.herd.records.sealrecord import SUFFIX
     from cowherd.storage import protection
@@ -79,14 +99,12 @@ def require_liftable(path: PathName, action: str, *, seal: PathName | None = Non
     real = os.path.realpath(path)
     info = look_up(real)
     if info is None or not stat.S_ISREG(info.st_mode) or not protection.is_immutable(real):
-        return
+        return False
     seal = real + SUFFIX if seal is None else seal
     try:
-        if is_proven_seal(seal) and set_immutable(read_record(seal), info, seal):
-            return
+        return not (is_proven_seal(seal) and set_immutable(read_record(seal), info, seal))
     except CowherdError:
-        pass  # a seal that can't be read is no proof that cowherd made the file immutable
-    raise ProtectedByOthers(real, action, forceable=forceable)
+        return True  # a seal that can't be read is no proof that cowherd made the file immutable
 
 
 def require_sidecars_free(image: PathName, *, shadow: bool = False) -> None:
@@ -96,8 +114,16 @@ def require_sidecars_free(image: PathName, *, shadow: bool = False) -> None:
     real = os.path.realpath(image)
     if not is_seal(real + SUFFIX):
         require_name_free(real + SUFFIX, "seal", real)
-    if shadow and not is_shadow(real + SHADOW_SUFFIX):
-        require_name_free(real + SHADOW_SUFFIX, "shadow", real)
+    if shadow and not is_shadow(shadow_name(real)):
+        require_name_free(shadow_name(real), "shadow", real)
+
+
+def refuse_left_seal(image: PathName) -> None:
+    """Raises `InvalidRequest` if there is a seal of the image that is to get this name: it is that of another, which is gone."""
+    from cowherd.herd.records.sealplace import is_sealed
+
+    if is_sealed(image):
+        raise InvalidRequest(f"the seal of an image that is gone has the name of {printable(image)}; 'cowherd unseal' removes it")
 
 
 def sidecars(image: PathName) -> list[str]:
@@ -108,5 +134,5 @@ def sidecars(image: PathName) -> list[str]:
     from cowherd.herd.records.sealrecord import SUFFIX
 
     name = os.fspath(image)
-    found = [name + SHADOW_SUFFIX] if is_shadow(name + SHADOW_SUFFIX) else []
+    found = [shadow_name(name)] if is_shadow(shadow_name(name)) else []
     return [*found, name + SUFFIX] if is_proven_seal(name + SUFFIX) else found

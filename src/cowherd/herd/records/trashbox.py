@@ -21,7 +21,7 @@ from cowherd.herd.records.faults import RecordNotTrusted
 from cowherd.herd.records.ownership import OTHERS_MAY_WRITE, TRASH, is_forgotten, is_regular, is_unfinished_name
 from cowherd.storage import atomic
 from cowherd.storage.directory import Directory
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.hostfile import HostFile, naming_file
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import look_up
 from cowherd.tuples import NamedTuple
@@ -76,7 +76,7 @@ class Entry(NamedTuple):
     @property
     def disk_size(self) -> int:
         """Bytes that its files occupy on the host."""
-        return sum(_disk_size(path) for path in _files(self.directory))
+        return sum(disk_size(path) for path in _files(self.directory))
 
 
 def write_entry(entry: Entry, box: Directory) -> None:
@@ -150,7 +150,7 @@ def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
             home.path / TRASH, "it is no directory, but a link or a file; move it away, or delete with --purge"
         )
     if make and there is None:
-        with _host_errors_about(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # another process was faster
+        with naming_file(home.path / TRASH, "create"), contextlib.suppress(FileExistsError):  # another process was faster
             os.mkdir(home.held(TRASH), _PRIVATE)
         atomic.sync_directory(home.held())
     with home.below(TRASH) as box:
@@ -161,14 +161,6 @@ def open_trash(home: Directory, *, make: bool = False) -> Iterator[Directory]:
             if info.st_mode & OTHERS_MAY_WRITE:
                 raise RecordNotTrusted(box.path, "others may write in it; take that right away, or delete with --purge")
         yield box
-
-
-@contextlib.contextmanager
-def _host_errors_about(path: Path, action: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostFileError(path, action, error) from error
 
 
 def is_trusted(box: Directory) -> bool:
@@ -313,7 +305,8 @@ def _files(directory: Path) -> list[Path]:
     return []
 
 
-def _disk_size(path: Path) -> int:
+def disk_size(path: Path) -> int:
+    """Returns the bytes that a file occupies, 0 for one that is gone or can't be looked at."""
     with contextlib.suppress(OSError):
         return os.lstat(path).st_blocks * 512
     return 0

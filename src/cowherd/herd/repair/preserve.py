@@ -17,10 +17,10 @@ from cowherd.errors import SnapshotsWouldChange
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey_again
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.binding import Binding, set_binding
+from cowherd.herd.records.binding import Binding, set_binding_if_it_fits
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.digest import expand, to_blocks
-from cowherd.herd.records.faults import BindingContradicted, BindingImpossible, ContentChanging, DriftFound, NotSealed
+from cowherd.herd.records.faults import BindingContradicted, ContentChanging, DriftFound, NotSealed
 from cowherd.herd.records.sidecars import require_liftable
 from cowherd.herd.records.status import Status
 from cowherd.herd.repair.plan import Repaired, RepairPlan, Writes
@@ -105,8 +105,8 @@ def _exposed(disk: Disk, changed: Ranges) -> tuple[Ranges, Ranges]:
 
 
 def _next_binding(record: SealRecord, drift: Drift) -> Binding:
-    unchanged = record.content_digest == drift.new.content_digest
-    return Binding(drift.new.content_digest, record.seal_id, record.generation + (not unchanged))
+    content = drift.new.content_digest
+    return Binding(content, record.seal_id, record.generation_with(content))
 
 
 def _require_writable(plan: RepairPlan) -> None:
@@ -123,17 +123,12 @@ def _require_writable(plan: RepairPlan) -> None:
 def _serve(write: Writes, plan: RepairPlan, binding: Binding, progress: Progress | None) -> list[tuple[Path, str]]:
     """Gives one overlay the old blocks and its new binding; returns why it could not be bound, if so."""
     overlay = write.image
-    with unprotected(overlay, record_of(overlay)), open_disk(overlay.path, format=overlay.format, writable=True) as disk:
+    with unprotected(overlay), open_disk(overlay.path, format=overlay.format, writable=True) as disk:
         _, ranges = _exposed(disk, plan.changed)
         if len(extents.subtract(ranges, write.ranges)):
             raise ContentChanging(overlay.path)
         _write(disk, ranges, plan.located, progress)
-        try:
-            if overlay.binding != binding:
-                set_binding(disk, binding)
-        except BindingImpossible as error:
-            return [(overlay.path, str(error))]
-    return []
+        return set_binding_if_it_fits(disk, binding) if overlay.binding != binding else []
 
 
 def _write(disk: Disk, ranges: Ranges, located: Located, progress: Progress | None) -> None:

@@ -17,10 +17,11 @@ from cowherd.herd.lineage.scan import Image
 from cowherd.herd.lineage.survey import survey, survey_again
 from cowherd.herd.records.digest import digest_disk, expand, to_bytes
 from cowherd.herd.records.faults import RepairFailed
-from cowherd.herd.records.ownership import SHADOW_SUFFIX, is_regular, is_vouched_for
+from cowherd.herd.records.ownership import is_regular, is_vouched_for
 from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.records.sealrecord import SealRecord
+from cowherd.herd.records.sidecars import shadow_path
 from cowherd.herd.repair.plan import Repaired, RepairPlan, Writes
 from cowherd.herd.seals.donors import locate, write_blocks
 from cowherd.herd.seals.held import Held
@@ -115,7 +116,7 @@ def _attributes(path: Path, record: SealRecord) -> Attributes:
 
 def _from_shadow(path: Path, record: SealRecord, unfinished: Path, progress: Progress | None) -> Held | None:
     """Copies the shadow, at no cost in space; returns None if there is none that still holds what was sealed."""
-    shadow = path.with_name(path.name + SHADOW_SUFFIX) if record.shadow else None
+    shadow = shadow_path(path) if record.shadow else None
     if shadow is None or not is_regular(shadow) or not copying.clone_file(shadow, unfinished):
         return None
     return _as_sealed(unfinished, record, progress)

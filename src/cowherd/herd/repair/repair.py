@@ -121,11 +121,10 @@ def unallocated_bytes(disk: Disk, ranges: Ranges) -> int:
 
 
 def _execute(lineage: Lineage, plan: RepairPlan, drift: Drift, progress: Progress | None) -> None:
-    record = record_of(plan.base)
-    if record is None:
+    if record_of(plan.base) is None:
         raise NotSealed(plan.base.path)
     if len(plan.changed) or plan.size != plan.sealed_size:
-        with unprotected(plan.base, record):
+        with unprotected(plan.base):
             require_unchanged(plan.base, drift.held.identity)
             with open_disk(plan.base.path, format=plan.base.format, writable=True) as disk:
                 if disk.size != plan.sealed_size:

@@ -1,205 +1,89 @@
-"""Adopting overlays that others made: the format of their base is recorded, their base sealed, and they are bound to it."""
+"""Binding an overlay to what its base's seal says, also once cowherd itself has given it another base, or changed its base."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from pathlib import Path
 
-from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
-from cowherd.formats.reference import BackingReference
-from cowherd.herd.lineage.lineage import Lineage
-from cowherd.herd.lineage.pending import require_none
-from cowherd.herd.lineage.survey import survey_again, survey_around
+from cowherd.herd.lineage.book.seals import remember_overlay
+from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.binding import Binding
-from cowherd.herd.records.faults import DriftFound, NotSealed
+from cowherd.herd.records.binding import Binding, write_binding
+from cowherd.herd.records.faults import BindingContradicted
+from cowherd.herd.records.header import Head, read_image
 from cowherd.herd.seals.quick_check import condition, record_of
-from cowherd.herd.seals.seal import Sealed, bind, seal
-from cowherd.herd.seals.soundness import require_sound_chain
-from cowherd.herd.seals.upkeep import keeping_seals
-from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
-from cowherd.storage.presence import parted
-from cowherd.text import printable
-from cowherd.tuples import NamedTuple
+from cowherd.storage.durable import make_durable_if_recent
+from cowherd.storage.identity import FileIdentity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from cowherd.herd.lineage.scan import Image, Key
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
-    from cowherd.progress import Progress
 
 
-class Adopted(NamedTuple):
-    """What adopting one overlay did: `sealed_now` and `format_recorded` (None if one was recorded before) say what was missing.
+def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = False) -> None:
+    """Records in the header of `overlay` that it stands on the content of a sealed base; one that does already is left alone.
 
-    `problem` is why it could not be bound; `base` and `binding` may be None then.
+    Raises `BindingContradicted` where it was made on other content, unless `rebind`; and as `write_binding`, `keeping_seals`.
     """
+    binding = Binding.to(base)
+    parent = lineage.parent(overlay)
+    if overlay.binding and overlay.binding.content_digest != base.content_digest and not rebind:
+        raise BindingContradicted(overlay.path, parent.path if parent else overlay.path)
+    if overlay.binding != binding:
+        from cowherd.herd.seals.upkeep import keeping_seals
 
-    overlay: Path
-    base: Path | None = None
-    binding: Binding | None = None
-    sealed_now: bool = False
-    format_recorded: str | None = None
-    problem: CowherdError | None = None
+        require_free([overlay])
+        with naming_holders(), keeping_seals(lineage, overlay):
+            write_binding(overlay.path, binding)
+    else:
+        make_durable_if_recent(overlay.path)  # it may be bound only in memory, by a run that was killed
+    if parent:
+        remember_overlay(parent, overlay.filename)
 
 
-def adopt(
-    images: Sequence[PathName],
-    *,
-    base_format: str | None = None,
-    seal_bases: bool = True,
-    rebind: bool = False,
-    herd: Sequence[PathName] = (),
-    progress: Progress | None = None,
-) -> list[Adopted]:
-    """Binds overlays to the bases that they stand on; a directory among `images` means every overlay in it that is not bound.
+def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
+    """Binds an overlay to the seal of the base that it stands on now; it loses its binding if there is no seal that holds.
 
-    A base that is not sealed is sealed as it is now, unless `seal_bases` is False. `base_format` is recorded in overlays that
-    record none; it is needed where neither a seal nor another overlay says it, because guessing is not safe. An overlay that is
-    bound to other content is left alone unless `rebind`: what it shows now counts as right then. What goes wrong with one overlay
-    is told in its `problem`.
+    For an overlay whose content was right on that base a moment ago. Raises as `cowherd.herd.records.binding.write_binding`.
     """
-    directories, named = parted(images)
-    lineage = survey_around(*named, herd=[*herd, *directories])
-    done: list[Adopted] = []
-    written: set[Key] = set()
-    for overlay in _overlays(lineage, named, directories):
-        if written.intersection(image.key for image in lineage.chain(lineage.find(overlay))):
-            lineage, written = survey_again(lineage), set()
-        job = _Adoption(lineage, overlay, base_format, rebind=rebind, progress=progress)
-        done.append(job.run(seal_bases=seal_bases))
-        lineage = job.lineage
-        written.add(lineage.find(overlay).key)
-    return done
+    lineage = survey_around(overlay, herd=herd)
+    rebind_found(lineage, lineage.find(overlay))
 
 
-def _overlays(lineage: Lineage, named: Iterable[PathName], directories: Iterable[PathName]) -> Iterator[Path]:
-    """Yields the overlays that are meant, each once."""
-    seen = set()
-    for path in named:
-        image = lineage.find(path)
-        if image.key not in seen:
-            seen.add(image.key)
-            yield image.path
-    roots = [Path(os.path.realpath(directory)) for directory in directories]
-    for _, image, _ in lineage.walk():
-        inside = any(name.is_relative_to(root) for name in image.names for root in roots)
-        unbound = image.backing is not None and image.binding is None and not image.problem
-        if inside and unbound and image.key not in seen:
-            yield image.path
+def rebind_found(lineage: Lineage, overlay: Image) -> None:
+    """Does the same to an overlay of a lineage that is known."""
+    base = lineage.parent(overlay)
+    record = record_of(base) if base and condition(lineage, base).status.holds else None
+    binding = Binding.to(record) if record else None
+    if overlay.format == "qcow2" and overlay.binding != binding:
+        write_binding(overlay.filename, binding)
+    if base and record:
+        remember_overlay(base, overlay.filename)
 
 
-class _Adoption:
-    """Adopts one overlay; every step finds what it asks of the herd as the steps before have left it."""
+@contextlib.contextmanager
+def unbound(overlay: PathName, base: PathName) -> Iterator[None]:
+    """Takes the binding of an overlay away while the block changes what it is about, the base.
 
-    def __init__(self, lineage: Lineage, overlay: Path, base_format: str | None, *, rebind: bool, progress: Progress | None):
-        self.lineage, self.done = lineage, Adopted(overlay)
-        self.base_format, self.rebind, self.progress = base_format, rebind, progress
-
-    @property
-    def overlay(self) -> Image:
-        return self.lineage.find(self.done.overlay)
-
-    @property
-    def base(self) -> Image:
-        image = self.overlay
-        broken = self.lineage.broken(image)
-        if broken:
-            name = os.fspath(broken.name if broken.unknown or not broken.path else broken.path)
-            raise BackingFileError(image.path, name, broken.problem or "it is not there")
-        base = self.lineage.parent(image)
-        if base is None:
-            raise InvalidRequest(f"{printable(image.path)} has no base to be bound to")
-        return base
-
-    def run(self, *, seal_bases: bool) -> Adopted:
-        try:
-            self.done = self.done._replace(base=self.base.path)
-            require_none(self.lineage, [self.overlay, self.base], "bind")
-            require_free([self.overlay], self.lineage.chain(self.base))
-            self._record_format()
-            if self.base.seal is None and seal_bases:
-                sealed = self._seal()
-                self.done = self.done._replace(sealed_now=sealed.anew)
-                self.lineage = survey_again(self.lineage)
-            self._bind()
-        except CowherdError as error:
-            self.done = self.done._replace(problem=error)
-        return self.done
-
-    def _seal(self) -> Sealed:
-        """Seals the base as it is, which `rebind` declares to be right; other overlays stay bound to what they were made on."""
-        base = self.base
-        require_sound_chain(self.lineage, base, "seal", stated=True)
-        return seal(
-            base.path, image_format=base.format, force=self.rebind, looked_at=True, herd=self._herd(), progress=self.progress
-        )
-
-    def _herd(self) -> list[str]:
-        return [directory for directory, levels in self.lineage.directories.items() if levels is None]
-
-    def _bind(self) -> None:
-        record = record_of(self.base)
-        if record is None:
-            raise NotSealed(self.base.path)
-        now = condition(self.lineage, self.base)
-        if not now.status.holds:
-            raise DriftFound(self.base.path, now.status, f"bind {printable(self.overlay.path)} to it")
-        bind(self.lineage, self.overlay, record, rebind=self.rebind)
-        self.done = self.done._replace(binding=Binding.to(record))
-
-    def _record_format(self) -> None:
-        overlay = self.overlay
-        assert overlay.backing is not None
-        recorded = resolve(overlay.path, overlay.backing).format
-        if recorded is not None:
-            if self.base_format not in (None, recorded):
-                raise InvalidRequest(f"{printable(overlay.path)} records its base as {recorded}, not {self.base_format}")
-            return
-        chosen = self.base_format or self._known_format()
-        reference = BackingReference(overlay.backing.name, chosen)
-        set_reference(self.lineage, overlay, reference)
-        self.done = self.done._replace(format_recorded=chosen)
-        self.lineage = survey_again(self.lineage)
-
-    def _known_format(self) -> str:
-        """Returns the format that the base's seal or another overlay records."""
-        base = self.base
-        record = record_of(base)
-        if record:
-            return record.format
-        for sibling in self.lineage.children(base):
-            recorded = recorded_format(sibling)
-            if recorded is not None:
-                return recorded
-        raise InvalidRequest(
-            f"nothing records the format of {printable(base.path)}, and guessing it is not safe; its first bytes "
-            f"look like {base.format}. Name it with --format"
-        )
-
-
-def recorded_format(overlay: Image) -> str | None:
-    """Returns the format that an overlay records for its base, None if it records none or its name is not understood."""
+    Killed amid that, the overlay would be bound to what nobody has any more. If the block fails with the base unchanged, the
+    binding is put back.
+    """
+    head = read_image(os.fspath(overlay)).content
+    binding = head.binding if isinstance(head, Head) else None
+    if binding is None:
+        yield
+        return
+    before = FileIdentity.of(base)
+    write_binding(overlay, None)
     try:
-        return resolve(overlay.path, overlay.backing).format if overlay.backing else None
-    except BackingFileError:
-        return None
-
-
-def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
-    """Makes an overlay name its base as `reference` says; seals of its own and of what stands on it go on to hold.
-
-    For a name that leads to the same content. Raises `InvalidRequest` where it does not fit, `ImageInUse`, `DriftFound`.
-    """
-    from cowherd.image.open import open_disk
-
-    require_free([overlay])
-    with (
-        naming_holders(),
-        keeping_seals(lineage, overlay),
-        open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk,
-    ):
-        disk.set_backing(reference)
+        yield
+    except BaseException:
+        if FileIdentity.of(base) == before:
+            write_binding(overlay, binding)
+        raise

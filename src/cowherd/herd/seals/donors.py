@@ -19,7 +19,8 @@ from cowherd.herd.lineage.walk import files_under
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, read_padded, runs_of
 from cowherd.herd.records.faults import ContentChanging, DonorMissing
-from cowherd.herd.records.ownership import SHADOW_SUFFIX, is_regular
+from cowherd.herd.records.ownership import is_regular
+from cowherd.herd.records.sidecars import shadow_path
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import descriptors_of
@@ -157,7 +158,7 @@ def _candidates(lineage: Lineage, base: Image, size: int) -> Iterator[Donor]:
     they show the drift, not the content before it."""
     record = record_of(base)
     if record and record.shadow:
-        shadow = base.path.with_name(base.path.name + SHADOW_SUFFIX)
+        shadow = shadow_path(base.path)
         if is_regular(shadow):  # it need not be proven to be the shadow, since every block is compared with the seal
             yield Donor(shadow, record.format)
     if record and base.size is None:

@@ -6,9 +6,8 @@ command that would accept what the overlay shows now as right, or bind it again 
 
 from __future__ import annotations
 
-from cowherd.errors import CowherdError
 from cowherd.herd.records.faults import BindingContradicted
-from cowherd.herd.seals.quick_check import Conditions, record_of
+from cowherd.herd.seals.quick_check import Conditions, record_of, record_or_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +49,7 @@ def _bound(lineage: Lineage, images: Iterable[Image]) -> Iterator[tuple[Image, I
 
 
 def _holds(lineage: Lineage, conditions: Conditions, base: Image, content: bytes, progress: Progress | None) -> bool:
-    try:
-        record = record_of(base)
-    except CowherdError:
-        record = None  # a damaged seal vouches for nothing
+    record = record_or_none(base)
     if record and conditions.of(base).status.holds:
         return record.content_digest == content
     from cowherd.herd.seals.held import confirms, held_content

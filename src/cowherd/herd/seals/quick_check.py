@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.lineage.scan import Image, Key
+from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealrecord import ChainFile, SealRecord
 from cowherd.herd.records.status import Status
@@ -48,6 +49,22 @@ def record_of(image: Image) -> SealRecord | None:
     """
     seal = image.seal
     return read_record(seal) if seal else None
+
+
+def record_or_none(image: Image) -> SealRecord | None:
+    """Returns the same, and None for one that can't be read, too: it vouches for nothing, and a check of `image` reports it."""
+    try:
+        return record_of(image)
+    except CowherdError:
+        return None
+
+
+def require_as_sealed(lineage: Lineage, image: Image, action: str) -> None:
+    """Raises `DriftFound` if an image is sealed, and not as its seal left it; `action` is what is refused then."""
+    if image.seal:
+        now = condition(lineage, image)
+        if not now.status.holds:
+            raise DriftFound(image.path, now.status, action)
 
 
 def may_not_be_read(error: CowherdError) -> bool:

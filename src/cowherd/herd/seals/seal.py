@@ -13,13 +13,13 @@ from pathlib import Path
 from cowherd.errors import CowherdError, FlushFailed, HostFileError
 from cowherd.herd.lineage.book.generations import newest_generation, note_generation
 from cowherd.herd.lineage.book.query import remember_name
-from cowherd.herd.lineage.book.seals import places_of, remember_overlay
+from cowherd.herd.lineage.book.seals import places_of
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_again, survey_around
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.binding import Binding, write_binding
+from cowherd.herd.records.binding import Binding
 from cowherd.herd.records.faults import BindingContradicted, DriftFound, NotSealed
 from cowherd.herd.records.ownership import believed
 from cowherd.herd.records.sealplace import CANT_WRITE, is_kept, place_for
@@ -27,6 +27,7 @@ from cowherd.herd.records.sealrecord import SUFFIX, SealRecord
 from cowherd.herd.records.sealwriting import write_seal
 from cowherd.herd.records.sidecars import require_sidecars_free
 from cowherd.herd.records.status import Status
+from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.evidence import contradicted
 from cowherd.herd.seals.held import Held, held_content
 from cowherd.herd.seals.quick_check import record_of
@@ -34,10 +35,8 @@ from cowherd.herd.seals.recorded_files import with_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.herd.seals.unseal import lower
-from cowherd.live.holders import naming_holders
 from cowherd.storage import protection
 from cowherd.storage.attributes import Attributes
-from cowherd.storage.durable import make_durable_if_recent
 from cowherd.storage.filetype import is_device
 from cowherd.storage.protection import Protection
 from cowherd.tuples import NamedTuple
@@ -225,7 +224,7 @@ def _seal_held(
     known = before or _id_for_first_seal(lineage, image, held.digests.content_digest)
     record = SealRecord(
         seal_id=known.seal_id,
-        generation=known.generation + (before is not None and not unchanged),
+        generation=before.generation_with(held.digests.content_digest) if before else known.generation,
         content_digest=held.digests.content_digest,
         size=held.digests.size,
         format=image.format,
@@ -337,28 +336,6 @@ def _bind_children(
         except CowherdError as error:
             not_bound.append((child.path, str(error)))
     return tuple(bound), tuple(not_bound)
-
-
-def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = False) -> None:
-    """Binds `overlay` to the content of a sealed base, in its header. An overlay that has this binding already is not written.
-
-    Raises `BindingContradicted` if it was made on other content, unless `rebind`; and as `write_binding`, `keeping_seals`.
-    """
-    binding = Binding.to(base)
-    if overlay.binding and overlay.binding.content_digest != base.content_digest and not rebind:
-        parent = lineage.parent(overlay)
-        raise BindingContradicted(overlay.path, parent.path if parent else overlay.path)
-    if overlay.binding != binding:
-        from cowherd.herd.seals.upkeep import keeping_seals
-
-        require_free([overlay])
-        with naming_holders(), keeping_seals(lineage, overlay):
-            write_binding(overlay.path, binding)
-    else:
-        make_durable_if_recent(overlay.path)  # a run that was killed may have written the binding without flushing it
-    parent = lineage.parent(overlay)
-    if parent:
-        remember_overlay(parent, overlay.filename)
 
 
 def _mode(path: Path) -> int:

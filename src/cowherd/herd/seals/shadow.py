@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cowherd.errors import HostFileError
 from cowherd.herd.records.faults import NameTaken
-from cowherd.herd.records.ownership import SHADOW_SUFFIX, require_name_free
-from cowherd.herd.records.sidecars import is_shadow, is_shadow_of
+from cowherd.herd.records.ownership import require_name_free
+from cowherd.herd.records.sidecars import is_shadow, is_shadow_of, shadow_path
 from cowherd.storage import copying, protection
 from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
@@ -56,7 +56,7 @@ def copy_for_shadow(image: Path) -> NewShadow | None:
 
     Raises `NameTaken` if another file has the shadow's name, `HostFileError`.
     """
-    shadow = image.with_name(image.name + SHADOW_SUFFIX)
+    shadow = shadow_path(image)
     if not is_shadow(shadow):
         require_name_free(shadow, "shadow", image)
     unfinished = temporary_name(shadow)
@@ -92,5 +92,5 @@ def shadow_of(image: Path, record: SealRecord | None) -> Path | None:
     """Returns the shadow that an image's seal records, if the file exists and is proven to be that shadow."""
     if record is None or record.shadow is None:
         return None
-    shadow = image.with_name(image.name + SHADOW_SUFFIX)
+    shadow = shadow_path(image)
     return shadow if is_shadow_of(shadow, record) else None

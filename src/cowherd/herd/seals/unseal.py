@@ -14,7 +14,6 @@ from cowherd.herd.lineage.requirements import require_seen
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.records.faults import NotSealed, UnsealRefused
 from cowherd.herd.records.ownership import believed, is_proven_seal, mode_given_back, set_immutable
-from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.records.sidecars import require_liftable, sidecars
@@ -74,13 +73,9 @@ def _drop_orphan(image: Path, *, force: bool, herd: Sequence[PathName]) -> Path:
 
 
 def _refuse_awaited(image: Path, seal: Path, lineage: Lineage) -> None:
-    from cowherd.herd.lineage.awaited import Awaited
+    from cowherd.herd.lineage.awaited import Awaited, awaited_record
 
-    try:
-        record = read_record(seal)
-    except ImageFormatError:
-        record = None  # it says nothing that anybody could wait for but its name
-    waiting = Awaited(lineage).by(image, record)
+    waiting = Awaited(lineage).by(image, awaited_record(seal))
     if waiting:
         raise UnsealRefused(image, waiting)
 
@@ -109,9 +104,13 @@ def _restore_mode(image: Image, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def unprotected(image: Image, record: SealRecord | None) -> Iterator[None]:
-    """Lifts the protection that cowherd gave a sealed image, as its `record` tells, while the block writes to its file; it is put
-    back however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then."""
+def unprotected(image: Image) -> Iterator[None]:
+    """Lifts the protection that cowherd gave an image, if it is sealed, while the block writes to its file; it is put back
+    however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then.
+
+    Raises as `record_of`, and `HostFileError`.
+    """
+    record = record_of(image)
     require_liftable(image.path, "write to", seal=image.seal)
     if record is None or record.level is Protection.RECORDED:
         yield

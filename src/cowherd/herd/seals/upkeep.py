@@ -12,7 +12,7 @@ from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.records.ownership import believed
 from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.sealrecord import SealRecord
-from cowherd.herd.seals.quick_check import condition, record_of
+from cowherd.herd.seals.quick_check import condition
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.unseal import unprotected
 from cowherd.tuples import NamedTuple
@@ -58,7 +58,7 @@ def keeping_seals(lineage: Lineage, *written: Image) -> Iterator[None]:
         for image in written:
             if image.seal and image.key not in holding:
                 raise DriftFound(image.path, condition(lineage, image).status, "write to it")
-            stack.enter_context(unprotected(image, record_of(image)))
+            stack.enter_context(unprotected(image))
         try:
             yield
         finally:

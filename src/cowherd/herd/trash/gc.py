@@ -12,18 +12,18 @@ import os
 import stat
 from pathlib import Path
 
-from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.errors import HostFileError
 from cowherd.herd.lineage.awaited import Awaited
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import Pending
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.machines.domains import images_without_domain, named_by_domains
-from cowherd.herd.records.ownership import SHADOW_SUFFIX, TRASH, is_forgotten, is_proven_seal, is_unfinished_name
-from cowherd.herd.records.sealfile import read_record
+from cowherd.herd.records.ownership import SHADOW_SUFFIX, TRASH, WRITE_BITS, is_forgotten, is_proven_seal, is_unfinished_name
+from cowherd.herd.records.sealfile import read_record_or_none
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
-from cowherd.herd.records.sidecars import is_shadow
-from cowherd.herd.records.trashbox import entries, is_entry_name, remains, strange_trashes, strays, trash_directories
+from cowherd.herd.records.sidecars import is_shadow, shadow_path
+from cowherd.herd.records.trashbox import disk_size, entries, is_entry_name, remains, strange_trashes, strays, trash_directories
 from cowherd.herd.seals.shadow import shadow_of
 from cowherd.live.holders import writers
 from cowherd.live.libvirt_records import read_records
@@ -37,7 +37,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
 
@@ -125,23 +124,16 @@ def _lost_images(lineage: Lineage) -> Iterator[Garbage]:
     """The seals of images that are gone, unless an overlay waits for what such a one held: it helps to find that."""
     awaited = Awaited(lineage)
     for image in lineage.orphans:
-        seal, record = seal_path(image), _read_or_none(seal_path(image))
+        seal, record = seal_path(image), read_record_or_none(seal_path(image))
         if awaited.by(image, record):
             continue
         remedy = ("cowherd", "unseal", os.fspath(image))
         shadow = shadow_of(image, record)
         if shadow is not None:
             detail = f"the image is gone; its shadow {printable(shadow.name)} holds what it held, and nothing here waits for that"
-            yield Garbage(Sort.LAST_COPY, seal, detail, _disk_size(seal) + _disk_size(shadow), remedy)
+            yield Garbage(Sort.LAST_COPY, seal, detail, disk_size(seal) + disk_size(shadow), remedy)
         elif is_proven_seal(seal):
             yield _leftover(seal, "the seal of an image that is gone", remedy)
-
-
-def _read_or_none(seal: Path) -> SealRecord | None:
-    try:
-        return read_record(seal)
-    except (ImageFormatError, HostFileError):
-        return None
 
 
 def _unfinished(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
@@ -162,13 +154,13 @@ def _lost_shadows(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
     for path in _files(places):
         if path.name.endswith(SHADOW_SUFFIX) and not _is_in_use(lineage, path) and not is_shadow(path):
             detail = "called as a shadow, and no seal tells of it: it may be the last copy of something; look at it"
-            yield Garbage(Sort.UNPROVEN, path, detail, _disk_size(path), ("cowherd", "inspect", os.fspath(path)))
+            yield Garbage(Sort.UNPROVEN, path, detail, disk_size(path), ("cowherd", "inspect", os.fspath(path)))
 
 
 def _is_in_use(lineage: Lineage, path: Path) -> bool:
     """Whether a file is a disk, or a base: one that may be written to, that stands on another, or on which others stand."""
     info, image = look_up(path, follow=False), lineage.known(path)
-    if info is None or info.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+    if info is None or info.st_mode & WRITE_BITS:
         return True
     return image is not None and (image.backing is not None or lineage.has_children(image) or lineage.seal(image) is not None)
 
@@ -185,11 +177,11 @@ def _in_trash(places: Sequence[str]) -> Iterator[Garbage]:
 
 
 def _strange(path: Path, detail: str) -> Garbage:
-    return Garbage(Sort.UNPROVEN, path, detail, _disk_size(path), ("ls", "-ld", os.fspath(path)))
+    return Garbage(Sort.UNPROVEN, path, detail, disk_size(path), ("ls", "-ld", os.fspath(path)))
 
 
 def _leftover(path: Path, detail: str, remedy: tuple[str, ...]) -> Garbage:
-    return Garbage(Sort.LEFTOVER, path, detail, _disk_size(path), remedy)
+    return Garbage(Sort.LEFTOVER, path, detail, disk_size(path), remedy)
 
 
 def _files(places: Sequence[str]) -> Iterator[Path]:
@@ -204,12 +196,6 @@ def _is_regular(path: Path) -> bool:
     with contextlib.suppress(OSError):  # gone since it was listed
         return stat.S_ISREG(os.lstat(path).st_mode)
     return False
-
-
-def _disk_size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return os.lstat(path).st_blocks * 512
-    return 0
 
 
 def _trashed(places: Sequence[str]) -> Iterator[Garbage]:
@@ -231,9 +217,9 @@ def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
     for image in lineage.shown:
         seal = lineage.seal(image)
         if seal and not lineage.has_children(image) and not lineage.broken(image):
-            name = image.path.with_name(image.path.name + SHADOW_SUFFIX)
-            shadow = _disk_size(name) if is_shadow(name) else 0
-            freed = max(image.disk_size, shadow) + _disk_size(Path(seal))
+            name = shadow_path(image.path)
+            shadow = disk_size(name) if is_shadow(name) else 0
+            freed = max(image.disk_size, shadow) + disk_size(Path(seal))
             detail = "sealed, and no overlay stands on it here"
             yield Garbage(Sort.UNUSED_BASE, image.path, detail, freed, _delete(lineage, image.path))
 

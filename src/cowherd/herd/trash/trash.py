@@ -12,20 +12,16 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cowherd.errors import BaseInUse, BaseSealed, CowherdError, HostFileError, ImageFormatError, ImageInUse, InvalidRequest
-from cowherd.herd.lineage.awaited import Awaited
+from cowherd.errors import BaseInUse, BaseSealed, HostFileError, InvalidRequest
+from cowherd.herd.lineage.awaited import Awaited, awaited_record
 from cowherd.herd.lineage.lineage import Lineage
-from cowherd.herd.lineage.pending import require_none
-from cowherd.herd.lineage.requirements import make_others_durable, require_readable
 from cowherd.herd.lineage.survey import survey, survey_around
-from cowherd.herd.machines.domains import require_not_saved, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.faults import AwaitedInTrash
-from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free, set_immutable
-from cowherd.herd.records.sealfile import read_digests, read_record
+from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free
+from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
-from cowherd.herd.records.sidecars import require_liftable, sidecars
+from cowherd.herd.records.sidecars import is_immutable_by_others, require_liftable, sidecars
 from cowherd.herd.records.trashbox import (
     Entry,
     entries,
@@ -39,14 +35,11 @@ from cowherd.herd.records.trashbox import (
 )
 from cowherd.herd.seals.quick_check import condition
 from cowherd.herd.seals.recorded_files import record_files
-from cowherd.live.holders import naming_holders
+from cowherd.herd.trash.checks import checked_for_deletion, make_others_durable, refuse_awaited
 from cowherd.storage import atomic, protection
 from cowherd.storage.directory import Directory
 from cowherd.storage.durable import make_durable
-from cowherd.storage.filetype import refuse_device_node
-from cowherd.storage.hostfile import HostFile
 from cowherd.storage.identity import FileIdentity
-from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_there, require_directories
 from cowherd.storage.ticks import identity_after_tick
 from cowherd.storage.transfer import take_name
@@ -58,13 +51,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
 
 _MOST_DAYS = 100_000
 _NO_LINKS = atomic.NO_HARD_LINKS
-_GIVE_UP = "'virsh undefine' or 'virsh detach-disk --config' makes it forget the disk; --force deletes it all the same"
 
 
 class Restored(NamedTuple):
@@ -85,7 +76,7 @@ def trash(
     immutable, unless `force`, `DiskOfDomain` if a libvirt domain names one, unless `force`, and `ImageInUse` if a process has one
     open; nothing has been done then.
     """
-    with _checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+    with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         for directory in {os.path.dirname(os.path.realpath(image.path)) for image in doomed}:
             with Directory.open(directory) as home, open_trash(home, make=True):
                 pass  # it can be used; nothing has been moved yet
@@ -99,7 +90,7 @@ def purge(
 
     Raises as `trash`, and `BaseSealed` also for a sealed image that nothing stands on, unless `force`.
     """
-    with _checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
+    with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         refuse_awaited(lineage, doomed)
         for image in doomed if not force else ():
             if image.seal:
@@ -126,82 +117,13 @@ def _names_of(paths: Sequence[str]) -> list[str]:
     return [os.path.basename(path) for path in paths]
 
 
-@contextlib.contextmanager
-def _checked_for_deletion(
-    images: Sequence[PathName], *, force: bool, readable: bool, herd: Sequence[PathName]
-) -> Iterator[tuple[Lineage, list[Image]]]:
-    """Gives the images that `images` name, in the order in which they may go, once it is certain that they may.
-
-    They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
-    """
-    for name in images:
-        refuse_device_node(name, "delete", "remove the volume with what made it (as in 'lvremove'), or its content with 'wipefs'")
-    with contextlib.ExitStack() as stack:
-        in_use = _locked(images, stack)
-        lineage = survey_around(*images, herd=herd)
-        doomed = in_order(lineage, images)
-        refuse_needed(lineage, doomed, force=force)
-        if readable and doomed:
-            require_readable(lineage, doomed[0], "delete")
-        for image in doomed if not force else ():
-            require_liftable(image.path, "delete", seal=image.seal, forceable=True)
-        if in_use:
-            raise in_use
-        require_free(doomed, locks=False)
-        if not force:
-            require_unnamed(doomed, "delete", _GIVE_UP)
-            require_not_saved((image.filename for image in doomed), "delete")
-        yield lineage, doomed
-
-
-def _locked(images: Sequence[PathName], stack: contextlib.ExitStack) -> ImageInUse | None:
-    """Locks images until `stack` ends; returns the error of the first that is in use, which may not be the best reason."""
-    files: dict[tuple[int, int], HostFile] = {}
-    for name in images:
-        file = stack.enter_context(HostFile.open(name, lock=None))
-        files.setdefault((file.device, file.inode), file)
-    try:
-        with naming_holders():
-            for file in files.values():
-                file.lock(WRITE)
-    except ImageInUse as error:
-        return error
-    return None
-
-
-def in_order(lineage: Lineage, paths: Sequence[PathName]) -> list[Image]:
-    """Returns the images that `paths` name, each once, those furthest from a root first."""
-    images = {image.key: image for image in (lineage.find(os.path.realpath(path)) for path in paths)}
-    return sorted(images.values(), key=lambda image: (-len(lineage.chain(image)), image.path))
-
-
-def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = False) -> None:
-    """Raises `BaseSealed` or `BaseInUse` if one of `doomed` is needed by an image that is not among them, and `MergePending`."""
-    require_none(lineage, doomed, "delete")
-    keys = {image.key for image in doomed}
-    for image in doomed if not force else ():
-        others = [dependent for dependent in lineage.dependents(image) if dependent.key not in keys]
-        needing = [other.filename for other in others if lineage.trashed_from(other) is None]  # the others can be restored, too
-        if needing:
-            raise BaseSealed(image.path, "delete", needing) if image.seal else BaseInUse(image.path, "delete", needing)
-
-
-def refuse_awaited(lineage: Lineage, doomed: Sequence[Image]) -> None:
-    """Raises `AwaitedInTrash` if a deleted overlay, which may come back, needs one of `doomed`."""
-    keys = {image.key for image in doomed}
-    for image in doomed:
-        waiting = [one.filename for one in lineage.dependents(image) if lineage.trashed_from(one) and one.key not in keys]
-        if waiting:
-            raise AwaitedInTrash(image.path, waiting)
-
-
 def _trash_one(lineage: Lineage, image: Image) -> Entry:
     path = Path(os.path.realpath(image.path))
     held = image.seal is not None and condition(lineage, image).status.holds
     needing = tuple(dependent.path for dependent in lineage.children(image))
     now = datetime.now(UTC)
     entry = Entry(path.parent / TRASH, _new_id(now), path, now.isoformat(timespec="microseconds"), needing, None, held)
-    entry = entry._replace(immutable=_is_immutable_by_others(path))
+    entry = entry._replace(immutable=is_immutable_by_others(path))
     own = _names_of(sidecars(path))
     with Directory.open(path.parent) as home, open_trash(home, make=True) as box, _new_directory(box, entry.id) as place:
         write_entry(entry, box)
@@ -225,18 +147,6 @@ def _new_directory(box: Directory, name: str) -> Iterator[Directory]:
         raise HostFileError(box.path / name, "create", error) from error
     with box.below(name) as place:  # its name is durable once its record is, which is written before anything moves there
         yield place
-
-
-def _is_immutable_by_others(path: Path) -> bool:
-    return protection.is_immutable(path) and not _is_immutable_by_us(path)
-
-
-def _is_immutable_by_us(path: Path) -> bool:
-    seal = os.fspath(path) + SUFFIX
-    try:
-        return is_seal(seal) and set_immutable(read_record(seal), os.lstat(path), seal)
-    except CowherdError:
-        return False  # a seal that can't be read says nothing of it
 
 
 def _rename(source: Directory, target: Directory, name: str) -> None:
@@ -290,18 +200,24 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
         if not entry.immutable or not is_trusted(box):
             require_liftable(entry.image, "restore")
-        info = place.look_up(entry.path.name)
+        lifted = _movable(entry, place)
         untouched = entry.identity is not None and FileIdentity.of(entry.image) == entry.identity
         sealed = entry.sealed and untouched and is_trusted(box) and is_vouched_for(entry.record)
         _require_places(home, place, entry.path.name, own)
         _make_earlier_run_durable(entry)
-        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+        with lifted:
             for part in (*reversed(own), entry.path.name):
                 _give_back(place, home, part)
             _unlink(place, entry.path.name)
         _remove(entry, box, place, own)
     _remove_trash(entry)
     return _settle(entry, sealed=sealed, herd=herd)
+
+
+def _movable(entry: Entry, place: Directory) -> contextlib.AbstractContextManager[None]:
+    """Lets the block rename and remove the image of an entry, if it still is the file that it is now."""
+    info = place.look_up(entry.path.name)
+    return protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None)
 
 
 def _require_places(home: Directory, place: Directory, image: str, own: Sequence[str]) -> None:
@@ -382,8 +298,7 @@ def _remove_for_good(entry: Entry) -> None:
     """The image goes last: while it is there, the entry is one, and the same command goes on."""
     own = _names_of(sidecars(entry.image))
     with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
-        info = place.look_up(entry.path.name)
-        with protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None):
+        with _movable(entry, place):
             for name in (*own, entry.path.name):
                 _unlink(place, name)
         _remove(entry, box, place, ())
@@ -393,16 +308,9 @@ def _remove_for_good(entry: Entry) -> None:
 def _refuse_awaited(doomed: Sequence[Entry], lineage: Lineage) -> None:
     awaited = Awaited(lineage, [entry.directory for entry in doomed])
     for entry in doomed:
-        waiting = awaited.by(entry.path, _sealed_as(entry))
+        waiting = awaited.by(entry.path, awaited_record(seal_path(entry.image)))
         if waiting:
             raise BaseInUse(entry.path, "remove from the trash", waiting)
-
-
-def _sealed_as(entry: Entry) -> SealRecord | None:
-    try:
-        return read_record(seal_path(entry.image)) if is_seal(seal_path(entry.image)) else None
-    except ImageFormatError:
-        return None  # only its name can be waited for then
 
 
 def _remove(entry: Entry, box: Directory, place: Directory, own: Sequence[str]) -> None:

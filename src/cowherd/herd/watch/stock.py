@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cowherd.errors import CowherdError
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.scan import Image, Key
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.records.ownership import TRASH
 from cowherd.herd.records.sealrecord import SealRecord
-from cowherd.herd.seals.quick_check import record_of
+from cowherd.herd.seals.quick_check import record_or_none
 from cowherd.storage.presence import is_directory
 
 
@@ -77,10 +76,7 @@ def take_stock(directories: Sequence[Path]) -> Stock:
 
 
 def _base(lineage: Lineage, image: Image) -> Base:
-    try:
-        record = record_of(image)
-    except CowherdError:
-        record = None  # the examination of the base reports what is wrong with its seal
+    record = record_or_none(image)
     return Base(
         image=image,
         seal=Path(image.expected_seal),

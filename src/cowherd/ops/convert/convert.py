@@ -20,7 +20,7 @@ from cowherd.ops.copying import Buffers
 from cowherd.ops.create import FORMATS, create
 from cowherd.ops.flow import WriteJob, flow
 from cowherd.progress import Progress
-from cowherd.sizes import DEFAULT_SPARSE_SIZE, SECTOR
+from cowherd.sizes import DEFAULT_SPARSE_SIZE, SECTOR, whole_sectors
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
@@ -139,7 +139,7 @@ def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
         return (RawDevice if file.is_block_device else RawFile)(stack.enter_context(file), wanted.sparse_size)
     if wanted.needs_tables:
         return _image_written_through_its_tables(stack, size, wanted)
-    header = new_header(-(-size // SECTOR) * SECTOR, Qcow2Options.from_mapping(wanted.options))
+    header = new_header(whole_sectors(size), Qcow2Options.from_mapping(wanted.options))
     header.pack()  # refuses what does not fit while an old file of that name is still whole
     file = stack.enter_context(HostFile.create(wanted.path))
     file.clear_signature()

@@ -14,7 +14,7 @@ import pytest
 import cowherd
 from cowherd.errors import BaseInUse, BaseSealed
 from cowherd.herd.gate.gate import dependents_of
-from cowherd.herd.lineage.book.memory import Memory, Remembered, memory_directory, mount_table
+from cowherd.herd.lineage.book.memory import Memory, memory_directory, mount_table
 from cowherd.herd.records.faults import HerdNotReadable, OverlaysUnseen
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealwriting import add_places
@@ -109,7 +109,7 @@ def test_lines_that_make_no_sense_say_nothing(far, line):
 
 def test_what_many_find_at_once_is_all_remembered(host):
     def remember(number: int) -> None:
-        Memory().remember(str(host), [Remembered(f"/vms/{number}", "/", "b", f"/vms/{number}/o")])
+        Memory().remember(str(host), {(f"/vms/{number}", "b"): f"/vms/{number}/o"})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(remember, range(64)))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import stat
 
 from cowherd.herd.lineage.book.memory import memory_directory
+from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _known() -> dict[str, int]:
     try:
         with open(path, "rb") as file:
             info = os.fstat(file.fileno())
-            if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            if info.st_uid != os.geteuid() or info.st_mode & OTHERS_MAY_WRITE:
                 return {}
             lines = file.read(_MOST_BYTES).splitlines()
     except OSError:

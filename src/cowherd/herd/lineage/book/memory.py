@@ -15,13 +15,15 @@ import json
 import os
 import stat
 
+from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
+from cowherd.paths import lies_in
 from cowherd.storage.mounts import mount_of, mounts
 from cowherd.storage.state import state_directories
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from cowherd.storage.mounts import Mount
 
@@ -58,15 +60,17 @@ class Memory:
         """Returns the names of bases that were hard links of a file with that inode number."""
         return self._lines(f"{_LINKS}{inode}")
 
-    def remember(self, directory: str, found: Iterable[Remembered]) -> None:
-        """Adds what is not known yet of the bases in a directory."""
-        new = list(found)
-        if new:
-            self._add(_name_of(directory), new)
+    def remember(self, directory: str, found: Mapping[tuple[str, str], str]) -> None:
+        """Adds what is not known yet of the bases in a directory.
 
-    def remember_link(self, inode: int, name: Remembered) -> None:
-        """Adds one name of a base that has several: `directory` and `base` say which."""
-        self._add(f"{_LINKS}{inode}", [name])
+        `found` has an overlay for each directory in which overlays lie, together with the name of their base's file.
+        """
+        if found:
+            self._add(_name_of(directory), found)
+
+    def remember_link(self, inode: int, base: str, overlay: str = "") -> None:
+        """Adds the path of a base that has several names, and of an overlay that names it so, if one is known."""
+        self._add(f"{_LINKS}{inode}", {os.path.split(base): overlay})
 
     def _lines(self, name: str | None) -> tuple[Remembered, ...]:
         if self._home is None or name is None or name not in self._names:
@@ -76,11 +80,10 @@ class Memory:
             known = self._read[name] = tuple(dict.fromkeys(_lines_in(os.path.join(self._home, name))))
         return known
 
-    def _add(self, name: str | None, found: Iterable[Remembered]) -> None:
-        known = {(one.directory, one.base) for one in self._lines(name)}
-        new = [one for one in found if (one.directory, one.base) not in known]
+    def _add(self, name: str | None, found: Mapping[tuple[str, str], str]) -> None:
+        new = sorted(found.keys() - {(one.directory, one.base) for one in self._lines(name)})
         if new and name is not None:
-            self._append(name, new)
+            self._append(name, [Remembered(place, mount_point_of(place), base, found[place, base]) for place, base in new])
 
     def _append(self, name: str, new: list[Remembered]) -> None:
         home = self._home or _made(memory_directory())
@@ -103,7 +106,7 @@ class Memory:
 
     def give_up(self, place: str) -> int:
         """Removes all that is known of a directory and of those under it; returns how many lines that were."""
-        return sum(self._rewrite(name, lambda one: not _lies_under(one.directory, place)) for name in sorted(self._names))
+        return sum(self._rewrite(name, lambda one: not lies_in(one.directory, place)) for name in sorted(self._names))
 
     def _rewrite(self, name: str, keep: Callable[[Remembered], bool]) -> int:
         """Keeps some of the lines of a file; returns how many of them it lost."""
@@ -167,7 +170,7 @@ def _trusted(home: str | None) -> str | None:
         info = os.lstat(home)
     except (OSError, ValueError):
         return None
-    ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & OTHERS_MAY_WRITE
     return home if ours else None
 
 
@@ -182,10 +185,6 @@ def _made(home: str | None) -> str | None:
     except OSError:
         return None  # a place that can't be written to: nothing is remembered
     return home
-
-
-def _lies_under(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _names_in(home: str) -> frozenset[str]:

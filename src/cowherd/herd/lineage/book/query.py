@@ -7,13 +7,14 @@ from functools import cache
 
 from cowherd.errors import CowherdError
 from cowherd.herd.lineage.book.config import herds
-from cowherd.herd.lineage.book.memory import Memory, Remembered, inode_of_links, mount_point_of
+from cowherd.herd.lineage.book.memory import Memory, inode_of_links
 from cowherd.herd.lineage.book.places import Places
 from cowherd.herd.records.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
 from cowherd.live.beside import open_beside
 from cowherd.live.libvirt_names import named_paths
+from cowherd.paths import lies_in
 from cowherd.storage.filetype import is_device
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ def _homes_of_links(path: str) -> list[str]:
 def remember(lineage: Lineage) -> None:
     """Remembers in which directories overlays were found whose bases lie in another one, and bases that have several names."""
     memory, herds = lineage.memory, lineage.places.herds
-    mount_of, is_named = cache(mount_point_of), cache(lambda directory: _is_in(directory, herds))  # there are few directories
+    is_named = cache(lambda directory: any(lies_in(directory, herd) for herd in herds))  # there are few directories
     found: dict[str, dict[tuple[str, str], str]] = {}
     for directory, base, example in lineage.apart:
         home, name = os.path.split(base)
@@ -84,11 +85,9 @@ def remember(lineage: Lineage) -> None:
             found.setdefault(home, {})[directory, name] = example
         number = inode_of_links(base)
         if number is not None:
-            memory.remember_link(number, Remembered(home, mount_of(home), name, example))
+            memory.remember_link(number, base, example)
     for home, places in found.items():
-        known = {(directory, name) for directory, _, name, _ in memory.recall(home)}
-        fresh = sorted(places.keys() - known)
-        memory.remember(home, [Remembered(place, mount_of(place), name, places[place, name]) for place, name in fresh])
+        memory.remember(home, places)
 
 
 def remember_name(base: str) -> None:
@@ -96,9 +95,4 @@ def remember_name(base: str) -> None:
     real = os.path.realpath(base)
     number = inode_of_links(real)
     if number is not None:
-        home, name = os.path.split(real)
-        Memory().remember_link(number, Remembered(home, mount_point_of(home), name, ""))
-
-
-def _is_in(directory: str, herds: Iterable[str]) -> bool:
-    return any(directory == herd or directory.startswith(herd.rstrip("/") + "/") for herd in herds)
+        Memory().remember_link(number, real)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
 from cowherd.paths import as_path
 from cowherd.storage.mounts import MOUNTS, mount_of, mounts
 
@@ -53,7 +54,7 @@ def distrust(path: Path) -> str | None:
         return "it is no regular file"
     if info.st_uid != os.geteuid():
         return "it belongs to another user"
-    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if info.st_mode & OTHERS_MAY_WRITE:
         return "others may write to it"
     return None
 

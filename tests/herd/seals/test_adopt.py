@@ -7,8 +7,8 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.records.binding import read_binding
 from cowherd.herd.records.faults import BindingContradicted, DriftFound, NotSealed
-from cowherd.herd.seals import bind
-from cowherd.herd.seals.bind import adopt
+from cowherd.herd.seals import adopt as adoption
+from cowherd.herd.seals.adopt import adopt
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal
@@ -56,11 +56,11 @@ def test_the_herd_is_looked_through_anew_only_for_what_has_changed_below(herd, m
         make_overlay(herd / f"c{number}", "base")
     looks = []
 
-    def look(lineage, again=bind.survey_again):
+    def look(lineage, again=adoption.survey_again):
         looks.append(lineage)
         return again(lineage)
 
-    monkeypatch.setattr(bind, "survey_again", look)
+    monkeypatch.setattr(adoption, "survey_again", look)
     assert [one.problem for one in adopt([herd])] == [None] * 13
     assert len(looks) == 3  # two bases were sealed, and one of them had been bound itself
     assert {row.status.value for row in verify(herd=[herd], full=True)} == {"ok"}
