@@ -6,7 +6,8 @@ So they are guarded like others: cowherd refuses to change one, and a change sho
 from __future__ import annotations
 
 from cowherd.errors import CowherdError, ImageFormatError
-from cowherd.formats.probe import KNOWN, probe_bytes
+from cowherd.formats import registry
+from cowherd.formats.probe import probe_bytes
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable, shown
@@ -47,7 +48,7 @@ def is_opaque(image: Image) -> bool:
         record = None  # a damaged seal is reported where its digests are read
     if record:
         return record.of_file
-    if image.format not in KNOWN:
+    if not registry.named(image.format).is_known:
         return True
     if image.format != "qcow2":
         return False
