@@ -43,6 +43,10 @@ def _any_options(_options: Mapping[str, str]) -> None:
     """Options that a format does not look at itself: whoever makes the image does."""
 
 
+def _cannot_tell(_file: HostFile) -> bool:
+    return False
+
+
 class Format(NamedTuple):
     """A format of image files. What takes a file leaves it open if it raises: `HostFileError`, or what breaks the format."""
 
@@ -68,6 +72,12 @@ class Format(NamedTuple):
 
     check_options: Callable[[Mapping[str, str]], None] = _any_options
     """Raises `InvalidRequest` for options of `qemu-img create -o` with which no image can be made."""
+
+    holds_nothing: Callable[[HostFile], bool] = _cannot_tell
+    """Whether an image has no data of its own, neither now nor in a snapshot; False where that can't be told."""
+
+    is_opaque: Callable[[HostFile], bool] | None = None
+    """Whether an image's content can't be read here although its format is known, being encrypted; None: it always can."""
 
     locks: Locks = Locks()
 
@@ -139,8 +149,14 @@ def _open_raw(file: HostFile) -> Layer:
     return Raw(file)
 
 
+_QCOW = b"QFI\xfb\0\0\0\x01"
+"""What qcow images begin with: the magic number of qcow2, and a version that counts as another format."""
+_CRYPT_METHOD = slice(32, 36)
+"""Where the qcow2 header says how the image is encrypted, 0 if it is not."""
+
+
 def _is_qcow2(head: bytes) -> bool:
-    return head.startswith(b"QFI\xfb") and head[4:8] != b"\0\0\0\x01"  # version 1 is another format, qcow
+    return head.startswith(_QCOW[:4]) and not head.startswith(_QCOW)
 
 
 def _open_qcow2(file: HostFile) -> Layer:
@@ -167,6 +183,17 @@ def _header_of_qcow2(file: HostFile) -> EditableHeader:
     return PlainHeader(file)
 
 
+def _qcow2_holds_nothing(file: HostFile) -> bool:
+    from cowherd.formats.qcow2.emptiness import holds_nothing
+
+    return holds_nothing(file)
+
+
+def _is_opaque_qcow2(file: HostFile) -> bool:
+    head = file.pread(0, _CRYPT_METHOD.stop)
+    return head.startswith(_QCOW) or head[_CRYPT_METHOD] != bytes(4)
+
+
 def _check_qcow2_options(options: Mapping[str, str]) -> None:
     from cowherd.formats.qcow2.options import Qcow2Options
 
@@ -186,6 +213,7 @@ RAW = Format(
     _open_raw,
     outline=lambda file, _compressed: RawOutline(file),
     read_facts=lambda file: Facts(RawFile(file).size),
+    holds_nothing=lambda file: not file.is_block_device and file.next_data(0) is None,
     locks=Locks(
         inspect=None,  # QEMU looks at a raw image without minding its writers
         read=READ_RAW,
@@ -205,6 +233,8 @@ QCOW2 = Format(
     header=_header_of_qcow2,
     check=_check_qcow2,
     check_options=_check_qcow2_options,
+    holds_nothing=_qcow2_holds_nothing,
+    is_opaque=_is_opaque_qcow2,
     writable=True,
     creatable=True,
     backing=True,
@@ -225,5 +255,5 @@ UNRECOGNISED = RAW.name
 NEW_TARGET = RAW.name
 """The format of a new image where nobody names one, as with qemu-img."""
 
-NEW_OVERLAY = QCOW2.name
-"""The format of the overlays and bases that cowherd makes; what a herd's headers are read as."""
+OVERLAY = QCOW2.name
+"""The format of overlays: of those that cowherd makes, and of those by whose headers a herd is known."""

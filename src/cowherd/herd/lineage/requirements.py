@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cowherd.formats import registry
 from cowherd.herd.records.faults import FormatDisputed, HerdNotReadable, OverlaysUnseen
 from cowherd.storage.durable import make_durable_if_recent
 from cowherd.storage.presence import is_there
@@ -23,7 +24,7 @@ def make_others_durable(lineage: Lineage, doomed: Container[Key]) -> None:
     would stand on what is gone. Raises `HostFileError`; `FlushFailed` where a disk does not take it.
     """
     for image in lineage.images.values():
-        if image.key not in doomed and image.format == "qcow2":
+        if image.key not in doomed and registry.named(image.format).backing:
             make_durable_if_recent(image.filename)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cowherd.formats import registry
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.unseal import unprotected
@@ -27,5 +28,5 @@ def write_reference(overlay: Image, reference: BackingReference) -> None:
         return
     require_free([overlay])
     lifted = unprotected(overlay, record_of(overlay))
-    with naming_holders(), lifted, open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk:
+    with naming_holders(), lifted, open_disk(overlay.path, format=registry.OVERLAY, writable=True, backing=False) as disk:
         disk.set_backing(reference)

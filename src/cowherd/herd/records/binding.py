@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 
 from cowherd.errors import ImageFormatError, InvalidRequest
+from cowherd.formats import registry
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.faults import BindingImpossible
 from cowherd.tuples import NamedTuple
@@ -87,23 +88,18 @@ def write_binding(overlay: PathName, binding: Binding | None) -> None:
     from cowherd.image.header import change_header
 
     data = binding.pack() if binding else None
-    if change_header(overlay, lambda header: header.with_extension(EXTENSION_TYPE, data), format="qcow2"):
+    if change_header(overlay, lambda header: header.with_extension(EXTENSION_TYPE, data), format=registry.OVERLAY):
         return
     from cowherd.image.open import open_disk
 
-    with open_disk(overlay, format="qcow2", writable=True, backing=False) as disk:
+    with open_disk(overlay, format=registry.OVERLAY, writable=True, backing=False) as disk:
         set_binding(disk, binding)
 
 
 def set_binding(overlay: Disk, binding: Binding | None) -> None:
     """Does what `write_binding` does, to an overlay that is open for writing. Raises `BindingImpossible`."""
-    from cowherd.formats.qcow2.image import Qcow2
-
-    layer = overlay.layers[0]
-    if not isinstance(layer, Qcow2):
-        raise BindingImpossible(overlay.path, f"a {layer.format} image has no place for it")
     try:
-        layer.set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
+        overlay.layers[0].set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
     except InvalidRequest as error:
         raise BindingImpossible(overlay.path, error.problem) from error
 

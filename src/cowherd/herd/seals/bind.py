@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
+from cowherd.formats import registry
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
@@ -200,6 +201,6 @@ def set_reference(lineage: Lineage, overlay: Image, reference: BackingReference)
     with (
         naming_holders(),
         keeping_seals(lineage, overlay),
-        open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk,
+        open_disk(overlay.path, format=registry.OVERLAY, writable=True, backing=False) as disk,
     ):
         disk.set_backing(reference)

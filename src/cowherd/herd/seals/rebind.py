@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from cowherd.formats import registry
 from cowherd.herd.lineage.book.seals import remember_overlay
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.records.binding import Binding, write_binding
@@ -29,7 +30,7 @@ def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
     base = lineage.parent(image)
     record = record_of(base) if base and condition(lineage, base).status.holds else None
     binding = Binding.to(record) if record else None
-    if image.format == "qcow2" and image.binding != binding:
+    if registry.named(image.format).extensions and image.binding != binding:
         write_binding(image.filename, binding)
     if base and record:
         remember_overlay(base, image.filename)
