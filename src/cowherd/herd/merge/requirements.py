@@ -34,6 +34,8 @@ _FORK_INSTEAD = "or use --strategy fork, which changes nothing below other overl
 
 def require_possible(lineage: Lineage, layers: Layers, plan: MergePlan) -> None:
     """Raises for everything that would stop the merge half way and can be known beforehand."""
+    if not registry.named(plan.base.format).writable:
+        raise UnsupportedFeature(plan.base.path, f"merging into an image of the format '{plan.base.format}'")
     written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
     conditions = Conditions(lineage, record_of)
     for image in (plan.overlay, plan.base, *written):
