@@ -30,8 +30,8 @@ class Use(NamedTuple):
     below: LockMode
 
 
-READING = Use(lambda format: format.locks.read, locks.READ)
-WRITING = Use(lambda format: format.locks.write, locks.READ)
+READING = Use(lambda format: format.lock_to_read, locks.READ)
+WRITING = Use(lambda format: format.lock_to_write, locks.READ)
 SHARED = Use(lambda _: locks.READ_SHARED, locks.READ_SHARED)
 
 

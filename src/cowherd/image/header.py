@@ -35,7 +35,4 @@ def change_header(path: PathName, change: HeaderChange, *, format: str | None = 
 
 
 def _header_of(file: HostFile, format: str) -> EditableHeader:
-    header = registry.named(format).header
-    if header is None:
-        raise NeedsArrays
-    return header(file)
+    return registry.named(format).header(file)

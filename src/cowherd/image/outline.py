@@ -196,7 +196,7 @@ def open_outline(path: PathName, *, format: str | None = None, force_share: bool
     """
 
     def make(file: HostFile, format: str) -> LayerOutline:
-        return registry.named(format).outline(file, compressed)
+        return registry.named(format).outline(file, compressed=compressed)
 
     layers = open_chain(path, format, make, use=SHARED if force_share else READING)
     if sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:

@@ -38,7 +38,7 @@ def check(path: PathName, *, format: str | None = None, force_share: bool = Fals
     """
     with HostFile.open(path, lock=None) as file:
         found = registry.named(probe.probe(file) if format is None else format)
-        if found.check is None:
+        if not found.checked:
             raise CheckNotSupported(path, found.name)
         file.lock(READ_SHARED if force_share else READ)
         return found.check(file)

@@ -73,8 +73,8 @@ def image_info(path: PathName, *, format: str | None = None, force_share: bool =
 
 def _info_of(file: HostFile, filename: str, format: str | None, *, force_share: bool) -> ImageInfo:
     found = registry.named(format or probe.probe(file))
-    if found.locks.inspect is not None and not force_share:
-        file.lock(found.locks.inspect)
+    if found.lock_to_inspect is not None and not force_share:
+        file.lock(found.lock_to_inspect)
     host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
     if not found.is_known:
         raise UnsupportedFeature(filename, f"image format '{found.name}'")

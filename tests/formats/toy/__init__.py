@@ -53,7 +53,19 @@ class Toy(ReadableLayer):
         return ext.merge(ext.build(first, last - first, hosts, kinds))
 
 
-TOY = Format("toy", recognise=lambda head: head.startswith(MAGIC), open=Toy)
+class ToyFormat(Format):
+    """The entry for the registry."""
+
+    name = "toy"
+
+    def recognise(self, head: bytes) -> bool:
+        return head.startswith(MAGIC)
+
+    def open(self, file: HostFile) -> Toy:
+        return Toy(file)
+
+
+TOY = ToyFormat()
 
 
 def write_toy(path: Path, content: bytes, chunk: int = 65536) -> Path:

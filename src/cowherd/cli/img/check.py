@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> int:
     cache_mode(arguments, "cache", "source cache")
     image = source(arguments, one_filename(arguments))
     infos = look(image)
-    if registry.named(infos[0].format).check is None:
+    if not registry.named(infos[0].format).checked:
         raise CommandFailed("This image format does not support checks", NOT_POSSIBLE)
     if arguments.flag("repair"):
         raise CommandFailed("cowherd-img checks, but does not repair; 'qemu-img check -r' does")

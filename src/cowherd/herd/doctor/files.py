@@ -46,7 +46,7 @@ def tables(exam: Examination) -> Iterator[Finding]:
     if not exam.full:
         return
     for image in exam.images:
-        has_tables = registry.named(image.format).check is not None
+        has_tables = registry.named(image.format).checked
         if has_tables and not image.problem and not image.corrupt and image.key not in exam.written:
             yield from _check_tables(exam, image)
 

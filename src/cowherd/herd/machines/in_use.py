@@ -125,7 +125,7 @@ def _try_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Ke
             HostFile.open(name, lock=WRITE).close()
         for key, (name, image_format) in stable.items():
             if key not in changed:
-                HostFile.open(name, lock=registry.named(image_format or registry.UNRECOGNISED).locks.read).close()
+                HostFile.open(name, lock=registry.named(image_format or registry.UNRECOGNISED).lock_to_read).close()
 
 
 def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], list[str]]:

@@ -46,10 +46,10 @@ def is_opaque(image: Image) -> bool:
     format = registry.named(image.format)
     if not format.is_known:
         return True
-    if format.is_opaque is None:
+    if not format.encrypted:
         return False
     with HostFile.open(image.path, lock=None) as file:
-        return format.is_opaque(file)
+        return format.is_encrypted(file)
 
 
 def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> Disk:
