@@ -6,8 +6,9 @@ import numpy as np
 
 from cowherd import extents as ext
 from cowherd.extents import Extents
-from cowherd.formats.layer import Below, ReadableLayer
+from cowherd.formats.layer import Below
 from cowherd.formats.rawfile import RawFile
+from cowherd.formats.readable import ReadableLayer
 from cowherd.storage.copying import Bytes, put
 
 

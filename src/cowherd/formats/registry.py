@@ -2,8 +2,8 @@
 
 What a format can do is asked here (`named(name).compressed`), so that no caller needs to know which formats there are; what
 depends on an open image is asked of its layer (`cowherd.formats.layer.Layer`). To add a format, write a folder with its layer,
-which derives from `ReadableLayer`, and one entry here; or, from outside of cowherd, call `add`. An entry loads what it needs when
-it is called: commands that only look at headers are done before numpy is loaded.
+which derives from `cowherd.formats.readable.ReadableLayer`, and one entry here; or, from outside of cowherd, call `add`. An entry
+loads what it needs when it is called: commands that only look at headers are done before numpy is loaded.
 """
 
 from __future__ import annotations
@@ -47,9 +47,6 @@ class Format:
 
     compressed = False
     """Clusters can be written compressed."""
-
-    snapshots = False
-    """An image may hold internal snapshots."""
 
     bitmaps = False
     """An image may hold persistent bitmaps."""
@@ -146,7 +143,7 @@ _CRYPT_METHOD = slice(32, 36)
 
 class _Qcow2(Format):
     name = "qcow2"
-    writable = creatable = backing = compressed = snapshots = bitmaps = extensions = checked = encrypted = True
+    writable = creatable = backing = compressed = bitmaps = extensions = checked = encrypted = True
 
     def recognise(self, head: bytes) -> bool:
         return head.startswith(_QCOW[:4]) and not head.startswith(_QCOW)

@@ -13,7 +13,7 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import ImageFormatError
 from cowherd.extents import Extents
-from cowherd.formats.layer import ReadableLayer
+from cowherd.formats.readable import ReadableLayer
 from cowherd.formats.registry import Format
 from cowherd.storage.hostfile import HostFile
 

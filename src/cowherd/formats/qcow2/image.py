@@ -9,7 +9,7 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import ImageCorrupt, InvalidRequest, ReadOnlyImage, UnsupportedFeature
 from cowherd.extents import Extents
-from cowherd.formats.layer import Below, ReadableLayer
+from cowherd.formats.layer import Below
 from cowherd.formats.qcow2 import block_status, layout
 from cowherd.formats.qcow2.compressed import CompressedReader
 from cowherd.formats.qcow2.header import Header, read_header
@@ -17,6 +17,7 @@ from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables
 from cowherd.formats.qcow2.writer import Writer
+from cowherd.formats.readable import ReadableLayer
 from cowherd.formats.reference import BackingReference
 from cowherd.sizes import SECTOR
 from cowherd.storage.copying import Bytes
