@@ -87,7 +87,7 @@ def _from_json(overlay: PathName, reference: BackingReference) -> tuple[str, str
     driver = flat.pop("driver", None)
     if driver in _FILE_DRIVERS and reference.format is None:  # no format driver: the file's bytes are the disk
         return _filename(overlay, reference, flat, "", files), registry.RAW.name
-    if driver is None or driver in registry.FORMATS:
+    if driver is None or (isinstance(driver, str) and registry.named(driver).is_known):
         return _filename(overlay, reference, flat, "file.", files), reference.format or driver
     raise BackingNotFollowed(overlay, reference.name, f"the driver '{driver}' is not supported here", files)
 
