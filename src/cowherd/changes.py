@@ -9,6 +9,7 @@ import contextlib
 import os
 
 from cowherd.errors import HostFileError
+from cowherd.formats import registry
 from cowherd.live.holders import naming_holders
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage.filetype import refuse_device_node
@@ -59,7 +60,7 @@ def create(
     path: PathName,
     size: int | None = None,
     *,
-    format: str = "qcow2",
+    format: str = registry.OVERLAY,
     options: Mapping[str, str] | Qcow2Options | None = None,
     backing: str | None = None,
     backing_format: str | None = None,
@@ -82,7 +83,7 @@ def convert(
     target: PathName,
     *,
     source_format: str | None = None,
-    target_format: str = "raw",
+    target_format: str = registry.NEW_TARGET,
     options: Mapping[str, str] | None = None,
     backing: str | None = None,
     backing_format: str | None = None,

@@ -60,6 +60,7 @@ def test_names_that_are_followed(name: str, recorded: str | None, path: str, for
         (":x", "protocol ''"),
         ("json:", "not valid JSON"),
         ("json:[]", "not an object"),
+        ('json:{"driver": ["raw"], "file": {"filename": "/b"}}', "is not supported here"),
         ("json:{}", "names no file"),
         ('json:{"driver": "qcow2"}', "names no file"),
         ('json:{"driver": "qcow2", "file": "node"}', "option 'file'"),

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse
-from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2 import layout, plain_header
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.reference import BackingReference
-from cowherd.image import header as header_module
 from cowherd.image.header import change_header
 from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
@@ -95,7 +94,7 @@ def test_a_crooked_l1_table_is_left_to_who_says_what_is_wrong(tmp_path: Path):
 @pytest.mark.parametrize("limit", ["_MOST_L1_ENTRIES", "_MOST_L2_BYTES"])
 def test_large_l1_tables_are_left_to_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str):
     path = create_with_cowherd(tmp_path / "image", Features(4 * KIB), 64 * MIB)
-    monkeypatch.setattr(header_module, limit, header_of(path).l1_size - 1)
+    monkeypatch.setattr(plain_header, limit, header_of(path).l1_size - 1)
     assert not change_header(path, renamed)
 
 

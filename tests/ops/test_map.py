@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cowherd.image.open import open_disk
 from cowherd.ops.create import create
-from cowherd.ops.map import MapEntry, entries, metadata_preallocated
+from cowherd.ops.map import MapEntry, entries
 
 K, M = 1 << 10, 1 << 20
 
@@ -59,7 +59,7 @@ def test_preallocated_metadata_is_recognised_and_split_at_holes(tmp_path, qemu_i
     with open_disk(path, writable=True) as disk:
         disk.write(M, b"x" * (100 * K))
     with open_disk(path) as disk:
-        assert metadata_preallocated(disk.layers[0])
+        assert disk.layers[0].metadata_preallocated()
     found = our_map(path)
     assert found == qemu_map(qemu_img, path)
     assert {(zero, data) for *_, zero, data, _, _ in found} == {(True, True), (False, True)}
@@ -70,7 +70,7 @@ def test_ordinary_images_are_not_taken_for_preallocated(tmp_path):
     with open_disk(tmp_path / "disk.qcow2", writable=True) as disk:
         disk.write(0, b"x" * M)
         disk.flush()
-        assert not metadata_preallocated(disk.layers[0])
+        assert not disk.layers[0].metadata_preallocated()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from cowherd.formats.rawfile import RawFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cowherd.kinds import Row
 
 
@@ -27,6 +29,10 @@ class RawOutline(RawFile):
     def rows(self, start: int, end: int) -> list[Row]:
         """Returns data where the host file has data and zeros for its holes."""
         return self._cover(start, end, self.depth)
+
+    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Never called: a raw image has no compressed clusters."""
+        raise AssertionError("a raw image has no compressed clusters")
 
     def close(self) -> None:
         """Closes the file."""

@@ -5,14 +5,12 @@ Only for files that no guest has written as raw: whoever writes a disk's first b
 
 from __future__ import annotations
 
+from cowherd.formats.registry import FORMATS, UNRECOGNISED
 from cowherd.sizes import whole_sectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.storage.hostfile import HostFile
-
-KNOWN = ("qcow2", "raw")
-"""The formats that cowherd opens."""
 
 PROBED_BYTES = 512
 """So much of a file's start QEMU looks at."""
@@ -20,8 +18,8 @@ PROBED_BYTES = 512
 TAIL_BYTES = 1023
 """So much of a file's end, the last sector counted as whole, can hold the trailer of a dmg image."""
 
-_MAGIC_NUMBERS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"QFI\xfb", "qcow2"),
+_FOREIGN: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"QFI\xfb\0\0\0\x01", "qcow"),
     (0, b"QED\0", "qed"),
     (0, b"KDMV", "vmdk"),
     (0, b"COWD", "vmdk"),
@@ -35,6 +33,7 @@ _MAGIC_NUMBERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop ", "cloop"),
     (64, b"\x7f\x10\xda\xbe", "vdi"),
 )
+"""What QEMU knows and cowherd does not open; the formats of the registry say themselves how they are recognised."""
 _DESCRIPTOR_VERSIONS = (b"version=1", b"version=2", b"version=3")
 _DMG_TRAILER = b"koly"
 _DMG_SUFFIX = ".dmg"
@@ -46,20 +45,21 @@ def probe(file: HostFile) -> str:
     A dmg image is known by its last bytes, and to QEMU by the file's name.
     """
     found = probe_bytes(file.pread(0, PROBED_BYTES))
-    if found != "raw":
+    if found != UNRECOGNISED:
         return found
     size = file.size()
     begin = max(0, whole_sectors(size) - TAIL_BYTES)
     named = size and file.name.endswith(_DMG_SUFFIX)
-    return "dmg" if named or has_dmg_trailer(file.pread(begin, size - begin), size) else "raw"
+    return "dmg" if named or has_dmg_trailer(file.pread(begin, size - begin), size) else UNRECOGNISED
 
 
 def probe_bytes(head: bytes) -> str:
     """Returns the name of the format that a file's first 512 bytes say, "raw" if they say nothing."""
-    if head[:4] == b"QFI\xfb" and head[4:8] == b"\0\0\0\x01":
-        return "qcow"
-    found = next((name for offset, magic, name in _MAGIC_NUMBERS if head.startswith(magic, offset)), "raw")
-    return "vmdk" if found == "raw" and _is_vmdk_descriptor(head) else found
+    for format in FORMATS.values():
+        if format.recognise(head):
+            return format.name
+    found = next((name for offset, magic, name in _FOREIGN if head.startswith(magic, offset)), None)
+    return found or ("vmdk" if _is_vmdk_descriptor(head) else UNRECOGNISED)
 
 
 def has_dmg_trailer(tail: bytes, size: int) -> bool:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from cowherd import extents as ext
 from cowherd.extents import Extents
-from cowherd.formats.layer import Below, ClosingLayer
+from cowherd.formats.layer import Below
 from cowherd.formats.rawfile import RawFile
+from cowherd.formats.readable import ReadableLayer
 from cowherd.storage.copying import Bytes, put
 
 
-class Raw(RawFile, ClosingLayer):
+class Raw(RawFile, ReadableLayer):
     """A raw image; see `cowherd.formats.layer.Layer` and `RawFile`."""
 
     def extents(self, start: int, length: int) -> Extents:
         """Returns data where the host file has data and zeros for its holes; a hole keeps its place as `host`."""
         return ext.merge(np.array(self._cover(start, start + length, 0), ext.EXTENT))
 
-    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Never called: a raw image has no compressed clusters."""
-        raise AssertionError("a raw image has no compressed clusters")
+    def extents_to_read(self, start: int, length: int) -> Extents:
+        """Returns all as data: holes read as the zeros that they are, and to find them may take longer than to read them."""
+        return ext.single(start, length, ext.DATA, host=start)
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""
@@ -36,11 +35,6 @@ class Raw(RawFile, ClosingLayer):
     def discard(self, start: int, length: int, below: Below | None) -> None:
         """Gives the space of a range back to the host where it can; see `Layer.discard`."""
         self.file.punch_hole(start, length)
-
-    def flush(self) -> None:
-        """Makes every completed request durable."""
-        if self.file.writable:
-            self.file.flush()
 
     def resize(self, size: int, below: Below | None = None, below_size: int = 0) -> None:
         """Sets the file's length. Raises `HostFileError` for a block device of another size."""

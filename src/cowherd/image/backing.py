@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from cowherd.errors import BackingFileError, BackingNotFollowed
+from cowherd.formats import registry
 from cowherd.formats.reference import BackingReference
 from cowherd.paths import as_path
 from cowherd.text import has_surrogates
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 _FILE_DRIVERS = ("file", "host_device")
-_FORMAT_DRIVERS = ("qcow2", "raw")
 _WITHOUT_EFFECT = frozenset(
     (
         "aio",
@@ -86,8 +86,8 @@ def _from_json(overlay: PathName, reference: BackingReference) -> tuple[str, str
     files = _local_files(options)
     driver = flat.pop("driver", None)
     if driver in _FILE_DRIVERS and reference.format is None:  # no format driver: the file's bytes are the disk
-        return _filename(overlay, reference, flat, "", files), "raw"
-    if driver is None or driver in _FORMAT_DRIVERS:
+        return _filename(overlay, reference, flat, "", files), registry.RAW.name
+    if driver is None or (isinstance(driver, str) and registry.named(driver).is_known):
         return _filename(overlay, reference, flat, "file.", files), reference.format or driver
     raise BackingNotFollowed(overlay, reference.name, f"the driver '{driver}' is not supported here", files)
 

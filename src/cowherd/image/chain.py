@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, UnsupportedFeature
-from cowherd.formats import probe
+from cowherd.formats import probe, registry
 from cowherd.image.backing import resolve
 from cowherd.storage import locks
 from cowherd.storage.hostfile import HostFile
@@ -11,7 +11,10 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cowherd.formats.reference import BackingReference
+    from cowherd.formats.registry import Format
     from cowherd.image.link import AnyLink, Make
     from cowherd.paths import PathName
     from cowherd.storage.locks import LockMode
@@ -21,16 +24,15 @@ MAX_CHAIN = 1024
 
 
 class Use(NamedTuple):
-    """What the opener will do with the chain's files, as locks: on qcow2 and on raw, on the top and on what lies under it."""
+    """What the opener will do with the chain's files, as locks: on the top one, by its format, and on what lies under it."""
 
-    top: LockMode | None
-    top_raw: LockMode | None
-    below: LockMode | None
+    top: Callable[[Format], LockMode]
+    below: LockMode
 
 
-READING = Use(locks.READ, locks.READ_RAW, locks.READ)
-WRITING = Use(locks.WRITE, locks.RESIZE_RAW, locks.READ)
-SHARED = Use(locks.READ_SHARED, locks.READ_SHARED, locks.READ_SHARED)
+READING = Use(lambda format: format.lock_to_read, locks.READ)
+WRITING = Use(lambda format: format.lock_to_write, locks.READ)
+SHARED = Use(lambda _: locks.READ_SHARED, locks.READ_SHARED)
 
 
 def open_chain(
@@ -61,7 +63,7 @@ def open_chain(
 
 def _open_top(path: PathName, format: str | None, make: Make[AnyLink], *, writable: bool, use: Use) -> AnyLink:
     file = HostFile.open(path, writable=writable, lock=None)
-    return _made(file, format, make, use.top, use.top_raw)
+    return _made(file, format, make, use.top)
 
 
 def _open_backing_files(links: list[AnyLink], make: Make[AnyLink], use: Use) -> None:
@@ -87,23 +89,23 @@ def _open_backing(
         raise BackingFileError(overlay, stored.name, "the chain is a loop: this file is an overlay of itself")
     visited.add(identity)
     try:
-        return _made(file, reference.format, make, use.below, use.below)
+        return _made(file, reference.format, make, lambda _: use.below)
     except UnsupportedFeature as error:
         raise BackingFileError(overlay, stored.name, str(error)) from error
     except ImageFormatError as error:
         raise BackingFileError(overlay, stored.name, error.problem) from error
 
 
-def _made(file: HostFile, format: str | None, make: Make[AnyLink], lock: LockMode | None, lock_raw: LockMode | None) -> AnyLink:
+def _made(file: HostFile, format: str | None, make: Make[AnyLink], lock: Callable[[Format], LockMode]) -> AnyLink:
     """Opens `file` as `format` (None: guesses), and closes it if that fails."""
     try:
-        name = probe.probe(file) if format is None else format
-        if name not in probe.KNOWN:
-            raise UnsupportedFeature(file.name, f"the image format '{name}'")
-        mode = lock if name == "qcow2" else lock_raw
-        if mode is not None:
-            file.lock(mode)
-        return make(file, name)
+        found = registry.named(probe.probe(file) if format is None else format)
+        if not found.is_known:
+            raise UnsupportedFeature(file.name, f"the image format '{found.name}'")
+        if file.writable and not found.writable:
+            raise UnsupportedFeature(file.name, f"writing to an image of the format '{found.name}'")
+        file.lock(lock(found))
+        return make(file, found.name)
     except BaseException:
         file.close()
         raise

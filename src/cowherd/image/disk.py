@@ -9,8 +9,6 @@ import numpy as np
 
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest, ReadOnlyImage
-from cowherd.formats.qcow2.image import Qcow2
-from cowherd.formats.raw import Raw
 from cowherd.kinds import ENDLESS, Row
 from cowherd.storage.buffers import clear
 from cowherd.storage.copying import FileRange
@@ -87,10 +85,7 @@ class Disk:
         """Writes whole clusters compressed (the disk's last may be shorter). Raises `InvalidRequest` where the format can't."""
         view = memoryview(data).cast("B")
         self._require_change(offset, len(view))
-        layer = self.layers[0]
-        if not isinstance(layer, Qcow2):
-            raise InvalidRequest(f"a {layer.format} image has no compressed clusters")
-        layer.write_compressed(offset, view, self._below)
+        self.layers[0].write_compressed(offset, view, self._below)
 
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Makes a range read as zeros; unless `unmap` is False its space is given back where the format can."""
@@ -114,11 +109,7 @@ class Disk:
         if size < 0:
             raise InvalidRequest(f"a disk can't have {size} bytes")
         self._require_change(0, 0)
-        layer = self.layers[0]
-        if isinstance(layer, Qcow2):
-            layer.resize(size, self._below, self.backing_size)
-        else:
-            layer.resize(size)
+        self.layers[0].resize(size, self._below, self.backing_size)
 
     def extents(self, start: int = 0, length: int | None = None, *, depth: int | None = None) -> Iterator[Extents]:
         """Yields batches that together cover [start, start+length), in order (to the disk's end by default).
@@ -177,10 +168,7 @@ class Disk:
     def set_backing(self, reference: BackingReference | None) -> None:
         """Names another backing file in the header; the disk must be opened again to see it. Changes no data."""
         self._require_change(0, 0)
-        layer = self.layers[0]
-        if not isinstance(layer, Qcow2):
-            raise InvalidRequest(f"a {layer.format} image has no backing file")
-        layer.set_backing(reference)
+        self.layers[0].set_backing(reference)
 
     def close(self) -> None:
         """Makes everything durable and closes the chain. Closing twice is fine."""
@@ -265,9 +253,7 @@ def _held(layer: Layer, depth: int, start: int, end: int, *, to_read: bool, whol
     """
     if start == end:
         return np.empty(0, ext.EXTENT)
-    if to_read and isinstance(layer, Raw):
-        return ext.single(start, end - start, ext.DATA, host=start, depth=depth)
-    found = layer.extents(start, end - start)
+    found = (layer.extents_to_read if to_read else layer.extents)(start, end - start)
     held = found.copy() if whole else _stored(found)
     held["depth"] = depth
     return held

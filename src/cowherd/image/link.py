@@ -26,4 +26,4 @@ class Link(Protocol):
 
 AnyLink = TypeVar("AnyLink", bound=Link)
 Make = Callable[[HostFile, str], AnyLink]
-"""Makes an opened and locked file of a known format ("qcow2" or "raw") a link; it takes over the file unless it raises."""
+"""Makes an opened and locked file of a known format, by its name, a link; it takes over the file unless it raises."""

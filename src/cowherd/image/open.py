@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from cowherd.formats.qcow2.cache import TableCache
-from cowherd.formats.qcow2.image import Qcow2
-from cowherd.formats.raw import Raw
+from cowherd.formats import registry
 from cowherd.image.chain import READING, SHARED, WRITING, open_chain
 from cowherd.image.disk import Disk
 
@@ -25,16 +23,19 @@ def open_disk(
 ) -> Disk:
     """Opens an image and, if `backing`, the chain under it.
 
-    `format` is "raw" or "qcow2"; None guesses by the first bytes, which is only safe if no guest ever wrote this file as raw.
-    A backing file without a recorded format is guessed likewise. The image is opened for writing if `writable`, backing files
-    never. Locks are QEMU's; `force_share` reads an image that is in use, whose content may then change while it is read.
+    `format` is the name of one in `cowherd.formats.registry`, as "raw" or "qcow2"; None guesses by the first bytes, which is
+    only safe if no guest ever wrote this file as raw. A backing file without a recorded format is guessed likewise. The image is
+    opened for writing if `writable`, backing files never. Locks are QEMU's; `force_share` reads an image that is in use, whose
+    content may then change while it is read.
 
-    Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, `UnsupportedFeature`, `ImageCorrupt`, or `BackingFileError` for a
+    Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, `UnsupportedFeature` (also for a format that can only be read, if
+    `writable`), `ImageCorrupt`, or `BackingFileError` for a
     backing file that can't be followed, a loop, or a chain longer than `cowherd.image.chain.MAX_CHAIN`.
     """
     use = WRITING if writable else SHARED if force_share else READING
     layers = open_chain(path, format, _layer, use=use, writable=writable, backing=backing)
-    _share_cache(layers)
+    for layer in layers:
+        layer.share_cache(layers)
     return Disk(layers, writable=writable)
 
 
@@ -44,12 +45,4 @@ def open_layer(path: PathName, *, format: str | None = None, writable: bool = Fa
 
 
 def _layer(file: HostFile, format: str) -> Layer:
-    return Qcow2(file) if format == "qcow2" else Raw(file)
-
-
-def _share_cache(layers: list[Layer]) -> None:
-    """Gives the whole chain one cache, so that its memory does not grow with the number of images."""
-    cache = TableCache()
-    for layer in layers:
-        if isinstance(layer, Qcow2):
-            layer.share_cache(cache)
+    return registry.named(format).open(file)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from cowherd.formats.outline import NeedsArrays, RawOutline
-from cowherd.formats.qcow2.outline import TableOutline
+from cowherd.formats import registry
+from cowherd.formats.outline import NeedsArrays
 from cowherd.image.chain import READING, SHARED, open_chain
 from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO, cut
 from cowherd.storage.buffers import clear
@@ -102,9 +102,7 @@ class Outline:
             done += length
         self.read(places, buffer[begin:done])
         for depth, parts in packed.items():
-            layer = self.layers[depth]
-            assert isinstance(layer, TableOutline)
-            layer.read_compressed(parts)
+            self.layers[depth].read_compressed(parts)
 
     def read(self, places: Iterable[tuple[int, int, int]], buffer: memoryview) -> None:
         """Fills `buffer` with (host offset, depth, length) one behind the other; a host of `NOWHERE` is zeros.
@@ -198,7 +196,7 @@ def open_outline(path: PathName, *, format: str | None = None, force_share: bool
     """
 
     def make(file: HostFile, format: str) -> LayerOutline:
-        return TableOutline(file, compressed=compressed) if format == "qcow2" else RawOutline(file)
+        return registry.named(format).outline(file, compressed=compressed)
 
     layers = open_chain(path, format, make, use=SHARED if force_share else READING)
     if sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:

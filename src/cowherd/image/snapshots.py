@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.disk import Disk
 
 TYPE_CHECKING = False
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def snapshots_of(layer: Layer) -> tuple[Snapshot, ...]:
     """Returns the internal snapshots of an open image. Raises `ImageFormatError` where their table can't be read."""
-    return layer.snapshots() if isinstance(layer, Qcow2) else ()
+    return layer.snapshots()
 
 
 def snapshot_disk(layers: Sequence[Layer], snapshot: Snapshot) -> Disk:
@@ -24,7 +23,4 @@ def snapshot_disk(layers: Sequence[Layer], snapshot: Snapshot) -> Disk:
     The layers stay the caller's: the disk is not to be closed, and lives no longer than they do. Its size is the snapshot's own.
     Raises `ImageFormatError` for a snapshot with broken tables.
     """
-    top = layers[0]
-    if not isinstance(top, Qcow2):
-        raise AssertionError("only qcow2 images have snapshots")
-    return Disk([top.at_snapshot(snapshot), *layers[1:]], writable=False)
+    return Disk([layers[0].at_snapshot(snapshot), *layers[1:]], writable=False)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cowherd.errors import CowherdError
-from cowherd.formats import probe
-from cowherd.formats.qcow2 import check as qcow2_check
+from cowherd.formats import probe, registry
 from cowherd.formats.qcow2.check import CheckReport
-from cowherd.formats.qcow2.header import read_header
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, READ_SHARED
 from cowherd.text import printable
@@ -39,8 +37,8 @@ def check(path: PathName, *, format: str | None = None, force_share: bool = Fals
     the bitmap directory can be read, and `UnsupportedFeature`.
     """
     with HostFile.open(path, lock=None) as file:
-        name = probe.probe(file) if format is None else format
-        if name != "qcow2":
-            raise CheckNotSupported(path, name)
+        found = registry.named(probe.probe(file) if format is None else format)
+        if not found.checked:
+            raise CheckNotSupported(path, found.name)
         file.lock(READ_SHARED if force_share else READ)
-        return qcow2_check.check(file, read_header(file))
+        return found.check(file)

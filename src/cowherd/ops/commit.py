@@ -15,7 +15,6 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest
 from cowherd.formats.layer import Layer
-from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.backing import has_protocol, resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
@@ -79,7 +78,8 @@ def commit(
             copy_down(plan, above, target, progress)
             target.flush()
             if empties:
-                _empty_overlay(above.layers[0])
+                above.layers[0].deallocate_all()
+                above.flush()
     return Committed(target_path, plan, empties)
 
 
@@ -172,9 +172,3 @@ def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
     if not snapshots_of(target.layers[0]):  # clusters that snapshots share can't be overwritten in place
         held += [ext.ranges_of(ext.of_kind(batch, ext.DATA)) for batch in target.extents(depth=1)]
     check_space([(target.path, ext.total(ext.subtract(plan.copy, ext.normalised(np.concatenate(held)))))])
-
-
-def _empty_overlay(overlay: Layer) -> None:
-    if isinstance(overlay, Qcow2):
-        overlay.deallocate_all()
-        overlay.flush()

@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
+from cowherd.formats import registry
 from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2.builder import Builder
 from cowherd.formats.qcow2.create import new_header, write_empty
@@ -27,14 +28,12 @@ if TYPE_CHECKING:
     from cowherd.formats.qcow2.header import Header
     from cowherd.paths import PathName
 
-FORMATS = ("raw", "qcow2")
-
 
 def create(
     path: PathName,
     size: int | None = None,
     *,
-    format: str = "qcow2",
+    format: str = registry.OVERLAY,
     options: Mapping[str, str] | Qcow2Options | None = None,
     backing: str | None = None,
     backing_format: str | None = None,
@@ -46,22 +45,31 @@ def create(
     that a guest wrote is not safe. The backing file must open unless `unsafe`. `options` are those of `qemu-img create -o`.
     An existing file is replaced. Raises `InvalidRequest`, `BackingFileError`, `HostFileError`, `ImageInUse`.
     """
-    if format not in FORMATS:
-        raise InvalidRequest(f"Unknown file format '{printable(format)}'")
+    made = require_creatable(format)
     reference = _reference(backing, backing_format)
-    if format == "raw" and reference is not None:
-        raise InvalidRequest("Backing file not supported for file format 'raw'")
+    if reference is not None and not made.backing:
+        raise InvalidRequest(f"Backing file not supported for file format '{made.name}'")
     if reference is not None and (size is None or not unsafe):
         size = _size_of_backing(path, reference, size)
     if size is None:
         raise InvalidRequest("Image creation needs a size parameter")
     size = whole_sectors(size)
-    if format == "raw":
+    if made.verbatim:
         _create_raw(path, size, options)
     else:
         chosen = options if isinstance(options, Qcow2Options) else Qcow2Options.from_mapping(options or {})
         _create_qcow2(path, new_header(size, chosen, reference), chosen.preallocation)
     return size
+
+
+def require_creatable(format: str) -> registry.Format:
+    """Returns the format in which an image is to be made. Raises `InvalidRequest` for one in which none can be."""
+    found = registry.named(format)
+    if not found.is_known:
+        raise InvalidRequest(f"Unknown file format '{printable(format)}'")
+    if not found.creatable:
+        raise InvalidRequest(f"Format driver '{format}' does not support image creation")
+    return found
 
 
 def _reference(backing: str | None, backing_format: str | None) -> BackingReference | None:
@@ -71,7 +79,7 @@ def _reference(backing: str | None, backing_format: str | None) -> BackingRefere
         return None
     if backing_format is None:
         raise InvalidRequest("backing file specified without its format; name it (-F), guessing it is not safe")
-    if backing_format not in FORMATS:
+    if not registry.named(backing_format).is_known:
         raise InvalidRequest(f"Unknown backing file format '{printable(backing_format)}'")
     return BackingReference(backing, backing_format)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cowherd import extents as ext
+from cowherd.formats import registry
 from cowherd.image.disk import Disk
 
 PIECE_BYTES = 4 << 20
@@ -14,7 +15,7 @@ def copy_part(source: Disk, target: Disk, start: int, end: int) -> None:
     It leaves out zeros that the source does not store, unless the target is a device, which may hold old data.
     """
     layer = target.layers[0]
-    must_zero = layer.format == "raw" and layer.file.is_block_device
+    must_zero = registry.named(layer.format).verbatim and layer.file.is_block_device
     buffer = bytearray(PIECE_BYTES)
     for batch in source.extents(start, end - start):
         stored = batch[(batch["kind"] == ext.DATA) | (batch["kind"] == ext.COMPRESSED)]

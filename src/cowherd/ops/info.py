@@ -5,24 +5,20 @@ from __future__ import annotations
 import os
 
 from cowherd.errors import CowherdError, UnsupportedFeature
-from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.bitmaps import Bitmap, read_bitmaps
-from cowherd.formats.qcow2.header import Header, read_header
-from cowherd.formats.qcow2.snapshots import Snapshot, read_snapshots
+from cowherd.formats import probe, registry
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import has_protocol
 from cowherd.sizes import SECTOR
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import INSPECT
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cowherd.formats.facts import Qcow2Info
+    from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.paths import PathName
-
-_ENCRYPTION_METHODS = ("", "aes", "luks")
 
 
 class FileInfo(NamedTuple):
@@ -32,24 +28,6 @@ class FileInfo(NamedTuple):
     is_block_device: bool
     length: int
     allocated: int
-
-
-class Qcow2Info(NamedTuple):
-    """The facts that only qcow2 images have. `encryption` is None, "aes" or "luks".
-
-    `data_file` is the external data file's name as stored; `data_file_raw` is None if there is no data file.
-    """
-
-    version: int
-    compression: str
-    lazy_refcounts: bool
-    refcount_bits: int
-    corrupt: bool
-    extended_l2: bool
-    bitmaps: tuple[Bitmap, ...]
-    data_file: str | None
-    data_file_raw: bool | None
-    encryption: str | None
 
 
 class ImageInfo(NamedTuple):
@@ -94,17 +72,27 @@ def image_info(path: PathName, *, format: str | None = None, force_share: bool =
 
 
 def _info_of(file: HostFile, filename: str, format: str | None, *, force_share: bool) -> ImageInfo:
-    from cowherd.formats.probe import probe
-
-    found = format or probe(file)
-    if found != "raw" and not force_share:  # as QEMU, which takes no lock to look at a raw image
-        file.lock(INSPECT)
+    found = registry.named(format or probe.probe(file))
+    if found.lock_to_inspect is not None and not force_share:
+        file.lock(found.lock_to_inspect)
     host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
-    if found == "raw":
-        return ImageInfo(filename, "raw", host.length, host)
-    if found != "qcow2":
-        raise UnsupportedFeature(filename, f"image format '{found}'")
-    return _qcow2_info(filename, file, host)
+    if not found.is_known:
+        raise UnsupportedFeature(filename, f"image format '{found.name}'")
+    facts = found.facts(file)
+    backing = facts.backing
+    return ImageInfo(
+        filename=filename,
+        format=found.name,
+        virtual_size=facts.virtual_size,
+        file=host,
+        cluster_size=facts.cluster_size,
+        dirty=facts.dirty,
+        backing_name=backing.name if backing else None,
+        backing_filename=full_backing_name(filename, backing.name) if backing else None,
+        backing_format=backing.format if backing else None,
+        snapshots=facts.snapshots,
+        qcow2=facts.qcow2,
+    )
 
 
 def chain_info(path: PathName, *, format: str | None = None, force_share: bool = False) -> list[ImageInfo]:
@@ -159,38 +147,3 @@ def _as_seen_beside(overlay: str, path: str) -> str:
     if os.path.isabs(overlay) or not path.startswith(directory):
         return path
     return overlay[: overlay.rfind("/") + 1] + path.removeprefix(directory)
-
-
-def _qcow2_info(filename: str, file: HostFile, host: FileInfo) -> ImageInfo:
-    header = read_header(file)
-    name = header.backing_name or None
-    return ImageInfo(
-        filename=filename,
-        format="qcow2",
-        virtual_size=header.disk_size,
-        file=host,
-        cluster_size=header.cluster_size,
-        dirty=header.dirty,
-        backing_name=name,
-        backing_filename=full_backing_name(filename, name) if name else None,
-        backing_format=header.backing_format if name else None,
-        # QEMU neither lists nor takes snapshots of an image with an external data file.
-        snapshots=() if header.external_data_file else read_snapshots(file, header),
-        qcow2=_qcow2_facts(file, header),
-    )
-
-
-def _qcow2_facts(file: HostFile, header: Header) -> Qcow2Info:
-    data_file = header.extension(layout.EXTENSION_DATA_FILE) if header.external_data_file else None
-    return Qcow2Info(
-        version=header.version,
-        compression=header.compression,
-        lazy_refcounts=header.lazy_refcounts,
-        refcount_bits=header.refcount_bits,
-        corrupt=header.corrupt,
-        extended_l2=header.extended_l2,
-        bitmaps=read_bitmaps(file, header),
-        data_file=None if data_file is None else data_file.decode("utf-8", "surrogateescape"),
-        data_file_raw=bool(header.autoclear & layout.AUTOCLEAR_DATA_FILE_RAW) if header.external_data_file else None,
-        encryption=_ENCRYPTION_METHODS[header.crypt_method] or None,
-    )

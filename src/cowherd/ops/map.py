@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from cowherd import extents as ext
 from cowherd.extents import Extents
 from cowherd.formats.layer import Layer
-from cowherd.formats.qcow2.image import Qcow2
-from cowherd.formats.qcow2.refcounts import read_table, unpack_counts
 from cowherd.image.disk import Disk
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
@@ -53,32 +51,13 @@ def entries(disk: Disk, start: int = 0, length: int | None = None) -> Iterator[M
 
     Adjacent entries differ in status, or are not contiguous on the host. Raises what reading the tables raises.
     """
-    holes_inside = [isinstance(layer, Qcow2) and metadata_preallocated(layer) for layer in disk.layers]
+    holes_inside = [layer.metadata_preallocated() for layer in disk.layers]
     pending = np.empty(0, _ROW)
     for batch in disk.extents(start, length):
         rows = _merged(np.concatenate((pending, _rows(disk, batch, holes_inside))))
         yield from (_entry(*row) for row in rows[:-1].tolist())
         pending = rows[-1:]
     yield from (_entry(*row) for row in pending.tolist())
-
-
-def metadata_preallocated(layer: Qcow2) -> bool:
-    """Returns whether an image uses more clusters than its file occupies, as QEMU's "qcow2_detect_metadata_preallocation"."""
-    header = layer.header
-    real = layer.file.allocated_bytes() // header.cluster_size
-    threshold = max(real * 10 // 9, real + 2)
-    in_file = -(-layer.file.size() // header.cluster_size)
-    if in_file < threshold:
-        return False
-    table = read_table(layer.file, header)
-    per_block = header.cluster_size * 8 // header.refcount_bits
-    used = 0
-    for index in np.flatnonzero(table[: -(-in_file // per_block)]).tolist():
-        counts = unpack_counts(layer.file.pread(int(table[index]), header.cluster_size), header.refcount_order)
-        used += int(np.count_nonzero(counts[: in_file - index * per_block]))
-        if used >= threshold:
-            return True
-    return False
 
 
 def _rows(disk: Disk, batch: Extents, holes_inside: list[bool]) -> Rows:
@@ -102,7 +81,7 @@ def _given_to_layer_above(rows: Rows, depth: int, disk: Disk) -> Rows:
     if not past.any():
         return rows
     above = disk.layers[depth - 1]
-    if isinstance(above, Qcow2) and above.header.extended_l2:  # its clusters have an offset even if no subcluster is in use
+    if above.has_subclusters:  # its clusters have an offset even if no subcluster is in use
         places = [above.extents(start, length) for start, length, *_ in rows[past].tolist()]
         replaced = np.concatenate([_unallocated(place, depth - 1) for place in places])
         joined = np.concatenate((rows[~past], replaced))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -11,14 +11,14 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest
 from cowherd.extents import Ranges
+from cowherd.formats import registry
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.bitmaps import ENTRY, read_bitmaps
+from cowherd.formats.qcow2.bitmaps import ENTRY, Bitmap
 from cowherd.formats.qcow2.create import refcount_clusters
-from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.ops.map import entries, metadata_preallocated
+from cowherd.ops.map import entries
 from cowherd.sizes import whole_sectors
 from cowherd.text import printable
 
@@ -47,7 +47,7 @@ def measure(
     *,
     size: int | None = None,
     source_format: str | None = None,
-    target_format: str = "raw",
+    target_format: str = registry.NEW_TARGET,
     options: Mapping[str, str] | Qcow2Options | None = None,
     backing: bool = False,
     force_share: bool = False,
@@ -59,23 +59,24 @@ def measure(
     The numbers are those of `qemu-img measure`; `required` is an upper bound, with the tables of a full image.
     Raises `InvalidRequest`, and what opening the source raises.
     """
-    if target_format not in ("raw", "qcow2"):
+    target = registry.named(target_format)
+    if not target.creatable:
         raise InvalidRequest(f"the size of images of format '{printable(target_format)}' can't be measured")
     if (path is None) == (size is None):
         raise InvalidRequest("either a size or an image must be given to measure")
     chosen = options if isinstance(options, Qcow2Options) else Qcow2Options.from_mapping(options or {})
     if path is None:
-        return _measure_empty(size or 0, target_format, chosen)
+        return _measure_empty(size or 0, target, chosen)
     with open_disk(path, format=source_format, force_share=force_share) as disk:
-        if target_format == "raw":
+        if target.verbatim:
             return Measurement(disk.size, disk.size)
         return _measure_copy(disk, chosen, backing=backing)
 
 
-def _measure_empty(size: int, target_format: str, options: Qcow2Options) -> Measurement:
+def _measure_empty(size: int, target: registry.Format, options: Qcow2Options) -> Measurement:
     if size < 0:
         raise InvalidRequest(f"an image can't have {size} bytes")
-    if target_format == "raw":
+    if target.verbatim:
         whole = whole_sectors(size)
         return Measurement(whole, whole)
     reach = options.cluster_size * options.cluster_size // (16 if options.extended_l2 else 8)
@@ -87,10 +88,10 @@ def _measure_empty(size: int, target_format: str, options: Qcow2Options) -> Meas
 def _measure_copy(disk: Disk, options: Qcow2Options, *, backing: bool) -> Measurement:
     data = disk.size if backing else _clusters_with_data(disk, options.cluster_size) * options.cluster_size
     measured = _sum_up(disk.size, data, options)
-    source = disk.layers[0]
-    if options.version < 3 or not isinstance(source, Qcow2) or source.header.version < 3:
+    bitmaps = disk.layers[0].bitmaps() if options.version >= 3 else None
+    if bitmaps is None:
         return measured
-    return replace(measured, bitmaps=_bytes_for_bitmaps(source, options.cluster_size))
+    return replace(measured, bitmaps=_bytes_for_bitmaps(bitmaps, disk.size, options.cluster_size))
 
 
 def _sum_up(size: int, data: int, options: Qcow2Options) -> Measurement:
@@ -124,7 +125,7 @@ def _clusters_with_data(disk: Disk, cluster_size: int) -> int:
 
 def _ranges_with_data(disk: Disk) -> Iterator[Ranges]:
     """Yields the ranges that QEMU counts as data, in order: without the file's holes if an image's metadata was preallocated."""
-    if any(isinstance(layer, Qcow2) and metadata_preallocated(layer) for layer in disk.layers):
+    if any(layer.metadata_preallocated() for layer in disk.layers):
         runs = ((entry.start, entry.start + entry.length) for entry in entries(disk) if entry.data and not entry.zero)
         while some := list(islice(runs, _ENTRIES_AT_ONCE)):
             yield np.array(some, np.int64)
@@ -135,11 +136,11 @@ def _ranges_with_data(disk: Disk) -> Iterator[Ranges]:
             yield np.column_stack((found["start"], ext.ends(found)))
 
 
-def _bytes_for_bitmaps(source: Qcow2, cluster_size: int) -> int:
-    """Returns the bytes that all persistent bitmaps of `source` need if every bit of them is stored."""
+def _bytes_for_bitmaps(bitmaps: Iterable[Bitmap], size: int, cluster_size: int) -> int:
+    """Returns the bytes that the persistent bitmaps of a disk of `size` bytes need if every bit of them is stored."""
     total = directory = 0
-    for bitmap in read_bitmaps(source.file, source.header):
-        content = -(-source.size // (bitmap.granularity * 8))
+    for bitmap in bitmaps:
+        content = -(-size // (bitmap.granularity * 8))
         clusters = -(-content // cluster_size)
         total += (clusters + -(-clusters * _WORD // cluster_size)) * cluster_size
         directory += _round_up(ENTRY.size + len(bitmap.name.encode("utf-8", "surrogateescape")), 8)

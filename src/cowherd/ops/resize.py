@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cowherd.errors import HostFileError, InvalidRequest
-from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats import registry
+from cowherd.formats.layer import Layer
 from cowherd.formats.qcow2.options import PREALLOCATIONS
-from cowherd.formats.raw import Raw
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.create import refuse_to_preallocate
@@ -37,12 +37,12 @@ def resize(
     with open_disk(path, format=format, writable=True) as disk:
         _check(disk, size, preallocation, shrink=shrink)
         top, old_size = disk.layers[0], disk.size
-        if isinstance(top, Raw):
-            _resize_raw(top, size, reserve=preallocation != "off")
+        if registry.named(top.format).verbatim:
+            _resize_file(top, size, reserve=preallocation != "off")
         else:
             disk.resize(size)
-        if isinstance(top, Qcow2) and preallocation != "off":
-            top.preallocate(old_size, size - old_size, reserve=preallocation != "metadata")
+            if preallocation != "off":
+                top.preallocate(old_size, size - old_size, reserve=preallocation != "metadata")
         disk.flush()
 
 
@@ -57,15 +57,15 @@ def _check(disk: Disk, size: int, preallocation: str, *, shrink: bool) -> None:
         raise InvalidRequest("Preallocation can only be used for growing images")
     if size < disk.size and not shrink:
         raise InvalidRequest("Use the --shrink option to perform a shrink operation.")
-    if isinstance(disk.layers[0], Raw):
-        _check_raw(disk.layers[0], size, preallocation)
+    if registry.named(disk.format).verbatim:
+        _check_file(disk.layers[0], size, preallocation)
         return
     refuse_to_preallocate(disk.layers[0].file, preallocation)
     if size % SECTOR:
         raise InvalidRequest(f"The new size must be a multiple of {SECTOR}")
 
 
-def _check_raw(layer: Raw, size: int, preallocation: str) -> None:
+def _check_file(layer: Layer, size: int, preallocation: str) -> None:
     if layer.file.is_block_device:
         if preallocation != "off":
             raise InvalidRequest(f"Preallocation mode '{preallocation}' unsupported for this non-regular file")
@@ -75,15 +75,15 @@ def _check_raw(layer: Raw, size: int, preallocation: str) -> None:
         raise InvalidRequest("Unsupported preallocation mode: metadata")
 
 
-def _resize_raw(layer: Raw, size: int, *, reserve: bool) -> None:
+def _resize_file(layer: Layer, size: int, *, reserve: bool) -> None:
     """Sets a raw file's length. If reserving space fails, the file gets its old length back."""
     old_length = layer.file.size()
     if layer.file.is_block_device:
         return
-    layer.resize(size)
+    layer.resize(size, None, 0)
     if reserve:
         try:
             layer.file.preallocate(old_length, size - old_length)
         except HostFileError:
-            layer.resize(old_length)
+            layer.resize(old_length, None, 0)
             raise

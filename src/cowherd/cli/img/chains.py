@@ -6,6 +6,7 @@ from cowherd.cli.img.errors import CannotOpen
 from cowherd.cli.img.messages import reason
 from cowherd.cli.img.output import err
 from cowherd.errors import CowherdError
+from cowherd.formats import registry
 from cowherd.ops.info import ImageInfo, iter_chain
 
 TYPE_CHECKING = False
@@ -44,5 +45,5 @@ def look_before_writing(image: Source) -> list[ImageInfo]:
 
 def warn_about_guess(image: Source, info: ImageInfo) -> None:
     """Warns as qemu-img does if an image to be written is taken for raw only because its first bytes show no other format."""
-    if image.format is None and info.format == "raw":
+    if image.format is None and registry.named(info.format).verbatim:
         err(_PROBED_RAW.format(image.path))

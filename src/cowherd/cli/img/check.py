@@ -10,6 +10,7 @@ from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err, out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, source
+from cowherd.formats import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run(arguments: Arguments) -> int:
     cache_mode(arguments, "cache", "source cache")
     image = source(arguments, one_filename(arguments))
     infos = look(image)
-    if infos[0].format != "qcow2":
+    if not registry.named(infos[0].format).checked:
         raise CommandFailed("This image format does not support checks", NOT_POSSIBLE)
     if arguments.flag("repair"):
         raise CommandFailed("cowherd-img checks, but does not repair; 'qemu-img check -r' does")
@@ -62,13 +63,13 @@ def run(arguments: Arguments) -> int:
     for message in report.messages:
         err(message + "\n")
     if not arguments.flag("quiet"):
-        out(dumps(_document(report, image.text)) + "\n" if wants_json(arguments) else _text(report))
+        out(dumps(_document(report, image.text, infos[0].format)) + "\n" if wants_json(arguments) else _text(report))
     if report.check_errors:
         raise CommandFailed("Check failed")
     return CORRUPT if report.corruptions else LEAKS if report.leaks else 0
 
 
-def _document(report: CheckReport, filename: str) -> Json:
+def _document(report: CheckReport, filename: str, format: str) -> Json:
     """Returns the report for JSON, with the keys in QEMU's order, and without those that are 0."""
     numbers = {
         "image-end-offset": report.image_end_offset,
@@ -80,7 +81,7 @@ def _document(report: CheckReport, filename: str) -> Json:
         "allocated-clusters": report.allocated_clusters,
     }
     document: dict[str, Json] = {key: value for key, value in numbers.items() if value or key == "check-errors"}
-    document |= {"filename": filename, "format": "qcow2"}
+    document |= {"filename": filename, "format": format}
     return document | ({"fragmented-clusters": report.fragmented_clusters} if report.fragmented_clusters else {})
 
 

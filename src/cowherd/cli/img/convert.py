@@ -27,6 +27,7 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import Source, named, source
 from cowherd.cli.progress import ProgressLine
+from cowherd.formats import registry
 from cowherd.ops.info import ImageInfo, full_backing_name
 from cowherd.sizes import INT64_MAX, SECTOR
 
@@ -94,7 +95,7 @@ def run(arguments: Arguments) -> int:
     operands = arguments.operands
     lists = arguments.texts("target-options")
     if format_options.help_wanted(lists):
-        format = arguments.text("target-format") or "raw"
+        format = arguments.text("target-format") or registry.NEW_TARGET
         format_options.creatable(format)
         out(format_options.help_text(format, operands[-1] if len(operands) > 1 else None))
         return 0
@@ -131,7 +132,7 @@ def _convert(arguments: Arguments, names: Sequence[str], target_name: str, progr
     no_snapshot(infos[0].snapshots, arguments.text("source-snapshot"))
     create = not arguments.flag("no-create")
     target = _existing_target(arguments, target_name) if not create else Source(target_name, local_path(target_name), None)
-    format = target.format or arguments.text("target-format") or "raw"
+    format = target.format or arguments.text("target-format") or registry.NEW_TARGET
     options = _target_options(arguments, format, len(sources)) if create else {}
     _check_target(arguments, format, options, infos)
     cache_mode(arguments, "target-cache", "cache")
@@ -145,7 +146,7 @@ def _existing_target(arguments: Arguments, name: str) -> Source:
     if arguments.flag("target-image-opts"):
         target = source(arguments, name, "target-format", image_opts=True)
     else:
-        target = named(name, arguments.text("target-format") or "raw")
+        target = named(name, arguments.text("target-format") or registry.NEW_TARGET)
     look(target)
     return target
 
@@ -167,14 +168,14 @@ def _check_target(arguments: Arguments, format: str, options: dict[str, str], in
         # qemu-img says the same, does nothing, and reports success, on which nobody should rely.
         raise CommandFailed("Cannot use --target-is-zero when the destination image has a backing file")
     if arguments.flag("compress"):
-        if format != "qcow2":
+        if not registry.named(format).compressed:
             raise CommandFailed("Compression not supported for this file format")
         if options.get("preallocation", "off") != "off":
             raise CommandFailed("Compression and preallocation not supported at the same time")
     if arguments.flag("bitmaps"):
         if len(infos) > 1:
             raise CommandFailed("Copying bitmaps only possible with single source")
-        if format != "qcow2":
+        if not registry.named(format).bitmaps:
             raise CommandFailed(f"Format driver '{format}' does not support bitmaps")
         if infos[0].qcow2 is not None and infos[0].qcow2.bitmaps:
             raise CommandFailed("Copying bitmaps is not supported; use qemu-img, or leave out --bitmaps")
@@ -184,10 +185,7 @@ def _announce_problems(format: str, target_name: str, options: dict[str, str]) -
     """Raises `CommandFailed` for options with which the target can't be made, before anything is written."""
     with prefixed(f"{target_name}: error while converting {format}: "):
         format_options.check(format, options)
-        if format == "qcow2":
-            from cowherd.formats.qcow2.options import Qcow2Options
-
-            Qcow2Options.from_mapping(format_options.for_the_format(options))
+        registry.named(format).check_options(format_options.for_the_format(options))
     backing = options.get("backing_file")
     if backing:
         try:

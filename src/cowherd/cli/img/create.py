@@ -14,6 +14,7 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err, out
 from cowherd.cli.img.sources import named
 from cowherd.errors import HostFileError
+from cowherd.formats import registry
 from cowherd.ops.info import full_backing_name
 
 TYPE_CHECKING = False
@@ -47,7 +48,7 @@ SYNTAX = Syntax(
 
 def run(arguments: Arguments) -> int:
     """Makes the image."""
-    format, lists = arguments.text("format") or "raw", arguments.texts("options")
+    format, lists = arguments.text("format") or registry.NEW_TARGET, arguments.texts("options")
     operands = arguments.operands
     if format_options.help_wanted(lists):
         format_options.creatable(format)

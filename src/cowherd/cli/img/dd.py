@@ -11,6 +11,7 @@ from cowherd.cli.img.messages import opening, prefixed
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err
 from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
+from cowherd.formats import registry
 from cowherd.sizes import INT64_MAX
 from cowherd.tuples import NamedTuple
 
@@ -50,7 +51,7 @@ def run(arguments: Arguments) -> int:
     blocks = _parse(arguments.operands)
     image = source(arguments, blocks.input)
     size = look(image)[0].virtual_size
-    format = arguments.text("output-format") or "raw"
+    format = arguments.text("output-format") or registry.NEW_TARGET
     creatable(format, unknown="Unknown file format")
     end = size if blocks.limit is None else min(size, blocks.limit * blocks.size)
     start = blocks.skip * blocks.size

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cowherd.cli.img.errors import CommandFailed
-from cowherd.cli.img.sources import FOREIGN_FORMATS, FORMATS
+from cowherd.cli.img.sources import FOREIGN_FORMATS, is_driver
+from cowherd.formats import registry
 from cowherd.sizes import SizeError, SizeRangeError, parse_size
 from cowherd.tuples import NamedTuple
 
@@ -54,7 +55,7 @@ _QCOW2_OPTIONS = (
     FormatOption("lazy_refcounts", "boolean", "Postpone refcount updates", "off"),
     FormatOption("refcount_bits", "number", "Width of a reference count entry in bits", "16"),
 )
-_OF_FORMAT = {"raw": _RAW_OPTIONS, "qcow2": _QCOW2_OPTIONS}
+_OF_FORMAT = {registry.RAW.name: _RAW_OPTIONS, registry.QCOW2.name: _QCOW2_OPTIONS}
 _READ_ONLY_FORMATS = ("bochs", "cloop", "dmg")
 _IGNORED = ("nocow", "extent_size_hint")
 """Hints to the host's file system that change nothing about the image."""
@@ -62,13 +63,12 @@ _CHOICES = {
     "compat": ("version", ("0.10", "v2", "1.1", "v3")),
     "compression_type": ("compression-type", ("zlib", "zstd")),
     "preallocation": ("preallocation", ("off", "metadata", "falloc", "full")),
-    "backing_fmt": ("backing-fmt", (*FORMATS, *FOREIGN_FORMATS)),
 }
 
 
 def creatable(format: str, unknown: str = "Unknown file format '{}'") -> None:
     """Raises `CommandFailed` for a format in which no image can be made here."""
-    if format in _READ_ONLY_FORMATS:
+    if format in _READ_ONLY_FORMATS or (format in registry.FORMATS and not registry.named(format).creatable):
         raise CommandFailed(f"Format driver '{format}' does not support image creation")
     if format in FOREIGN_FORMATS:
         raise CommandFailed(f"Format '{format}' is not supported; use qemu-img for this image")
@@ -178,7 +178,7 @@ def check(format: str, options: Mapping[str, str]) -> None:
     if "backing_fmt" in options and "backing_file" not in options:
         raise CommandFailed("Backing format cannot be used without backing file")
     _refuse_missing_features(options)
-    if format == "raw":
+    if registry.named(format).verbatim:
         mode = options.get("preallocation", "off")
         if mode == "metadata":
             raise CommandFailed("Unsupported preallocation mode: metadata")
@@ -189,6 +189,8 @@ def check(format: str, options: Mapping[str, str]) -> None:
         value = options.get(name, choices[0])
         if value not in choices:
             raise CommandFailed(f"Parameter '{shown}' does not accept value '{value}'")
+    if "backing_fmt" in options and not is_driver(options["backing_fmt"]):
+        raise CommandFailed(f"Parameter 'backing-fmt' does not accept value '{options['backing_fmt']}'")
     if int(options.get("refcount_bits", "16")) < 0:
         raise CommandFailed("Refcount width must be a power of two and may not exceed 64 bits")
 

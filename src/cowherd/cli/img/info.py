@@ -13,9 +13,10 @@ from cowherd.sizes import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cowherd.formats.facts import Qcow2Info
     from cowherd.formats.qcow2.bitmaps import Bitmap
     from cowherd.formats.qcow2.snapshots import Snapshot
-    from cowherd.ops.info import FileInfo, ImageInfo, Qcow2Info
+    from cowherd.ops.info import FileInfo, ImageInfo
 
 SYNTAX = Syntax(
     "info",
@@ -67,7 +68,7 @@ def _document(info: ImageInfo) -> Json:
         document["cluster-size"] = info.cluster_size
     document |= {"format": info.format, "actual-size": info.file.allocated}
     if info.qcow2 is not None:
-        document["format-specific"] = {"type": "qcow2", "data": _qcow2_document(info.qcow2)}
+        document["format-specific"] = {"type": info.format, "data": _qcow2_document(info.qcow2)}
     if info.backing_filename is not None:
         document["full-backing-filename"] = info.backing_filename
     if info.qcow2 is not None and info.qcow2.encryption:

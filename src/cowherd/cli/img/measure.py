@@ -11,6 +11,7 @@ from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
+from cowherd.formats import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _subject(arguments: Arguments) -> tuple[str | None, int | None]:
 
 
 def _measure(arguments: Arguments, image: Source | None, size: int | None) -> Measurement:
-    format = arguments.text("target-format") or "raw"
+    format = arguments.text("target-format") or registry.NEW_TARGET
     format_options.creatable(format)
     try:
         options = format_options.parse(arguments.texts("options"), format)

@@ -18,8 +18,9 @@ from cowherd.cli.img.common import (
 from cowherd.cli.img.errors import CannotOpen, CommandFailed, UsageError
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
-from cowherd.cli.img.sources import FOREIGN_FORMATS, FORMATS, Source, named, source
+from cowherd.cli.img.sources import Source, is_driver, named, source
 from cowherd.cli.progress import ProgressLine
+from cowherd.formats import registry
 from cowherd.ops.info import ImageInfo, full_backing_name, image_info
 
 SYNTAX = Syntax(
@@ -81,11 +82,12 @@ def _look_at_overlay(image: Source, *, unsafe: bool) -> ImageInfo:
 
 def _check(arguments: Arguments, image: Source, info: ImageInfo) -> None:
     backing, backing_format = arguments.text("backing"), arguments.text("backing-format")
-    if arguments.flag("compress") and info.format != "qcow2":
+    can = registry.named(info.format)
+    if arguments.flag("compress") and not can.compressed:
         raise CommandFailed("Compression not supported for this file format")
-    if backing_format is not None and backing_format not in FORMATS and backing_format not in FOREIGN_FORMATS:
+    if backing_format is not None and not is_driver(backing_format):
         raise CommandFailed(f"Invalid format name: '{backing_format}'")
-    if info.format != "qcow2":
+    if not can.backing:
         raise CommandFailed(f"Could not change the backing file to '{backing}': Operation not supported")
     if backing and not arguments.flag("backing-unsafe"):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cowherd.cli.img.common import FORCE_SHARE, FORMAT, IMAGE_OPTS, OBJECT
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
+from cowherd.formats import registry
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from cowherd.cli.img.options import Arguments
 
-FORMATS = ("raw", "qcow2")
 _FOREIGN = (
     "blkdebug blklogwrites blkverify bochs cloop compress copy-before-write copy-on-read dmg file ftp ftps gluster "
     "host_cdrom host_device http https iscsi iser luks nbd nfs null-aio null-co nvme parallels preallocate qcow qed quorum "
@@ -59,11 +59,16 @@ def named(text: str, chosen: str | None) -> Source:
     return Source(text, _path(text), chosen)
 
 
+def is_driver(name: str) -> bool:
+    """Whether QEMU has a driver of this name, be it here or not."""
+    return name in registry.FORMATS or name in FOREIGN_FORMATS
+
+
 def check_driver(text: str, driver: str | None) -> None:
     """Raises `CommandFailed` for a format that cowherd does not have, for the image `text`."""
     if driver in FOREIGN_FORMATS:
         raise CannotOpen(text, f"Driver '{driver}' is not supported; use qemu-img for this image")
-    if driver is not None and driver not in FORMATS:
+    if driver is not None and driver not in registry.FORMATS:
         raise CannotOpen(text, f"Unknown driver '{driver}'")
 
 
@@ -120,7 +125,7 @@ def _described(text: str, options: dict[str, str]) -> Source:
     if node is not None:
         raise fail(f"Cannot find device='{node}' nor node-name='{node}'")
     if driver in _FILE_DRIVERS and path is None:
-        driver, path = "raw", options.pop("filename", None)
+        driver, path = registry.RAW.name, options.pop("filename", None)
     if driver is None and path is None:
         raise fail("Must specify either driver or file")
     if path is None:

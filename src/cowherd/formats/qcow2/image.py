@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from cowherd import extents as ext
 from cowherd.errors import ImageCorrupt, InvalidRequest, ReadOnlyImage, UnsupportedFeature
 from cowherd.extents import Extents
-from cowherd.formats.layer import Below, ClosingLayer
-from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.cache import TableCache
+from cowherd.formats.layer import Below
+from cowherd.formats.qcow2 import block_status, layout
 from cowherd.formats.qcow2.compressed import CompressedReader
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables
 from cowherd.formats.qcow2.writer import Writer
+from cowherd.formats.readable import ReadableLayer
 from cowherd.formats.reference import BackingReference
 from cowherd.sizes import SECTOR
 from cowherd.storage.copying import Bytes
@@ -25,11 +25,13 @@ from cowherd.storage.hostfile import HostFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cowherd.formats.layer import Layer
+    from cowherd.formats.qcow2.bitmaps import Bitmap
     from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.paths import PathName
 
 
-class Qcow2(ClosingLayer):
+class Qcow2(ReadableLayer):
     """One qcow2 file, without its backing file; see `cowherd.formats.layer.Layer`."""
 
     format = "qcow2"
@@ -69,6 +71,31 @@ class Qcow2(ClosingLayer):
         """Bytes of a subcluster, or of a cluster without extended L2 entries."""
         return self.header.subcluster_size
 
+    @property
+    def cluster_size(self) -> int:
+        """Bytes of a cluster."""
+        return self.header.cluster_size
+
+    @property
+    def has_subclusters(self) -> bool:
+        """Whether the image has extended L2 entries: its clusters have a place even where all subclusters are unused."""
+        return self.header.extended_l2
+
+    @property
+    def has_zero_clusters(self) -> bool:
+        """Whether the image is of version 3: version 2 has no clusters of zeros."""
+        return self.header.version >= 3
+
+    @property
+    def status_reach(self) -> int:
+        """Guest bytes that a slice of an L2 table maps, as QEMU reads it; see `Layer.status_reach`."""
+        return block_status.status_reach(self.header)
+
+    @property
+    def corrupt(self) -> bool:
+        """Whether the image is marked corrupt."""
+        return self.header.corrupt
+
     def snapshots(self) -> tuple[Snapshot, ...]:
         """Returns the internal snapshots; `at_snapshot` opens one.
 
@@ -92,9 +119,24 @@ class Qcow2(ClosingLayer):
 
         return Qcow2(self.file, header_at(self.file, self.header, snapshot))
 
-    def share_cache(self, cache: TableCache) -> None:
-        """Keeps L2 tables in `cache` from now on; other images may use the same cache."""
-        self._tables.cache = cache
+    def bitmaps(self) -> tuple[Bitmap, ...] | None:
+        """Returns the persistent bitmaps, which images of version 2 can't have."""
+        from cowherd.formats.qcow2.bitmaps import read_bitmaps
+
+        return read_bitmaps(self.file, self.header) if self.header.version >= 3 else None
+
+    def has_enabled_bitmaps(self) -> bool:
+        """Returns whether the image has a bitmap directory that is said to be up to date."""
+        return bool(self.header.extension(layout.EXTENSION_BITMAPS) and self.header.autoclear & layout.AUTOCLEAR_BITMAPS)
+
+    def metadata_preallocated(self) -> bool:
+        """Returns whether the image uses more clusters than its file occupies; see `Layer.metadata_preallocated`."""
+        return block_status.metadata_preallocated(self.file, self.header)
+
+    def share_cache(self, chain: Sequence[Layer]) -> None:
+        """Keeps L2 tables in the cache of the first qcow2 image of `chain` from now on."""
+        first = next((layer for layer in chain if isinstance(layer, Qcow2)), self)
+        self._tables.cache = first._tables.cache
 
     def extents(self, start: int, length: int) -> Extents:
         """Returns a cover of [start, start+length); see `Layer.extents`."""
@@ -180,6 +222,10 @@ class Qcow2(ClosingLayer):
         header = self.header if without is None else self.header.with_extension(without, None)
         self._update_header(header.with_backing(reference))
 
+    def require_room_for(self, reference: BackingReference | None) -> None:
+        """Raises `InvalidRequest` if the header has no room for the name of another backing file."""
+        self.header.with_backing(reference).pack()
+
     def set_extension(self, kind: int, data: bytes | None) -> None:
         """Sets the header extension of type `kind`, or removes it if `data` is None. Durable on return."""
         self._update_header(self.header.with_extension(kind, data))
@@ -204,7 +250,7 @@ class Qcow2(ClosingLayer):
             self._update_header(self.header._replace(autoclear=self.header.autoclear & layout.AUTOCLEAR_KNOWN))
 
     def _refuse_enabled_bitmaps(self) -> None:
-        if self.header.extension(layout.EXTENSION_BITMAPS) and self.header.autoclear & layout.AUTOCLEAR_BITMAPS:
+        if self.has_enabled_bitmaps():
             from cowherd.formats.qcow2.bitmaps import read_bitmaps
 
             enabled = [bitmap for bitmap in read_bitmaps(self.file, self.header) if bitmap.auto]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cowherd.errors import CowherdError, ImageInUse
+from cowherd.formats import registry
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.lineage.pending import describe as describe_merge
 from cowherd.herd.records.faults import ContentChanging
@@ -139,7 +140,8 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
 def unbound(exam: Examination) -> Iterator[Finding]:
     """Yields overlays of sealed bases that record no binding."""
     for image, base in exam.lineage.overlays:
-        if image.binding is None and image.problem is None and image.format == "qcow2" and exam.lineage.seal(base):
+        has_place = registry.named(image.format).extensions
+        if has_place and image.binding is None and image.problem is None and exam.lineage.seal(base):
             if not exam.may_change(image):
                 continue  # this user can't bind it
             detail = f"it has no binding to its sealed base {printable(base.path)}"

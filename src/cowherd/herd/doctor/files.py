@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cowherd.errors import CowherdError
+from cowherd.formats import registry
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.sizes import human_size
 from cowherd.text import printable
@@ -45,7 +46,8 @@ def tables(exam: Examination) -> Iterator[Finding]:
     if not exam.full:
         return
     for image in exam.images:
-        if image.format == "qcow2" and not image.problem and not image.corrupt and image.key not in exam.written:
+        has_tables = registry.named(image.format).checked
+        if has_tables and not image.problem and not image.corrupt and image.key not in exam.written:
             yield from _check_tables(exam, image)
 
 
@@ -53,7 +55,7 @@ def _check_tables(exam: Examination, image: Image) -> Iterator[Finding]:
     from cowherd.ops.check import check
 
     try:
-        report = check(image.path, format="qcow2")
+        report = check(image.path, format=image.format)
     except CowherdError as error:
         yield Finding(Kind.UNREADABLE, image.path, f"its tables can't be checked: {error}")
         return

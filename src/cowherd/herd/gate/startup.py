@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, BaseInUse, BaseSealed, HostFileError, preview
+from cowherd.formats import registry
 from cowherd.formats.probe import probe
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.gate.gate import guard_start
@@ -125,7 +126,7 @@ class Judge:
     def look_at(self, drives: Iterable[Drive]) -> None:
         """Surveys the chains of all drives that their own headers define, together, so that each image is checked only once."""
         chains = [drive.path for drive in drives if drive.path and _follows_headers(drive) and _is_file(_mode_of(drive))]
-        self._together = survey_chains([(path, "qcow2") for path in chains], {})
+        self._together = survey_chains([(path, registry.OVERLAY) for path in chains], {})
 
     def answers(self, drive: Drive) -> Iterator[Answer]:
         """Yields the answers for a drive and for the files that it is made of."""
@@ -151,7 +152,7 @@ class Judge:
                 where = f"{drive.where}, the base of {path}"
                 under = replace(drive, where=where, path=base.path, format=base.format, writable=False, below=tuple(more))
                 yield from self.answers(under)
-            drive = replace(drive, format="raw", below=(), ends=False)
+            drive = replace(drive, format=registry.RAW.name, below=(), ends=False)
         if _follows_headers(drive) and self._together.known(path):
             lineage, checker = self._together, self._checker
         else:
@@ -183,7 +184,7 @@ class Judge:
             parts = [(part, "a part of") for part in own_parts if part != image.path]
             parts += [(file, "what lies below") for file in files_below(image.path)]
             for path, what in parts:
-                yield from self.answers(Drive(f"{drive.where}, {what} {image.path}", path, "raw", writable=writable))
+                yield from self.answers(Drive(f"{drive.where}, {what} {image.path}", path, registry.RAW.name, writable=writable))
 
 
 def _mode_of(drive: Drive) -> int | None:
@@ -210,7 +211,7 @@ def _follows_headers(drive: Drive) -> bool:
     """Returns whether a drive is a qcow2 image whose own header, and those below it, define its chain."""
     if drive.below or drive.ends or drive.path is None or not _is_file(_mode_of(drive)):
         return False
-    return (drive.format or _probed(drive.path)) == "qcow2"
+    return registry.named(drive.format or _probed(drive.path)).backing
 
 
 def _probed(path: Path) -> str:
@@ -239,7 +240,7 @@ def _with_foreign_base(drive: Drive, directory: PathName) -> Drive:
     """Adds to a drive, in a format that the herd does not read, the backing file that its header names."""
     assert drive.path
     assert drive.format
-    if drive.format == "qcow2" or drive.below or drive.ends:
+    if registry.named(drive.format).backing or drive.below or drive.ends:
         return drive
     backing = named_by(drive.path, drive.format, directory).backing
     if backing is None:
@@ -274,10 +275,11 @@ def _backing(drive: Drive, directory: PathName) -> dict[Path, BackingReference |
 
 def _recorded(path: Path, image_format: str | None, directory: PathName) -> BackingReference | None:
     """Returns the backing file in an image's own header."""
-    if not path.exists() or image_format == "raw":
+    known = None if image_format is None else registry.named(image_format)
+    if not path.exists() or (known is not None and known.verbatim):
         return None
-    if image_format not in (None, "qcow2"):
-        return named_by(path, image_format or "", directory).backing
+    if known is not None and not known.backing:
+        return named_by(path, known.name, directory).backing
     content = read_image(os.fspath(path)).content
     return content.backing if isinstance(content, Head) else None
 
@@ -317,7 +319,7 @@ def _judge_dependents(answer: Answer, top: Image, herd: Sequence[PathName] | Non
     """Refuses a drive that the guest would write to if it has dependents or a seal; with `herd` None only for a seal."""
     drive = answer.drive
     assert drive.path
-    if drive.plain and _probed(drive.path) == "raw" and not top.seal:
+    if drive.plain and _probed(drive.path) == registry.UNRECOGNISED and not top.seal:
         return answer  # almost certainly a log: not worth a search of its directory for overlays
     try:
         if herd is not None:

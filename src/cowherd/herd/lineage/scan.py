@@ -17,6 +17,8 @@ import stat
 import time
 from collections import deque
 
+from cowherd.errors import ImageFormatError, UnsupportedFeature
+from cowherd.formats import registry
 from cowherd.herd.lineage.book.known import KnownPlaces
 from cowherd.herd.lineage.book.memory import Memory
 from cowherd.herd.lineage.book.places import Places
@@ -175,7 +177,7 @@ class Found:
         known = self.images.get((info.st_dev, info.st_ino))
         if known is None and stat.S_ISREG(info.st_mode):
             size = whole_sectors(info.st_size)
-            known = Image((info.st_dev, info.st_ino), (filename,), "raw", size, info.st_blocks * 512)
+            known = Image((info.st_dev, info.st_ino), (filename,), registry.RAW.name, size, info.st_blocks * 512)
             self.images[known.key] = known
             self.strays.add(known.key)
         return known
@@ -193,7 +195,10 @@ class Found:
         unreadable = len(self.unreadable)
         try:
             info = os.stat(filename)
-            self.add(filename, "qcow2" if stat.S_ISBLK(info.st_mode) and isinstance(read_image(filename).content, Head) else None)
+            self.add(
+                filename,
+                registry.OVERLAY if stat.S_ISBLK(info.st_mode) and isinstance(read_image(filename).content, Head) else None,
+            )
         except FileNotFoundError:
             return  # a disk that is gone depends on no base
         except (OSError, ValueError):
@@ -213,7 +218,9 @@ class Found:
         """Adds a qcow2 image in the directories. If it has several names, its problem is worded for the first one."""
         self.met[filename] = key
         size, backing, binding, problem, dirty, corrupt, data_file = head
-        image = _make_image((key, (filename,), "qcow2", size, disk_size, backing, binding, problem, dirty, corrupt, data_file))
+        image = _make_image(
+            (key, (filename,), registry.OVERLAY, size, disk_size, backing, binding, problem, dirty, corrupt, data_file)
+        )
         known = self.images.setdefault(key, image)
         if known is not image:
             names = _ordered(*known.filenames, filename)
@@ -237,11 +244,11 @@ def scan(places: Places) -> Found:
             found.sealed.add(sealed)
             unreadable = len(found.unreadable)
             if found.add(sealed, recorded) is None and len(found.unreadable) == unreadable:
-                found.add(sealed, "raw")  # it can be read, and is no qcow2 image
+                found.add(sealed, registry.RAW.name)  # it can be read, and is no qcow2 image
         else:
             found.orphans.append(as_path(sealed))
     for image, seal, recorded in kept_under(found.listed):
-        if image not in found.sealed and (found.add(image, recorded) or found.add(image, "raw")):
+        if image not in found.sealed and (found.add(image, recorded) or found.add(image, registry.RAW.name)):
             found.kept[image] = seal
     return found
 
@@ -399,25 +406,32 @@ def _look_at(filename: str, info: os.stat_result, recorded_format: str | None) -
     key, disk_size = (info.st_dev, info.st_ino), info.st_blocks * 512
     content = read_image(filename).content if info.st_size >= SMALLEST_IMAGE or stat.S_ISBLK(info.st_mode) else None
     if isinstance(content, Head):
-        return Image(key, (filename,), "qcow2", content.size, disk_size, *content[1:])
+        return Image(key, (filename,), registry.OVERLAY, content.size, disk_size, *content[1:])
     if recorded_format is None:
         return None
-    if recorded_format == "qcow2":
-        return Image(key, (filename,), "qcow2", None, disk_size, problem="it is not a qcow2 image, as it should be")
-    return Image(key, (filename,), recorded_format, _raw_size(filename, recorded_format), disk_size)
+    if recorded_format == registry.OVERLAY:
+        problem = f"it is not a {recorded_format} image, as it should be"
+        return Image(key, (filename,), recorded_format, None, disk_size, problem=problem)
+    try:
+        size = _size_as(recorded_format, filename)
+    except (ImageFormatError, UnsupportedFeature) as error:
+        return Image(key, (filename,), recorded_format, None, disk_size, problem=str(error))
+    return Image(key, (filename,), recorded_format, size, disk_size)
 
 
-def _raw_size(filename: str, recorded_format: str) -> int | None:
-    if recorded_format != "raw":
+def _size_as(recorded_format: str, filename: str) -> int | None:
+    """Returns the virtual size of a file as an image of a format, None for one that is not read here."""
+    format = registry.named(recorded_format)
+    if not format.is_known:
         return None
     with HostFile.open(filename, lock=None) as file:
-        return whole_sectors(file.size())
+        return format.facts(file).virtual_size
 
 
 def _as_recorded(image: Image, recorded: str) -> Image:
     """Returns the image as raw if an overlay records it so: a guest can write a qcow2 header into a raw disk."""
-    if recorded == image.format or recorded != "raw":
+    if recorded == image.format or not registry.named(recorded).verbatim:
         return image
     problem = "an overlay records it as raw, but it begins like a qcow2 image"
-    size = _raw_size(image.filename, "raw")
-    return image._replace(format="raw", size=size, backing=None, binding=None, problem=problem)
+    size = _size_as(recorded, image.filename)
+    return image._replace(format=recorded, size=size, backing=None, binding=None, problem=problem)

@@ -13,6 +13,7 @@ import stat
 import time
 
 from cowherd.errors import CowherdError, ImageInUse
+from cowherd.formats import registry
 from cowherd.herd.records.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
@@ -21,7 +22,7 @@ from cowherd.live.kernel_holders import Key, key_of
 from cowherd.live.sight import look
 from cowherd.notes import say
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import READ, READ_RAW, WRITE
+from cowherd.storage.locks import WRITE
 from cowherd.text import shown
 
 TYPE_CHECKING = False
@@ -100,7 +101,7 @@ def chain_below(path: PathName) -> list[str]:
             below = resolve(name, head.backing)
             name = below.name
             found.append(name)
-            if below.format == "raw":
+            if below.format is not None and registry.named(below.format).verbatim:
                 break
     return found
 
@@ -124,7 +125,7 @@ def _try_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Ke
             HostFile.open(name, lock=WRITE).close()
         for key, (name, image_format) in stable.items():
             if key not in changed:
-                HostFile.open(name, lock=READ_RAW if image_format in (None, "raw") else READ).close()
+                HostFile.open(name, lock=registry.named(image_format or registry.UNRECOGNISED).lock_to_read).close()
 
 
 def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], list[str]]:

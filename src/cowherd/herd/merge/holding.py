@@ -10,9 +10,7 @@ import contextlib
 from contextlib import ExitStack
 
 from cowherd.errors import UnsupportedFeature
-from cowherd.formats.qcow2.cache import TableCache
-from cowherd.formats.qcow2.image import Qcow2
-from cowherd.formats.raw import Raw
+from cowherd.formats import registry
 from cowherd.image.disk import Disk
 from cowherd.storage.hostfile import HostFile
 
@@ -70,15 +68,13 @@ class Layers:
         self._held = held or Holding()
         self._open: dict[Key, Layer] = {}
         self._own: list[Layer] = []
-        self._cache = TableCache()
 
     def of(self, image: Image) -> Layer:
         """Returns an image alone. Raises as `disk`."""
         layer = self._open.get(image.key)
         if layer is None:
             layer = self._open[image.key] = self._opened(image)
-            if isinstance(layer, Qcow2):
-                layer.share_cache(self._cache)
+            layer.share_cache(tuple(self._open.values()))
         return layer
 
     def disk(self, images: Iterable[Image]) -> Disk:
@@ -150,6 +146,8 @@ def _open_locked(image: Image, mode: LockMode) -> HostFile:
 
 def _layer(image: Image, *, writable: bool) -> Layer:
     _require_known_format(image)
+    if writable and not registry.named(image.format).writable:
+        raise UnsupportedFeature(image.path, f"writing to an image of the format '{image.format}'")
     file = HostFile.open(image.path, writable=writable, lock=None)
     try:
         return _layer_of(file, image)
@@ -160,9 +158,9 @@ def _layer(image: Image, *, writable: bool) -> Layer:
 
 def _layer_of(file: HostFile, image: Image) -> Layer:
     _require_known_format(image)
-    return Qcow2(file) if image.format == "qcow2" else Raw(file)
+    return registry.named(image.format).open(file)
 
 
 def _require_known_format(image: Image) -> None:
-    if image.format not in ("qcow2", "raw"):
+    if not registry.named(image.format).is_known:
         raise UnsupportedFeature(image.path, f"the image format '{image.format}'")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from cowherd.errors import HostFileError
-from cowherd.formats.qcow2.image import Qcow2
 from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.merge.holding import Layers, stacked
@@ -102,9 +101,7 @@ class Offline(Steps):
     def empty(self, overlay: Image) -> None:
         """Gives up all clusters of the overlay."""
         with unprotected(overlay), stacked([overlay], writable=True) as disk:
-            layer = disk.layers[0]
-            if isinstance(layer, Qcow2):
-                layer.deallocate_all()
+            disk.layers[0].deallocate_all()
 
     def delete(self, overlay: Image) -> None:
         """Unlinks it."""
@@ -128,11 +125,11 @@ def _copy_up(writes: Writes, under: Disk, progress: Progress | None) -> None:
         disk = Disk([*alone.layers, *under.layers], writable=True)
         step = max(_CHUNK, disk.layers[0].granularity)
         buffer = memoryview(bytearray(step))
-        version_2 = isinstance(disk.layers[0], Qcow2) and disk.layers[0].header.version < 3
+        stores_zeros = not disk.layers[0].has_zero_clusters
         for start, end in whole_steps(writes.ranges, step):
             part = buffer[: end - start]
             disk.readinto(start, part)
-            if version_2 or np.frombuffer(part, np.uint8).any():
+            if stores_zeros or np.frombuffer(part, np.uint8).any():
                 disk.write(start, part)
             else:
                 disk.zero(start, len(part))

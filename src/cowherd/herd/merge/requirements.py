@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from cowherd.errors import BaseSealed, ImageInUse, InvalidRequest, SnapshotsWouldChange, UnsupportedFeature
-from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats import registry
 from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.lineage.survey import survey_again
 from cowherd.herd.merge.chain import new_base_of, stands_on
@@ -35,6 +34,8 @@ _FORK_INSTEAD = "or use --strategy fork, which changes nothing below other overl
 
 def require_possible(lineage: Lineage, layers: Layers, plan: MergePlan) -> None:
     """Raises for everything that would stop the merge half way and can be known beforehand."""
+    if not registry.named(plan.base.format).writable:
+        raise UnsupportedFeature(plan.base.path, f"merging into an image of the format '{plan.base.format}'")
     written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
     conditions = Conditions(lineage, record_of)
     for image in (plan.overlay, plan.base, *written):
@@ -66,9 +67,9 @@ def require_nobody_new(lineage: Lineage, plan: MergePlan) -> None:
 
 def _require_room_for_name(layer: Layer, reference: BackingReference) -> None:
     """Raises `InvalidRequest` if the header of an overlay can't hold another backing file's name."""
-    if not isinstance(layer, Qcow2):
+    if not registry.named(layer.format).backing:
         raise InvalidRequest(f"{shown(layer.file.path)} is {layer.format} and can't name a backing file")
-    layer.header.with_backing(reference).pack()
+    layer.require_room_for(reference)
 
 
 def _require_liftable(lineage: Lineage, plan: MergePlan) -> None:
@@ -86,11 +87,9 @@ def _require_sound(conditions: Conditions, layer: Layer, image: Image) -> None:
     now = conditions.of(image)
     if image.seal and not now.status.holds:
         raise DriftFound(image.path, now.status, "merge")
-    if not isinstance(layer, Qcow2):
-        return
-    if layer.header.corrupt:
+    if layer.corrupt:
         raise UnsupportedFeature(image.path, "merging with an image that is marked corrupt")
-    if layer.header.extension(layout.EXTENSION_BITMAPS) and layer.header.autoclear & layout.AUTOCLEAR_BITMAPS:
+    if layer.has_enabled_bitmaps():
         raise UnsupportedFeature(image.path, "merging with an image that has persistent bitmaps")
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
+from cowherd.formats import registry
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.backing_names import stored_name
 from cowherd.herd.lineage.book.seals import remember_overlay
@@ -101,7 +102,7 @@ def clone(
 
 
 def _checked_size(image: Image, size: int | None) -> int:
-    if image.format not in ("qcow2", "raw"):
+    if not registry.named(image.format).is_known:
         raise UnsupportedFeature(image.path, f"a base of format {image.format}")
     if image.size is None:
         raise InvalidRequest(image.problem or f"the size of {printable(image.path)} is unknown")

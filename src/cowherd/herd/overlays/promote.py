@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
+from cowherd.formats import registry
 from cowherd.herd.lineage.backing_names import stored_name
 from cowherd.herd.lineage.emptiness import holds_nothing
 from cowherd.herd.lineage.lineage import Lineage
@@ -99,7 +100,7 @@ def promote(
     if chained and _is_frozen(lineage, image, target):
         return _seal_frozen(source, target, level, herd, progress, force=force)
     if not chained and is_there(target) and _is_copy(lineage, image, target, level, progress):
-        return Promoted(target, seal(target, level=level, image_format="qcow2", herd=herd, progress=progress), None, 0)
+        return Promoted(target, seal(target, level=level, image_format=registry.OVERLAY, herd=herd, progress=progress), None, 0)
     resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
@@ -110,7 +111,7 @@ def promote(
         refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
         namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
         done = _freeze(lineage, image, source, target, level, herd, progress, force=force)
-        redefine(namings, source, image_format="qcow2", changes_chain=True)
+        redefine(namings, source, image_format=registry.OVERLAY, changes_chain=True)
         return done
     return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
@@ -129,7 +130,7 @@ def _is_done(base: Image, level: Protection) -> bool:
 def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, progress: Progress | None) -> bool:
     """Returns whether an interrupted copy had been finished but for its seal: the base is there and holds what the disk does."""
     base = lineage.known(target)
-    if base is None or base.format != "qcow2" or base.backing or base.size != image.size or _is_done(base, level):
+    if base is None or base.format != registry.OVERLAY or base.backing or base.size != image.size or _is_done(base, level):
         return False
     with held_content(lineage, image, progress) as held:
         return confirms(lineage, base, held.digests.content_digest, progress)
@@ -168,7 +169,12 @@ def _copy(
         atomic.make_private(unfinished, attributes)
         with naming_holders():
             convert(
-                image.path, unfinished, source_format=image.format, target_format="qcow2", compress=compress, progress=progress
+                image.path,
+                unfinished,
+                source_format=image.format,
+                target_format=registry.OVERLAY,
+                compress=compress,
+                progress=progress,
             )
         require_free(stable=lineage.chain(image))
         losses.note(target, give_to(unfinished, attributes))
@@ -177,7 +183,7 @@ def _copy(
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more
             unfinished.unlink()
     return Promoted(
-        target, seal(target, level=level, image_format="qcow2", herd=herd, looked_at=True, progress=progress), None, size
+        target, seal(target, level=level, image_format=registry.OVERLAY, herd=herd, looked_at=True, progress=progress), None, size
     )
 
 

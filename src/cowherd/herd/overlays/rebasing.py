@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
+from cowherd.formats import registry
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
@@ -72,7 +73,7 @@ def plan_rebase(lineage: Lineage, overlay: Image, base: BackingReference | None,
     require_none(lineage, [overlay], "give another base to")
     require_one_format(lineage, lineage.chain(overlay), "copy from")
     require_uncontradicted(lineage, [overlay], "give it another base, or none")
-    if overlay.format != "qcow2":
+    if not registry.named(overlay.format).backing:
         raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
     name, recorded = (base.name, base.format) if base else (None, None)
     _require_free(lineage, overlay, base)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageInUse, preview
+from cowherd.formats import registry
 from cowherd.herd.lineage.backing_names import breaks_when_moved, reference_for
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.links import Link
@@ -253,7 +254,8 @@ def _candidates(lineage: Lineage, overlay: Image, link: Link, left: SealRecord |
     images = [image for image in lineage.images.values() if image.key not in above and size in (None, image.size)]
     yield from sorted(images, key=lambda image: (*_unlikeliness(image, link, left, wanted), image.path))
     chosen = recorded_format(overlay) or (left.format if left else None)
-    if chosen == "raw":  # raw files are known as images only by what names them, and what named this one is wrong
+    # Raw files are known as images only by what names them, and what named this one is wrong.
+    if chosen is not None and registry.named(chosen).verbatim:
         yield from _raw_files(lineage, link, size)
 
 
@@ -272,4 +274,4 @@ def _raw_files(lineage: Lineage, link: Link, size: int | None) -> Iterator[Image
         for name in map(Path, files_under(directory, levels, [])):
             fits = name.stat().st_size == size if size is not None else link.path is not None and name.name == link.path.name
             if fits and name not in known:
-                yield lineage.find(name, "raw")
+                yield lineage.find(name, registry.RAW.name)

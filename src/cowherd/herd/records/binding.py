@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 
 from cowherd.errors import ImageFormatError, InvalidRequest
+from cowherd.formats import registry
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.faults import BindingImpossible
 from cowherd.tuples import NamedTuple
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cowherd.formats.layer import AnyHeader
     from cowherd.formats.qcow2.header import Header
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.image.disk import Disk
@@ -80,7 +82,7 @@ def binding_in(header: Header, path: PathName) -> Binding | None:
     return Binding(digest, seal_id, generation)
 
 
-def with_binding(header: Header, binding: Binding | None) -> Header:
+def with_binding(header: AnyHeader, binding: Binding | None) -> AnyHeader:
     """Returns a header with `binding`, or without one if that is None; whether it fits shows when it is packed."""
     return header.with_extension(EXTENSION_TYPE, binding.pack() if binding else None)
 
@@ -93,23 +95,18 @@ def write_binding(overlay: PathName, binding: Binding | None) -> None:
     """
     from cowherd.image.header import change_header
 
-    if change_header(overlay, lambda header: with_binding(header, binding), format="qcow2"):
+    if change_header(overlay, lambda header: with_binding(header, binding), format=registry.OVERLAY):
         return
     from cowherd.image.open import open_disk
 
-    with open_disk(overlay, format="qcow2", writable=True, backing=False) as disk:
+    with open_disk(overlay, format=registry.OVERLAY, writable=True, backing=False) as disk:
         set_binding(disk, binding)
 
 
 def set_binding(overlay: Disk, binding: Binding | None) -> None:
     """Does what `write_binding` does, to an overlay that is open for writing. Raises `BindingImpossible`."""
-    from cowherd.formats.qcow2.image import Qcow2
-
-    layer = overlay.layers[0]
-    if not isinstance(layer, Qcow2):
-        raise BindingImpossible(overlay.path, f"a {layer.format} image has no place for it")
     try:
-        layer.set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
+        overlay.layers[0].set_extension(EXTENSION_TYPE, binding.pack() if binding else None)
     except InvalidRequest as error:
         raise BindingImpossible(overlay.path, error.problem) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from cowherd.formats import registry
 from cowherd.herd.lineage.book.seals import remember_overlay
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.in_use import require_free
@@ -61,7 +62,7 @@ def rebind_found(lineage: Lineage, overlay: Image) -> None:
     base = lineage.parent(overlay)
     record = record_of(base) if base and condition(lineage, base).status.holds else None
     binding = Binding.to(record) if record else None
-    if overlay.format == "qcow2" and overlay.binding != binding:
+    if registry.named(overlay.format).extensions and overlay.binding != binding:
         write_binding(overlay.filename, binding)
     if base and record:
         remember_overlay(base, overlay.filename)

@@ -15,6 +15,7 @@ import numpy as np
 from blake3 import blake3
 
 from cowherd.errors import CowherdError
+from cowherd.formats import registry
 from cowherd.herd.lineage.walk import files_under
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, read_padded, runs_of
@@ -169,7 +170,7 @@ def _candidates(lineage: Lineage, base: Image, size: int) -> Iterator[Donor]:
     others.sort(key=lambda image: (not _sealed_alike(image, record.content_digest if record else None), image.path))
     yield from (Donor(image.path, image.format) for image in others)
     known = {name for image in lineage.images.values() for name in image.names}
-    yield from (Donor(path, "raw") for path in _files_of_size(lineage.directories, size) if path not in known)
+    yield from (Donor(path, registry.RAW.name) for path in _files_of_size(lineage.directories, size) if path not in known)
 
 
 def _sealed_alike(image: Image, content_digest: bytes | None) -> bool:

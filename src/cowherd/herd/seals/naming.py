@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from cowherd.formats import registry
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.machines.in_use import require_free
@@ -72,5 +73,5 @@ def _write(overlay: Image, reference: BackingReference, lifted: AbstractContextM
     from cowherd.image.open import open_disk
 
     require_free([overlay])
-    with naming_holders(), lifted, open_disk(overlay.path, format="qcow2", writable=True, backing=False) as disk:
+    with naming_holders(), lifted, open_disk(overlay.path, format=registry.OVERLAY, writable=True, backing=False) as disk:
         disk.set_backing(reference)

@@ -6,7 +6,7 @@ So they are guarded like others: cowherd refuses to change one, and a change sho
 from __future__ import annotations
 
 from cowherd.errors import CowherdError, ImageFormatError
-from cowherd.formats.probe import KNOWN, probe_bytes
+from cowherd.formats import registry
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable, shown
@@ -32,10 +32,6 @@ class OpaqueImage(CowherdError):
         )
 
 
-_CRYPT_METHOD = slice(32, 36)
-"""Bytes of the qcow2 header that give the encryption method, 0 for none."""
-
-
 def is_opaque(image: Image) -> bool:
     """Returns whether an image is sealed, or has to be sealed, by the bytes of its file. Raises `HostFileError`.
 
@@ -47,13 +43,13 @@ def is_opaque(image: Image) -> bool:
         record = None  # a damaged seal is reported where its digests are read
     if record:
         return record.of_file
-    if image.format not in KNOWN:
+    format = registry.named(image.format)
+    if not format.is_known:
         return True
-    if image.format != "qcow2":
+    if not format.encrypted:
         return False
     with HostFile.open(image.path, lock=None) as file:
-        head = file.pread(0, _CRYPT_METHOD.stop)
-    return probe_bytes(head) == "qcow" or head[_CRYPT_METHOD] != bytes(4)
+        return format.is_encrypted(file)
 
 
 def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> Disk:
@@ -61,7 +57,7 @@ def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> D
     from cowherd.image.open import open_disk
 
     if of_file:
-        return open_disk(image.path, format="raw", backing=False, force_share=force_share)
+        return open_disk(image.path, format=registry.RAW.name, backing=False, force_share=force_share)
     return open_disk(image.path, format=image.format, force_share=force_share)
 
 

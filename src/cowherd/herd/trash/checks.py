@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from cowherd.errors import BaseInUse, BaseSealed, ImageInUse
+from cowherd.formats import registry
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_readable
@@ -107,5 +108,5 @@ def make_others_durable(lineage: Lineage, doomed: Container[Key]) -> None:
     would stand on what is gone. Raises `HostFileError`; `FlushFailed` where a disk does not take it.
     """
     for image in lineage.images.values():
-        if image.key not in doomed and image.format == "qcow2":
+        if image.key not in doomed and registry.named(image.format).backing:
             make_durable_if_recent(image.filename)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowherd.formats.probe import probe
+from cowherd.formats.registry import UNRECOGNISED
 from cowherd.live.machine import table
 from cowherd.live.machine.drive import Drive
 from cowherd.live.machine.options import Options, is_on, is_switch
@@ -85,7 +86,7 @@ def looks_like_image(path: Path) -> bool:
     if not is_disk_file(path):
         return False
     with HostFile.open(path, lock=None) as file:
-        return probe(file) != "raw" or os.path.exists(f"{path}.seal")
+        return probe(file) != UNRECOGNISED or os.path.exists(f"{path}.seal")
 
 
 def _of_global(settings: Options) -> Options:

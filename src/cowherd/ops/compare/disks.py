@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from cowherd import extents as ext
 from cowherd.errors import CowherdError
 from cowherd.extents import Extents
-from cowherd.formats.qcow2.header import Header
-from cowherd.formats.qcow2.image import Qcow2
 from cowherd.image.disk import Disk
 from cowherd.ops.compare.comparison import Comparison, ReadFailed
 from cowherd.ops.copying import Buffers, pump
@@ -23,9 +21,6 @@ from cowherd.tuples import NamedTuple
 
 _READ_BYTES = 1 << 20
 """Read from each side at once: what stays in the processor's cache until it is compared."""
-_L2_CACHE_BYTES = 32 << 20
-_SLICE_BYTES = 4096
-"""QEMU looks at the L2 tables of a large image in slices of this size, and never tells a status beyond one."""
 
 
 class _Group(NamedTuple):
@@ -161,14 +156,6 @@ def _start_of_last(disk: Disk, entry: MapEntry) -> int:
         return disk.size
     starts = [entry.start]
     for layer in disk.layers[: entry.depth + 1]:
-        if isinstance(layer, Qcow2):
-            reach = _slice_bytes(layer.header) // layer.header.l2_entry_size * layer.header.cluster_size
-            starts.append((disk.size - 1) // reach * reach)
+        if layer.status_reach is not None:
+            starts.append((disk.size - 1) // layer.status_reach * layer.status_reach)
     return max(starts)
-
-
-def _slice_bytes(header: Header) -> int:
-    """Returns how much of an L2 table QEMU looks at at a time: all of it, as long as all tables fit in its cache."""
-    tables = -(-header.size // header.cluster_size) * header.l2_entry_size
-    fits = -(-tables // header.cluster_size) * header.cluster_size <= _L2_CACHE_BYTES
-    return header.cluster_size if fits else min(header.cluster_size, _SLICE_BYTES)

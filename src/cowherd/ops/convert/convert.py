@@ -9,6 +9,7 @@ from functools import partial
 from threading import Lock
 
 from cowherd.errors import InvalidRequest
+from cowherd.formats import registry
 from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
@@ -17,7 +18,7 @@ from cowherd.ops.convert.batches import KERNEL_COPY, REFLINK, ZERO, Batch, batch
 from cowherd.ops.convert.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawDevice, RawFile
 from cowherd.ops.convert.sources import Concatenation, Outlined, Source
 from cowherd.ops.copying import Buffers
-from cowherd.ops.create import FORMATS, create
+from cowherd.ops.create import create, require_creatable
 from cowherd.ops.flow import WriteJob, flow
 from cowherd.progress import Progress
 from cowherd.sizes import DEFAULT_SPARSE_SIZE, SECTOR, whole_sectors
@@ -54,7 +55,9 @@ class _Target(NamedTuple):
 
         An overlay may need bytes of its backing file to fill a cluster, and a preallocated image has its clusters already.
         """
-        return self.format == "qcow2" and (self.backing is not None or self.options.get("preallocation", "off") != "off")
+        return not registry.named(self.format).verbatim and (
+            self.backing is not None or self.options.get("preallocation", "off") != "off"
+        )
 
 
 def convert(
@@ -62,7 +65,7 @@ def convert(
     target: PathName,
     *,
     source_format: str | None = None,
-    target_format: str = "raw",
+    target_format: str = registry.NEW_TARGET,
     options: Mapping[str, str] | None = None,
     backing: str | None = None,
     backing_format: str | None = None,
@@ -83,7 +86,7 @@ def convert(
     Raises `InvalidRequest`, `HostFileError`, and what opening the sources raises; sources are never changed. A qcow2 target that
     could not be finished is not an image; a raw one has holes where data is missing.
     """
-    if target_format not in FORMATS:
+    if not registry.named(target_format).is_known:
         raise InvalidRequest(f"Unknown file format '{printable(target_format)}'")
     if sparse_size % SECTOR:
         raise InvalidRequest(f"the sparse size must be a multiple of {SECTOR} bytes")
@@ -128,13 +131,14 @@ def _disks(stack: ExitStack, paths: Sequence[PathName], format: str | None, *, o
 
 def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
     """Makes the file and the sink that fills it."""
-    if wanted.format == "raw" and wanted.compress:
+    made = require_creatable(wanted.format)
+    if wanted.compress and not made.compressed:
         raise InvalidRequest("Compression not supported for this file format")
     preallocation = wanted.options.get("preallocation", "off")
     if wanted.compress and preallocation != "off":
         raise InvalidRequest("Compression and preallocation not supported at the same time")
-    if wanted.format == "raw":
-        create(wanted.path, size, format="raw", options=wanted.options, backing=wanted.backing)
+    if made.verbatim:
+        create(wanted.path, size, format=wanted.format, options=wanted.options, backing=wanted.backing)
         file = HostFile.open(wanted.path, writable=True, lock=locks.WRITE_RAW)
         return (RawDevice if file.is_block_device else RawFile)(stack.enter_context(file), wanted.sparse_size)
     if wanted.needs_tables:

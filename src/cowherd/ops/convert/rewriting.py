@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats import registry
 from cowherd.image.disk import Disk
 from cowherd.ops.convert.sinks import Prepared, ReadsAll, prepare, runs_in
 from cowherd.ops.flow import WriteJob
@@ -26,11 +26,10 @@ class ExistingImage(ReadsAll):
 
     def __init__(self, disk: Disk, *, sparse_size: int, compress: bool = False, is_zero: bool = False, backing_size: int = 0):
         """`is_zero`: the target already reads as zeros past its backing file's `backing_size` bytes."""
-        self.disk, self.compress = disk, compress
+        self.disk = disk
+        self.compress = compress and registry.named(disk.format).compressed
         self.is_zero, self.backing_size = is_zero, backing_size
-        layer = disk.layers[0]
-        self.qcow2 = layer if isinstance(layer, Qcow2) else None
-        self.alignment = self.qcow2.header.cluster_size if self.qcow2 and compress else _whole_units(4096, sparse_size)
+        self.alignment = disk.layers[0].cluster_size if self.compress else _whole_units(4096, sparse_size)
         self.unit = self.alignment if compress else sparse_size
 
     def prepare(self, data: memoryview) -> Prepared:
@@ -41,7 +40,7 @@ class ExistingImage(ReadsAll):
         """Places a batch; see `Sink.put`."""
         assert isinstance(batch.data, memoryview)
         for guest, first, end in runs_in(ranges, batch.nonzero, self.unit):
-            write = self.disk.write_compressed if self.compress and self.qcow2 else self.disk.write
+            write = self.disk.write_compressed if self.compress else self.disk.write
             write(guest, batch.data[first:end])
         if batch.nonzero is not None:
             for guest, first, end in runs_in(ranges, batch.nonzero, self.unit, zeros=True):

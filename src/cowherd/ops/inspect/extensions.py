@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from cowherd.formats import registry
 from cowherd.formats.qcow2 import bitmaps, layout
 from cowherd.formats.qcow2.layout import Field, Structure
 from cowherd.ops.inspect.head import Head, Region
@@ -26,7 +27,6 @@ _ONCE = {
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
 _MOST_FORMAT_BYTES = 15
 _MOST_ENCRYPTION_BYTES = 64 << 20
-_FORMATS = (b"qcow2", b"raw")
 
 Extensions = list[tuple[int, bytes]]
 
@@ -106,7 +106,7 @@ def _check_backing(area: NameArea, policy: Policy) -> Check:
     if recorded is not None and len(recorded) > _MOST_FORMAT_BYTES:
         return refuse("backing-file", f"a backing format of {len(recorded)} bytes")
     how = "format not recorded, to be guessed" if not recorded else printable(recorded)
-    if recorded and recorded not in _FORMATS:
+    if recorded and recorded not in (name.encode() for name in registry.FORMATS):
         return refuse("backing-file", f"'{printable(name)}' ({how}): only qcow2 and raw are followed")
     return policy.judge("backing-file", f"'{printable(name)}' ({how})")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from cowherd.errors import InvalidRequest
+from cowherd.formats import registry
 from cowherd.formats.probe import TAIL_BYTES
 from cowherd.ops.inspect.extensions import NameArea, check_names, extension_regions
 from cowherd.ops.inspect.fields import EMPTY, check_fields, check_shape
@@ -100,7 +101,7 @@ class Inspector:
     def finish(self) -> Inspection:
         """Called after the last byte: makes the remaining checks and returns all of them."""
         self.settle(self.received)
-        if self.format == "qcow2" and not self.refused:
+        if self.format == registry.QCOW2.name and not self.refused:
             self.checks.append(unknown("tables", _NOT_RE_READ))
         return self.inspection()
 
@@ -116,7 +117,7 @@ class Inspector:
         expected, self.length = self.length, size
         if expected is not None and expected != size:
             self.checks.append(refuse("length", f"{size} bytes came of {expected}"))
-        elif self.format == "raw":
+        elif self.format == registry.RAW.name:
             self._settle_raw(size, self._tail if tail is None else tail)
         elif expected is None:
             self.checks.append(check_inside(self.regions, size))
@@ -155,7 +156,7 @@ class Inspector:
         self.checks.append(found)
         if found.refused:
             return
-        if self.format == "raw":
+        if self.format == registry.RAW.name:
             self._add(check_raw_start(bytes(self._head), self.policy, self.length))
             return
         head = Head(bytes(self._head))
@@ -212,7 +213,7 @@ def _inspect_file(file: HostFile, inspector: Inspector) -> Inspection:
     while not inspector.decided and inspector.received < size:
         inspector.feed(file.pread(inspector.received, min(_CHUNK_BYTES, size - inspector.received)))
     inspector.settle(size, file.pread(max(0, size - TAIL_BYTES), min(size, TAIL_BYTES)))
-    if inspector.refused or inspector.format != "qcow2":
+    if inspector.refused or inspector.format != registry.QCOW2.name:
         return inspector.inspection()
     return _inspect_tables(file, inspector)
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cowherd.formats import registry
 from cowherd.formats.probe import has_dmg_trailer, probe_bytes
 from cowherd.ops.inspect.content import ends_as_fixed_vhd, foreign_content
 from cowherd.ops.inspect.policy import Policy
 from cowherd.ops.inspect.report import Check, note, ok, refuse
+
+_INSPECTED = (registry.QCOW2.name, registry.RAW.name)
 
 SIGNATURE_BYTES = 34 << 10
 """Bytes of a file's start that the signatures need."""
@@ -25,18 +28,18 @@ def check_format(head: bytes, declared: str | None) -> tuple[str, Check]:
     """Returns the format to inspect, and the check that it is the declared one (None: guessed)."""
     found = probe_bytes(head)
     shown = found if declared is None else declared
-    if found not in ("qcow2", "raw"):
+    if found not in _INSPECTED:
         return found, refuse("format", f"{found} images are not inspected, so not let through")
     if shown != found:
         return found, refuse("format", f"the content is {found}, not {shown!a}")
-    if found == "raw" and declared is None:
+    if found == registry.UNRECOGNISED and declared is None:
         return found, note("format", "nothing says what it is, so it counts as raw: state that wherever it is used")
     return found, ok("format", found)
 
 
 def check_single_format(head: bytes, format: str) -> Check:
     """Refuses a file that also has another format's signature. Partitions or a file system in a raw disk are no signatures."""
-    others = list(_other_formats(head)) if format == "qcow2" else []
+    others = list(_other_formats(head)) if format == registry.QCOW2.name else []
     if others:
         return refuse("single-format", f"it could be taken for {' or '.join(others)} as well")
     return ok("single-format")

@@ -10,6 +10,7 @@ import os
 from array import array
 
 from cowherd.errors import CowherdError, ImageFormatError
+from cowherd.formats import registry
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.words import WORD_BYTES, unpacked
@@ -68,7 +69,7 @@ def require_sound(
     it uses (without numpy if it is small), not its refcounts. Raises `HostFileError`, `ImageInUse`, and `UnsupportedFeature`.
     """
     with HostFile.open(path, lock=None) as file:
-        if format == "qcow2":
+        if format == registry.QCOW2.name:
             file.lock(READ)
             problem = _problem_of_qcow2(file, tables=tables)
         else:
@@ -82,7 +83,7 @@ def _problem_of_file(file: HostFile, format: str, *, stated: bool, named: bool) 
     size = file.size()
     if not size:
         return "it is empty, a disk of no bytes"
-    if format != "raw" or stated:
+    if not registry.named(format).verbatim or stated:
         return None
     foreign = foreign_content(file.pread(0, min(size, ENOUGH_BYTES)), size)
     if foreign:

@@ -11,7 +11,8 @@ import numpy as np
 from cowherd import extents as ext
 from cowherd.errors import CowherdError, InvalidRequest
 from cowherd.extents import Extents, Ranges
-from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats import registry
+from cowherd.formats.layer import Layer
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import resolve
 from cowherd.image.disk import Disk
@@ -86,17 +87,17 @@ def doubtful_bytes(
                 new.close()
 
 
-def _require_recordable(disk: Disk, reference: BackingReference | None, *, compress: bool) -> Qcow2:
+def _require_recordable(disk: Disk, reference: BackingReference | None, *, compress: bool) -> Layer:
     """Refuses a reference that the header can't record, before any bytes are copied for it. Returns the overlay's own layer."""
-    top = disk.layers[0]
-    if not isinstance(top, Qcow2):
-        if compress:
-            raise InvalidRequest("Compression not supported for this file format")
+    top, can = disk.layers[0], registry.named(disk.format)
+    if compress and not can.compressed:
+        raise InvalidRequest("Compression not supported for this file format")
+    if not can.backing:
         raise _cannot_change(reference, "Operation not supported")
     if reference is not None and reference.format is None:
         raise _cannot_change(reference, "backing format must be specified")
     try:
-        top.header.with_backing(reference).pack()
+        top.require_room_for(reference)
     except InvalidRequest as error:
         raise _cannot_change(reference, "No space left in the file header") from error
     return top
@@ -152,12 +153,12 @@ class _Found(NamedTuple):
 class _ContentKeeper:
     """Writes into an overlay the bytes of its old backing file that its new one does not show."""
 
-    def __init__(self, disk: Disk, top: Qcow2, new: Disk | None, *, compress: bool, differs: Ranges | None = None):
-        self.disk, self.header, self.new, self.compress = disk, top.header, new, compress
+    def __init__(self, disk: Disk, top: Layer, new: Disk | None, *, compress: bool, differs: Ranges | None = None):
+        self.disk, self.top, self.new, self.compress = disk, top, new, compress
         # The layers under the overlay do not change, so that several threads may read them; the overlay's own tables do change.
         self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
         self.differs = differs
-        self.chunk = max(_READ_BYTES, top.header.cluster_size)
+        self.chunk = max(_READ_BYTES, top.cluster_size)
         self.buffers: deque[tuple[bytearray, bytearray]] = deque()
 
     def doubtful(self) -> int:
@@ -207,10 +208,10 @@ class _ContentKeeper:
         A cluster of which the overlay holds some subclusters can't be replaced by a compressed one.
         """
         left = ext.subtract(doubtful, owned)
-        plain = ext.aligned(left, self.header.subcluster_size, self.disk.size)
+        plain = ext.aligned(left, self.top.granularity, self.disk.size)
         if self.compress:
-            partly = ext.aligned(owned, self.header.cluster_size, self.disk.size)
-            yield ext.subtract(ext.aligned(left, self.header.cluster_size, self.disk.size), partly), True
+            partly = ext.aligned(owned, self.top.cluster_size, self.disk.size)
+            yield ext.subtract(ext.aligned(left, self.top.cluster_size, self.disk.size), partly), True
             plain = ext.intersect(plain, partly)
         yield plain, False
 
@@ -220,7 +221,7 @@ class _ContentKeeper:
         old, new = (memoryview(buffer)[:length] for buffer in buffers)
         read_gathered(self.old, group.old, old)
         read_gathered(self.new, group.new, new)
-        unit = self.header.cluster_size if group.compress else self.header.subcluster_size
+        unit = self.top.cluster_size if group.compress else self.top.granularity
         changed = differing_units(buffers[0], new, unit)
         return _Found(list(_changes(group.ranges, changed, old)), buffers)
 
@@ -232,7 +233,7 @@ class _ContentKeeper:
 
     def _write(self, change: _Change, *, compress: bool) -> None:
         # Version 2 has no zero clusters: zeroing would unallocate them, so that the new backing file would show.
-        if self.header.version >= 3 and is_zero(change.data):
+        if self.top.has_zero_clusters and is_zero(change.data):
             self.disk.zero(change.start, len(change.data))
         elif compress:
             self.disk.write_compressed(change.start, change.data)

@@ -8,7 +8,7 @@ either, so an interrupted rebase has changed nothing that a guest can see.
 from __future__ import annotations
 
 from cowherd.errors import InvalidRequest
-from cowherd.formats import probe
+from cowherd.formats import registry
 from cowherd.formats.reference import BackingReference
 from cowherd.image.header import change_header
 from cowherd.ops.rebase.rebased import Rebased
@@ -17,7 +17,7 @@ from cowherd.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
-    from cowherd.formats.qcow2.header import Header
+    from cowherd.formats.layer import AnyHeader
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
@@ -49,11 +49,11 @@ def rebase(
     chain raises.
     """
     reference = BackingReference(backing, backing_format) if backing else None
-    if backing_format is not None and backing_format not in probe.KNOWN:
+    if backing_format is not None and not registry.named(backing_format).is_known:
         raise InvalidRequest(f"Invalid format name: '{printable(backing_format)}'")
     complete = reference is None or reference.format is not None
 
-    def changed(header: Header) -> Header:
+    def changed(header: AnyHeader) -> AnyHeader:
         return (header if without is None else header.with_extension(without, None)).with_backing(reference)
 
     if unsafe and complete and change_header(overlay, changed, format=format):

@@ -6,6 +6,7 @@ import os
 from functools import cache
 
 from cowherd.errors import CowherdError
+from cowherd.formats import registry
 from cowherd.herd.lineage.book.config import herds
 from cowherd.herd.lineage.book.memory import Memory, inode_of_links
 from cowherd.herd.lineage.book.places import Places
@@ -57,7 +58,7 @@ def _chain_of(path: str) -> Iterator[str]:
     while path not in seen and len(seen) < MAX_CHAIN:
         seen.add(path)
         yield path
-        if image_format not in (None, "qcow2"):
+        if image_format is not None and not registry.named(image_format).backing:
             return  # its bytes are the guest's, who may have made them look like a header
         try:
             head = read_image(path).content

@@ -1,0 +1,43 @@
+"""What an image says of itself in its header and tables, told without opening it for reading or writing."""
+
+from __future__ import annotations
+
+from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.bitmaps import Bitmap
+    from cowherd.formats.qcow2.snapshots import Snapshot
+    from cowherd.formats.reference import BackingReference
+
+
+class Qcow2Info(NamedTuple):
+    """The facts that only qcow2 images have. `encryption` is None, "aes" or "luks".
+
+    `data_file` is the external data file's name as stored; `data_file_raw` is None if there is no data file.
+    """
+
+    version: int
+    compression: str
+    lazy_refcounts: bool
+    refcount_bits: int
+    corrupt: bool
+    extended_l2: bool
+    bitmaps: tuple[Bitmap, ...]
+    data_file: str | None
+    data_file_raw: bool | None
+    encryption: str | None
+
+
+class Facts(NamedTuple):
+    """The facts of one image. Sizes are bytes; `cluster_size` is None where the format has no clusters.
+
+    `qcow2` is what only qcow2 images have, None for others.
+    """
+
+    virtual_size: int
+    cluster_size: int | None = None
+    dirty: bool = False
+    backing: BackingReference | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    qcow2: Qcow2Info | None = None

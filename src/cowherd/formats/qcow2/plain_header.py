@@ -1,0 +1,60 @@
+"""The header of a qcow2 image that can be changed and nothing else, without numpy."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+
+from cowherd.formats.outline import NeedsArrays
+from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.header import Header, read_header
+from cowherd.formats.qcow2.state import ImageState
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.layer import HeaderChange
+    from cowherd.formats.reference import BackingReference
+    from cowherd.storage.hostfile import HostFile
+
+_MOST_L1_ENTRIES = 1 << 14
+_MOST_L2_BYTES = 1 << 30
+
+
+class PlainHeader:
+    """An image whose header a writer may change without having done anything to the rest before."""
+
+    def __init__(self, file: HostFile):
+        """Raises `NeedsArrays` for an image that was not closed, has persistent bitmaps, or a crooked L1 table."""
+        self.file, self._state = file, ImageState(file, read_header(file))
+        if not _is_plain(self._state.header) or not _is_sound(file, self._state.header):
+            raise NeedsArrays
+
+    @property
+    def backing(self) -> BackingReference | None:
+        """The backing file that the image names, which nobody follows here."""
+        return self._state.header.backing
+
+    def change(self, change: HeaderChange) -> None:
+        """Replaces the header, durably; see `EditableHeader.change`."""
+        changed = change(self._state.header)
+        changed.pack()
+        self._state.replace_header(changed)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+
+def _is_plain(header: Header) -> bool:
+    unusual = header.crypt_method or header.external_data_file or header.dirty or header.corrupt or header.autoclear
+    return not unusual and header.extension(layout.EXTENSION_BITMAPS) is None
+
+
+def _is_sound(file: HostFile, header: Header) -> bool:
+    """Whether the L1 table is one that a writer accepts, and so short that it may name what it likes."""
+    if header.l1_size > _MOST_L1_ENTRIES or header.l1_size * header.cluster_size > _MOST_L2_BYTES:
+        return False
+    words = array("Q", file.pread(header.l1_table_offset, header.l1_size * 8))
+    if sys.byteorder == "little":
+        words.byteswap()
+    return not any(word & layout.L1_OFFSET_MASK & (header.cluster_size - 1) for word in words)
