@@ -138,10 +138,11 @@ def commit(
     from cowherd.herd.seals.bind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
+    from cowherd.storage.opening import require_host
 
     with open_disk(overlay, format=format) as chain:
         depth = job.find_base(chain.layers, base)
-        files = [layer.file.path for layer in chain.layers]
+        files = [require_host(layer.file).path for layer in chain.layers]
     target, lineage = files[depth], None
     if break_dependents:
         change_anyway(target)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from cowherd.extents import Extents
     from cowherd.formats.reference import BackingReference
     from cowherd.kinds import Row
+    from cowherd.storage.blocks import BlockFile
     from cowherd.storage.copying import Bytes
-    from cowherd.storage.hostfile import HostFile
 
 Below = Callable[[int, memoryview], None]
 """Reads guest bytes from what lies under a layer: `below(guest_offset, buffer)` fills the buffer, zeros past the end."""
@@ -21,7 +21,7 @@ Below = Callable[[int, memoryview], None]
 class ClosingLayer(ABC):
     """How every format closes: what is pending is flushed, and the file is closed even if that fails."""
 
-    file: HostFile
+    file: BlockFile
 
     @abstractmethod
     def flush(self) -> None:
@@ -30,7 +30,7 @@ class ClosingLayer(ABC):
     def close(self) -> None:
         """Flushes and closes. Closing twice is fine."""
         try:
-            if self.file.fd >= 0:
+            if not self.file.closed:
                 self.flush()
         finally:
             self.file.close()
@@ -49,7 +49,7 @@ class Layer(Protocol):
     """
 
     format: str
-    file: HostFile
+    file: BlockFile
 
     @property
     def size(self) -> int:
@@ -109,7 +109,7 @@ class Layer(Protocol):
 class LayerOutline(Protocol):
     """One opened image file, without its backing file. Offsets and lengths are guest bytes."""
 
-    file: HostFile
+    file: BlockFile
     format: str
     depth: int
     """Its place in its chain, 0 is the top."""

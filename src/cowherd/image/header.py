@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cowherd.formats.reference import BackingReference
     from cowherd.paths import PathName
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 _MOST_L1_ENTRIES = 1 << 14
 _MOST_L2_BYTES = 1 << 30
@@ -49,7 +49,7 @@ def change_header(path: PathName, change: Callable[[Header], Header], *, format:
 class _Plain:
     """An image whose header a writer may change without having done anything to the rest before."""
 
-    def __init__(self, file: HostFile, format: str):
+    def __init__(self, file: BlockFile, format: str):
         if format != "qcow2":
             raise NeedsArrays
         self.file, self.state = file, ImageState(file, read_header(file))
@@ -71,7 +71,7 @@ def _is_plain(header: Header) -> bool:
     return not unusual and header.extension(layout.EXTENSION_BITMAPS) is None
 
 
-def _is_sound(file: HostFile, header: Header) -> bool:
+def _is_sound(file: BlockFile, header: Header) -> bool:
     """Whether the L1 table is one that a writer accepts, and so short that it may name what it likes."""
     if header.l1_size > _MOST_L1_ENTRIES or header.l1_size * header.cluster_size > _MOST_L2_BYTES:
         return False

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from cowherd.formats.layer import LayerOutline
     from cowherd.kinds import Row
-    from cowherd.paths import PathName
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
+    from cowherd.urls import ImageName
 
 _MOST_ENTRIES = 1 << 19
 """Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""
@@ -191,13 +191,13 @@ def place_of(row: Row) -> tuple[int, int]:
     return (row[2], row[3]) if row[4] == DATA else (NOWHERE, 0)
 
 
-def open_outline(path: PathName, *, format: str | None = None, force_share: bool = False, compressed: bool = False) -> Outline:
+def open_outline(path: ImageName, *, format: str | None = None, force_share: bool = False, compressed: bool = False) -> Outline:
     """Opens a chain for reading, with the locks that `open_disk` takes for it. `compressed` clusters are told only if asked for.
 
     Raises `NeedsArrays` for a chain that only `open_disk` reads, and what that raises.
     """
 
-    def make(file: HostFile, format: str) -> LayerOutline:
+    def make(file: BlockFile, format: str) -> LayerOutline:
         return TableOutline(file, compressed=compressed) if format == "qcow2" else RawOutline(file)
 
     layers = open_chain(path, format, make, use=SHARED if force_share else READING)

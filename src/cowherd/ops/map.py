@@ -18,7 +18,7 @@ from cowherd.formats.layer import Layer
 from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.qcow2.refcounts import read_table, unpack_counts
 from cowherd.image.disk import Disk
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 from cowherd.tuples import NamedTuple
 
 _ROW = np.dtype([("start", np.int64), ("length", np.int64), ("depth", np.int64), ("status", np.int64), ("offset", np.int64)])
@@ -65,7 +65,10 @@ def entries(disk: Disk, start: int = 0, length: int | None = None) -> Iterator[M
 def metadata_preallocated(layer: Qcow2) -> bool:
     """Returns whether an image uses more clusters than its file occupies, as QEMU's "qcow2_detect_metadata_preallocation"."""
     header = layer.header
-    real = layer.file.allocated_bytes() // header.cluster_size
+    stored = layer.file.allocated_bytes()
+    if stored is None:
+        return False
+    real = stored // header.cluster_size
     threshold = max(real * 10 // 9, real + 2)
     in_file = -(-layer.file.size() // header.cluster_size)
     if in_file < threshold:
@@ -150,7 +153,7 @@ def _split_at_holes(rows: Rows, depth: int, layer: Layer) -> Rows:
     return joined[np.argsort(joined["start"], kind="stable")]
 
 
-def _pieces(file: HostFile, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+def _pieces(file: BlockFile, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Yields (start, end, is data) for the runs of data and the holes in [start, end) of a file."""
     for data, hole in file.data_ranges(start, min(end, max(start, file.size()))):
         if data > start:
