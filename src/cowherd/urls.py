@@ -30,13 +30,17 @@ class Url:
         """The address as it may be printed: without a user's name and password, and without a query, which may be a signature."""
         from urllib.parse import urlsplit
 
-        scheme = self.address.partition("://")[0]
         try:
             parts = urlsplit(self.address)
             _ = parts.port  # it is taken apart only now
         except ValueError:  # nobody knows which part is secret
-            return f"{scheme}://..."
-        return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?...' if parts.query else ''}"
+            return f"{self.scheme}://..."
+        return f"{self.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?...' if parts.query else ''}"
+
+    @property
+    def scheme(self) -> str:
+        """The protocol: "http" or "https"."""
+        return self.address.partition("://")[0]
 
     def __repr__(self) -> str:
         return f"Url({str(self)!r})"

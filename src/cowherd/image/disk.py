@@ -170,14 +170,17 @@ class Disk:
         self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
 
     def _read_each(self, rows: Iterable[Row], views: Iterable[memoryview]) -> None:
+        plain: dict[int, list[tuple[int, memoryview]]] = {}
         packed: dict[int, list[tuple[int, memoryview]]] = {}
         for (start, _, host, depth, kind), view in zip(rows, views, strict=True):
             if kind == ext.DATA:
-                self.layers[depth].file.preadinto(host, view)
+                plain.setdefault(depth, []).append((host, view))
             elif kind == ext.COMPRESSED:
                 packed.setdefault(depth, []).append((start, view))
             else:
                 clear(view)
+        for depth, parts in plain.items():
+            self.layers[depth].file.gather(parts)
         for depth, parts in packed.items():
             self.layers[depth].read_compressed(parts)
 

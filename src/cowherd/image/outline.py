@@ -111,22 +111,19 @@ class Outline:
 
         What lies together in a file is read at once.
         """
+        parts: dict[int, list[tuple[int, memoryview]]] = {}
         done = begin = 0
         reading, place = -1, 0
         for host, depth, length in places:
             if depth == reading and host == place + done - begin:
                 done += length
                 continue
-            self._fill(reading, place, buffer[begin:done])
+            _sort_out(parts, reading, place, buffer[begin:done])
             begin, reading, place = done, depth if host != NOWHERE else -1, host
             done += length
-        self._fill(reading, place, buffer[begin:done])
-
-    def _fill(self, depth: int, host: int, part: memoryview) -> None:
-        if depth >= 0:
-            self.layers[depth].file.preadinto(host, part)
-        else:
-            clear(part)
+        _sort_out(parts, reading, place, buffer[begin:done])
+        for depth, wanted in parts.items():
+            self.layers[depth].file.gather(wanted)
 
     def close(self) -> None:
         """Closes the files."""
@@ -138,6 +135,14 @@ class Outline:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _sort_out(parts: dict[int, list[tuple[int, memoryview]]], depth: int, host: int, part: memoryview) -> None:
+    """Puts a part of a buffer to those that are filled from its layer's file; clears one of zeros."""
+    if depth >= 0:
+        parts.setdefault(depth, []).append((host, part))
+    else:
+        clear(part)
 
 
 def laid_over(rows: list[Row], start: int, end: int, below: int) -> list[Row]:

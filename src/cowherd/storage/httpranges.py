@@ -111,18 +111,18 @@ class RangeClient:
         """Gives the answer to a request for [start, end); its connection is kept if the caller reads all of it."""
         connection, response = self._follow(self._place, start, end)
         if response.status in _EXPIRED and self._place != self._first_place:
-            connection.close()  # where a server redirects to may be open for a while only
+            _drop(connection, response)  # where a server redirects to may be open for a while only
             connection, response = self._follow(self._first_place, start, end)
         try:
             yield response
         except BaseException:
-            connection.close()
+            _drop(connection, response)
             raise
-        if response.isclosed():
+        if response.isclosed():  # all of it was read
             with self._lock:
                 self._idle.append(connection)
         else:
-            connection.close()
+            _drop(connection, response)
 
     def _follow(self, place: _Place, start: int, end: int) -> tuple[Connection, http.client.HTTPResponse]:
         for _ in range(_MOST_REDIRECTIONS + 1):
@@ -130,7 +130,7 @@ class RangeClient:
             if response.status not in _REDIRECTIONS:
                 self._place = place
                 return connection, response
-            connection.close()
+            _drop(connection, response)
             place = _redirected(place, response.getheader("Location"))
         raise _Refused(f"the server redirected more than {_MOST_REDIRECTIONS} times")
 
@@ -156,6 +156,12 @@ class RangeClient:
             yield
         except (OSError, http.client.HTTPException, _Refused) as error:
             raise RemoteFileError(self.url, action, _reason(error)) from error
+
+
+def _drop(connection: Connection, response: http.client.HTTPResponse) -> None:
+    """Closes both: an answer after which the server closes keeps the socket to itself."""
+    response.close()
+    connection.close()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from cowherd.cli.img.jsonout import Json, dumps
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err, out
-from cowherd.cli.img.sources import SOURCE_OPTIONS, source
+from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ SYNTAX = Syntax(
 def run(arguments: Arguments) -> int:
     """Prints what the check found; the exit code sums it up."""
     cache_mode(arguments, "cache", "source cache")
-    image = source(arguments, one_filename(arguments))
+    image = source_to_read(arguments, one_filename(arguments))
     infos = look(image)
     if infos[0].format != "qcow2":
         raise CommandFailed("This image format does not support checks", NOT_POSSIBLE)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cowherd.kinds import Row
-    from cowherd.paths import PathName
+    from cowherd.urls import ImageName
 
 _READ_BYTES = 1 << 20
 """Read from each side at once: what stays in the processor's cache until it is compared."""
@@ -42,8 +42,8 @@ class ComparedTables(NamedTuple):
 
 
 def compare_tables(
-    a: PathName,
-    b: PathName,
+    a: ImageName,
+    b: ImageName,
     formats: tuple[str | None, str | None],
     *,
     force_share: bool = False,
