@@ -86,6 +86,13 @@ def test_small_reads_fetch_ahead_and_are_kept(server: WebServer):
     assert [(asked.start, asked.length) for asked in server.requests[1:]] == [(512 * KIB, READ_AHEAD_BYTES)]
 
 
+def test_of_a_large_read_just_its_bytes_are_fetched_unless_all_are_kept(server: WebServer):
+    with HttpFile.open(server.url) as file:
+        for offset in (64 * KIB + 7, 250 * KIB, 300 * KIB):
+            assert file.pread(offset, BLOCK_BYTES) == CONTENT[offset : offset + BLOCK_BYTES]
+    assert [(asked.start, asked.length) for asked in server.requests[1:]] == [(250 * KIB, 64 * KIB), (300 * KIB, 64 * KIB)]
+
+
 def test_what_is_kept_is_bounded(server: WebServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(httpfile, "_KEPT_BLOCKS", 6)
     with HttpFile.open(server.url) as file:

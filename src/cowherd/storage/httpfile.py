@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     Part = tuple[int, memoryview]
 
 BLOCK_BYTES = 64 << 10
+"""Bytes of a block that is kept. Of a read of as many just those are fetched, and are not kept: clusters may lie in any order."""
 READ_AHEAD_BYTES = 256 << 10
-"""Fetched at least; as much as QEMU's `readahead`. A read of as many bytes is not kept."""
+"""Fetched for a smaller read, and when a file is opened; as much as QEMU's `readahead`."""
 LONGEST_BYTES = 4 << 20
 """Asked for at once: an answer has to come within `httpconnection.ANSWER_SECONDS`."""
 _KEPT_BLOCKS = 256
@@ -107,11 +108,8 @@ class HttpFile:
         view = buffer.cast("B") if buffer.nbytes else buffer[:0]
         inside = max(0, min(len(view), self.size() - offset))
         clear(view[inside:])
-        if inside >= READ_AHEAD_BYTES:
-            for begin in range(0, inside, LONGEST_BYTES):
-                self._client.read(offset + begin, view[begin : min(begin + LONGEST_BYTES, inside)], self._version)
-        elif inside:
-            self._copy_from_blocks(offset, view[:inside])
+        if inside:
+            self._fill(offset, view[:inside])
 
     def gather(self, parts: Iterable[Part]) -> None:
         """Fills each buffer from the offset beside it; parts that lie close together are fetched at once."""
@@ -135,14 +133,19 @@ class HttpFile:
         """Returns `offset`, None past the end of the file."""
         return offset if offset < self.size() else None
 
-    def _copy_from_blocks(self, offset: int, view: memoryview) -> None:
+    def _fill(self, offset: int, view: memoryview) -> None:
+        """Fills `view` with bytes that lie inside the file."""
         end = offset + len(view)
         numbers = range(offset // BLOCK_BYTES, -(-end // BLOCK_BYTES))
         blocks = self._kept(numbers)
         missing = [number for number in numbers if number not in blocks]
+        if missing and len(view) >= BLOCK_BYTES:
+            for begin in range(0, len(view), LONGEST_BYTES):
+                self._client.read(offset + begin, view[begin : begin + LONGEST_BYTES], self._version)
+            return
         if missing:
             begin = missing[0] * BLOCK_BYTES
-            data = memoryview(bytearray(min(max((missing[-1] + 1) * BLOCK_BYTES - begin, READ_AHEAD_BYTES), self.size() - begin)))
+            data = memoryview(bytearray(min(READ_AHEAD_BYTES, self.size() - begin)))
             self._client.read(begin, data, self._version)
             blocks |= self._keep(missing[0], data)
         for number in numbers:
