@@ -7,8 +7,11 @@ import random
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -260,6 +263,25 @@ def test_where_a_redirection_led_may_expire(server: WebServer):
         assert file.pread(300 * KIB, 5) == CONTENT[300 * KIB : 300 * KIB + 5]
 
 
+def test_a_connection_serves_one_server(server: WebServer):
+    both = threading.Barrier(2, timeout=10)
+
+    def together(handler: Handler, asked: Asked) -> None:
+        both.wait()
+        handler.send_range(CONTENT, asked)
+
+    with serving(CONTENT[::-1]) as other, HttpFile.open(server.url) as file:
+        server.answer = together
+        with ThreadPoolExecutor(2) as pool:  # so that two connections are kept
+            assert list(pool.map(lambda at: file.pread(at, 9), (300 * KIB, 700 * KIB))) == [
+                CONTENT[at : at + 9] for at in (300 * KIB, 700 * KIB)
+            ]
+        server.answer = lambda handler, asked: handler.send(302, Location=other.address)
+        assert file.pread(900 * KIB, 70 * KIB) == CONTENT[::-1][900 * KIB : 970 * KIB]
+        assert len(other.requests) == 1
+        assert [asked.start for asked in server.requests].count(900 * KIB) == 1
+
+
 def test_credentials_are_not_sent_to_another_server(server: WebServer):
     with serving(CONTENT) as other:
         server.answer = lambda handler, asked: handler.send(301, Location=other.address)
@@ -329,6 +351,15 @@ def test_a_server_that_closes_early_is_an_error(server: WebServer):
 
 def place(asked: Asked) -> str:
     return f"bytes {asked.start}-{asked.end - 1}/{len(CONTENT)}"
+
+
+@pytest.mark.parametrize(("begin", "end"), [(512, 512), (0, -512), (0, 512)], ids=["another", "less", "more"])
+def test_a_server_that_sends_another_range_is_an_error(server: WebServer, begin: int, end: int):
+    def bad(handler: Handler, asked: Asked) -> None:
+        assert asked.end is not None
+        handler.send_range(CONTENT, replace(asked, start=asked.start + begin, end=asked.end + end))
+
+    fails_to_read(server, bad, "the server sent bytes .* where .* were asked for")
 
 
 @pytest.mark.parametrize("how", ["until closed", "in chunks"])
