@@ -89,11 +89,19 @@ def test_small_reads_fetch_ahead_and_are_kept(server: WebServer):
     assert [(asked.start, asked.length) for asked in server.requests[1:]] == [(512 * KIB, READ_AHEAD_BYTES)]
 
 
-def test_of_a_large_read_just_its_bytes_are_fetched_unless_all_are_kept(server: WebServer):
+def test_for_a_read_of_a_cluster_no_more_than_its_blocks_are_fetched(server: WebServer):
     with HttpFile.open(server.url) as file:
-        for offset in (64 * KIB + 7, 250 * KIB, 300 * KIB):
+        for offset in (64 * KIB + 7, 250 * KIB, 300 * KIB, 300 * KIB, 640 * KIB):
             assert file.pread(offset, BLOCK_BYTES) == CONTENT[offset : offset + BLOCK_BYTES]
-    assert [(asked.start, asked.length) for asked in server.requests[1:]] == [(250 * KIB, 64 * KIB), (300 * KIB, 64 * KIB)]
+    fetched = [(asked.start, asked.length) for asked in server.requests[1:]]
+    assert fetched == [(256 * KIB, 64 * KIB), (320 * KIB, 64 * KIB), (640 * KIB, 64 * KIB)]
+
+
+def test_what_is_read_large_is_not_kept(server: WebServer):
+    with HttpFile.open(server.url) as file:
+        before = len(file._blocks)
+        file.pread(300 * KIB, READ_AHEAD_BYTES)
+        assert len(file._blocks) == before
 
 
 def test_what_is_kept_is_bounded(server: WebServer, monkeypatch: pytest.MonkeyPatch):
@@ -279,7 +287,7 @@ def test_a_connection_serves_one_server(server: WebServer):
         server.answer = lambda handler, asked: handler.send(302, Location=other.address)
         assert file.pread(900 * KIB, 70 * KIB) == CONTENT[::-1][900 * KIB : 970 * KIB]
         assert len(other.requests) == 1
-        assert [asked.start for asked in server.requests].count(900 * KIB) == 1
+        assert [asked.start for asked in server.requests].count(896 * KIB) == 1
 
 
 def test_credentials_are_not_sent_to_another_server(server: WebServer):

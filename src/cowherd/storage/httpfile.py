@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     Part = tuple[int, memoryview]
 
 BLOCK_BYTES = 64 << 10
-"""Bytes of a block that is kept. Of a read of as many just those are fetched, and are not kept: clusters may lie in any order."""
+"""Bytes of a block that is kept. For a read of as many no more than its blocks are fetched: clusters may lie in any order."""
 READ_AHEAD_BYTES = 256 << 10
-"""Fetched for a smaller read, and when a file is opened; as much as QEMU's `readahead`."""
+"""Fetched for a smaller read, and when a file is opened; as much as QEMU's `readahead`. A read of as many is not kept."""
 LONGEST_BYTES = 4 << 20
 """Asked for at once: an answer has to come within `httpconnection.ANSWER_SECONDS`."""
 _KEPT_BLOCKS = 256
@@ -139,13 +139,14 @@ class HttpFile:
         numbers = range(offset // BLOCK_BYTES, -(-end // BLOCK_BYTES))
         blocks = self._kept(numbers)
         missing = [number for number in numbers if number not in blocks]
-        if missing and len(view) >= BLOCK_BYTES:
+        if missing and len(view) >= READ_AHEAD_BYTES:
             for begin in range(0, len(view), LONGEST_BYTES):
                 self._client.read(offset + begin, view[begin : begin + LONGEST_BYTES], self._version)
             return
         if missing:
             begin = missing[0] * BLOCK_BYTES
-            data = memoryview(bytearray(min(READ_AHEAD_BYTES, self.size() - begin)))
+            wanted = READ_AHEAD_BYTES if len(view) < BLOCK_BYTES else (missing[-1] + 1) * BLOCK_BYTES - begin
+            data = memoryview(bytearray(min(wanted, self.size() - begin)))
             self._client.read(begin, data, self._version)
             blocks |= self._keep(missing[0], data)
         for number in numbers:
