@@ -158,3 +158,4 @@ from cowherd.ops.measure import Measurement as Measurement
 from cowherd.ops.measure import measure as measure
 from cowherd.ops.rebase.rebased import NewBackingFileError as NewBackingFileError
 from cowherd.storage.protection import Protection as Protection
+from cowherd.urls import Url as Url

@@ -14,6 +14,7 @@ from cowherd.live.holders import naming_holders
 from cowherd.sizes import DEFAULT_SPARSE_SIZE
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.presence import is_there
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cowherd.ops.rebase.rebased import Rebased
     from cowherd.paths import PathName
     from cowherd.progress import Progress
+    from cowherd.urls import ImageName
 
 
 @naming_holders()
@@ -79,7 +81,7 @@ def create(
 
 @naming_holders()
 def convert(
-    sources: PathName | Sequence[PathName],
+    sources: ImageName | Sequence[ImageName],
     target: PathName,
     *,
     source_format: str | None = None,
@@ -101,7 +103,7 @@ def convert(
 
     _guard_replace(target, herd, break_dependents=break_dependents, in_place=not create_target)
     if is_there(target) or not force_share:
-        _require_free(changed=[target], stable=() if force_share else _as_sequence(sources), action="replace")
+        _require_free(changed=[target], stable=() if force_share else _local(sources), action="replace")
     job.convert(
         sources,
         target,
@@ -139,10 +141,11 @@ def commit(
     from cowherd.herd.seals.bind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
+    from cowherd.storage.opening import require_host
 
     with open_disk(overlay, format=format) as chain:
         depth = job.find_base(chain.layers, base)
-        files = [layer.file.path for layer in chain.layers]
+        files = [require_host(layer.file).path for layer in chain.layers]
     target, lineage = files[depth], None
     if break_dependents:
         change_anyway(target)
@@ -320,5 +323,7 @@ def _new_base(overlay: PathName, backing: str | None, backing_format: str | None
         return []
 
 
-def _as_sequence(sources: PathName | Sequence[PathName]) -> Sequence[PathName]:
-    return [sources] if isinstance(sources, str | os.PathLike) else sources
+def _local(sources: ImageName | Sequence[ImageName]) -> Sequence[PathName]:
+    """Returns those sources that are files of this host: who changes another one is noticed by what is read of it."""
+    several = [sources] if isinstance(sources, str | os.PathLike | Url) else sources
+    return [path for path in several if not isinstance(path, Url)]

@@ -15,6 +15,7 @@ import os
 
 from cowherd.paths import as_path
 from cowherd.text import current_directory, printable, shown
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from cowherd.urls import ImageName
 
 PREVIEWED_NAMES = 3
 
@@ -32,6 +34,11 @@ def preview(paths: Sequence[str | PathLike[str]]) -> str:
     first = ", ".join(shown(path) for path in paths[:PREVIEWED_NAMES])
     rest = len(paths) - PREVIEWED_NAMES
     return f"{first} and {rest} more" if rest > 0 else first
+
+
+def _path_or_url(name: ImageName) -> Path | Url:
+    """Returns what an error keeps of the name of an image: a file's path, or the address of one that lies elsewhere."""
+    return name if isinstance(name, Url) else as_path(name)
 
 
 class CowherdError(Exception):
@@ -60,8 +67,8 @@ class HostFileError(CowherdError):
     Attributes: `path`, `action` (what was tried, as in "open"), `reason` (the host's own words), `errno`.
     """
 
-    def __init__(self, path: str | PathLike[str], action: str, error: OSError):
-        self.path, self.action = as_path(path), action
+    def __init__(self, path: ImageName, action: str, error: OSError):
+        self.path, self.action = _path_or_url(path), action
         self.errno, self.reason = error.errno, error.strerror or str(error)
 
     def __str__(self) -> str:
@@ -109,11 +116,18 @@ class FlushFailed(HostFileError):
         )
 
 
+class RemoteFileError(HostFileError):
+    """A server did not give what was asked of it. Attributes: those of `HostFileError`; `path` is a `Url`."""
+
+    def __init__(self, url: Url, action: str, reason: str):
+        super().__init__(url, action, OSError(errno.EIO, reason))
+
+
 class ImageFormatError(CowherdError):
     """A file is not a valid image of its format. Attributes: `path`, `problem`."""
 
-    def __init__(self, path: str | PathLike[str], problem: str):
-        self.path, self.problem = as_path(path), problem
+    def __init__(self, path: ImageName, problem: str):
+        self.path, self.problem = _path_or_url(path), problem
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.problem}"
@@ -122,8 +136,8 @@ class ImageFormatError(CowherdError):
 class UnsupportedFeature(CowherdError):
     """A valid image needs a feature that cowherd does not have. Attributes: `path`, `feature`."""
 
-    def __init__(self, path: str | PathLike[str], feature: str):
-        self.path, self.feature = as_path(path), feature
+    def __init__(self, path: ImageName, feature: str):
+        self.path, self.feature = _path_or_url(path), feature
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.feature} is not supported; use qemu-img for this image"
@@ -135,8 +149,8 @@ class ImageCorrupt(CowherdError):
     Attributes: `path`, `problem`.
     """
 
-    def __init__(self, path: str | PathLike[str], problem: str):
-        self.path, self.problem = as_path(path), problem
+    def __init__(self, path: ImageName, problem: str):
+        self.path, self.problem = _path_or_url(path), problem
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {self.problem}; the image can only be read until 'qemu-img check -r all' has repaired it"
@@ -145,8 +159,8 @@ class ImageCorrupt(CowherdError):
 class BackingFileError(CowherdError):
     """A backing file can't be followed. Attributes: `overlay`, `backing` (the name as stored), `problem`."""
 
-    def __init__(self, overlay: str | PathLike[str], backing: str, problem: str):
-        self.overlay, self.backing, self.problem = as_path(overlay), backing, problem
+    def __init__(self, overlay: ImageName, backing: str, problem: str):
+        self.overlay, self.backing, self.problem = _path_or_url(overlay), backing, problem
 
     def __str__(self) -> str:
         return f"{printable(self.overlay)}: could not open backing file '{printable(self.backing)}': {self.problem}"
@@ -158,7 +172,7 @@ class BackingNotFollowed(BackingFileError):
     Attributes: those of `BackingFileError`, and `files` (the local files that it consists of).
     """
 
-    def __init__(self, overlay: str | PathLike[str], backing: str, problem: str, files: Sequence[str] = ()):
+    def __init__(self, overlay: ImageName, backing: str, problem: str, files: Sequence[str] = ()):
         super().__init__(overlay, backing, problem)
         self.files = tuple(files)
 
@@ -166,8 +180,8 @@ class BackingNotFollowed(BackingFileError):
 class ReadOnlyImage(CowherdError):
     """A caller tried to change an image that is open read-only. Attribute: `path`."""
 
-    def __init__(self, path: str | PathLike[str]):
-        self.path = as_path(path)
+    def __init__(self, path: ImageName):
+        self.path = _path_or_url(path)
 
     def __str__(self) -> str:
         return f"{printable(self.path)} is open read-only; open it with writable=True to change it"

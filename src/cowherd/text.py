@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from cowherd.paths import as_path
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 
-def printable(name: str | bytes | os.PathLike[Any]) -> str:
-    r"""Returns `name` with control characters, terminal escapes and undecodable bytes written as \xNN or \uNNNN."""
-    text = os.fsdecode(name)
+def printable(name: str | bytes | os.PathLike[Any] | Url) -> str:
+    r"""Returns `name` with control characters, terminal escapes and undecodable bytes written as \xNN or \uNNNN.
+
+    Of an address, only what may be shown.
+    """
+    text = str(name) if isinstance(name, Url) else os.fsdecode(name)
     if text.isprintable():
         return text
     return "".join(ch if ch.isprintable() else _escaped(ch) for ch in text)

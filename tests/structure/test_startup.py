@@ -39,6 +39,8 @@ HEAVY_PARTS_OF_PYTHON = {
     "logging",
     "multiprocessing",
     "shutil",
+    "socket",
+    "ssl",
     "subprocess",
     "tempfile",
     "unittest",
@@ -46,7 +48,7 @@ HEAVY_PARTS_OF_PYTHON = {
     "uuid",
 }
 HEAVY_FOR_THE_GUARD = HEAVY_PARTS_OF_PYTHON | {"dataclasses", "inspect", "typing"}
-HEAVY_FOR_COMPARE = HEAVY_FOR_THE_GUARD | {"argparse", "json", "pathlib", "re"}
+HEAVY_FOR_COMPARE = HEAVY_FOR_THE_GUARD | {"argparse", "json", "pathlib", "re", "urllib.parse"}
 HEAVY_FOR_INFO = HEAVY_FOR_COMPARE | {"enum", "signal", "threading"}
 
 

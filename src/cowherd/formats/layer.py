@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.formats.reference import BackingReference
     from cowherd.kinds import Row
+    from cowherd.storage.blocks import BlockFile
     from cowherd.storage.copying import Bytes
-    from cowherd.storage.hostfile import HostFile
 
 Below = Callable[[int, memoryview], None]
 """Reads guest bytes from what lies under a layer: `below(guest_offset, buffer)` fills the buffer, zeros past the end."""
@@ -26,7 +26,7 @@ class Layer(Protocol):
     """
 
     format: str
-    file: HostFile
+    file: BlockFile
 
     @property
     def size(self) -> int:
@@ -192,7 +192,7 @@ class HeaderChange(Protocol):
 class EditableHeader(Protocol):
     """An opened image of which only the header is changed."""
 
-    file: HostFile
+    file: BlockFile
 
     @property
     def backing(self) -> BackingReference | None:
@@ -211,7 +211,7 @@ class EditableHeader(Protocol):
 class LayerOutline(Protocol):
     """One opened image file, without its backing file. Offsets and lengths are guest bytes."""
 
-    file: HostFile
+    file: BlockFile
     format: str
     depth: int
     """Its place in its chain, 0 is the top."""

@@ -10,7 +10,7 @@ from cowherd.sizes import whole_sectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 PROBED_BYTES = 512
 """So much of a file's start QEMU looks at."""
@@ -39,7 +39,7 @@ _DMG_TRAILER = b"koly"
 _DMG_SUFFIX = ".dmg"
 
 
-def probe(file: HostFile) -> str:
+def probe(file: BlockFile) -> str:
     """Returns the name of the format that the file's first bytes say, "raw" if they say nothing.
 
     A dmg image is known by its last bytes, and to QEMU by the file's name.
@@ -49,7 +49,7 @@ def probe(file: HostFile) -> str:
         return found
     size = file.size()
     begin = max(0, whole_sectors(size) - TAIL_BYTES)
-    named = size and file.name.endswith(_DMG_SUFFIX)
+    named = size and str(file.name).endswith(_DMG_SUFFIX)
     return "dmg" if named or has_dmg_trailer(file.pread(begin, size - begin), size) else UNRECOGNISED
 
 

@@ -9,7 +9,7 @@ from cowherd.sizes import SECTOR
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.kinds import Row
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 
 class RawFile:
@@ -22,7 +22,7 @@ class RawFile:
     format = "raw"
     granularity = 1
 
-    def __init__(self, file: HostFile):
+    def __init__(self, file: BlockFile):
         self.file = file
         self._length = file.size()
 

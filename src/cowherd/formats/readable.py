@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cowherd.formats.qcow2.bitmaps import Bitmap
     from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.formats.reference import BackingReference
+    from cowherd.storage.blocks import BlockFile
     from cowherd.storage.copying import Bytes
-    from cowherd.storage.hostfile import HostFile
 
 
 class ReadableLayer(ABC):
@@ -26,7 +26,7 @@ class ReadableLayer(ABC):
     """
 
     format: str
-    file: HostFile
+    file: BlockFile
 
     @property
     @abstractmethod
@@ -155,7 +155,7 @@ class ReadableLayer(ABC):
     def close(self) -> None:
         """Flushes and closes, also if flushing fails. Closing twice is fine."""
         try:
-            if self.file.fd >= 0:
+            if not self.file.closed:
                 self.flush()
         finally:
             self.file.close()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cowherd.formats.facts import Facts
     from cowherd.formats.layer import EditableHeader, Layer, LayerOutline
     from cowherd.formats.qcow2.check import CheckReport
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
     from cowherd.storage.locks import LockMode
 
 
@@ -69,41 +69,41 @@ class Format:
         """Whether a file whose first `cowherd.formats.probe.PROBED_BYTES` bytes are `head` is an image of this format."""
         return False
 
-    def open(self, file: HostFile) -> Layer:
+    def open(self, file: BlockFile) -> Layer:
         """Makes an open and locked file a layer, which takes it over."""
         raise AssertionError(f"{file.name} is of a format that is not known")
 
-    def outline(self, file: HostFile, *, compressed: bool) -> LayerOutline:
+    def outline(self, file: BlockFile, *, compressed: bool) -> LayerOutline:
         """Makes it an outline, that tells compressed clusters if asked to. Raises `NeedsArrays` for all but plain images."""
         from cowherd.formats.outline import NeedsArrays
 
         raise NeedsArrays
 
-    def facts(self, file: HostFile) -> Facts:
+    def facts(self, file: BlockFile) -> Facts:
         """Returns what an image says of itself. The file stays the caller's."""
         from cowherd.formats.facts import Facts
 
         layer = self.open(file)
         return Facts(layer.size, layer.cluster_size if layer.cluster_size > 1 else None, backing=layer.backing)
 
-    def header(self, file: HostFile) -> EditableHeader:
+    def header(self, file: BlockFile) -> EditableHeader:
         """Makes it a header that can be changed alone. Raises `NeedsArrays` where the whole image has to be opened for that."""
         from cowherd.formats.outline import NeedsArrays
 
         raise NeedsArrays
 
-    def check(self, file: HostFile) -> CheckReport:
+    def check(self, file: BlockFile) -> CheckReport:
         """Checks an image's tables; only for formats that are `checked`."""
         raise AssertionError(f"{self.name} images have no tables to check")
 
     def check_options(self, options: Mapping[str, str]) -> None:
         """Raises `InvalidRequest` for options of `qemu-img create -o` with which it is known that no image can be made."""
 
-    def holds_nothing(self, file: HostFile) -> bool:
+    def holds_nothing(self, file: BlockFile) -> bool:
         """Whether an image has no data of its own, neither now nor in a snapshot; False where that can't be told."""
         return False
 
-    def is_encrypted(self, file: HostFile) -> bool:
+    def is_encrypted(self, file: BlockFile) -> bool:
         """Whether an image's content can't be read here though its format is known; only for formats that may be `encrypted`."""
         return False
 
@@ -115,23 +115,23 @@ class _Raw(Format):
     lock_to_write = RESIZE_RAW
     verbatim = writable = creatable = True
 
-    def open(self, file: HostFile) -> Layer:
+    def open(self, file: BlockFile) -> Layer:
         from cowherd.formats.raw import Raw
 
         return Raw(file)
 
-    def outline(self, file: HostFile, *, compressed: bool) -> LayerOutline:
+    def outline(self, file: BlockFile, *, compressed: bool) -> LayerOutline:
         from cowherd.formats.outline import RawOutline
 
         return RawOutline(file)
 
-    def facts(self, file: HostFile) -> Facts:
+    def facts(self, file: BlockFile) -> Facts:
         from cowherd.formats.facts import Facts
         from cowherd.formats.rawfile import RawFile
 
         return Facts(RawFile(file).size)
 
-    def holds_nothing(self, file: HostFile) -> bool:
+    def holds_nothing(self, file: BlockFile) -> bool:
         return not file.is_block_device and file.next_data(0) is None
 
 
@@ -148,27 +148,27 @@ class _Qcow2(Format):
     def recognise(self, head: bytes) -> bool:
         return head.startswith(_QCOW[:4]) and not head.startswith(_QCOW)
 
-    def open(self, file: HostFile) -> Layer:
+    def open(self, file: BlockFile) -> Layer:
         from cowherd.formats.qcow2.image import Qcow2
 
         return Qcow2(file)
 
-    def outline(self, file: HostFile, *, compressed: bool) -> LayerOutline:
+    def outline(self, file: BlockFile, *, compressed: bool) -> LayerOutline:
         from cowherd.formats.qcow2.outline import TableOutline
 
         return TableOutline(file, compressed=compressed)
 
-    def facts(self, file: HostFile) -> Facts:
+    def facts(self, file: BlockFile) -> Facts:
         from cowherd.formats.qcow2.facts import read_facts
 
         return read_facts(file)
 
-    def header(self, file: HostFile) -> EditableHeader:
+    def header(self, file: BlockFile) -> EditableHeader:
         from cowherd.formats.qcow2.plain_header import PlainHeader
 
         return PlainHeader(file)
 
-    def check(self, file: HostFile) -> CheckReport:
+    def check(self, file: BlockFile) -> CheckReport:
         from cowherd.formats.qcow2.check import check
         from cowherd.formats.qcow2.header import read_header
 
@@ -179,12 +179,12 @@ class _Qcow2(Format):
 
         Qcow2Options.from_mapping(options)
 
-    def holds_nothing(self, file: HostFile) -> bool:
+    def holds_nothing(self, file: BlockFile) -> bool:
         from cowherd.formats.qcow2.emptiness import holds_nothing
 
         return holds_nothing(file)
 
-    def is_encrypted(self, file: HostFile) -> bool:
+    def is_encrypted(self, file: BlockFile) -> bool:
         head = file.pread(0, _CRYPT_METHOD.stop)
         return head.startswith(_QCOW) or head[_CRYPT_METHOD] != bytes(4)
 

@@ -9,6 +9,7 @@ from cowherd.formats import registry
 from cowherd.formats.reference import BackingReference
 from cowherd.paths import as_path
 from cowherd.text import has_surrogates
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.paths import PathName
+    from cowherd.urls import ImageName
 
 _FILE_DRIVERS = ("file", "host_device")
 _WITHOUT_EFFECT = frozenset(
@@ -41,7 +43,7 @@ def has_protocol(name: str) -> bool:
     return ":" in name.split("/", 1)[0]
 
 
-def resolve(overlay: PathName, reference: BackingReference) -> BackingReference:
+def resolve(overlay: ImageName, reference: BackingReference) -> BackingReference:
     """Returns the backing file's path and its format.
 
     A plain relative name is relative to the directory in which `overlay` is named, also where that is a symbolic link, as in
@@ -49,9 +51,11 @@ def resolve(overlay: PathName, reference: BackingReference) -> BackingReference:
     understood; relative names in those are relative to the working directory, again as in QEMU. The recorded format, if there is
     one, goes before what the JSON says.
 
-    Raises `BackingNotFollowed` for other protocols, and options that would change what is read: QEMU goes there and cowherd does
-    not. Raises `BackingFileError` for what makes no sense.
+    Raises `BackingNotFollowed` for other protocols, for options that would change what is read, and for whatever an image names
+    that is itself read over HTTP: QEMU goes there and cowherd does not. Raises `BackingFileError` for what makes no sense.
     """
+    if isinstance(overlay, Url):  # whoever holds the server would choose which files of this host, or of its network, are read
+        raise BackingNotFollowed(overlay, reference.name, "an image that is read over HTTP leads to no other file")
     name, recorded = reference.name, reference.format
     if name.startswith("json:"):
         name, recorded = _from_json(overlay, reference)

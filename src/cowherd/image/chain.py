@@ -6,18 +6,19 @@ from cowherd.errors import BackingFileError, HostFileError, ImageFormatError, Un
 from cowherd.formats import probe, registry
 from cowherd.image.backing import resolve
 from cowherd.storage import locks
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.opening import open_file
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from cowherd.formats.reference import BackingReference
     from cowherd.formats.registry import Format
     from cowherd.image.link import AnyLink, Make
-    from cowherd.paths import PathName
+    from cowherd.storage.blocks import BlockFile
     from cowherd.storage.locks import LockMode
+    from cowherd.urls import ImageName, Url
 
 MAX_CHAIN = 1024
 """Longest chain that is followed; each layer costs a file descriptor."""
@@ -36,7 +37,7 @@ SHARED = Use(lambda _: locks.READ_SHARED, locks.READ_SHARED)
 
 
 def open_chain(
-    path: PathName,
+    path: ImageName,
     format: str | None,
     make: Make[AnyLink],
     *,
@@ -61,13 +62,13 @@ def open_chain(
     return links
 
 
-def _open_top(path: PathName, format: str | None, make: Make[AnyLink], *, writable: bool, use: Use) -> AnyLink:
-    file = HostFile.open(path, writable=writable, lock=None)
+def _open_top(path: ImageName, format: str | None, make: Make[AnyLink], *, writable: bool, use: Use) -> AnyLink:
+    file = open_file(path, writable=writable)
     return _made(file, format, make, use.top)
 
 
 def _open_backing_files(links: list[AnyLink], make: Make[AnyLink], use: Use) -> None:
-    visited = {(links[0].file.device, links[0].file.inode)}
+    visited = {links[0].file.key}
     while (stored := links[-1].backing) is not None:
         overlay = links[-1].file.name
         if len(links) >= MAX_CHAIN:
@@ -75,19 +76,16 @@ def _open_backing_files(links: list[AnyLink], make: Make[AnyLink], use: Use) -> 
         links.append(_open_backing(overlay, stored, make, use, visited))
 
 
-def _open_backing(
-    overlay: str, stored: BackingReference, make: Make[AnyLink], use: Use, visited: set[tuple[int, int]]
-) -> AnyLink:
+def _open_backing(overlay: str | Url, stored: BackingReference, make: Make[AnyLink], use: Use, visited: set[Hashable]) -> AnyLink:
     reference = resolve(overlay, stored)
     try:
-        file = HostFile.open(reference.name, lock=None)
+        file = open_file(reference.name)
     except HostFileError as error:
         raise BackingFileError(overlay, stored.name, str(error)) from error
-    identity = file.device, file.inode
-    if identity in visited:  # asked before the lock, which an image that is being written would not give to itself
+    if file.key in visited:  # asked before the lock, which an image that is being written would not give to itself
         file.close()
         raise BackingFileError(overlay, stored.name, "the chain is a loop: this file is an overlay of itself")
-    visited.add(identity)
+    visited.add(file.key)
     try:
         return _made(file, reference.format, make, lambda _: use.below)
     except UnsupportedFeature as error:
@@ -96,7 +94,7 @@ def _open_backing(
         raise BackingFileError(overlay, stored.name, error.problem) from error
 
 
-def _made(file: HostFile, format: str | None, make: Make[AnyLink], lock: Callable[[Format], LockMode]) -> AnyLink:
+def _made(file: BlockFile, format: str | None, make: Make[AnyLink], lock: Callable[[Format], LockMode]) -> AnyLink:
     """Opens `file` as `format` (None: guesses), and closes it if that fails."""
     try:
         found = registry.named(probe.probe(file) if format is None else format)

@@ -12,6 +12,7 @@ from cowherd.errors import InvalidRequest, ReadOnlyImage
 from cowherd.kinds import ENDLESS, Row
 from cowherd.storage.buffers import clear
 from cowherd.storage.copying import FileRange
+from cowherd.storage.opening import require_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cowherd.extents import Extents
     from cowherd.formats.layer import Below, Layer
     from cowherd.formats.reference import BackingReference
+    from cowherd.urls import Url
 
 Buffer = bytes | bytearray | memoryview
 
@@ -43,9 +45,14 @@ class Disk:
         self.writable = writable
 
     @property
+    def name(self) -> str | Url:
+        """What the image was opened by."""
+        return self.layers[0].file.name
+
+    @property
     def path(self) -> Path:
-        """The path that the image was opened by."""
-        return self.layers[0].file.path
+        """The path that the image was opened by. Raises `InvalidRequest` for one that is no file of this host."""
+        return require_host(self.layers[0].file).path
 
     @property
     def format(self) -> str:
@@ -154,14 +161,17 @@ class Disk:
         self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
 
     def _read_each(self, rows: Iterable[Row], views: Iterable[memoryview]) -> None:
+        plain: dict[int, list[tuple[int, memoryview]]] = {}
         packed: dict[int, list[tuple[int, memoryview]]] = {}
         for (start, _, host, depth, kind), view in zip(rows, views, strict=True):
             if kind == ext.DATA:
-                self.layers[depth].file.preadinto(host, view)
+                plain.setdefault(depth, []).append((host, view))
             elif kind == ext.COMPRESSED:
                 packed.setdefault(depth, []).append((start, view))
             else:
                 clear(view)
+        for depth, parts in plain.items():
+            self.layers[depth].file.gather(parts)
         for depth, parts in packed.items():
             self.layers[depth].read_compressed(parts)
 
@@ -176,7 +186,7 @@ class Disk:
 
     def __del__(self) -> None:
         # A disk that was dropped without being closed: what was written must not be lost with it.
-        if self.writable and self.layers[0].file.fd >= 0:
+        if self.writable and not self.layers[0].file.closed:
             warnings.warn(f"unclosed disk {self.path}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
@@ -238,12 +248,12 @@ class Disk:
 
     def _require_change(self, offset: int, length: int) -> None:
         if not self.writable:
-            raise ReadOnlyImage(self.path)
+            raise ReadOnlyImage(self.name)
         self._require_inside(offset, length)
 
     def _require_inside(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
-            raise InvalidRequest(f"bytes {offset} to {offset + length} do not lie inside the {self.size} bytes of {self.path}")
+            raise InvalidRequest(f"bytes {offset} to {offset + length} do not lie inside the {self.size} bytes of {self.name}")
 
 
 def _held(layer: Layer, depth: int, start: int, end: int, *, to_read: bool, whole: bool) -> Extents:

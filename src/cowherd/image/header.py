@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.formats.layer import EditableHeader, HeaderChange
     from cowherd.paths import PathName
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 
 def change_header(path: PathName, change: HeaderChange, *, format: str | None = None) -> bool:
@@ -34,5 +34,5 @@ def change_header(path: PathName, change: HeaderChange, *, format: str | None = 
     return True
 
 
-def _header_of(file: HostFile, format: str) -> EditableHeader:
+def _header_of(file: BlockFile, format: str) -> EditableHeader:
     return registry.named(format).header(file)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from cowherd.formats.reference import BackingReference
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 
 
 class Link(Protocol):
     """An opened image of a chain."""
 
-    file: HostFile
+    file: BlockFile
 
     @property
     def backing(self) -> BackingReference | None:
@@ -25,5 +25,5 @@ class Link(Protocol):
 
 
 AnyLink = TypeVar("AnyLink", bound=Link)
-Make = Callable[[HostFile, str], AnyLink]
+Make = Callable[[BlockFile, str], AnyLink]
 """Makes an opened and locked file of a known format, by its name, a link; it takes over the file unless it raises."""

@@ -9,12 +9,12 @@ from cowherd.image.disk import Disk
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.formats.layer import Layer
-    from cowherd.paths import PathName
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
+    from cowherd.urls import ImageName
 
 
 def open_disk(
-    path: PathName,
+    path: ImageName,
     *,
     format: str | None = None,
     writable: bool = False,
@@ -39,10 +39,10 @@ def open_disk(
     return Disk(layers, writable=writable)
 
 
-def open_layer(path: PathName, *, format: str | None = None, writable: bool = False) -> Layer:
+def open_layer(path: ImageName, *, format: str | None = None, writable: bool = False) -> Layer:
     """Opens one image file without its backing file."""
     return open_chain(path, format, _layer, use=WRITING if writable else READING, writable=writable, backing=False)[0]
 
 
-def _layer(file: HostFile, format: str) -> Layer:
+def _layer(file: BlockFile, format: str) -> Layer:
     return registry.named(format).open(file)

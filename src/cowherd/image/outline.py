@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from cowherd.formats.layer import LayerOutline
     from cowherd.kinds import Row
-    from cowherd.paths import PathName
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
+    from cowherd.urls import ImageName
 
 _MOST_ENTRIES = 1 << 19
 """Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""
@@ -109,22 +109,19 @@ class Outline:
 
         What lies together in a file is read at once.
         """
+        parts: dict[int, list[tuple[int, memoryview]]] = {}
         done = begin = 0
         reading, place = -1, 0
         for host, depth, length in places:
             if depth == reading and host == place + done - begin:
                 done += length
                 continue
-            self._fill(reading, place, buffer[begin:done])
+            _sort_out(parts, reading, place, buffer[begin:done])
             begin, reading, place = done, depth if host != NOWHERE else -1, host
             done += length
-        self._fill(reading, place, buffer[begin:done])
-
-    def _fill(self, depth: int, host: int, part: memoryview) -> None:
-        if depth >= 0:
-            self.layers[depth].file.preadinto(host, part)
-        else:
-            clear(part)
+        _sort_out(parts, reading, place, buffer[begin:done])
+        for depth, wanted in parts.items():
+            self.layers[depth].file.gather(wanted)
 
     def close(self) -> None:
         """Closes the files."""
@@ -136,6 +133,14 @@ class Outline:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _sort_out(parts: dict[int, list[tuple[int, memoryview]]], depth: int, host: int, part: memoryview) -> None:
+    """Puts a part of a buffer to those that are filled from its layer's file; clears one of zeros."""
+    if depth >= 0:
+        parts.setdefault(depth, []).append((host, part))
+    else:
+        clear(part)
 
 
 def laid_over(rows: list[Row], start: int, end: int, below: int) -> list[Row]:
@@ -189,13 +194,13 @@ def place_of(row: Row) -> tuple[int, int]:
     return (row[2], row[3]) if row[4] == DATA else (NOWHERE, 0)
 
 
-def open_outline(path: PathName, *, format: str | None = None, force_share: bool = False, compressed: bool = False) -> Outline:
+def open_outline(path: ImageName, *, format: str | None = None, force_share: bool = False, compressed: bool = False) -> Outline:
     """Opens a chain for reading, with the locks that `open_disk` takes for it. `compressed` clusters are told only if asked for.
 
     Raises `NeedsArrays` for a chain that only `open_disk` reads, and what that raises.
     """
 
-    def make(file: HostFile, format: str) -> LayerOutline:
+    def make(file: BlockFile, format: str) -> LayerOutline:
         return registry.named(format).outline(file, compressed=compressed)
 
     layers = open_chain(path, format, make, use=SHARED if force_share else READING)

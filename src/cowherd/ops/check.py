@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from cowherd.errors import CowherdError
 from cowherd.formats import probe, registry
 from cowherd.formats.qcow2.check import CheckReport
-from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, READ_SHARED
+from cowherd.storage.opening import open_file
 from cowherd.text import printable
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.paths import PathName
+    from cowherd.urls import ImageName
 
 __all__ = ["CheckNotSupported", "CheckReport", "check"]
 
@@ -21,14 +23,14 @@ __all__ = ["CheckNotSupported", "CheckReport", "check"]
 class CheckNotSupported(CowherdError):
     """An image's format has no tables to check. Attributes: `path`, `format`."""
 
-    def __init__(self, path: PathName, format: str):
-        self.path, self.format = Path(path), format
+    def __init__(self, path: ImageName, format: str):
+        self.path, self.format = path if isinstance(path, Url) else Path(path), format
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: This image format does not support checks ({printable(self.format)})"
 
 
-def check(path: PathName, *, format: str | None = None, force_share: bool = False) -> CheckReport:
+def check(path: ImageName, *, format: str | None = None, force_share: bool = False) -> CheckReport:
     """Checks one image, without the backing files under it; see `cowherd.formats.qcow2.check.check` for the cost.
 
     `format` None guesses it by the first bytes. `force_share` checks an image that another process may be writing: then a
@@ -36,7 +38,7 @@ def check(path: PathName, *, format: str | None = None, force_share: bool = Fals
     Raises `CheckNotSupported`, `HostFileError`, `ImageInUse`, `ImageFormatError` if not even the header, the snapshot table or
     the bitmap directory can be read, and `UnsupportedFeature`.
     """
-    with HostFile.open(path, lock=None) as file:
+    with closing(open_file(path)) as file:
         found = registry.named(probe.probe(file) if format is None else format)
         if not found.checked:
             raise CheckNotSupported(path, found.name)

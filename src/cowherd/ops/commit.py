@@ -25,6 +25,7 @@ from cowherd.ops.plan import Plan
 from cowherd.ops.snapshots import exposed_snapshots, require_same
 from cowherd.progress import Progress
 from cowherd.storage.copying import can_clone
+from cowherd.storage.opening import require_host
 from cowherd.storage.space import check_space
 from cowherd.text import printable
 
@@ -66,7 +67,7 @@ def commit(
         depth = find_base(chain.layers, base)
         if keep_snapshots:
             _require_snapshots_kept(chain, depth)
-        target_path, target_format = chain.layers[depth].file.path, chain.layers[depth].format
+        target_path, target_format = require_host(chain.layers[depth].file).path, chain.layers[depth].format
         above = Disk(chain.layers[:depth], writable=True)
         for layer in chain.layers[depth:]:
             layer.close()  # to open it again for writing: the locks of two opens of one file exclude each other
@@ -96,7 +97,7 @@ def find_base(layers: tuple[Layer, ...], base: str | None) -> int:
         if _names(layers[depth - 1], layers[depth], base):
             return depth
     for depth in range(1, len(layers)):
-        if os.path.realpath(base) == os.path.realpath(layers[depth].file.path):
+        if os.path.realpath(base) == os.path.realpath(require_host(layers[depth].file).path):
             return depth
     top = layers[0].file.path
     raise InvalidRequest(f"Did not find '{printable(base)}' in the backing chain of '{printable(top)}'")
@@ -129,8 +130,8 @@ def _names(overlay: Layer, below: Layer, base: str) -> bool:
         return False
     if has_protocol(base) or has_protocol(stored.name):
         return base in (stored.name, resolve(overlay.file.path, stored).name)
-    candidate = os.path.join(os.path.dirname(overlay.file.path), base)
-    return bool(os.path.realpath(candidate) == os.path.realpath(below.file.path))
+    candidate = os.path.join(os.path.dirname(require_host(overlay.file).path), base)
+    return bool(os.path.realpath(candidate) == os.path.realpath(require_host(below.file).path))
 
 
 def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None = None) -> None:
@@ -166,7 +167,8 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
 
 def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
     """Raises `NotEnoughSpace` if the bytes that need new clusters do not fit. Shared blocks, and a device, need no space."""
-    if target.layers[0].file.is_block_device or all(can_clone(layer.file, target.layers[0].file) for layer in above.layers):
+    below = require_host(target.layers[0].file)
+    if below.is_block_device or all(can_clone(require_host(layer.file), below) for layer in above.layers):
         return
     held = [np.empty((0, 2), np.int64)]
     if not snapshots_of(target.layers[0]):  # clusters that snapshots share can't be overwritten in place

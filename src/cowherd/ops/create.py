@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cowherd.formats.qcow2.header import Header
     from cowherd.paths import PathName
+    from cowherd.storage.blocks import BlockFile
 
 
 def create(
@@ -152,7 +153,7 @@ def _raw_preallocation(options: Mapping[str, str]) -> str:
     return chosen
 
 
-def refuse_to_preallocate(file: HostFile, preallocation: str) -> None:
+def refuse_to_preallocate(file: BlockFile, preallocation: str) -> None:
     """Refuses to reserve the space of a block device, which it has anyway, as QEMU does."""
     if file.is_block_device and preallocation in ("falloc", "full"):
         raise InvalidRequest(f"Preallocation mode '{preallocation}' unsupported for this non-regular file")

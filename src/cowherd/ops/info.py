@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 from cowherd.errors import CowherdError, UnsupportedFeature
 from cowherd.formats import probe, registry
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import has_protocol
 from cowherd.sizes import SECTOR
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.opening import open_file
 from cowherd.tuples import NamedTuple
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from cowherd.formats.facts import Qcow2Info
     from cowherd.formats.qcow2.snapshots import Snapshot
-    from cowherd.paths import PathName
+    from cowherd.storage.blocks import BlockFile
+    from cowherd.urls import ImageName
 
 
 class FileInfo(NamedTuple):
-    """The host file of an image: its `length` in bytes, rounded up to whole 512-byte sectors, and the bytes that it occupies."""
+    """The file under an image: `length` in bytes, rounded up to whole 512-byte sectors, and the bytes it occupies.
+
+    `protocol` is how QEMU calls the way to it: "file", "host_device", "http" or "https". `allocated` is None where nobody tells.
+    """
 
     filename: str
     is_block_device: bool
     length: int
-    allocated: int
+    allocated: int | None
+    protocol: str
 
 
 class ImageInfo(NamedTuple):
@@ -60,22 +67,23 @@ class BackingLoop(CowherdError):
         return f"Backing file '{self.backing}' creates an infinite loop."
 
 
-def image_info(path: PathName, *, format: str | None = None, force_share: bool = False) -> ImageInfo:
+def image_info(path: ImageName, *, format: str | None = None, force_share: bool = False) -> ImageInfo:
     """Returns the facts of one image; its backing file is named but not opened.
 
     `format` None guesses it from the file's first bytes; `force_share` reads an image that another process may be writing.
     Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, or `UnsupportedFeature` for a format other than qcow2 and raw.
     """
-    filename = os.fspath(path)
-    with HostFile.open(filename, lock=None) as file:
-        return _info_of(file, filename, format, force_share=force_share)
+    with closing(open_file(path)) as file:
+        return _info_of(file, format, force_share=force_share)
 
 
-def _info_of(file: HostFile, filename: str, format: str | None, *, force_share: bool) -> ImageInfo:
+def _info_of(file: BlockFile, format: str | None, *, force_share: bool) -> ImageInfo:
     found = registry.named(format or probe.probe(file))
     if found.lock_to_inspect is not None and not force_share:
         file.lock(found.lock_to_inspect)
-    host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes())
+    filename = str(file.name)
+    protocol = file.name.scheme if isinstance(file.name, Url) else "host_device" if file.is_block_device else "file"
+    host = FileInfo(filename, file.is_block_device, whole_sectors(file.size()), file.allocated_bytes(), protocol)
     if not found.is_known:
         raise UnsupportedFeature(filename, f"image format '{found.name}'")
     facts = found.facts(file)
@@ -95,7 +103,7 @@ def _info_of(file: HostFile, filename: str, format: str | None, *, force_share: 
     )
 
 
-def chain_info(path: PathName, *, format: str | None = None, force_share: bool = False) -> list[ImageInfo]:
+def chain_info(path: ImageName, *, format: str | None = None, force_share: bool = False) -> list[ImageInfo]:
     """Returns the facts of an image and of every image under it, the top one first.
 
     Raises what `image_info` raises, `BackingLoop`, and `BackingFileError` for a backing file that can't be followed.
@@ -103,18 +111,18 @@ def chain_info(path: PathName, *, format: str | None = None, force_share: bool =
     return list(iter_chain(path, format=format, force_share=force_share))
 
 
-def iter_chain(path: PathName, *, format: str | None = None, force_share: bool = False) -> Iterator[ImageInfo]:
+def iter_chain(path: ImageName, *, format: str | None = None, force_share: bool = False) -> Iterator[ImageInfo]:
     """Yields what `chain_info` returns, one by one, so that a caller knows at which image an error occurred."""
-    seen: set[tuple[int, int]] = set()
-    name: str | None = os.fspath(path)
+    seen: set[Hashable] = set()
+    name: ImageName | None = path
     while name is not None:
-        with HostFile.open(name, lock=None) as file:  # opened once, so that the facts and the identity are of the same file
-            info, identity = _info_of(file, name, format, force_share=force_share), (file.device, file.inode)
-        if identity in seen:
-            raise BackingLoop(name)
-        seen.add(identity)
+        with closing(open_file(name)) as file:  # opened once, so that the facts and the key are of the same file
+            info, key = _info_of(file, format, force_share=force_share), file.key
+        if key in seen:
+            raise BackingLoop(info.filename)
+        seen.add(key)
         yield info
-        name, format = _backing_file_of(info)
+        name, format = _backing_file_of(name, info)
 
 
 def whole_sectors(size: int) -> int:
@@ -129,15 +137,15 @@ def full_backing_name(overlay: str, backing: str) -> str:
     return overlay[: overlay.rfind("/") + 1] + backing
 
 
-def _backing_file_of(info: ImageInfo) -> tuple[str | None, str | None]:
+def _backing_file_of(name: ImageName, info: ImageInfo) -> tuple[str | None, str | None]:
     """Returns the file name and the format of the backing file, (None, None) for a root."""
     if info.backing_name is None or info.backing_filename is None:
         return None, None
-    if not has_protocol(info.backing_filename):
+    if not has_protocol(info.backing_filename) and not isinstance(name, Url):
         return info.backing_filename, info.backing_format
     from cowherd.image.backing import resolve
 
-    found = resolve(info.filename, BackingReference(info.backing_name, info.backing_format))
+    found = resolve(name, BackingReference(info.backing_name, info.backing_format))
     return _as_seen_beside(info.filename, found.name), found.format
 
 

@@ -16,7 +16,7 @@ from cowherd import extents as ext
 from cowherd.extents import Extents
 from cowherd.formats.layer import Layer
 from cowherd.image.disk import Disk
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 from cowherd.tuples import NamedTuple
 
 _ROW = np.dtype([("start", np.int64), ("length", np.int64), ("depth", np.int64), ("status", np.int64), ("offset", np.int64)])
@@ -129,7 +129,7 @@ def _split_at_holes(rows: Rows, depth: int, layer: Layer) -> Rows:
     return joined[np.argsort(joined["start"], kind="stable")]
 
 
-def _pieces(file: HostFile, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+def _pieces(file: BlockFile, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Yields (start, end, is data) for the runs of data and the holes in [start, end) of a file."""
     for data, hole in file.data_ranges(start, min(end, max(start, file.size()))):
         if data > start:

@@ -24,7 +24,7 @@ from cowherd.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.paths import PathName
+    from cowherd.urls import ImageName
 
 _WORD = 8
 _ENTRIES_AT_ONCE = 1 << 16
@@ -43,7 +43,7 @@ class Measurement:
 
 
 def measure(
-    path: PathName | None = None,
+    path: ImageName | None = None,
     *,
     size: int | None = None,
     source_format: str | None = None,

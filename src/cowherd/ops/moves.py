@@ -20,6 +20,7 @@ from cowherd.ops.copying import CHUNK_BYTES
 from cowherd.ops.plan import Plan
 from cowherd.ops.side_by_side import chunks
 from cowherd.storage.copying import FileRange, can_clone
+from cowherd.storage.opening import require_host
 
 _LEAST_SHARED = 64 << 10
 _LEAST_COPIED = 256 << 10
@@ -39,8 +40,9 @@ class Move(NamedTuple):
 
 def moves(plan: Plan, above: Disk, target: Disk) -> Iterator[Move]:
     """Yields the moves of `plan` (of `commit.plan_commit`) in guest order, one window of tables at a time."""
-    below = target.layers[0].file
-    means = [_Means(layer.file.device == below.device, can_clone(layer.file, below)) for layer in above.layers]
+    below = require_host(target.layers[0].file)
+    files = [require_host(layer.file) for layer in above.layers]
+    means = [_Means(file.device == below.device, can_clone(file, below)) for file in files]
     for batch in above.extents():
         start, end = int(batch["start"][0]), int(ext.ends(batch[-1:])[0])
         window = np.array([[start, end]], np.int64)
@@ -70,7 +72,7 @@ def _copies(wanted: Extents, above: Disk, means: list[_Means]) -> Iterator[Move]
     for index in np.flatnonzero(direct).tolist():
         yield from _readings(wanted[done:index])
         for start, length, host, depth, _ in ext.pieces(wanted[index : index + 1], _PIECE_BYTES):
-            source = FileRange(above.layers[depth].file, host, length, shares=means[depth].shares)
+            source = FileRange(require_host(above.layers[depth].file), host, length, shares=means[depth].shares)
             yield Move(start, start + length, range=source)
         done = index + 1
     yield from _readings(wanted[done:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,7 @@ class SideBySide:
 
     def __init__(self, first: Disk | None, second: Disk | None):
         self.first, self.second = first, second
-        self._identities = [
-            [] if disk is None else [(layer.file.device, layer.file.inode) for layer in disk.layers] for disk in (first, second)
-        ]
+        self._identities = [[] if disk is None else [layer.file.key for layer in disk.layers] for disk in (first, second)]
 
     def windows(self, end: int, start: int = 0) -> Iterator[tuple[int, int]]:
         """Yields the (start, end) of guest ranges that cover [`start`, `end`), each so small that its extents fit in memory.
@@ -58,7 +56,7 @@ class SideBySide:
         The same file may be open in two formats; plain bytes at one host offset are the same bytes then too, and only one of the
         formats has compressed clusters.
         """
-        files: dict[tuple[int, int], int] = {}
+        files: dict[Hashable, int] = {}
         numbers = [[files.setdefault(identity, len(files)) for identity in side] or [-1] for side in self._identities]
         same_file = np.array(numbers[0])[a["depth"]] == np.array(numbers[1])[b["depth"]]
         plain = (a["kind"] == ext.DATA) & (a["host"] == b["host"])

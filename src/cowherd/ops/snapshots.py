@@ -16,6 +16,7 @@ from cowherd.image.snapshots import snapshot_disk, snapshots_of
 from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.side_by_side import SideBySide, chunks, read_padded
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.opening import require_host
 from cowherd.tuples import NamedTuple
 
 _READ_BYTES = 2 << 20
@@ -39,7 +40,7 @@ def exposed_snapshots(layers: Sequence[Layer], depth: int, changed: Ranges | Non
         disk = snapshot_disk(layers, snapshot)
         ranges = exposed_bytes(disk, depth, ext.ranges([(0, disk.size)]) if changed is None else changed)
         if len(ranges):
-            found.append(Exposed(layers[0].file, snapshot.label, ranges))
+            found.append(Exposed(require_host(layers[0].file), snapshot.label, ranges))
     return found
 
 
@@ -51,7 +52,7 @@ def require_same(layers: Sequence[Layer], action: str, exposed: Sequence[Exposed
     changing = {id(one) for one in _changing(exposed, old, new)}
     if changing:
         snapshots = [(one.file.path, one.name) for one in exposed if id(one) in changing]
-        raise SnapshotsWouldChange(layers[0].file.path, action, snapshots)
+        raise SnapshotsWouldChange(require_host(layers[0].file).path, action, snapshots)
 
 
 def _changing(exposed: Sequence[Exposed], old: Disk | None, new: Disk | None) -> Iterator[Exposed]:

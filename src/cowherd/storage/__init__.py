@@ -1,1 +1,1 @@
-"""Host files: positional I/O, holes, reflink, atomic replacement, and locks that QEMU understands."""
+"""Files: positional I/O, holes, reflink, atomic replacement, QEMU's locks, and what web servers give out."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cowherd.storage.blocks import BlockFile
+
 _FICLONE = 0x40049409
 _FICLONERANGE = 0x4020940D
 _FILE_CLONE_RANGE = struct.Struct("=qQQQ")
@@ -49,10 +51,13 @@ class FileRange:
         start, stop, _ = part.indices(self.length)
         return FileRange(self.file, self.offset + start, max(0, stop - start), shares=self.shares)
 
-    def put(self, target: HostFile, offset: int) -> None:
+    def put(self, target: BlockFile, offset: int) -> None:
         """Makes `target` hold these bytes from `offset` on. Raises `HostFileError`."""
-        if not (self.shares and clone_range(self.file, self.offset, target, offset, self.length)):
-            copy_range(self.file, self.offset, target, offset, self.length)
+        host = target.host
+        if host is None:
+            _copy_plainly(self.file, self.offset, target, offset, self.length)
+        elif not (self.shares and clone_range(self.file, self.offset, host, offset, self.length)):
+            copy_range(self.file, self.offset, host, offset, self.length)
 
 
 class FileRanges:
@@ -77,7 +82,7 @@ class FileRanges:
             found.append(self.ranges[index][max(start - begin, 0) : min(stop, end) - begin])
         return FileRanges(found)
 
-    def put(self, target: HostFile, offset: int) -> None:
+    def put(self, target: BlockFile, offset: int) -> None:
         """Makes `target` hold these bytes from `offset` on. Raises `HostFileError`."""
         for part in self.ranges:
             part.put(target, offset)
@@ -105,7 +110,7 @@ Bytes = memoryview | FileRange
 """The data of a guest write: bytes in memory, or in another file."""
 
 
-def put(target: HostFile, offset: int, data: Bytes | FileRanges) -> None:
+def put(target: BlockFile, offset: int, data: Bytes | FileRanges) -> None:
     """Writes `data` at `offset` of `target`. Raises `HostFileError`."""
     if isinstance(data, FileRange | FileRanges):
         data.put(target, offset)
@@ -214,7 +219,7 @@ def _copy_in_kernel(source: HostFile, source_offset: int, target: HostFile, targ
     return done
 
 
-def _copy_plainly(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> None:
+def _copy_plainly(source: HostFile, source_offset: int, target: BlockFile, target_offset: int, length: int) -> None:
     buffer = memoryview(bytearray(min(length, _PLAIN_CHUNK)))
     done = 0
     while done < length:

@@ -62,6 +62,21 @@ class HostFile:
         """The name under which the file was opened, as a path."""
         return as_path(self.name)
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Device and inode: see `BlockFile.key`."""
+        return self.device, self.inode
+
+    @property
+    def host(self) -> HostFile:
+        """The file itself: see `BlockFile.host`."""
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.fd < 0
+
     @classmethod
     def open(cls, path: PathName, *, writable: bool = False, lock: LockMode | None = INSPECT, follow: bool = True) -> Self:
         """Opens an existing file, taking QEMU's locks for `lock` (None takes and tests none).
@@ -207,6 +222,11 @@ class HostFile:
                 offset, view = offset + count, view[count:]
         except OSError as error:  # not `naming_file`: of a small read it would be a third
             raise HostFileError(self.name, "read", error) from error
+
+    def gather(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fills each buffer from the offset beside it: see `preadinto`."""
+        for offset, buffer in parts:
+            self.preadinto(offset, buffer)
 
     def pwrite(self, offset: int, data: Buffer) -> None:
         """Writes all of `data` (contiguous, of any item type) at `offset`."""

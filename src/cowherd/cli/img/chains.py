@@ -11,7 +11,7 @@ from cowherd.ops.info import ImageInfo, iter_chain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.cli.img.sources import Source
+    from cowherd.cli.img.sources import Source, SourceToRead
 
 _PROBED_RAW = (
     "WARNING: Image format was not specified for '{}' and probing guessed raw.\n"
@@ -20,7 +20,7 @@ _PROBED_RAW = (
 )
 
 
-def look(image: Source, exit_code: int = 1) -> list[ImageInfo]:
+def look(image: Source | SourceToRead, exit_code: int = 1) -> list[ImageInfo]:
     """Returns the facts of the image and of every image under it, the top one first. Takes no locks: the operation will.
 
     Raises `CannotOpen` for the chain's first image that can't be opened.
@@ -30,7 +30,7 @@ def look(image: Source, exit_code: int = 1) -> list[ImageInfo]:
         for info in iter_chain(image.path, format=image.format, force_share=True):
             found.append(info)
     except CowherdError as error:
-        name = found[-1].backing_filename if found else image.path
+        name = found[-1].backing_filename if found else str(image.path)
         problem = "Could not open backing file: " * len(found) + reason(error, name)
         raise CannotOpen(image.text, problem, exit_code) from error
     return found

@@ -9,7 +9,7 @@ from cowherd.cli.img.jsonout import Json, dumps
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err, out
-from cowherd.cli.img.sources import SOURCE_OPTIONS, source
+from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
 from cowherd.formats import registry
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ SYNTAX = Syntax(
 def run(arguments: Arguments) -> int:
     """Prints what the check found; the exit code sums it up."""
     cache_mode(arguments, "cache", "source cache")
-    image = source(arguments, one_filename(arguments))
+    image = source_to_read(arguments, one_filename(arguments))
     infos = look(image)
     if not registry.named(infos[0].format).checked:
         raise CommandFailed("This image format does not support checks", NOT_POSSIBLE)

@@ -8,7 +8,7 @@ from cowherd.cli.img.errors import CommandFailed, UsageError
 from cowherd.cli.img.messages import explain, opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
-from cowherd.cli.img.sources import Source, source
+from cowherd.cli.img.sources import SourceToRead, source_to_read
 from cowherd.cli.progress import ProgressLine
 
 SYNTAX = Syntax(
@@ -55,15 +55,15 @@ def run(arguments: Arguments) -> int:
     return code
 
 
-def _sources(arguments: Arguments) -> tuple[Source, Source]:
+def _sources(arguments: Arguments) -> tuple[SourceToRead, SourceToRead]:
     try:
         a, b = arguments.operands
-        return source(arguments, a, "a-format"), source(arguments, b, "b-format")
+        return source_to_read(arguments, a, "a-format"), source_to_read(arguments, b, "b-format")
     except CommandFailed as error:
         raise CommandFailed(error.message, CANNOT_OPEN) from error
 
 
-def _compare(arguments: Arguments, first: Source, second: Source, progress: ProgressLine) -> tuple[str, int]:
+def _compare(arguments: Arguments, first: SourceToRead, second: SourceToRead, progress: ProgressLine) -> tuple[str, int]:
     """Returns the verdict's text and the exit code."""
     from cowherd.ops.compare.compare import compare
     from cowherd.ops.compare.comparison import ReadFailed

@@ -25,7 +25,7 @@ from cowherd.cli.img.errors import CannotOpen, CommandFailed
 from cowherd.cli.img.messages import opening, prefixed
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
-from cowherd.cli.img.sources import Source, named, source
+from cowherd.cli.img.sources import Source, SourceToRead, named, source, source_to_read
 from cowherd.cli.progress import ProgressLine
 from cowherd.formats import registry
 from cowherd.ops.info import ImageInfo, full_backing_name
@@ -127,7 +127,7 @@ def _check_combinations(arguments: Arguments) -> None:
 
 def _convert(arguments: Arguments, names: Sequence[str], target_name: str, progress: ProgressLine) -> None:
     image_opts = arguments.flag("image-opts") or arguments.flag("source-image-opts")
-    sources = [source(arguments, name, "source-format", image_opts=image_opts) for name in names]
+    sources = [source_to_read(arguments, name, "source-format", image_opts=image_opts) for name in names]
     infos = [look(image)[0] for image in sources]
     no_snapshot(infos[0].snapshots, arguments.text("source-snapshot"))
     create = not arguments.flag("no-create")
@@ -195,7 +195,12 @@ def _announce_problems(format: str, target_name: str, options: dict[str, str]) -
 
 
 def _execute(
-    arguments: Arguments, sources: Sequence[Source], target: Source, format: str, options: dict[str, str], progress: ProgressLine
+    arguments: Arguments,
+    sources: Sequence[SourceToRead],
+    target: Source,
+    format: str,
+    options: dict[str, str],
+    progress: ProgressLine,
 ) -> None:
     from cowherd.changes import convert
 

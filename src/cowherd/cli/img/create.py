@@ -12,10 +12,11 @@ from cowherd.cli.img.errors import CannotOpen, CommandFailed, UsageError
 from cowherd.cli.img.messages import prefixed
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err, out
-from cowherd.cli.img.sources import named
+from cowherd.cli.img.sources import named, shown_name
 from cowherd.errors import HostFileError
 from cowherd.formats import registry
 from cowherd.ops.info import full_backing_name
+from cowherd.urls import is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run(arguments: Arguments) -> int:
     size = number_between("image size")(operands[1]) if len(operands) > 1 else None
     if len(operands) > 2:
         raise UsageError(f"Unexpected argument: {operands[2]}")
-    with prefixed(f"{operands[0]}: "):
+    with prefixed(f"{shown_name(operands[0])}: "):
         _create(arguments, operands[0], format, size)
     return 0
 
@@ -137,6 +138,8 @@ def local_path(filename: str) -> str:
 
     if filename.startswith("file:"):
         return filename.removeprefix("file:")
+    if is_address(filename):
+        raise CommandFailed(f"Protocol driver '{filename.partition(':')[0]}' does not support image creation")
     if has_protocol(filename):
         raise CommandFailed(f"Unknown protocol '{filename.partition(':')[0]}'")
     return filename

@@ -10,7 +10,7 @@ from cowherd.cli.img.format_options import creatable
 from cowherd.cli.img.messages import opening, prefixed
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err
-from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
+from cowherd.cli.img.sources import SOURCE_OPTIONS, SourceToRead, source_to_read
 from cowherd.formats import registry
 from cowherd.sizes import INT64_MAX
 from cowherd.tuples import NamedTuple
@@ -49,7 +49,7 @@ class _Blocks(NamedTuple):
 def run(arguments: Arguments) -> int:
     """Copies."""
     blocks = _parse(arguments.operands)
-    image = source(arguments, blocks.input)
+    image = source_to_read(arguments, blocks.input)
     size = look(image)[0].virtual_size
     format = arguments.text("output-format") or registry.NEW_TARGET
     creatable(format, unknown="Unknown file format")
@@ -83,14 +83,14 @@ def _parse(operands: list[str]) -> _Blocks:
     return _Blocks(names["if"], names["of"], found.get("bs", 512), found.get("skip", 0), found.get("count"))
 
 
-def _copy(arguments: Arguments, image: Source, output: str, format: str, start: int, end: int) -> None:
+def _copy(arguments: Arguments, image: SourceToRead, output: str, format: str, start: int, end: int) -> None:
     from cowherd.changes import create, require_stable
     from cowherd.image.open import open_disk
     from cowherd.ops.dd import copy_part
 
     path = local_path(output)
     with opening(image.text, image.path):
-        if not arguments.flag("force-share"):
+        if isinstance(image.path, str) and not arguments.flag("force-share"):
             require_stable(image.path)
         disk = open_disk(image.path, format=image.format, force_share=arguments.flag("force-share"))
     with disk:

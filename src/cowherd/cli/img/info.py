@@ -8,7 +8,7 @@ from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.snapshot_table import snapshot_table
-from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
+from cowherd.cli.img.sources import SOURCE_OPTIONS, SourceToRead, source_to_read
 from cowherd.sizes import human_size
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ SYNTAX = Syntax(
 def run(arguments: Arguments) -> int:
     """Prints the facts of the image, or of its chain."""
     chain = arguments.flag("backing-chain")
-    image = source(arguments, one_filename(arguments))
+    image = source_to_read(arguments, one_filename(arguments))
     infos = _collect(image, chain, arguments.flag("force-share"))
     if wants_json(arguments):
         documents = [_document(info) for info in infos]
@@ -45,7 +45,7 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-def _collect(image: Source, chain: bool, force_share: bool) -> list[ImageInfo]:
+def _collect(image: SourceToRead, chain: bool, force_share: bool) -> list[ImageInfo]:
     from cowherd.ops.info import chain_info, image_info
 
     with opening(image.text, image.path):
@@ -66,7 +66,9 @@ def _document(info: ImageInfo) -> Json:
     document |= {"virtual-size": info.virtual_size, "filename": info.filename}
     if info.cluster_size is not None:
         document["cluster-size"] = info.cluster_size
-    document |= {"format": info.format, "actual-size": info.file.allocated}
+    document["format"] = info.format
+    if info.file.allocated is not None:
+        document["actual-size"] = info.file.allocated
     if info.qcow2 is not None:
         document["format-specific"] = {"type": info.format, "data": _qcow2_document(info.qcow2)}
     if info.backing_filename is not None:
@@ -75,16 +77,21 @@ def _document(info: ImageInfo) -> Json:
         document["encrypted"] = True
     if info.backing_name is not None:
         document["backing-filename"] = info.backing_name
+    if info.qcow2 is None and info.file.allocated is None:
+        return document  # as QEMU, to which neither of both is known to be clean
     return document | {"dirty-flag": info.dirty}
 
 
 def _file_document(file: FileInfo) -> Json:
-    protocol = "host_device" if file.is_block_device else "file"
-    return {
+    document: dict[str, Json] = {
         "children": [],
         "virtual-size": file.length,
         "filename": file.filename,
-        "format": protocol,
+        "format": file.protocol,
+    }
+    if file.allocated is None:
+        return document
+    return document | {
         "actual-size": file.allocated,
         "format-specific": {"type": "file", "data": {}},
         "dirty-flag": False,
@@ -130,7 +137,7 @@ def _bitmap_document(bitmap: Bitmap) -> Json:
 def _text(info: ImageInfo) -> str:
     size = f"{human_size(info.virtual_size)} ({info.virtual_size} bytes)"
     lines = [f"image: {info.filename}", f"file format: {info.format}", f"virtual size: {size}"]
-    lines.append(f"disk size: {human_size(info.file.allocated)}")
+    lines.append(f"disk size: {_allocated(info.file)}")
     if info.qcow2 is not None and info.qcow2.encryption:
         lines.append("encrypted: yes")
     if info.cluster_size is not None:
@@ -157,10 +164,14 @@ def _file_lines(file: FileInfo) -> list[str]:
     return [
         "Child node '/file':",
         f"    filename: {file.filename}",
-        f"    protocol type: {'host_device' if file.is_block_device else 'file'}",
+        f"    protocol type: {file.protocol}",
         f"    file length: {human_size(file.length)} ({file.length} bytes)",
-        f"    disk size: {human_size(file.allocated)}",
+        f"    disk size: {_allocated(file)}",
     ]
+
+
+def _allocated(file: FileInfo) -> str:
+    return "unavailable" if file.allocated is None else human_size(file.allocated)
 
 
 def _dump(value: Json, depth: int) -> list[str]:

@@ -11,6 +11,7 @@ from cowherd.cli.img.output import err, out
 from cowherd.cli.memory import keep_freed_memory
 from cowherd.errors import CowherdError, error_of_host
 from cowherd.text import printable
+from cowherd.urls import is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _run(command: str, words: list[str], program: str) -> int:
 def _warn_of_merges(words: list[str], program: str) -> None:
     """Warns of an unfinished merge, whose journal lies beside its base: until its end, the base's content means nothing."""
     for word in words:
-        if os.path.lexists(f"{word}.merge"):
+        if not is_address(word) and os.path.lexists(f"{word}.merge"):
             problem = f"a merge into '{printable(word)}' runs or was interrupted, and only a part of it may be there"
             err(f"{program}: warning: {problem}; 'cowherd recover' ends an interrupted one\n")
 

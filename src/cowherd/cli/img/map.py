@@ -8,7 +8,7 @@ from cowherd.cli.img.errors import CommandFailed
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
-from cowherd.cli.img.sources import SOURCE_OPTIONS, source
+from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _LINES_AT_ONCE = 1000
 
 def run(arguments: Arguments) -> int:
     """Prints the map."""
-    image = source(arguments, one_filename(arguments))
+    image = source_to_read(arguments, one_filename(arguments))
     infos = look(image)
     from cowherd.image.open import open_disk
     from cowherd.ops.map import entries

@@ -10,7 +10,7 @@ from cowherd.cli.img.jsonout import Json, dumps
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
-from cowherd.cli.img.sources import SOURCE_OPTIONS, Source, source
+from cowherd.cli.img.sources import SOURCE_OPTIONS, SourceToRead, source_to_read
 from cowherd.formats import registry
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ SYNTAX = Syntax(
 def run(arguments: Arguments) -> int:
     """Prints the measurement."""
     filename, size = _subject(arguments)
-    image = None if filename is None else source(arguments, filename)
+    image = None if filename is None else source_to_read(arguments, filename)
     if image is not None:
         no_snapshot(look(image)[0].snapshots, arguments.text("snapshot"))
     result = _measure(arguments, image, size)
@@ -66,7 +66,7 @@ def _subject(arguments: Arguments) -> tuple[str | None, int | None]:
     return (operands[0] if operands else None), size
 
 
-def _measure(arguments: Arguments, image: Source | None, size: int | None) -> Measurement:
+def _measure(arguments: Arguments, image: SourceToRead | None, size: int | None) -> Measurement:
     format = arguments.text("target-format") or registry.NEW_TARGET
     format_options.creatable(format)
     try:

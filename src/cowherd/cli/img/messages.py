@@ -6,8 +6,17 @@ import contextlib
 import errno
 
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
-from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageFormatError, ImageInUse, UnsupportedFeature
+from cowherd.errors import (
+    BackingFileError,
+    CowherdError,
+    HostFileError,
+    ImageFormatError,
+    ImageInUse,
+    RemoteFileError,
+    UnsupportedFeature,
+)
 from cowherd.paths import as_path
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +46,8 @@ def reason(error: CowherdError, name: str | None = None) -> str:
     """
     if isinstance(error, CannotOpen):
         return error.problem
+    if isinstance(error, RemoteFileError) and error.action == "open":
+        return error.reason
     if isinstance(error, HostFileError) and error.action == "open":
         shown = name or error.path
         if error.errno == errno.EISDIR:
@@ -52,14 +63,14 @@ def reason(error: CowherdError, name: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def opening(text: str, path: str, exit_code: int = 1) -> Iterator[None]:
+def opening(text: str, path: str | Url, exit_code: int = 1) -> Iterator[None]:
     """Turns errors about the file at `path` into messages that name the image as it was typed, with `exit_code`."""
     try:
         yield
     except _ABOUT_ONE_FILE as error:
-        if error.path != as_path(path):
+        if error.path != (path if isinstance(path, Url) else as_path(path)):
             raise
-        raise CannotOpen(text, reason(error, path), exit_code) from error
+        raise CannotOpen(text, reason(error, str(path)), exit_code) from error
 
 
 @contextlib.contextmanager

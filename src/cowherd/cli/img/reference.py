@@ -34,12 +34,36 @@ This page is made from the commands' own `--help`; a test keeps it so.
 - `-t`, `-T`, `-m`, `-W`, `-C` and `-r` are accepted and checked, and change nothing: results are always made durable, and the
   best means to copy is always used. `nocow` and `extent_size_hint` are accepted with a warning.
 
+## Images on a web server
+
+What only reads an image takes an address instead of its name, with ranges of bytes, as QEMU's curl driver does: `info`, `check`,
+`map`, `measure`, `compare`, `dd` (`if=`), `snapshot -l` and the sources of `convert`.
+
+    cowherd-img info https://images.example.org/debian.qcow2
+    cowherd-img convert -p -O qcow2 https://images.example.org/debian.qcow2 debian.qcow2
+    cowherd-img compare debian.qcow2 https://images.example.org/debian.qcow2
+
+- Only an address on the command line (beginning with `http://` or `https://`) leads to a server, never a name that an image
+  stores. An image that is read over HTTP leads to no other file: of an overlay `info` tells what it says, and the rest
+  refuses it.
+- Nothing is written to a server, and nothing is kept beside an address: the gate, seals and locks are about files of this
+  host.
+- A server must give out ranges. Every answer is held against what was asked for, and against the size, `ETag` and
+  `Last-Modified` that came first: a file that changes meanwhile is an error, as far as the server tells (a change of equal
+  size within a second may not show where there is no `ETag`). A server that is silent for 15 seconds, or takes more than 120
+  for one answer of at most 4 MiB, is given up.
+- Up to five redirections are followed, to `http` and `https`, and never from `https` to `http`. A name and a password in the
+  address are sent to that server alone. Messages show neither them nor a query, which may be a signature.
+- Certificates are checked against those that the host trusts, or the file in `SSL_CERT_FILE`. Proxies are not used.
+- What is read small is fetched in pieces of 256 KiB and kept for a while; what is read large is fetched as it is, and
+  clusters that lie close together at once.
+
 ## What is refused by name
 
-Formats other than raw and qcow2, protocols other than files, encryption and `--object`, external data files (`info` shows
-both, but not what a LUKS header says),
-reading or changing internal snapshots (they are listed, and kept), copying persistent bitmaps, `check -r`, `convert --salvage`,
-and the commands amend, bench and bitmap. qemu-img has them.
+Formats other than raw and qcow2, protocols other than files and (to read) HTTP, encryption and `--object`, external data
+files (`info` shows both, but not what a LUKS header says), reading or changing internal snapshots (they are listed, and
+kept), copying persistent bitmaps, `check -r`, `convert --salvage`, and the commands amend, bench and bitmap. qemu-img has
+them.
 
 ## Exit codes
 

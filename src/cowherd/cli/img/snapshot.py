@@ -8,7 +8,7 @@ from cowherd.cli.img.errors import CommandFailed, UsageError
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.snapshot_table import snapshot_table
-from cowherd.cli.img.sources import SOURCE_OPTIONS, source
+from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
 from cowherd.ops.info import image_info
 
 _CHANGES = ("apply", "create", "delete")
@@ -34,7 +34,7 @@ def run(arguments: Arguments) -> int:
     wanted = [key for key in ("list", *_CHANGES) for _ in arguments.texts(key)]
     if len(wanted) > 1:
         raise UsageError("Cannot mix '-l', '-a', '-c', '-d'")
-    image = source(arguments, one_filename(arguments))
+    image = source_to_read(arguments, one_filename(arguments))
     if wanted and wanted[0] in _CHANGES:
         raise CommandFailed(
             f"cowherd-img can list internal snapshots, but not {wanted[0]} them; use qemu-img, and mind that no overlay "

@@ -6,6 +6,7 @@ from cowherd.cli.img.common import FORCE_SHARE, FORMAT, IMAGE_OPTS, OBJECT
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
 from cowherd.formats import registry
 from cowherd.tuples import NamedTuple
+from cowherd.urls import Url, is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,31 @@ class Source(NamedTuple):
     format: str | None
 
 
+class SourceToRead(NamedTuple):
+    """An image that is only read: as `Source`, and it may lie on a server. Of an address, `text` is what may be shown."""
+
+    text: str
+    path: str | Url
+    format: str | None
+
+
+def source_to_read(
+    arguments: Arguments, text: str, format_key: str = "format", *, image_opts: bool | None = None
+) -> SourceToRead:
+    """Returns the image that the operand `text` names, as `source` does, or one that is read over HTTP."""
+    described = arguments.flag("image-opts") if image_opts is None else image_opts
+    if described or not is_address(text):
+        return SourceToRead(*source(arguments, text, format_key, image_opts=image_opts))
+    chosen = arguments.text(format_key)
+    check_driver(shown_name(text), chosen)
+    return SourceToRead(shown_name(text), Url(text), chosen)
+
+
+def shown_name(text: str) -> str:
+    """Returns the name of an image as it may be printed: an address without what is secret in it."""
+    return str(Url(text)) if is_address(text) else text
+
+
 def source(arguments: Arguments, text: str, format_key: str = "format", *, image_opts: bool | None = None) -> Source:
     """Returns the image that the operand `text` names, with the format and --image-opts (unless given) of `arguments`.
 
@@ -47,6 +73,8 @@ def source(arguments: Arguments, text: str, format_key: str = "format", *, image
         if chosen is not None:
             raise CommandFailed("--image-opts and --format are mutually exclusive")
         return _described(text, _parse_image_opts(text))
+    if is_address(text):
+        raise CannotOpen(shown_name(text), "an image can be read over HTTP, and not be written to")
     return named(text, chosen)
 
 
@@ -80,7 +108,7 @@ def _path(text: str) -> str:
         problem = f"Unknown protocol '{protocol}'"
         if protocol.split("+")[0] in FOREIGN_FORMATS:
             problem = f"Protocol '{protocol}' is not supported; use qemu-img for this image"
-        raise CannotOpen(text, problem)
+        raise CannotOpen(shown_name(text), problem)
     if not text:
         raise CannotOpen(text, "The 'file' block driver requires a file name")
     return text

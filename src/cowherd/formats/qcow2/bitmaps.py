@@ -10,7 +10,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.formats.qcow2.header import Header
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 EXTENSION = Structure(
     Field("nb_bitmaps", 0, "I", "bitmaps in the directory"),
@@ -56,7 +56,7 @@ class Bitmap(NamedTuple):
     table_entries: int
 
 
-def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
+def read_bitmaps(file: BlockFile, header: Header) -> tuple[Bitmap, ...]:
     """Returns the image's persistent bitmaps in the directory's order.
 
     Returns none if the autoclear bit is not set: a program that knows no bitmaps has changed the image since.
@@ -79,7 +79,7 @@ def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
     return tuple(found)
 
 
-def _check_extension(file: HostFile, header: Header, data: bytes) -> dict[str, int]:
+def _check_extension(file: BlockFile, header: Header, data: bytes) -> dict[str, int]:
     if len(data) != EXTENSION.size:
         raise ImageFormatError(file.name, "bitmaps_ext: Invalid extension length")
     values = EXTENSION.unpack(data)
@@ -95,7 +95,7 @@ def _check_extension(file: HostFile, header: Header, data: bytes) -> dict[str, i
     return values
 
 
-def _read_entry(file: HostFile, header: Header, directory: bytes, position: int) -> tuple[Bitmap, int]:
+def _read_entry(file: BlockFile, header: Header, directory: bytes, position: int) -> tuple[Bitmap, int]:
     """Returns the bitmap at `position` of the directory, and the position of the next one."""
     if position + ENTRY.size > len(directory):
         raise ImageFormatError(file.name, "Broken bitmap directory")

@@ -6,16 +6,19 @@ import numpy as np
 
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.refcounts import read_table, unpack_counts
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 
 _L2_CACHE_BYTES = 32 << 20
 _SLICE_BYTES = 4096
 """QEMU looks at the L2 tables of a large image in slices of this size, and never tells a status beyond one."""
 
 
-def metadata_preallocated(file: HostFile, header: Header) -> bool:
+def metadata_preallocated(file: BlockFile, header: Header) -> bool:
     """Returns whether an image uses more clusters than its file occupies, as QEMU's "qcow2_detect_metadata_preallocation"."""
-    real = file.allocated_bytes() // header.cluster_size
+    stored = file.allocated_bytes()
+    if stored is None:
+        return False
+    real = stored // header.cluster_size
     threshold = max(real * 10 // 9, real + 2)
     in_file = -(-file.size() // header.cluster_size)
     if in_file < threshold:

@@ -15,7 +15,10 @@ from cowherd.formats.qcow2.compressed import compressed_word
 from cowherd.formats.qcow2.create import l1_entries, refcount_clusters, refcount_table
 from cowherd.formats.qcow2.header import Header, write_header
 from cowherd.formats.qcow2.words import WORD_BYTES, packed, packed_counts, used_counts, zeros
-from cowherd.storage.hostfile import HostFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.storage.blocks import BlockFile
 
 _COUNTS_AT_ONCE = 1 << 18
 _ENTRIES_AT_ONCE = 1 << 16
@@ -27,7 +30,7 @@ Run = tuple[int, int]
 class Builder:
     """Decides where each guest cluster goes; the caller writes the data there. Guest clusters must come in ascending order."""
 
-    def __init__(self, file: HostFile, header: Header, *, shows_zeros: bool = False):
+    def __init__(self, file: BlockFile, header: Header, *, shows_zeros: bool = False):
         """`file` is empty, or a device; `header` is that of `create.new_header`, in which the tables have no place yet.
 
         With `shows_zeros`, placed clusters read as zeros until a guest writes to them, whatever their bytes are.

@@ -18,7 +18,7 @@ from cowherd.formats.qcow2.refcounts import Counts, unpack_counts
 from cowherd.formats.qcow2.references import Group, References, expected_refcounts, file_length, refcount_table_words
 from cowherd.formats.qcow2.roots import L1Entries, Root, entries_in_parts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, read_clusters
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 
 _GROUP_BYTES = 1 << 19
 _LONG_RUN = 64
@@ -48,7 +48,7 @@ class CheckReport:
     messages_cut: bool = False
 
 
-def check(file: HostFile, header: Header) -> CheckReport:
+def check(file: BlockFile, header: Header) -> CheckReport:
     """Compares the refcounts and copied flags of an image with its tables.
 
     Reads tables only, never data, and repairs nothing. Costs memory for the counts (48 MiB for a fully mapped TiB in 64 KiB
@@ -79,7 +79,7 @@ def check(file: HostFile, header: Header) -> CheckReport:
 class _Stored:
     """The refcounts that the image itself holds, whatever state they are in."""
 
-    def __init__(self, file: HostFile, header: Header):
+    def __init__(self, file: BlockFile, header: Header):
         self.file, self.header = file, header
         self.clusters = -(-file_length(file) // header.cluster_size)
         self.per_block = header.cluster_size * 8 // header.refcount_bits
@@ -211,7 +211,7 @@ class _Survey:
             self.wrong_flags += int((wrong * often).sum())
             self._damaged.append(group.offsets[np.unique(runs.table[(wrong > 0) & (often > 0)])])
 
-    def check_flags(self, file: HostFile, messages: Messages) -> None:
+    def check_flags(self, file: BlockFile, messages: Messages) -> None:
         """Checks the copied flags of the active L1 table, and adds a message for each wrong flag of L1 and L2 tables."""
         root = Root(self.header.l1_table_offset, self.header.l1_size, True)
         for entries in entries_in_parts(file, self.header, root, self.header.l1_size, file_length(file)):

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 _SMALL_GAP = 64 << 10  # bytes; reading that many for nothing costs less than one more request
 _LONGEST_PIECE = 4 << 20
@@ -72,7 +72,7 @@ def close_together(places: Sequence[CompressedPlace]) -> Iterator[Piece]:
 class CompressedReader:
     """Reads guest bytes that lie in compressed clusters of one image. Several threads may do so at once."""
 
-    def __init__(self, file: HostFile, header: Header, words_at: Callable[[list[int]], list[int]]):
+    def __init__(self, file: BlockFile, header: Header, words_at: Callable[[list[int]], list[int]]):
         """`words_at` returns the L2 words of guest clusters, given their numbers."""
         self._file, self._words_at = file, words_at
         self._size, self._bits = header.cluster_size, header.cluster_bits

@@ -11,7 +11,10 @@ from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.formats.qcow2.words import WORD_BYTES, packed, packed_counts, used_counts, zeros
 from cowherd.formats.reference import BackingReference
 from cowherd.sizes import SECTOR
-from cowherd.storage.hostfile import HostFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.storage.blocks import BlockFile
 
 _FEATURE_NAMES_MIN_CLUSTER = 4096
 
@@ -51,7 +54,7 @@ def l1_entries(header: Header) -> int:
     return entries
 
 
-def write_empty(file: HostFile, header: Header) -> Header:
+def write_empty(file: BlockFile, header: Header) -> Header:
     """Lays out an empty image in an empty file, or on a device: header, refcount table, refcount blocks, L1 table.
 
     Returns its header.

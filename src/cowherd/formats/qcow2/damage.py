@@ -14,7 +14,7 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.roots import L1Entries, Root, entries_in_parts, followable
 from cowherd.formats.qcow2.runs import Facts, Integers, Runs, classify, contains_data, find_runs, read_clusters
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 
 MOST_MESSAGES = 10_000
 _UNCOPIED = layout.COPIED - 1
@@ -65,7 +65,7 @@ def reaches_past_end(offset: int, size: int, header: Header, file_size: int) -> 
     return offset + size - file_size >= header.cluster_size
 
 
-def table_messages(file: HostFile, header: Header, damaged: Integers, file_size: int) -> Iterator[str]:
+def table_messages(file: BlockFile, header: Header, damaged: Integers, file_size: int) -> Iterator[str]:
     """Yields a message for each fault in the L1 tables, and in the L2 tables at the file offsets `damaged` (sorted)."""
     for root, inside in followable(file, header):
         if root.problem is not None:
@@ -99,7 +99,7 @@ def _entry_messages(entries: L1Entries, row: int, header: Header) -> Iterator[st
         yield f"ERROR l2_offset={offset:x}: Table is not cluster aligned; L1 entry corrupted"
 
 
-def _l2_messages(file: HostFile, header: Header, table: int, file_size: int) -> Iterator[str]:
+def _l2_messages(file: BlockFile, header: Header, table: int, file_size: int) -> Iterator[str]:
     raw = read_clusters(file, np.array([table]), header.cluster_size)
     runs = find_runs(raw, header, joined=False)
     facts = classify(runs, header, file_size)
@@ -127,7 +127,7 @@ def _l2_messages(file: HostFile, header: Header, table: int, file_size: int) -> 
 
 
 def copied_messages(
-    file: HostFile,
+    file: BlockFile,
     header: Header,
     damaged: Integers,
     wrong_l1: Callable[[L1Entries], Integers],
@@ -154,7 +154,7 @@ def copied_messages(
 
 
 def _flag_messages(
-    file: HostFile,
+    file: BlockFile,
     header: Header,
     table: int,
     wrong: Callable[[Runs, Facts], Integers],

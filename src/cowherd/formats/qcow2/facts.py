@@ -11,12 +11,12 @@ from cowherd.formats.reference import BackingReference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 _ENCRYPTION_METHODS = ("", "aes", "luks")
 
 
-def read_facts(file: HostFile) -> Facts:
+def read_facts(file: BlockFile) -> Facts:
     """Reads the facts of an image. Raises `HostFileError`, `ImageFormatError`, `UnsupportedFeature`."""
     header = read_header(file)
     name = header.backing_name or None
@@ -31,7 +31,7 @@ def read_facts(file: HostFile) -> Facts:
     )
 
 
-def _only_of_qcow2(file: HostFile, header: Header) -> Qcow2Info:
+def _only_of_qcow2(file: BlockFile, header: Header) -> Qcow2Info:
     data_file = header.extension(layout.EXTENSION_DATA_FILE) if header.external_data_file else None
     return Qcow2Info(
         version=header.version,

@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
+    from cowherd.urls import Url
 
 FIRST_READ = 4096
 """Bytes into which nearly every header fits."""
@@ -183,7 +184,7 @@ def feature_name_table() -> Extension:
     return Extension(layout.EXTENSION_FEATURE_NAMES, b"".join(rows))
 
 
-def read_header(file: HostFile) -> Header:
+def read_header(file: BlockFile) -> Header:
     """Reads and checks the header of a qcow2 image.
 
     No number in it is used for an allocation or a seek before it has been found to be within the format's limits.
@@ -192,7 +193,7 @@ def read_header(file: HostFile) -> Header:
     return parse_header(file.name, file.pread(0, FIRST_READ), lambda length: file.pread(0, length))
 
 
-def parse_header(path: str, area: bytes, more: Callable[[int], bytes]) -> Header:
+def parse_header(path: str | Url, area: bytes, more: Callable[[int], bytes]) -> Header:
     """Does what `read_header` does with the first `FIRST_READ` bytes of a file, or all of a shorter one.
 
     `more(length)` returns the first `length` bytes of the file. `path` is for messages alone.
@@ -200,7 +201,7 @@ def parse_header(path: str, area: bytes, more: Callable[[int], bytes]) -> Header
     return _Parser(path, area, more).parse()
 
 
-def write_header(file: HostFile, header: Header) -> None:
+def write_header(file: BlockFile, header: Header) -> None:
     """Replaces the header area; callers flush before and after, as the order of their change demands.
 
     A write that ends between two sectors must not leave half a header. So a changed header goes into the first sector, which is
@@ -231,7 +232,7 @@ def _pack_extension(extension: Extension) -> bytes:
 
 
 class _Parser:
-    def __init__(self, path: str, area: bytes, more: Callable[[int], bytes]):
+    def __init__(self, path: str | Url, area: bytes, more: Callable[[int], bytes]):
         self.path, self.area, self.more = path, area, more
 
     def parse(self) -> Header:

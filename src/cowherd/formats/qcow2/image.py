@@ -20,6 +20,7 @@ from cowherd.formats.qcow2.writer import Writer
 from cowherd.formats.readable import ReadableLayer
 from cowherd.formats.reference import BackingReference
 from cowherd.sizes import SECTOR
+from cowherd.storage.blocks import BlockFile
 from cowherd.storage.copying import Bytes
 from cowherd.storage.hostfile import HostFile
 
@@ -36,7 +37,7 @@ class Qcow2(ReadableLayer):
 
     format = "qcow2"
 
-    def __init__(self, file: HostFile, header: Header | None = None):
+    def __init__(self, file: BlockFile, header: Header | None = None):
         """Takes over `file` and closes it with the image. The image can be written to if `file` is open for writing.
 
         A given `header` replaces that of the file; the image can then only be read.

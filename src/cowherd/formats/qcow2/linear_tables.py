@@ -11,7 +11,7 @@ from cowherd import extents as ext
 from cowherd.extents import Extents
 from cowherd.formats.qcow2.entries import COMPRESSED, COPIED, OFFSET_MASK, ZERO
 from cowherd.formats.qcow2.header import Header
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 
 Mask = NDArray[np.bool_]
 
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 class ClusterReader:
     """Reads many clusters into memory that it keeps and uses again. For one thread."""
 
-    def __init__(self, file: HostFile, clusters: int, size: int):
+    def __init__(self, file: BlockFile, clusters: int, size: int):
         """`clusters` is the most that one call reads, `size` the bytes of one."""
         self._file, self._size = file, size
         self._raw = np.empty((clusters, size), np.uint8)

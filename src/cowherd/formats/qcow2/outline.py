@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cowherd.formats.qcow2.compressed import CompressedReader
     from cowherd.kinds import Row
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 _MOST_L1_ENTRIES = 1 << 14
 _FLAGS = ~layout.L2_OFFSET_MASK
@@ -36,7 +36,7 @@ class TableOutline:
 
     format = "qcow2"
 
-    def __init__(self, file: HostFile, *, compressed: bool = False):
+    def __init__(self, file: BlockFile, *, compressed: bool = False):
         """Takes over `file` unless it raises: `NeedsArrays`, or what reading the header raises.
 
         Only with `compressed` are compressed clusters plain enough.

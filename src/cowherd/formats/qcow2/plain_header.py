@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.formats.layer import HeaderChange
     from cowherd.formats.reference import BackingReference
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 _MOST_L1_ENTRIES = 1 << 14
 _MOST_L2_BYTES = 1 << 30
@@ -23,7 +23,7 @@ _MOST_L2_BYTES = 1 << 30
 class PlainHeader:
     """An image whose header a writer may change without having done anything to the rest before."""
 
-    def __init__(self, file: HostFile):
+    def __init__(self, file: BlockFile):
         """Raises `NeedsArrays` for an image that was not closed, has persistent bitmaps, or a crooked L1 table."""
         self.file, self._state = file, ImageState(file, read_header(file))
         if not _is_plain(self._state.header) or not _is_sound(file, self._state.header):
@@ -50,7 +50,7 @@ def _is_plain(header: Header) -> bool:
     return not unusual and header.extension(layout.EXTENSION_BITMAPS) is None
 
 
-def _is_sound(file: HostFile, header: Header) -> bool:
+def _is_sound(file: BlockFile, header: Header) -> bool:
     """Whether the L1 table is one that a writer accepts, and so short that it may name what it likes."""
     if header.l1_size > _MOST_L1_ENTRIES or header.l1_size * header.cluster_size > _MOST_L2_BYTES:
         return False

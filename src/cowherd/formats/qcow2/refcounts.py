@@ -17,7 +17,8 @@ from cowherd.extents import Ranges, normalised
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.state import ImageState
-from cowherd.storage.hostfile import Buffer, HostFile
+from cowherd.storage.blocks import BlockFile
+from cowherd.storage.hostfile import Buffer
 
 Counts = NDArray[np.unsignedinteger[Any]]
 """Refcounts in the narrowest unsigned type that holds the width; a TiB in 64 KiB clusters has 32 MiB of them."""
@@ -47,7 +48,7 @@ def pack_counts(counts: Counts, order: int) -> bytes:
     return packed.tobytes()
 
 
-def read_table(file: HostFile, header: Header) -> NDArray[np.int64]:
+def read_table(file: BlockFile, header: Header) -> NDArray[np.int64]:
     """Returns the file offset of each refcount block, 0 if there is none. Raises `ImageFormatError` for a misaligned one."""
     data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
     words = np.frombuffer(data, ">u8").astype(np.uint64) & np.uint64(layout.REFCOUNT_OFFSET_MASK)

@@ -23,7 +23,7 @@ from cowherd.formats.qcow2.refcounts import Counts
 from cowherd.formats.qcow2.roots import entries_in_parts, followable, snapshot_table_facts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, join_runs, stored_groups
 from cowherd.sizes import SECTOR
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 from cowherd.tuples import NamedTuple
 
 ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
@@ -67,18 +67,18 @@ class References:
     messages: Messages = field(default_factory=Messages)
 
 
-def file_length(file: HostFile) -> int:
+def file_length(file: BlockFile) -> int:
     """Returns the file's length as QEMU sees it, in whole sectors."""
     return -(-file.size() // SECTOR) * SECTOR
 
 
-def refcount_table_words(file: HostFile, header: Header) -> NDArray[np.uint64]:
+def refcount_table_words(file: BlockFile, header: Header) -> NDArray[np.uint64]:
     """Returns the entries of the refcount table, unchecked."""
     data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
     return np.frombuffer(data, ">u8").astype(np.uint64)
 
 
-def expected_refcounts(file: HostFile, header: Header, watch: Callable[[Group], None] | None = None) -> References:
+def expected_refcounts(file: BlockFile, header: Header, watch: Callable[[Group], None] | None = None) -> References:
     """Counts the references to every host cluster; calls `watch` with every group of L2 tables on the way.
 
     Needs memory for the counts (32 MiB for a TiB in 64 KiB clusters) and some MiB more, and time in proportion to the file's
@@ -150,7 +150,7 @@ def _counted(values: Integers) -> tuple[Integers, Integers]:
 class _Count:
     """One run over all tables, in QEMU's order."""
 
-    def __init__(self, file: HostFile, header: Header, watch: Callable[[Group], None] | None):
+    def __init__(self, file: BlockFile, header: Header, watch: Callable[[Group], None] | None):
         self.file, self.header, self.watch = file, header, watch
         self.file_size = file_length(file)
         self.counter = Counter(-(-self.file_size // header.cluster_size), header.refcount_bits)

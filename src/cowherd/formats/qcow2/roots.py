@@ -11,7 +11,7 @@ from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.runs import Integers, Mask, Words
 from cowherd.formats.qcow2.snapshots import ENTRY, most_l1_entries, read_snapshots
 from cowherd.formats.qcow2.tables import L1Table, read_l1
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
@@ -50,7 +50,7 @@ class L1Entries(NamedTuple):
         return flaws
 
 
-def roots(file: HostFile, header: Header) -> Iterator[Root]:
+def roots(file: BlockFile, header: Header) -> Iterator[Root]:
     """Yields the active L1 table, if there is one, then the snapshots' in the snapshot table's order.
 
     Raises `ImageFormatError` for a snapshot table that can't be read.
@@ -68,7 +68,7 @@ def roots(file: HostFile, header: Header) -> Iterator[Root]:
             yield Root(snapshot.l1_offset, snapshot.l1_size, False, problem)
 
 
-def followable(file: HostFile, header: Header) -> Iterator[tuple[Root, int]]:
+def followable(file: BlockFile, header: Header) -> Iterator[tuple[Root, int]]:
     """Yields the roots with the number of entries that lie in the file.
 
     Sound tables do not overlap. Once the entries add up to more than the file can hold, the remaining roots come with -1 entries
@@ -83,12 +83,12 @@ def followable(file: HostFile, header: Header) -> Iterator[tuple[Root, int]]:
         yield root, inside if budget >= 0 else -1
 
 
-def read_entries(file: HostFile, header: Header, root: Root, entries: int, file_size: int) -> L1Entries:
+def read_entries(file: BlockFile, header: Header, root: Root, entries: int, file_size: int) -> L1Entries:
     """Returns those of the first `entries` entries of `root` that are not 0."""
     return _entries(read_l1(file, root.offset, entries) if entries else np.empty(0, np.uint64), 0, header, file_size)
 
 
-def entries_in_parts(file: HostFile, header: Header, root: Root, entries: int, file_size: int) -> Iterator[L1Entries]:
+def entries_in_parts(file: BlockFile, header: Header, root: Root, entries: int, file_size: int) -> Iterator[L1Entries]:
     """Yields what `read_entries` returns, in parts of limited size, however large the table is."""
     for begin in range(0, entries, _ENTRIES_AT_ONCE):
         number = min(_ENTRIES_AT_ONCE, entries - begin)
@@ -103,7 +103,7 @@ def _entries(l1: L1Table, first: int, header: Header, file_size: int) -> L1Entri
     return L1Entries(place + first, word, offset, (word & RESERVED) != 0, offset >= file_size, misaligned)
 
 
-def snapshot_table_facts(file: HostFile, header: Header) -> tuple[int, list[int]]:
+def snapshot_table_facts(file: BlockFile, header: Header) -> tuple[int, list[int]]:
     """Returns the bytes that the snapshot table occupies, and the indexes of entries without the fields that version 3 requires.
 
     Reads only the fixed part of each entry; `read_snapshots` refuses lengths that make no sense.

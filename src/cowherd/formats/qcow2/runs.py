@@ -15,7 +15,7 @@ from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OFFSET_MASK, ZERO, compressed_places
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.linear_tables import ClusterReader, steady_tables
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 from cowherd.tuples import NamedTuple
 
 Integers = NDArray[np.int64]
@@ -83,12 +83,12 @@ class Facts(NamedTuple):
         return flaws
 
 
-def read_clusters(file: HostFile, offsets: Integers, size: int) -> NDArray[np.uint8]:
+def read_clusters(file: BlockFile, offsets: Integers, size: int) -> NDArray[np.uint8]:
     """Returns the `size` bytes at each offset, shape (offsets, size); all past the file's end reads as zeros."""
     return ClusterReader(file, len(offsets), size).read(offsets)
 
 
-def stored_groups(file: HostFile, offsets: Integers, step: int, size: int) -> Iterator[int]:
+def stored_groups(file: BlockFile, offsets: Integers, step: int, size: int) -> Iterator[int]:
     """Yields indexes into the sorted `offsets` at which to read `step` pieces of `size` bytes each.
 
     Leaves out pieces in the holes of a sparse file, however large it claims to be: they read as zeros.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cowherd.formats.qcow2.header import Header
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 ENTRY = Structure(
     Field("l1_offset", 0, "Q", "file offset of the snapshot's L1 table"),
@@ -65,7 +65,7 @@ class Snapshot(NamedTuple):
         return self.name or self.id
 
 
-def read_snapshots(file: HostFile, header: Header, *, cut: bool = False) -> tuple[Snapshot, ...]:
+def read_snapshots(file: BlockFile, header: Header, *, cut: bool = False) -> tuple[Snapshot, ...]:
     """Returns the image's internal snapshots in the table's order.
 
     Raises `ImageFormatError` for a table that ends past the file or is larger than QEMU allows. Takes memory for the snapshots
@@ -90,7 +90,7 @@ def read_snapshots(file: HostFile, header: Header, *, cut: bool = False) -> tupl
     return tuple(found)
 
 
-def header_at(file: HostFile, header: Header, snapshot: Snapshot) -> Header:
+def header_at(file: BlockFile, header: Header, snapshot: Snapshot) -> Header:
     """Returns the header that the image would have if its active state were that of `snapshot`.
 
     The L1 table is shortened to the snapshot's disk, because the entries behind it map the saved memory of the machine.
@@ -109,7 +109,7 @@ def header_at(file: HostFile, header: Header, snapshot: Snapshot) -> Header:
     return header._replace(size=snapshot.disk_size, l1_size=entries, l1_table_offset=snapshot.l1_offset)
 
 
-def require_separate_tables(file: HostFile, snapshots: Sequence[Snapshot]) -> None:
+def require_separate_tables(file: BlockFile, snapshots: Sequence[Snapshot]) -> None:
     """Raises `ImageFormatError` if the L1 tables of `snapshots` are together larger than the file can hold.
 
     A small file could otherwise name the same table tens of thousands of times, and keep a reader busy for days.
@@ -118,14 +118,15 @@ def require_separate_tables(file: HostFile, snapshots: Sequence[Snapshot]) -> No
         raise ImageFormatError(file.name, "Image is corrupt: the L1 tables of its snapshots overlap")
 
 
-def most_l1_entries(file: HostFile) -> int:
+def most_l1_entries(file: BlockFile) -> int:
     """Returns the most L1 entries that can be in a file whose tables do not overlap; the holes of a sparse file do not count."""
     size = file.size()
-    most = size if file.is_block_device else min(size, _LEAST_BUDGET + _COMPRESSION * file.allocated_bytes())
+    stored = file.allocated_bytes() or 0  # a server does not tell, and may claim any length
+    most = size if file.is_block_device else min(size, _LEAST_BUDGET + _COMPRESSION * stored)
     return (most + layout.MAX_L1_BYTES) // layout.L1_ENTRY_BYTES
 
 
-def _broken(file: HostFile, snapshot: Snapshot, problem: str) -> ImageFormatError:
+def _broken(file: BlockFile, snapshot: Snapshot, problem: str) -> ImageFormatError:
     return ImageFormatError(
         file.name, f"Image is corrupt: snapshot {printable(snapshot.id)} ({printable(snapshot.name)}): {problem}"
     )

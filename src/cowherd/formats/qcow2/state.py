@@ -6,13 +6,13 @@ from cowherd.formats.qcow2.header import Header, write_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.storage.hostfile import HostFile
+    from cowherd.storage.blocks import BlockFile
 
 
 class ImageState:
     """The file and the current header of an open image. Every part reads the header from here, because writing changes it."""
 
-    def __init__(self, file: HostFile, header: Header):
+    def __init__(self, file: BlockFile, header: Header):
         self.file, self.header = file, header
 
     def replace_header(self, header: Header) -> None:

@@ -21,7 +21,7 @@ from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.linear_tables import ClusterReader, steady_tables, whole_tables
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.kinds import ENDLESS
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.blocks import BlockFile
 
 L1Table = NDArray[np.uint64]
 
@@ -33,7 +33,7 @@ _ALWAYS_WALKED = 1 << 30
 otherwise keep a reader busy for days."""
 
 
-def read_l1(file: HostFile, offset: int, entries: int) -> L1Table:
+def read_l1(file: BlockFile, offset: int, entries: int) -> L1Table:
     """Reads an L1 table of `entries` words; the caller has checked the number against the format's limit."""
     return np.frombuffer(file.pread(offset, entries * 8), ">u8").astype(np.uint64)
 

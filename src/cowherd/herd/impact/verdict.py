@@ -161,7 +161,7 @@ def verdict_by(size: int, changed: Ranges, shown: Ranges, has_own: Callable[[], 
 
 def depth_of(disk: Disk, base: Image) -> int:
     """Returns how many layers of `disk` lie above `base`."""
-    keys = [(layer.file.device, layer.file.inode) for layer in disk.layers]
+    keys = [layer.file.key for layer in disk.layers]
     if base.key not in keys:
         raise BackingFileError(disk.path, base.path.name, "opened by this name, the overlay does not stand on it")
     return keys.index(base.key)

@@ -27,6 +27,7 @@ from cowherd.herd.records.faults import HerdNotReadable, OverlaysUnseen
 from cowherd.live.holders import naming_holders
 from cowherd.storage.filetype import is_device
 from cowherd.storage.locks import READ, WRITE
+from cowherd.storage.opening import require_host
 from cowherd.storage.presence import is_there
 from cowherd.tuples import NamedTuple
 
@@ -125,7 +126,7 @@ def _make_plan(
         strategy=_strategy_for(lineage, base, choices),
         keep=choices.keep,
         fork=fork,
-        reflink=can_reflink(layers.of(base).file),
+        reflink=can_reflink(require_host(layers.of(base).file)),
         progress=progress,
     )
     require_possible(lineage, layers, plan)

@@ -15,6 +15,7 @@ from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.quick_check import Conditions, record_of
 from cowherd.image.snapshots import snapshots_of
 from cowherd.storage.filetype import refuse_device_node
+from cowherd.storage.opening import require_host
 from cowherd.text import printable, shown
 
 TYPE_CHECKING = False
@@ -68,7 +69,7 @@ def require_nobody_new(lineage: Lineage, plan: MergePlan) -> None:
 def _require_room_for_name(layer: Layer, reference: BackingReference) -> None:
     """Raises `InvalidRequest` if the header of an overlay can't hold another backing file's name."""
     if not registry.named(layer.format).backing:
-        raise InvalidRequest(f"{shown(layer.file.path)} is {layer.format} and can't name a backing file")
+        raise InvalidRequest(f"{shown(require_host(layer.file).path)} is {layer.format} and can't name a backing file")
     layer.require_room_for(reference)
 
 

@@ -79,7 +79,7 @@ def _unwritten(lineage: Lineage, image: Image, layers: Sequence[Link], *, of_fil
     chain = [image] if of_file else lineage.chain(image)
     for file in chain:
         make_lasting(file.path)  # a memory map that wrote to it has its next write noticed only when its pages were written back
-    if [(layer.file.device, layer.file.inode) for layer in layers] != [file.key for file in chain]:
+    if [layer.file.key for layer in layers] != [file.key for file in chain]:
         raise ContentChanging(image.path)
     before = [identity_after_tick(file.path) for file in chain]
     yield before[0]

@@ -12,15 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
-    from cowherd.paths import PathName
     from cowherd.progress import Progress
+    from cowherd.urls import ImageName
 
     Reason: TypeAlias = Literal["content", "size", "status"]
 
 
 def compare(
-    a: PathName,
-    b: PathName,
+    a: ImageName,
+    b: ImageName,
     *,
     format_a: str | None = None,
     format_b: str | None = None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.errors import CowherdError
 from cowherd.tuples import NamedTuple
 
@@ -11,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
-    from cowherd.paths import PathName
+    from cowherd.urls import Url
 
     Reason: TypeAlias = Literal["content", "size", "status"]
 
@@ -39,8 +37,8 @@ class Comparison(NamedTuple):
 class ReadFailed(CowherdError):
     """One of the images could not be read. Attributes: `path`, `offset` (a guest byte), `error`, the reason."""
 
-    def __init__(self, path: PathName, offset: int, error: CowherdError):
-        self.path, self.offset, self.error = os.fspath(path), offset, error
+    def __init__(self, path: str | Url, offset: int, error: CowherdError):
+        self.path, self.offset, self.error = str(path), offset, error
 
     def __str__(self) -> str:
         return f"Error while reading offset {self.offset} of {self.path}: {self.error}"

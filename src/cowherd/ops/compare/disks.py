@@ -114,14 +114,14 @@ def _read_group(disk: Disk, extents: Extents, buffer: memoryview) -> None:
     try:
         disk.read_gathered(extents, buffer)
     except CowherdError as error:
-        raise ReadFailed(disk.path, int(extents["start"][0]), error) from error
+        raise ReadFailed(disk.name, int(extents["start"][0]), error) from error
 
 
 def _read(disk: Disk, start: int, length: int) -> NDArray[np.uint8]:
     try:
         return read_padded(disk, start, length)
     except CowherdError as error:
-        raise ReadFailed(disk.path, start, error) from error
+        raise ReadFailed(disk.name, start, error) from error
 
 
 def _first_status_mismatch(a: Disk, b: Disk) -> int | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cowherd.kinds import Row
-    from cowherd.paths import PathName
+    from cowherd.urls import ImageName
 
 _READ_BYTES = 1 << 20
 """Read from each side at once: what stays in the processor's cache until it is compared."""
@@ -42,8 +42,8 @@ class ComparedTables(NamedTuple):
 
 
 def compare_tables(
-    a: PathName,
-    b: PathName,
+    a: ImageName,
+    b: ImageName,
     formats: tuple[str | None, str | None],
     *,
     force_share: bool = False,
@@ -79,7 +79,7 @@ class _Comparing:
         self.a, self.b, self._progress = a, b, progress
         self.end = self.doubt = max(a.size, b.size)
         self._own = _own_layers(a, b)
-        self._files = [[(layer.file.device, layer.file.inode) for layer in side.layers] for side in (a, b)]
+        self._files = [[layer.file.key for layer in side.layers] for side in (a, b)]
         self._lock = threading.Lock()
         self._buffers = threading.local()
 
@@ -156,7 +156,7 @@ def _own_layers(a: Outline, b: Outline) -> tuple[int, int]:
     first, second = len(a.layers), len(b.layers)
     while first and second:
         one, other = a.layers[first - 1], b.layers[second - 1]
-        if (one.file.device, one.file.inode, one.format) != (other.file.device, other.file.inode, other.format):
+        if (one.file.key, one.format) != (other.file.key, other.format):
             break
         first, second = first - 1, second - 1
     return first, second

@@ -78,12 +78,13 @@ class _Planner:
         self._zeros: tuple[int, ...] = ()
         if sink.keeps_zeros:
             self._zeros = (kinds.ZERO,) if overlay else (kinds.ZERO, kinds.BACKING)
+        files = [(number, file) for number, file in enumerate(source.files) if file is not None]
         target, self._block = sink.sharing(), 1
         self._sharable: set[int] = set()
         if target is not None and not sink.alignment % clone_alignment(target):
             self._block = clone_alignment(target)
-            self._sharable = {number for number, file in enumerate(source.files) if can_clone(file, target)}
-        self._takable = {number for number, file in enumerate(source.files) if sink.takes_from(file)}
+            self._sharable = {number for number, file in files if can_clone(file, target)}
+        self._takable = {number for number, file in files if sink.takes_from(file)}
 
     def stretches(self, rows: Iterable[Row]) -> list[tuple[int, int, int]]:
         """Returns (means, start, end) in order and without overlaps, for rows that cover whole units of the target's alignment.

@@ -27,11 +27,13 @@ from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
+from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.convert.sink import Sink
     from cowherd.paths import PathName
+    from cowherd.urls import ImageName
 
 
 _LOT_BYTES = 4 << 20
@@ -61,7 +63,7 @@ class _Target(NamedTuple):
 
 
 def convert(
-    sources: PathName | Sequence[PathName],
+    sources: ImageName | Sequence[ImageName],
     target: PathName,
     *,
     source_format: str | None = None,
@@ -91,7 +93,7 @@ def convert(
     if sparse_size % SECTOR:
         raise InvalidRequest(f"the sparse size must be a multiple of {SECTOR} bytes")
     wanted = _Target(target, target_format, dict(options or {}), backing, backing_format, compress, sparse_size)
-    paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    paths = [sources] if isinstance(sources, str | os.PathLike | Url) else list(sources)
     with ExitStack() as stack:
         source = None
         if len(paths) == 1 and create_target and not wanted.needs_tables:
@@ -105,7 +107,7 @@ def convert(
         _copy(source, sink, wanted, progress)
 
 
-def _outlined(stack: ExitStack, path: PathName, format: str | None, *, force_share: bool) -> Source | None:
+def _outlined(stack: ExitStack, path: ImageName, format: str | None, *, force_share: bool) -> Source | None:
     """Opens an image without numpy; None if it is not plain enough for that, or has too much to tell."""
     with ExitStack() as trial:
         try:
@@ -119,7 +121,7 @@ def _outlined(stack: ExitStack, path: PathName, format: str | None, *, force_sha
     return Outlined(outline, rows)
 
 
-def _disks(stack: ExitStack, paths: Sequence[PathName], format: str | None, *, overlay: bool, force_share: bool) -> Source:
+def _disks(stack: ExitStack, paths: Sequence[ImageName], format: str | None, *, overlay: bool, force_share: bool) -> Source:
     from cowherd.image.open import open_disk
 
     disks = [stack.enter_context(open_disk(path, format=format, force_share=force_share)) for path in paths]

@@ -30,8 +30,8 @@ class Source(ABC):
     """Guest bytes to copy. Several threads may read at once; `rows` belongs to one."""
 
     size: int
-    files: list[HostFile]
-    """The host files in which its bytes lie."""
+    files: list[HostFile | None]
+    """The files of this host in which its bytes lie, None for what lies elsewhere."""
 
     @abstractmethod
     def rows(self) -> Iterator[list[Row]]:
@@ -43,7 +43,12 @@ class Source(ABC):
 
     def stored(self, held: list[Row], *, shares: bool) -> FileRanges:
         """Returns where files hold the rows `held`, all of plain data; with `shares` blocks are to be shared."""
-        return FileRanges([FileRange(self.files[number], host, size, shares=shares) for _, size, host, number, _ in held])
+        ranges = []
+        for _, size, host, number, _ in held:
+            file = self.files[number]
+            assert file is not None  # the kernel takes part only where all lies in files of this host
+            ranges.append(FileRange(file, host, size, shares=shares))
+        return FileRanges(ranges)
 
 
 class Outlined(Source):
@@ -52,7 +57,7 @@ class Outlined(Source):
     def __init__(self, outline: Outline, rows: list[Row]):
         """`rows` cover the disk."""
         self.size = outline.size
-        self.files = [layer.file for layer in outline.layers]
+        self.files = [layer.file.host for layer in outline.layers]
         self._outline, self._rows = outline, rows
 
     def rows(self) -> Iterator[list[Row]]:
@@ -71,7 +76,7 @@ class Concatenation(Source):
     def __init__(self, disks: Sequence[Disk], *, overlay: bool = False):
         """With `overlay` rows tell only what the topmost layers hold themselves, and leave the rest to BACKING."""
         self.disks, self._overlay = tuple(disks), overlay
-        self.files = [layer.file for disk in disks for layer in disk.layers]
+        self.files = [layer.file.host for disk in disks for layer in disk.layers]
         self.starts: list[int] = []
         self.size = 0
         for disk in disks:
