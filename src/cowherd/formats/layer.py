@@ -145,6 +145,10 @@ class LayerOutline(Protocol):
         """Returns a guest byte at or after `start` before which the file stores nothing; see `Layer.empty_until`."""
         ...
 
+    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fills buffers with guest bytes of compressed clusters; see `Layer.read_compressed`."""
+        ...
+
     def close(self) -> None:
         """Closes the file."""
         ...

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from cowherd import extents as ext
@@ -19,10 +17,6 @@ class Raw(RawFile, ClosingLayer):
     def extents(self, start: int, length: int) -> Extents:
         """Returns data where the host file has data and zeros for its holes; a hole keeps its place as `host`."""
         return ext.merge(np.array(self._cover(start, start + length, 0), ext.EXTENT))
-
-    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Never called: a raw image has no compressed clusters."""
-        raise AssertionError("a raw image has no compressed clusters")
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""

@@ -135,7 +135,7 @@ class Disk:
             # Where no layer stores anything a window may be as long as it likes: a disk may claim exabytes.
             empty = self.empty_until(start, depth=layers)
             stop = min(end, max(start // window + 1, empty // window) * window)
-            yield self._cover(start, stop, 0, layers)
+            yield self.cover(start, stop, 0, layers)
             start = stop
 
     def empty_until(self, start: int, *, depth: int | None = None) -> int:
@@ -213,12 +213,13 @@ class Disk:
         if inside < len(buffer):
             clear(buffer[inside:])
         if inside:
-            cover = self._cover(start, start + inside, first, len(self.layers), to_read=True)
+            cover = self.cover(start, start + inside, first, len(self.layers), to_read=True)
             self.read_extents(cover, start, buffer[:inside])
 
-    def _cover(self, start: int, end: int, first: int, last: int, *, to_read: bool = False) -> Extents:
+    def cover(self, start: int, end: int, first: int, last: int, *, to_read: bool = False) -> Extents:
         """Lays the extents of layers [first, last) over each other for the window [start, end) of guest bytes.
 
+        As `extents` does, but at once; so there is an extent for each cluster at worst.
         For a cover that is only read from, the holes of a raw file are not looked for: they read as the zeros that they are, and
         on some file systems the search takes longer than the reading.
         """

@@ -10,6 +10,8 @@ from cowherd.image.disk import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cowherd.formats.layer import Layer
     from cowherd.paths import PathName
     from cowherd.storage.hostfile import HostFile
@@ -36,6 +38,13 @@ def open_disk(
     layers = open_chain(path, format, _layer, use=use, writable=writable, backing=backing)
     _share_cache(layers)
     return Disk(layers, writable=writable)
+
+
+def disk_of(files: Iterable[tuple[HostFile, str]]) -> Disk:
+    """Makes a disk for reading of a chain's open files and their formats, the image itself first. Raises as opening them."""
+    layers = [_layer(file, format) for file, format in files]
+    _share_cache(layers)
+    return Disk(layers, writable=False)
 
 
 def open_layer(path: PathName, *, format: str | None = None, writable: bool = False) -> Layer:
