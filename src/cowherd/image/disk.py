@@ -155,10 +155,7 @@ class Disk:
 
     def read_gathered(self, batch: Extents, buffer: memoryview) -> None:
         """Fills `buffer` with the bytes of `batch`, extents of this disk, one behind the other: what lies between is left out."""
-        self.read_rows(batch.tolist(), buffer)
-
-    def read_rows(self, rows: Sequence[Row], buffer: memoryview) -> None:
-        """Does what `read_gathered` does for extents as plain integers."""
+        rows = batch.tolist()
         ends = accumulate(row[1] for row in rows)
         self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
 
