@@ -18,6 +18,7 @@ from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO
 from tests.formats.qcow2.damaging import Damager
 from tests.images import KIB, MIB, Features, changed_by_cowherd, create_with_cowherd, workload
 
+SOURCES = Path(reading_module.__file__).parents[1]
 PLAIN = ("write", "zero", "unmap", "discard")
 
 
@@ -231,6 +232,12 @@ def test_an_image_may_be_read_without_its_backing_file(tmp_path: Path):
     top = create_with_cowherd(tmp_path / "top", Features(), MIB, backing=filled(tmp_path / "base"))
     with open_reading(top, backing=False) as found:
         assert bytes_of(found, 0, MIB) == bytes(MIB)
+
+
+def test_whether_arrays_are_needed_concerns_nobody_above():
+    above = [path for path in SOURCES.rglob("*.py") if path.relative_to(SOURCES).parts[0] not in ("formats", "image")]
+    assert len(above) > 100
+    assert [path for path in above if "NeedsArrays" in path.read_text(encoding="utf-8")] == []
 
 
 def test_a_writer_elsewhere_excludes_it_unless_it_is_forced(tmp_path: Path):
