@@ -100,8 +100,8 @@ class _Comparing:
     def _open_pairs(self, start: int, end: int) -> Iterator[tuple[Row, Row]]:
         """Yields rows of both that cover the same bytes, and need reading."""
         pairs = list(side_by_side(_cover(self.a, start, end, self._own[0]), _cover(self.b, start, end, self._own[1])))
-        below = _Below(self.a, self._own[0], [right for left, right in pairs if left[4] == BACKING != right[4]])
-        other_below = _Below(self.b, self._own[1], [left for left, right in pairs if right[4] == BACKING != left[4]])
+        below = _Below(self.a, self._own[0], [right for left, right in pairs if left[4] == BACKING and right[4] != BACKING])
+        other_below = _Below(self.b, self._own[1], [left for left, right in pairs if right[4] == BACKING and left[4] != BACKING])
         for left, right in pairs:
             if left[4] == right[4]:
                 if left[4] != BACKING and not self._is_same(left, right):
