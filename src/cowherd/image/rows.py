@@ -61,7 +61,7 @@ def side_by_side(a: list[Row], b: list[Row]) -> Iterator[tuple[Row, Row]]:
 
 
 class Clipping:
-    """Gives the parts of rows that lie in ranges, which are asked for in ascending order."""
+    """Cuts rows to ranges, which callers ask for in ascending order."""
 
     def __init__(self, rows: list[Row]):
         self._rows, self._index = rows, 0
@@ -85,7 +85,7 @@ class Clipping:
 
 
 def portions(ranges: Iterable[tuple[int, int]], most: int) -> Iterator[Ranges]:
-    """Cuts ranges, laid one behind the other, after every `most` bytes of that row."""
+    """Divides ranges into groups of `most` bytes each, the last may be smaller; cuts a range at a group's end."""
     part: Ranges = []
     room = most
     for start, end in ranges:

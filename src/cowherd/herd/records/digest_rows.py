@@ -56,7 +56,7 @@ def read_content(reading: Reading, progress: Progress | None = None, *, of_file:
     total = sum(_total(_blocks_with_data(rows)) for rows in kept or reading.batches())
     wanted = ((rows, _blocks_with_data(rows)) for rows in kept or reading.batches())
     runs, digests = array("q"), bytearray()
-    for task, found in _hashed(reading, wanted, total, progress):
+    for task, found in _hash_tasks(reading, wanted, total, progress):
         if ZERO_DIGEST not in found:
             _extend(runs, ((start // BLOCK, end // BLOCK) for start, end in task.ranges))
             digests += found
@@ -74,7 +74,7 @@ def digests_in(reading: Reading, runs: Ranges, progress: Progress | None = None)
     """Returns the digest of every block in runs of block numbers, one behind the other; past the disk's end there are zeros."""
     count = sum(end - first for first, end in runs)
     found = bytearray()
-    for _, digests in _hashed(reading, _covered(reading, runs), count * BLOCK, progress):
+    for _, digests in _hash_tasks(reading, _rows_of_runs(reading, runs), count * BLOCK, progress):
         found += digests
     return found + ZERO_DIGEST * (count - len(found) // DIGEST_BYTES)
 
@@ -86,7 +86,7 @@ class _Task(NamedTuple):
     held: list[Row]
 
 
-def _hashed(
+def _hash_tasks(
     reading: Reading, wanted: Iterable[tuple[list[Row], Ranges]], total: int, progress: Progress | None
 ) -> Iterator[tuple[_Task, bytes]]:
     """Returns tasks and their digests, in order. What is wanted are whole blocks, each with rows of the bytes around it."""
@@ -105,7 +105,7 @@ def _hashed(
     def hash_task(number: int) -> int:
         length = _total(tasks[number].ranges)
         room = hasher.room(length // BLOCK)
-        reading.read(_filled(tasks[number].held, length), room)
+        reading.read(_fill_up(tasks[number].held, length), room)
         results[number] = b"".join(hasher.digests(length // BLOCK))
         return length
 
@@ -135,7 +135,7 @@ def _blocks_with_data(rows: list[Row]) -> Ranges:
     return found
 
 
-def _covered(reading: Reading, runs: Ranges) -> Iterator[tuple[list[Row], Ranges]]:
+def _rows_of_runs(reading: Reading, runs: Ranges) -> Iterator[tuple[list[Row], Ranges]]:
     """Yields the guest ranges of runs of blocks, up to the disk's end, with rows that cover them."""
     clipping = Clipping([(first * BLOCK, (end - first) * BLOCK, NOWHERE, 0, ZERO) for first, end in runs])
     for start, end in windows([(reading, len(reading.layers))], reading.size):
@@ -144,7 +144,7 @@ def _covered(reading: Reading, runs: Ranges) -> Iterator[tuple[list[Row], Ranges
             yield reading.rows(max(start, ranges[0][0]), min(end, ranges[-1][1])), ranges
 
 
-def _filled(held: list[Row], length: int) -> list[Row]:
+def _fill_up(held: list[Row], length: int) -> list[Row]:
     """Returns rows with zeros behind them, to make up `length` bytes."""
     missing = length - sum(row[1] for row in held)
     return [*held, (0, missing, NOWHERE, 0, ZERO)] if missing else held

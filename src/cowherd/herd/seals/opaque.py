@@ -57,7 +57,10 @@ def is_opaque(image: Image) -> bool:
 
 
 def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> Reading:
-    """Opens what a seal of `image` covers: what a guest sees, or with `of_file` the bytes of the file. Raises as `open_reading`."""
+    """Opens what a seal of `image` covers: what a guest sees, or with `of_file` the bytes of the file.
+
+    Raises as `open_reading`.
+    """
     from cowherd.image.reading import open_reading
 
     if of_file:

@@ -35,10 +35,10 @@ def compare(
         open_reading(a, format=format_a, force_share=force_share) as first,
         open_reading(b, format=format_b, force_share=force_share) as second,
     ):
-        return _compared(first, second, strict=strict, progress=progress)
+        return _compare(first, second, strict=strict, progress=progress)
 
 
-def _compared(a: Reading, b: Reading, *, strict: bool, progress: Progress | None) -> Comparison:
+def _compare(a: Reading, b: Reading, *, strict: bool, progress: Progress | None) -> Comparison:
     identical = Comparison(True, size_differs=a.size != b.size, smaller_size=min(a.size, b.size))
     if strict and a.size != b.size:
         return identical._replace(identical=False, reason="size")
