@@ -1,7 +1,8 @@
 """Outlines: where the bytes of an image lie, for images of so few tables that plain Python tells it before numpy is imported.
 
 An outline knows raw files and qcow2 images with standard clusters. Whatever else it meets, also anything that breaks the
-specification, it leaves to `cowherd.formats.raw` and `cowherd.formats.qcow2`, by raising `NeedsArrays`.
+specification, it leaves to `cowherd.formats.raw` and `cowherd.formats.qcow2`, by raising `NeedsArrays`, which
+`cowherd.image` lets nobody see.
 """
 
 from __future__ import annotations

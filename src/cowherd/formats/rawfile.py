@@ -8,6 +8,8 @@ from cowherd.sizes import SECTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cowherd.kinds import Row
     from cowherd.storage.blocks import BlockFile
 
@@ -40,6 +42,10 @@ class RawFile:
         """Returns where the host file holds data again; see `Layer.empty_until`."""
         data = self.file.next_data(start)
         return ENDLESS if data is None else data
+
+    def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Never called: a raw image has no compressed clusters."""
+        raise AssertionError("a raw image has no compressed clusters")
 
     def _cover(self, start: int, end: int, depth: int) -> list[Row]:
         """Returns data where the host file has data and zeros for its holes; a hole keeps its place as `host`."""

@@ -73,8 +73,8 @@ class Format:
         """Makes an open and locked file a layer, which takes it over."""
         raise AssertionError(f"{file.name} is of a format that is not known")
 
-    def outline(self, file: BlockFile, *, compressed: bool) -> LayerOutline:
-        """Makes it an outline, that tells compressed clusters if asked to. Raises `NeedsArrays` for all but plain images."""
+    def outline(self, file: BlockFile) -> LayerOutline:
+        """Makes it an outline. Raises `NeedsArrays` for all but plain images."""
         from cowherd.formats.outline import NeedsArrays
 
         raise NeedsArrays
@@ -120,7 +120,7 @@ class _Raw(Format):
 
         return Raw(file)
 
-    def outline(self, file: BlockFile, *, compressed: bool) -> LayerOutline:
+    def outline(self, file: BlockFile) -> LayerOutline:
         from cowherd.formats.outline import RawOutline
 
         return RawOutline(file)
@@ -153,10 +153,10 @@ class _Qcow2(Format):
 
         return Qcow2(file)
 
-    def outline(self, file: BlockFile, *, compressed: bool) -> LayerOutline:
+    def outline(self, file: BlockFile) -> LayerOutline:
         from cowherd.formats.qcow2.outline import TableOutline
 
-        return TableOutline(file, compressed=compressed)
+        return TableOutline(file)
 
     def facts(self, file: BlockFile) -> Facts:
         from cowherd.formats.qcow2.facts import read_facts

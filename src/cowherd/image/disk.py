@@ -133,7 +133,7 @@ class Disk:
             # Where no layer stores anything a window may be as long as it likes: a disk may claim exabytes.
             empty = self.empty_until(start, depth=layers)
             stop = min(end, max(start // window + 1, empty // window) * window)
-            yield self._cover(start, stop, 0, layers)
+            yield self.cover(start, stop, 0, layers)
             start = stop
 
     def empty_until(self, start: int, *, depth: int | None = None) -> int:
@@ -153,10 +153,7 @@ class Disk:
 
     def read_gathered(self, batch: Extents, buffer: memoryview) -> None:
         """Fills `buffer` with the bytes of `batch`, extents of this disk, one behind the other: what lies between is left out."""
-        self.read_rows(batch.tolist(), buffer)
-
-    def read_rows(self, rows: Sequence[Row], buffer: memoryview) -> None:
-        """Does what `read_gathered` does for extents as plain integers."""
+        rows = batch.tolist()
         ends = accumulate(row[1] for row in rows)
         self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
 
@@ -211,12 +208,13 @@ class Disk:
         if inside < len(buffer):
             clear(buffer[inside:])
         if inside:
-            cover = self._cover(start, start + inside, first, len(self.layers), to_read=True)
+            cover = self.cover(start, start + inside, first, len(self.layers), to_read=True)
             self.read_extents(cover, start, buffer[:inside])
 
-    def _cover(self, start: int, end: int, first: int, last: int, *, to_read: bool = False) -> Extents:
+    def cover(self, start: int, end: int, first: int, last: int, *, to_read: bool = False) -> Extents:
         """Lays the extents of layers [first, last) over each other for the window [start, end) of guest bytes.
 
+        As `extents` does, but at once; so there is an extent for each cluster at worst.
         For a cover that is only read from, the holes of a raw file are not looked for: they read as the zeros that they are, and
         on some file systems the search takes longer than the reading.
         """

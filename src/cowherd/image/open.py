@@ -8,6 +8,8 @@ from cowherd.image.disk import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cowherd.formats.layer import Layer
     from cowherd.storage.blocks import BlockFile
     from cowherd.urls import ImageName
@@ -37,6 +39,14 @@ def open_disk(
     for layer in layers:
         layer.share_cache(layers)
     return Disk(layers, writable=writable)
+
+
+def disk_of(files: Iterable[tuple[BlockFile, str]]) -> Disk:
+    """Makes a disk for reading of a chain's open files and their formats, the image itself first. Raises as opening them."""
+    layers = [_layer(file, format) for file, format in files]
+    for layer in layers:
+        layer.share_cache(layers)
+    return Disk(layers, writable=False)
 
 
 def open_layer(path: ImageName, *, format: str | None = None, writable: bool = False) -> Layer:

@@ -7,13 +7,12 @@ import os
 
 from cowherd.errors import BackingFileError, CowherdError, InvalidRequest
 from cowherd.formats import registry
-from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2.builder import Builder
 from cowherd.formats.qcow2.create import new_header, write_empty
 from cowherd.formats.qcow2.options import PREALLOCATIONS, Qcow2Options
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import resolve
-from cowherd.image.outline import open_outline
+from cowherd.image.reading import open_reading
 from cowherd.sizes import whole_sectors
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
@@ -105,14 +104,8 @@ def _same_file(a: PathName, b: str) -> bool:
 
 def _disk_size(path: str, format: str | None) -> int:
     """Opens an image with its backing files, shared as QEMU does it: only its size is of interest."""
-    try:
-        with open_outline(path, format=format, force_share=True) as outline:
-            return outline.size
-    except NeedsArrays:
-        from cowherd.image.open import open_disk
-
-        with open_disk(path, format=format, force_share=True) as disk:
-            return disk.size
+    with open_reading(path, format=format, force_share=True) as reading:
+        return reading.size
 
 
 def _create_raw(path: PathName, size: int, options: Mapping[str, str] | Qcow2Options | None) -> None:

@@ -73,31 +73,6 @@ def chunks(ranges: Ranges, size: int) -> Iterator[tuple[int, int]]:
             start = stop
 
 
-def pieces(extents: Extents, size: int) -> Extents:
-    """Returns extents cut at the multiples of `size` guest bytes inside them."""
-    first, last = extents["start"] // size, (ext.ends(extents) - 1) // size
-    counts = last - first + 1
-    if not len(extents) or counts.max() == 1:
-        return extents
-    owner = np.repeat(np.arange(len(extents)), counts)
-    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.where(number == 0, extents["start"][owner], (first[owner] + number) * size)
-    stops = np.where(number == counts[owner] - 1, ext.ends(extents)[owner], (first[owner] + number + 1) * size)
-    return _cut(extents, starts, stops - starts, owner)
-
-
-def groups(extents: Extents, size: int) -> Iterator[tuple[int, int]]:
-    """Yields (first, end) indexes of groups of `extents` of at most `size` bytes together. No extent is longer than `size`."""
-    first = total = 0
-    for index, length in enumerate(extents["length"].tolist()):
-        if total + length > size:
-            yield first, index
-            first, total = index, 0
-        total += length
-    if total:
-        yield first, len(extents)
-
-
 def reads_zero(batch: Extents) -> Mask:
     """Returns for each extent of a whole chain whether it is known to read as zeros."""
     zero: Mask = (batch["kind"] == ext.ZERO) | (batch["kind"] == ext.BACKING)
@@ -140,15 +115,6 @@ def read_padded(disk: Disk | None, start: int, length: int) -> NDArray[np.uint8]
         disk.readinto(start, buffer[:inside].data)
     buffer[inside:] = 0
     return buffer
-
-
-def first_difference(a: memoryview, b: memoryview) -> int | None:
-    """Returns the index of the first byte in which two buffers of the same length differ, None if they are equal."""
-    words = len(a) // 8
-    differs = np.flatnonzero(np.frombuffer(a, np.uint64, words) != np.frombuffer(b, np.uint64, words))
-    first = int(differs[0]) * 8 if len(differs) else words * 8
-    rest = np.flatnonzero(np.frombuffer(a[first:], np.uint8) != np.frombuffer(b[first:], np.uint8))
-    return first + int(rest[0]) if len(rest) else None
 
 
 def differing_units(a: bytearray, b: memoryview, unit: int) -> list[tuple[int, int]]:

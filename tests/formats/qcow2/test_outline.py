@@ -102,10 +102,10 @@ def test_facts_of_the_header_are_those_of_the_image(tmp_path: Path):
 
 
 @pytest.mark.parametrize("word", [layout.COMPRESSED_FLAG, layout.COMPRESSED_FLAG | 4096])
-def test_compressed_clusters_are_left_to_the_full_reader(image: Path, word: int):
+def test_compressed_clusters_have_no_place(image: Path, word: int):
     with_table(image, 0, [word])
-    with pytest.raises(NeedsArrays):
-        outline(image).rows(0, REACH)
+    assert outline(image).rows(0, CLUSTER) == [(0, CLUSTER, ext.NOWHERE, 0, ext.COMPRESSED)]
+    assert_same_cover(image, 0, REACH)
 
 
 def test_what_breaks_the_specification_is_left_to_the_full_reader(tmp_path: Path):

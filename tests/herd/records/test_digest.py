@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd import extents
-from cowherd.herd.records import digest
+from cowherd.herd.records import digest_rows
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.content import ZERO_DIGEST
 from cowherd.herd.records.digest import BlockDigests, differing, digest_disk, digests_of, expand, runs_of
@@ -96,9 +96,9 @@ def test_extents_are_looked_up_once_unless_they_are_very_many(tmp_path, data, mo
         for start in (0, 16 * MIB, 32 * MIB):  # holes between them
             file.seek(start)
             file.write(data)
-    monkeypatch.setattr(digest, "_KEPT_EXTENTS", kept)
-    ask = Disk.extents
-    monkeypatch.setattr(Disk, "extents", lambda *where: looked_up.append(where) or ask(*where))
+    monkeypatch.setattr(digest_rows, "_KEPT_ROWS", kept)
+    ask = Disk.cover
+    monkeypatch.setattr(Disk, "cover", lambda *where: looked_up.append(where) or ask(*where))
     found = digests(path, "raw")
     assert listed(found) == plain(path.read_bytes())
     assert len(looked_up) == times

@@ -36,12 +36,9 @@ class TableOutline:
 
     format = "qcow2"
 
-    def __init__(self, file: BlockFile, *, compressed: bool = False):
-        """Takes over `file` unless it raises: `NeedsArrays`, or what reading the header raises.
-
-        Only with `compressed` are compressed clusters plain enough.
-        """
-        self.file, self._compressed = file, compressed
+    def __init__(self, file: BlockFile):
+        """Takes over `file` unless it raises: `NeedsArrays`, or what reading the header raises."""
+        self.file = file
         self.depth = self.entries_met = 0
         self.header = read_header(file)
         self._refuse_unusual(self.header)
@@ -151,8 +148,6 @@ class TableOutline:
     def _meaning(self, word: int, last: int) -> tuple[int, int]:
         """Returns the host offset and the kind of a run of entries from `word` to `last`."""
         if word & layout.COMPRESSED_FLAG:
-            if not self._compressed:
-                raise NeedsArrays
             return NOWHERE, COMPRESSED
         host = word & layout.L2_OFFSET_MASK
         if host % self.header.cluster_size or (word ^ last) & _FLAGS:

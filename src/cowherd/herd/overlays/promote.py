@@ -25,7 +25,7 @@ from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, require_sidecars_free
 from cowherd.herd.seals.bind import bind
 from cowherd.herd.seals.evidence import require_uncontradicted
-from cowherd.herd.seals.held import confirms, held_content
+from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.naming import name_base, name_base_absolutely, require_nameable
 from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
@@ -132,8 +132,8 @@ def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, pr
     base = lineage.known(target)
     if base is None or base.format != registry.OVERLAY or base.backing or base.size != image.size or _is_done(base, level):
         return False
-    with held_content(lineage, image, progress) as held:
-        return confirms(lineage, base, held.digests.content_digest, progress)
+    with held_content(lineage, image, progress) as held, held_content(lineage, base, progress) as copy:
+        return copy.content.content_digest == held.content.content_digest
 
 
 def _key_of(path: Path) -> tuple[int, int] | None:

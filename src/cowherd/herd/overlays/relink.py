@@ -239,7 +239,7 @@ class _Search:
                 raise
             except CowherdError:
                 return False  # what can't be read is not what was lost
-        return self.held[image.key].digests.content_digest == wanted
+        return self.held[image.key].content.content_digest == wanted
 
 
 def _seal_left(link: Link) -> SealRecord | None:

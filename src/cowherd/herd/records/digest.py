@@ -7,7 +7,6 @@ the disk's end cuts short is padded with zeros, so that the same bytes on a disk
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,23 +15,21 @@ from numpy.typing import NDArray
 
 from cowherd import extents
 from cowherd.herd.records.block import BLOCK, DIGEST_BYTES
-from cowherd.herd.records.content import BLOCKS_READ, ZERO_DIGEST, BlockHasher, content_digest
-from cowherd.ops.workers import share_out
+from cowherd.herd.records.content import ZERO_DIGEST, content_digest
+from cowherd.herd.records.digest_rows import digests_in, read_content
+from cowherd.image.reading import Reading
 from cowherd.progress import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.extents import Extents, Ranges
+    from cowherd.extents import Ranges
+    from cowherd.herd.records.digest_rows import Content
     from cowherd.image.disk import Disk
 
 Digests = NDArray[np.uint8]
 """An array of shape (n, 32): one digest a row."""
 Blocks = NDArray[np.int64]
 """Block numbers, ascending."""
-
-_TASK_BLOCKS = 256
-_KEPT_EXTENTS = 100_000
-"""Some 4 MB: of disks with more extents these are looked up twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,127 +64,24 @@ class BlockDigests:
         return starts_within(self.runs[:, 1] - self.runs[:, 0])
 
 
+def arrays_of(content: Content) -> BlockDigests:
+    """Returns content that was read as arrays."""
+    runs = np.array(content.runs, np.int64).reshape(-1, 2)
+    return BlockDigests(content.size, runs, _rows(content.digests), content.of_file)
+
+
 def digest_disk(disk: Disk, progress: Progress | None = None) -> BlockDigests:
-    """Reads the data of an open disk, through its whole chain, and returns its digests.
-
-    Costs 32 bytes of memory for each 64 KiB of data, and nothing for zeros. `progress(done, total)` counts bytes.
-    """
-    covers = _few(disk.extents())
-    candidates = data_runs(disk, covers)
-    digests = digests_of(disk, candidates, progress, covers)
-    kept = ~is_zero(digests)
-    if kept.all():
-        return BlockDigests(disk.size, candidates, digests)
-    return BlockDigests(disk.size, runs_of(expand(candidates)[kept]), digests[kept])
+    """Reads the data of an open disk, through its whole chain, and returns its digests; see `read_content`."""
+    return arrays_of(read_content(Reading.of(disk), progress))
 
 
-def _few(batches: Iterator[Extents]) -> list[Extents] | None:
-    """Returns all of `batches`, so that tables, or a file's holes, are looked up once; None if they hold very many extents."""
-    kept: list[Extents] = []
-    for batch in batches:
-        kept.append(batch)
-        if sum(map(len, kept)) > _KEPT_EXTENTS:
-            return None
-    return kept
+def digests_of(disk: Disk, runs: Ranges, progress: Progress | None = None) -> Digests:
+    """Returns the digest of every block in `runs`; what lies past the disk's end counts as zeros."""
+    return _rows(digests_in(Reading.of(disk), runs.tolist(), progress))
 
 
-def data_runs(disk: Disk, covers: Iterable[Extents] | None = None) -> Ranges:
-    """Returns the runs of block numbers that some layer of the chain holds data for. `covers`: the disk's extents, if known."""
-    parts = [np.empty((0, 2), np.int64)]
-    for batch in disk.extents() if covers is None else covers:
-        data = extents.ranges_of(extents.of_kind(batch, extents.DATA, extents.COMPRESSED))
-        parts.append(to_blocks(data))
-    return extents.normalised(np.concatenate(parts))
-
-
-def digests_of(disk: Disk, runs: Ranges, progress: Progress | None = None, covers: Iterable[Extents] | None = None) -> Digests:
-    """Returns the digest of every block in `runs`; what lies past the disk's end counts as zeros.
-
-    `covers` are the extents of the whole disk, in order, if they are known.
-    """
-    out = np.tile(np.frombuffer(ZERO_DIGEST, np.uint8), (extents.total(runs), 1))
-    hasher = BlockHasher()
-
-    def hash_task(task: _Task) -> int:
-        found: list[bytes] = []
-        for first, count, depth, host in task.window.places(task.pieces):
-            buffer = hasher.room(count)
-            if host == extents.NOWHERE:
-                task.window.read(disk, first * BLOCK, buffer)
-            else:
-                disk.layers[depth].file.preadinto(host, buffer)
-            found += hasher.digests(count)
-        out[task.row : task.row + len(found)] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, DIGEST_BYTES)
-        return len(found) * BLOCK
-
-    share_out(_tasks(disk, runs, covers), hash_task, len(out) * BLOCK, progress)
-    return out
-
-
-class _Window:
-    """A stretch of a disk with its extents, so that they are looked up once and not for every read."""
-
-    def __init__(self, cover: Extents):
-        self.cover = cover
-        self.starts = np.ascontiguousarray(cover["start"])
-        self.start, self.end = int(self.starts[0]), int(self.starts[-1] + cover["length"][-1])
-
-    def places(self, pieces: list[tuple[int, int]]) -> Iterator[tuple[int, int, int, int]]:
-        """Yields (first block, count, depth, host) of `pieces`; `NOWHERE` where one does not lie in one place as plain bytes."""
-        first, count = np.array(pieces, np.int64).T
-        start = first * BLOCK
-        holder = self.cover[np.searchsorted(self.starts, start, side="right") - 1]
-        whole = (holder["kind"] == extents.DATA) & (extents.ends(holder) >= start + count * BLOCK)
-        host = np.where(whole, holder["host"] + start - holder["start"], extents.NOWHERE)
-        return zip(first.tolist(), count.tolist(), holder["depth"].tolist(), host.tolist(), strict=True)
-
-    def read(self, disk: Disk, start: int, buffer: memoryview) -> None:
-        """Fills `buffer` with guest bytes from `start` on; what lies past the window is past the disk's end, and zeros."""
-        end = min(start + len(buffer), self.end)
-        first = int(np.searchsorted(self.starts, start, side="right")) - 1
-        last = int(np.searchsorted(self.starts, end, side="left"))
-        disk.read_extents(extents.clip(self.cover[first:last], start, end), start, buffer)
-        if end - start < len(buffer):
-            buffer[end - start :] = bytes(len(buffer) - (end - start))
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """Up to 256 blocks of one window: `pieces` of (first block, count to read); `row` is that of the first one's digest."""
-
-    window: _Window
-    row: int
-    pieces: list[tuple[int, int]]
-
-
-def _tasks(disk: Disk, runs: Ranges, covers: Iterable[Extents] | None) -> Iterator[_Task]:
-    inside = extents.intersect(runs, extents.ranges([(0, -(-disk.size // BLOCK))]))
-    if not len(inside):
-        return
-    start, end = int(inside[0, 0]) * BLOCK, min(int(inside[-1, 1]) * BLOCK, disk.size)
-    row = 0
-    for cover in disk.extents(start, end - start) if covers is None else covers:
-        window = _Window(cover)
-        wanted = extents.intersect(inside, extents.ranges([(window.start // BLOCK, -(-window.end // BLOCK))]))
-        for pieces in _portions(wanted):
-            yield _Task(window, row, pieces)
-            row += sum(count for _, count in pieces)
-
-
-def _portions(runs: Ranges) -> Iterator[list[tuple[int, int]]]:
-    """Cuts `runs` into portions of up to 256 blocks, in pieces to be read at once."""
-    pieces: list[tuple[int, int]] = []
-    room = _TASK_BLOCKS
-    for first, end in runs.tolist():
-        while first < end:
-            count = min(end - first, room, BLOCKS_READ)
-            pieces.append((first, count))
-            first, room = first + count, room - count
-            if not room:
-                yield pieces
-                pieces, room = [], _TASK_BLOCKS
-    if pieces:
-        yield pieces
+def _rows(digests: bytearray) -> Digests:
+    return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def read_padded(disk: Disk, start: int, buffer: memoryview) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.image.disk import Disk
+    from cowherd.image.reading import Reading
 
 
 class OpaqueImage(CowherdError):
@@ -52,13 +52,16 @@ def is_opaque(image: Image) -> bool:
         return format.is_encrypted(file)
 
 
-def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> Disk:
-    """Opens what a seal of `image` covers: what a guest sees, or with `of_file` the bytes of the file. Raises as `open_disk`."""
-    from cowherd.image.open import open_disk
+def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> Reading:
+    """Opens what a seal of `image` covers: what a guest sees, or with `of_file` the bytes of the file.
+
+    Raises as `open_reading`.
+    """
+    from cowherd.image.reading import open_reading
 
     if of_file:
-        return open_disk(image.path, format=registry.RAW.name, backing=False, force_share=force_share)
-    return open_disk(image.path, format=image.format, force_share=force_share)
+        return open_reading(image.path, format=registry.RAW.name, backing=False, force_share=force_share)
+    return open_reading(image.path, format=image.format, force_share=force_share)
 
 
 def refuse_opaque(image: Image, action: str) -> None:

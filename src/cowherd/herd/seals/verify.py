@@ -8,7 +8,7 @@ from cowherd.herd.lineage.pending import Pending, describe
 from cowherd.herd.lineage.survey import survey, survey_around
 from cowherd.herd.records.sealfile import check_seal, read_digests
 from cowherd.herd.records.status import Status
-from cowherd.herd.seals.held import confirms, held_content
+from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
 from cowherd.herd.seals.seal import refresh
 from cowherd.text import printable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.herd.records.binding import Binding
     from cowherd.herd.records.sealrecord import SealRecord
+    from cowherd.herd.seals.held import Held
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
@@ -237,7 +238,7 @@ class Checker:
         if record or not self.full:
             return record.content_digest if record else None
         with held_content(lineage, base, self.progress) as held:
-            return held.digests.content_digest
+            return held.content.content_digest
 
     def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
         try:
@@ -245,28 +246,28 @@ class Checker:
         except ImageFormatError as error:
             return Condition(Status.TOUCHED, str(error))
         try:
-            refreshing = self.refresh_seals and _may_be_refreshed(quick)
-            if not refreshing and confirms(lineage, image, record.content_digest, self.progress):
-                self._changed[image.key] = 0
-                return _as_sealed(quick)
-            return self._compare_content(lineage, image, quick)
+            return self._compare_content(lineage, image, record, quick)
         except (ImageFormatError, UnsupportedFeature, BackingFileError) as error:
             return Condition(max(quick.status, Status.DRIFTED, key=list(Status).index), f"it can't be read any more: {error}")
 
-    def _compare_content(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
-        from cowherd.herd.seals.drift import changed_bytes
-
-        record, sealed = read_digests(image.expected_seal)
+    def _compare_content(self, lineage: Lineage, image: Image, record: SealRecord, quick: Condition) -> Condition:
         with held_content(lineage, image, self.progress) as held:
-            self._changed[image.key] = changed_bytes(sealed, held.digests)
-            if held.digests.content_digest != record.content_digest:
-                worse = quick if quick.status is Status.REPLACED else Condition(Status.DRIFTED)
-                return Condition(worse.status, _difference(sealed.size, held.digests.size, self._changed[image.key]))
+            if held.content.content_digest != record.content_digest:
+                return self._describe_drift(image, quick, held)
+            self._changed[image.key] = 0
             if self.refresh_seals and _may_be_refreshed(quick):
                 refresh(lineage, image, held)
                 self._quick = None  # its dependents may be in order now: their remembered conditions are void
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
             return _as_sealed(quick)
+
+    def _describe_drift(self, image: Image, quick: Condition, held: Held) -> Condition:
+        from cowherd.herd.seals.drift import changed_bytes
+
+        _, sealed = read_digests(image.expected_seal)
+        self._changed[image.key] = changed_bytes(sealed, held.digests)
+        worse = quick if quick.status is Status.REPLACED else Condition(Status.DRIFTED)
+        return Condition(worse.status, _difference(sealed.size, held.content.size, self._changed[image.key]))
 
 
 def _record_in(lineage: Lineage, image: Image) -> SealRecord | None:

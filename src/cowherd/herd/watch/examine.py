@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ from cowherd.extents import Ranges, total
 from cowherd.herd.impact.verdict import UNREADABLE, Hit, depth_of, judged
 from cowherd.herd.lineage.pending import describe
 from cowherd.herd.records.block import BLOCK
-from cowherd.herd.records.digest import differing, digest_disk, to_bytes
+from cowherd.herd.records.digest import arrays_of, differing, to_bytes
+from cowherd.herd.records.digest_rows import read_content
 from cowherd.herd.records.journal import Entry, Seen, journal_path, look_at
 from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.sealrecord import SealRecord
@@ -139,8 +140,8 @@ def _examine(
     if not quick.status.holds and suspicious:
         suspicious(base.path)
     identities = [FileIdentity.of(path) for path in base.files]
-    with open_content(base.image, of_file=record.of_file, force_share=True) as disk:
-        held = replace(digest_disk(disk, progress), of_file=record.of_file)
+    with open_content(base.image, of_file=record.of_file, force_share=True) as reading:
+        held = arrays_of(read_content(reading, progress, of_file=record.of_file))
     moving = identities != [FileIdentity.of(path) for path in base.files]
     if held.content_digest == record.content_digest:
         return _fine_finding(stock, base, record, was_read=True, still_changing=moving)

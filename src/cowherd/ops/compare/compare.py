@@ -6,16 +6,15 @@ larger one ends in zeros. In strict mode the sizes must agree and so must what Q
 
 from __future__ import annotations
 
+from cowherd.image.reading import open_reading
 from cowherd.ops.compare.comparison import Comparison
+from cowherd.ops.compare.content import first_difference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal, TypeAlias
-
+    from cowherd.image.reading import Reading
     from cowherd.progress import Progress
     from cowherd.urls import ImageName
-
-    Reason: TypeAlias = Literal["content", "size", "status"]
 
 
 def compare(
@@ -32,19 +31,28 @@ def compare(
 
     A format of None is guessed from the first bytes. Raises what opening an image raises, and `ReadFailed`.
     """
-    begin = 0
-    if not strict:
-        from cowherd.ops.compare.tables import compare_tables
-
-        compared = compare_tables(a, b, (format_a, format_b), force_share=force_share, progress=progress)
-        if compared is not None and compared.identical:
-            return Comparison(True, size_differs=compared.sizes[0] != compared.sizes[1], smaller_size=min(compared.sizes))
-        begin = compared.equal_until if compared else 0
-    from cowherd.image.open import open_disk
-    from cowherd.ops.compare.disks import compare_disks
-
     with (
-        open_disk(a, format=format_a, force_share=force_share) as first,
-        open_disk(b, format=format_b, force_share=force_share) as second,
+        open_reading(a, format=format_a, force_share=force_share) as first,
+        open_reading(b, format=format_b, force_share=force_share) as second,
     ):
-        return compare_disks(first, second, strict=strict, begin=begin, progress=progress)
+        return _compare(first, second, strict=strict, progress=progress)
+
+
+def _compare(a: Reading, b: Reading, *, strict: bool, progress: Progress | None) -> Comparison:
+    identical = Comparison(True, size_differs=a.size != b.size, smaller_size=min(a.size, b.size))
+    if strict and a.size != b.size:
+        return identical._replace(identical=False, reason="size")
+    status = _first_status_mismatch(a, b) if strict else None
+    # Bytes behind a difference in status are not looked at: it is found first.
+    content = first_difference(a, b, max(a.size, b.size) if status is None else status, progress)
+    if content is not None:
+        return identical._replace(identical=False, offset=content, reason="content")
+    if status is not None:
+        return identical._replace(identical=False, offset=status, reason="status")
+    return identical
+
+
+def _first_status_mismatch(a: Reading, b: Reading) -> int | None:
+    from cowherd.ops.compare.status import first_status_mismatch
+
+    return first_status_mismatch(a.disk(), b.disk())

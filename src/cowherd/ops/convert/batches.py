@@ -10,14 +10,16 @@ from itertools import groupby
 from operator import itemgetter
 
 from cowherd import kinds
+from cowherd.image.rows import Clipping, portions
 from cowherd.storage.copying import can_clone, clone_alignment
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cowherd.image.rows import Ranges
     from cowherd.kinds import Row
     from cowherd.ops.convert.sink import Sink
-    from cowherd.ops.convert.sources import Ranges, Source
+    from cowherd.ops.convert.sources import Source
 
 COPY, REFLINK, KERNEL_COPY, ZERO = range(4)
 _SHARED_BYTES = 1 << 30
@@ -61,13 +63,13 @@ def batches(source: Source, sink: Sink, size: int, *, overlay: bool) -> Iterator
     planner = _Planner(source, sink, overlay=overlay)
     most = {COPY: size, REFLINK: _SHARED_BYTES, KERNEL_COPY: lot_bytes(size, _TAKEN_BYTES)}
     for rows in _whole_units(source.rows(), sink.alignment):
-        clipping = _Clipping(rows)
+        clipping = Clipping(rows)
         for means, stretches in groupby(planner.stretches(rows), key=itemgetter(0)):
             ranges = [(start, end) for _, start, end in stretches]
             if means == ZERO:
                 yield Batch(ZERO, ranges, [])
             else:
-                yield from (Batch(means, part, clipping.inside(part)) for part in _divide(ranges, most[means]))
+                yield from (Batch(means, part, clipping.inside(part)) for part in portions(ranges, most[means]))
 
 
 class _Planner:
@@ -146,43 +148,6 @@ class _Stretches:
             start = max(start, self.found[-1][2])
         if start < end:
             self.add(ZERO, start, end)
-
-
-class _Clipping:
-    """Cuts rows to ranges, which callers ask for in ascending order."""
-
-    def __init__(self, rows: list[Row]):
-        self._rows, self._index = rows, 0
-
-    def inside(self, ranges: Ranges) -> list[Row]:
-        """Returns rows that cover `ranges`, cut at their borders."""
-        found: list[Row] = []
-        for start, end in ranges:
-            while self._rows[self._index][0] + self._rows[self._index][1] <= start:
-                self._index += 1
-            index = self._index
-            while index < len(self._rows) and self._rows[index][0] < end:
-                found.append(kinds.cut(self._rows[index], start, end))
-                index += 1
-            self._index = max(self._index, index - 1)
-        return found
-
-
-def _divide(ranges: Ranges, most: int) -> Iterator[Ranges]:
-    """Divides ranges into groups of `most` bytes each, the last may be smaller; cuts a range at a group's end."""
-    part: Ranges = []
-    room = most
-    for start, end in ranges:
-        while start < end:
-            stop = min(end, start + room)
-            part.append((start, stop))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield part
-                part, room = [], most
-    if part:
-        yield part
 
 
 def _whole_units(batches: Iterable[list[Row]], unit: int) -> Iterator[list[Row]]:

@@ -10,13 +10,12 @@ from threading import Lock
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats import registry
-from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
-from cowherd.image.outline import open_outline
+from cowherd.image.reading import open_reading
 from cowherd.ops.convert.batches import KERNEL_COPY, REFLINK, ZERO, Batch, batches, lot_bytes
 from cowherd.ops.convert.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawDevice, RawFile
-from cowherd.ops.convert.sources import Concatenation, Outlined, Source
+from cowherd.ops.convert.sources import Source
 from cowherd.ops.copying import Buffers
 from cowherd.ops.create import create, require_creatable
 from cowherd.ops.flow import WriteJob, flow
@@ -95,11 +94,7 @@ def convert(
     wanted = _Target(target, target_format, dict(options or {}), backing, backing_format, compress, sparse_size)
     paths = [sources] if isinstance(sources, str | os.PathLike | Url) else list(sources)
     with ExitStack() as stack:
-        source = None
-        if len(paths) == 1 and create_target and not wanted.needs_tables:
-            source = _outlined(stack, paths[0], source_format, force_share=force_share)
-        if source is None:
-            source = _disks(stack, paths, source_format, overlay=backing is not None, force_share=force_share)
+        source = _source(stack, paths, source_format, overlay=backing is not None, force_share=force_share)
         if create_target:
             sink = _new_target(stack, source.size, wanted)
         else:
@@ -107,28 +102,12 @@ def convert(
         _copy(source, sink, wanted, progress)
 
 
-def _outlined(stack: ExitStack, path: ImageName, format: str | None, *, force_share: bool) -> Source | None:
-    """Opens an image without numpy; None if it is not plain enough for that, or has too much to tell."""
-    with ExitStack() as trial:
-        try:
-            outline = trial.enter_context(open_outline(path, format=format, force_share=force_share, compressed=True))
-            rows = outline.all_rows()
-        except NeedsArrays:
-            return None
-        if not force_share:
-            outline.layers[0].file.lock(locks.READ)  # see `_disks`
-        stack.push(trial.pop_all())
-    return Outlined(outline, rows)
-
-
-def _disks(stack: ExitStack, paths: Sequence[ImageName], format: str | None, *, overlay: bool, force_share: bool) -> Source:
-    from cowherd.image.open import open_disk
-
-    disks = [stack.enter_context(open_disk(path, format=format, force_share=force_share)) for path in paths]
+def _source(stack: ExitStack, paths: Sequence[ImageName], format: str | None, *, overlay: bool, force_share: bool) -> Source:
+    images = [stack.enter_context(open_reading(path, format=format, force_share=force_share)) for path in paths]
     if not force_share:
-        for disk in disks:  # of raw images, too: QEMU lets others write to one that it reads, but not while it converts it
-            disk.layers[0].file.lock(locks.READ)
-    return Concatenation(disks, overlay=overlay)
+        for image in images:  # of raw images, too: QEMU lets others write to one that it reads, but not while it converts it
+            image.files[0].lock(locks.READ)
+    return Source(images, overlay=overlay)
 
 
 def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:

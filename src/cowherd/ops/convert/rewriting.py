@@ -11,7 +11,7 @@ from cowherd.ops.flow import WriteJob
 from cowherd.storage.hostfile import HostFile
 
 if TYPE_CHECKING:
-    from cowherd.ops.convert.sources import Ranges
+    from cowherd.image.rows import Ranges
 
 
 def _whole_units(least: int, unit: int) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cowherd.image.rows import Ranges
 from cowherd.ops.convert.sinks import Prepared
-from cowherd.ops.convert.sources import Ranges
 from cowherd.ops.flow import WriteJob
 from cowherd.storage.copying import FileRanges
 from cowherd.storage.hostfile import HostFile

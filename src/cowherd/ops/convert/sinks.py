@@ -17,7 +17,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cowherd.ops.convert.sources import Ranges
+    from cowherd.image.rows import Ranges
 
 _LEAST_PEEKED = 32 << 10
 """Bytes of the smallest unit for which it pays to read its first word with a system call of its own."""

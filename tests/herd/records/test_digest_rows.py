@@ -1,4 +1,4 @@
-"""The content digest without arrays is the one with them."""
+"""The content digest is the same however the rows of an image are told, and as plainly read blocks have it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowherd.formats.outline import NeedsArrays
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.digest import digest_disk
-from cowherd.herd.records.digest_by_tables import outlined_digest
-from cowherd.image import outline
+from cowherd.herd.records.digest_rows import read_content
 from cowherd.image.open import open_disk
-from cowherd.image.outline import open_outline
+from cowherd.image.reading import open_reading
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
 
 MIB = 1 << 20
 
 
 def plainly(path, format=None, progress=None):
-    with open_outline(path, format=format) as outline:
-        return outlined_digest(outline, progress)
+    with open_reading(path, format=format) as reading:
+        return read_content(reading, progress).content_digest
 
 
 def with_arrays(path, format=None):
@@ -83,16 +81,8 @@ def test_progress_counts_up_to_the_bytes_of_data(tmp_path):
     assert len(seen) > 1
 
 
-def test_a_disk_in_very_many_pieces_is_left_to_arrays(tmp_path, monkeypatch):
-    path = scattered(tmp_path / "disk", [(0, 4096), (2 * BLOCK, 4096), (4 * BLOCK, 4096)], 8 * BLOCK)
-    monkeypatch.setattr(outline, "_MOST_ROWS", 2)
-    with pytest.raises(NeedsArrays):
-        plainly(path, "raw")
-
-
 @pytest.mark.qemu
-def test_compressed_clusters_are_left_to_arrays(tmp_path):
+def test_compressed_clusters_are_read(tmp_path):
     image = make_base(tmp_path / "disk.qcow2", bytes(1000) + b"x" * MIB, "-c")
     assert "compressed" in qemu_img("check", image)
-    with pytest.raises(NeedsArrays):
-        plainly(image)
+    assert plainly(image) == with_arrays(image)

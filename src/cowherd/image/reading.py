@@ -1,0 +1,229 @@
+"""The way to read an image with its chain: where the guest's bytes lie, as rows of plain integers, and the bytes themselves.
+
+Importing numpy takes as long as reading 300 MiB. So a reading begins with outlines of the layers, which do without it; from where
+the tables are too many for them, or something stands there that only the full readers understand, it goes on with a disk.
+"""
+
+from __future__ import annotations
+
+from cowherd.formats import registry
+from cowherd.formats.outline import NeedsArrays
+from cowherd.image.chain import READING, SHARED, open_chain
+from cowherd.image.rows import laid_over
+from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO
+from cowherd.storage.buffers import clear
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from cowherd.formats.layer import Layer, LayerOutline
+    from cowherd.image.disk import Disk
+    from cowherd.kinds import Row
+    from cowherd.storage.blocks import BlockFile
+    from cowherd.urls import ImageName, Url
+
+_MOST_ENTRIES = 1 << 19
+"""Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""
+_MOST_TABLE_BYTES = 256 << 20
+"""Of which most may be empty, and passed over quickly."""
+_MOST_ROWS = 1 << 17
+"""Rows told, beyond which importing numpy takes less time than doing without it."""
+_WINDOW_UNITS = 1 << 16
+_RAW_UNIT = 64 << 10
+_ZEROS = -1
+_LATER = -2
+
+
+class Reading:
+    """An open chain, for reading; a context manager. Offsets and lengths are guest bytes.
+
+    Several threads may `read` at once; everything else belongs to one at a time.
+    """
+
+    def __init__(self, layers: Sequence[LayerOutline]):
+        """Takes over `layers`, the image itself first."""
+        self._outlines = tuple(layers)
+        self._disk: Disk | None = None
+        self._rows_told = 0
+        for depth, layer in enumerate(layers):
+            layer.depth = depth
+
+    @classmethod
+    def of(cls, disk: Disk) -> Reading:
+        """Reads an open disk, which may be written to in between; closing either closes both."""
+        reading = cls(())
+        reading._disk = disk
+        return reading
+
+    @property
+    def layers(self) -> Sequence[LayerOutline | Layer]:
+        """The layers, the image itself first."""
+        return self._outlines if self._disk is None else self._disk.layers
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        return self.layers[0].size
+
+    @property
+    def name(self) -> str | Url:
+        """The name that the image was opened by."""
+        return self.files[0].name
+
+    @property
+    def files(self) -> list[BlockFile]:
+        """The file of each layer."""
+        return [layer.file for layer in self.layers]
+
+    def rows(self, start: int, end: int, first: int = 0, last: int | None = None) -> list[Row]:
+        """Returns a cover of [start, end) by the layers from depth `first` to before `last` (to the root by default).
+
+        What they leave to layer `last` is BACKING, zeros if there is none; what lies past the end of a backing file is ZERO.
+        There is a row for each cluster at worst: `windows` says how much to ask for at once.
+        Raises `HostFileError`, and `ImageFormatError` where a table breaks the specification.
+        """
+        bottom = len(self.layers) if last is None else last
+        if self._disk is None:
+            try:
+                found = self._rows_of_outlines(start, end, first, bottom)
+            except NeedsArrays:
+                self.disk()
+            else:
+                self._count(found)
+                return found
+        rows: list[Row] = self.disk().cover(start, end, first, bottom).tolist()
+        return rows
+
+    def batches(self, *, depth: int | None = None) -> Iterator[list[Row]]:
+        """Yields rows of the top `depth` layers (all by default) that together cover the disk, in order. Raises as `rows`."""
+        last = len(self.layers) if depth is None else min(depth, len(self.layers))
+        for start, end in windows([(self, last)], self.size):
+            yield self.rows(start, end, 0, last)
+
+    def empty_until(self, start: int, last: int) -> int:
+        """Returns the first guest byte at or after `start` that one of the top `last` layers may hold."""
+        return min((layer.empty_until(start) for layer in self.layers[:last]), default=ENDLESS)
+
+    def read(self, rows: Iterable[Row], buffer: memoryview) -> None:
+        """Fills `buffer` with the bytes of rows of this chain, one behind the other.
+
+        What lies together in a file is read at once. What is compressed comes last, all of a layer together.
+        Raises `HostFileError`, and `ImageFormatError` for a compressed cluster that is damaged.
+        """
+        layers = self.layers  # those of one moment: another thread may go on with a disk
+        stored: dict[int, list[tuple[int, memoryview]]] = {}
+        packed: dict[int, list[tuple[int, memoryview]]] = {}
+        begin = done = place = 0
+        source = _ZEROS
+        for start, length, host, depth, kind in rows:
+            if kind == DATA:
+                if depth != source or host != place + done - begin:
+                    _sort_out(stored, source, place, buffer[begin:done])
+                    begin, source, place = done, depth, host
+            else:
+                wanted = _ZEROS
+                if kind == COMPRESSED:
+                    wanted = _LATER
+                    packed.setdefault(depth, []).append((start, buffer[done : done + length]))
+                if wanted != source:
+                    _sort_out(stored, source, place, buffer[begin:done])
+                    begin, source = done, wanted
+            done += length
+        _sort_out(stored, source, place, buffer[begin:done])
+        for depth, parts in stored.items():
+            layers[depth].file.gather(parts)
+        for depth, parts in packed.items():
+            layers[depth].read_compressed(parts)
+
+    def disk(self) -> Disk:
+        """Returns the chain as a disk, for who needs arrays; both have the same open files. Raises as `open_disk`."""
+        if self._disk is None:
+            from cowherd.image.open import disk_of
+
+            self._disk = disk_of([(layer.file, layer.format) for layer in self._outlines])
+        return self._disk
+
+    def close(self) -> None:
+        """Closes the files."""
+        for layer in self.layers:
+            layer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _rows_of_outlines(self, start: int, end: int, first: int, last: int) -> list[Row]:
+        found: list[Row] = []
+        reach = end
+        for layer in self._outlines[first:last]:
+            inside = min(reach, max(start, layer.size))
+            held = layer.rows(start, inside) if inside > start else []
+            stored = [row for row in held if row[4] != BACKING]
+            if inside == end and not found and (layer.depth == last - 1 or len(stored) == len(held)):
+                return held  # nothing lies over it or shows through it
+            found += stored
+            if inside < reach:
+                found.append((inside, reach - inside, NOWHERE, layer.depth, ZERO))
+            reach = inside
+            if len(stored) == len(held):
+                break
+        return laid_over(found, start, end, last)
+
+    def _count(self, rows: list[Row]) -> None:
+        """Goes on with a disk if there was so much that this costs less."""
+        self._rows_told += len(rows)
+        if self._rows_told > _MOST_ROWS or sum(layer.entries_met for layer in self._outlines) > _MOST_ENTRIES:
+            self.disk()
+
+
+def _sort_out(parts: dict[int, list[tuple[int, memoryview]]], source: int, host: int, part: memoryview) -> None:
+    """Puts `part` to those that are filled from the file of layer `source`; clears it if it is of zeros, leaves it if it is
+    filled later."""
+    if source >= 0:
+        parts.setdefault(source, []).append((host, part))
+    elif source == _ZEROS:
+        clear(part)
+
+
+def windows(sides: Iterable[tuple[Reading, int]], end: int) -> Iterator[tuple[int, int]]:
+    """Yields [start, stop) of guest ranges that cover [0, `end`), so small that the rows of each fit in memory.
+
+    Of each reading only so many of its layers count, from the top. Where none stores anything a range may have any length.
+    All borders but the last are multiples of 32 MiB.
+    """
+    counted = list(sides)
+    layers = [layer for side, _ in counted for layer in side.layers]
+    window = min(layer.granularity if layer.granularity > 1 else _RAW_UNIT for layer in layers) * _WINDOW_UNITS
+    start = 0
+    while start < end:
+        empty = min(side.empty_until(start, last) for side, last in counted)
+        stop = min(end, max(start // window + 1, empty // window) * window)
+        yield start, stop
+        start = stop
+
+
+def open_reading(path: ImageName, *, format: str | None = None, backing: bool = True, force_share: bool = False) -> Reading:
+    """Opens an image and, if `backing`, the chain under it, for reading, with the locks of `open_disk`. Raises as that."""
+    try:
+        layers = open_chain(path, format, _outline, use=SHARED if force_share else READING, backing=backing)
+    except NeedsArrays:
+        from cowherd.image.open import open_disk
+
+        return Reading.of(open_disk(path, format=format, backing=backing, force_share=force_share))
+    reading = Reading(layers)
+    if sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:
+        try:
+            reading.disk()
+        except BaseException:
+            reading.close()
+            raise
+    return reading
+
+
+def _outline(file: BlockFile, format: str) -> LayerOutline:
+    return registry.named(format).outline(file)

@@ -1,0 +1,101 @@
+"""Rows, extents as plain integers (`cowherd.kinds.Row`): laid over each other, put side by side, and cut into portions."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from cowherd.kinds import BACKING, NOWHERE, cut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cowherd.kinds import Row
+
+Ranges = list[tuple[int, int]]
+"""Guest bytes, as half-open [start, end) in ascending order."""
+
+
+def laid_over(rows: list[Row], start: int, end: int, below: int) -> list[Row]:
+    """Returns a cover of [start, end) by the rows of several layers, in any order: the topmost layer shows.
+
+    Where there is none it is BACKING at depth `below`. The cost is one sort, however many layers there are.
+    """
+    rows.sort()
+    waiting: list[tuple[int, Row]] = []  # a heap: the topmost layer first
+    found: list[Row] = []
+    index, position = 0, start
+    while position < end:
+        while waiting and waiting[0][1][0] + waiting[0][1][1] <= position:
+            heappop(waiting)
+        depth, stop = (waiting[0][0], waiting[0][1][0] + waiting[0][1][1]) if waiting else (below + 1, end)
+        while index < len(rows) and rows[index][0] < stop:
+            row = rows[index]
+            if row[0] > position and row[3] < depth:
+                stop = row[0]
+                break
+            heappush(waiting, (row[3], row))
+            index += 1
+            if row[0] <= position and row[3] < depth:
+                depth, stop = row[3], row[0] + row[1]
+        if depth > below:
+            found.append((position, stop - position, NOWHERE, below, BACKING))
+        else:
+            found.append(cut(waiting[0][1], position, stop))
+        position = stop
+    return found
+
+
+def side_by_side(a: list[Row], b: list[Row]) -> Iterator[tuple[Row, Row]]:
+    """Yields two covers of one range cut at each other's borders."""
+    first = second = 0
+    while first < len(a):
+        left, right = a[first], b[second]
+        end, other_end = left[0] + left[1], right[0] + right[1]
+        start, stop = max(left[0], right[0]), min(end, other_end)
+        yield (
+            left if left[0] == start and end == stop else cut(left, start, stop),
+            right if right[0] == start and other_end == stop else cut(right, start, stop),
+        )
+        first, second = first + (end == stop), second + (other_end == stop)
+
+
+class Clipping:
+    """Cuts rows to ranges, which callers ask for in ascending order."""
+
+    def __init__(self, rows: list[Row]):
+        self._rows, self._index = rows, 0
+
+    def inside(self, ranges: Ranges) -> list[Row]:
+        """Returns what the rows have of `ranges`, cut at their borders."""
+        rows, index = self._rows, self._index
+        found: list[Row] = []
+        for start, end in ranges:
+            while index < len(rows) and rows[index][0] + rows[index][1] <= start:
+                index += 1
+            while index < len(rows) and rows[index][0] < end:
+                row = rows[index]
+                inside = row[0] >= start and row[0] + row[1] <= end
+                found.append(row if inside else cut(row, start, end))
+                if row[0] + row[1] > end:
+                    break
+                index += 1
+        self._index = index
+        return found
+
+
+def portions(ranges: Iterable[tuple[int, int]], most: int) -> Iterator[Ranges]:
+    """Divides ranges into groups of `most` bytes each, the last may be smaller; cuts a range at a group's end."""
+    part: Ranges = []
+    room = most
+    for start, end in ranges:
+        while start < end:
+            stop = min(end, start + room)
+            part.append((start, stop))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield part
+                part, room = [], most
+    if part:
+        yield part
