@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,9 @@ HEAVY_PARTS_OF_PYTHON = {
 HEAVY_FOR_THE_GUARD = HEAVY_PARTS_OF_PYTHON | {"dataclasses", "inspect", "typing"}
 HEAVY_FOR_COMPARE = HEAVY_FOR_THE_GUARD | {"argparse", "json", "pathlib", "re", "urllib.parse"}
 HEAVY_FOR_INFO = HEAVY_FOR_COMPARE | {"enum", "signal", "threading"}
+
+PROGRAMS = ("cowherd.cli.entry", "cowherd.cli.process", "cowherd.cli.programs")
+"""What the installed programs load besides what `RUN` does."""
 
 
 def run(program: str, *arguments) -> tuple[str, dict]:
@@ -187,3 +192,49 @@ def test_an_overlay_is_made_without_numpy(overlay):
     _, report = run("cowherd-img", "create", "-f", "qcow2", "-b", overlay, "-F", "qcow2", overlay.with_name("new.qcow2"))
     assert third_party(report["loaded"]) == set()
     assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set()
+
+
+def test_only_modules_that_fast_commands_load_use_the_idiom_of_a_fast_start(overlay, tmp_path):
+    """Elsewhere `typing` is loaded anyway, and ordinary Python is easier to read."""
+    loaded = set(PROGRAMS)
+    for program, *words in fast_commands(overlay, tmp_path):
+        _, report = run(program, *words)
+        assert {"typing", "dataclasses", "numpy"} & report["loaded"].keys() == set(), words
+        loaded |= report["loaded"].keys()
+    assert sorted(modules_with_the_idiom() - loaded) == []
+
+
+def fast_commands(overlay, folder):
+    """Every kind of command that is done before `typing` could be loaded, in an order in which each finds what it needs."""
+    base, other, copy = overlay.with_name("base.qcow2"), folder / "other.qcow2", folder / "copy"
+    with open_disk(overlay, writable=True) as disk:
+        disk.write(70_000, os.urandom(1000))
+    yield "cowherd-img", "info", overlay
+    yield "cowherd-img", "info", "--output=json", "--backing-chain", overlay
+    yield "cowherd-img", "create", "-f", "qcow2", "-b", base, "-F", "qcow2", folder / "new.qcow2"
+    yield "cowherd-img", "create", "-f", "qcow2", folder / "empty", "1G"
+    for options in (("-O", "raw"), ("-O", "qcow2", "-c"), ("-O", "qcow2")):
+        yield "cowherd-img", "convert", *options, overlay, copy
+    yield "cowherd-img", "compare", overlay, copy
+    other.write_bytes(base.read_bytes())
+    for sealed in (base, other):
+        run("cowherd", "seal", sealed)
+    yield "cowherd", "bind", overlay
+    yield "cowherd-img", "rebase", "-u", "-b", other, "-F", "qcow2", overlay
+    yield "cowherd-img", "rebase", "-b", base, "-F", "qcow2", overlay
+    yield "cowherd", "verify", "--full", overlay
+    yield "cowherd", "tree", folder
+    yield "cowherd", "doctor", folder
+    yield "cowherd", "clone", base, folder / "clone.qcow2"
+    yield "cowherd", "move", folder / "clone.qcow2", folder / "moved.qcow2"
+    yield "cowherd", "delete", folder / "moved.qcow2"
+    yield "cowherd", "gc", folder
+    yield "cowherd", "trash", "list", "--herd", folder
+
+
+def modules_with_the_idiom() -> set[str]:
+    """The modules that import for annotations under `TYPE_CHECKING = False`, or take named tuples from `cowherd.tuples`."""
+    package = Path(cowherd.__file__).parent
+    using = re.compile(r"^TYPE_CHECKING = False$|^from cowherd\.tuples import NamedTuple$", re.MULTILINE)
+    files = (file for file in package.rglob("*.py") if using.search(file.read_text("utf-8")))
+    return {".".join(("cowherd", *file.relative_to(package).with_suffix("").parts)).removesuffix(".__init__") for file in files}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.extents import Extents
     from cowherd.formats.qcow2.bitmaps import Bitmap

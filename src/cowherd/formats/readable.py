@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats.layer import Below, Layer
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.extents import Extents
     from cowherd.formats.qcow2.bitmaps import Bitmap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from cowherd.storage.buffers import clear
 from cowherd.storage.copying import FileRange
 from cowherd.storage.opening import require_host
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.formats import registry
 from cowherd.image.chain import READING, SHARED, WRITING, open_chain
 from cowherd.image.disk import Disk
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

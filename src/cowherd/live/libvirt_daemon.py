@@ -7,10 +7,8 @@ Source: https://libvirt.org/html/libvirt-libvirt-domain.html, -domain-snapshot.h
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING, NamedTuple
 
-from cowherd.tuples import NamedTuple
-
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

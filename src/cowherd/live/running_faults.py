@@ -7,12 +7,12 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cowherd.live.chains import View
 from cowherd.live.qmp import MonitorBusy, QmpMissing
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.live.chains import Disk, Layer
     from cowherd.live.kernel_holders import Key

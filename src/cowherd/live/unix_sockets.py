@@ -9,11 +9,10 @@ import contextlib
 import os
 import socket
 import struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.live.holders import PROC, processes
-from cowherd.tuples import NamedTuple
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.formats import probe, registry
@@ -13,7 +14,6 @@ from cowherd.storage.opening import open_file
 from cowherd.text import printable
 from cowherd.urls import Url
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.urls import ImageName
 

@@ -8,6 +8,7 @@ the host file: a run in a hole is data and zero at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from cowherd.extents import Extents
 from cowherd.formats.layer import Layer
 from cowherd.image.disk import Disk
 from cowherd.storage.blocks import BlockFile
-from cowherd.tuples import NamedTuple
 
 _ROW = np.dtype([("start", np.int64), ("length", np.int64), ("depth", np.int64), ("status", np.int64), ("offset", np.int64)])
 _PRESENT, _ZERO, _DATA, _COMPRESSED = 1, 2, 4, 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from cowherd.ops.map import entries
 from cowherd.sizes import whole_sectors
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.urls import ImageName
 

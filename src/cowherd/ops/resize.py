@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.formats import registry
 from cowherd.formats.layer import Layer
@@ -12,7 +14,6 @@ from cowherd.ops.create import refuse_to_preallocate
 from cowherd.sizes import SECTOR
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.paths import PathName
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.side_by_side import SideBySide, chunks, read_padded
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.opening import require_host
-from cowherd.tuples import NamedTuple
 
 _READ_BYTES = 2 << 20
 

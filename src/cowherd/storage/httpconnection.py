@@ -13,10 +13,8 @@ import socket
 import ssl
 import time
 from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from cowherd.tuples import NamedTuple
-
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

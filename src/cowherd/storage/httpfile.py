@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from cowherd.errors import ReadOnlyImage, RemoteFileError
 from cowherd.storage.buffers import clear
 from cowherd.storage.httpranges import RangeClient, Version
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
     from typing import NoReturn, Self

@@ -13,16 +13,15 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from cowherd.errors import RemoteFileError
 from cowherd.sizes import INT64_MAX
 from cowherd.storage.httpconnection import Connection, Origin
 from cowherd.text import printable
-from cowherd.tuples import NamedTuple
 from cowherd.urls import Url
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard import starting
 from cowherd.cli.guard.output import Report
 from cowherd.errors import InvalidRequest
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import Any

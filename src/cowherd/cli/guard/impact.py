@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.cli.guard.arguments import Parser, UsageError
 from cowherd.cli.guard.listing import listing
 from cowherd.cli.guard.output import Report, progress, table
 from cowherd.sizes import human_size
 from cowherd.text import printable, shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator

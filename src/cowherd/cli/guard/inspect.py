@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser, size_argument
 from cowherd.cli.guard.output import Report, table
 from cowherd.text import printable, shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import Any

@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 import os
 import shlex
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.pictures import ROW, branches, strip
 from cowherd.sizes import human_size
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

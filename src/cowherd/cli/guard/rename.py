@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.moving import move_report
 from cowherd.errors import InvalidRequest
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

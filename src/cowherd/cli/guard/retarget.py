@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.rebased import rebased_document, rebased_line
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

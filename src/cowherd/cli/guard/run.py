@@ -6,13 +6,13 @@ import argparse
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard import starting
 from cowherd.cli.guard.output import Report, progress
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 

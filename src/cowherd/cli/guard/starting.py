@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import table
 from cowherd.herd.gate.startup import NO_FILE, NOT_UNDERSTOOD, NOT_VERIFIED
 from cowherd.live.machine.drive import EMPTY
 from cowherd.text import printable, shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import Any

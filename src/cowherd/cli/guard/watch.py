@@ -6,13 +6,13 @@ import os
 import queue
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser, UsageError, duration_argument, size_argument
 from cowherd.cli.guard.output import Report, progress, table
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable

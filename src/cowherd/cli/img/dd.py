@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import BREAK_DEPENDENTS, number_between
 from cowherd.cli.img.create import local_path
@@ -13,7 +15,6 @@ from cowherd.cli.img.output import err
 from cowherd.cli.img.sources import SOURCE_OPTIONS, SourceToRead, source_to_read
 from cowherd.formats import registry
 from cowherd.sizes import INT64_MAX
-from cowherd.tuples import NamedTuple
 
 SYNTAX = Syntax(
     "dd",

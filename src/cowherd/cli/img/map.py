@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import FILENAME, OUTPUT, number_between, one_filename, wants_json
 from cowherd.cli.img.errors import CommandFailed
@@ -10,7 +12,6 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.formats.qcow2.header import Header, read_header
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.storage.blocks import BlockFile
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from cowherd.storage.blocks import BlockFile
 from cowherd.storage.copying import Bytes
 from cowherd.storage.hostfile import HostFile
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.formats.layer import Layer
     from cowherd.formats.qcow2.bitmaps import Bitmap

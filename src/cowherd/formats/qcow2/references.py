@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ from cowherd.formats.qcow2.roots import entries_in_parts, followable, snapshot_t
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, join_runs, stored_groups
 from cowherd.sizes import SECTOR
 from cowherd.storage.blocks import BlockFile
-from cowherd.tuples import NamedTuple
 
 ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from cowherd.formats.qcow2.snapshots import ENTRY, most_l1_entries, read_snapsho
 from cowherd.formats.qcow2.tables import L1Table, read_l1
 from cowherd.storage.blocks import BlockFile
 from cowherd.text import printable
-from cowherd.tuples import NamedTuple
 
 RESERVED = np.uint64(0x7F00_0000_0000_01FF)
 _LEAST_EXTRA_BYTES = 16

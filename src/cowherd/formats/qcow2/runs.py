@@ -7,6 +7,7 @@ often one run, so that the work on runs costs much less than on entries. Specifi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from cowherd.formats.qcow2.entries import ALLOCATED_BITS, COMPRESSED, COPIED, OF
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.linear_tables import ClusterReader, steady_tables
 from cowherd.storage.blocks import BlockFile
-from cowherd.tuples import NamedTuple
 
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from cowherd.formats.qcow2.metadata import Metadata
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import l2_offsets
 from cowherd.storage.copying import Bytes, put
-from cowherd.tuples import NamedTuple
 
 ReadVisible = Callable[[int, memoryview, Below | None], None]
 """Fills a buffer with what the guest sees through this image: `read(guest_offset, buffer, below)`."""

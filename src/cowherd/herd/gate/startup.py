@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, BaseInUse, BaseSealed, HostFileError, preview
 from cowherd.formats import registry
@@ -28,7 +29,6 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import require_directories
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from cowherd.guest.chart import DIRECTORY, FileEntry, FileSystem
 from cowherd.herd.impact.former_content import ReadInto, steps
 from cowherd.herd.records.block import BLOCK
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cowherd import extents
 from cowherd.herd.records.block import BLOCK
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.seals.donors import BlockReader

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.herd.impact.verdict import Hit, hit_to_json
@@ -16,7 +17,6 @@ from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.seals.drift import drift_of, pairs
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path

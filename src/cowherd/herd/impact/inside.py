@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,6 @@ from cowherd.herd.impact.former_content import FormerContent, differing_bytes, d
 from cowherd.image.disk import Disk
 from cowherd.progress import Progress
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

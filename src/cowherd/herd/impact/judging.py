@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cowherd import extents
 from cowherd.errors import CowherdError
@@ -20,9 +20,7 @@ from cowherd.image.open import open_disk
 from cowherd.image.snapshots import snapshot_disk, snapshots_of
 from cowherd.live.holders import naming_holders
 from cowherd.ops.exposure import has_own_data, seen_through
-from cowherd.tuples import NamedTuple
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager

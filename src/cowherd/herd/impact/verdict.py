@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.errors import BackingFileError, CowherdError
@@ -15,7 +16,6 @@ from cowherd.image.snapshots import snapshot_disk, snapshots_of
 from cowherd.live.holders import naming_holders
 from cowherd.ops.exposure import NO_RANGES, has_own_data, seen_through
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path

@@ -6,11 +6,11 @@ import contextlib
 import marshal
 from multiprocessing import get_context
 from threading import active_count
+from typing import TYPE_CHECKING
 
 from cowherd.herd.lineage.children import Lifeline, begin_child, forking
 from cowherd.herd.lineage.listing import Listed
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 

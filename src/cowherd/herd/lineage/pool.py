@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from threading import active_count
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from cowherd.herd.lineage.children import Lifeline, begin_child, forking
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

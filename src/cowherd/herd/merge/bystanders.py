@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from cowherd.errors import ImageInUse, InvalidRequest
 from cowherd.herd.lineage.lineage import Lineage
@@ -13,7 +14,6 @@ from cowherd.herd.merge.offline import delete_image
 from cowherd.herd.merge.plan import FORK, NOTHING, PRESERVE, MergePlan
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from cowherd.errors import InvalidRequest
 from cowherd.herd.merge.plan import PRESERVE
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.herd.records.header import read_image
 from cowherd.storage.presence import GONE, look_up
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -9,6 +9,7 @@ import os
 import stat
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.lineage.survey import survey_around
@@ -27,7 +28,6 @@ from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from cowherd.errors import UnsupportedFeature
 from cowherd.formats import registry
 from cowherd.image.disk import Disk
 from cowherd.storage.hostfile import HostFile
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.merge.fork import free_name
@@ -15,7 +16,6 @@ from cowherd.storage.atomic import temporary_name
 from cowherd.storage.presence import is_there
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 

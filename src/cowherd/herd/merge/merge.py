@@ -6,6 +6,7 @@ docs/merge.md says in which order what is done, and why it can be interrupted an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.errors import InvalidRequest
 from cowherd.herd.lineage.lineage import Lineage
@@ -29,9 +30,7 @@ from cowherd.storage.filetype import is_device
 from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.opening import require_host
 from cowherd.storage.presence import is_there
-from cowherd.tuples import NamedTuple
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cowherd.errors import HostFileError
@@ -23,7 +25,6 @@ from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.identity import make_lasting
 from cowherd.storage.ticks import identity_after_tick
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -6,6 +6,7 @@ Each phase can be done again from wherever it was cut short; `recover` does so w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError, FlushFailed
 from cowherd.herd.lineage.survey import survey_again
@@ -22,7 +23,6 @@ from cowherd.herd.repair.preserve import refresh_dependents
 from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image

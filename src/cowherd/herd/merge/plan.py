@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.herd.impact.verdict import Hit, hit_to_json
@@ -20,7 +21,6 @@ from cowherd.herd.seals.drift import pairs
 from cowherd.ops.plan import Plan
 from cowherd.storage.space import check_space
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path

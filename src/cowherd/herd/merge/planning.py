@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd import extents
 from cowherd.errors import CowherdError
 from cowherd.herd.impact.judging import Opener, judge_all
@@ -24,7 +26,6 @@ from cowherd.herd.repair.plan import Writes
 from cowherd.image.disk import Disk
 from cowherd.ops.exposure import NO_RANGES, exposed_bytes
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from blake3 import blake3
 
@@ -25,7 +27,6 @@ from cowherd.herd.seals.quick_check import condition
 from cowherd.ops.commit import plan_commit
 from cowherd.ops.plan import Plan
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.lineage import Lineage

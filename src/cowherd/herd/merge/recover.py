@@ -10,6 +10,7 @@ import errno
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.errors import CowherdError, HostFileError, preview
@@ -39,7 +40,6 @@ from cowherd.storage.presence import is_there, look_up
 from cowherd.storage.ticks import identity_after_tick
 from cowherd.text import shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

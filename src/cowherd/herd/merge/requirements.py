@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.errors import BaseSealed, ImageInUse, InvalidRequest, SnapshotsWouldChange, UnsupportedFeature
 from cowherd.formats import registry
 from cowherd.herd.lineage.backing_names import reference_for
@@ -18,7 +20,6 @@ from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.opening import require_host
 from cowherd.text import printable, shown
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

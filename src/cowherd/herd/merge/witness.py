@@ -6,13 +6,14 @@ the overlay holds and what lies in the changed ranges proves that it shows what 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from blake3 import blake3
 
 from cowherd import extents
 from cowherd.herd.records.digest import digests_of, to_blocks
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.image.disk import Disk

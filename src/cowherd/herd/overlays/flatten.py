@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.overlays.rebasing import RebasedOverlay, execute, plan_rebase
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

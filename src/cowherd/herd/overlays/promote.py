@@ -11,6 +11,7 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.errors import BaseSealed, HostFileError, InvalidRequest
 from cowherd.formats import registry
@@ -40,7 +41,6 @@ from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
 from cowherd.storage.transfer import give_name
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

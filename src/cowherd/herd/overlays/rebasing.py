@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, UnsupportedFeature
 from cowherd.formats import registry
@@ -20,7 +21,6 @@ from cowherd.image.backing import resolve
 from cowherd.live.holders import naming_holders
 from cowherd.storage.space import check_space
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 

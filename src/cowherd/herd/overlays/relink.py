@@ -14,6 +14,7 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.errors import BackingFileError, CowherdError, HostFileError, ImageInUse, preview
 from cowherd.formats import registry
@@ -41,7 +42,6 @@ from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cowherd.errors import InvalidRequest
 from cowherd.herd.lineage.backing_names import reference_for
 from cowherd.herd.lineage.lineage import Lineage
@@ -14,7 +16,6 @@ from cowherd.herd.seals.quick_check import require_as_sealed
 from cowherd.herd.seals.sealed_pair import sealed_pair
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from cowherd.herd.records.digest_rows import digests_in, read_content
 from cowherd.image.reading import Reading
 from cowherd.progress import Progress
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.records.digest_rows import Content

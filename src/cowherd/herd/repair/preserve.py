@@ -10,6 +10,8 @@ Nothing can be written into an overlay's internal snapshots. Where one of them s
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cowherd import extents
@@ -34,7 +36,6 @@ from cowherd.image.open import open_disk
 from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.snapshots import exposed_snapshots
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.errors import HostFileError
@@ -34,7 +35,6 @@ from cowherd.storage.attributes import Attributes, give_to
 from cowherd.storage.space import check_space
 from cowherd.storage.ticks import identity_after_tick
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -6,6 +6,7 @@ Run again after an interruption it goes on from there: what is to be done is fou
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,7 +35,6 @@ from cowherd.live.holders import naming_holders
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

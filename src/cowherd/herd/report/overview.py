@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.herd.doctor.doctor import Diagnosis, diagnosis_of
@@ -12,7 +13,6 @@ from cowherd.herd.lineage.survey import survey
 from cowherd.herd.records.status import Status
 from cowherd.herd.report.tree import Tree, tree_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path

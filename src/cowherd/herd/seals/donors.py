@@ -10,6 +10,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
@@ -26,7 +27,6 @@ from cowherd.herd.seals.quick_check import record_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import descriptors_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 

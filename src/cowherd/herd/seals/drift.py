@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.herd.records.digest import BlockDigests, differing, digest_disk, to_bytes
@@ -13,7 +14,6 @@ from cowherd.herd.seals.held import Held, held_content
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.live.machine import config, table
 from cowherd.live.machine.blockdev import Nodes
@@ -20,7 +21,6 @@ from cowherd.live.machine.paths import local_path
 from cowherd.live.machine.settings import Settings
 from cowherd.text import current_directory, printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.paths import PathName
 

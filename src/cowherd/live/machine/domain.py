@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -19,7 +19,6 @@ from cowherd.live.machine.extras import QEMU, others
 from cowherd.live.machine.settings import Settings, looks_like_image
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.paths import PathName
 

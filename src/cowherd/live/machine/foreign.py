@@ -11,6 +11,7 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.formats.qcow2.header import read_header
@@ -21,7 +22,6 @@ from cowherd.live.machine.paths import local_path
 from cowherd.storage.hostfile import HostFile
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.paths import PathName
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cowherd.text import current_directory
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.paths import PathName
 

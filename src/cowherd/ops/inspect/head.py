@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cowherd.formats.qcow2 import layout
-from cowherd.tuples import NamedTuple
 
 ENOUGH_BYTES = 512
 """Bytes of a file's start that hold the fixed fields; no cluster is smaller."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cowherd.errors import InvalidRequest
 from cowherd.formats import registry
@@ -25,7 +25,6 @@ from cowherd.ops.inspect.signatures import (
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, READ_SHARED
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.paths import PathName
 

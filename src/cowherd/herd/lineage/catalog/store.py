@@ -6,10 +6,10 @@ import contextlib
 import os
 import sqlite3
 import time
+from typing import TYPE_CHECKING
 
 from cowherd.storage.atomic import temporary_name
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
