@@ -56,13 +56,13 @@ def test_a_change_past_the_gate_is_announced_before_the_first_byte_changes(herd:
     changed, work = CHANGES[name]
     before = {path: digest(herd / path) for path in changed}
     announced = {}
-    original = gate.change_anyway
+    original = gate.announce_override
 
     def announce(path):
         announced[Path(path).name] = digest(Path(path))
         original(path)
 
-    monkeypatch.setattr(gate, "change_anyway", announce)
+    monkeypatch.setattr(gate, "announce_override", announce)
     work(herd)
     assert announced == before
     assert {path: digest(herd / path) for path in changed} != before

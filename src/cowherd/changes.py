@@ -45,11 +45,11 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
 
     Raises `BaseSealed` or `BaseInUse` if `writable` and a write would change what dependents read.
     """
-    from cowherd.herd.gate.gate import change_anyway, guard_write
+    from cowherd.herd.gate.gate import announce_override, guard_write
     from cowherd.image.open import open_disk
 
     if writable and break_dependents:
-        change_anyway(path)
+        announce_override(path)
     elif writable:
         guard_write(path, herd=herd)
     if writable and not force_share:
@@ -137,7 +137,7 @@ def commit(
     The overlay loses its binding to the former content of the base, since it depends on the new content from then on. Raises
     `SnapshotsWouldChange` if one of its internal snapshots would show other content.
     """
-    from cowherd.herd.gate.gate import change_anyway, guard_commit
+    from cowherd.herd.gate.gate import announce_override, guard_commit
     from cowherd.herd.seals.bind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
@@ -148,8 +148,8 @@ def commit(
         files = [require_host(layer.file).path for layer in chain.layers]
     target, lineage = files[depth], None
     if break_dependents:
-        change_anyway(target)
-        change_anyway(overlay)
+        announce_override(target)
+        announce_override(overlay)
     else:
         lineage = guard_commit(overlay, target, herd=herd)
     _require_free(changed=files[: depth + 1], stable=files[depth + 1 :])
@@ -189,7 +189,7 @@ def rebase(
     `SnapshotsWouldChange` if an internal snapshot of the overlay would show other content.
     """
     from cowherd.formats.reference import BackingReference
-    from cowherd.herd.gate.gate import change_anyway, guard_rebase
+    from cowherd.herd.gate.gate import announce_override, guard_rebase
     from cowherd.herd.records.binding import EXTENSION_TYPE
     from cowherd.herd.seals.bind import rebind
     from cowherd.herd.seals.sealed_pair import bases_of_rebase
@@ -197,7 +197,7 @@ def rebase(
 
     lineage = None
     if break_dependents:
-        change_anyway(overlay)
+        announce_override(overlay)
     else:
         lineage = guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
     reads = [] if unsafe or force_share else [overlay, *_new_base(overlay, backing, backing_format)]
@@ -237,11 +237,11 @@ def resize(
     herd: Sequence[PathName] = (),
 ) -> None:
     """Changes an image's virtual size; see `cowherd.ops.resize.resize`."""
-    from cowherd.herd.gate.gate import change_anyway, guard_resize
+    from cowherd.herd.gate.gate import announce_override, guard_resize
     from cowherd.ops import resize as job
 
     if break_dependents:
-        change_anyway(path)
+        announce_override(path)
     else:
         guard_resize(path, herd=herd)
     _require_free(changed=[path], action="resize")
@@ -280,9 +280,9 @@ def _keeping_seals_above(overlay: PathName, lineage: Lineage | None) -> contextl
 def _guard_replace(path: PathName, herd: Sequence[PathName], *, break_dependents: bool, in_place: bool = False) -> None:
     """Calls the gate before a file is replaced, or with `in_place` written to. For a new file it need not even load the gate."""
     if break_dependents:
-        from cowherd.herd.gate.gate import change_anyway
+        from cowherd.herd.gate.gate import announce_override
 
-        change_anyway(path)
+        announce_override(path)
     elif is_there(path):
         from cowherd.herd.gate.gate import guard_replace, guard_write
 

@@ -18,7 +18,15 @@ CALLS = frozenset(
         "make_name_lasting",
     }
     | {"lock", "acquire", "lock_for_planning", "lock_for_writing", "require_trusted", "forget_cached", "announce_change"}
-    | {"change_anyway", "require_none", "require_concerned", "require_readable", "require_one_format", "rebind", "check_space"}
+    | {
+        "announce_override",
+        "require_none",
+        "require_concerned",
+        "require_readable",
+        "require_one_format",
+        "rebind",
+        "check_space",
+    }
     | {
         "verify_content",
         "verify_served",

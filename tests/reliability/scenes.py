@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cowherd.herd.records.sealplace import look_again
+from cowherd.herd.records.sealplace import forget_listing
 from tests.reliability.calls import played_reflinks, quick_flushes
 from tests.reliability.crash import replayed
 from tests.reliability.jobs import Job, Outcome
@@ -33,7 +33,7 @@ class Scene:
     def laid_out(self, world: World) -> Iterator[Path]:
         """The directory with the files of `world`, while the block runs."""
         shutil.rmtree(os.environ["COWHERD_STATE"], ignore_errors=True)  # no seal that an earlier world had to keep elsewhere
-        look_again()
+        forget_listing()
         with quick_flushes(), played_reflinks(), world.lay_out(self.root).believed():
             yield self.root
 

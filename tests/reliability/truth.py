@@ -19,7 +19,7 @@ import numpy as np
 
 from cowherd import api
 from cowherd.errors import CowherdError
-from cowherd.herd.records.sealplace import kept_under, look_again
+from cowherd.herd.records.sealplace import forget_listing, kept_under
 from cowherd.herd.records.status import Status
 from tests.herd.qemu_herd import qemu_img
 from tests.reliability.calls import quick_flushes
@@ -185,7 +185,7 @@ def _left_over(expected: Expected, root: Path) -> set[str]:
 
 def _kept_elsewhere(root: Path) -> set[str]:
     """The names of seals that are not beside their images: those could not be written to when they were sealed."""
-    look_again()
+    forget_listing()
     kept = kept_under({os.path.realpath(path) for path in (root, *root.rglob("*")) if path.is_dir()})
     return {Path(image).relative_to(os.path.realpath(root)).as_posix() + ".seal" for image, _, _ in kept}
 

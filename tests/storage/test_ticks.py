@@ -28,7 +28,7 @@ def test_a_write_after_settling_shows_however_coarse_the_times_are(tmp_path, kin
     with coarse(tmp_path, kind, *options) as place:
         path = place / "image"
         path.write_bytes(b"0" * 4096)
-        sealed, certain = ticks.settle(path)
+        sealed, certain = ticks.wait_for_tick(path)
         assert certain
         with path.open("r+b") as file:
             file.write(b"1")
@@ -38,9 +38,9 @@ def test_a_write_after_settling_shows_however_coarse_the_times_are(tmp_path, kin
 def test_a_file_that_has_not_changed_lately_takes_no_time(tmp_path):
     path = tmp_path / "image"
     path.write_bytes(b"0")
-    ticks.settle(path)
+    ticks.wait_for_tick(path)
     started = time.monotonic()
-    assert ticks.settle(path) == (FileIdentity.of(path), True)
+    assert ticks.wait_for_tick(path) == (FileIdentity.of(path), True)
     assert time.monotonic() - started < 0.05
 
 
@@ -48,7 +48,7 @@ def test_where_times_are_fine_settling_takes_a_tick_of_the_clock(tmp_path):
     path, started = tmp_path / "image", time.monotonic()
     for _ in range(10):
         path.write_bytes(b"0")
-        assert ticks.settle(path)[1]
+        assert ticks.wait_for_tick(path)[1]
     assert time.monotonic() - started < 1
 
 
@@ -56,7 +56,7 @@ def test_over_a_network_a_neighbour_tells_that_the_clock_has_ticked(tmp_path, mo
     monkeypatch.setattr(ticks, "_type_of", lambda device: "nfs4")
     path = tmp_path / "image"
     path.write_bytes(b"0")
-    assert ticks.settle(path) == (FileIdentity.of(path), True)
+    assert ticks.wait_for_tick(path) == (FileIdentity.of(path), True)
     assert [one.name for one in tmp_path.iterdir()] == ["image"]
 
 
@@ -65,7 +65,7 @@ def test_where_nobody_can_see_the_clock_tick_it_is_not_certain(tmp_path, monkeyp
     monkeypatch.setattr(ticks, "_stamp_beside", lambda path: None)
     path = tmp_path / "image"
     path.write_bytes(b"0")
-    assert ticks.settle(path) == (FileIdentity.of(path), False)
+    assert ticks.wait_for_tick(path) == (FileIdentity.of(path), False)
 
 
 def test_a_time_that_lies_far_ahead_is_not_waited_for(tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_a_time_that_lies_far_ahead_is_not_waited_for(tmp_path, monkeypatch):
     path.write_bytes(b"0")
     monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: 10**18)
     started = time.monotonic()
-    assert ticks.settle(path)[1]
+    assert ticks.wait_for_tick(path)[1]
     assert time.monotonic() - started < 0.02
 
 

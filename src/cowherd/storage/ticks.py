@@ -49,7 +49,7 @@ _NO_TRACE = ("tmpfs", "ramfs", "hugetlbfs")
 """Types of file systems on which a write through a memory map moves no time at all: they never write pages back."""
 
 
-def settle(path: PathName) -> tuple[FileIdentity, bool]:
+def wait_for_tick(path: PathName) -> tuple[FileIdentity, bool]:
     """Returns a file's identity once the clock of its file system has ticked since it changed, and whether that is certain.
 
     Then every later change shows in the identity, apart from those that `leaves_no_trace` names. That takes up to 2 seconds if
@@ -72,8 +72,8 @@ def settle(path: PathName) -> tuple[FileIdentity, bool]:
 
 
 def identity_after_tick(path: PathName) -> FileIdentity:
-    """Returns the identity that `settle` returns, without whether it is certain."""
-    return settle(path)[0]
+    """Returns the identity that `wait_for_tick` returns, without whether it is certain."""
+    return wait_for_tick(path)[0]
 
 
 def leaves_no_trace(info: os.stat_result) -> str | None:

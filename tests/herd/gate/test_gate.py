@@ -156,13 +156,13 @@ def test_a_rebase_that_keeps_the_content_passes_with_overlays_but_not_with_a_sea
 
 def test_a_sealed_image_that_is_changed_anyway_is_touched_before_the_first_write(herd):
     seal(herd / "base")
-    gate.change_anyway(herd / "base")
+    gate.announce_override(herd / "base")
     assert {row.path.name: row.status for row in verify([herd / "base"])} == {"base": Status.TOUCHED}
 
 
 def test_an_image_without_a_seal_that_is_changed_anyway_is_left_alone(herd):
     before = FileIdentity.of(herd / "base")
-    gate.change_anyway(herd / "base")
+    gate.announce_override(herd / "base")
     assert FileIdentity.of(herd / "base") == before
 
 

@@ -41,9 +41,9 @@ MIB = 1 << 20
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the state of these tests is."""
     monkeypatch.setenv("COWHERD_STATE", str(tmp_path / "state"))
-    sealplace.look_again()
+    sealplace.forget_listing()
     yield tmp_path / "state" / "seals"
-    sealplace.look_again()
+    sealplace.forget_listing()
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_purged_image_leaves_no_seal(place: Path, state: Path):
 def test_a_directory_into_which_others_may_write_is_not_believed(place: Path, state: Path, mode: int):
     seal(place / "base.qcow2")
     state.chmod(mode)
-    sealplace.look_again()
+    sealplace.forget_listing()
     assert not is_sealed(place / "base.qcow2")
     with pytest.raises(SealHasNoPlace, match="others may write"):
         seal(place / "base.qcow2")
@@ -182,7 +182,7 @@ def test_a_directory_into_which_others_may_write_is_not_believed(place: Path, st
 def test_a_directory_of_somebody_elses_is_not_believed(place: Path, state: Path):
     seal(place / "base.qcow2")
     os.chown(state, 1234, 1234)
-    sealplace.look_again()
+    sealplace.forget_listing()
     assert not is_sealed(place / "base.qcow2")
 
 
@@ -224,7 +224,7 @@ def test_a_user_seals_roots_base_in_a_place_of_their_own(state: Path, monkeypatc
         assert found is not None
         assert is_kept(found)
         assert stat.S_IMODE(os.stat(directory / "state" / "seals").st_mode) == 0o700
-        sealplace.look_again()
+        sealplace.forget_listing()
         assert not is_sealed(base)  # root does not believe what a user keeps
     finally:
         subprocess.run(["rm", "-rf", str(directory)], check=True)

@@ -113,7 +113,7 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
     return lineage
 
 
-def change_anyway(path: PathName) -> None:
+def announce_override(path: PathName) -> None:
     """Makes a change of a sealed image show, even after a power cut in the middle of it. Raises `HostFileError`.
 
     Called before the change when the caller overrides the gate.

@@ -168,7 +168,7 @@ class FollowedLinks:
         """Remembers the format that an overlay records for its base. If two overlays contradict each other, neither counts."""
         formats = self.recorded.setdefault(base, {})
         if formats.setdefault(recorded, overlay) == overlay and len(formats) > 1:
-            self._found.doubt(base)
+            self._found.reset_to_own_header(base)
 
 
 def probed_format(path: PathName) -> str:

@@ -28,7 +28,7 @@ from cowherd.herd.lineage.trashed import deleted_overlays
 from cowherd.herd.lineage.walk import Listing, walk
 from cowherd.herd.records.header import SMALLEST_IMAGE, Content, Head, Identity, Read, read_image
 from cowherd.herd.records.journal import SUFFIX as JOURNAL_SUFFIX
-from cowherd.herd.records.sealplace import find_seal, kept_under, look_again, seal_name
+from cowherd.herd.records.sealplace import find_seal, forget_listing, kept_under, seal_name
 from cowherd.herd.records.sealrecord import SUFFIX, SealRecord
 from cowherd.paths import as_path
 from cowherd.sizes import whole_sectors
@@ -190,7 +190,7 @@ class Found:
             if image:
                 self.trashed[image.key] = path
 
-    def consider(self, filename: str) -> None:
+    def add_used_by_machine(self, filename: str) -> None:
         """Adds a file that a machine uses or will use, if its own header says that it is an image."""
         unreadable = len(self.unreadable)
         try:
@@ -206,7 +206,7 @@ class Found:
         self.passed_over += map(os.fspath, self.unreadable[unreadable:])
         del self.unreadable[unreadable:]
 
-    def doubt(self, key: Key) -> None:
+    def reset_to_own_header(self, key: Key) -> None:
         """Describes an image by its own header again, because overlays record different formats for it."""
         image = self.images[key]
         problem = "overlays record its format in more than one way"
@@ -214,7 +214,7 @@ class Found:
             again = _look_at(image.filename, os.stat(image.filename), None)
             self.images[key] = (again or image)._replace(filenames=image.filenames, problem=problem)
 
-    def take(self, filename: str, key: Key, disk_size: int, head: Head) -> None:
+    def add_listed(self, filename: str, key: Key, disk_size: int, head: Head) -> None:
         """Adds a qcow2 image in the directories. If it has several names, its problem is worded for the first one."""
         self.met[filename] = key
         size, backing, binding, problem, dirty, corrupt, data_file = head
@@ -232,12 +232,12 @@ class Found:
 def scan(places: Places) -> Found:
     """Scans `places`, and the places in which overlays of the images there are known to lie."""
     found = Found(places)
-    look_again()
+    forget_listing()
     with Catalog() as catalog:
         seals = _Scan(found, catalog).run()
         found.catalog = catalog.path
     for filename in places.files:
-        found.consider(filename)
+        found.add_used_by_machine(filename)
     found.add_trashed()
     for sealed, recorded in sorted(seals.items()):  # in a fixed order, whatever the catalog knew
         if is_there(sealed):
@@ -331,7 +331,7 @@ class _Scan:
 
     def _take_known(self, listing: Listing, rows: Mapping[str, Row] | None) -> list[str]:
         """Adds the files of a directory that the catalog knows, and returns the names of those that must be read."""
-        take, links = self.found.take, listing.links
+        take, links = self.found.add_listed, listing.links
         known = rows.get if rows else _nothing_known
         prefix = _prefix(listing)
         missed = []
@@ -371,7 +371,7 @@ class _Scan:
         path, (identity, blocks) = _prefix(listing) + name, listing.files[name]
         if isinstance(content, Head):
             key = identity[:2]
-            self.found.take(path, key, blocks * 512, content)
+            self.found.add_listed(path, key, blocks * 512, content)
             if name in listing.links:
                 self.found.strays.add(key)
         elif name.endswith(SUFFIX):

@@ -29,7 +29,7 @@ def survey_again(lineage: Lineage) -> Lineage:
     return _lineage_of(lineage.places)
 
 
-def known_again(lineage: Lineage, image: Image) -> Image:
+def image_now(lineage: Lineage, image: Image) -> Image:
     """Returns an image as a later survey sees it. Raises `HostFileError` if it is gone, or that survey could not read it."""
     now = lineage.images.get(image.key)
     if now is None:

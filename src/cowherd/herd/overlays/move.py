@@ -25,7 +25,7 @@ from cowherd.herd.lineage.requirements import require_readable
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
-from cowherd.herd.records.sealplace import is_kept, is_sealed, look_again, seal_path
+from cowherd.herd.records.sealplace import forget_listing, is_kept, is_sealed, seal_path
 from cowherd.herd.records.sealrecord import SealRecord
 from cowherd.herd.records.sidecars import refuse_left_seal, require_liftable, require_sidecars_free, shadow_path, sidecars
 from cowherd.herd.seals.naming import name_base, name_base_absolutely, require_nameable
@@ -236,7 +236,7 @@ def _remove_old_seal(plan: Move) -> None:
     old = seal_path(plan.source)
     for path in (*sidecars(plan.source), *([old] if is_kept(old) else ())):
         take_name(Path(path))
-    look_again()
+    forget_listing()
 
 
 def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:

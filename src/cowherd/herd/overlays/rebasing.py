@@ -11,7 +11,7 @@ from cowherd.formats import registry
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
-from cowherd.herd.lineage.survey import known_again, survey_again
+from cowherd.herd.lineage.survey import image_now, survey_again
 from cowherd.herd.machines.in_use import chain_below, require_free
 from cowherd.herd.records.binding import EXTENSION_TYPE
 from cowherd.herd.seals.bind import rebind_found
@@ -110,7 +110,7 @@ def execute(lineage: Lineage, plan: RebasePlan, progress: Progress | None = None
             progress=progress,
         )
         after = survey_again(lineage)
-        now = known_again(after, overlay)
+        now = image_now(after, overlay)
         rebind_found(after, now)
         base = after.parent(now)
     return RebasedOverlay(overlay.path, base.path if base else None, done.bytes_compared, done.bytes_written, done=True)

@@ -23,7 +23,7 @@ from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.links import Link
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import left_out_of
-from cowherd.herd.lineage.survey import known_again, survey_again, survey_around
+from cowherd.herd.lineage.survey import image_now, survey_again, survey_around
 from cowherd.herd.lineage.walk import files_under
 from cowherd.herd.records.ownership import believed, is_seal
 from cowherd.herd.records.sealfile import read_digests, read_record_or_none
@@ -121,7 +121,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
     if overlay.backing is None:
         return None
     try:
-        overlay = known_again(lineage, overlay)
+        overlay = image_now(lineage, overlay)
         require_none(lineage, [overlay], "rewrite the base of")
         link = lineage.broken(overlay)
         if link and link.unknown:  # not to be seen from here is not gone: nothing else is put in its place
@@ -172,7 +172,7 @@ def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> Non
     write_reference(overlay, reference)
     if held and overlay.seal:
         after = survey_again(lineage)
-        record_files(after, known_again(after, overlay), *read_digests(overlay.expected_seal))
+        record_files(after, image_now(after, overlay), *read_digests(overlay.expected_seal))
 
 
 def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> None:

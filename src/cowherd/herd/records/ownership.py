@@ -156,7 +156,7 @@ def mode_given_back(now: int, record: SealRecord, image: os.stat_result, seal: P
     return now | given
 
 
-def set_immutable(record: SealRecord, image: os.stat_result, seal: PathName) -> bool:
+def made_immutable_by_cowherd(record: SealRecord, image: os.stat_result, seal: PathName) -> bool:
     """Returns whether cowherd certainly made an image immutable: its seal says so, and that the image was not immutable before;
     the seal is for this very file (inode), and root or this user owns it."""
     from cowherd.storage.protection import Protection

@@ -72,7 +72,7 @@ class _Kept(NamedTuple):
     format: str
 
 
-def look_again() -> None:
+def forget_listing() -> None:
     """Forgets the list of kept seals: the next question lists the directories again."""
     _list_kept_seals.cache_clear()
 

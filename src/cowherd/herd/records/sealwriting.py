@@ -13,7 +13,7 @@ from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd.records.ownership import SEAL_MAGIC, is_seal, require_name_free
 from cowherd.herd.records.place import Place, covers, with_places
 from cowherd.herd.records.sealfile import PREFIX, VERSION, SealReader, read_record
-from cowherd.herd.records.sealplace import CANT_WRITE, is_kept, look_again
+from cowherd.herd.records.sealplace import CANT_WRITE, forget_listing, is_kept
 from cowherd.herd.records.sealrecord import SUFFIX, SealRecord, record_to_json
 from cowherd.paths import lies_in
 from cowherd.storage import atomic
@@ -64,7 +64,7 @@ def add_places(path: PathName, places: Iterable[Place]) -> bool:
     return all(any(covers(known, one) for known in record.places) for one in new)
 
 
-def without_places(path: PathName, directory: str) -> int:
+def forget_places(path: PathName, directory: str) -> int:
     """Removes the places in and under `directory` from a seal; returns how many. Raises as `add_places`."""
     with _lock_directory_of(path):
         with HostFile.open(path, lock=None) as file:
@@ -99,7 +99,7 @@ def _write(path: PathName, record: SealRecord, counts: tuple[int, int], body: li
             raise
         _put(path, buffers, image, replaces=True)  # another process sealed the same image in between
     if record.kept_for:
-        look_again()
+        forget_listing()
 
 
 def _put(path: PathName, buffers: list[Buffer], image: str, *, replaces: bool) -> None:

@@ -14,8 +14,8 @@ from cowherd.herd.records.ownership import (
     is_proven_seal,
     is_regular,
     is_seal,
+    made_immutable_by_cowherd,
     require_name_free,
-    set_immutable,
 )
 from cowherd.paths import as_path
 from cowherd.storage.presence import look_up
@@ -102,7 +102,7 @@ def is_immutable_by_others(path: PathName, seal: PathName | None = None) -> bool
         return False
     seal = real + SUFFIX if seal is None else seal
     try:
-        return not (is_proven_seal(seal) and set_immutable(read_record(seal), info, seal))
+        return not (is_proven_seal(seal) and made_immutable_by_cowherd(read_record(seal), info, seal))
     except CowherdError:
         return True  # a seal that can't be read is no proof that cowherd made the file immutable
 

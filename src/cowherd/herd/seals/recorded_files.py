@@ -11,7 +11,7 @@ from cowherd.herd.records.sealrecord import ChainFile, SealRecord
 from cowherd.herd.records.sealwriting import write_seal
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.storage.identity import FileIdentity, make_lasting, note_reading
-from cowherd.storage.ticks import settle
+from cowherd.storage.ticks import wait_for_tick
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def with_files(record: SealRecord, lineage: Lineage, image: Image, before: FileI
     every later change shows in the times. Raises `ContentChanging` if somebody wrote to the file after its identity was `before`.
     """
     make_lasting(image.path)
-    now, certain = settle(image.path)
+    now, certain = wait_for_tick(image.path)
     if before and (now.inode, now.size, now.mtime_ns) != (before.inode, before.size, before.mtime_ns):
         raise ContentChanging(image.path)
     below = [_chain_file(file) for file in lineage.chain(image)[1:]]
@@ -48,6 +48,6 @@ def with_files(record: SealRecord, lineage: Lineage, image: Image, before: FileI
 def _chain_file(file: Image) -> tuple[ChainFile, bool]:
     record = record_of(file)
     make_lasting(file.path)
-    identity, certain = settle(file.path)
+    identity, certain = wait_for_tick(file.path)
     content = record.content_digest if record else None
     return ChainFile(os.fspath(file.path), identity, content, note_reading(file.path)), certain

@@ -13,8 +13,8 @@ from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_seen
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.records.faults import NotSealed, UnsealRefused
-from cowherd.herd.records.ownership import believed, is_proven_seal, mode_given_back, set_immutable
-from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
+from cowherd.herd.records.ownership import believed, is_proven_seal, made_immutable_by_cowherd, mode_given_back
+from cowherd.herd.records.sealplace import forget_listing, is_kept, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.records.sidecars import require_liftable, sidecars
 from cowherd.herd.seals.quick_check import record_of
@@ -84,7 +84,7 @@ def _take_sidecars(seal: Path) -> None:
     """Removes a seal, and before it the shadow that it proves."""
     if is_kept(seal):
         take_name(seal)
-        look_again()
+        forget_listing()
         return
     for path in sidecars(os.fspath(seal).removesuffix(SUFFIX)):
         take_name(Path(path))
@@ -129,7 +129,7 @@ def _was_immutable(image: Image, record: SealRecord) -> bool:
 def lower(image: Image, record: SealRecord) -> None:
     """Takes away the protection that cowherd gave, as far as that is certain, and makes it last."""
     info, seal = os.stat(image.path), image.expected_seal
-    if protection.is_immutable(image.path) and not set_immutable(record, info, seal):
+    if protection.is_immutable(image.path) and not made_immutable_by_cowherd(record, info, seal):
         return
     protection.unprotect(image.path, lambda now: mode_given_back(now, record, info, seal), image.key)
     make_lasting(image.path)

@@ -19,7 +19,7 @@ from cowherd.herd.lineage.survey import survey, survey_around
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.ownership import TRASH, is_seal, is_vouched_for, require_name_free
 from cowherd.herd.records.sealfile import read_digests
-from cowherd.herd.records.sealplace import is_kept, look_again, seal_path
+from cowherd.herd.records.sealplace import forget_listing, is_kept, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.records.sidecars import is_immutable_by_others, require_liftable, sidecars
 from cowherd.herd.records.trashbox import (
@@ -110,7 +110,7 @@ def _purge_one(image: Image) -> None:
             _unlink(home, name)
     if kept and is_kept(kept):
         take_name(Path(kept))
-        look_again()
+        forget_listing()
 
 
 def _names_of(paths: Sequence[str]) -> list[str]:

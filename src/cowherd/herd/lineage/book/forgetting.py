@@ -7,7 +7,7 @@ from functools import cache
 
 from cowherd.herd.lineage.book.memory import Memory, Remembered
 from cowherd.herd.records.sealplace import seal_name
-from cowherd.herd.records.sealwriting import without_places
+from cowherd.herd.records.sealwriting import forget_places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,4 +42,4 @@ def give_up(directory: PathName, bases: Iterable[PathName] = ()) -> int:
     """
     place = os.path.abspath(directory)
     number = Memory().give_up(place)
-    return number + sum(without_places(seal_name(base), place) for base in bases)
+    return number + sum(forget_places(seal_name(base), place) for base in bases)
