@@ -45,7 +45,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             f"{_JOBS} -k merge",
         ),
     ),
-    "move": (("herd/overlays/move",), ("tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move")),
+    "move": (
+        ("herd/overlays/move",),
+        ("tests/herd/overlays/test_move.py", "tests/herd/records/test_ownership.py", *_AMID, f"{_JOBS} -k move"),
+    ),
     "links": (
         ("herd/overlays/relink", "herd/seals/naming"),
         ("tests/herd/overlays/test_relink.py", "tests/herd/overlays/test_move.py", *_AMID, f"{_JOBS} -k move"),

@@ -225,3 +225,22 @@ def test_what_was_written_is_in_the_tables_before_the_header_changes(image: Path
         monkeypatch.setattr("cowherd.formats.qcow2.state.write_header", looking_first)
         opened.set_extension(UNKNOWN_TYPE, b"new")
     assert found == [b"z" * CLUSTER]
+
+
+def test_refcounts_in_many_blocks_are_counted_anew(tmp_path: Path, qemu_img: qemu.Tool):
+    path = tmp_path / "image"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=512,lazy_refcounts=on", path, "1M")
+    with open_qcow2(path, writable=True) as opened:
+        opened.write(0, memoryview(b"x" * (900 * KIB)), None)  # 1800 clusters; a block of refcounts is of 256
+    with path.open("r+b") as file:
+        file.seek(72)
+        file.write((1).to_bytes(8, "big"))  # dirty, as its last writer leaves it that is killed
+        table = int.from_bytes(path.read_bytes()[48:56], "big")
+        for entry in (1, 3):  # and wrote fewer counts than it has used clusters
+            block = int.from_bytes(path.read_bytes()[table + entry * 8 : table + entry * 8 + 8], "big")
+            file.seek(block)
+            file.write(bytes(512))
+    with open_qcow2(path, writable=True):
+        pass
+    assert not header_of(path).dirty
+    qemu_img("check", "-q", path)

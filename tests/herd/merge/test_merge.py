@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowherd.errors import BaseSealed, HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace, SnapshotsWouldChange
+from cowherd.errors import (
+    BaseSealed,
+    HostFileError,
+    ImageInUse,
+    InvalidRequest,
+    NotEnoughSpace,
+    SnapshotsWouldChange,
+    UnsupportedFeature,
+)
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.merge.faults import MergeInterrupted
 from cowherd.herd.merge.merge import lock_for_writing, merge
@@ -617,3 +626,27 @@ def test_preserve_is_refused_while_there_may_be_overlays_that_nobody_knows_of(he
 def test_auto_forks_where_there_may_be_overlays_that_nobody_knows_of(herd, unreadable):
     assert merge(herd["one"], dry_run=True).plan.strategy == "fork"
     assert merge(herd["one"], strategy="preserve", ignore_unreadable=True).done
+
+
+@pytest.mark.parametrize("wrong", [{"strategy": "magic"}, {"keep": "everything"}])
+def test_a_choice_that_there_is_not_is_refused_before_anything_is_done(herd, wrong):
+    before = files(herd)
+    with pytest.raises(InvalidRequest, match=r"magic|everything"):
+        merge(herd["three"], **wrong)
+    assert files(herd) == before
+
+
+@pytest.mark.parametrize("up_to_date", [True, False])
+def test_bitmaps_stand_against_a_merge_only_where_they_are_up_to_date(tmp_path, up_to_date):
+    make_base(tmp_path / "base", CONTENT)
+    overlay = make_overlay(tmp_path / "overlay", "base")
+    write(overlay, "write -P 1 0 64k")
+    qemu_img("bitmap", "--add", overlay, "backup")
+    if not up_to_date:  # as a program leaves them that writes to the image and knows nothing of bitmaps
+        with overlay.open("r+b") as file:
+            file.seek(88)
+            file.write(bytes(8))
+    before = content(overlay)
+    with pytest.raises(UnsupportedFeature, match="bitmaps") if up_to_date else contextlib.nullcontext():
+        merge(overlay)
+        assert content(tmp_path / "base") == before

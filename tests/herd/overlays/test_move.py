@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, NotEnoughSpace
 from cowherd.herd.lineage.survey import survey
+from cowherd.herd.overlays import move as moving
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.overlays.move import move
 from cowherd.herd.records.faults import HerdNotReadable
@@ -24,6 +27,14 @@ pytestmark = pytest.mark.qemu("qemu-io")
 
 MIB = 1 << 20
 CONTENT = noise(MIB)
+HOLD = """
+import sys
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import WRITE
+with HostFile.open(sys.argv[1], writable=True, lock=WRITE):
+    print(flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -218,3 +229,14 @@ def test_killed_before_any_change_every_overlay_reads_the_same_and_the_move_goes
         number += 1
     assert number > 8
     assert contents(herd) == before
+
+
+def test_who_takes_an_overlay_at_the_last_moment_is_named(herd, monkeypatch):
+    monkeypatch.setattr(moving, "_require_free", lambda plan: None)  # nobody had it then
+    command = [sys.executable, "-c", HOLD, herd / "vms" / "b"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with pytest.raises(ImageInUse) as refused:
+            move(herd / "bases" / "base", herd / "bases" / "new", herd=[herd])
+        holder.communicate(b"")
+    assert any(f"pid {holder.pid}," in line for line in refused.value.holders)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import stat
+
 import pytest
 
 from cowherd.errors import BaseSealed, HostFileError, ImageInUse
@@ -8,6 +11,7 @@ from cowherd.herd.overlays.promote import promote
 from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.verify import verify
+from cowherd.ops.convert import convert as converting
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
 from cowherd.storage.protection import Protection
@@ -169,3 +173,19 @@ def test_a_copy_is_as_readable_as_the_disk(herd, mode, of_base):
     (herd / "disk").chmod(mode)
     done = promote(herd / "disk", herd / "golden")
     assert done.base.stat().st_mode & 0o777 == done.sealed.seal.stat().st_mode & 0o777 == of_base
+
+
+def test_while_it_is_made_a_copy_is_its_maker_s_alone(herd, monkeypatch):
+    seen = []
+    real = converting.convert
+
+    def looking(source, target, **options):
+        seen.append(stat.S_IMODE(os.stat(target).st_mode))
+        real(source, target, **options)
+        seen.append(stat.S_IMODE(os.stat(target).st_mode))
+
+    monkeypatch.setattr(converting, "convert", looking)
+    (herd / "disk").chmod(0o644)
+    promote(herd / "disk", herd / "golden")
+    assert seen == [0o600, 0o600]
+    assert (herd / "golden").stat().st_mode & 0o777 == 0o444

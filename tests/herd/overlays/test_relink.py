@@ -230,3 +230,14 @@ def test_a_directory_of_which_the_host_can_not_tell_is_not_passed_over(tmp_path,
     monkeypatch.setattr(os, "stat", failing)
     with pytest.raises(HostFileError, match="Input/output error"):
         relink([tmp_path])
+
+
+def test_an_image_whose_seal_is_damaged_is_looked_at_all_the_same(herd):
+    before = content(herd / "a")
+    seal(herd / "decoy")
+    (herd / "decoy.seal").chmod(0o600)
+    (herd / "decoy.seal").write_bytes((herd / "decoy.seal").read_bytes()[:100])
+    os.rename(herd / "base", herd / "elsewhere" / "renamed")
+    (done,) = relink([herd / "a"])
+    assert (done.base, done.problem) == (herd / "elsewhere" / "renamed", None)
+    assert content(herd / "a") == before
