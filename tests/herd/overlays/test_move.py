@@ -18,7 +18,7 @@ from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.verify import verify
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
-from cowherd.storage.protection import Protection
+from cowherd.storage.protection import Protection, unprotect
 from tests.herd.killing import killed_before_change
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 from tests.herd.refusing import refuse
@@ -231,12 +231,14 @@ def test_killed_before_any_change_every_overlay_reads_the_same_and_the_move_goes
     assert contents(herd) == before
 
 
-def test_who_takes_an_overlay_at_the_last_moment_is_named(herd, monkeypatch):
+@pytest.mark.parametrize("taken", ["vms/b", "bases/base"])
+def test_who_takes_an_image_at_the_last_moment_is_named(herd, other_file_system, monkeypatch, taken):
     monkeypatch.setattr(moving, "_require_free", lambda plan: None)  # nobody had it then
-    command = [sys.executable, "-c", HOLD, herd / "vms" / "b"]
+    unprotect(herd / "bases" / "base", 0o644)
+    command = [sys.executable, "-c", HOLD, herd / taken]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
         with pytest.raises(ImageInUse) as refused:
-            move(herd / "bases" / "base", herd / "bases" / "new", herd=[herd])
+            move(herd / "bases" / "base", other_file_system / "new", herd=[herd])
         holder.communicate(b"")
     assert any(f"pid {holder.pid}," in line for line in refused.value.holders)
