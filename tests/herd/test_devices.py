@@ -16,6 +16,7 @@ from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.merge.merge import merge
 from cowherd.herd.overlays.move import move
 from cowherd.herd.overlays.promote import promote
+from cowherd.herd.records import sealplace
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal
@@ -28,6 +29,15 @@ from tests.storage.hosts import loop_device
 pytestmark = pytest.mark.qemu
 
 MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Seals of devices are kept in a state of these tests' own."""
+    monkeypatch.setenv("COWHERD_STATE", str(tmp_path_factory.mktemp("state")))
+    sealplace.forget_listing()
+    yield
+    sealplace.forget_listing()
 
 
 @pytest.fixture

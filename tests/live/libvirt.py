@@ -74,7 +74,7 @@ class Libvirt:
     def reload(self) -> None:
         """Does what `systemctl reload libvirtd` does, and waits for it."""
         self.process.send_signal(signal.SIGHUP)
-        time.sleep(0.3)
+        time.sleep(1)  # nothing tells when it has read its hooks again; on a busy machine it takes a while
         self.virsh("list")
 
 

@@ -28,6 +28,11 @@ class Layer(Protocol):
     file: BlockFile
 
     @property
+    def data(self) -> BlockFile:
+        """The file in which the guest's bytes lie at the `host` offsets of extents: `file`, but for formats of several files."""
+        ...
+
+    @property
     def size(self) -> int:
         """Virtual size in bytes."""
         ...
@@ -217,6 +222,11 @@ class LayerOutline(Protocol):
 
     entries_met: int
     """Table entries that lead anywhere, as far as tables were looked at."""
+
+    @property
+    def data(self) -> BlockFile:
+        """The file in which the guest's bytes lie; see `Layer.data`."""
+        ...
 
     @property
     def table_bytes(self) -> int:

@@ -29,6 +29,11 @@ class RawFile:
         self._length = file.size()
 
     @property
+    def data(self) -> BlockFile:
+        """The file itself; see `Layer.data`."""
+        return self.file
+
+    @property
     def size(self) -> int:
         """Virtual size in bytes."""
         return -(-self._length // SECTOR) * SECTOR

@@ -28,6 +28,11 @@ class ReadableLayer(ABC):
     file: BlockFile
 
     @property
+    def data(self) -> BlockFile:
+        """The file itself; see `Layer.data`."""
+        return self.file
+
+    @property
     @abstractmethod
     def size(self) -> int:
         """Virtual size in bytes."""

@@ -168,7 +168,7 @@ class Disk:
             else:
                 clear(view)
         for depth, parts in plain.items():
-            self.layers[depth].file.gather(parts)
+            self.layers[depth].data.gather(parts)
         for depth, parts in packed.items():
             self.layers[depth].read_compressed(parts)
 

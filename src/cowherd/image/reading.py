@@ -134,7 +134,7 @@ class Reading:
             done += length
         _sort_out(stored, source, place, buffer[begin:done])
         for depth, parts in stored.items():
-            layers[depth].file.gather(parts)
+            layers[depth].data.gather(parts)
         for depth, parts in packed.items():
             layers[depth].read_compressed(parts)
 

@@ -168,7 +168,7 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
 def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
     """Raises `NotEnoughSpace` if the bytes that need new clusters do not fit. Shared blocks, and a device, need no space."""
     below = require_host(target.layers[0].file)
-    if below.is_block_device or all(can_clone(require_host(layer.file), below) for layer in above.layers):
+    if below.is_block_device or all(file and can_clone(file, below) for file in (layer.data.host for layer in above.layers)):
         return
     held = [np.empty((0, 2), np.int64)]
     if not snapshots_of(target.layers[0]):  # clusters that snapshots share can't be overwritten in place

@@ -122,7 +122,7 @@ def _split_at_holes(rows: Rows, depth: int, layer: Layer) -> Rows:
     for start, length, _, status, offset in rows[concerned].tolist():
         pieces = [
             (start + position - offset, end - position, depth, status | (0 if stored else _ZERO), position)
-            for position, end, stored in _pieces(layer.file, offset, offset + length)
+            for position, end, stored in _pieces(layer.data, offset, offset + length)
         ]
         parts.append(np.array(pieces, _ROW))
     joined = np.concatenate(parts)

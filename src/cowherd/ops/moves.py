@@ -41,8 +41,8 @@ class Move(NamedTuple):
 def moves(plan: Plan, above: Disk, target: Disk) -> Iterator[Move]:
     """Yields the moves of `plan` (of `commit.plan_commit`) in guest order, one window of tables at a time."""
     below = require_host(target.layers[0].file)
-    files = [require_host(layer.file) for layer in above.layers]
-    means = [_Means(file.device == below.device, can_clone(file, below)) for file in files]
+    files = [layer.data.host for layer in above.layers]
+    means = [_Means(file.device == below.device, can_clone(file, below)) if file else _NONE for file in files]
     for batch in above.extents():
         start, end = int(batch["start"][0]), int(ext.ends(batch[-1:])[0])
         window = np.array([[start, end]], np.int64)
@@ -65,6 +65,9 @@ class _Means(NamedTuple):
         return _LEAST_SHARED if self.shares else _LEAST_COPIED
 
 
+_NONE = _Means(near=False, shares=False)
+
+
 def _copies(wanted: Extents, above: Disk, means: list[_Means]) -> Iterator[Move]:
     least = np.array([one.least for one in means])
     direct = (wanted["kind"] == ext.DATA) & (wanted["length"] >= least[wanted["depth"]])
@@ -72,7 +75,7 @@ def _copies(wanted: Extents, above: Disk, means: list[_Means]) -> Iterator[Move]
     for index in np.flatnonzero(direct).tolist():
         yield from _readings(wanted[done:index])
         for start, length, host, depth, _ in ext.pieces(wanted[index : index + 1], _PIECE_BYTES):
-            source = FileRange(require_host(above.layers[depth].file), host, length, shares=means[depth].shares)
+            source = FileRange(require_host(above.layers[depth].data), host, length, shares=means[depth].shares)
             yield Move(start, start + length, range=source)
         done = index + 1
     yield from _readings(wanted[done:])

@@ -25,7 +25,7 @@ class SideBySide:
 
     def __init__(self, first: Disk | None, second: Disk | None):
         self.first, self.second = first, second
-        self._identities = [[] if disk is None else [layer.file.key for layer in disk.layers] for disk in (first, second)]
+        self._identities = [[] if disk is None else [layer.data.key for layer in disk.layers] for disk in (first, second)]
 
     def windows(self, end: int, start: int = 0) -> Iterator[tuple[int, int]]:
         """Yields the (start, end) of guest ranges that cover [`start`, `end`), each so small that its extents fit in memory.

@@ -55,6 +55,11 @@ class TableOutline:
             raise NeedsArrays
 
     @property
+    def data(self) -> BlockFile:
+        """The file itself; see `Layer.data`."""
+        return self.file
+
+    @property
     def size(self) -> int:
         """Virtual size in bytes: QEMU counts whole sectors only."""
         return self.header.disk_size

@@ -64,7 +64,7 @@ class _Comparing:
         self.a, self.b, self._end, self._progress = a, b, end, progress
         self._found: _Found | None = None
         self._own = _own_layers(a, b)
-        self._files = [[file.key for file in side.files] for side in (a, b)]
+        self._files = [[layer.data.key for layer in side.layers] for side in (a, b)]
         self._lock = threading.Lock()
         self._buffers = threading.local()
 

@@ -24,7 +24,7 @@ class Source:
         """With `overlay` rows tell only what the topmost layers hold themselves, and leave the rest to BACKING."""
         self._images, self._overlay = tuple(images), overlay
         self._disks = [image.disk() for image in images] if overlay or len(images) > 1 else []
-        self.files = [file.host for image in images for file in image.files]  # None for what lies on another host
+        self.files = [layer.data.host for image in images for layer in image.layers]  # None for what lies on another host
         self._starts: list[int] = []
         self.size = 0
         for image in images:
@@ -39,7 +39,7 @@ class Source:
                 if len(self._images) > 1:
                     rows = [(first + start, size, host, ahead + depth, kind) for start, size, host, depth, kind in rows]
                 yield rows
-            ahead += len(image.files)
+            ahead += len(image.layers)
 
     def read(self, ranges: Ranges, held: list[Row], buffer: memoryview) -> None:
         """Fills `buffer` with the bytes of `ranges`, one behind the other; `held` are the rows in them.
