@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class Cloned(NamedTuple):
     """A new overlay: its base, the base's name and format as recorded in it, its virtual size, its binding (None without a seal).
 
-    `sealed` is what sealing the base did, None if it was sealed before or was not to be.
+    `sealed`: what sealing the base did, None if the base was sealed before or was not to be sealed.
     """
 
     overlay: Path
@@ -65,12 +65,12 @@ def clone(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Cloned:
-    """Makes `overlay`, a new qcow2 image on `base`, of `size` bytes (None: that of the base), and seals the base if it is not.
+    """Makes `overlay`, a new qcow2 image on `base`, of `size` bytes (None: the base's size), and seals a base that has no seal.
 
-    `base_format` is needed only for a base whose format nothing records and that must not be guessed.
-    Raises `InvalidRequest` for a size smaller than the base's, `DriftFound` for a base that is not as its seal left it,
+    `base_format` is needed only where nothing records the format of the base and guessing it is not safe.
+    Raises `InvalidRequest` for a size smaller than the base's, `DriftFound` for a base that has changed since it was sealed,
     `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base, and, unless `force`, `NotSound`
-    for a base that is not sealed and is damaged, cut off, empty, or no disk image.
+    for an unsealed base that is damaged, cut off, empty, or no disk image.
     """
     target = in_real_directory(overlay)
     if is_there(target):
@@ -80,7 +80,7 @@ def clone(
     with naming_holders(), HostFile.open(base, lock=READ) as locked:
         lineage = survey_around(base, herd=herd)
         image = lineage.find(base, base_format)
-        if image.key != (locked.device, locked.inode):  # another file has got its name
+        if image.key != (locked.device, locked.inode):  # another file has taken its name
             raise ImageInUse(image.path, "read")
         require_none(lineage, [image], "make an overlay of")
         require_one_format(lineage, [image], "make an overlay of")

@@ -21,10 +21,10 @@ def flatten(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> RebasedOverlay:
-    """Copies into `overlay` what it shows through its base, which it then no longer names; what it shows stays the same.
+    """Copies into `overlay` what it shows through its base, and removes the base's name from it; its content stays the same.
 
-    So it does for everything that stands on it. An image without a base is left as it is. `dry_run` only plans.
-    Raises as `plan_rebase` and `execute` in `cowherd.herd.overlays.rebasing`.
+    The content of everything that stands on it stays the same too. An image without a base is left as it is. `dry_run` only
+    plans. Raises as `plan_rebase` and `execute` in `cowherd.herd.overlays.rebasing`.
     """
     lineage = survey_around(overlay, herd=herd)
     image = lineage.find(overlay)

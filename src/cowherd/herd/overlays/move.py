@@ -1,16 +1,16 @@
-"""Moving an image: every overlay of it then names it where it is.
+"""Moving an image: afterwards every overlay of it names it at its new place.
 
 No journal is needed, because each step can be done again and leaves every image readable under the names that are valid then:
 
 1. an overlay that moves to another directory names its own base by its absolute path, which is right from both places;
 2. the file gets its new name beside the old one (a hard link; across file systems a copy that was read back);
-3. its seal and its shadow get theirs;
-4. the overlays of it are rewritten one by one: each names the old place or the new one, and both hold the same;
-5. the old names are removed, the file's last;
-6. its own base gets its proper name again, and seals that held before learn what has become of their files.
+3. its seal and its shadow get their new names;
+4. its overlays are rewritten one by one: each names the old place or the new one, and both hold the same;
+5. the old names are removed, the file's own last;
+6. the file gets the proper name of its own base again, and seals that held before record how their files are now.
 
-Killed in between, the same command goes on from there. Seals may be `touched` then: their files were, and nobody knows any more
-that it was by this; `verify --full --refresh` settles it.
+After an interruption the same command goes on from there. Seals may be `touched` then: their files have changed, and nobody
+knows any more that this command changed them; `verify --full --refresh` settles it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _INSTEAD_OF_A_DEVICE = "'cowherd-img convert' copies its content into a file, an
 class Move(NamedTuple):
     """What is to be done: the file `source` becomes `target`, and `overlays` are rewritten to name it there.
 
-    `copied_bytes` is what has to be copied because the target lies on another file system, 0 on the same.
+    `copied_bytes`: the bytes to copy because the target lies on another file system, 0 on the same one.
     """
 
     image: Image
@@ -83,14 +83,14 @@ def move(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Move:
-    """Moves the image file `source` to `target`, a new name or a directory, with its seal, and rewrites the overlays of it.
+    """Moves the image file `source` to `target`, a new name or a directory, with its seal, and makes its overlays name it there.
 
-    Overlays are looked for in the directories of both and in `herd`: those elsewhere lose their base, as do, with
-    `ignore_unreadable`, those that can't be read. `dry_run` only plans.
-    Raises `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image or an overlay is in use,
-    `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there, `NotEnoughSpace`,
-    `DiskOfDomain` if a libvirt domain names the image, unless `update_domains`, with which its definition is made to name it in
-    its new place; nothing has been changed then.
+    It looks for overlays in the directories of both and in `herd`. Overlays elsewhere lose their base; so do, with
+    `ignore_unreadable`, those that can't be read. `dry_run` only plans. With `update_domains` the definitions of libvirt domains
+    that name the image are changed to name it at its new place.
+    Raises, with nothing changed, `HerdNotReadable`, `HostFileError` if another file is at the target, `ImageInUse` if the image
+    or an overlay is in use, `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there,
+    `NotEnoughSpace`, and, unless `update_domains`, `DiskOfDomain` if a libvirt domain names the image.
     """
     plan, lineage = _plan(source, target, herd)
     namings = require_unnamed([plan.image], "move", _UPDATE, redefining=update_domains)
@@ -123,7 +123,7 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
 
 
 def _refuse_parts(lineage: Lineage, image: Image) -> None:
-    """An image whose parts lie in several files would not find them from elsewhere: nobody rewrites those names."""
+    """Refuses an image that lies in several files: it would not find its parts from elsewhere; nobody rewrites their names."""
     whole = lineage.made_of(image)
     if whole:
         raise InvalidRequest(f"{printable(image.path)} is a part of {preview([one.filename for one in whole])}, which names it")
@@ -157,12 +157,12 @@ def _names(lineage: Lineage, overlay: Image, file: Path) -> bool:
 
 
 def _is_one_name(one: Path, other: Path) -> bool:
-    """Whether two paths are one entry of one directory, which may be seen in several places; another hard link is none."""
+    """Whether two paths are one directory entry, though several paths may lead to the directory; another hard link is not."""
     return one == other or (one.name == other.name and one.parent.is_dir() and os.path.samefile(one.parent, other.parent))
 
 
 def _as_seen_by(lineage: Lineage, overlay: Image, plan: Move) -> Path:
-    """Returns the target as an overlay is to name it, that sees the directory of its base in another place than the caller."""
+    """Returns the target's path for an overlay that sees the directory of its base at another place than the caller does."""
     for link in lineage.links(overlay):
         home = Path(os.path.realpath(link.path)).parent if link.path else plan.source.parent
         if home != plan.source.parent and plan.target.parent == plan.source.parent and os.path.samefile(home, plan.target.parent):
@@ -196,7 +196,7 @@ def _execute(
 
 
 def _make_earlier_run_durable(plan: Move, lineage: Lineage) -> None:
-    """The same command was killed: overlays that it rewrote are not rewritten again, and their base's old name goes."""
+    """Makes what a killed run wrote durable: overlays that it rewrote are not rewritten again, and their base's old name goes."""
     moved = lineage.known(plan.target)
     rewritten = [child.path for child in lineage.children(moved)] if moved else []
     make_durable(plan.source, plan.target, seal_path(plan.target), shadow_path(plan.target), *rewritten)
@@ -210,7 +210,7 @@ def _name_own_base_from_everywhere(plan: Move, lineage: Lineage) -> None:
 def _name_own_base_properly(plan: Move, herd: Sequence[PathName]) -> None:
     if not plan.image.backing or plan.source.parent == plan.target.parent:
         return
-    lineage = _look_again(plan, herd)  # the image lies elsewhere now, and names its base otherwise
+    lineage = _look_again(plan, herd)  # the image lies elsewhere now, and names its base differently
     image = lineage.find(plan.target)
     base = lineage.parent(image)
     if base:
@@ -222,7 +222,7 @@ def _look_again(plan: Move, herd: Sequence[PathName]) -> Lineage:
 
 
 def _copy_seal(plan: Move) -> None:
-    """Puts the seal beside the new name as it is; its shadow too, where that costs nothing."""
+    """Puts the seal, unchanged, beside the new name; the shadow too, where that costs nothing."""
     own = sidecars(plan.source)
     old, new = seal_path(plan.source), seal_path(plan.target)
     if os.fspath(old) in own or is_kept(old):
@@ -240,8 +240,8 @@ def _remove_old_seal(plan: Move) -> None:
 
 
 def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
-    """Makes the seals that held know their files as they are now."""
-    after = _look_again(plan, herd)  # also where no seal held: so this host remembers where the overlays of the moved image lie
+    """Records in the seals that held how their files are now."""
+    after = _look_again(plan, herd)  # also where no seal held: this host then remembers where the moved image's overlays lie
     for seal in kept:
         moved = seal.image.key == plan.image.key
         image = after.known(plan.target) if moved else after.images.get(seal.image.key)

@@ -1,7 +1,7 @@
 """Freezing a machine's disk as a sealed base: as a copy that stands alone, or as it is, with a new overlay for the machine.
 
-Chained, each step leaves the machine's name leading to the same content: the file gets its new name beside the old one, what
-stands on it is rewritten to name it there, a finished new overlay takes the old name in one rename, and the base is sealed.
+With a chain, the machine's name leads to the same content after each step: the file gets its new name beside the old one; its
+overlays are rewritten to name it there; a finished new overlay takes the old name in one rename; and the base is sealed.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _UPDATE = "With --update-domains its definition is made to fit the new overlay; 
 
 @dataclass(frozen=True)
 class Promoted:
-    """A new base: its path, its seal, and with a chain where the new overlay is, under the disk's name (None if it was copied).
+    """A new base: its path, its seal, and with a chain the path of the new overlay, which is the disk's (None if it was copied).
 
-    `copied_bytes` is what was read to make it.
+    `copied_bytes`: the bytes that were read to make it.
     """
 
     base: Path
@@ -79,13 +79,14 @@ def promote(
 ) -> Promoted:
     """Makes `base`, a new sealed image, from what the image `disk` holds now, and protects it to `level`.
 
-    Copied, `disk` stays as it is, and the base stands alone (compressed, if asked). `chained`, the file of `disk` itself becomes
-    the base, on the chain that it has, and an empty overlay of it takes the name `disk`, so that the machine goes on there; for
-    that both must lie on one file system, and `update_domains` tells libvirt domains that name it that it is an overlay now.
-    Killed at any moment, it can be given again. Raises `HostFileError` if something else has the name `base`, `ImageInUse` if a
-    machine has the disk open, `BaseSealed` for a chained disk that is sealed, `DiskOfDomain` for one that a domain names,
-    `NotEnoughSpace`, `DriftFound` if its base drifted, and, unless `force`, `NotSound` for a disk that is damaged, cut off
-    or empty, or no disk image, and `BindingContradicted` for one that was made on another base.
+    Without `chained`, the base is a copy that stands alone (compressed with `compress`), and `disk` stays as it is. With
+    `chained`, the file of `disk` itself becomes the base, on the chain that it has, and an empty overlay of it takes the name
+    `disk`, so that the machine goes on there. Both must then lie on one file system, and `update_domains` tells libvirt domains
+    that name the disk that it is an overlay now. After a kill at any moment the same command can be given again.
+    Raises `HostFileError` if something else has the name `base`, `ImageInUse` if a machine has the disk open, `BaseSealed` for a
+    chained disk that is sealed, `DiskOfDomain` for one that a domain names, `NotEnoughSpace`, `DriftFound` if its base drifted,
+    and, unless `force`, `NotSound` for a disk that is damaged, cut off or empty, or no disk image, and `BindingContradicted` for
+    one that was made on another base.
     """
     source, target = Path(os.path.realpath(disk)), in_real_directory(base)
     lineage = survey_around(source, target, herd=herd)
@@ -117,7 +118,7 @@ def promote(
 
 
 def _is_frozen(lineage: Lineage, image: Image, target: Path) -> bool:
-    """Returns whether an interrupted freeze had come so far that the disk is an overlay of the base, and holds nothing yet."""
+    """Returns whether an interrupted freeze got as far as making the disk an overlay of the base, which holds nothing yet."""
     base = lineage.parent(image)
     return base is not None and base.key == _key_of(target) and holds_nothing(image)
 
@@ -128,7 +129,7 @@ def _is_done(base: Image, level: Protection) -> bool:
 
 
 def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, progress: Progress | None) -> bool:
-    """Returns whether an interrupted copy had been finished but for its seal: the base is there and holds what the disk does."""
+    """Returns whether an interrupted copy lacks only its seal: the base is there and holds what the disk holds."""
     base = lineage.known(target)
     if base is None or base.format != registry.OVERLAY or base.backing or base.size != image.size or _is_done(base, level):
         return False
@@ -188,7 +189,7 @@ def _copy(
 
 
 def _attributes(image: Image) -> Attributes:
-    """Returns the attributes of a disk; of one that is sealed with the mode that it had before."""
+    """Returns the attributes of a disk; for a sealed disk, with the mode that it had before it was sealed."""
     record = record_of(image)
     found = Attributes.of(image.path)
     return found._replace(mode=mode_before(found.mode, record.mode_before)) if record else found
@@ -233,7 +234,7 @@ def _seal_frozen(
 
 
 def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
-    """Puts an empty overlay of `target`, with the attributes that the disk has, in the place of the name `source`."""
+    """Replaces the name `source` by an empty overlay of `target` that has the attributes of the disk."""
     from cowherd.ops.create import create
 
     unfinished, attributes = atomic.temporary_name(source), Attributes.of(source)

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RebasePlan:
-    """What an overlay is to stand on: `base` as it will name it, None for nothing.
+    """What an overlay is to stand on: `base` as the overlay will name it, None for no base.
 
-    `differs`: the guest bytes in which the old base and the new one may differ, None for all. `doubtful_bytes` is what
-    has to be read of both, and may have to be written to the overlay.
+    `differs`: the guest bytes in which the old base and the new one may differ, None for all. `doubtful_bytes`: how many bytes
+    have to be read from both bases, and may have to be written to the overlay.
     """
 
     overlay: Image
@@ -46,7 +46,7 @@ class RebasePlan:
 
 @dataclass(frozen=True)
 class RebasedOverlay:
-    """What was done, or with `done` False what would be: bytes that are read of both bases, and bytes written to the overlay.
+    """What was done, or, if `done` is False, what would be done: bytes read from both bases, and bytes written to the overlay.
 
     `base` is the file that the overlay stands on now, None for nothing. `written_bytes` is an upper bound unless `done`.
     """
@@ -83,13 +83,13 @@ def plan_rebase(lineage: Lineage, overlay: Image, base: BackingReference | None,
 
 
 def _require_free(lineage: Lineage, overlay: Image, base: BackingReference | None) -> None:
-    """Raises `ImageInUse` if somebody has the overlay open, or writes to what it reads, what it is to stand on included."""
+    """Raises `ImageInUse` if somebody has the overlay open, or writes to what it reads or to its new base."""
     onto = [name := resolve(overlay.filename, base).name, *chain_below(name)] if base else []
     require_free([overlay], [*lineage.chain(overlay)[1:], *onto])
 
 
 def execute(lineage: Lineage, plan: RebasePlan, progress: Progress | None = None) -> RebasedOverlay:
-    """Carries a plan out and binds the overlay to its new base's seal. Interrupted, it can simply be planned and run again.
+    """Carries out a plan and binds the overlay to its new base's seal. After an interruption, plan and execute again.
 
     Raises `NotEnoughSpace` before anything is written, `ImageInUse`, `DriftFound` for a sealed overlay that had drifted.
     """
@@ -106,7 +106,7 @@ def execute(lineage: Lineage, plan: RebasePlan, progress: Progress | None = None
             format=overlay.format,
             backing_format=recorded,
             differs=plan.differs,
-            without=EXTENSION_TYPE,  # killed behind this, the overlay is bound to nothing, and not to what it no longer stands on
+            without=EXTENSION_TYPE,  # after a kill the overlay is bound to nothing, not to a base that it has no longer
             progress=progress,
         )
         after = survey_again(lineage)

@@ -1,10 +1,10 @@
 """Repairing links after somebody moved files by hand: a lost base is found again by its content, whatever it is called now.
 
-What an overlay stood on is known from its binding, or from the seal that was left where the base lay. Candidates are read and
+An overlay's binding, or the seal that was left where its base lay, says which content it stood on. Candidates are read and
 their content digests compared, the likeliest first, unless a seal that holds says it already. Only names are rewritten.
 
-A seal that was left follows its base: it is written beside it before a name leads there, and goes from where it was once no
-overlay needs it there any more. So what was killed in between can be done again.
+A seal that was left follows its base: it is written beside the base before a name leads there, and is removed from its old place
+once no overlay needs it there. So an interrupted run can be done again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class BaseNotFound(CowherdError):
-    """The base of an overlay is found nowhere. Attributes: `overlay`, `wanted` (digest, None if unknown), `tried`."""
+    """The base of an overlay was not found. Attributes: `overlay`, `wanted` (digest, None if unknown), `tried`."""
 
     exit_code = 4
 
@@ -71,9 +71,9 @@ class BaseNotFound(CowherdError):
 
 @dataclass(frozen=True)
 class Relinked:
-    """One overlay whose base's name was looked into: `base` is where it leads now, `name` how that is written.
+    """One overlay whose backing name was examined: `base` is the file that the name leads to now, `name` how it is written.
 
-    `by_content`: the base was lost and found by what it holds. `problem`: why nothing was done.
+    `by_content`: the base was lost, and was found by its content. `problem`: why nothing was done.
     """
 
     overlay: Path
@@ -90,11 +90,11 @@ def relink(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> list[Relinked]:
-    """Repairs the backing names of overlays, those in a directory if that is named: lost bases are found by their content, and
-    names that lead to the base only from one place are written as `clone` would.
+    """Repairs the backing names of overlays: it finds lost bases by their content, and rewrites names that lead to the base only
+    from one place as `clone` would write them. A directory among `images` means the overlays in it.
 
-    Returns the overlays for which something was to be done. What goes wrong with one, or with a file that can't be read and
-    may be one, is told in its `problem`.
+    Returns the overlays that needed something. `problem` says what went wrong with one, or with a file that can't be read and
+    may be an overlay.
     """
     directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
@@ -124,7 +124,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
         overlay = image_now(lineage, overlay)
         require_none(lineage, [overlay], "rewrite the base of")
         link = lineage.broken(overlay)
-        if link and link.unknown:  # not to be seen from here is not gone: nothing else is put in its place
+        if link and link.unknown:  # what can't be seen from here is not gone: nothing else takes its place
             raise BackingFileError(overlay.path, os.fspath(link.name), link.problem or "it can't be looked at from here")
         base = _base_by_name(lineage, overlay, search)
         by_content = base is None
@@ -132,7 +132,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
         reference = reference_for(overlay, base.path, base.format if by_content else recorded_format(overlay))
         if not by_content and not _changes(lineage, overlay, base, reference):
             if not dry_run:
-                make_durable_if_recent(overlay.path)  # it may be well only in memory, by a run that was killed
+                make_durable_if_recent(overlay.path)  # a killed run may have repaired it in memory only
             return None
         if not dry_run:
             if by_content:
@@ -144,7 +144,7 @@ def _repair(lineage: Lineage, overlay: Image, search: _Search, *, dry_run: bool)
 
 
 def _changes(lineage: Lineage, overlay: Image, base: Image, reference: BackingReference) -> bool:
-    """Whether a sound link is to be rewritten: it leads to the base only from one place."""
+    """Whether a sound link must be rewritten, because it leads to the base only from one place."""
     lost = any(link.target != base.key for link in lineage.links(overlay))
     return overlay.backing != reference and (lost or breaks_when_moved(overlay, base))
 
@@ -152,7 +152,7 @@ def _changes(lineage: Lineage, overlay: Image, base: Image, reference: BackingRe
 def _base_by_name(lineage: Lineage, overlay: Image, search: _Search) -> Image | None:
     """Returns the base that the overlay's name leads to, None if that is not there or is known to be another.
 
-    Where no seal says what it holds, a bound overlay has it read.
+    The base of a bound overlay is read if no seal says what it holds.
     """
     base = lineage.parent(overlay)
     if base is None or lineage.in_loop(overlay):
@@ -166,7 +166,7 @@ def _base_by_name(lineage: Lineage, overlay: Image, search: _Search) -> Image | 
 
 
 def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
-    """Rewrites the name; a seal of the overlay goes on to hold if its own file was as it says, for what is below is too."""
+    """Rewrites the name; the overlay's seal still holds if it fitted the overlay's own file, because what is below fits too."""
     record = record_of(overlay)
     held = record is not None and of_file(overlay.path, record.identity).status.holds
     write_reference(overlay, reference)
@@ -176,7 +176,7 @@ def _write(lineage: Lineage, overlay: Image, reference: BackingReference) -> Non
 
 
 def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> None:
-    """Gives a base that was found by content its seal again: the one left where it lay, or its own, to know the moved file."""
+    """Gives a base that was found by content its seal again: the one left at its old place, or its own, updated to the move."""
     left = seal_path(link.path) if link.path else None
     held = search.held.get(base.key)
     if base.seal is None and left is not None and is_seal(left) and not is_there(link.path or left):
@@ -188,7 +188,7 @@ def _bring_seal(lineage: Lineage, link: Link, base: Image, search: _Search) -> N
 
 
 def _take_left_seals(lineage: Lineage, meant: set[Key]) -> None:
-    """Removes seals that were left where bases of the images `meant` lay, once these have them beside them."""
+    """Removes seals that were left at the old places of bases of the images `meant`, once the bases have them beside them."""
     needed = {link.path for overlay in lineage.broken_overlays if (link := lineage.broken(overlay))}
     bases = {base.key: base for key in meant if key in lineage.images and (base := lineage.parent(lineage.images[key]))}
     brought = {_what_it_says(record): base for base in bases.values() if (record := record_or_none(base))}
@@ -196,7 +196,7 @@ def _take_left_seals(lineage: Lineage, meant: set[Key]) -> None:
         left = seal_path(gone)
         record = read_record_or_none(left) if gone not in needed else None
         if record and (base := brought.get(_what_it_says(record))) and not is_there(gone):
-            make_durable(base.path, base.expected_seal)  # it may have come there only in memory, by a run that was killed
+            make_durable(base.path, base.expected_seal)  # a killed run may have put it there in memory only
             take_name(left)
 
 
@@ -226,7 +226,7 @@ class _Search:
         raise BaseNotFound(overlay.path, wanted, tried)
 
     def holds(self, lineage: Lineage, image: Image, wanted: bytes) -> bool:
-        """Returns whether an image has the content `wanted`; its seal says so where it holds, else it is read."""
+        """Returns whether an image has the content `wanted`, as a seal that holds says, or else after reading the image."""
         with contextlib.suppress(CowherdError):  # a damaged seal: its content is read
             record = record_of(image)
             if record and condition(lineage, image).status is Status.OK:
@@ -248,13 +248,13 @@ def _seal_left(link: Link) -> SealRecord | None:
 
 
 def _candidates(lineage: Lineage, overlay: Image, link: Link, left: SealRecord | None, wanted: bytes) -> Iterator[Image]:
-    """Yields what may be the lost base, the likeliest first: sealed with that content, the same file, the same file name."""
+    """Yields candidates for the lost base, the likeliest first: sealed with that content, the same file, the same file name."""
     above = {image.key for image in (overlay, *lineage.dependents(overlay))}
     size = left.size if left else None
     images = [image for image in lineage.images.values() if image.key not in above and size in (None, image.size)]
     yield from sorted(images, key=lambda image: (*_unlikeliness(image, link, left, wanted), image.path))
     chosen = recorded_format(overlay) or (left.format if left else None)
-    # Raw files are known as images only by what names them, and what named this one is wrong.
+    # A raw file is known as an image only if an overlay names it, and the name in this overlay is wrong.
     if chosen is not None and registry.named(chosen).verbatim:
         yield from _raw_files(lineage, link, size)
 

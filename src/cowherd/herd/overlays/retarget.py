@@ -38,8 +38,8 @@ def retarget(
 
     Where the old base and the new one are both sealed and unchanged, their seals say which blocks differ, and nothing else is
     read. `base_format` is the format of `onto` where nothing records it. `dry_run` only plans.
-    Raises `InvalidRequest` if `onto` stands on one of the overlays, `DriftFound` if it is not as its seal left it, and as
-    `plan_rebase` and `execute` in `cowherd.herd.overlays.rebasing`. Overlays before the one that fails are done then.
+    Raises `InvalidRequest` if `onto` stands on one of the overlays, `DriftFound` if `onto` has changed since it was sealed, and
+    as `plan_rebase` and `execute` in `cowherd.herd.overlays.rebasing`. The overlays before the one that fails are done then.
     """
     lineage = survey_around(*overlays, onto, herd=herd)
     base = lineage.find(onto, base_format)
@@ -68,6 +68,6 @@ def _plan(lineage: Lineage, overlay: Image, base: Image) -> RebasePlan:
 
 
 def _differing(lineage: Lineage, overlay: Image, base: Image) -> Ranges | None:
-    """Returns the guest bytes in which the old base and the new one differ, as their seals say; None where those don't."""
+    """Returns the guest bytes in which the old base and the new one differ, as their seals say; None if the seals don't say."""
     pair = sealed_pair(lineage, lineage.parent(overlay), base)
     return pair.differs if pair else None
