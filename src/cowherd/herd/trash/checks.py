@@ -1,4 +1,4 @@
-"""What must be so before images are deleted: nothing needs them, nobody uses them, and what says so is on the disk."""
+"""What must hold before images are deleted: nothing needs them, nobody uses them, and what proves that is on the disk."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _GIVE_UP = "'virsh undefine' or 'virsh detach-disk --config' makes it forget the
 def checked_for_deletion(
     images: Sequence[PathName], *, force: bool, readable: bool, herd: Sequence[PathName]
 ) -> Iterator[tuple[Lineage, list[Image]]]:
-    """Gives the images that `images` name, in the order in which they may go, once it is certain that they may.
+    """Gives the block the images that `images` name, in the order to delete them, once it is certain that they may be deleted.
 
-    They are locked before anybody looks at who stands on them, and until they are gone: an overlay is made under a lock, too.
+    They are locked before their overlays are looked for, and until they are deleted: making an overlay takes a lock too.
     """
     for name in images:
         refuse_device_node(name, "delete", "remove the volume with what made it (as in 'lvremove'), or its content with 'wipefs'")
@@ -61,7 +61,7 @@ def checked_for_deletion(
 
 
 def _locked(images: Sequence[PathName], stack: contextlib.ExitStack) -> ImageInUse | None:
-    """Locks images until `stack` ends; returns the error of the first that is in use, which may not be the best reason."""
+    """Locks images until `stack` ends; returns the error of the first one in use: there may be a better reason to refuse."""
     files: dict[tuple[int, int], HostFile] = {}
     for name in images:
         file = stack.enter_context(HostFile.open(name, lock=None))
@@ -87,7 +87,7 @@ def refuse_needed(lineage: Lineage, doomed: Sequence[Image], *, force: bool = Fa
     keys = {image.key for image in doomed}
     for image in doomed if not force else ():
         others = [dependent for dependent in lineage.dependents(image) if dependent.key not in keys]
-        needing = [other.filename for other in others if lineage.trashed_from(other) is None]  # the others can be restored, too
+        needing = [other.filename for other in others if lineage.trashed_from(other) is None]  # the others can be restored too
         if needing:
             raise BaseSealed(image.path, "delete", needing) if image.seal else BaseInUse(image.path, "delete", needing)
 
@@ -102,10 +102,10 @@ def refuse_awaited(lineage: Lineage, doomed: Sequence[Image]) -> None:
 
 
 def make_others_durable(lineage: Lineage, doomed: Container[Key]) -> None:
-    """Makes durable what images other than `doomed` say of themselves, before what nothing stands on by that is removed for good.
+    """Makes images other than `doomed` durable, before images that nothing needs according to them are deleted for good.
 
-    Who put an overlay on another base may have been killed, and what the overlay says now be in memory only: after a power cut it
-    would stand on what is gone. Raises `HostFileError`; `FlushFailed` where a disk does not take it.
+    A process that put an overlay on another base may have been killed, with the overlay's new header in memory only: after a
+    power cut the overlay would stand on a deleted image. Raises `HostFileError`; `FlushFailed` where a disk does not take it.
     """
     for image in lineage.images.values():
         if image.key not in doomed and registry.named(image.format).backing:

@@ -1,7 +1,7 @@
 """What a herd could do without: orphans, bases that nothing stands on, leftovers of interrupted work, and the trash.
 
-Only leftovers are ever removed, and a leftover is what is proven to be one: by its content and by what it belongs to, not by its
-name. What only has such a name is listed as `unproven`, for a person to look at.
+Only leftovers are ever removed, and only a proven leftover counts as one: by its content and by what it belongs to, not by its
+name. A file that only has such a name is listed as `unproven`, for a person to look at.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
 
 
 def clean(found: Sequence[Garbage]) -> list[Garbage]:
-    """Removes the leftovers among `found`, and nothing else; returns them. Each must be one still. Raises `HostFileError`."""
+    """Removes the leftovers among `found`, and nothing else; returns them. Each must still be one. Raises `HostFileError`."""
     removed = []
     for one in found:
         if one.sort is Sort.LEFTOVER and _is_still_leftover(one.path):
@@ -93,7 +93,7 @@ def clean(found: Sequence[Garbage]) -> list[Garbage]:
 
 
 def _is_still_leftover(path: Path) -> bool:
-    """Whether what was found is there still, and nothing else has taken its name; who waits for it was asked then."""
+    """Whether the leftover is still there, and nothing else has its name. What needs it was checked when it was found."""
     if path.name == TRASH:
         return not os.listdir(path)
     if path.parent.name == TRASH:
@@ -104,7 +104,7 @@ def _is_still_leftover(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Removes a file, or a directory of the trash with what is in it: names of files that lie beside the trash too."""
+    """Removes a file, or a directory of the trash with the names in it; the files of these also have names beside the trash."""
     with Directory.open(path.parent) as place:
         info = place.look_up(path.name)
         try:
@@ -121,7 +121,7 @@ def _remove(path: Path) -> None:
 
 
 def _lost_images(lineage: Lineage) -> Iterator[Garbage]:
-    """The seals of images that are gone, unless an overlay waits for what such a one held: it helps to find that."""
+    """Yields the seals of images that are gone, except a seal that helps to find content which an overlay waits for."""
     awaited = Awaited(lineage)
     for image in lineage.orphans:
         seal, record = seal_path(image), read_record_or_none(seal_path(image))
@@ -137,7 +137,7 @@ def _lost_images(lineage: Lineage) -> Iterator[Garbage]:
 
 
 def _unfinished(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
-    """Files that only an interrupted cowherd leaves: of its own naming, old, open for writing by nobody and needed by nobody."""
+    """Yields files that only an interrupted cowherd leaves: named by cowherd, old, opened by no writer and needed by nobody."""
     named = [path for path in _files(places) if is_unfinished_name(path.name)]
     if not named:
         return
@@ -150,7 +150,7 @@ def _unfinished(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
 
 
 def _lost_shadows(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
-    """Files that are called as shadows, can't be written to as these, and are nobody's: no seal tells of them."""
+    """Yields files that have a shadow's name, can't be written to, as shadows can't, and belong to no seal."""
     for path in _files(places):
         if path.name.endswith(SHADOW_SUFFIX) and not _is_in_use(lineage, path) and not is_shadow(path):
             detail = "called as a shadow, and no seal tells of it: it may be the last copy of something; look at it"
@@ -158,7 +158,7 @@ def _lost_shadows(lineage: Lineage, places: Sequence[str]) -> Iterator[Garbage]:
 
 
 def _is_in_use(lineage: Lineage, path: Path) -> bool:
-    """Whether a file is a disk, or a base: one that may be written to, that stands on another, or on which others stand."""
+    """Whether a file is a disk, or a base: it may be written to, it stands on another image, or others stand on it."""
     info, image = look_up(path, follow=False), lineage.known(path)
     if info is None or info.st_mode & WRITE_BITS:
         return True
@@ -185,7 +185,7 @@ def _leftover(path: Path, detail: str, remedy: tuple[str, ...]) -> Garbage:
 
 
 def _files(places: Sequence[str]) -> Iterator[Path]:
-    """Yields the regular files under `places`; the trash is no part of it."""
+    """Yields the regular files under `places`, except those in the trash."""
     for place in places:
         for directory, names, files in os.walk(place):
             names[:] = sorted(name for name in names if name != TRASH)
@@ -225,7 +225,7 @@ def _unused_bases(lineage: Lineage) -> Iterator[Garbage]:
 
 
 def _not_of_domains(found: Sequence[Garbage]) -> list[Garbage]:
-    """Leaves out what a libvirt domain names: also one that is shut off goes on with it."""
+    """Leaves out what libvirt domains name: a domain that is shut off needs its disks too."""
     named = {path for path, _ in named_by_domains(one.path for one in found)}
     return [one for one in found if os.fspath(one.path) not in named]
 

@@ -1,7 +1,7 @@
 """Deleting images so that they can come back: they are renamed into a trash beside them, with their seals.
 
-Each step is a rename, and the record is written first: killed at any point, an image is where it was or in the trash, and whole.
-Directories are held open meanwhile: who may write in one can put a link in the place of any name there.
+Each step is a rename, and the record is written first: after a kill at any point an image is whole, at its old place or in the
+trash. Directories are held open meanwhile: a user who may write in one could replace any name there by a link.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class Restored(NamedTuple):
 def trash(
     images: Sequence[PathName], *, force: bool = False, ignore_unreadable: bool = False, herd: Sequence[PathName] = ()
 ) -> list[Entry]:
-    """Moves images, overlays before their bases, into the trash beside each; their seals and shadows go along.
+    """Moves images with their seals and shadows into the trash beside each, overlays before their bases.
 
-    Raises `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one, unless `force`, `HerdNotReadable` if
-    one may that can't be read, unless `force` or `ignore_unreadable`, `ProtectedByOthers` for one that somebody else has made
-    immutable, unless `force`, `DiskOfDomain` if a libvirt domain names one, unless `force`, and `ImageInUse` if a process has one
-    open; nothing has been done then.
+    Raises, with nothing moved and unless `force`: `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one,
+    `HerdNotReadable` if a file that can't be read may be such an overlay (unless `ignore_unreadable`), `ProtectedByOthers` for an
+    image that somebody else has made immutable, `DiskOfDomain` if a libvirt domain names one. Raises, with nothing moved,
+    `ImageInUse` if a process has one open, also with `force`.
     """
     with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         for directory in {os.path.dirname(os.path.realpath(image.path)) for image in doomed}:
@@ -88,7 +88,7 @@ def purge(
 ) -> list[tuple[Path, int]]:
     """Deletes images for good, with their seals and shadows, and returns each with the bytes that its file occupied.
 
-    Raises as `trash`, and `BaseSealed` also for a sealed image that nothing stands on, unless `force`.
+    Raises as `trash`, and, unless `force`, `BaseSealed` also for a sealed image that has no overlays.
     """
     with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         refuse_awaited(lineage, doomed)
@@ -145,7 +145,7 @@ def _new_directory(box: Directory, name: str) -> Iterator[Directory]:
         os.mkdir(box.held(name), 0o700)
     except OSError as error:
         raise HostFileError(box.path / name, "create", error) from error
-    with box.below(name) as place:  # its name is durable once its record is, which is written before anything moves there
+    with box.below(name) as place:  # its name becomes durable with the record, which is written before anything moves there
         yield place
 
 
@@ -172,14 +172,14 @@ def _unlink(place: Directory, name: str) -> None:
 
 
 def trashed(directories: Sequence[PathName] = ()) -> list[Entry]:
-    """Returns what lies in the trash of `directories` (the current one by default) and of all under them, the oldest first."""
+    """Returns the deleted images in the trash of `directories` (the current one by default) and all under them, oldest first."""
     require_directories(directories)
     found = [entry for trash in trash_directories(directories or ["."]) for entry in entries(trash)[0]]
     return sorted(found, key=lambda entry: (entry.deleted, entry.id))
 
 
 def left_alone(directories: Sequence[PathName] = ()) -> list[Path]:
-    """Returns what is called as a trash and is none, and what lies in one and is no deleted image: nothing touches that."""
+    """Returns what has a trash's name but is none, and what lies in a trash but is no deleted image: nothing touches these."""
     places = directories or ["."]
     return [*strange_trashes(places), *(path for trash in trash_directories(places) for path in strays(trash))]
 
@@ -187,8 +187,8 @@ def left_alone(directories: Sequence[PathName] = ()) -> list[Path]:
 def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
     """Puts a deleted image back where it was: `name` is its entry's id, or its path from before (the newest of that path).
 
-    The seal comes back too, and holds if it did and the file was not touched in the trash. Raises `InvalidRequest` if no such
-    image is in a trash, `HostFileError` if something else has its place.
+    The seal comes back too; it holds if it held before and the file was not touched in the trash. Raises `InvalidRequest` if no
+    such image is in a trash, `HostFileError` if something else has its place.
     """
     require_directories(herd)
     found = find_entries([], name) or find_entries(list(trash_directories(herd or ["."])), name)
@@ -215,30 +215,30 @@ def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
 
 
 def _movable(entry: Entry, place: Directory) -> contextlib.AbstractContextManager[None]:
-    """Lets the block rename and remove the image of an entry, if it still is the file that it is now."""
+    """Lets the block rename and remove the image of an entry, provided that it is still the file that has the name now."""
     info = place.look_up(entry.path.name)
     return protection.renamed(entry.image, key=(info.st_dev, info.st_ino) if info else None)
 
 
 def _require_places(home: Directory, place: Directory, image: str, own: Sequence[str]) -> None:
-    """Raises `HostFileError` or `NameTaken` if other files have the names that these are to get back."""
+    """Raises `HostFileError` or `NameTaken` if other files have the old names of an image, its seal or its shadow."""
     for name in (image, *own):
         there, here = home.look_up(name), place.look_up(name)
         if there is None or (here is not None and os.path.samestat(there, here)):
-            continue  # an interrupted restore gave it back
+            continue  # an interrupted restore has put it back
         if name == image:
             raise HostFileError(home.path / name, "restore", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
         require_name_free(home.path / name, "seal" if name == image + SUFFIX else "shadow", home.path / image)
 
 
 def _make_earlier_run_durable(entry: Entry) -> None:
-    """The same command was killed: what has its place again stays there, and its name in the trash goes."""
+    """Makes durable what a killed run of the same command put back: it stays there, and its name in the trash is removed."""
     places = [os.fspath(entry.path), *sidecars(entry.path)]
     make_durable(*(place for place in places if is_there(place)))
 
 
 def _give_back(place: Directory, home: Directory, name: str) -> None:
-    """Gives what lies in the trash its old name too, or instead where there are no hard links; never takes it from others."""
+    """Gives a file in the trash its old name too, or only that where there are no hard links; never replaces another file."""
     there, here = home.look_up(name), place.look_up(name)
     if here is None or (there is not None and os.path.samestat(there, here)):
         return
@@ -255,7 +255,7 @@ def _give_back(place: Directory, home: Directory, name: str) -> None:
 
 
 def _settle(entry: Entry, *, sealed: bool, herd: Sequence[PathName]) -> Restored:
-    """Makes a seal that held, of a file that nobody touched in the trash, know it where it is now."""
+    """Updates a seal to where its file lies now, if the seal held and nobody touched the file in the trash."""
     lineage = survey_around(entry.path, herd=herd)
     image = lineage.find(entry.path)
     sealed = sealed and is_seal(seal_path(entry.path))
@@ -271,12 +271,12 @@ def empty_trash(
 ) -> list[tuple[Entry, int]]:
     """Removes for good what lies in the trash of `directories` and of all under them, and returns each with the bytes it freed.
 
-    Only what was deleted at least `older_than_days` ago (`InvalidRequest` for what is no such number). Raises `BaseInUse`, with
-    nothing removed, if an overlay waits for one, there or in the trash, and `ProtectedByOthers` for one that somebody else has
-    made immutable, unless `force`. `dry_run` only tells. What lies there beside deleted images with their seals and shadows
-    stays (`left_alone`).
+    Removes only what was deleted at least `older_than_days` ago; raises `InvalidRequest` if that is no possible number of days.
+    Raises, with nothing removed and unless `force`, `BaseInUse` if an overlay, in place or in the trash, waits for one, and
+    `ProtectedByOthers` for one that somebody else has made immutable. `dry_run` only tells. What lies there beside deleted images
+    with their seals and shadows stays (`left_alone`).
     """
-    if not 0 <= older_than_days <= _MOST_DAYS:  # nor NaN, which is in no range
+    if not 0 <= older_than_days <= _MOST_DAYS:  # NaN is refused too: it is in no range
         raise InvalidRequest(f"{older_than_days} is no number of days from 0 to {_MOST_DAYS}")
     before = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")
     doomed = [entry for entry in trashed(directories) if not older_than_days or entry.deleted <= before]
@@ -295,7 +295,7 @@ def empty_trash(
 
 
 def _remove_for_good(entry: Entry) -> None:
-    """The image goes last: while it is there, the entry is one, and the same command goes on."""
+    """Removes the files of an entry, the image last: while it is there, the entry counts, and the same command goes on."""
     own = _names_of(sidecars(entry.image))
     with Directory.open(entry.trash.parent) as home, open_trash(home) as box, box.below(entry.id) as place:
         with _movable(entry, place):
@@ -314,9 +314,9 @@ def _refuse_awaited(doomed: Sequence[Entry], lineage: Lineage) -> None:
 
 
 def _remove(entry: Entry, box: Directory, place: Directory, own: Sequence[str]) -> None:
-    """Removes what is left of an entry, its record last: what has none is not taken for remains of a deletion.
+    """Removes the remains of an entry, its record last: without a record they are not taken for remains of a deletion.
 
-    `own` are the seal and the shadow there, which were given back. What else lies there is left.
+    `own`: the names there of the seal and the shadow, which were put back. Anything else there is left.
     """
     for name in own:
         _unlink(place, name)
