@@ -1,9 +1,9 @@
-"""Keeping a drift from the overlays: a base stays as it has become, and every overlay of it gets the old blocks as its own.
+"""Keeping a drift from the overlays: the base stays as it is now, and every overlay of it gets the old blocks as its own.
 
 Only direct overlays need them; what stands on those sees the old content through them. The order makes an interruption
 harmless: each cluster is written whole, so that it is either still seen in the base or already holds all of its old content; an
-overlay gets its new binding after its blocks (a header is written once everything before it is durable); and only when all
-overlays are served does the seal change. Until then a second run finds what is left to do.
+overlay gets its new binding after its blocks (a header is written once everything before it is durable); and the seal changes
+only when all overlays are served. Until then a second run finds what is left to do.
 
 Nothing can be written into an overlay's internal snapshots. Where one of them shows the change, nothing is done.
 """
@@ -78,7 +78,7 @@ def preserve(
 
 
 def _require_bound_to(lineage: Lineage, base: Image, *contents: bytes) -> None:
-    """Raises `BindingContradicted` for an overlay made on neither what the base held nor, after an interruption, holds now."""
+    """Raises `BindingContradicted` for an overlay made on neither what the base held nor, once interrupted, what it holds now."""
     for child in lineage.children(base):
         if child.binding and child.binding.content_digest not in contents:
             raise BindingContradicted(child.path, base.path, "keep a change of that base from it")
@@ -100,7 +100,7 @@ def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
 
 
 def _exposed(disk: Disk, changed: Ranges) -> tuple[Ranges, Ranges]:
-    """Returns the changed bytes that an overlay sees in its base, and those widened to the units in which it allocates."""
+    """Returns the changed bytes that an overlay sees in its base, and the same widened to the units in which it allocates."""
     exposed = exposed_bytes(disk, 1, changed)
     return exposed, extents.aligned(exposed, disk.layers[0].granularity, disk.size)
 
@@ -111,7 +111,7 @@ def _next_binding(record: SealRecord, drift: Drift) -> Binding:
 
 
 def _require_writable(plan: RepairPlan) -> None:
-    """Raises `ProtectedByOthers` or `DriftFound` if an overlay can't be written to, before any has been."""
+    """Raises `ProtectedByOthers` or `DriftFound` if an overlay can't be written to, before any overlay is written to."""
     for write in plan.writes:
         require_liftable(write.image.path, "write to", seal=write.image.seal)
         record = record_of(write.image)
@@ -122,7 +122,7 @@ def _require_writable(plan: RepairPlan) -> None:
 
 
 def _serve(write: Writes, plan: RepairPlan, binding: Binding, progress: Progress | None) -> list[tuple[Path, str]]:
-    """Gives one overlay the old blocks and its new binding; returns why it could not be bound, if so."""
+    """Gives one overlay the old blocks and its new binding; returns the reason if it could not be bound."""
     overlay = write.image
     with unprotected(overlay), open_disk(overlay.path, format=overlay.format, writable=True) as disk:
         _, ranges = _exposed(disk, plan.changed)

@@ -1,7 +1,7 @@
 """Bringing back a base that is gone: its seal says what it held, donors give the blocks.
 
-The new image takes the name only when it is whole and was read back, so that no overlay ever finds half a base. Killed before,
-all that it leaves is a temporary file, which `cowherd gc` removes.
+The new image takes the name only when it is whole and was read back, so that no overlay ever finds half a base. A run that is
+killed before leaves only a temporary file, which `cowherd gc` removes.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def rebuild(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> Repaired:
-    """Makes the image that the seal of `base` tells of, which is gone itself, and puts it in its place.
+    """Makes the image `base`, which is gone, anew from what its seal says, and puts it in its old place.
 
-    Without `donors` they are found: the shadow, the deleted file while a process still has it open, and images and raw files of
-    the same size in the herd. Every block is compared with the seal. `dry_run` only plans. Raises `DonorMissing` and
+    Without `donors` it looks for them: the shadow, the deleted file while a process still has it open, and images and raw files
+    of the same size in the herd. Every block is compared with the seal. `dry_run` only plans. Raises `DonorMissing` and
     `NotEnoughSpace` (nothing is written then), `ImageFormatError` for a damaged seal, `RepairFailed`.
     """
     path = Path(os.path.realpath(base))
@@ -85,7 +85,7 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
         if held is None:
             raise RepairFailed(unfinished)
         losses.note(path, give_to(unfinished, attributes))
-        os.link(unfinished, path)  # unlike a rename it never replaces what somebody has put there meanwhile
+        os.link(unfinished, path)  # unlike a rename, a link never replaces a file that appeared meanwhile
     except OSError as error:
         raise HostFileError(path, "put the rebuilt image in place", error) from error
     finally:
@@ -96,15 +96,15 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
 
 
 def _mode_of_new(path: Path, owner: int, record: SealRecord) -> int:
-    """The mode that the lost image had, as far as its seal is believed; nobody but its owner may write to it otherwise."""
+    """Returns the lost image's mode, as far as its seal is believed; otherwise one with which only its owner may write to it."""
     if not is_vouched_for(seal_path(path), owner):
         return record.mode_before & (stat.S_IRWXU | stat.S_IRGRP | stat.S_IROTH) | stat.S_IRUSR
     return record.mode_before & (stat.S_IRWXU | stat.S_IRWXG | stat.S_IROTH | stat.S_IXOTH) | stat.S_IRUSR
 
 
 def _attributes(path: Path, record: SealRecord) -> Attributes:
-    """Returns what the lost file was beside its bytes, as far as its seal or its shadow tell. Others may have written the seal:
-    it gives the file to nobody but to who owns the seal, unless that is root or we."""
+    """Returns the lost file's attributes beside its bytes, as far as its seal or its shadow tell. Somebody else may have written
+    the seal: unless root or this user owns it, it gives the file to nobody but its own owner."""
     known = record.attributes
     seal_owner = os.stat(seal_path(path)).st_uid
     ours = Attributes(os.geteuid(), os.getegid(), _mode_of_new(path, os.geteuid(), record))

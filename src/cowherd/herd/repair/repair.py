@@ -1,6 +1,6 @@
 """Undoing drift: a base gets its sealed content back, block by block.
 
-Run again after an interruption it goes on from there: what is to be done is found anew by comparing the base with its seal.
+After an interruption it can be run again and goes on: comparing the base with its seal finds what is left to do.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def repair(
 ) -> Repaired:
     """Brings a sealed base back to its sealed content, or with `preserve` writes the old blocks into the overlays that need them.
 
-    Without `donors` they are found: the base's shadow, and images and raw files of the same size in the herd. Every block is
+    Without `donors` it looks for them: the base's shadow, and images and raw files of the same size in the herd. Every block is
     compared with the seal before it is written. A base that is gone while its seal is left is made anew (`rebuild`).
     `dry_run` only plans. Files of the herd that can't be read may be overlays; `preserve` goes on without them only with
     `ignore_unreadable`. Raises `HerdNotReadable`, `NotSealed`, `DonorMissing`, `NotEnoughSpace` (nothing is written then),
-    `ImageInUse` if a process has an image open that must be written, `RepairFailed`.
+    `ImageInUse` if a process has open an image that must be written, `RepairFailed`.
     """
     from cowherd.herd.repair import preserve as preserving
     from cowherd.herd.repair import rebuild as rebuilding
@@ -94,7 +94,7 @@ def repair(
 
 
 def refuse_trashed(lineage: Lineage, base: Image) -> None:
-    """Raises `AwaitedInTrash` if a deleted overlay stands on `base`: a change that stays would be all that it finds."""
+    """Raises `AwaitedInTrash` if a deleted overlay stands on `base`: when restored, it would find only the changed content."""
     waiting = [child.path for child in lineage.children(base) if lineage.trashed_from(child)]
     if waiting:
         raise AwaitedInTrash(base.path, waiting, "keep the change of")
