@@ -1,4 +1,4 @@
-"""Who else has to do with the files of a merge: processes that have them open, and libvirt domains that name them."""
+"""Others that use the files of a merge: processes that have them open, and libvirt domains that name them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEEP_FOR_DOMAIN = "--keep empty merges it and leaves it to the domain; --update-
 
 
 def require_free_for(lineage: Lineage, plan: MergePlan) -> None:
-    """Raises `ImageInUse` if somebody who does without locks has a file open that the merge writes, removes or copies."""
+    """Raises `ImageInUse` if a process that takes no locks has open a file that the merge writes, removes or copies."""
     changed = [plan.overlay]
     if plan.keep == NOTHING:
         changed += lineage.children(plan.overlay)
@@ -38,7 +38,7 @@ def require_free_for(lineage: Lineage, plan: MergePlan) -> None:
 
 @contextlib.contextmanager
 def suggesting_fork(lineage: Lineage, top: Image, strategy: str) -> Iterator[None]:
-    """Adds to an `ImageInUse` that passes through what would go, where only other overlays of the base are in use, or it."""
+    """Adds what would work to an `ImageInUse` from the block, if only the base or other overlays of it are in use."""
     try:
         yield
     except ImageInUse as error:
@@ -51,12 +51,12 @@ def suggesting_fork(lineage: Lineage, top: Image, strategy: str) -> Iterator[Non
 
 
 def required_for_domains(top: Image, keep: str, *, update_domains: bool) -> Sequence[Naming]:
-    """Returns which domains name an overlay that is to go: they have to be told. Raises `DiskOfDomain` unless that was asked."""
+    """Returns the domains that name an overlay which the merge removes. Raises `DiskOfDomain` for any unless `update_domains`."""
     return require_unnamed([top], "merge away", KEEP_FOR_DOMAIN, redefining=update_domains) if keep == NOTHING else ()
 
 
 def remove_from_domains(lineage: Lineage, plan: MergePlan, namings: Sequence[Naming]) -> list[tuple[Path, str]]:
-    """Has domains use what their disk, which is empty by now, was merged into, and removes it unless others stand on it."""
+    """Makes domains use what their disk, empty by now, was merged into, and removes the disk unless others stand on it."""
     now = survey_again(lineage)
     overlay = now.find(plan.overlay.path)
     if now.has_children(overlay):

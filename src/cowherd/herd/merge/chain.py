@@ -34,7 +34,7 @@ def find_target(lineage: Lineage, top: Image, into: PathName | None) -> Image:
 
 
 def images_above(lineage: Lineage, top: Image, base: Image) -> list[Image]:
-    """Returns `top` and what lies between it and `base`. Raises `InvalidRequest` if it does not stand on it, any more or ever."""
+    """Returns `top` and what lies between it and `base`. Raises `InvalidRequest` if `top` does not (or no longer) stand on it."""
     chain = lineage.chain(top)
     keys = [image.key for image in chain]
     if base.key not in keys:
@@ -49,7 +49,7 @@ def stands_on(lineage: Lineage, overlay: Image, base: Image) -> bool:
 
 
 def new_base_of(plan: MergePlan) -> Image:
-    """Returns what holds the overlay's content afterwards: the base, or the new one, which need not be there yet."""
+    """Returns the image that holds the overlay's content afterwards: the base, or the new one, which need not exist yet."""
     if plan.strategy == PRESERVE:
         return plan.base
     return plan.base._replace(key=(-1, -1), filenames=(os.fspath(plan.fork),))

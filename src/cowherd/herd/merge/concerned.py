@@ -1,4 +1,4 @@
-"""Whether a survey of the herd met every image that a merge concerns: what it left out would be taken for gone."""
+"""Whether a survey of the herd met every image that a merge concerns: an image that it left out would be taken for gone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 def require_concerned(lineage: Lineage, entry: Entry) -> None:
-    """Raises `HostFileError` for an image of the journal that is there and that could not be looked at, or read.
+    """Raises `HostFileError` for an image of the journal that exists but could not be looked at, or read.
 
-    An overlay of the base that nobody sees would not get its new binding, and one of an overlay that goes would lose its base.
+    Otherwise an overlay of the base that was left out would not get its new binding, and an overlay of a removed overlay would
+    lose its base.
     """
     unreadable = set(lineage.unreadable)
     for path in entry.images:
-        # Only a host that says that there is nothing is believed; one that may not or can't tell has not said so.
+        # Only a clear answer that there is nothing counts as gone; a host that may not or can't tell has not given that answer.
         if look_up(path, absent=GONE) and (path in unreadable or lineage.known(path) is None):
             raise _why(path)
 

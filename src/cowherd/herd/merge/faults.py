@@ -1,4 +1,4 @@
-"""What can go wrong once a merge has begun: the herd is as it was read, and `recover` knows the way on."""
+"""What can go wrong once a merge has begun: every other disk still reads as before, and `recover` goes on from there."""
 
 from __future__ import annotations
 

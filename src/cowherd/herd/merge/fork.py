@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 _PERMISSIONS = 0o777
 _RECORDS = ("", SUFFIX, SHADOW_SUFFIX)
-"""What may lie beside an image under a name made of its own."""
+"""Suffixes of the names that an image and the files of its own beside it have."""
 
 
 def can_reflink(base: HostFile) -> bool:
-    """Returns whether a copy of `base` beside it costs nothing: tried with a file without a name, which leaves no trace."""
+    """Returns whether a copy of `base` beside it costs nothing; it tries that with a nameless file, which leaves no trace."""
     return can_clone(base, base)
 
 
@@ -57,9 +57,9 @@ def free_name(base: Image) -> Path:
 
 
 def named_fork(base: Image, name: PathName) -> Path:
-    """Returns where a new base of that name goes. Raises `InvalidRequest` unless it lies beside the old one.
+    """Returns the path of a new base called `name`. Raises `InvalidRequest` unless it lies beside the old one.
 
-    There its own backing file, if it has one, has the same name.
+    There its own backing file, if it has one, goes by the same name.
     """
     path = in_real_directory(name)
     if path.parent != Path(os.path.realpath(base.path.parent)):
@@ -78,9 +78,10 @@ def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, steps: Steps, pr
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Makes `target`, which must not be there, a copy of a file, holes included; blocks are shared where they can be.
+    """Copies a file to `target`, which must not be there, holes included; blocks are shared where they can be.
 
-    Its name is durable then, its bytes are once it was merged into. Only its owner may use it until it is complete.
+    On return the name is durable; the bytes become so when the copy is merged into. Until it is complete, only its owner may use
+    it.
     """
     with HostFile.open(source, lock=None) as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
         give_first(copy.fd, Attributes.of(original.fd))
@@ -93,7 +94,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def complete_fork(lineage: Lineage, base: Image, entry: Entry, progress: Progress | None) -> tuple[Image, SealRecord | None]:
-    """Gives the finished copy its name, and a seal if the old base has one. Done again, it goes on from where it was."""
+    """Gives the finished copy its name, and a seal if the old base has one. A second run goes on where the first stopped."""
     assert entry.temporary is not None
     assert entry.fork is not None
     record = record_of(base)
@@ -111,14 +112,14 @@ def complete_fork(lineage: Lineage, base: Image, entry: Entry, progress: Progres
 
 
 def _mode_for(base: Image, record: SealRecord | None) -> int:
-    """The new base gets the old one's mode, or what that would have if it were unsealed; never more than permissions."""
+    """Returns the new base's mode: the old one's, or the one that it would have unsealed; never more than permissions."""
     info = os.stat(base.path)
     now = stat.S_IMODE(info.st_mode)
     return (mode_given_back(now, record, info, base.expected_seal) if record else now) & _PERMISSIONS
 
 
 def _give_name(temporary: Path, path: Path, attributes: Attributes) -> None:
-    """Gives the copy the old base's attributes before it is seen. Never takes the name from another file, also a new one."""
+    """Gives the copy the old base's attributes, and then its name. Never replaces another file, even one that just appeared."""
     try:
         with HostFile.open(temporary, lock=None, follow=False) as file:
             info = os.fstat(file.fd)
@@ -135,7 +136,7 @@ def _give_name(temporary: Path, path: Path, attributes: Attributes) -> None:
 
 
 def _linked(temporary: Path, path: Path) -> bool:
-    """Gives a file a second name, if it has not got it from an earlier try; returns False where there are no hard links."""
+    """Gives a file a second name, unless an earlier try did; returns False where there are no hard links."""
     try:
         os.link(temporary, path)
     except FileExistsError as error:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Holding:
-    """Locks on images, given back together when the block ends."""
+    """Locks on images, all released when the block ends."""
 
     def __init__(self) -> None:
         self._files: dict[Key, HostFile] = {}
@@ -41,7 +41,7 @@ class Holding:
                 self._files[image.key] = _open_locked(image, mode)
 
     def file(self, image: Image) -> HostFile | None:
-        """Returns the file of an image that is locked here, open for reading; it is not for the caller to close."""
+        """Returns the file of an image that is locked here, open for reading; the caller must not close it."""
         return self._files.get(image.key)
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class Layers:
         return layer
 
     def disk(self, images: Iterable[Image]) -> Disk:
-        """Returns `images` as one disk, the first on top, whatever backing files they name. It is not for the caller to close.
+        """Returns `images` as one disk, the first on top, whatever backing files they name. The caller must not close it.
 
         Raises as `cowherd.image.open.open_disk`.
         """
@@ -88,7 +88,7 @@ class Layers:
     def alone(self, image: Image) -> Iterator[Disk]:
         """Gives the block the disk of an image without its backing file.
 
-        One that is not locked is closed after the block: a herd may have more images than a process may have files open.
+        An image that is not locked is closed after the block: a herd may have more images than a process may have files open.
         """
         if image.key in self._open or self._held.file(image):
             yield self.disk([image])
@@ -134,7 +134,7 @@ def stacked(images: Sequence[Image], *, writable: bool = False) -> Disk:
 
 
 def _open_locked(image: Image, mode: LockMode) -> HostFile:
-    """Opens an image as one that is only looked at, so that reading it leaves its time of reading, and locks it then."""
+    """Opens an image without a lock, so that reading it does not change its time of last access, and then locks it."""
     file = HostFile.open(image.path, lock=None)
     try:
         file.lock(mode)

@@ -1,4 +1,4 @@
-"""The journal with which a merge begins: from here on whoever meets the herd knows that it is under way."""
+"""The journal with which a merge begins: it tells everybody who meets the herd that the merge is under way."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def write_journal(lineage: Lineage, plan: MergePlan, *, named: bool) -> tuple[MergePlan, Journal]:
-    """Writes the journal, and returns the plan with a new base whose name is free now: another merge may have taken it since.
+    """Writes the journal; returns the plan, with a free name for the new base, and the journal.
 
-    Raises `InvalidRequest` if it is `named`, and taken.
+    Another merge may have taken the planned name since. Raises `InvalidRequest` if that is so and the caller chose it (`named`).
     """
     while True:
         journal = Journal.create(journal_path(plan.base.path), _entry(lineage, plan))
@@ -43,7 +43,7 @@ def write_journal(lineage: Lineage, plan: MergePlan, *, named: bool) -> tuple[Me
 
 
 def name_taken(fork: Path) -> InvalidRequest:
-    """Returns what to raise where the name that a new base was to have is another file's."""
+    """Returns the error for a new base whose name another file has."""
     return InvalidRequest(f"the new base {shown(fork)} is there already")
 
 

@@ -1,6 +1,6 @@
-"""Merging an overlay into its base, or into any image that it stands on, with every other disk of the herd left as it reads.
+"""Merging an overlay into its base, or into any image that it stands on, while every other disk of the herd reads as before.
 
-docs/merge.md says in which order what is done, and why it can be interrupted anywhere.
+docs/merge.md describes the order of the steps, and why a merge can be interrupted anywhere.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def merge(
     `strategy`: "preserve" writes what other overlays would lose into them; "fork" leaves the base alone and makes a new one
     beside it, named `new_base` (a free name by default), for the overlay's own overlays; "auto" takes the one that writes less.
     `keep`: the overlay is removed ("nothing"), emptied ("empty"), or left as it is ("content") when all has been verified.
-    `dry_run` only plans. Files of the herd that can't be read may be overlays: only "fork" keeps those, and "auto" takes it then;
-    with `ignore_unreadable` they don't count. An overlay that a libvirt domain names is not removed (`DiskOfDomain`), but with
-    `update_domains` it is once the domain is defined with what it was merged into.
+    `dry_run` only plans. Files of the herd that can't be read may be overlays: only "fork" keeps their content, so "auto" takes
+    it then; with `ignore_unreadable` they don't count. An overlay that a libvirt domain names is not removed (`DiskOfDomain`);
+    with `update_domains` the domain is redefined to use what the overlay was merged into, and then the overlay is removed.
 
     Raises, with nothing changed: `HerdNotReadable`, `InvalidRequest`, `BaseSealed` for a sealed overlay that would not be
     kept, `DriftFound` for a base or overlay that is not as its seal says, `BindingContradicted`, `ImageInUse`,
@@ -90,7 +90,7 @@ def merge(
     top = lineage.find(overlay)
     base = find_target(lineage, top, into)
     namings = bystanders.required_for_domains(top, keep, update_domains=update_domains)
-    keep = EMPTY if namings else keep  # it goes when the domain has been told
+    keep = EMPTY if namings else keep  # it is removed once the domain has been redefined
     choices = _Choices(strategy, keep, new_base, ignore_unreadable)
     with bystanders.suggesting_fork(lineage, top, strategy), naming_holders(), Holding() as held:
         lock_for_planning(held, lineage, top, base, strategy, keep)
@@ -135,7 +135,7 @@ def _make_plan(
 
 
 def _strategy_for(lineage: Lineage, base: Image, choices: _Choices) -> str:
-    """Returns the strategy, AUTO where the price is to decide."""
+    """Returns the strategy, AUTO if the cost decides."""
     if choices.strategy == AUTO and is_device(base.path):
         return PRESERVE
     if choices.strategy == AUTO and not choices.ignore_unreadable and _may_be_more(lineage, base):
@@ -144,7 +144,7 @@ def _strategy_for(lineage: Lineage, base: Image, choices: _Choices) -> str:
 
 
 def _begin(held: Holding, lineage: Lineage, plan: MergePlan, choices: _Choices, progress: Progress | None) -> Merge:
-    """Takes the rights to change what the plan changes, and writes the journal. Raises with nothing changed."""
+    """Locks for writing what the plan changes, and writes the journal. When it raises, nothing has changed."""
     if plan.strategy == PRESERVE and not choices.ignore_unreadable:
         require_readable(lineage, plan.base, "merge into")
     plan.check_space()
@@ -172,7 +172,7 @@ def _check_choices(strategy: str, keep: str) -> None:
 
 
 def lock_for_planning(held: Holding, lineage: Lineage, top: Image, base: Image, strategy: str, keep: str) -> None:
-    """Keeps QEMU from writing to whatever is looked at. Raises `ImageInUse` where a machine writes already."""
+    """Locks what planning reads, so that QEMU can't write to it. Raises `ImageInUse` if a machine already writes to it."""
     held.lock(lineage.chain(top), READ)
     if strategy != FORK:
         held.lock(lineage.children(base), READ)
@@ -181,7 +181,7 @@ def lock_for_planning(held: Holding, lineage: Lineage, top: Image, base: Image, 
 
 
 def lock_for_writing(held: Holding, lineage: Lineage, plan: MergePlan) -> None:
-    """Takes the rights to change what the plan changes. Raises `ImageInUse` where a machine only reads, too."""
+    """Locks for writing what the plan changes. Raises `ImageInUse` even if a machine only reads it."""
     if plan.strategy == PRESERVE:
         held.lock([plan.base, *lineage.children(plan.base)], WRITE)
     held.lock([plan.overlay], WRITE)

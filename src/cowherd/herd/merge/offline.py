@@ -42,13 +42,13 @@ _CHUNK = 1 << 20
 
 
 class Offline(Steps):
-    """Changes the files themselves. What stays as it is is read through the descriptors that hold its locks, `held`."""
+    """Changes the files themselves. Images that don't change are read through the descriptors that hold their locks, `held`."""
 
     def __init__(self, held: Holding) -> None:
         self._held = held
 
     def serve(self, served: Sequence[Served], below: Sequence[Image], progress: Progress | None) -> None:
-        """Units that are all zeros are made zeros without data, where the format can."""
+        """Makes units that are all zeros zero without data, where the format can."""
         with Layers(self._held) as layers:
             for one in served:
                 if one.is_written:
@@ -66,9 +66,9 @@ class Offline(Steps):
             copy_down(plan.down, layers.disk(plan.above), under, progress)
 
     def verify(self, plan: MergePlan, below: Sequence[Image], served: Sequence[Served], progress: Progress | None) -> Held:
-        """All is opened anew: what was open before it was written to knows tables that may have changed.
+        """Opens everything anew: an image that was opened before it was written to may know outdated tables.
 
-        What is returned counts for the file as it was before the first byte was read.
+        The result counts for the file as it was before the first byte was read.
         """
         identity = identity_after_tick(below[0].path)
         with Layers() as layers:
@@ -81,11 +81,11 @@ class Offline(Steps):
         return Held(digests, identity)
 
     def reseal(self, lineage: Lineage, base: Image, held: Held) -> SealRecord | None:
-        """The seal's next generation, with the protection and the shadow that there were."""
+        """Writes the next generation of the seal, with the protection and the shadow that it had."""
         return reseal(lineage, base, held) if base.seal else None
 
     def bind(self, overlay: Image, record: SealRecord | None) -> list[Left]:
-        """Writes the header, unless it says so already."""
+        """Writes the header, unless it has this binding already."""
         binding = Binding.to(record) if record else None
         if binding is None or overlay.binding == binding:
             return []
@@ -93,7 +93,7 @@ class Offline(Steps):
             return set_binding_if_it_fits(disk, binding)
 
     def put_on(self, overlay: Image, base: Image, record: SealRecord | None) -> list[Left]:
-        """The binding goes first: cut short between the two, the overlay is met where it stood, and put on its base again."""
+        """Writes the binding first: cut short between the two, the overlay still has its old base, and another run moves it."""
         with unprotected(overlay), stacked([overlay], writable=True) as disk:
             left = set_binding_if_it_fits(disk, Binding.to(record) if record else None)
             disk.set_backing(reference_for(overlay, base.path, base.format))

@@ -1,6 +1,6 @@
-"""A merge on its way through its phases: prepared, applied, and concluded or taken back. docs/merge.md has the order, and why.
+"""The phases of a merge: it is prepared, applied, and concluded or taken back. docs/merge.md has the order, and why.
 
-Each phase can be done again from wherever it was cut short; `recover` does so with what its journal says.
+Each phase can be done again from wherever it was cut short; `recover` does that from what the journal says.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class Begun:
     """A merge that has a journal, and how it ends.
 
-    `lineage`: the herd when the locks were taken, `base`: what is merged into, `held`: the locks, `journal`: how far it has come,
-    `steps`: who changes the images.
+    `lineage`: the herd when the locks were taken, `base`: the image to merge into, `held`: the locks, `journal`: how far the
+    merge has come, `steps`: what changes the images.
     """
 
     lineage: Lineage
@@ -52,15 +52,15 @@ class Begun:
     def take_back(self) -> list[Left]:
         """Ends a merge that has changed nothing that any disk shows. Overlays may hold more of what they showed before."""
         if self.journal.entry.temporary is not None:
-            take_name(self.journal.entry.temporary)  # a plain name beside the base, of an unfinished file: it can say no other
+            take_name(self.journal.entry.temporary)  # always a plain name of an unfinished file beside the base
         return self.conclude()
 
     def conclude(self) -> list[Left]:
-        """Brings the seals of dependents up to date, whose files have changed, and removes the journal."""
+        """Brings the seals of dependents, whose files have changed, up to date, and removes the journal."""
         self.held.close()
         entry = self.journal.entry
         left: list[Left] = []
-        now = survey_again(self.lineage)  # files have changed, and what was put on another base stands there
+        now = survey_again(self.lineage)  # files have changed, and some overlays stand on another base
         paths = {self.base.path, entry.fork or self.base.path}
         bases = [now.find(path, entry.base_format) for path in paths if is_there(path)]
         require_concerned(now, entry)
@@ -72,14 +72,14 @@ class Begun:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Merge(Begun):
-    """A merge that knows what it does: `plan`. `base` is the plan's."""
+    """A merge that has its `plan`. `base` is the plan's."""
 
     plan: MergePlan
 
     def carry_out(self) -> list[Left]:
-        """Does all of a merge whose journal was just written, and closes that; returns what is out of date afterwards.
+        """Carries out a merge whose journal was just written, and closes the journal; returns what is out of date afterwards.
 
-        What fails before the base changes is taken back. Raises `MergeInterrupted` for what only `recover` can end then.
+        A merge that fails before the base changes is taken back. Raises `MergeInterrupted` if only `recover` can end it then.
         """
         try:
             self.prepare()
@@ -95,7 +95,7 @@ class Merge(Begun):
             self.journal.close()
 
     def prepare(self) -> None:
-        """Does what changes nothing that any disk shows: serves the siblings, or builds the new base."""
+        """Does the work that changes nothing that any disk shows: serves the siblings, or builds the new base."""
         if self.plan.strategy == FORK:
             build_fork(self.lineage, self.plan, self.journal.entry, self.steps, self.progress)
         else:
@@ -106,7 +106,7 @@ class Merge(Begun):
         self.steps.serve(self.plan.served, self.lineage.chain(self.plan.base), self.progress)
 
     def apply(self) -> list[Left]:
-        """Does what follows once the direct overlays of the base are served, up to giving up the overlay."""
+        """Does the steps that follow once the direct overlays of the base are served, up to giving up the overlay."""
         plan, steps, below = self.plan, self.steps, self.lineage.chain(self.plan.base)
         steps.apply_down(plan, below, self.progress)
         content = steps.verify(plan, below, plan.served, self.progress)
@@ -115,12 +115,12 @@ class Merge(Begun):
         return left + self.give_up_overlay(plan.base, record)
 
     def complete_fork(self) -> list[Left]:
-        """Gives the new base its name and seal, and puts what stands on the overlay on it, up to giving up the overlay."""
+        """Gives the new base its name and seal, and gives up the overlay, whose own overlays are put on the new base."""
         target, record = complete_fork(self.lineage, self.plan.base, self.journal.entry, self.progress)
         return self.give_up_overlay(target, record)
 
     def give_up_overlay(self, target: Image, record: SealRecord | None) -> list[Left]:
-        """Removes or empties the overlay, whose content `target` holds by now; what stands on one that goes is put on that."""
+        """Removes or empties the overlay, whose content `target` holds by now; overlays of a removed one are put on `target`."""
         overlay, keep, steps = self.plan.overlay, self.plan.keep, self.steps
         if keep != CONTENT:
             require_free([overlay], locks=False)
@@ -143,9 +143,9 @@ class Merge(Begun):
         return self.complete_fork() if self.plan.strategy == FORK else self.apply()
 
     def _take_back_after(self, error: BaseException) -> None:
-        """Takes back what has failed. Raises `MergeInterrupted` where that is for `recover` to do."""
+        """Takes back a merge that has failed. Raises `MergeInterrupted` if only `recover` can do that."""
         try:
-            if isinstance(error, FlushFailed):  # what is not known to be on the disk is read from there first
+            if isinstance(error, FlushFailed):  # what may not be on the disk must be read from there first
                 raise self._interrupted_by(error) from error
             try:
                 self.take_back()

@@ -81,7 +81,7 @@ class Served:
 
     @property
     def is_written(self) -> bool:
-        """Whether it gets bytes of the base."""
+        """Whether bytes of the base are written to it."""
         return len(self.writes.ranges) > 0
 
 
@@ -92,7 +92,7 @@ class MergePlan:
     `above`: the overlay and the images between it and the base, topmost first. `down`: the guest bytes of the base that are
     written; `changed`: those whose 64 KiB block really changes. `new_size`: the base's virtual size afterwards. `predicted`: the
     content that the base will have. `hits`: every dependent, and what a plain commit would show it. `served`: what `preserve`
-    writes to the direct overlays. `fork`: the file that `fork` makes. `unreadable`: files that may be overlays nobody knows of.
+    writes to the direct overlays. `fork`: the file that `fork` makes. `unreadable`: unreadable files, which may be overlays.
     """
 
     overlay: Image
@@ -114,7 +114,7 @@ class MergePlan:
 
     @property
     def cost(self) -> Cost:
-        """That of the chosen strategy."""
+        """The cost of the chosen strategy."""
         return self.preserve_cost if self.strategy == PRESERVE else self.fork_cost
 
     @property
@@ -156,7 +156,7 @@ def growth_of(disk: Disk, ranges: Ranges, size: int) -> int:
 
 
 def with_tables(new_bytes: int) -> int:
-    """Returns how many bytes a file may grow by that gets so many new ones."""
+    """Returns how many bytes a file may grow by when `new_bytes` of data are added to it."""
     return new_bytes + int(new_bytes * _TABLES_PER_BYTE) + _TABLES_PER_FILE if new_bytes else 0
 
 
@@ -176,6 +176,6 @@ def cost_of_preserve(down: Plan, growth: int, writes: Sequence[Writes], predicte
 def cost_of_fork(base: Image, down: Plan, growth: int, predicted: BlockDigests, *, reflink: bool) -> Cost:
     """Returns what it costs to copy the base, with shared blocks if there is `reflink`, and to write `down` to the copy."""
     copied = 0 if reflink else base.disk_size
-    shared = down.bytes_to_copy if reflink else 0  # blocks that are shared with the old base are parted by a write
+    shared = down.bytes_to_copy if reflink else 0  # a write gives the copy its own block in place of a shared one
     read = copied + down.bytes_to_copy + len(predicted.digests) * BLOCK
     return Cost(written=copied + down.bytes_to_copy, growth=copied + growth + with_tables(shared), read=read, files=1)

@@ -1,4 +1,4 @@
-"""Making the plan of a merge: tables are read, and what the images above hold; the base only if no seal says what it holds."""
+"""Making the plan of a merge: it reads tables, and what the images above hold; the base only if no seal says what it holds."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def plan_merge(
 
 
 def _served(layers: Layers, child: Image, under: Disk, changed: Ranges) -> Served:
-    """Returns what a direct overlay of the base, which is open as `under`, gets."""
+    """Returns what is written to a direct overlay of the base; the base is open as `under`."""
     with layers.alone(child) as alone:
         disk = Disk([*alone.layers, *under.layers], writable=False)
         exposed = exposed_bytes(disk, 1, changed)
@@ -98,7 +98,7 @@ def _served(layers: Layers, child: Image, under: Disk, changed: Ranges) -> Serve
 
 
 class _UnderLocks(Opener):
-    """Opens what is judged as the lineage has it: the merge holds the locks that count, and goes by no names."""
+    """Opens images as the lineage has them: the merge holds the locks that count, and follows no stored names."""
 
     def __init__(self, lineage: Lineage, layers: Layers):
         self._lineage, self._layers = lineage, layers

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def content_of(lineage: Lineage, base: Image, disk: Disk, progress: Progress | None) -> BlockDigests:
-    """Returns what a base holds, as its seal says, or by reading all of it where no seal holds."""
+    """Returns the content of a base, as its seal says, or by reading all of it if no seal holds."""
     if base.seal and condition(lineage, base).status.holds:
         return read_digests(base.expected_seal)[1]
     return digest_disk(disk, progress)
@@ -45,7 +45,7 @@ def content_of(lineage: Lineage, base: Image, disk: Disk, progress: Progress | N
 def predict(
     whole: Disk, over: Disk, under: Disk, old: BlockDigests, progress: Progress | None
 ) -> tuple[Plan, Ranges, BlockDigests]:
-    """Returns what is to be written, which of it changes anything, and what the base will hold.
+    """Returns what will be written, which of it changes anything, and what the base will hold.
 
     `over` are the images above, `under` the base, which holds `old`, and `whole` both.
     """
@@ -63,7 +63,7 @@ def predict(
 
 
 def _finish_last_block(whole: Disk, under: Disk, blocks: Blocks, digests: Digests) -> None:
-    """Where the overlay ends inside a block that goes on in a larger base, the merged block holds bytes of both."""
+    """Corrects the digest of a block in which the overlay ends and a larger base goes on: merged, it holds bytes of both."""
     last, within = divmod(whole.size, BLOCK)
     row = int(np.searchsorted(blocks, last))
     if not within or under.size <= whole.size or row == len(blocks) or blocks[row] != last:

@@ -1,7 +1,8 @@
-"""Ending merges that were interrupted: what has changed nothing yet is taken back, everything else is finished.
+"""Ending merges that were interrupted: a merge that has changed nothing yet is taken back, any other is finished.
 
-Finishing is doing it again. Until it is given up the overlay reads as it did, so the same plan is made anew from what is there
-now: blocks that were merged already are equal and drop out; what a machine has written to the overlay since counts as its own.
+To finish a merge is to do it again. The overlay reads as it did until it is given up, so the same plan is made anew from what is
+there now: blocks that were merged already are equal and drop out; what a machine has written to the overlay since counts as its
+own.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def recover(directories: Sequence[PathName] = (), *, progress: Progress | None =
     """Ends every interrupted merge whose journal lies under `directories` (the current one by default), each by itself.
 
     A merge that runs, or one that can't be ended now (a machine has an image open, the disk is full), is FAILED and can be
-    tried again. Directories below that may not be looked through are passed over.
-    Raises `HostFileError` for what is no directory.
+    tried again. Directories below that this user may not look through are passed over.
+    Raises `HostFileError` for a path that is no directory.
     """
     found = sorted({path for directory in directories or ["."] for path in _journals_under(directory)})
     with naming_holders():
@@ -88,7 +89,7 @@ def _journals_under(directory: PathName) -> list[Path]:
 
 
 def _raised(error: OSError) -> None:
-    """Only a directory that this user may not look through is passed over."""
+    """Passes over a directory that this user may not look through. Raises `HostFileError` for any other error."""
     if error.errno != errno.EACCES:
         raise HostFileError(error.filename, "look through", error) from error
 
@@ -112,7 +113,7 @@ def _recovered(path: Path, progress: Progress | None) -> Recovered:
 
 
 def _make_interrupted_run_durable(journal: Journal) -> None:
-    """The merge was killed, or a flush of it failed: what it left in memory is believed, and built on, once it is on the disk."""
+    """Makes durable what a killed merge, or one whose flush failed, left in memory, before that is believed and built on."""
     entry = journal.entry
     images = [path for path in (*entry.images, entry.temporary, entry.fork) if path is not None]
     make_durable(journal.path, *images, *map(seal_path, images))
@@ -128,13 +129,13 @@ def _end(journal: Journal, progress: Progress | None) -> list[Left]:
             return begun.take_back()
         if entry.strategy == FORK:
             target, _ = complete_fork(lineage, base, entry, progress)
-            lineage, target = _survey_concerned(entry, target.path)  # it has its name, and others may stand on it, since
+            lineage, target = _survey_concerned(entry, target.path)  # it has its name since, and overlays may stand on it
             begun = replace(begun, lineage=lineage, base=target)
         return _finish(begun)
 
 
 def _finish(begun: Begun) -> list[Left]:
-    """Does a merge once more into `begun.base`, which a fork has completed before; with what its overlay holds now, if there."""
+    """Merges what the overlay holds now, if it is there, into `begun.base` once more; a new base of a fork is complete by now."""
     lineage, entry = begun.lineage, begun.journal.entry
     overlay = lineage.known(entry.overlay)
     _be_alone(begun, overlay)
@@ -144,7 +145,7 @@ def _finish(begun: Begun) -> list[Left]:
 
 
 def _be_alone(begun: Begun, overlay: Image | None) -> None:
-    """Locks all that is about to change. Raises `ImageInUse` where somebody has it open, with locks or without."""
+    """Locks all images that are about to change. Raises `ImageInUse` if somebody has one open, with locks or without."""
     lineage, target = begun.lineage, begun.base
     concerned = [target, *lineage.children(target)]
     begun.held.lock(concerned, WRITE)
@@ -156,10 +157,10 @@ def _be_alone(begun: Begun, overlay: Image | None) -> None:
 
 
 def _require_trusted(journal: Journal) -> None:
-    """Raises `RecordNotTrusted` for a journal that somebody wrote who may not do what it says.
+    """Raises `RecordNotTrusted` for a journal whose writer may not do what it says.
 
-    Who may write in the directory can put one there. It is believed if it is root's or this user's, or if whose it is owns all
-    images that it concerns as well; and if nobody else may write to it.
+    Anybody who may write in the directory can put a journal there. It is believed if it belongs to root, to this user, or to a
+    user who also owns all images that it concerns; and if nobody else may write to it.
     """
     if is_vouched_for(journal.path):
         return
@@ -179,7 +180,7 @@ def _require_trusted(journal: Journal) -> None:
 
 
 def _require_nobody_needs(lineage: Lineage, journal: Journal) -> None:
-    """Raises `RecordNotTrusted` if what a journal calls unfinished is an image that others stand on, or no file."""
+    """Raises `RecordNotTrusted` if the file that a journal calls unfinished has overlays, or is no file."""
     temporary = journal.entry.temporary
     if temporary is None or not is_there(temporary):
         return
@@ -189,7 +190,7 @@ def _require_nobody_needs(lineage: Lineage, journal: Journal) -> None:
 
 
 def _survey_concerned(entry: Entry, path: Path) -> tuple[Lineage, Image]:
-    """Returns the herd around a merge as it is now, with nothing left out that it concerns, and the base at `path` in it."""
+    """Returns the herd around a merge as it is now, with every image that the merge concerns, and the base at `path` in it."""
     lineage = survey_around(path, *(image for image in entry.images if is_there(image)))
     base = lineage.find(path, entry.base_format)
     require_concerned(lineage, entry)
@@ -197,7 +198,7 @@ def _survey_concerned(entry: Entry, path: Path) -> tuple[Lineage, Image]:
 
 
 def _merge_again(begun: Begun, overlay: Image) -> list[Left]:
-    """Plans and does everything once more. The new base of a fork is complete, and merged into as any other: little is left."""
+    """Plans and does everything once more. The new base of a fork is complete, and merged into like any other: little is left."""
     lineage, target, entry = begun.lineage, begun.base, begun.journal.entry
     above = _images_above(lineage, overlay, target, entry)
     with Layers(begun.held) as layers:
@@ -229,7 +230,7 @@ def _images_above(lineage: Lineage, overlay: Image, target: Image, entry: Entry)
 
 
 def _finish_without_overlay(begun: Begun) -> list[Left]:
-    """The overlay is gone, so the base was complete and verified: its seal and its overlays' bindings are brought up to date."""
+    """Updates the base's seal and its overlays' bindings: the overlay is gone, so the base was complete and verified."""
     lineage, base, steps = begun.lineage, begun.base, begun.steps
     identity = identity_after_tick(base.path)
     with stacked(lineage.chain(base)) as disk:
@@ -239,7 +240,7 @@ def _finish_without_overlay(begun: Begun) -> list[Left]:
 
 
 def _no_longer_as_before(lineage: Lineage, entry: Entry) -> list[Left]:
-    """Names the direct overlays of the base that do not show what they did when the merge began."""
+    """Returns the direct overlays of the base that do not show what they did when the merge began, and why."""
     changed = extents.ranges([(start, start + length) for start, length in entry.changed])
     found = []
     for witness in entry.witnesses:

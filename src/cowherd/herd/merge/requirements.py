@@ -1,4 +1,4 @@
-"""What must hold before a merge writes anything: all that would stop it half way and can be known beforehand."""
+"""What must hold before a merge writes anything, so that nothing which can be known beforehand stops it half way."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def require_possible(lineage: Lineage, layers: Layers, plan: MergePlan) -> None:
 
 
 def require_nobody_new(lineage: Lineage, plan: MergePlan) -> None:
-    """Raises `ImageInUse` if an overlay was made since the plan was: it would not be kept from the change."""
+    """Raises `ImageInUse` if an overlay was made after the plan, which would not protect it from the change."""
     now = survey_again(lineage)
     for image in (plan.base, plan.overlay):
         if {child.key for child in now.children(now.find(image.path))} != {child.key for child in lineage.children(image)}:
@@ -75,7 +75,7 @@ def _require_room_for_name(layer: Layer, reference: BackingReference) -> None:
 
 
 def _require_liftable(lineage: Lineage, plan: MergePlan) -> None:
-    """Raises `ProtectedByOthers` for an image that is to be written to or removed and that somebody else has made immutable."""
+    """Raises `ProtectedByOthers` for an image that the merge writes to or removes and that somebody else has made immutable."""
     written = [plan.base, *(one.image for one in plan.served if one.is_written)] if plan.strategy == PRESERVE else []
     if plan.keep != CONTENT:
         written += [plan.overlay, *(lineage.children(plan.overlay) if plan.keep == NOTHING else ())]
@@ -101,7 +101,7 @@ def _require_growth(base: Image) -> None:
 
 
 def _require_repointing(lineage: Lineage, layers: Layers, plan: MergePlan) -> None:
-    """An overlay that goes needs its own overlays to stand on the base instead, and to see the same there."""
+    """Requires that the overlays of a removed overlay can stand on the base instead, and see the same there."""
     target = new_base_of(plan)
     if plan.keep == NOTHING:
         for child in lineage.children(plan.overlay):
@@ -116,9 +116,9 @@ def _require_repointing(lineage: Lineage, layers: Layers, plan: MergePlan) -> No
 
 
 def _require_no_snapshots(layers: Layers, plan: MergePlan, written: Sequence[Image]) -> None:
-    """Raises `SnapshotsWouldChange` for the overlay and for those `written` to, `InvalidRequest` for a base with its own.
+    """Raises `SnapshotsWouldChange` for the overlay and for images `written` to, `InvalidRequest` for a base with its own.
 
-    Snapshots of overlays may show the base where these themselves do not, and nothing can be written into them.
+    An overlay's snapshots may show the base where the overlay does not, and nothing can be written into snapshots.
     """
     below = [(image.path, name) for image in written for name in _names(layers.of(image))]
     if below:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def bears_witness(disk: Disk, changed: Ranges, *, whole: bool) -> str:
     """Returns the digest, in hexadecimal digits, of what `disk` shows in `changed`, guest bytes of its base.
 
-    With `whole` all that its top layer holds counts too. Filling units of the disk that touch `changed` leaves it as it is.
+    With `whole` everything that its top layer holds counts too. The digest stays the same when units of the disk that touch
+    `changed` are filled.
     """
     size = disk.size
     inside = extents.intersect(changed, extents.ranges([(0, size)]))
