@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class Adopted(NamedTuple):
     """What adopting one overlay did: `sealed_now` and `format_recorded` (None if one was recorded before) say what was missing.
 
-    `problem` is why it could not be bound; `base` and `binding` may be None then.
+    `problem`: why it could not be bound; `base` and `binding` may be None then.
     """
 
     overlay: Path
@@ -58,9 +58,9 @@ def adopt(
     """Binds overlays to the bases that they stand on; a directory among `images` means every overlay in it that is not bound.
 
     A base that is not sealed is sealed as it is now, unless `seal_bases` is False. `base_format` is recorded in overlays that
-    record none; it is needed where neither a seal nor another overlay says it, because guessing is not safe. An overlay that is
-    bound to other content is left alone unless `rebind`: what it shows now counts as right then. What goes wrong with one overlay
-    is told in its `problem`.
+    record none; it is needed where neither a seal nor another overlay says the format, because guessing is not safe. An overlay
+    that is bound to other content is left alone unless `rebind`: then what it shows now counts as right. The `problem` of an
+    overlay says what went wrong with it.
     """
     directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
@@ -77,7 +77,7 @@ def adopt(
 
 
 def _overlays(lineage: Lineage, named: Iterable[PathName], directories: Iterable[PathName]) -> Iterator[Path]:
-    """Yields the overlays that are meant, each once."""
+    """Yields the overlays that the caller means, each once."""
     seen = set()
     for path in named:
         image = lineage.find(path)
@@ -93,7 +93,7 @@ def _overlays(lineage: Lineage, named: Iterable[PathName], directories: Iterable
 
 
 class _Adoption:
-    """Adopts one overlay; every step finds what it asks of the herd as the steps before have left it."""
+    """Adopts one overlay; every step sees the herd as the steps before it have left it."""
 
     def __init__(self, lineage: Lineage, overlay: Path, base_format: str | None, *, rebind: bool, progress: Progress | None):
         self.lineage, self.done = lineage, Adopted(overlay)

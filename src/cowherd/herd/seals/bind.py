@@ -1,4 +1,4 @@
-"""Binding an overlay to what its base's seal says, also once cowherd itself has given it another base, or changed its base."""
+"""Binding an overlay to what its base's seal says, also after cowherd itself gave it another base, or changed its base."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = False) -> None:
-    """Records in the header of `overlay` that it stands on the content of a sealed base; one that does already is left alone.
+    """Records in the header of `overlay` that it stands on the content of a sealed base; one that says so already is left alone.
 
     Raises `BindingContradicted` where it was made on other content, unless `rebind`; and as `write_binding`, `keeping_seals`.
     """
@@ -43,13 +43,13 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = F
         with naming_holders(), keeping_seals(lineage, overlay):
             write_binding(overlay.path, binding)
     else:
-        make_durable_if_recent(overlay.path)  # it may be bound only in memory, by a run that was killed
+        make_durable_if_recent(overlay.path)  # a killed run may have bound it in memory only
     if parent:
         remember_overlay(parent, overlay.filename)
 
 
 def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
-    """Binds an overlay to the seal of the base that it stands on now; it loses its binding if there is no seal that holds.
+    """Binds an overlay to the seal of the base that it stands on now; without a seal that holds, removes its binding.
 
     For an overlay whose content was right on that base a moment ago. Raises as `cowherd.herd.records.binding.write_binding`.
     """
@@ -58,7 +58,7 @@ def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
 
 
 def rebind_found(lineage: Lineage, overlay: Image) -> None:
-    """Does the same to an overlay of a lineage that is known."""
+    """Does the same as `rebind` to an overlay of a known lineage."""
     base = lineage.parent(overlay)
     record = record_of(base) if base and condition(lineage, base).status.holds else None
     binding = Binding.to(record) if record else None
@@ -70,10 +70,10 @@ def rebind_found(lineage: Lineage, overlay: Image) -> None:
 
 @contextlib.contextmanager
 def unbound(overlay: PathName, base: PathName) -> Iterator[None]:
-    """Takes the binding of an overlay away while the block changes what it is about, the base.
+    """Removes the binding of an overlay while the block changes the base that the binding is about.
 
-    Killed amid that, the overlay would be bound to what nobody has any more. If the block fails with the base unchanged, the
-    binding is put back.
+    A kill amid that would otherwise leave the overlay bound to content that nobody has any more. If the block fails with the base
+    unchanged, the binding is put back.
     """
     head = read_image(os.fspath(overlay)).content
     binding = head.binding if isinstance(head, Head) else None

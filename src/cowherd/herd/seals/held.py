@@ -1,4 +1,4 @@
-"""Content that is read and can't change meanwhile: sealing, verifying and repairing compare what is certainly one state."""
+"""Content that can't change while it is read: sealing, verifying and repairing compare what is certainly one state."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Held:
 
 @contextlib.contextmanager
 def held_content(lineage: Lineage, image: Image, progress: Progress | None = None) -> Iterator[Held]:
-    """Digests the content of `image` and gives it to the block, during which the image's locks keep QEMU from writing.
+    """Digests the content of `image` and gives it to the block; until the block ends the image's locks keep QEMU from writing.
 
     Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read, or if the
-    lineage does not know the files that its content comes from: the host may have failed when it was looked at.
+    lineage does not know the files that its content comes from: the host may have failed while the lineage was read.
     """
     from cowherd.herd.records.digest_rows import read_content
     from cowherd.herd.seals.opaque import is_opaque, open_content
@@ -62,7 +62,7 @@ def _unwritten(lineage: Lineage, image: Image, files: Sequence[BlockFile], *, of
     """
     chain = [image] if of_file else lineage.chain(image)
     for known in chain:
-        make_lasting(known.path)  # a memory map that wrote to it has its next write noticed only when its pages were written back
+        make_lasting(known.path)  # the next write through a memory map is noticed only once its pages were written back
     if [file.key for file in files] != [known.key for known in chain]:
         raise ContentChanging(image.path)
     before = [identity_after_tick(known.path) for known in chain]

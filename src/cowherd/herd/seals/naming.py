@@ -1,6 +1,7 @@
-"""Writing into an overlay's header by which name it knows its base; what that name is to be says `lineage.backing_names`.
+"""Writing the name of its base into an overlay's header; `lineage.backing_names` decides what that name is.
 
-All who only rewrite a name do it here: a merge and a rebase write theirs with more that changes, under locks that they hold.
+Every job that only rewrites a name does it here. A merge and a rebase write names together with other changes, under locks that
+they hold.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 
 
 def require_nameable(overlays: Iterable[Image]) -> None:
-    """Raises `ProtectedByOthers` if the header of one of these can't be written to, before the first is."""
+    """Raises `ProtectedByOthers` if the header of one of `overlays` can't be written to, before any is written to."""
     for overlay in overlays:
         require_liftable(overlay.path, "rewrite the base of", seal=overlay.seal)
 
 
 def write_reference(overlay: Image, reference: BackingReference) -> None:
-    """Makes an overlay name its base as `reference` says, through its protection, which is put back; seals are not touched.
+    """Makes an overlay name its base as `reference` says; lifts its protection meanwhile, and does not touch seals.
 
-    Durable on return, also where it names it so already: by what a killed process wrote. Raises `InvalidRequest` where the name
-    does not fit into the header, `ImageInUse`, `HostFileError`.
+    The name is durable on return, even if it was there already: a killed process may have written it. Raises `InvalidRequest`
+    where the name does not fit into the header, `ImageInUse`, `HostFileError`.
     """
     if overlay.backing == reference:
         make_durable(overlay.path)
@@ -46,7 +47,7 @@ def write_reference(overlay: Image, reference: BackingReference) -> None:
 
 
 def write_reference_keeping_seals(lineage: Lineage, overlay: Image, reference: BackingReference) -> None:
-    """Does the same, for a name that leads to the same content; seals of the overlay and of what stands on it go on to hold.
+    """Does the same for a name that leads to the same content; seals of the overlay and of what stands on it still hold then.
 
     Raises `DriftFound` for a sealed overlay that had drifted, and as `write_reference`.
     """

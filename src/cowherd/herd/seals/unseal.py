@@ -1,4 +1,4 @@
-"""Taking away what a seal gave: its protection while something is written or for good, and the seal itself."""
+"""Taking away what a seal gave: its protection, during one write or for good, and the seal itself."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 
 def unseal(image: PathName, *, force: bool = False, herd: Sequence[PathName] = ()) -> Path:
-    """Gives up the seal of `image`, its shadow and its protection; the file gets its mode from before back.
+    """Gives up the seal of `image`, its shadow and its protection, and restores the mode that the file had before.
 
-    A protection that somebody else gave it stays: where that keeps the mode from being given back, `ProtectedByOthers` is raised,
-    unless `force`. Returns where the seal was. Raises `UnsealRefused` while overlays in the herd depend on it, unless `force`;
-    `NotSealed`. An image that is gone can be unsealed too.
+    Returns where the seal was. A protection that somebody else gave the file stays. An image that is gone can be unsealed too.
+    Raises `NotSealed`, and, unless `force`, `UnsealRefused` while overlays in the herd depend on the image, and
+    `ProtectedByOthers` where somebody else's protection keeps the mode from being restored.
     """
     if not is_there(image):
         return _drop_orphan(Path(image), force=force, herd=herd)
@@ -60,7 +60,7 @@ def unseal(image: PathName, *, force: bool = False, herd: Sequence[PathName] = (
 
 
 def _drop_orphan(image: Path, *, force: bool, herd: Sequence[PathName]) -> Path:
-    """Gives up the seal of an image that is gone, unless an overlay waits for what it says."""
+    """Gives up the seal of an image that is gone, unless an overlay waits for the content that it describes."""
     path = seal_path(image)
     if not is_there(path):
         raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
@@ -81,7 +81,7 @@ def _refuse_awaited(image: Path, seal: Path, lineage: Lineage) -> None:
 
 
 def _take_sidecars(seal: Path) -> None:
-    """Removes a seal, and before it the shadow that it proves."""
+    """Removes a seal, but first the shadow that it proves."""
     if is_kept(seal):
         take_name(seal)
         forget_listing()
@@ -105,10 +105,10 @@ def _restore_mode(image: Image, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def unprotected(image: Image) -> Iterator[None]:
-    """Lifts the protection that cowherd gave an image, if it is sealed, while the block writes to its file; it is put back
-    however that ends. One that somebody else gave is left, with `ProtectedByOthers` if nothing can be written then.
+    """Lifts the protection that cowherd gave a sealed image while the block writes to its file, and puts it back however that
+    ends. A protection that somebody else gave stays.
 
-    Raises as `record_of`, and `HostFileError`.
+    Raises `ProtectedByOthers` if nothing can be written because of that, as `record_of`, and `HostFileError`.
     """
     record = record_of(image)
     require_liftable(image.path, "write to", seal=image.seal)
@@ -122,12 +122,12 @@ def unprotected(image: Image) -> Iterator[None]:
 
 
 def _was_immutable(image: Image, record: SealRecord) -> bool:
-    """Whether the file was immutable before it was sealed: then sealing can't have changed its mode, and took nothing away."""
+    """Whether the file was immutable before it was sealed: sealing then changed nothing in its mode that could be given back."""
     return record.immutable_before and protection.is_immutable(image.path)
 
 
 def lower(image: Image, record: SealRecord) -> None:
-    """Takes away the protection that cowherd gave, as far as that is certain, and makes it last."""
+    """Removes, durably, the protection that cowherd gave, as far as it is certain that cowherd gave it."""
     info, seal = os.stat(image.path), image.expected_seal
     if protection.is_immutable(image.path) and not made_immutable_by_cowherd(record, info, seal):
         return

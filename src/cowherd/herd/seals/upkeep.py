@@ -1,4 +1,4 @@
-"""Seals go on to hold while cowherd itself changes files in ways that keep their guest content."""
+"""Keeping seals valid while cowherd itself changes files in ways that keep their guest content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Kept(NamedTuple):
-    """A seal that held: of which image, and what it says."""
+    """A seal that held: its image, and what it says."""
 
     image: Image
     record: SealRecord
@@ -49,8 +49,8 @@ def holding_seals(lineage: Lineage, *images: Image) -> list[Kept]:
 def keeping_seals(lineage: Lineage, *written: Image) -> Iterator[None]:
     """Lets the block write to the files of `written`, sealed or not, in ways that keep their guest content.
 
-    Protection is lifted for the time. Seals that held before, of these images and of what stands on them, know the files as they
-    have become. Raises `DriftFound` if one of `written` is not as its seal left it before.
+    Their protection is lifted meanwhile. Seals that held before, of these images and of what stands on them, then record the
+    files as they have become. Raises `DriftFound` if one of `written` had changed already since it was sealed.
     """
     kept = holding_seals(lineage, *written)
     holding = {seal.image.key for seal in kept}
@@ -68,7 +68,7 @@ def keeping_seals(lineage: Lineage, *written: Image) -> Iterator[None]:
 
 
 def record_kept(lineage: Lineage, kept: list[Kept]) -> None:
-    """Makes seals that held know their images' files, found again by what they are, as they are now."""
+    """Updates seals that held to their images' files as they are now; each file is found again by its device and inode."""
     for seal in kept:
         image = lineage.images.get(seal.image.key)
         if image:
