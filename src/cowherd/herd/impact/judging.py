@@ -37,7 +37,7 @@ class Opener(Protocol):
     """How images are opened to be judged."""
 
     def lies_open(self, base: Image) -> bool:
-        """Returns whether it can be told what of the base shows through: of some images only the file's bytes are known."""
+        """Returns whether the base can be read as a disk, to tell what shows through: of some images only the bytes are known."""
 
     def alone(self, image: Image) -> AbstractContextManager[Disk]:
         """Opens an image without its backing file."""
@@ -46,11 +46,11 @@ class Opener(Protocol):
         """Returns whether `parent` is what an open image shows where it holds nothing."""
 
     def judge(self, image: Image, base: Image, changed: Ranges) -> Hit:
-        """Returns what laying out the whole chain of an image says of it."""
+        """Returns the verdict about an image, reached by laying out its whole chain."""
 
 
 class _ByName(Opener):
-    """By the names that images store, with QEMU's locks: as they are opened by whoever uses them."""
+    """Opens images by the names that they store, with QEMU's locks, as any user of them does."""
 
     def lies_open(self, base: Image) -> bool:
         return not is_opaque(base)
@@ -61,7 +61,7 @@ class _ByName(Opener):
             yield disk
 
     def stands_on(self, disk: Disk, parent: Image) -> bool:
-        """Whether the backing file that an open image names is the file, and of the format, that the lineage says."""
+        """Whether the backing file that an open image names is the file that the lineage says, with the format that it says."""
         stored = disk.layers[0].backing
         if stored is None:
             return False
@@ -77,9 +77,9 @@ _BY_NAME = _ByName()
 
 
 class _Seen(NamedTuple):
-    """What an image lets through: the changed bytes that show, to the byte, and whether it or one below holds its own.
+    """What an image lets through: the changed bytes that show, to the byte, and whether it or one below holds data of its own.
 
-    `size` is that of its disk. `hit` is the verdict; of the base itself there is none.
+    `size`: that of its disk, in bytes. `hit`: the verdict; the base itself has none.
     """
 
     shown: Ranges
@@ -102,7 +102,7 @@ class _Judging:
         self._hits: dict[object, Hit] = {}
 
     def hit(self, overlay: Image) -> Hit:
-        """Returns the verdict about one overlay, after those about all between it and the base."""
+        """Returns the verdict about one overlay, once all images between it and the base are judged."""
         for image in self._unseen(overlay):
             seen = self._seen[image.key] = self._look(image)
             self._hits[image.key] = self._judge_chain(image) if seen is None or seen.hit is None else seen.hit
@@ -112,7 +112,7 @@ class _Judging:
         return self._opener.judge(image, self._base, self._changed)
 
     def _unseen(self, overlay: Image) -> list[Image]:
-        """Returns what has not been looked at of the chain from `overlay` to the base, the lowest first."""
+        """Returns the images from `overlay` down to the base that have not been looked at, the lowest first."""
         chain: list[Image] = []
         for image in self._lineage.chain(overlay):
             if image.key in self._seen:
@@ -131,7 +131,7 @@ class _Judging:
                 fits = self._opener.stands_on(disk, parent) and disk.size >= below.size
                 return self._seen_by(image, disk, below) if fits else None
         except (CowherdError, OSError):
-            return None  # the whole chain has the same problem, and is what to name
+            return None  # judging the whole chain meets the same problem, and names it
 
     def _seen_by(self, image: Image, disk: Disk, below: _Seen) -> _Seen:
         shown, own = _through(disk, below)
@@ -140,7 +140,7 @@ class _Judging:
         return _Seen(shown, own, disk.size, hit)
 
     def _snapshots(self, image: Image, disk: Disk, below: _Seen) -> tuple[SnapshotHit, ...]:
-        """Returns the verdict about each internal snapshot of an image: another layer that stands where the image does."""
+        """Returns the verdict about each internal snapshot of an image; a snapshot is another layer in the image's place."""
 
         def look(snapshot: Snapshot) -> Verdict:
             at_snapshot = snapshot_disk(disk.layers, snapshot)
@@ -156,10 +156,10 @@ class _Judging:
 
 
 class _OnlyTheChain(Exception):
-    """A snapshot is smaller than what it stands on: what that holds of its own counts only as far as the snapshot shows it."""
+    """A snapshot is smaller than what it stands on: own data of the layers below counts only where the snapshot shows it."""
 
 
 def _through(disk: Disk, below: _Seen) -> tuple[Ranges, bool]:
-    """Returns what one layer lets through of what lies below, and whether it or one below holds its own."""
+    """Returns what one layer lets through of what lies below, and whether it or one below holds data of its own."""
     shown, own = seen_through(disk, 1, extents.intersect(below.shown, extents.ranges([(0, disk.size)])))
     return shown, own or below.own or (len(shown) > 0 and has_own_data(disk, 1))

@@ -48,7 +48,7 @@ WORST_LAST = (INTACT, "harmless", SYNCHRONISED, "altered", UNREADABLE, TORN)
 
 @dataclass(frozen=True, eq=False)
 class SnapshotHit:
-    """What a drift does to one internal snapshot: as in `Hit`, about the disk that it was taken of. `name` may be empty."""
+    """What a drift does to one internal snapshot: fields as in `Hit`, for the disk that was saved. `name` may be empty."""
 
     id: str
     name: str
@@ -59,7 +59,7 @@ class SnapshotHit:
 
     @property
     def label(self) -> str:
-        """What to call it: its name, or its id where it has none."""
+        """Its name, or its id if it has no name."""
         return self.name or self.id
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Hit:
 
     The ranges are whole blocks of 64 KiB (the last may be shorter) and never go beyond what the overlay can see of its base.
     `problem` says why an overlay is unreadable, None otherwise. `inside` is what a look into its file systems found, if there
-    was one. All this is about what the overlay shows now; `snapshots` are its internal snapshots, in its table's order.
+    was one. All this is about what the overlay shows now; `snapshots` are its internal snapshots, in the order of its table.
     """
 
     path: Path
@@ -137,20 +137,20 @@ def snapshot_hit(snapshot: Snapshot, changed: Ranges, look: Callable[[], Verdict
 
 
 def has_machine(snapshot: Snapshot) -> bool:
-    """Whether the memory of the machine was saved with it: that describes the old bytes, whatever the disk holds."""
+    """Whether the snapshot holds the memory of the machine, which describes the old bytes whatever the disk holds."""
     return snapshot.vm_state_size > 0
 
 
 def _verdict_on(disk: Disk, depth: int, changed: Ranges, *, is_written: bool = False) -> Verdict:
-    """Returns what changed bytes of the layer at `depth` do to a disk, which `is_written` if its layers don't show that."""
+    """Returns what changed bytes of the layer at `depth` do to a disk; `is_written`: it has own data that no layer shows."""
     visible = extents.intersect(changed, extents.ranges([(0, disk.size)]))
     shown, own = seen_through(disk, depth, visible)
     return verdict_by(disk.size, changed, shown, lambda: is_written or own or has_own_data(disk, depth))
 
 
 def verdict_by(size: int, changed: Ranges, shown: Ranges, has_own: Callable[[], bool]) -> Verdict:
-    """Returns the verdict about a disk of `size` bytes that shows the bytes `shown` of what has changed, and the blocks that
-    are exposed and shielded."""
+    """Returns the verdict about a disk of `size` bytes that shows the bytes `shown` of what has changed, with the blocks that
+    are exposed and those that are shielded."""
     visible = extents.intersect(changed, extents.ranges([(0, size)]))
     exposed = extents.intersect(extents.aligned(shown, BLOCK, size), visible)
     shielded = extents.subtract(visible, exposed)
