@@ -1,4 +1,4 @@
-"""The name by which an overlay is to know its base."""
+"""The name that an overlay is to store for its base."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def stored_name(base: Path, overlay: Path) -> str:
-    """Returns how `overlay` names `base`, both resolved paths: relative where both lie in one tree and so move together.
+    """Returns how `overlay` names `base`, both resolved paths: by a relative path where both lie in one tree and move together.
 
-    That is where one's directory holds the other's, or both directories lie side by side; from elsewhere the path is absolute.
-    So it is for an overlay in the trash, which comes back to another directory.
+    They do where the directory of one holds that of the other, or where both lie side by side; elsewhere the path is absolute. It
+    is absolute too for an overlay in the trash, which comes back to another directory.
     """
     together = move_together(os.fspath(overlay.parent), os.fspath(base.parent)) and not is_trashed(overlay)
     name = os.path.relpath(base, overlay.parent) if together else os.fspath(base)
@@ -40,16 +40,16 @@ def move_together(overlay_directory: str, base_directory: str) -> bool:
 
 
 def reference_for(overlay: Image, base: PathName, base_format: str | None) -> BackingReference:
-    """Returns how `overlay` is to name the file `base`: as `clone` would, absolute if it has names in several directories."""
+    """Returns how `overlay` is to name the file `base`: as `clone` would, absolutely if it has names in several directories."""
     real = Path(os.path.realpath(base))
     directories = {name.parent for name in overlay.names}
     return BackingReference(stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real), base_format)
 
 
 def breaks_when_moved(image: Image, base: Image, base_directory: str | None = None) -> bool:
-    """Whether a name is relative to the directory somebody works in, or to one that does not move together with the base.
+    """Whether the base's name is relative to the working directory, or to a directory that does not move together with the base.
 
-    `base_directory` is the one in which the base's file lies, for who knows it.
+    `base_directory`: the directory of the base's file, if the caller knows it.
     """
     assert image.backing is not None
     name = image.backing.name

@@ -1,4 +1,4 @@
-"""What must be known of a herd before something that overlays would notice may go on."""
+"""What must be known of a herd before a change that overlays would notice may go on."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def left_out_of(lineage: Lineage) -> list[Path]:
-    """Returns what could not be read when the herd was looked through, and is still there: it may be overlays."""
+    """Returns what could not be read when the herd was looked through, and is still there: any of it may be an overlay."""
     return [path for path in lineage.unreadable if is_there(path)]
 
 
 def require_readable(lineage: Lineage, base: Image, action: str) -> None:
-    """Raises `HerdNotReadable` if there may be dependents that nobody knows of, which something is about to leave out."""
+    """Raises `HerdNotReadable` if files that can't be read may be dependents of `base`, which `action` would leave out."""
     require_seen(lineage, base, action)
     left_out = left_out_of(lineage)
     if left_out:
@@ -31,7 +31,7 @@ def require_readable(lineage: Lineage, base: Image, action: str) -> None:
 def require_seen(lineage: Lineage, base: Image, action: str, *, named: PathName | None = None) -> None:
     """Raises `OverlaysUnseen` if overlays of `base`, or of what stands on it, are known to lie where nobody can look now.
 
-    `named` is how whoever asks called the image.
+    `named`: what the caller called the image.
     """
     if lineage.unseen:
         concerned = {base.key, *(image.key for image in lineage.dependents(base))}

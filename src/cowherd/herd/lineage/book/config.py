@@ -105,7 +105,7 @@ def _files() -> list[str]:
     if os.geteuid() == 0:  # with sudo the home may be somebody else's
         return [_SYSTEM]
     home = os.environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(home):  # the specification has relative ones ignored
+    if not os.path.isabs(home):  # the specification says to ignore relative ones
         home = os.path.join(os.path.expanduser("~"), ".config")
     return [_SYSTEM, os.path.join(home, "cowherd", "cowherd.toml")]
 
@@ -131,7 +131,7 @@ def _parsed(path: str, text: bytes) -> dict[str, Any]:
 
 
 def _write(path: str, named: Sequence[str]) -> None:
-    """Writes the list into a file, whose other lines stay as they are; what can't be edited so is left to a person."""
+    """Writes the list into a file, and keeps its other lines. Raises `ConfigUnclear` for a file that a person must edit."""
     from cowherd.storage.atomic import write_atomically
 
     text = _read_text(path)
@@ -168,7 +168,7 @@ def _others(path: str, text: str) -> dict[str, Any]:
 
 
 def _edited(text: str, named: Sequence[str]) -> Iterator[str]:
-    """Yields the lines of a file with the list of herds at its head, before any table, in place of the one that is there."""
+    """Yields the lines of a file, with the list of herds at its head, before any table, in place of the list in the file."""
     yield f"{_KEY} = [{', '.join(map(_quoted, named))}]\n"
     inside = False
     for line in text.splitlines(keepends=True):
@@ -181,7 +181,7 @@ def _edited(text: str, named: Sequence[str]) -> Iterator[str]:
 
 
 def _quoted(name: str) -> str:
-    """A string of TOML. Raises ValueError for a name that no text can hold."""
+    """Returns a name as a string of TOML. Raises ValueError for a name that no text can hold."""
     import json
 
     name.encode("utf-8")

@@ -1,4 +1,4 @@
-"""Forgetting: places in which overlays were found once, and are no more, or that somebody gives up."""
+"""Forgetting places that no longer hold the overlays that were found there once, and places that somebody gives up."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def forget_what_is_gone(lineage: Lineage) -> list[tuple[str, Remembered]]:
 
 
 def give_up(directory: PathName, bases: Iterable[PathName] = ()) -> int:
-    """Forgets that overlays lie in or under a directory; the seals of `bases` forget it too. Returns how many places that were.
+    """Forgets that overlays lie in or under a directory; the seals of `bases` forget it too. Returns the number of places.
 
     Raises `ImageFormatError` for a damaged seal, `HostFileError`.
     """

@@ -1,7 +1,7 @@
-"""Which generation of each seal this host has seen: an older one, be it signed, that is back in its place was put back.
+"""The newest generation of each seal that this host has seen: if an older one, even signed, is back, somebody put it there.
 
-A file beside the memory of overlays, a line for each seal: a JSON array [id of the seal, generation]. Only seals that were made
-on this host, or that somebody who is trusted signed, are noted, so that nobody else can have it say anything.
+A file beside the memory of overlays, a line for each seal: a JSON array [id of the seal, generation]. It notes only seals that
+were made on this host, or that somebody trusted signed, so that nobody else can put anything into it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def newest_generation(seal_id: bytes) -> int:
 
 
 def note_generation(record: SealRecord) -> None:
-    """Has this host remember the generation of a seal; where nothing can be written, nothing is remembered."""
+    """Notes the generation of a seal on this host; where nothing can be written, it does nothing."""
     path = _path()
     if path is None or newest_generation(record.seal_id) >= record.generation:
         return
@@ -38,7 +38,7 @@ def note_generation(record: SealRecord) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(json.dumps([record.seal_id.hex(), record.generation]).encode("ascii") + b"\n")
     except OSError:
-        return  # as said above
+        return  # as the docstring says
 
 
 def _path() -> str | None:
@@ -66,7 +66,7 @@ def _known() -> dict[str, int]:
 
 
 def _parsed(line: bytes) -> tuple[str, int]:
-    """Reads a line; one that was cut short, or makes no sense, says nothing."""
+    """Reads a line; a line that was cut short, or makes no sense, counts as generation 0 of no seal."""
     try:
         seal, generation = json.loads(line)
     except (ValueError, TypeError, RecursionError):

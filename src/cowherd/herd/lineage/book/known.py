@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class KnownPlaces:
-    """What a scan comes to know of places while it goes on; `unseen` are those that can't be looked at."""
+    """The places that a scan learns of as it goes on; `unseen` are those that can't be looked at."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._asked: set[str] = set()
-        self._pending: dict[Place, list[tuple[str, str]]] = {}  # where overlays are: of which base, one of them
+        self._pending: dict[Place, list[tuple[str, str]]] = {}  # by place: bases, each with an overlay there
         self.unseen: list[Unseen] = []
 
     def herds(self, named: Iterable[str]) -> list[str]:
-        """Returns those of the herds that were named which can be looked at; any image may have overlays in the others."""
+        """Returns the named herds that can be looked at; any image may have overlays in the others."""
         seen = []
         for herd in named:
             problem = _problem_of(herd, mount_point_of(herd))
@@ -39,7 +39,7 @@ class KnownPlaces:
         return seen
 
     def add_sealed(self, base: str, places: Iterable[Place]) -> None:
-        """Notes what a seal says of the image `base`."""
+        """Notes the places that the seal of the image `base` names."""
         for place in places:
             named = [place, *_relative(base, place)]
             present = [one for one in named if _is_directory(one.directory)]

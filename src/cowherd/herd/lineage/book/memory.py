@@ -1,10 +1,10 @@
-"""What looks at this host have found: in which directories overlays of the bases in a directory lay.
+"""What earlier looks at this host found: in which directories overlays of the bases in a directory lay.
 
-A directory of small files, one for each directory of bases, called by its inode number, which is the same under every mount. A
-line is a JSON array: [directory of the overlay, where its file system was mounted, name of the base's file, an overlay there].
-Files called after the inode number of a base that has several names hold those names, in the same form.
-Lines are added at the end, so that processes at work at once lose none. All of it may be thrown away: it says where to look, and
-what is found there is read again before it counts.
+A directory of small files, one for each directory of bases, named by the inode number of that directory, which is the same under
+every mount. A line is a JSON array: [directory of the overlay, where its file system was mounted, name of the base's file, an
+overlay there]. Files named by the inode number of a base that has several names hold those names, in the same form.
+Lines are appended, so that processes at work at once lose none. All of it may be thrown away: it says where to look, and what is
+found there is read again before it counts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Remembered(NamedTuple):
 
 
 class Memory:
-    """The memory of this host, as far as this user's goes; where there is none, nothing is known and nothing remembered."""
+    """This user's memory of this host; where there is none, nothing is known and nothing is remembered."""
 
     def __init__(self) -> None:
         self._home = _trusted(memory_directory())
@@ -53,7 +53,7 @@ class Memory:
         self._read: dict[str, tuple[Remembered, ...]] = {}
 
     def recall(self, directory: str) -> tuple[Remembered, ...]:
-        """Returns where overlays of the bases in a directory lay when anybody looked, as it was when this was first asked."""
+        """Returns where overlays of the bases in a directory lay at earlier looks, as the memory was when first read."""
         return self._lines(_name_of(directory)) if self._names else ()
 
     def recall_links(self, inode: int) -> tuple[Remembered, ...]:
@@ -61,15 +61,15 @@ class Memory:
         return self._lines(f"{_LINKS}{inode}")
 
     def remember(self, directory: str, found: Mapping[tuple[str, str], str]) -> None:
-        """Adds what is not known yet of the bases in a directory.
+        """Adds what is new about the bases in a directory.
 
-        `found` has an overlay for each directory in which overlays lie, together with the name of their base's file.
+        `found` maps a directory in which overlays lie, together with the name of their base's file, to one overlay there.
         """
         if found:
             self._add(_name_of(directory), found)
 
     def remember_link(self, inode: int, base: str, overlay: str = "") -> None:
-        """Adds the path of a base that has several names, and of an overlay that names it so, if one is known."""
+        """Adds the path of a base that has several names, and of an overlay that names it by that path, if one is known."""
         self._add(f"{_LINKS}{inode}", {os.path.split(base): overlay})
 
     def _lines(self, name: str | None) -> tuple[Remembered, ...]:
@@ -91,25 +91,25 @@ class Memory:
             return
         try:
             with open(os.path.join(home, name), "ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # no rewriting meanwhile
+                fcntl.flock(file, fcntl.LOCK_EX)  # nobody rewrites it meanwhile
                 file.write(b"".join(map(_line, new)))
         except OSError:
-            return  # the disk is full, say: whoever looks next looks where everybody does
+            return  # the disk may be full: the next look goes only to the usual places
         self._home, self._names = home, self._names | {name}
         self._read.pop(name, None)
 
     def forget(self, directory: str, gone: Iterable[Remembered]) -> None:
-        """Removes what turned out to be no more."""
+        """Removes lines that have turned out to be true no longer."""
         name, lost = _name_of(directory), set(gone)
         if name in self._names:
             self._rewrite(name, lambda one: one not in lost)
 
     def give_up(self, place: str) -> int:
-        """Removes all that is known of a directory and of those under it; returns how many lines that were."""
+        """Removes all that is known of a directory and of those under it; returns the number of lines removed."""
         return sum(self._rewrite(name, lambda one: not lies_in(one.directory, place)) for name in sorted(self._names))
 
     def _rewrite(self, name: str, keep: Callable[[Remembered], bool]) -> int:
-        """Keeps some of the lines of a file; returns how many of them it lost."""
+        """Keeps the lines of a file that `keep` accepts; returns the number of lines removed."""
         if self._home is None:
             return 0
         self._read.pop(name, None)
@@ -127,9 +127,9 @@ class Memory:
 
 
 def memory_directory() -> str | None:
-    """Returns where the memory is: beside a catalog that is named, or in the user's directory of states (of root, the system's).
+    """Returns the directory of the memory: beside a named catalog, or in the user's state directory (root's is the system's).
 
-    None for none: where COWHERD_CATALOG or COWHERD_STATE says "off".
+    None where there is none: where COWHERD_CATALOG or COWHERD_STATE says "off".
     """
     named = os.environ.get("COWHERD_CATALOG", "")
     if named:
@@ -149,7 +149,7 @@ def inode_of_links(path: str) -> int | None:
 
 @functools.lru_cache(maxsize=1)
 def mount_table() -> tuple[Mount, ...]:
-    """Returns what is mounted, as it was when this process first asked; nothing where that can't be read."""
+    """Returns the mounts, as they were when this process first asked; nothing where they can't be read."""
     try:
         return tuple(mounts())
     except OSError:
@@ -235,4 +235,4 @@ def _remembered(fields: object) -> Remembered | None:
 
 
 def _line(one: Remembered) -> bytes:
-    return json.dumps(one, separators=(",", ":")).encode("ascii") + b"\n"  # names that are no text have their surrogates escaped
+    return json.dumps(one, separators=(",", ":")).encode("ascii") + b"\n"  # this escapes surrogates in names that are no text

@@ -1,4 +1,4 @@
-"""What a command looked at, for who asks afterwards: the directories, and the dependents that were known."""
+"""What a command looked at, for later questions: the directories, and the dependents that were known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Look(NamedTuple):
 
     @property
     def passed_over(self) -> tuple[str, ...]:
-        """What was left out around the images: it could not be looked at, or there was too much."""
+        """What was left out around the images, because it could not be looked at, or there was too much."""
         return self.lineage.passed_over
 
 
@@ -43,7 +43,7 @@ _looks: contextvars.ContextVar[list[Look] | None] = contextvars.ContextVar("look
 
 @contextlib.contextmanager
 def noting_looks() -> Iterator[list[Look]]:
-    """Gives a list to which every look is added that this thread takes while the block runs."""
+    """Gives the block a list, to which every look is added that this thread takes while the block runs."""
     looks: list[Look] = []
     token = _looks.set(looks)
     try:
@@ -53,7 +53,7 @@ def noting_looks() -> Iterator[list[Look]]:
 
 
 def note_look(lineage: Lineage, paths: Sequence[PathName]) -> None:
-    """Notes what was looked at for the relatives of the images `paths`, if anybody wants to know."""
+    """Notes what was looked at for the relatives of the images `paths`, if a block of `noting_looks` runs."""
     looks = _looks.get()
     if looks is not None:
         looks.append(Look(lineage, tuple(image for image in map(lineage.known, paths) if image)))

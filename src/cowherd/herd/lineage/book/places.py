@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 class Places(NamedTuple):
     """What a scan looks through.
 
-    `directories` says of each directory that was named, or in which an image that was named lies, how many levels below it
-    belong to it, None for all. `herds` are looked through with everything under them. `around` are directories around which, and
-    below which, is looked within a budget. `pools` are directories of libvirt's pools, `files` single files that may be overlays,
-    `devices` block devices that were named as images. All names are absolute.
+    `directories` maps each directory that was named, or in which a named image lies, to the number of levels below it that belong
+    to it, None for all. `herds` are searched with everything under them. The search goes around and below the directories
+    `around`, within a budget. `pools` are directories of libvirt's pools, `files` single files that may be overlays, `devices`
+    block devices that were named as images. All names are absolute.
     """
 
     directories: Mapping[str, int | None]

@@ -1,4 +1,4 @@
-"""From images, or directories, to the places where their relatives are looked for, and from a look to what is remembered."""
+"""Where to look for the relatives of images, or of what is in directories, and what to remember of a look."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LEVELS_BELOW_HOME = 1
 
 
 def places_under(directories: Iterable[PathName], homes: Iterable[PathName] = ()) -> Places:
-    """Returns where to look for the herd in `directories` with everything under them, and in `homes` with the directories right
-    in them. Nobody named the homes: they are where some image happens to lie. Raises `ConfigUnclear`, `HostFileError`."""
+    """Returns where to look for the herd: in `directories` with everything under them, and in `homes` with the directories
+    directly in them. Nobody named the homes: some image just lies there. Raises `ConfigUnclear`, `HostFileError`."""
     places: dict[str, int | None] = {os.path.realpath(home): LEVELS_BELOW_HOME for home in homes}
     places |= {os.path.realpath(directory): None for directory in directories}
     files, pools = named_paths()
@@ -52,31 +52,31 @@ def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> P
 
 
 def _chain_of(path: str) -> Iterator[str]:
-    """Yields an image's file and those below it, as far as headers say so without a doubt."""
+    """Yields an image's file and those below it, as far as headers name them without doubt."""
     seen: set[str] = set()
     image_format: str | None = None
     while path not in seen and len(seen) < MAX_CHAIN:
         seen.add(path)
         yield path
         if image_format is not None and not registry.named(image_format).backing:
-            return  # its bytes are the guest's, who may have made them look like a header
+            return  # its bytes are the guest's, which may have made them look like a header
         try:
             head = read_image(path).content
             if not isinstance(head, Head) or head.backing is None:
                 return
             path, image_format = resolve(path, head.backing)
         except (OSError, ValueError, CowherdError):
-            return  # whoever opens it says what is wrong with it
+            return  # opening the image reports what is wrong with it
 
 
 def _homes_of_links(path: str) -> list[str]:
-    """Returns the directories in which a file was seen that has several names."""
+    """Returns the directories in which names of a file that has several were seen."""
     number = inode_of_links(path)
     return [] if number is None else [one.directory for one in Memory().recall_links(number)]
 
 
 def remember(lineage: Lineage) -> None:
-    """Remembers in which directories overlays were found whose bases lie in another one, and bases that have several names."""
+    """Remembers the directories of overlays whose bases lie in another directory, and bases that have several names."""
     memory, herds = lineage.memory, lineage.places.herds
     is_named = cache(lambda directory: any(lies_in(directory, herd) for herd in herds))  # there are few directories
     found: dict[str, dict[tuple[str, str], str]] = {}
@@ -92,7 +92,7 @@ def remember(lineage: Lineage) -> None:
 
 
 def remember_name(base: str) -> None:
-    """Remembers the name beside which a seal lies, if the file has others."""
+    """Remembers the name beside which a seal lies, if the file has other names."""
     real = os.path.realpath(base)
     number = inode_of_links(real)
     if number is not None:

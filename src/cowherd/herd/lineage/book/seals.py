@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def remember_overlay(base: Image, overlay: str) -> None:
-    """Has the seal of `base`, if there is one, remember where an overlay of it lies now. Raises `HostFileError`."""
+    """Records in the seal of `base`, if there is one, where an overlay of it lies now. Raises `HostFileError`."""
     seal = base.seal
     places = places_of(base.filename, [overlay]) if seal else ()
     if seal and places:
@@ -29,7 +29,7 @@ def remember_overlay(base: Image, overlay: str) -> None:
 
 
 def places_of(base: str, overlays: Iterable[str]) -> tuple[Place, ...]:
-    """Returns the places of overlays of the image `base`, but for its own directory, in which everybody looks."""
+    """Returns the places of overlays of the image `base`, except its own directory, which every search looks into."""
     home = os.path.dirname(os.path.realpath(base))
     present = (overlay for overlay in overlays if not is_trashed(overlay))
     directories = dict.fromkeys(os.path.dirname(os.path.realpath(overlay)) for overlay in present)

@@ -1,10 +1,10 @@
 """Where overlays of an image may lie when nobody has said where: around it, within bounds.
 
 Nova keeps bases in `_base/` and each machine in a directory of its own, Proxmox in `images/100/` and `images/101/`, multipass in
-`vault/images/NAME/` and `vault/instances/NAME/`. So what lies below an image's directory is looked at, then its parent's other
-directories, then those of the parent's parent, the nearest first. It never begins in a directory that is nobody's or everybody's
-(`/`, `/var/lib`, `/tmp`, `/home`), nor above a home or the root of a file system. COWHERD_CEILING names directories, separated
-by colons, in and above which nobody looks.
+`vault/images/NAME/` and `vault/instances/NAME/`. So the search looks below an image's directory, then into its parent's other
+directories, then into those of the parent's parent, the nearest first. It never begins in a directory that is nobody's or
+everybody's (`/`, `/var/lib`, `/tmp`, `/home`), nor above a home or the root of a file system. COWHERD_CEILING names directories,
+separated by colons, in and above which it does not look.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
 CEILING_VARIABLE = "COWHERD_CEILING"
-"""The environment variable that names directories in and above which nobody looks for relatives, as GIT_CEILING_DIRECTORIES."""
+"""The environment variable that names directories in and above which no search looks, as GIT_CEILING_DIRECTORIES does."""
 MOST_ENTRIES = 10_000
 MOST_SECONDS = 1.0
 
@@ -65,7 +65,7 @@ _NOBODYS = frozenset(
 _LOCAL = frozenset(
     ("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "tmpfs", "vfat", "xfs", "zfs")
 )
-"""Types of file systems that answer at once, so that they are entered where they are mounted among an image's neighbours."""
+"""Types of file systems that answer at once: the search enters those that are mounted among an image's neighbours."""
 
 
 class Budget:
@@ -76,7 +76,7 @@ class Budget:
         self.cut: list[str] = []
 
     def allows(self, directory: str) -> bool:
-        """Returns whether one more directory may be looked at, and notes it if not."""
+        """Returns whether one more directory may be looked at, and adds it to `cut` if not."""
         if self._entries > 0 and time.monotonic() < self._until:
             return True
         self.cut.append(directory)
@@ -88,8 +88,8 @@ class Budget:
 
 
 def begins(directories: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Returns where to begin to look around images that lie in `directories`, absolute and without symbolic links: of each place
-    how far it is from them, and how many levels below it are looked at."""
+    """Returns where a look around images in `directories` (absolute, without symbolic links) begins: for each place its
+    distance from them, and the number of levels below it to look at."""
     found: dict[str, tuple[int, int]] = {}
     for directory in directories:
         for place in (directory, *_aliases(directory)):
@@ -100,7 +100,7 @@ def begins(directories: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 def look_around(places: Iterable[str], listed: Container[str], unseen: list[str], budget: Budget) -> Iterator[Listing]:
-    """Yields the directories around images that lie in `places`, nearest first, but those in `listed`.
+    """Yields the directories around images that lie in `places`, nearest first, except those in `listed`.
 
     Links to directories are followed. What can't be looked into is added to `unseen`.
     """
@@ -147,7 +147,7 @@ def _climbed(directory: str) -> Iterator[tuple[str, int]]:
 
 
 def _is_nobodys(directory: str) -> bool:
-    """Whether a directory belongs to the whole system, or to everybody, as /tmp does; so too what COWHERD_CEILING names."""
+    """Whether a directory belongs to the whole system, or to everybody, as /tmp does; COWHERD_CEILING names more such."""
     if directory in _NOBODYS:
         return True
     name = os.fsencode(directory)
@@ -174,7 +174,7 @@ def _is_top(directory: str) -> bool:
 
 
 def _is_new(directory: str, seen: set[tuple[int, int]], ceilings: list[bytes]) -> bool:
-    """Whether a directory was not looked at yet, by whatever name, and may be looked at."""
+    """Whether a directory has not been looked at yet, under any name, and may be looked at."""
     name = os.fsencode(directory)
     if directory in _NOBODYS or any(lies_in(ceiling, name) for ceiling in ceilings):
         return False
@@ -195,7 +195,7 @@ def _answers_at_once(directory: str) -> bool:
 
 
 def _aliases(directory: str) -> Iterator[str]:
-    """Yields the other names of a directory of which the file system, or a part of it, is mounted in several places."""
+    """Yields the other names of a directory whose file system, or a part of it, is mounted in several places."""
     table = mount_table()
     here = mount_of(directory, table)
     if here is None:
