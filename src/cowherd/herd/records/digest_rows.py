@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 _KEPT_ROWS = 1 << 17
-"""Some 25 MB: of disks with more rows these are looked up twice."""
+"""About 25 MB of rows: the rows of a disk with more are looked up twice."""
 
 
 class Content:
     """The guest content of a disk of `size` bytes, or with `of_file` the bytes of an image's file.
 
-    `runs` are numbers of blocks that are not zeros: the first of a run, the one behind its last, the first of the next run, and
-    so on. `digests` are their digests, one behind the other.
+    `runs` are numbers of blocks that are not zeros: the first of a run, the one after its last, the first of the next run, and
+    so on. `digests` are their digests, one after the other.
     """
 
     def __init__(self, size: int, runs: array[int], digests: bytearray, *, of_file: bool = False):
@@ -71,7 +71,7 @@ def read_content(reading: Reading, progress: Progress | None = None, *, of_file:
 
 
 def digests_in(reading: Reading, runs: Ranges, progress: Progress | None = None) -> bytearray:
-    """Returns the digest of every block in runs of block numbers, one behind the other; past the disk's end there are zeros."""
+    """Returns the digest of every block in runs of block numbers, one after the other; bytes past the disk's end are zeros."""
     count = sum(end - first for first, end in runs)
     found = bytearray()
     for _, digests in _hash_tasks(reading, _rows_of_runs(reading, runs), count * BLOCK, progress):
@@ -89,7 +89,7 @@ class _Task(NamedTuple):
 def _hash_tasks(
     reading: Reading, wanted: Iterable[tuple[list[Row], Ranges]], total: int, progress: Progress | None
 ) -> Iterator[tuple[_Task, bytes]]:
-    """Returns tasks and their digests, in order. What is wanted are whole blocks, each with rows of the bytes around it."""
+    """Returns tasks and their digests, in order. `wanted` gives whole blocks, each time with rows of the bytes around them."""
     tasks: list[_Task] = []
     results: list[bytes] = []
     hasher = BlockHasher()
@@ -124,7 +124,7 @@ def _few(batches: Iterator[list[Row]]) -> list[list[Row]] | None:
 
 
 def _blocks_with_data(rows: list[Row]) -> Ranges:
-    """Returns the guest ranges of the blocks that rows have data of."""
+    """Returns the guest ranges of the blocks in which rows have data."""
     found: Ranges = []
     for start, length, _, _, kind in rows:
         if kind in (DATA, COMPRESSED):
@@ -145,7 +145,7 @@ def _rows_of_runs(reading: Reading, runs: Ranges) -> Iterator[tuple[list[Row], R
 
 
 def _fill_up(held: list[Row], length: int) -> list[Row]:
-    """Returns rows with zeros behind them, to make up `length` bytes."""
+    """Returns rows, filled up with zeros behind them to `length` bytes."""
     missing = length - sum(row[1] for row in held)
     return [*held, (0, missing, NOWHERE, 0, ZERO)] if missing else held
 
@@ -155,7 +155,7 @@ def _total(ranges: Ranges) -> int:
 
 
 def _extend(runs: array[int], more: Iterable[tuple[int, int]]) -> None:
-    """Appends runs to a list of borders; what follows without a gap makes the last run longer."""
+    """Appends runs to a list of borders; a run that follows without a gap makes the last one longer."""
     for first, end in more:
         if runs and runs[-1] == first:
             runs[-1] = end
