@@ -120,7 +120,7 @@ class Layer(Protocol):
         ...
 
     def write_compressed(self, start: int, data: memoryview, below: Below | None) -> None:
-        """Writes whole clusters (the disk's last may be shorter) compressed. Raises `InvalidRequest` where the format can't."""
+        """Writes whole clusters (the disk's last may be shorter) compressed. Raises `InvalidRequest` if the format can't."""
         ...
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
@@ -150,7 +150,7 @@ class Layer(Protocol):
     def set_backing(self, reference: BackingReference | None, *, without: int | None = None) -> None:
         """Names another backing file, or none, in the header, and removes an extension of type `without`. Durable on return.
 
-        Raises `InvalidRequest` where the format or the header has no room for it.
+        Raises `InvalidRequest` if the format or the header has no room for it.
         """
         ...
 
@@ -161,7 +161,7 @@ class Layer(Protocol):
     def set_extension(self, kind: int, data: bytes | None) -> None:
         """Sets the header extension of type `kind`, or removes it if `data` is None. Durable on return.
 
-        Raises `InvalidRequest` where the format or the header has no room for it.
+        Raises `InvalidRequest` if the format or the header has no room for it.
         """
         ...
 
@@ -194,7 +194,7 @@ class HeaderChange(Protocol):
 
 
 class EditableHeader(Protocol):
-    """An opened image whose header alone is changed."""
+    """An opened image of which a caller may only change the header."""
 
     file: BlockFile
 

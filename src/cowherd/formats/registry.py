@@ -25,8 +25,8 @@ class Format:
     """A format of image files. By default it has tables, can only be read, and only `open` opens it.
 
     The lock modes are those that QEMU takes on an image at the top of a chain, one for each use; images under it are read with
-    `READ`. Methods that take a file leave it to the caller if they raise. They raise `HostFileError`, or what a file raises that
-    breaks the format.
+    `READ`. Methods that take a file leave it to the caller if they raise. They raise `HostFileError`, or an error for a
+    file that breaks the format.
     """
 
     name: str
@@ -191,7 +191,7 @@ class _Qcow2(Format):
 
 
 class _Foreign(Format):
-    """A format that cowherd does not open: QEMU has it, or nobody has."""
+    """A format that cowherd does not open: one of QEMU's, or one that does not exist."""
 
     def __init__(self, name: str):
         self.name = name

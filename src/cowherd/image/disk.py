@@ -89,7 +89,7 @@ class Disk:
         self.layers[0].write(offset, view, self._below)
 
     def write_compressed(self, offset: int, data: Buffer) -> None:
-        """Writes whole clusters compressed (the disk's last may be shorter). Raises `InvalidRequest` where the format can't."""
+        """Writes whole clusters compressed (the disk's last may be shorter). Raises `InvalidRequest` if the format can't."""
         view = memoryview(data).cast("B")
         self._require_change(offset, len(view))
         self.layers[0].write_compressed(offset, view, self._below)

@@ -74,7 +74,7 @@ class HttpFile:
         return self._version.size
 
     def allocated_bytes(self) -> None:
-        """Returns None: a server does not tell."""
+        """Returns None: a server does not report it."""
         return
 
     def lock(self, mode: LockMode) -> None:
@@ -124,7 +124,7 @@ class HttpFile:
                 view.cast("B")[:] = data[offset - begin : offset - begin + view.nbytes]
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yields all of [start, end) that lies inside the file: a server tells of no holes."""
+        """Yields all of [start, end) that lies inside the file: a server does not report holes."""
         end = min(end, self.size())
         if start < end:
             yield start, end
