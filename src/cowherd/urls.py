@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
     ImageName: TypeAlias = "PathName | Url"
-    """What an image to be read is opened by: the name of a file of this host, or an address."""
+    """What names an image to read: the name of a file of this host, or an address."""
 
 _SCHEMES = ("http://", "https://")
 
 
 class Url:
-    """The address of an image that is read over HTTP or HTTPS. Attribute: `address`, all of it, with what is secret.
+    """The address of an image that is read over HTTP or HTTPS. Attribute: `address`, all of it, secrets included.
 
-    Only somebody who opens an image makes one, of what a user typed: text is never taken for an address, so that no name stored
-    in an image leads into a network. It is no `os.PathLike`: nothing takes it for the name of a file of this host.
+    Only code that opens an image makes a `Url`, from what a user typed. Text never counts as an address, so no name stored in an
+    image leads into a network. A `Url` is no `os.PathLike`, so nothing takes it for the name of a file of this host.
     """
 
     __slots__ = ("address",)
@@ -27,13 +27,13 @@ class Url:
         self.address = address
 
     def __str__(self) -> str:
-        """The address as it may be printed: without a user's name and password, and without a query, which may be a signature."""
+        """The address in printable form: without a user's name and password, and without a query, which may be a signature."""
         from urllib.parse import urlsplit
 
         try:
             parts = urlsplit(self.address)
-            _ = parts.port  # it is taken apart only now
-        except ValueError:  # nobody knows which part is secret
+            _ = parts.port  # only this parses the port
+        except ValueError:  # any part may be secret
             return f"{self.scheme}://..."
         return f"{self.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?...' if parts.query else ''}"
 
@@ -53,5 +53,5 @@ class Url:
 
 
 def is_address(text: str) -> bool:
-    """Whether QEMU would read an image of that name over HTTP or HTTPS."""
+    """Whether QEMU would read an image of this name over HTTP or HTTPS."""
     return text.startswith(_SCHEMES)

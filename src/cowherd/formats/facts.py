@@ -1,4 +1,4 @@
-"""What an image says of itself in its header and tables, told without opening it for reading or writing."""
+"""The facts that an image's header and tables state, found without opening it for reading or writing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Qcow2Info(NamedTuple):
 class Facts(NamedTuple):
     """The facts of one image. Sizes are bytes; `cluster_size` is None where the format has no clusters.
 
-    `qcow2` is what only qcow2 images have, None for others.
+    `qcow2` holds the facts that only qcow2 images have; it is None for others.
     """
 
     virtual_size: int

@@ -29,7 +29,7 @@ class Layer(Protocol):
 
     @property
     def data(self) -> BlockFile:
-        """The file in which the guest's bytes lie at the `host` offsets of extents: `file`, but for formats of several files."""
+        """The file that holds the guest's bytes at the `host` offsets of extents: `file`, except in formats of several files."""
         ...
 
     @property
@@ -49,12 +49,12 @@ class Layer(Protocol):
 
     @property
     def cluster_size(self) -> int:
-        """Bytes of a cluster: of what is written compressed at a time. Larger than `granularity` where that is a subcluster."""
+        """Bytes of a cluster, the unit of compressed writes. Larger than `granularity` if that is the size of a subcluster."""
         ...
 
     @property
     def has_subclusters(self) -> bool:
-        """Whether bytes left to the backing file may have a place (`host`) all the same, in a cluster that is allocated."""
+        """Whether bytes that are left to the backing file may still have a place (`host`), in an allocated cluster."""
         ...
 
     @property
@@ -77,30 +77,30 @@ class Layer(Protocol):
         ...
 
     def extents_to_read(self, start: int, length: int) -> Extents:
-        """Returns what `extents` returns for whoever only reads the bytes: zeros that cost time to tell may be DATA."""
+        """Does what `extents` does, for callers that only read the bytes: zeros that take time to find may count as DATA."""
         ...
 
     def empty_until(self, start: int) -> int:
-        """Returns a guest byte at or after `start` before which the file stores nothing; `ENDLESS` if nothing follows at all.
+        """Returns a guest byte up to which the file stores nothing from `start` on; `ENDLESS` if nothing follows at all.
 
-        Up to there an answer of `extents` is short, however long the range.
+        Up to there `extents` returns few extents, however long the range.
         """
         ...
 
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Fills each buffer with guest bytes, from the offset beside it on, that lie in extents of kind COMPRESSED."""
+        """Fills each buffer with guest bytes from the offset beside it on; the bytes lie in extents of kind COMPRESSED."""
         ...
 
     def metadata_preallocated(self) -> bool:
-        """Whether clusters have places that the file may have holes at, by QEMU's measure: then its holes read as zeros."""
+        """Whether clusters may be mapped to holes of the file, by QEMU's measure: if so, its holes read as zeros."""
         ...
 
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """Returns the internal snapshots, each of which `at_snapshot` shows. Raises `ImageFormatError` for a broken table."""
+        """Returns the internal snapshots; `at_snapshot` shows each of them. Raises `ImageFormatError` for a broken table."""
         ...
 
     def at_snapshot(self, snapshot: Snapshot) -> Layer:
-        """Returns the image as it is when `snapshot` is applied, to be read only; its file is closed with this image."""
+        """Returns the image as it is with `snapshot` applied, for reading only; closing this image closes its file."""
         ...
 
     def bitmaps(self) -> tuple[Bitmap, ...] | None:
@@ -108,23 +108,23 @@ class Layer(Protocol):
         ...
 
     def has_enabled_bitmaps(self) -> bool:
-        """Returns whether bitmaps would have to be kept up to date by whoever writes to the image."""
+        """Returns whether the image has bitmaps that a writer must keep up to date."""
         ...
 
     def share_cache(self, chain: Sequence[Layer]) -> None:
-        """Keeps tables where the first layer of `chain` of this format keeps them, so that long chains take no more memory."""
+        """Keeps tables in the cache of the first layer of `chain` in this format, so that long chains take no more memory."""
         ...
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
-        """Writes guest bytes; parts of newly allocated clusters that `data` leaves open are filled from `below`."""
+        """Writes guest bytes; `below` fills the parts of newly allocated clusters that `data` does not cover."""
         ...
 
     def write_compressed(self, start: int, data: memoryview, below: Below | None) -> None:
-        """Writes whole clusters (the disk's last may be shorter) compressed. Raises `InvalidRequest` where the format can't."""
+        """Writes whole clusters (the disk's last may be shorter) compressed. Raises `InvalidRequest` if the format can't."""
         ...
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
-        """Makes a range read as zeros; with `unmap` the space is given back where the format can."""
+        """Makes a range read as zeros; with `unmap`, gives its space back if the format can."""
         ...
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
@@ -140,17 +140,17 @@ class Layer(Protocol):
         ...
 
     def resize(self, size: int, below: Below | None, below_size: int) -> None:
-        """Changes the virtual size. `below` and its size are the backing file, whose bytes must not show in what is gained."""
+        """Changes the virtual size. `below` reads the backing file; its bytes must not show in the added range."""
         ...
 
     def preallocate(self, start: int, length: int, *, reserve: bool) -> None:
-        """Gives whole clusters of a range that reads as zeros places in the file, with `reserve` space for them too."""
+        """Maps whole clusters of a range that reads as zeros to places in the file; `reserve` also reserves their space."""
         ...
 
     def set_backing(self, reference: BackingReference | None, *, without: int | None = None) -> None:
         """Names another backing file, or none, in the header, and removes an extension of type `without`. Durable on return.
 
-        Raises `InvalidRequest` where the format or the header has no room for it.
+        Raises `InvalidRequest` if the format or the header has no room for it.
         """
         ...
 
@@ -161,7 +161,7 @@ class Layer(Protocol):
     def set_extension(self, kind: int, data: bytes | None) -> None:
         """Sets the header extension of type `kind`, or removes it if `data` is None. Durable on return.
 
-        Raises `InvalidRequest` where the format or the header has no room for it.
+        Raises `InvalidRequest` if the format or the header has no room for it.
         """
         ...
 
@@ -171,14 +171,14 @@ class Layer(Protocol):
 
 
 class HeaderFields(Protocol):
-    """What an image's header says, as a value."""
+    """The content of an image's header, as a value."""
 
     def with_backing(self, reference: BackingReference | None) -> Self:
-        """Returns it naming another backing file, or none."""
+        """Returns a header that names another backing file, or none."""
         ...
 
     def with_extension(self, kind: int, data: bytes | None) -> Self:
-        """Returns it with the extension of type `kind` set to `data`, or without it if that is None."""
+        """Returns a header with the extension of type `kind` set to `data`, or without that extension if `data` is None."""
         ...
 
 
@@ -186,25 +186,28 @@ AnyHeader = TypeVar("AnyHeader", bound=HeaderFields)
 
 
 class HeaderChange(Protocol):
-    """What is to be made of a header, whatever its format."""
+    """A change to a header of any format."""
 
     def __call__(self, header: AnyHeader, /) -> AnyHeader:
-        """Returns the header as it is to be."""
+        """Returns the changed header."""
         ...
 
 
 class EditableHeader(Protocol):
-    """An opened image of which only the header is changed."""
+    """An opened image of which a caller may only change the header."""
 
     file: BlockFile
 
     @property
     def backing(self) -> BackingReference | None:
-        """The backing file that the image names, which nobody follows here."""
+        """The backing file that the image names, or None; it is not opened."""
         ...
 
     def change(self, change: HeaderChange) -> None:
-        """Replaces the header by what `change` makes of it, durably. Raises `InvalidRequest`, with nothing done, without room."""
+        """Replaces the header by what `change` makes of it, durably.
+
+        Raises `InvalidRequest`, with nothing done, if the header has no room for it.
+        """
         ...
 
     def close(self) -> None:
@@ -221,7 +224,7 @@ class LayerOutline(Protocol):
     """Its place in its chain, 0 is the top."""
 
     entries_met: int
-    """Table entries that lead anywhere, as far as tables were looked at."""
+    """Number of non-empty entries in the tables that were read so far."""
 
     @property
     def data(self) -> BlockFile:
@@ -230,7 +233,7 @@ class LayerOutline(Protocol):
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of the tables that may have to be looked at."""
+        """Bytes of the tables that may have to be read."""
         ...
 
     @property
@@ -253,7 +256,7 @@ class LayerOutline(Protocol):
         ...
 
     def empty_until(self, start: int) -> int:
-        """Returns a guest byte at or after `start` before which the file stores nothing; see `Layer.empty_until`."""
+        """Returns a guest byte up to which the file stores nothing from `start` on; see `Layer.empty_until`."""
         ...
 
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:

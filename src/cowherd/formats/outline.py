@@ -1,8 +1,8 @@
-"""Outlines: where the bytes of an image lie, for images of so few tables that plain Python tells it before numpy is imported.
+"""Outlines tell where the bytes of an image lie, for images of so few tables that Python is done before numpy is imported.
 
-An outline knows raw files and qcow2 images with standard clusters. Whatever else it meets, also anything that breaks the
-specification, it leaves to `cowherd.formats.raw` and `cowherd.formats.qcow2`, by raising `NeedsArrays`, which
-`cowherd.image` lets nobody see.
+Outlines understand raw files and qcow2 images with standard clusters. For everything else, and for anything that breaks the
+specification, they raise `NeedsArrays`, and leave the image to `cowherd.formats.raw` and `cowherd.formats.qcow2`.
+`cowherd.image` catches that exception, so that none of its callers sees it.
 """
 
 from __future__ import annotations

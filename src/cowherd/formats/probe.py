@@ -1,6 +1,6 @@
-"""Guessing a file's format by its first bytes, as QEMU does (the `bdrv_probe` functions under its block/).
+"""Guesses a file's format from its first bytes, as QEMU does (the `bdrv_probe` functions under its block/).
 
-Only for files that no guest has written as raw: whoever writes a disk's first bytes chooses what a guess will say.
+A guess is only safe for files that no guest has written as raw: a guest that writes a disk's first bytes chooses the result.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from cowherd.storage.blocks import BlockFile
 
 PROBED_BYTES = 512
-"""So much of a file's start QEMU looks at."""
+"""QEMU looks at this many bytes of a file's start."""
 
 TAIL_BYTES = 1023
-"""So much of a file's end, the last sector counted as whole, can hold the trailer of a dmg image."""
+"""The trailer of a dmg image lies in this many bytes of a file's end, the last sector counted as whole."""
 
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"QFI\xfb\0\0\0\x01", "qcow"),
@@ -28,21 +28,21 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"conectix", "vpc"),
     (0, b"WithoutFreeSpace", "parallels"),
     (0, b"WithouFreSpacExt", "parallels"),
-    (0, b"LUKS\xba\xbe\0\x01", "luks"),  # version 2 is read by guests alone: to QEMU it is a raw disk's content
+    (0, b"LUKS\xba\xbe\0\x01", "luks"),  # only guests read version 2: to QEMU it is a raw disk's content
     (0, b"Bochs Virtual HD Image", "bochs"),
     (0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop ", "cloop"),
     (64, b"\x7f\x10\xda\xbe", "vdi"),
 )
-"""What QEMU knows and cowherd does not open; the formats of the registry say themselves how they are recognised."""
+"""What QEMU knows and cowherd does not open, as (offset, magic, name); each format of the registry recognises its own images."""
 _DESCRIPTOR_VERSIONS = (b"version=1", b"version=2", b"version=3")
 _DMG_TRAILER = b"koly"
 _DMG_SUFFIX = ".dmg"
 
 
 def probe(file: BlockFile) -> str:
-    """Returns the name of the format that the file's first bytes say, "raw" if they say nothing.
+    """Returns the name of the format that the file's first bytes indicate, "raw" if they indicate none.
 
-    A dmg image is known by its last bytes, and to QEMU by the file's name.
+    A file is a dmg image if its last bytes say so or, as for QEMU, its name.
     """
     found = probe_bytes(file.pread(0, PROBED_BYTES))
     if found != UNRECOGNISED:
@@ -54,7 +54,7 @@ def probe(file: BlockFile) -> str:
 
 
 def probe_bytes(head: bytes) -> str:
-    """Returns the name of the format that a file's first 512 bytes say, "raw" if they say nothing."""
+    """Returns the name of the format that a file's first 512 bytes indicate, "raw" if they indicate none."""
     for format in FORMATS.values():
         if format.recognise(head):
             return format.name
@@ -63,16 +63,16 @@ def probe_bytes(head: bytes) -> str:
 
 
 def has_dmg_trailer(tail: bytes, size: int) -> bool:
-    """Returns whether a file of `size` bytes ends as a dmg image does. `tail` is its last bytes, as many as `TAIL_BYTES` or all.
+    """Returns whether a file of `size` bytes ends as a dmg image does. `tail` is its last `TAIL_BYTES` bytes, or all.
 
-    QEMU looks for the trailer wherever it may begin in the last two sectors.
+    QEMU accepts a trailer that begins anywhere in the last two sectors.
     """
     begin = max(0, whole_sectors(size) - TAIL_BYTES) - (size - len(tail))
     return _DMG_TRAILER in tail[max(0, begin) : begin + 515]
 
 
 def _is_vmdk_descriptor(head: bytes) -> bool:
-    """Returns whether a text says its version as a VMDK descriptor does: behind comments and lines of blanks at the most."""
+    """Returns whether a text states its version as a VMDK descriptor does: after nothing but comments and lines of blanks."""
     rest = head[:PROBED_BYTES]
     while rest[:1] in (b"#", b" "):
         line, newline, rest = rest.partition(b"\n")

@@ -20,7 +20,7 @@ class Raw(RawFile, ReadableLayer):
         return ext.merge(np.array(self._cover(start, start + length, 0), ext.EXTENT))
 
     def extents_to_read(self, start: int, length: int) -> Extents:
-        """Returns all as data: holes read as the zeros that they are, and to find them may take longer than to read them."""
+        """Returns the whole range as data: holes read as zeros anyway, and finding them may take longer than reading them."""
         return ext.single(start, length, ext.DATA, host=start)
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
@@ -33,7 +33,7 @@ class Raw(RawFile, ReadableLayer):
         self.file.write_zeros(start, length, unmap=unmap)
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
-        """Gives the space of a range back to the host where it can; see `Layer.discard`."""
+        """Gives the space of a range back to the host if the host can; see `Layer.discard`."""
         self.file.punch_hole(start, length)
 
     def resize(self, size: int, below: Below | None = None, below_size: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What a raw image is, told without numpy: its size, and where its file holds data."""
+"""The size of a raw image and where its file holds data, found without numpy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class RawFile:
     """A regular file or a block device as a disk.
 
-    The virtual size is the file's length, rounded up to a sector, as QEMU does; what a file lacks of its last sector reads as
-    zeros.
+    The virtual size is the file's length, rounded up to a whole sector, as in QEMU; what the file lacks of its last sector
+    reads as zeros.
     """
 
     format = "raw"
@@ -44,7 +44,7 @@ class RawFile:
         return None
 
     def empty_until(self, start: int) -> int:
-        """Returns where the host file holds data again; see `Layer.empty_until`."""
+        """Returns where the host file next holds data, at or after `start`; see `Layer.empty_until`."""
         data = self.file.next_data(start)
         return ENDLESS if data is None else data
 

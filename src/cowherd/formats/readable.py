@@ -1,4 +1,4 @@
-"""What a format is that can only be read: what every format does where it says nothing else."""
+"""A layer that can only be read: what every format does unless it overrides it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ReadableLayer(ABC):
     """One opened image file; see `cowherd.formats.layer.Layer`. Every change is refused with `InvalidRequest`.
 
-    A format of its own says at least its `size`, `granularity` and `extents`, and reads what is compressed (`read_compressed`).
+    A subclass defines at least `size`, `granularity` and `extents`, and `read_compressed` if its format has compressed clusters.
     """
 
     format: str
@@ -53,17 +53,17 @@ class ReadableLayer(ABC):
 
     @property
     def cluster_size(self) -> int:
-        """Bytes of a cluster: of the smallest unit."""
+        """Bytes of a cluster, which is the smallest unit here."""
         return self.granularity
 
     @property
     def has_subclusters(self) -> bool:
-        """False: what holds nothing has no place."""
+        """False: bytes that are not stored have no place."""
         return False
 
     @property
     def has_zero_clusters(self) -> bool:
-        """True: zeros are not stored, or lie over no backing file."""
+        """True: zeros are not stored, or there is no backing file to hide."""
         return True
 
     @property
@@ -73,7 +73,7 @@ class ReadableLayer(ABC):
 
     @property
     def corrupt(self) -> bool:
-        """False: such an image has no mark that says so."""
+        """False: such an image has no mark for it."""
         return False
 
     def extents_to_read(self, start: int, length: int) -> Extents:
@@ -81,7 +81,7 @@ class ReadableLayer(ABC):
         return self.extents(start, length)
 
     def empty_until(self, start: int) -> int:
-        """Returns `start`: it is not known how far nothing is stored."""
+        """Returns `start`: the layer does not know how far the file stores nothing."""
         return start
 
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
@@ -101,54 +101,54 @@ class ReadableLayer(ABC):
         raise AssertionError(f"a {self.format} image has no snapshots")
 
     def bitmaps(self) -> tuple[Bitmap, ...] | None:
-        """Returns None: it can't have any."""
+        """Returns None: such an image can't have any."""
         return None
 
     def has_enabled_bitmaps(self) -> bool:
-        """Returns False: it can't have any."""
+        """Returns False: such an image can't have any."""
         return False
 
     def share_cache(self, chain: Sequence[Layer]) -> None:  # noqa: B027 - most formats have no tables to keep
-        """Does nothing: it keeps nothing in memory that grows."""
+        """Does nothing: such a layer keeps nothing in memory that grows."""
 
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("can't be written to")
 
     def write_compressed(self, start: int, data: memoryview, below: Below | None) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("has no compressed clusters")
 
     def zero(self, start: int, length: int, below: Below | None, *, unmap: bool) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("can't be written to")
 
     def discard(self, start: int, length: int, below: Below | None) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("can't be written to")
 
     def deallocate_all(self) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("can't be emptied")
 
     def resize(self, size: int, below: Below | None = None, below_size: int = 0) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("can't be resized")
 
     def preallocate(self, start: int, length: int, *, reserve: bool) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("has no clusters that could be preallocated")
 
     def set_backing(self, reference: BackingReference | None, *, without: int | None = None) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("has no backing file")
 
     def require_room_for(self, reference: BackingReference | None) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("has no backing file")
 
     def set_extension(self, kind: int, data: bytes | None) -> None:
-        """Refused."""
+        """Raises `InvalidRequest`."""
         raise self._refused("has no place for it")
 
     def flush(self) -> None:
@@ -157,7 +157,7 @@ class ReadableLayer(ABC):
             self.file.flush()
 
     def close(self) -> None:
-        """Flushes and closes, also if flushing fails. Closing twice is fine."""
+        """Flushes and closes, even if flushing fails. Closing twice is fine."""
         try:
             if not self.file.closed:
                 self.flush()

@@ -1,4 +1,4 @@
-"""What an image says of its backing file."""
+"""How an image names its backing file."""
 
 from __future__ import annotations
 

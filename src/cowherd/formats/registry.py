@@ -1,9 +1,9 @@
-"""The formats, each once: how it is recognised, opened and locked, and what it can do.
+"""The formats. One entry for each says how to recognise, open and lock its images, and what the format can do.
 
-What a format can do is asked here (`named(name).compressed`), so that no caller needs to know which formats there are; what
-depends on an open image is asked of its layer (`cowherd.formats.layer.Layer`). To add a format, write a folder with its layer,
-which derives from `cowherd.formats.readable.ReadableLayer`, and one entry here; or, from outside of cowherd, call `add`. An entry
-loads what it needs when it is called: commands that only look at headers are done before numpy is loaded.
+Callers ask an entry what its format can do (`named(name).compressed`), so that none needs to know which formats there are; they
+ask the layer (`cowherd.formats.layer.Layer`) what depends on an open image. To add a format, write a folder with its layer, which
+derives from `cowherd.formats.readable.ReadableLayer`, and one entry here; or, from outside of cowherd, call `add`. An entry
+imports what it needs when it is called, so that commands that only look at headers finish without numpy.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class Format:
-    """A format of image files. One that says nothing of itself has tables, can only be read, and is opened by `open` alone.
+    """A format of image files. By default it has tables, can only be read, and only `open` opens it.
 
-    The lock modes are those of an image at the top of a chain, by what is done with it, as QEMU takes them; what lies under it is
-    read with `READ`. Methods that take a file leave it to the caller if they raise: `HostFileError`, or what breaks the format.
+    The lock modes are those that QEMU takes on an image at the top of a chain, one for each use; images under it are read with
+    `READ`. Methods that take a file leave it to the caller if they raise. They raise `HostFileError`, or an error for a
+    file that breaks the format.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Format:
     """An image may hold persistent bitmaps."""
 
     extensions = False
-    """The header has room for what others want to record in it: for a binding."""
+    """The header has room for a record of others: for a binding."""
 
     checked = False
     """An image has tables that `check` compares with each other."""
@@ -70,24 +71,24 @@ class Format:
         return False
 
     def open(self, file: BlockFile) -> Layer:
-        """Makes an open and locked file a layer, which takes it over."""
+        """Makes a layer of an open and locked file; the layer takes the file over."""
         raise AssertionError(f"{file.name} is of a format that is not known")
 
     def outline(self, file: BlockFile) -> LayerOutline:
-        """Makes it an outline. Raises `NeedsArrays` for all but plain images."""
+        """Makes an outline of an open and locked file. Raises `NeedsArrays` unless the image is plain."""
         from cowherd.formats.outline import NeedsArrays
 
         raise NeedsArrays
 
     def facts(self, file: BlockFile) -> Facts:
-        """Returns what an image says of itself. The file stays the caller's."""
+        """Returns the facts of an image. The caller keeps the file."""
         from cowherd.formats.facts import Facts
 
         layer = self.open(file)
         return Facts(layer.size, layer.cluster_size if layer.cluster_size > 1 else None, backing=layer.backing)
 
     def header(self, file: BlockFile) -> EditableHeader:
-        """Makes it a header that can be changed alone. Raises `NeedsArrays` where the whole image has to be opened for that."""
+        """Makes a header to change of an open and locked file. Raises `NeedsArrays` if a change must open the whole image."""
         from cowherd.formats.outline import NeedsArrays
 
         raise NeedsArrays
@@ -97,10 +98,10 @@ class Format:
         raise AssertionError(f"{self.name} images have no tables to check")
 
     def check_options(self, options: Mapping[str, str]) -> None:
-        """Raises `InvalidRequest` for options of `qemu-img create -o` with which it is known that no image can be made."""
+        """Raises `InvalidRequest` for options of `qemu-img create -o` that are known to make no image."""
 
     def holds_nothing(self, file: BlockFile) -> bool:
-        """Whether an image has no data of its own, neither now nor in a snapshot; False where that can't be told."""
+        """Whether an image has no data of its own, neither now nor in a snapshot; False if the format can't tell."""
         return False
 
     def is_encrypted(self, file: BlockFile) -> bool:
@@ -110,7 +111,7 @@ class Format:
 
 class _Raw(Format):
     name = "raw"
-    lock_to_inspect = None  # QEMU looks at a raw image without minding its writers
+    lock_to_inspect = None  # QEMU inspects a raw image even while others write to it
     lock_to_read = READ_RAW
     lock_to_write = RESIZE_RAW
     verbatim = writable = creatable = True
@@ -136,9 +137,9 @@ class _Raw(Format):
 
 
 _QCOW = b"QFI\xfb\0\0\0\x01"
-"""What qcow images begin with: the magic number of qcow2, and a version that counts as another format."""
+"""qcow images begin with these bytes: the magic number of qcow2, and a version that counts as another format."""
 _CRYPT_METHOD = slice(32, 36)
-"""Where the qcow2 header says how the image is encrypted, 0 if it is not."""
+"""The field of the qcow2 header that says how the image is encrypted, 0 if it is not."""
 
 
 class _Qcow2(Format):
@@ -190,7 +191,7 @@ class _Qcow2(Format):
 
 
 class _Foreign(Format):
-    """A format of QEMU's, or of nobody's, that cowherd does not open."""
+    """A format that cowherd does not open: one of QEMU's, or one that does not exist."""
 
     def __init__(self, name: str):
         self.name = name
@@ -201,14 +202,14 @@ FORMATS: dict[str, Format] = {}
 
 
 def add(format: Format) -> None:
-    """Makes a format known, in the place of another one of its name."""
+    """Adds a format, in place of another one of its name."""
     FORMATS[format.name] = format
 
 
 def named(name: str) -> Format:
-    """Returns the format called `name`; one that is not known can do nothing.
+    """Returns the format called `name`; an unknown one can do nothing.
 
-    QEMU has more formats than cowherd: images of those are met in herds and on command lines.
+    QEMU has more formats than cowherd: herds and command lines may contain their images.
     """
     return FORMATS.get(name) or _Foreign(name)
 
@@ -218,10 +219,10 @@ for _built_in in (RAW, QCOW2):
     add(_built_in)
 
 UNRECOGNISED = RAW.name
-"""The format of a file whose bytes say nothing."""
+"""The format of a file whose bytes indicate none."""
 
 NEW_TARGET = RAW.name
-"""The format of a new image where nobody names one, as with qemu-img."""
+"""The format of a new image if nobody names one, as in qemu-img."""
 
 OVERLAY = QCOW2.name
-"""The format of overlays: of those that cowherd makes, and of those by whose headers a herd is known."""
+"""The format of overlays: of those that cowherd makes, and of those whose headers show what a herd is."""

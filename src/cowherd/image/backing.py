@@ -35,26 +35,27 @@ _WITHOUT_EFFECT = frozenset(
         "read-only",
     )
 )
-"""Options of QEMU's that change neither which file is read nor what its bytes mean."""
+"""QEMU options that change neither which file is read nor what its bytes mean."""
 
 
 def has_protocol(name: str) -> bool:
-    """Whether QEMU takes the name's beginning for a protocol: a colon stands before the first slash."""
+    """Whether QEMU reads the start of the name as a protocol: it does if a colon comes before the first slash."""
     return ":" in name.split("/", 1)[0]
 
 
 def resolve(overlay: ImageName, reference: BackingReference) -> BackingReference:
     """Returns the backing file's path and its format.
 
-    A plain relative name is relative to the directory in which `overlay` is named, also where that is a symbolic link, as in
-    QEMU; it stays relative if `overlay` is. "file:NAME" and "json:{...}" with a file driver, under a format driver or not, are
-    understood; relative names in those are relative to the working directory, again as in QEMU. The recorded format, if there is
-    one, goes before what the JSON says.
+    A plain relative name is relative to the directory part of `overlay`, even if `overlay` is a symbolic link, as in QEMU; the
+    path stays relative if `overlay` is. The function also understands "file:NAME", and "json:{...}" with a file driver, under a
+    format driver or not; relative names in those are relative to the working directory, again as in QEMU. A recorded format
+    takes precedence over the JSON's.
 
-    Raises `BackingNotFollowed` for other protocols, for options that would change what is read, and for whatever an image names
-    that is itself read over HTTP: QEMU goes there and cowherd does not. Raises `BackingFileError` for what makes no sense.
+    Raises `BackingNotFollowed` for other protocols, for options that would change what is read, and for every backing file of an
+    image that is itself read over HTTP: QEMU follows these and cowherd does not. Raises `BackingFileError` for a name that makes
+    no sense.
     """
-    if isinstance(overlay, Url):  # whoever holds the server would choose which files of this host, or of its network, are read
+    if isinstance(overlay, Url):  # else the server would choose which files of this host, or of its network, are read
         raise BackingNotFollowed(overlay, reference.name, "an image that is read over HTTP leads to no other file")
     name, recorded = reference.name, reference.format
     if name.startswith("json:"):
@@ -97,7 +98,7 @@ def _from_json(overlay: PathName, reference: BackingReference) -> tuple[str, str
 
 
 def _filename(overlay: PathName, reference: BackingReference, flat: dict[str, Any], prefix: str, files: tuple[str, ...]) -> str:
-    """Returns the file name among the options `flat`, all of which must be known to leave the content alone."""
+    """Returns the file name among the options `flat`; every other option must be known to leave the content alone."""
     driver = flat.pop(f"{prefix}driver", _FILE_DRIVERS[0])
     if driver not in _FILE_DRIVERS:
         raise BackingNotFollowed(overlay, reference.name, f"the driver '{driver}' is not supported", files)
@@ -105,13 +106,13 @@ def _filename(overlay: PathName, reference: BackingReference, flat: dict[str, An
     for option in flat:
         if option.removeprefix("file.") not in _WITHOUT_EFFECT:
             raise BackingNotFollowed(overlay, reference.name, f"the option '{option}' is not supported", files)
-    if not isinstance(filename, str) or not filename or has_surrogates(filename):  # which are no characters; QEMU's parser agrees
+    if not isinstance(filename, str) or not filename or has_surrogates(filename):  # surrogates are no characters, also in QEMU
         raise BackingFileError(overlay, reference.name, "the JSON names no file")
     return filename
 
 
 def _local_files(options: Any) -> tuple[str, ...]:
-    """Returns what may be local files among nested options: whatever is called a file name, be its driver known or not."""
+    """Returns the possible local files among nested options: each "filename", whether its driver is known or not."""
     found: dict[str, None] = {}
     pending = [options]
     while pending:

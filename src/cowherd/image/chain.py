@@ -1,4 +1,4 @@
-"""Following a chain from image to image: names, formats, locks and loops. What each opened file becomes is the caller's."""
+"""Follows a chain from image to image: names, formats, locks and loops. The caller decides what each opened file becomes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_CHAIN = 1024
 
 
 class Use(NamedTuple):
-    """What the opener will do with the chain's files, as locks: on the top one, by its format, and on what lies under it."""
+    """The locks that an opener takes: `top` gives the one for the top file, by its format; `below` is for all files under it."""
 
     top: Callable[[Format], LockMode]
     below: LockMode
@@ -48,7 +48,8 @@ def open_chain(
     """Returns the image at `path` and, if `backing`, every image under it, the top one first.
 
     A format of None is guessed from the file's first bytes. Only the top is opened for writing, if `writable`.
-    Raises `HostFileError`, `ImageInUse`, `UnsupportedFeature`, `BackingFileError`, and what `make` raises; then nothing is open.
+    Raises `HostFileError`, `ImageInUse`, `UnsupportedFeature`, `BackingFileError`, and what `make` raises; after an error nothing
+    stays open.
     """
     links: list[AnyLink] = []
     try:
@@ -82,7 +83,7 @@ def _open_backing(overlay: str | Url, stored: BackingReference, make: Make[AnyLi
         file = open_file(reference.name)
     except HostFileError as error:
         raise BackingFileError(overlay, stored.name, str(error)) from error
-    if file.key in visited:  # asked before the lock, which an image that is being written would not give to itself
+    if file.key in visited:  # before locking: an image open for writing would refuse the lock to itself
         file.close()
         raise BackingFileError(overlay, stored.name, "the chain is a loop: this file is an overlay of itself")
     visited.add(file.key)
@@ -95,7 +96,7 @@ def _open_backing(overlay: str | Url, stored: BackingReference, make: Make[AnyLi
 
 
 def _made(file: BlockFile, format: str | None, make: Make[AnyLink], lock: Callable[[Format], LockMode]) -> AnyLink:
-    """Opens `file` as `format` (None: guesses), and closes it if that fails."""
+    """Makes a link of `file` as an image of `format` (None: guessed); closes the file if that fails."""
     try:
         found = registry.named(probe.probe(file) if format is None else format)
         if not found.is_known:

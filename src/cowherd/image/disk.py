@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 _WINDOW_UNITS = 1 << 20
-"""How many of its smallest layer's units `Disk.extents` looks at in one batch: an extent each at worst."""
+"""A batch of `Disk.extents` covers this many units of the layer with the smallest ones; at worst each is an extent."""
 
 
 class Disk:
-    """An open image with its chain. Made by `cowherd.open`; a context manager.
+    """An open image with its chain; a context manager. `cowherd.open` makes it.
 
     Offsets and lengths are guest bytes. Several threads may read at once; writing, resizing and closing need the disk to
-    themselves. What was written is durable after `flush` (or `close`).
+    themselves. Writes are durable after `flush` (or `close`).
     """
 
     def __init__(self, layers: Sequence[Layer], *, writable: bool):
@@ -46,12 +46,12 @@ class Disk:
 
     @property
     def name(self) -> str | Url:
-        """What the image was opened by."""
+        """The name or address under which the image was opened."""
         return self.layers[0].file.name
 
     @property
     def path(self) -> Path:
-        """The path that the image was opened by. Raises `InvalidRequest` for one that is no file of this host."""
+        """The path under which the image was opened. Raises `InvalidRequest` if the image is not a file of this host."""
         return require_host(self.layers[0].file).path
 
     @property
@@ -71,7 +71,7 @@ class Disk:
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns `length` bytes. Raises `InvalidRequest` for a range that does not lie inside the disk."""
-        self._require_inside(offset, length)  # before any memory is taken for it
+        self._require_inside(offset, length)  # before allocating that much memory
         buffer = bytearray(length)
         self.readinto(offset, buffer)
         return bytes(buffer)
@@ -89,20 +89,20 @@ class Disk:
         self.layers[0].write(offset, view, self._below)
 
     def write_compressed(self, offset: int, data: Buffer) -> None:
-        """Writes whole clusters compressed (the disk's last may be shorter). Raises `InvalidRequest` where the format can't."""
+        """Writes whole clusters compressed (the disk's last may be shorter). Raises `InvalidRequest` if the format can't."""
         view = memoryview(data).cast("B")
         self._require_change(offset, len(view))
         self.layers[0].write_compressed(offset, view, self._below)
 
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
-        """Makes a range read as zeros; unless `unmap` is False its space is given back where the format can."""
+        """Makes a range read as zeros; with `unmap`, gives its space back if the format can."""
         self._require_change(offset, length)
         self.layers[0].zero(offset, length, self._below, unmap=unmap)
 
     def discard(self, offset: int, length: int) -> None:
-        """Tells that a range's content is not needed any more.
+        """Declares that a range's content is no longer needed.
 
-        Whole clusters inside it are given back and read as zeros; the rest may keep its content.
+        Whole clusters inside the range are given back and read as zeros; the rest may keep its content.
         """
         self._require_change(offset, length)
         self.layers[0].discard(offset, length, self._below)
@@ -112,7 +112,7 @@ class Disk:
         self.layers[0].flush()
 
     def resize(self, size: int) -> None:
-        """Changes the virtual size. Bytes that are gained read as zeros, bytes that are cut off are lost."""
+        """Changes the virtual size. Added bytes read as zeros; bytes that are cut off are lost."""
         if size < 0:
             raise InvalidRequest(f"a disk can't have {size} bytes")
         self._require_change(0, 0)
@@ -121,16 +121,17 @@ class Disk:
     def extents(self, start: int = 0, length: int | None = None, *, depth: int | None = None) -> Iterator[Extents]:
         """Yields batches that together cover [start, start+length), in order (to the disk's end by default).
 
-        Each extent says in which layer (`depth`, 0 is the image itself) its bytes lie. `depth` limits how many layers are looked
-        at; what none of those holds is of kind BACKING. Without that limit, BACKING means that no layer holds it: it reads as
-        zeros. Past the end of a backing file that is shorter than its overlay the extent is ZERO, at that backing file's depth.
+        Each extent says in which layer (`depth`, 0 is the image itself) its bytes lie. With `depth`, only that many layers count,
+        from the top; bytes that none of them holds are of kind BACKING. Without `depth`, BACKING means that no layer holds the
+        bytes: they read as zeros. Past the end of a backing file that is shorter than its overlay the extent is ZERO, at that
+        backing file's depth.
         """
         end = self.size if length is None else start + length
         self._require_inside(start, end - start)
         layers = len(self.layers) if depth is None else min(depth, len(self.layers))
         window = self._window()
         while start < end:
-            # Where no layer stores anything a window may be as long as it likes: a disk may claim exabytes.
+            # A window may have any length where no layer stores anything: a disk may claim exabytes.
             empty = self.empty_until(start, depth=layers)
             stop = min(end, max(start // window + 1, empty // window) * window)
             yield self.cover(start, stop, 0, layers)
@@ -139,20 +140,20 @@ class Disk:
     def empty_until(self, start: int, *, depth: int | None = None) -> int:
         """Returns the first guest byte at or after `start` that one of the top `depth` layers (all by default) may hold.
 
-        It may lie behind the disk's end.
+        The result may lie past the disk's end.
         """
         return min((layer.empty_until(start) for layer in self.layers[:depth]), default=ENDLESS)
 
     def read_extents(self, batch: Extents, start: int, buffer: memoryview) -> None:
-        """Fills `buffer`, whose first byte is guest byte `start`, with the bytes of `batch`, extents of this disk inside it.
+        """Fills `buffer`, whose first byte is guest byte `start`, with the bytes of `batch`: extents of this disk inside it.
 
-        For callers that have the extents already; bytes of `buffer` between them stay as they are.
+        It is for callers that already have the extents. Bytes of `buffer` between the extents stay as they are.
         """
         rows = batch.tolist()
         self._read_each(rows, [buffer[position - start : position - start + length] for position, length, *_ in rows])
 
     def read_gathered(self, batch: Extents, buffer: memoryview) -> None:
-        """Fills `buffer` with the bytes of `batch`, extents of this disk, one behind the other: what lies between is left out."""
+        """Fills `buffer` with the bytes of `batch`, extents of this disk, one after the other: gaps are left out."""
         rows = batch.tolist()
         ends = accumulate(row[1] for row in rows)
         self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
@@ -173,7 +174,7 @@ class Disk:
             self.layers[depth].read_compressed(parts)
 
     def set_backing(self, reference: BackingReference | None) -> None:
-        """Names another backing file in the header; the disk must be opened again to see it. Changes no data."""
+        """Names another backing file in the header; the disk shows it once it is opened again. Changes no data."""
         self._require_change(0, 0)
         self.layers[0].set_backing(reference)
 
@@ -182,7 +183,7 @@ class Disk:
         _close_all(self.layers)
 
     def __del__(self) -> None:
-        # A disk that was dropped without being closed: what was written must not be lost with it.
+        # Writes must not be lost with a disk that was dropped without being closed.
         if self.writable and not self.layers[0].file.closed:
             warnings.warn(f"unclosed disk {self.path}", ResourceWarning, source=self, stacklevel=2)
             self.close()
@@ -214,9 +215,9 @@ class Disk:
     def cover(self, start: int, end: int, first: int, last: int, *, to_read: bool = False) -> Extents:
         """Lays the extents of layers [first, last) over each other for the window [start, end) of guest bytes.
 
-        As `extents` does, but at once; so there is an extent for each cluster at worst.
-        For a cover that is only read from, the holes of a raw file are not looked for: they read as the zeros that they are, and
-        on some file systems the search takes longer than the reading.
+        It does the work of `extents` in one batch, so at worst it returns an extent for each cluster. With `to_read`, it does not
+        look for the holes of a raw file: they read as zeros anyway, and on some file systems the search takes longer than the
+        reading.
         """
         parts: list[Extents] = []
         reach, held = end, 0
@@ -224,7 +225,7 @@ class Disk:
             layer = self.layers[depth]
             inside = min(reach, max(start, layer.size))
             found = _held(layer, depth, start, inside, to_read=to_read, whole=depth == last - 1)
-            if inside < reach:  # past the end of this layer, where no deeper one is asked
+            if inside < reach:  # past the end of this layer no deeper one shows
                 found = np.concatenate((found, ext.single(inside, reach - inside, ext.ZERO, depth=depth)))
                 reach = inside
             if depth == last - 1 and not parts:
@@ -233,7 +234,7 @@ class Disk:
                 continue
             parts.append(found)
             held += int(found["length"].sum())
-            if held >= end - start and depth < last - 1:  # it may be all
+            if held >= end - start and depth < last - 1:  # the parts may cover everything
                 parts = [_stored(ext.laid_over(parts, start, end, last - 1))]
                 held = int(parts[0]["length"].sum())
                 if held == end - start:
@@ -255,9 +256,9 @@ class Disk:
 
 
 def _held(layer: Layer, depth: int, start: int, end: int, *, to_read: bool, whole: bool) -> Extents:
-    """Returns what a layer itself holds of [start, end), or if `whole` all that it says.
+    """Returns the extents that a layer itself holds in [start, end); with `whole`, also those that it leaves to deeper layers.
 
-    All of a raw one counts as data if it is only read.
+    With `to_read`, all of a raw layer counts as data.
     """
     if start == end:
         return np.empty(0, ext.EXTENT)
@@ -268,13 +269,13 @@ def _held(layer: Layer, depth: int, start: int, end: int, *, to_read: bool, whol
 
 
 def _stored(found: Extents) -> Extents:
-    """Returns what is not left to deeper layers."""
+    """Returns the extents that the layer does not leave to deeper ones."""
     stored: Extents = found[found["kind"] != ext.BACKING]
     return stored
 
 
 def _close_all(layers: Sequence[Layer]) -> None:
-    """Closes every layer, also when closing one of them fails; the first failure is raised."""
+    """Closes every layer, even if closing one of them fails; raises the last failure, with earlier ones as its context."""
     if layers:
         try:
             layers[0].close()

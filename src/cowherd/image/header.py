@@ -1,4 +1,4 @@
-"""Changing the header of an image and nothing else, with the locks and checks of a writer, and without numpy."""
+"""Changes the header of an image and nothing else, with the locks and checks of a writer, and without numpy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def change_header(path: PathName, change: HeaderChange, *, format: str | None = None) -> bool:
-    """Replaces the header of the image at `path` by what `change` makes of it, durably; what the guest sees stays as it was.
+    """Replaces the header of the image at `path` by what `change` makes of it, durably; the guest sees the same.
 
-    Returns False, with nothing done, where `cowherd.image.open.open_disk` has to do it, or to say why it can't be done: for a
-    format without such a header, an image that its last writer did not close, one with persistent bitmaps, a header without room.
+    Returns False, with nothing done, if the caller must use `cowherd.image.open.open_disk` to make the change, or to learn why it
+    is impossible: for a format without such a header, an image that its last writer did not close, one with persistent bitmaps,
+    a header without room.
     A format of None is guessed. Raises what opening the image for writing raises.
     """
     try:

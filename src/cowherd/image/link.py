@@ -1,4 +1,4 @@
-"""What a chain consists of, as far as following it goes; only type checkers need it."""
+"""The links of a chain, as the code that follows a chain needs them; only type checkers need this module."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ class Link(Protocol):
 
 AnyLink = TypeVar("AnyLink", bound=Link)
 Make = Callable[[BlockFile, str], AnyLink]
-"""Makes an opened and locked file of a known format, by its name, a link; it takes over the file unless it raises."""
+"""Makes a link of an opened and locked file and the name of its known format; takes over the file unless it raises."""

@@ -1,4 +1,4 @@
-"""Opening an image with its chain of backing files."""
+"""Opens an image with its chain of backing files."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def open_disk(
 ) -> Disk:
     """Opens an image and, if `backing`, the chain under it.
 
-    `format` is the name of one in `cowherd.formats.registry`, as "raw" or "qcow2"; None guesses by the first bytes, which is
-    only safe if no guest ever wrote this file as raw. A backing file without a recorded format is guessed likewise. The image is
-    opened for writing if `writable`, backing files never. Locks are QEMU's; `force_share` reads an image that is in use, whose
-    content may then change while it is read.
+    `format` names a format of `cowherd.formats.registry`, such as "raw" or "qcow2"; None guesses it from the first bytes, which
+    is only safe if no guest ever wrote this file as raw. The format of a backing file is guessed likewise if none is recorded.
+    `writable` opens the image for writing, but never its backing files. Locks are QEMU's; `force_share` reads an image that is in
+    use: its content may then change while it is read.
 
     Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, `UnsupportedFeature` (also for a format that can only be read, if
-    `writable`), `ImageCorrupt`, or `BackingFileError` for a
-    backing file that can't be followed, a loop, or a chain longer than `cowherd.image.chain.MAX_CHAIN`.
+    `writable`), `ImageCorrupt`, or `BackingFileError` for a backing file that can't be followed, a loop, or a chain longer than
+    `cowherd.image.chain.MAX_CHAIN`.
     """
     use = WRITING if writable else SHARED if force_share else READING
     layers = open_chain(path, format, _layer, use=use, writable=writable, backing=backing)
@@ -43,7 +43,7 @@ def open_disk(
 
 
 def disk_of(files: Iterable[tuple[BlockFile, str]]) -> Disk:
-    """Makes a disk for reading of a chain's open files and their formats, the image itself first. Raises as opening them."""
+    """Makes a read-only disk of a chain's open files and their formats, the image itself first. Raises what opening them does."""
     layers = [_layer(file, format) for file, format in files]
     for layer in layers:
         layer.share_cache(layers)

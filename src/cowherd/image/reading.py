@@ -1,7 +1,7 @@
-"""The way to read an image with its chain: where the guest's bytes lie, as rows of plain integers, and the bytes themselves.
+"""Reads an image with its chain: where the guest's bytes lie, as rows of plain integers, and the bytes themselves.
 
-Importing numpy takes as long as reading 300 MiB. So a reading begins with outlines of the layers, which do without it; from where
-the tables are too many for them, or something stands there that only the full readers understand, it goes on with a disk.
+Importing numpy takes as long as reading 300 MiB. So a reading begins with outlines of the layers, which do without numpy. It goes
+on with a disk once the tables are too many for outlines, or once it meets something that only the full readers understand.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from cowherd.urls import ImageName, Url
 
 _MOST_ENTRIES = 1 << 19
-"""Table entries that lead anywhere, beyond which importing numpy takes less time than doing without it."""
+"""Number of non-empty table entries; beyond it, importing numpy takes less time than doing without."""
 _MOST_TABLE_BYTES = 256 << 20
-"""Of which most may be empty, and passed over quickly."""
+"""Bytes of tables; beyond it, a reading begins with a disk. Most of them may be empty, and are passed over quickly."""
 _MOST_ROWS = 1 << 17
-"""Rows told, beyond which importing numpy takes less time than doing without it."""
+"""Number of rows returned; beyond it, importing numpy takes less time than doing without."""
 _WINDOW_UNITS = 1 << 16
 _RAW_UNIT = 64 << 10
 _ZEROS = -1
@@ -40,7 +40,7 @@ _LATER = -2
 class Reading:
     """An open chain, for reading; a context manager. Offsets and lengths are guest bytes.
 
-    Several threads may `read` at once; everything else belongs to one at a time.
+    Several threads may `read` at once; only one thread at a time may use the other methods.
     """
 
     def __init__(self, layers: Sequence[LayerOutline]):
@@ -53,7 +53,7 @@ class Reading:
 
     @classmethod
     def of(cls, disk: Disk) -> Reading:
-        """Reads an open disk, which may be written to in between; closing either closes both."""
+        """Makes a reading of an open disk. The disk may be written to between reads; closing either closes both."""
         reading = cls(())
         reading._disk = disk
         return reading
@@ -70,7 +70,7 @@ class Reading:
 
     @property
     def name(self) -> str | Url:
-        """The name that the image was opened by."""
+        """The name or address under which the image was opened."""
         return self.files[0].name
 
     @property
@@ -81,8 +81,8 @@ class Reading:
     def rows(self, start: int, end: int, first: int = 0, last: int | None = None) -> list[Row]:
         """Returns a cover of [start, end) by the layers from depth `first` to before `last` (to the root by default).
 
-        What they leave to layer `last` is BACKING, zeros if there is none; what lies past the end of a backing file is ZERO.
-        There is a row for each cluster at worst: `windows` says how much to ask for at once.
+        Bytes that they leave to layer `last` are BACKING, which reads as zeros if there is no such layer; bytes past the end of a
+        backing file are ZERO. At worst there is a row for each cluster: `windows` yields ranges that are small enough.
         Raises `HostFileError`, and `ImageFormatError` where a table breaks the specification.
         """
         bottom = len(self.layers) if last is None else last
@@ -98,7 +98,7 @@ class Reading:
         return rows
 
     def batches(self, *, depth: int | None = None) -> Iterator[list[Row]]:
-        """Yields rows of the top `depth` layers (all by default) that together cover the disk, in order. Raises as `rows`."""
+        """Yields rows of the top `depth` layers (default: all) that cover the disk, in order. Raises what `rows` raises."""
         last = len(self.layers) if depth is None else min(depth, len(self.layers))
         for start, end in windows([(self, last)], self.size):
             yield self.rows(start, end, 0, last)
@@ -108,12 +108,12 @@ class Reading:
         return min((layer.empty_until(start) for layer in self.layers[:last]), default=ENDLESS)
 
     def read(self, rows: Iterable[Row], buffer: memoryview) -> None:
-        """Fills `buffer` with the bytes of rows of this chain, one behind the other.
+        """Fills `buffer` with the bytes of `rows`, which are rows of this chain, one after the other.
 
-        What lies together in a file is read at once. What is compressed comes last, all of a layer together.
+        Bytes that lie together in a file are read at once. Compressed clusters come last, all those of a layer together.
         Raises `HostFileError`, and `ImageFormatError` for a compressed cluster that is damaged.
         """
-        layers = self.layers  # those of one moment: another thread may go on with a disk
+        layers = self.layers  # taken once: another thread may switch to a disk meanwhile
         stored: dict[int, list[tuple[int, memoryview]]] = {}
         packed: dict[int, list[tuple[int, memoryview]]] = {}
         begin = done = place = 0
@@ -139,7 +139,7 @@ class Reading:
             layers[depth].read_compressed(parts)
 
     def disk(self) -> Disk:
-        """Returns the chain as a disk, for who needs arrays; both have the same open files. Raises as `open_disk`."""
+        """Returns the chain as a disk, for callers that need arrays; both share open files. Raises what `open_disk` raises."""
         if self._disk is None:
             from cowherd.image.open import disk_of
 
@@ -175,15 +175,14 @@ class Reading:
         return laid_over(found, start, end, last)
 
     def _count(self, rows: list[Row]) -> None:
-        """Goes on with a disk if there was so much that this costs less."""
+        """Counts `rows`, and switches to a disk once that costs less."""
         self._rows_told += len(rows)
         if self._rows_told > _MOST_ROWS or sum(layer.entries_met for layer in self._outlines) > _MOST_ENTRIES:
             self.disk()
 
 
 def _sort_out(parts: dict[int, list[tuple[int, memoryview]]], source: int, host: int, part: memoryview) -> None:
-    """Puts `part` to those that are filled from the file of layer `source`; clears it if it is of zeros, leaves it if it is
-    filled later."""
+    """Adds `part` to those that the file of layer `source` fills; clears it if it is zeros; leaves it if it is filled later."""
     if source >= 0:
         parts.setdefault(source, []).append((host, part))
     elif source == _ZEROS:
@@ -193,7 +192,8 @@ def _sort_out(parts: dict[int, list[tuple[int, memoryview]]], source: int, host:
 def windows(sides: Iterable[tuple[Reading, int]], end: int) -> Iterator[tuple[int, int]]:
     """Yields [start, stop) of guest ranges that cover [0, `end`), so small that the rows of each fit in memory.
 
-    Of each reading only so many of its layers count, from the top. Where none stores anything a range may have any length.
+    Each of `sides` is a reading and how many of its layers count, from the top. Where none of these stores anything, a range may
+    have any length.
     All borders but the last are multiples of 32 MiB.
     """
     counted = list(sides)
@@ -208,7 +208,7 @@ def windows(sides: Iterable[tuple[Reading, int]], end: int) -> Iterator[tuple[in
 
 
 def open_reading(path: ImageName, *, format: str | None = None, backing: bool = True, force_share: bool = False) -> Reading:
-    """Opens an image and, if `backing`, the chain under it, for reading, with the locks of `open_disk`. Raises as that."""
+    """Opens an image and, if `backing`, the chain under it, for reading, with the locks and errors of `open_disk`."""
     try:
         layers = open_chain(path, format, _outline, use=SHARED if force_share else READING, backing=backing)
     except NeedsArrays:

@@ -1,4 +1,4 @@
-"""Rows, extents as plain integers (`cowherd.kinds.Row`): laid over each other, put side by side, and cut into portions."""
+"""Lays rows, extents as plain integers (`cowherd.kinds.Row`), over each other, puts them side by side, and cuts them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Ranges = list[tuple[int, int]]
 
 
 def laid_over(rows: list[Row], start: int, end: int, below: int) -> list[Row]:
-    """Returns a cover of [start, end) by the rows of several layers, in any order: the topmost layer shows.
+    """Returns a cover of [start, end) by the rows of several layers, given in any order: the topmost layer shows.
 
-    Where there is none it is BACKING at depth `below`. The cost is one sort, however many layers there are.
+    Where no layer has a row, the cover is BACKING at depth `below`. The cost is one sort, however many layers there are.
     """
     rows.sort()
     waiting: list[tuple[int, Row]] = []  # a heap: the topmost layer first
@@ -47,7 +47,7 @@ def laid_over(rows: list[Row], start: int, end: int, below: int) -> list[Row]:
 
 
 def side_by_side(a: list[Row], b: list[Row]) -> Iterator[tuple[Row, Row]]:
-    """Yields two covers of one range cut at each other's borders."""
+    """Yields the rows of two covers of one range in pairs, cut at each other's borders."""
     first = second = 0
     while first < len(a):
         left, right = a[first], b[second]
@@ -61,13 +61,13 @@ def side_by_side(a: list[Row], b: list[Row]) -> Iterator[tuple[Row, Row]]:
 
 
 class Clipping:
-    """Cuts rows to ranges, which callers ask for in ascending order."""
+    """Cuts rows to ranges. Callers ask for the ranges in ascending order."""
 
     def __init__(self, rows: list[Row]):
         self._rows, self._index = rows, 0
 
     def inside(self, ranges: Ranges) -> list[Row]:
-        """Returns what the rows have of `ranges`, cut at their borders."""
+        """Returns the parts of the rows that lie in `ranges`, cut at the borders of the ranges."""
         rows, index = self._rows, self._index
         found: list[Row] = []
         for start, end in ranges:
@@ -85,7 +85,7 @@ class Clipping:
 
 
 def portions(ranges: Iterable[tuple[int, int]], most: int) -> Iterator[Ranges]:
-    """Divides ranges into groups of `most` bytes each, the last may be smaller; cuts a range at a group's end."""
+    """Divides ranges into groups of `most` bytes each (the last may be smaller); cuts a range at a group's end."""
     part: Ranges = []
     room = most
     for start, end in ranges:

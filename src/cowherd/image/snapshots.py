@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def snapshots_of(layer: Layer) -> tuple[Snapshot, ...]:
-    """Returns the internal snapshots of an open image. Raises `ImageFormatError` where their table can't be read."""
+    """Returns the internal snapshots of an open image. Raises `ImageFormatError` if their table can't be read."""
     return layer.snapshots()
 
 
 def snapshot_disk(layers: Sequence[Layer], snapshot: Snapshot) -> Disk:
     """Returns the disk that the first of `layers` shows when its `snapshot` is applied, over the other layers as they are.
 
-    The layers stay the caller's: the disk is not to be closed, and lives no longer than they do. Its size is the snapshot's own.
+    The caller keeps the layers: it does not close the disk, and does not use it longer than them. Its size is the snapshot's own.
     Raises `ImageFormatError` for a snapshot with broken tables.
     """
     return Disk([layers[0].at_snapshot(snapshot), *layers[1:]], writable=False)

@@ -33,10 +33,10 @@ class CheckNotSupported(CowherdError):
 def check(path: ImageName, *, format: str | None = None, force_share: bool = False) -> CheckReport:
     """Checks one image, without the backing files under it; see `cowherd.formats.qcow2.check.check` for the cost.
 
-    `format` None guesses it by the first bytes. `force_share` checks an image that another process may be writing: then a
-    contradiction may be just a change in progress.
-    Raises `CheckNotSupported`, `HostFileError`, `ImageInUse`, `ImageFormatError` if not even the header, the snapshot table or
-    the bitmap directory can be read, and `UnsupportedFeature`.
+    `format` None guesses it from the first bytes. `force_share` checks an image that another process may be writing: then a
+    contradiction may just be a change in progress.
+    Raises `CheckNotSupported`, `HostFileError`, `ImageInUse`, `ImageFormatError` if the header, the snapshot table or the bitmap
+    directory can't be read, and `UnsupportedFeature`.
     """
     with closing(open_file(path)) as file:
         found = registry.named(probe.probe(file) if format is None else format)

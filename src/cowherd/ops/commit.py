@@ -1,7 +1,7 @@
 """Commits an overlay: writes what it and the other layers above a base hold into that base.
 
-The base is complete and durable before the overlay is emptied. So an interrupted commit can be started again: until then the
-overlay still holds everything that it held.
+The base is complete and durable before the overlay is emptied, and until then the overlay holds everything that it held. So an
+interrupted commit can be started again.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def commit(
         target_path, target_format = require_host(chain.layers[depth].file).path, chain.layers[depth].format
         above = Disk(chain.layers[:depth], writable=True)
         for layer in chain.layers[depth:]:
-            layer.close()  # to open it again for writing: the locks of two opens of one file exclude each other
+            layer.close()  # so that it can be opened for writing: two opens of one file would exclude each other by their locks
         with open_disk(target_path, format=target_format, writable=True) as target:
             plan = plan_commit(above, target)
             _check_space(plan, above, target)
@@ -135,7 +135,7 @@ def _names(overlay: Layer, below: Layer, base: str) -> bool:
 
 
 def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None = None) -> None:
-    """Carries out a plan of `plan_commit`, or a part of one. To repeat it does no harm. It does not flush `target`."""
+    """Carries out a plan of `plan_commit`, or a part of one. Repeating it does no harm. It does not flush `target`."""
     total, done = plan.bytes_to_copy, 0
     buffers = Buffers(CHUNK_BYTES)
 
@@ -166,7 +166,7 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
 
 
 def _check_space(plan: Plan, above: Disk, target: Disk) -> None:
-    """Raises `NotEnoughSpace` if the bytes that need new clusters do not fit. Shared blocks, and a device, need no space."""
+    """Raises `NotEnoughSpace` if the bytes that need new clusters do not fit. Shared blocks and devices need no space."""
     below = require_host(target.layers[0].file)
     if below.is_block_device or all(file and can_clone(file, below) for file in (layer.data.host for layer in above.layers)):
         return

@@ -1,4 +1,4 @@
-"""Making a new image."""
+"""Makes a new image."""
 
 from __future__ import annotations
 
@@ -41,9 +41,11 @@ def create(
 ) -> int:
     """Makes an empty image of `size` bytes (rounded up to whole sectors), or of its backing file's size; returns the size.
 
-    `backing` is stored as given, relative to the new image; its format must be named, because guessing the format of a file
-    that a guest wrote is not safe. The backing file must open unless `unsafe`. `options` are those of `qemu-img create -o`.
-    An existing file is replaced. Raises `InvalidRequest`, `BackingFileError`, `HostFileError`, `ImageInUse`.
+    `backing` is stored as given, relative to the new image; `backing_format` must name its format, because guessing the format of
+    a file that a guest wrote is not safe. The backing file must open unless `unsafe`. `options` are those of
+    `qemu-img create -o`. An existing file is replaced.
+
+    Raises `InvalidRequest`, `BackingFileError`, `HostFileError`, `ImageInUse`.
     """
     made = require_creatable(format)
     reference = _reference(backing, backing_format)
@@ -63,7 +65,7 @@ def create(
 
 
 def require_creatable(format: str) -> registry.Format:
-    """Returns the format in which an image is to be made. Raises `InvalidRequest` for one in which none can be."""
+    """Returns the format called `format`. Raises `InvalidRequest` if cowherd can't make images of that format."""
     found = registry.named(format)
     if not found.is_known:
         raise InvalidRequest(f"Unknown file format '{printable(format)}'")
@@ -85,7 +87,7 @@ def _reference(backing: str | None, backing_format: str | None) -> BackingRefere
 
 
 def _size_of_backing(path: PathName, reference: BackingReference, size: int | None) -> int:
-    """Opens the backing file to see that it can be opened; returns `size`, or the backing file's where that is None."""
+    """Opens the backing file, to see that this works; returns `size`, or the backing file's size if that is None."""
     backing = resolve(path, reference).name
     if _same_file(path, backing):
         raise InvalidRequest(f"Error: Trying to create an image with the same filename as the backing file: {printable(path)}")
@@ -103,7 +105,7 @@ def _same_file(a: PathName, b: str) -> bool:
 
 
 def _disk_size(path: str, format: str | None) -> int:
-    """Opens an image with its backing files, shared as QEMU does it: only its size is of interest."""
+    """Opens an image with its backing files, and shares it as QEMU does, because only its size matters; returns the size."""
     with open_reading(path, format=format, force_share=True) as reading:
         return reading.size
 
@@ -124,7 +126,7 @@ def _create_raw(path: PathName, size: int, options: Mapping[str, str] | Qcow2Opt
 
 @contextlib.contextmanager
 def _created(path: PathName) -> Iterator[HostFile]:
-    """Gives an empty file to make an image in. If that fails, a new file is removed: half an image passes for a whole one."""
+    """Gives an empty file to make an image in. If that fails, removes a new file: half an image could pass for a whole one."""
     was_there = is_there(path)
     with HostFile.create(path, lock=locks.CREATE) as file:
         try:
@@ -147,13 +149,13 @@ def _raw_preallocation(options: Mapping[str, str]) -> str:
 
 
 def refuse_to_preallocate(file: BlockFile, preallocation: str) -> None:
-    """Refuses to reserve the space of a block device, which it has anyway, as QEMU does."""
+    """Refuses, as QEMU does, to reserve space on a block device, which has its space anyway."""
     if file.is_block_device and preallocation in ("falloc", "full"):
         raise InvalidRequest(f"Preallocation mode '{preallocation}' unsupported for this non-regular file")
 
 
 def _create_qcow2(path: PathName, header: Header, preallocation: str) -> None:
-    header.pack()  # refuses what does not fit while an old file of that name is still whole
+    header.pack()  # raises if something does not fit, while an old file of that name is still whole
     if header.backing is not None and preallocation != "off" and not header.extended_l2:
         raise InvalidRequest("Backing file and preallocation can only be used at the same time if extended_l2 is on")
     with _created(path) as file:
@@ -169,7 +171,7 @@ def _create_qcow2(path: PathName, header: Header, preallocation: str) -> None:
 def _preallocate(file: HostFile, header: Header, preallocation: str) -> None:
     """Maps every guest cluster; with extended L2 entries the subclusters stay unallocated, so that a backing file shows.
 
-    A new file has zeros in them. A device has what somebody left there: version 3 can say that nobody is to see it.
+    A new file has zeros in the clusters. A device has what somebody left there: version 3 can mark it so that nobody sees it.
     """
     hidden = file.is_block_device and header.version >= 3 and not header.extended_l2
     builder = Builder(file, header, shows_zeros=hidden)

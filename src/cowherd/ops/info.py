@@ -1,4 +1,4 @@
-"""Facts about an image file, from its header and tables only: what `qemu-img info` prints, as values."""
+"""Facts about an image file, from its header and tables only: the values that `qemu-img info` prints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class FileInfo(NamedTuple):
     """The file under an image: `length` in bytes, rounded up to whole 512-byte sectors, and the bytes it occupies.
 
-    `protocol` is how QEMU calls the way to it: "file", "host_device", "http" or "https". `allocated` is None where nobody tells.
+    `protocol` is QEMU's name for how to reach it: "file", "host_device", "http" or "https". `allocated` is None if it is unknown.
     """
 
     filename: str
@@ -112,7 +112,7 @@ def chain_info(path: ImageName, *, format: str | None = None, force_share: bool 
 
 
 def iter_chain(path: ImageName, *, format: str | None = None, force_share: bool = False) -> Iterator[ImageInfo]:
-    """Yields what `chain_info` returns, one by one, so that a caller knows at which image an error occurred."""
+    """Yields what `chain_info` returns, one by one, so that a caller knows which image an error is about."""
     seen: set[Hashable] = set()
     name: ImageName | None = path
     while name is not None:
@@ -131,7 +131,7 @@ def whole_sectors(size: int) -> int:
 
 
 def full_backing_name(overlay: str, backing: str) -> str:
-    """Returns the stored name `backing` as a caller names it who calls the overlay `overlay`: a relative one lies beside it."""
+    """Returns the stored name `backing` as seen by a caller who names the overlay `overlay`: a relative one lies beside it."""
     if os.path.isabs(backing) or has_protocol(backing):
         return backing
     return overlay[: overlay.rfind("/") + 1] + backing

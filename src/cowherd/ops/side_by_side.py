@@ -1,4 +1,4 @@
-"""Two disks side by side: their extents cut at common borders, and which of these are equal without reading."""
+"""Two disks side by side: their extents, cut at common borders, and which of these are known to be equal without reading."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class SideBySide:
     def _same_place(self, a: Extents, b: Extents) -> Mask:
         """Returns for each pair whether the bytes of both come from the same place in the same file.
 
-        The same file may be open in two formats; plain bytes at one host offset are the same bytes then too, and only one of the
-        formats has compressed clusters.
+        The same file may be open in two formats; plain bytes at one host offset are then still the same bytes, and only one of
+        the formats has compressed clusters.
         """
         files: dict[Hashable, int] = {}
         numbers = [[files.setdefault(identity, len(files)) for identity in side] or [-1] for side in self._identities]

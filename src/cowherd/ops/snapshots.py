@@ -1,4 +1,4 @@
-"""Finds what a change of the layers below does to an image's internal snapshots, whose unallocated clusters show these layers."""
+"""Finds how a change of the layers below affects an image's internal snapshots: their unallocated clusters show these layers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def exposed_snapshots(layers: Sequence[Layer], depth: int, changed: Ranges | Non
 def require_same(layers: Sequence[Layer], action: str, exposed: Sequence[Exposed], old: Disk | None, new: Disk | None) -> None:
     """Raises `SnapshotsWouldChange` if one of `exposed` would show other bytes with `new` in place of `old` (None: all zeros).
 
-    `action` words the error: what was to be done to the first of `layers`. Reads both disks where the snapshots show them.
+    `action` says in the error what was to be done to the first of `layers`. Reads both disks where the snapshots show them.
     """
     changing = {id(one) for one in _changing(exposed, old, new)}
     if changing:

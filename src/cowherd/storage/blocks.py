@@ -1,6 +1,6 @@
-"""What an image's bytes lie in: the side of a file that formats and chains know, whatever is behind it.
+"""The interface of files that hold an image's bytes: formats and chains use it, whatever kind of file is behind it.
 
-`HostFile` is a file or a device of this host, `HttpFile` one that a server gives out. Only type checkers need this module.
+`HostFile` is a file or a device of this host, `HttpFile` a file on a web server. Only type checkers need this module.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from cowherd.urls import Url
 
 
 class BlockFile(Protocol):
-    """Bytes that are read, and perhaps written, at offsets. Threads may share one object.
+    """A file to read, and perhaps to write, at offsets. Threads may share one object.
 
-    Every method raises `HostFileError` where its host refuses; those that change something raise `ReadOnlyImage` unless it is
-    `writable`. Offsets and lengths are bytes of the file.
+    Every method raises `HostFileError` if the file's host refuses; methods that change something raise `ReadOnlyImage` unless the
+    file is `writable`. Offsets and lengths are bytes of the file.
     """
 
     @property
     def name(self) -> str | Url:
-        """What it was opened by."""
+        """The name or address under which it was opened."""
         ...
 
     @property
     def path(self) -> Path | Url:
-        """The same, as errors keep it."""
+        """The same, in the form that errors keep."""
         ...
 
     @property
     def key(self) -> Hashable:
-        """What it is known by: two open files of equal keys have the same bytes, always."""
+        """Its identity: two open files with equal keys always have the same bytes."""
         ...
 
     @property
     def host(self) -> HostFile | None:
-        """The file of this host whose bytes these are, which the kernel may copy or share; None where there is none."""
+        """The file of this host that has these bytes, so that the kernel may copy or share them; None if there is none."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class BlockFile(Protocol):
 
     @property
     def is_block_device(self) -> bool:
-        """Whether its length is given, and what nobody wrote is not zeros."""
+        """Whether its length is fixed, and bytes that nobody wrote are not zeros."""
         ...
 
     def size(self) -> int:
@@ -61,11 +61,11 @@ class BlockFile(Protocol):
         ...
 
     def allocated_bytes(self) -> int | None:
-        """Returns the bytes that it occupies where it is stored, None where nobody tells."""
+        """Returns the bytes that it occupies where it is stored, None if that is unknown."""
         ...
 
     def lock(self, mode: LockMode) -> None:
-        """Takes the locks of `mode` in place of those held, where there are any; raises `ImageInUse` where it can't."""
+        """Takes the locks of `mode` in place of those held, if files of its kind have locks. Raises `ImageInUse`."""
         ...
 
     def close(self) -> None:
@@ -73,19 +73,19 @@ class BlockFile(Protocol):
         ...
 
     def pread(self, offset: int, length: int) -> bytes:
-        """Returns exactly `length` bytes; what lies past the end is zeros."""
+        """Returns exactly `length` bytes; bytes past the end are zeros."""
         ...
 
     def pread_each(self, offsets: Iterable[int], length: int) -> list[bytes]:
-        """Returns `length` bytes from each of `offsets`; what lies past the end is zeros."""
+        """Returns `length` bytes from each of `offsets`; bytes past the end are zeros."""
         ...
 
     def preadinto(self, offset: int, buffer: memoryview) -> None:
-        """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end is zeros."""
+        """Fills `buffer` (contiguous, of any item type) from `offset`; bytes past the end are zeros."""
         ...
 
     def gather(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Does what `preadinto` does for each buffer and the offset beside it, with as few requests as it may take."""
+        """Does what `preadinto` does for each buffer and the offset beside it, with as few requests as possible."""
         ...
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -93,7 +93,7 @@ class BlockFile(Protocol):
         ...
 
     def next_data(self, offset: int) -> int | None:
-        """Returns where there may be data at or after `offset`, None where there is none: the rest reads as zeros."""
+        """Returns the first offset at or after `offset` that may hold data, None if there is none: the rest reads as zeros."""
         ...
 
     def pwrite(self, offset: int, data: Buffer) -> None:
@@ -105,7 +105,7 @@ class BlockFile(Protocol):
         ...
 
     def flush(self) -> None:
-        """Makes everything written so far durable. Raises `FlushFailed`, and from then on always."""
+        """Makes everything written so far durable. Raises `FlushFailed`; once it did, it always does."""
         ...
 
     def truncate(self, size: int) -> None:
@@ -113,19 +113,19 @@ class BlockFile(Protocol):
         ...
 
     def reach(self, size: int) -> None:
-        """Makes it `size` bytes long; a block device only has to have as many."""
+        """Makes it `size` bytes long; a block device only has to have that many."""
         ...
 
     def write_zeros(self, offset: int, length: int, *, unmap: bool) -> None:
-        """Makes a range read as zeros, by writing them where there is no other way; with `unmap` its space is given back."""
+        """Makes a range read as zeros, by writing them if there is no other way; with `unmap`, gives its space back."""
         ...
 
     def zero_range(self, offset: int, length: int, *, unmap: bool) -> bool:
-        """Makes a range read as zeros without writing it; returns False where it can't, and the caller must write zeros."""
+        """Makes a range read as zeros without writing it; returns False if it can't: then the caller must write zeros."""
         ...
 
     def punch_hole(self, offset: int, length: int) -> None:
-        """Gives a range's space back where it can; the range's content is then undefined."""
+        """Gives a range's space back if it can; the range's content is then undefined."""
         ...
 
     def preallocate(self, offset: int, length: int) -> None:

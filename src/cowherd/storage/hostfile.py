@@ -42,8 +42,8 @@ class HostFile:
     Reads and writes are positional, so threads may share one object. Short reads and writes of the host are continued;
     reading past the end gives zeros, as QEMU does for image files that end inside a cluster.
 
-    Every method raises `HostFileError` when the host refuses, naming the path and what was tried. After a flush that failed the
-    host may have forgotten what was written, and succeed the next time: `FlushFailed` is raised then instead of writing more.
+    Every method raises `HostFileError` when the host refuses, naming the path and what was tried. After a failed flush the host
+    may have forgotten what was written, and succeed the next time; so every later write or flush raises `FlushFailed`.
     """
 
     def __init__(self, name: str, fd: int, *, writable: bool) -> None:
@@ -55,7 +55,7 @@ class HostFile:
         self._lock_mode: LockMode | None = None
         self._locked_by = 0
         self.failed: OSError | None = None
-        """Why a flush failed, if one did: what was written before it may be there or not, in any part."""
+        """Why a flush failed, if one did: any part of what was written before it may be missing."""
 
     @property
     def path(self) -> Path:
@@ -81,24 +81,24 @@ class HostFile:
     def open(cls, path: PathName, *, writable: bool = False, lock: LockMode | None = INSPECT, follow: bool = True) -> Self:
         """Opens an existing file, taking QEMU's locks for `lock` (None takes and tests none).
 
-        Without `follow` a name that is a symbolic link is refused: somebody else may have put it there.
-        Raises `HostFileError`, or `ImageInUse` where another process excludes this use.
+        Without `follow` it refuses a name that is a symbolic link: somebody else may have put it there.
+        Raises `HostFileError`, or `ImageInUse` if another process excludes this use.
         """
         name = os.fspath(path)
         refuse_other_than_images(name, "open")
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         with naming_file(name, "open"):
-            # O_NONBLOCK so that a pipe put there since can't hang the open; of regular files only leases care.
+            # O_NONBLOCK, since a pipe that was put there meanwhile would hang the open; on regular files only leases heed it.
             looks = lock is None and not writable and not flags & os.O_NOFOLLOW
             fd = open_unnoticed(name) if looks else open_despite_leases(name, flags | os.O_NONBLOCK)
         return cls._adopt(name, fd, "open", writable=writable, lock=lock)
 
     @classmethod
     def create(cls, path: PathName, *, exclusive: bool = False, lock: LockMode | None = CREATE, mode: int = 0o644) -> Self:
-        """Creates an empty file open for writing; an existing one is emptied once its lock is held, unless `exclusive`.
+        """Creates an empty file open for writing; empties an existing one once it holds the lock, unless `exclusive`.
 
         A new file has the permission bits `mode` less the umask; a block device is opened as it is.
-        Raises `HostFileError`, or `ImageInUse` where another process has the file in use.
+        Raises `HostFileError`, or `ImageInUse` if another process has the file in use.
         """
         name = os.fspath(path)
         refuse_other_than_images(name, "create")
@@ -136,7 +136,7 @@ class HostFile:
 
     def _settle_block_device(self, action: str) -> None:
         with naming_file(self.name, action):
-            # Drivers of removable media take O_NONBLOCK as leave to go on without a medium.
+            # Drivers of removable media take O_NONBLOCK as permission to go on without a medium.
             fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
             if self.writable and self._device_number(_BLKROGET):
                 raise OSError(errno.EACCES, "The device is not writable")
@@ -146,14 +146,14 @@ class HostFile:
         return int(number)
 
     def lock(self, mode: LockMode) -> None:
-        """Takes the locks of `mode` in place of those held; raises `ImageInUse` and keeps the old ones where it can't."""
+        """Takes the locks of `mode` in place of those held; if it can't, raises `ImageInUse` and keeps the old ones."""
         acquire(self.fd, mode, self.name, held=self._lock_mode)
         self._lock_mode, self._locked_by = mode, os.getpid()
 
     def close(self) -> None:
         """Releases the locks and closes the file. Closing twice is fine.
 
-        A child that was forked meanwhile only closes it: the locks are its parent's, which goes on to rely on them.
+        A child that was forked meanwhile only closes the file: its parent owns the locks, and still relies on them.
         """
         fd, self.fd = self.fd, -1
         if fd < 0:
@@ -191,7 +191,7 @@ class HostFile:
             return self._device_number(_BLKSSZGET)
 
     def pread(self, offset: int, length: int) -> bytes:
-        """Returns exactly `length` bytes; what lies past the end of the file is zeros."""
+        """Returns exactly `length` bytes; bytes past the end of the file are zeros."""
         with naming_file(self.name, "read"):
             data = os.pread(self.fd, length, offset)
         if len(data) == length:
@@ -203,7 +203,7 @@ class HostFile:
         return bytes(buffer)
 
     def pread_each(self, offsets: Iterable[int], length: int) -> list[bytes]:
-        """Returns `length` bytes from each of `offsets`; what lies past the end of the file is zeros."""
+        """Returns `length` bytes from each of `offsets`; bytes past the end of the file are zeros."""
         try:
             found = [os.pread(self.fd, length, offset) for offset in offsets]
         except OSError as error:
@@ -211,7 +211,7 @@ class HostFile:
         return [data if len(data) == length else data.ljust(length, b"\0") for data in found]
 
     def preadinto(self, offset: int, buffer: memoryview) -> None:
-        """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end of the file is zeros."""
+        """Fills `buffer` (contiguous, of any item type) from `offset`; bytes past the end of the file are zeros."""
         view = buffer.cast("B") if buffer.nbytes else buffer[:0]
         try:
             while len(view):
@@ -220,7 +220,7 @@ class HostFile:
                     view[:] = bytes(len(view))
                     return
                 offset, view = offset + count, view[count:]
-        except OSError as error:  # not `naming_file`: of a small read it would be a third
+        except OSError as error:  # not `naming_file`: it would take a third of the time of a small read
             raise HostFileError(self.name, "read", error) from error
 
     def gather(self, parts: Iterable[tuple[int, memoryview]]) -> None:
@@ -247,26 +247,26 @@ class HostFile:
 
     def start_writing(self, offset: int, length: int) -> None:
         """Has the host begin to write a range to its disk, so that the next `flush` finds less to do; waits for nothing."""
-        from cowherd.storage.writeback import start_writing  # only who writes much asks for it
+        from cowherd.storage.writeback import start_writing  # only callers that write much need it
 
         start_writing(self.fd, offset, length)
 
     def flush(self, *, whole: bool = False) -> None:
         """Makes everything written so far durable (fdatasync); with `whole` the file's permission bits and times, too (fsync).
 
-        Raises `FlushFailed`, and from then on always: see the class.
+        Raises `FlushFailed`; once it did, it always does: see the class.
         """
         self.require_trusted()
         try:
             (os.fsync if whole else os.fdatasync)(self.fd)
         except OSError as error:
             self.failed = error
-            self.forget_cached()  # the host may go on showing what its disk does not hold
+            self.forget_cached()  # the host may still show bytes that its disk does not hold
             raise FlushFailed(self.name, error) from error
 
     def forget_cached(self) -> None:
-        """Has the host forget what it keeps of the file in memory and need not write, so that it is read from the disk again."""
-        with contextlib.suppress(OSError):  # it is only advice: what can't be forgotten is as good as it was
+        """Has the host drop the parts of the file in its memory that it need not write, so that reads go to the disk again."""
+        with contextlib.suppress(OSError):  # it is only advice: without it, nothing is worse than before
             os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def truncate(self, size: int) -> None:
@@ -276,7 +276,7 @@ class HostFile:
             os.ftruncate(self.fd, size)
 
     def reach(self, size: int) -> None:
-        """Makes a regular file `size` bytes long; a block device only has to have as many."""
+        """Makes a regular file `size` bytes long; a block device only has to have that many."""
         if not self.is_block_device:
             self.truncate(size)
         elif self.size() < size:
@@ -284,16 +284,16 @@ class HostFile:
                 raise OSError(errno.ENOSPC, f"it is a device of {self.size()} bytes, and {size} are needed")
 
     def clear_signature(self) -> None:
-        """Makes a block device begin with zeros, durably, so that nobody takes it for what it held; does nothing to a file.
+        """Makes a block device begin with zeros, durably, so that nobody takes it for its old content; does nothing to a file.
 
-        As QEMU does before it makes an image on a device: what is only half written is then no image, neither old nor new.
+        QEMU also does this before it makes an image on a device: a half-written device is then no image, neither old nor new.
         """
         if self.is_block_device:
             self.pwrite(0, bytes(min(_SIGNATURE_BYTES, self.size())))
             self.flush()
 
     def write_zeros(self, offset: int, length: int, *, unmap: bool) -> None:
-        """Makes a range read as zeros, by writing them where the host has no other way; see `zero_range`."""
+        """Makes a range read as zeros, by writing them if the host has no other way; see `zero_range`."""
         if not self.zero_range(offset, length, unmap=unmap):
             for position in range(offset, offset + length, len(_ZEROS)):
                 self.pwrite(position, _ZEROS[: min(len(_ZEROS), offset + length - position)])
@@ -317,12 +317,12 @@ class HostFile:
                     raise HostFileError(self.name, "find the holes of", error) from error
                 yield position, end
                 return
-            if data < hole:  # equal where somebody punched a hole between the two questions
+            if data < hole:  # they are equal if somebody punched a hole between the two calls
                 yield data, hole
             position = hole
 
     def next_data(self, offset: int) -> int | None:
-        """Returns where the host holds data at or after `offset`, None where it holds none: the rest reads as zeros.
+        """Returns the first offset from `offset` on at which the host holds data, None if there is none: the rest reads as zeros.
 
         A file system without SEEK_DATA, and a block device, count as all data.
         """
@@ -336,21 +336,21 @@ class HostFile:
             raise HostFileError(self.name, "find the holes of", error) from error
 
     def zero_range(self, offset: int, length: int, *, unmap: bool) -> bool:
-        """Makes a range read as zeros without writing it; with `unmap` its space is given back.
+        """Makes a range read as zeros without writing it; with `unmap`, gives its space back.
 
-        Returns False where the host can't, and the caller must write zeros. The file's length stays as it is.
+        Returns False if the host can't: then the caller must write zeros. The file's length stays as it is.
         """
         self._require_writable()
         with naming_file(self.name, "write zeros to"):
             try:
                 return fallocate.zero_range(self.fd, offset, length, unmap=unmap)
             except OSError as error:
-                if self.is_block_device and error.errno in _NOT_FOR_THIS_DEVICE:  # as for less than a sector
+                if self.is_block_device and error.errno in _NOT_FOR_THIS_DEVICE:  # for example, the range is less than a sector
                     return False
                 raise
 
     def punch_hole(self, offset: int, length: int) -> None:
-        """Gives a range's space back to the host where it can; the range's content is then undefined."""
+        """Gives a range's space back to the host if the host can; the range's content is then undefined."""
         self._require_writable()
         with naming_file(self.name, "discard a range of"):
             if self.is_block_device:
@@ -362,7 +362,7 @@ class HostFile:
         try:
             fcntl.ioctl(self.fd, _BLKDISCARD, struct.pack("QQ", offset, length))
         except OSError as error:
-            if error.errno not in _NOT_FOR_THIS_DEVICE:  # a device need not discard: nothing was promised about the content
+            if error.errno not in _NOT_FOR_THIS_DEVICE:  # a device need not discard: the content is undefined anyway
                 raise
 
     def preallocate(self, offset: int, length: int) -> None:
@@ -377,7 +377,7 @@ class HostFile:
         self.require_trusted()
 
     def require_trusted(self) -> None:
-        """Raises `FlushFailed` if a flush has failed; for what writes through the descriptor by itself."""
+        """Raises `FlushFailed` if a flush has failed; for code that writes through the descriptor itself."""
         if self.failed is not None:
             raise FlushFailed(self.name, self.failed)
 
@@ -394,7 +394,7 @@ def _advance(pending: list[memoryview], first: int, count: int) -> int:
 
 @contextlib.contextmanager
 def naming_file(name: PathName, action: str) -> Iterator[None]:
-    """Makes an OSError of the block a `HostFileError` that names the file and what was to be done with it, as in "read"."""
+    """Turns an OSError of the block into a `HostFileError` that names the file and the `action`, such as "read"."""
     try:
         yield
     except OSError as error:

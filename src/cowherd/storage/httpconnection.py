@@ -1,7 +1,7 @@
-"""One connection to a server: HTTP of Python's standard library over a socket on which nothing is waited for without an end.
+"""One connection to a server: HTTP of Python's standard library over a socket with a bound on every wait.
 
 The standard library's client is enough here: requests have no body and answers come one at a time, over few connections. urllib3
-and httpx do the same waiting for single reads, but none of the three bounds how long an answer may take as a whole.
+and httpx wait for single reads just as it does, and none of the three bounds how long an answer may take as a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SILENCE_SECONDS = 15.0
 """Longest wait for a connection, and for the next bytes of an answer."""
 ANSWER_SECONDS = 120.0
-"""Longest time that one answer takes from its request to its last byte, however steadily it drips."""
+"""Longest time that one answer may take from its request to its last byte, however steadily it drips."""
 
 _BUFFERED = 64 << 10
 
@@ -37,16 +37,16 @@ class Origin(NamedTuple):
 
 
 class Connection:
-    """A connection that is opened with the first request, and serves one after the other."""
+    """A connection that opens with the first request, and serves one request after the other."""
 
     def __init__(self, origin: Origin):
         self.origin = origin
         self._client: _Client | _TlsClient = (_TlsClient if origin.scheme == "https" else _Client)(origin)
 
     def get(self, target: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        """Asks for `target`, path and query, and returns the answer; its body is to be read before the next request.
+        """Asks for `target`, path and query, and returns the answer; the caller reads its body before the next request.
 
-        Raises OSError, of which TimeoutError and ssl.SSLError are kinds, and http.client.HTTPException. So does reading it.
+        Raises OSError (TimeoutError and ssl.SSLError are kinds of it) and http.client.HTTPException. So does reading the body.
         """
         if self._client.sock is None:
             _connect(self._client)
@@ -59,7 +59,7 @@ class Connection:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it is open and nothing has come in since the last answer: neither its end nor bytes that nobody asked for."""
+        """Whether it is open and nothing has come in since the last answer: neither its end nor unrequested bytes."""
         return self._client.sock is not None and self._client.bounded.is_quiet
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class _TlsClient(http.client.HTTPSConnection):
 
 
 class _BoundedSocket:
-    """What http.client uses of a socket, with an end to the answer as a whole; `ends` is a time of the monotonic clock."""
+    """The socket methods that http.client uses, with a bound for the whole answer; `ends` is a time of the monotonic clock."""
 
     def __init__(self, wrapped: socket.socket):
         self.wrapped = wrapped
@@ -100,10 +100,10 @@ class _BoundedSocket:
         return io.BufferedReader(_Incoming(self), _BUFFERED)
 
     def close(self) -> None:
-        self.wrapped.close()  # what `makefile` returned goes on until it is closed itself, as with any socket
+        self.wrapped.close()  # the result of `makefile` works until it is closed itself, as with any socket
 
     def wait_in_time(self) -> None:
-        """Has the next call on the socket wait no longer than it may."""
+        """Limits the wait of the next call on the socket to the time that is left."""
         left = self.ends - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"the answer took more than {ANSWER_SECONDS:g} seconds")
@@ -148,5 +148,5 @@ def _connect(client: _Client | _TlsClient) -> None:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Certificates are checked against those that this host trusts; SSL_CERT_FILE names others, as with OpenSSL's programs."""
+    """Checks certificates against those that this host trusts; SSL_CERT_FILE names others, as for OpenSSL's programs."""
     return ssl.create_default_context()

@@ -1,7 +1,7 @@
-"""A file that a server gives out over HTTP or HTTPS, to be read only: see `cowherd.storage.blocks.BlockFile`.
+"""A read-only file on a server, over HTTP or HTTPS: see `cowherd.storage.blocks.BlockFile`.
 
-Small reads are answered from blocks that are kept, and fetch more than they need, as QEMU's curl driver does; large ones go from
-the connection into the caller's buffer.
+Small reads use blocks that the file keeps, and fetch more than they need, as QEMU's curl driver does; large reads go from the
+connection into the caller's buffer.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     Part = tuple[int, memoryview]
 
 BLOCK_BYTES = 64 << 10
-"""Bytes of a block that is kept. For a read of as many no more than its blocks are fetched: clusters may lie in any order."""
+"""Bytes of a kept block. A read of this many or more fetches only its own blocks: clusters may lie in any order."""
 READ_AHEAD_BYTES = 256 << 10
-"""Fetched for a smaller read, and when a file is opened; as much as QEMU's `readahead`. A read of as many is not kept."""
+"""Bytes fetched for a smaller read than a block, and on opening; as many as QEMU's `readahead`. A read of as many is not kept."""
 LONGEST_BYTES = 4 << 20
-"""Asked for at once: an answer has to come within `httpconnection.ANSWER_SECONDS`."""
+"""Most bytes of one request: its answer has to come within `httpconnection.ANSWER_SECONDS`."""
 _KEPT_BLOCKS = 256
 _SMALL_GAP = 64 << 10
-"""Bytes between two parts that take less time to fetch than another request."""
+"""Most bytes between two parts that one request fetches together: fetching these takes less time than another request."""
 
 
 class HttpFile:
-    """A remote file, as it was when it was opened: a change on the server meanwhile is an error, as far as the server tells."""
+    """A remote file as it was when it was opened. If it changes on the server, reads fail, as far as the server tells."""
 
     is_block_device = False
     writable = False
@@ -51,7 +51,7 @@ class HttpFile:
 
     @classmethod
     def open(cls, url: Url, *, writable: bool = False) -> Self:
-        """Opens the file at `url`. Raises `RemoteFileError`, also if it is to be `writable`."""
+        """Opens the file at `url`. Raises `RemoteFileError`, always if `writable`."""
         if writable:
             raise RemoteFileError(url, "open", "an image can be read over HTTP, and not be written to")
         client = RangeClient(url)
@@ -74,11 +74,11 @@ class HttpFile:
         return self._version.size
 
     def allocated_bytes(self) -> None:
-        """Returns None: a server does not tell."""
+        """Returns None: a server does not report it."""
         return
 
     def lock(self, mode: LockMode) -> None:
-        """Does nothing: nobody is kept from changing the file, which is noticed instead."""
+        """Does nothing: nothing can keep others from changing the file, but reads notice a change."""
 
     def close(self) -> None:
         """Closes the connections. Closing twice is fine."""
@@ -92,19 +92,19 @@ class HttpFile:
         self.close()
 
     def pread(self, offset: int, length: int) -> bytes:
-        """Returns exactly `length` bytes; what lies past the end is zeros."""
+        """Returns exactly `length` bytes; bytes past the end are zeros."""
         data = bytearray(length)
         self.preadinto(offset, memoryview(data))
         return bytes(data)
 
     def pread_each(self, offsets: Iterable[int], length: int) -> list[bytes]:
-        """Returns `length` bytes from each of `offsets`; what lies past the end is zeros."""
+        """Returns `length` bytes from each of `offsets`; bytes past the end are zeros."""
         parts = [(offset, memoryview(bytearray(length))) for offset in offsets]
         self.gather(parts)
         return [bytes(view) for _, view in parts]
 
     def preadinto(self, offset: int, buffer: memoryview) -> None:
-        """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end is zeros."""
+        """Fills `buffer` (contiguous, of any item type) from `offset`; bytes past the end are zeros."""
         view = buffer.cast("B") if buffer.nbytes else buffer[:0]
         inside = max(0, min(len(view), self.size() - offset))
         clear(view[inside:])
@@ -112,7 +112,7 @@ class HttpFile:
             self._fill(offset, view[:inside])
 
     def gather(self, parts: Iterable[Part]) -> None:
-        """Fills each buffer from the offset beside it; parts that lie close together are fetched at once."""
+        """Fills each buffer from the offset beside it; one request fetches parts that lie close together."""
         for piece in _close_together(parts):
             begin, end = piece[0][0], max(offset + view.nbytes for offset, view in piece)
             if len(piece) == 1:
@@ -124,7 +124,7 @@ class HttpFile:
                 view.cast("B")[:] = data[offset - begin : offset - begin + view.nbytes]
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yields all of [start, end) that lies inside the file: a server tells of no holes."""
+        """Yields all of [start, end) that lies inside the file: a server does not report holes."""
         end = min(end, self.size())
         if start < end:
             yield start, end
@@ -157,7 +157,7 @@ class HttpFile:
     def _kept(self, numbers: range) -> dict[int, bytes]:
         with self._lock:
             found = {number: self._blocks.pop(number) for number in numbers if number in self._blocks}
-            self._blocks |= found  # what was used last stands last, and goes last
+            self._blocks |= found  # blocks used last stand last, and are dropped last
             return found
 
     def _keep(self, first: int, data: bytes | memoryview) -> dict[int, bytes]:
@@ -171,14 +171,14 @@ class HttpFile:
         return blocks
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        """Raises `ReadOnlyImage`: there is nothing to be changed over HTTP."""
+        """Raises `ReadOnlyImage`: nothing can be changed over HTTP."""
         raise ReadOnlyImage(self.name)
 
     pwrite = pwritev = flush = truncate = reach = write_zeros = zero_range = punch_hole = preallocate = _refuse
 
 
 def _close_together(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yields parts in the file's order, together those with so little between them that one request costs less than two."""
+    """Yields groups of parts in the file's order; their parts lie so close that one request costs less than two."""
     piece: list[Part] = []
     begin = end = 0
     for offset, view in sorted(parts, key=itemgetter(0)):

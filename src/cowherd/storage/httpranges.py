@@ -1,7 +1,7 @@
-"""Ranges of a file that a server gives out (RFC 9110, sections 14 and 15.4), each answer held against what was asked for.
+"""Reads ranges of a file on a server (RFC 9110, sections 14 and 15.4), and checks each answer against its request.
 
-A server is not trusted: whatever it sends ends in the bytes asked for, of the version that was met first, or in an error that
-says what is wrong, within a bound of time.
+Nothing here trusts the server: whatever it sends, within a bounded time the reader gets the bytes that it asked for, of the
+version that it met first, or an error that says what is wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KEPT_IN_QUERIES = _KEPT_IN_PATHS + '?[]{}|^`\\"<>'
 
 
 class Version(NamedTuple):
-    """What tells one state of a remote file from another: its size in bytes, and what the server says of it, if anything."""
+    """Distinguishes one state of a remote file from another: its size in bytes, and what the server says of it, if anything."""
 
     size: int
     entity_tag: str | None
@@ -43,7 +43,7 @@ class Version(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a file is asked for: a server, and what it calls the file (path and query)."""
+    """The place of a file: a server, and the server's name for the file (path and query)."""
 
     origin: Origin
     target: str
@@ -55,14 +55,14 @@ class _Place(NamedTuple):
 
 
 class _Refused(Exception):
-    """Ends a request; says why."""
+    """Ends a request, and says why."""
 
 
 class RangeClient:
-    """Reads one remote file. Several threads may at once, over a connection each, which serves the next request too."""
+    """Reads one remote file. Several threads may use it at once: each has a connection, which also serves later requests."""
 
     def __init__(self, url: Url):
-        """Raises `RemoteFileError` for an address that makes no sense. Nobody is asked yet."""
+        """Raises `RemoteFileError` for an address that makes no sense. It sends no request yet."""
         self.url = url
         with self._telling("open"):
             self._place = self._first_place = _place_of(url.address)
@@ -71,9 +71,9 @@ class RangeClient:
         self._lock = threading.Lock()
 
     def open(self, length: int) -> tuple[Version, bytes]:
-        """Returns what is there now, and its first `length` bytes (fewer where it ends before). Raises `RemoteFileError`.
+        """Returns the file's present version and its first `length` bytes (fewer if it ends before). Raises `RemoteFileError`.
 
-        One request tells both; a server need not know HEAD, which addresses that are signed for GET do not allow.
+        One request gets both, so that it needs no HEAD: servers may lack it, and addresses that are signed for GET forbid it.
         """
         with self._telling("open"), self._answer(0, length) as response:
             if _is_empty(response):
@@ -107,10 +107,10 @@ class RangeClient:
 
     @contextlib.contextmanager
     def _answer(self, start: int, end: int) -> Iterator[http.client.HTTPResponse]:
-        """Gives the answer to a request for [start, end); its connection is kept if the caller reads all of it."""
+        """Gives the answer to a request for [start, end); keeps its connection if the caller reads all of the answer."""
         connection, response = self._follow(self._place, start, end)
         if response.status in _EXPIRED and self._place != self._first_place:
-            _drop(connection, response)  # where a server redirects to may be open for a while only
+            _drop(connection, response)  # the address that a server redirects to may expire
             connection, response = self._follow(self._first_place, start, end)
         try:
             yield response
@@ -135,7 +135,7 @@ class RangeClient:
 
     def _send(self, place: _Place, wanted: str) -> tuple[Connection, http.client.HTTPResponse]:
         headers = {"Range": wanted, "Accept-Encoding": "identity", "User-Agent": "cowherd"}
-        if self._authorization is not None and place.origin == self._first_place.origin:  # nobody else is to learn it
+        if self._authorization is not None and place.origin == self._first_place.origin:  # no other server may learn it
             headers["Authorization"] = self._authorization
         with self._lock:
             connection = self._idle.pop() if self._idle else None
@@ -158,7 +158,7 @@ class RangeClient:
 
 
 def _drop(connection: Connection, response: http.client.HTTPResponse) -> None:
-    """Closes both: an answer after which the server closes keeps the socket to itself."""
+    """Closes both: if the server closes after an answer, that answer alone holds the socket."""
     response.close()
     connection.close()
 
@@ -173,11 +173,11 @@ def _closing_if_failed(connection: Connection) -> Iterator[None]:
 
 
 def _place_of(address: str) -> _Place:
-    """Takes an address apart. Raises `_Refused` for one that is none, or of another protocol."""
+    """Splits an address. Raises `_Refused` if it makes no sense, or has another protocol."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
-    except ValueError as error:  # which may quote a part of a password
+    except ValueError as error:  # its text may quote a part of a password, so it is left out
         raise _Refused("the address makes no sense") from error
     if parts.scheme not in _PORTS:
         raise _Refused(f"the protocol '{printable(parts.scheme)}' is not followed")
@@ -206,7 +206,7 @@ def _redirected(place: _Place, location: str | None) -> _Place:
 
 
 def _range_of(response: http.client.HTTPResponse) -> tuple[int, int, int]:
-    """Returns the first byte and the end of the range that an answer has, and the size of the whole. Raises `_Refused`."""
+    """Returns the first byte and the end of the range in an answer, and the size of the whole file. Raises `_Refused`."""
     if response.status == http.client.OK:
         raise _Refused("Server does not support 'range' (byte ranges).")
     if response.status != http.client.PARTIAL_CONTENT:
@@ -228,7 +228,7 @@ def _range_of(response: http.client.HTTPResponse) -> tuple[int, int, int]:
 
 
 def _is_empty(response: http.client.HTTPResponse) -> bool:
-    """Whether the answer to a request for the first bytes says that there are none."""
+    """Whether the answer to a request for the first bytes says that the file has none."""
     if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         return response.getheader("Content-Range") == "bytes */0"
     return response.status == http.client.OK and response.length == 0
@@ -239,7 +239,7 @@ def _version_of(response: http.client.HTTPResponse, size: int) -> Version:
 
 
 def _fill(response: http.client.HTTPResponse, buffer: memoryview) -> None:
-    """Fills `buffer` with a body that must have just as many bytes. Raises `_Refused`."""
+    """Fills `buffer` with a body that must have exactly as many bytes. Raises `_Refused`."""
     done = 0
     while done < len(buffer):
         count = response.readinto(buffer[done:])

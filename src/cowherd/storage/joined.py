@@ -1,4 +1,4 @@
-"""Several files read as one, the first byte of each behind the last of the one before; see `cowherd.storage.blocks.BlockFile`."""
+"""Several files read as one, each beginning after the last byte of the one before; see `cowherd.storage.blocks.BlockFile`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class JoinedFile:
-    """Files that a format puts the guest's bytes into, in their order; it can only be read."""
+    """The files into which a format puts the guest's bytes, in order, as one file that can only be read."""
 
     is_block_device = False
     writable = False
     host = None
 
     def __init__(self, parts: Sequence[tuple[BlockFile, int]]):
-        """Takes over the files of `parts`, of which there is at least one; of each so many bytes count, whatever its length."""
+        """Takes over the files of `parts`, at least one. Each comes with how many of its bytes count, whatever its length."""
         self._parts = tuple(parts)
         self._starts = [0]
         for _, length in parts:
@@ -39,7 +39,7 @@ class JoinedFile:
 
     @property
     def path(self) -> Path | Url:
-        """The same, as errors keep it."""
+        """The same, in the form that errors keep."""
         return self._parts[0][0].path
 
     @property
@@ -57,7 +57,7 @@ class JoinedFile:
         return self._starts[-1]
 
     def allocated_bytes(self) -> int | None:
-        """Returns the bytes that all files occupy, None where nobody tells of one."""
+        """Returns the bytes that all files occupy, None if that is unknown for one."""
         each = [file.allocated_bytes() for file, _ in self._parts]
         known = [allocated for allocated in each if allocated is not None]
         return sum(known) if len(known) == len(each) else None
@@ -73,21 +73,21 @@ class JoinedFile:
             file.close()
 
     def pread(self, offset: int, length: int) -> bytes:
-        """Returns exactly `length` bytes; what lies past the end is zeros."""
+        """Returns exactly `length` bytes; bytes past the end are zeros."""
         data = bytearray(length)
         self.preadinto(offset, memoryview(data))
         return bytes(data)
 
     def pread_each(self, offsets: Iterable[int], length: int) -> list[bytes]:
-        """Returns `length` bytes from each of `offsets`; what lies past the end is zeros."""
+        """Returns `length` bytes from each of `offsets`; bytes past the end are zeros."""
         return [self.pread(offset, length) for offset in offsets]
 
     def preadinto(self, offset: int, buffer: memoryview) -> None:
-        """Fills `buffer` (contiguous, of any item type) from `offset`; what lies past the end is zeros."""
+        """Fills `buffer` (contiguous, of any item type) from `offset`; bytes past the end are zeros."""
         self.gather([(offset, buffer)])
 
     def gather(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Fills each buffer from the offset beside it; every file gets all that lies in it at once."""
+        """Fills each buffer from the offset beside it; each file gets all of its parts in one call."""
         wanted: list[list[tuple[int, memoryview]]] = [[] for _ in self._parts]
         for offset, buffer in parts:
             view = buffer.cast("B") if buffer.nbytes else buffer[:0]
@@ -107,11 +107,11 @@ class JoinedFile:
                 yield begin + low, begin + high
 
     def next_data(self, offset: int) -> int | None:
-        """Returns where there may be data at or after `offset`, None where there is none."""
+        """Returns the first offset at or after `offset` that may hold data, None if there is none."""
         return next((start for start, _ in self.data_ranges(offset, self.size())), None)
 
     def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Cuts [start, end), which lies inside, where files end: the number of each file, and what lies in it."""
+        """Cuts [start, end), which lies inside the whole, where files end; yields each file's number and the range in it."""
         number = bisect_right(self._starts, start) - 1
         while start < end:
             stop = min(end, self._starts[number + 1])
@@ -120,7 +120,7 @@ class JoinedFile:
             start, number = stop, number + 1
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        """Raises `ReadOnlyImage`: formats of several files are only read."""
+        """Raises `ReadOnlyImage`: formats of several files can only be read."""
         raise ReadOnlyImage(self.name)
 
     pwrite = pwritev = flush = truncate = reach = write_zeros = zero_range = punch_hole = preallocate = _refuse

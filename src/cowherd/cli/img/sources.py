@@ -21,7 +21,7 @@ _FOREIGN = (
     "rbd replication snapshot-access ssh throttle vdi vhdx vmdk vpc vvfat"
 )
 FOREIGN_FORMATS = frozenset(_FOREIGN.split())
-"""QEMU's drivers that cowherd does not have."""
+"""Drivers that QEMU has and cowherd does not."""
 
 _FILE_DRIVERS = ("file", "host_device")
 _HARMLESS = ("read-only", "cache.direct", "cache.no-flush", "discard", "detect-zeroes", "locking", "aio")
@@ -31,7 +31,7 @@ SOURCE_OPTIONS = (FORMAT, IMAGE_OPTS, FORCE_SHARE, OBJECT)
 
 
 class Source(NamedTuple):
-    """An image to open: `text` as it was typed, the file's `path`, the `format` (None: by its first bytes)."""
+    """An image to open: the `text` that the user typed, the file's `path`, the `format` (None: guessed from its first bytes)."""
 
     text: str
     path: str
@@ -39,7 +39,7 @@ class Source(NamedTuple):
 
 
 class SourceToRead(NamedTuple):
-    """An image that is only read: as `Source`, and it may lie on a server. Of an address, `text` is what may be shown."""
+    """An image that is only read: like `Source`, but it may lie on a server. Then `text` is its address without secrets."""
 
     text: str
     path: str | Url
@@ -49,7 +49,7 @@ class SourceToRead(NamedTuple):
 def source_to_read(
     arguments: Arguments, text: str, format_key: str = "format", *, image_opts: bool | None = None
 ) -> SourceToRead:
-    """Returns the image that the operand `text` names, as `source` does, or one that is read over HTTP."""
+    """Returns the image that the operand `text` names: one that `source` returns, or one to read over HTTP."""
     described = arguments.flag("image-opts") if image_opts is None else image_opts
     if described or not is_address(text):
         return SourceToRead(*source(arguments, text, format_key, image_opts=image_opts))
@@ -59,14 +59,14 @@ def source_to_read(
 
 
 def shown_name(text: str) -> str:
-    """Returns the name of an image as it may be printed: an address without what is secret in it."""
+    """Returns the name of an image in a form that may be printed: an address without its secrets."""
     return str(Url(text)) if is_address(text) else text
 
 
 def source(arguments: Arguments, text: str, format_key: str = "format", *, image_opts: bool | None = None) -> Source:
     """Returns the image that the operand `text` names, with the format and --image-opts (unless given) of `arguments`.
 
-    Raises `CommandFailed` in qemu-img's words for a name that it would not open either, and for one that only QEMU can open.
+    Raises `CommandFailed`, in qemu-img's words, for a name that qemu-img would not open either, and for one that only QEMU opens.
     """
     chosen = arguments.text(format_key)
     if arguments.flag("image-opts") if image_opts is None else image_opts:
@@ -88,12 +88,12 @@ def named(text: str, chosen: str | None) -> Source:
 
 
 def is_driver(name: str) -> bool:
-    """Whether QEMU has a driver of this name, be it here or not."""
+    """Whether QEMU has a driver of this name, whether cowherd has it or not."""
     return name in registry.FORMATS or name in FOREIGN_FORMATS
 
 
 def check_driver(text: str, driver: str | None) -> None:
-    """Raises `CommandFailed` for a format that cowherd does not have, for the image `text`."""
+    """Raises `CommandFailed`, about the image `text`, if its format `driver` is one that cowherd does not have."""
     if driver in FOREIGN_FORMATS:
         raise CannotOpen(text, f"Driver '{driver}' is not supported; use qemu-img for this image")
     if driver is not None and driver not in registry.FORMATS:

@@ -1,4 +1,4 @@
-"""What QEMU goes by when it tells the status of a run of guest bytes, besides the tables themselves."""
+"""What QEMU considers, besides the tables themselves, when it reports the status of a run of guest bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cowherd.storage.blocks import BlockFile
 
 _L2_CACHE_BYTES = 32 << 20
 _SLICE_BYTES = 4096
-"""QEMU looks at the L2 tables of a large image in slices of this size, and never tells a status beyond one."""
+"""QEMU looks at the L2 tables of a large image in slices of this many bytes; no status that it reports reaches past a slice."""
 
 
 def metadata_preallocated(file: BlockFile, header: Header) -> bool:
@@ -35,12 +35,12 @@ def metadata_preallocated(file: BlockFile, header: Header) -> bool:
 
 
 def status_reach(header: Header) -> int:
-    """Returns how many guest bytes the part of an L2 table maps that QEMU looks at together."""
+    """Returns how many guest bytes one slice of an L2 table maps: the part that QEMU looks at together."""
     return _slice_bytes(header) // header.l2_entry_size * header.cluster_size
 
 
 def _slice_bytes(header: Header) -> int:
-    """Returns how much of an L2 table QEMU looks at at a time: all of it, as long as all tables fit in its cache."""
+    """Returns how many bytes of an L2 table QEMU looks at together: the whole table if all tables fit in its cache."""
     tables = -(-header.size // header.cluster_size) * header.l2_entry_size
     fits = -(-tables // header.cluster_size) * header.cluster_size <= _L2_CACHE_BYTES
     return header.cluster_size if fits else min(header.cluster_size, _SLICE_BYTES)

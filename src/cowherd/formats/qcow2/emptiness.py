@@ -1,4 +1,4 @@
-"""Whether a qcow2 image holds anything of its own, told by its header and its L1 table."""
+"""Tells by its header and its L1 table whether a qcow2 image holds anything of its own."""
 
 from __future__ import annotations
 

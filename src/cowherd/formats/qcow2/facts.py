@@ -1,4 +1,4 @@
-"""The facts of a qcow2 image, for whoever only looks at it."""
+"""Reads the facts of a qcow2 image, for callers that only look at it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _MOST_L1_ENTRIES = 1 << 14
 _FLAGS = ~layout.L2_OFFSET_MASK
 _NOTHING = bytes(256)
 _REMEMBERED = 2
-"""Decoded tables that are kept: whoever goes through an image looks at one table for a while."""
+"""Number of decoded tables to keep: a caller that goes through an image looks at one table for a while."""
 
 
 class TableOutline:
@@ -100,7 +100,7 @@ class TableOutline:
         return ENDLESS
 
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
-        """Fills buffers with guest bytes of compressed clusters; see `Layer.read_compressed`. Several threads may."""
+        """Fills buffers with guest bytes of compressed clusters; see `Layer.read_compressed`. Several threads may call it."""
         from cowherd.formats.qcow2.compressed import CompressedReader
 
         if self._reader is None:
@@ -124,7 +124,7 @@ class TableOutline:
         return unpacked(self.file.pread(self._tables[index], self.header.cluster_size))
 
     def _words_at(self, clusters: list[int]) -> list[int]:
-        """Returns the entries of guest clusters whose tables are there."""
+        """Returns the L2 entries of guest clusters; their tables must exist."""
         tables: dict[int, array[int]] = {}
         found = []
         for cluster in clusters:
@@ -165,7 +165,7 @@ class TableOutline:
 
 
 def _used(words: array[int]) -> Iterator[int]:
-    """Yields the indices of the entries that are not 0; a table is whole blocks, and most of a sparse one is passed over."""
+    """Yields the indices of the entries that are not 0; passes over empty blocks, of which a sparse table mostly consists."""
     data, size = words.tobytes(), len(_NOTHING)
     blocks = [begin for begin in range(0, len(data), size) if data[begin : begin + size] != _NOTHING]
     for begin in blocks:
@@ -174,8 +174,10 @@ def _used(words: array[int]) -> Iterator[int]:
 
 
 def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
-    """Returns [first, last) of each run of entries that are not 0: each a cluster of `size` bytes further, or all the same, or
-    all of compressed clusters."""
+    """Returns [first, last) of each run of entries that are not 0.
+
+    The entries of a run lie one cluster of `size` bytes after another, or are all equal, or are all of compressed clusters.
+    """
     runs: list[tuple[int, int]] = []
     first = following = -1
     expected = step = 0
@@ -197,7 +199,7 @@ def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
 
 
 def _clipped(rows: list[Row], start: int, end: int) -> list[Row]:
-    """Returns the part of a cover inside [start, end), which lies inside of it."""
+    """Returns the part of a cover that lies in [start, end); the cover contains all of that range."""
     first = bisect_right(rows, start, key=lambda row: row[0]) - 1
     if start == rows[0][0] and end == rows[-1][0] + rows[-1][1]:
         return rows

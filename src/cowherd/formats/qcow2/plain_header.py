@@ -1,4 +1,4 @@
-"""The header of a qcow2 image that can be changed and nothing else, without numpy."""
+"""Changes the header of a qcow2 image and nothing else, without numpy."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MOST_L2_BYTES = 1 << 30
 
 
 class PlainHeader:
-    """An image whose header a writer may change without having done anything to the rest before."""
+    """An image whose header a writer may change without doing anything to the rest first."""
 
     def __init__(self, file: BlockFile):
-        """Raises `NeedsArrays` for an image that was not closed, has persistent bitmaps, or a crooked L1 table."""
+        """Raises `NeedsArrays` for an image that was not closed, that has persistent bitmaps, or whose L1 table is not sound."""
         self.file, self._state = file, ImageState(file, read_header(file))
         if not _is_plain(self._state.header) or not _is_sound(file, self._state.header):
             raise NeedsArrays
 
     @property
     def backing(self) -> BackingReference | None:
-        """The backing file that the image names, which nobody follows here."""
+        """The backing file that the image names, or None; it is not opened."""
         return self._state.header.backing
 
     def change(self, change: HeaderChange) -> None:
@@ -51,7 +51,7 @@ def _is_plain(header: Header) -> bool:
 
 
 def _is_sound(file: BlockFile, header: Header) -> bool:
-    """Whether the L1 table is one that a writer accepts, and so short that it may name what it likes."""
+    """Whether a writer accepts the L1 table: its entries are aligned, and so few that they may repeat each other."""
     if header.l1_size > _MOST_L1_ENTRIES or header.l1_size * header.cluster_size > _MOST_L2_BYTES:
         return False
     words = array("Q", file.pread(header.l1_table_offset, header.l1_size * 8))

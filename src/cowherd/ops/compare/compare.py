@@ -1,7 +1,8 @@
-"""Whether two images show the same content, found by reading only what their tables leave open.
+"""Tells whether two images show the same content; reads only bytes for which their tables leave this open.
 
-The answers are those of `qemu-img compare`: differences are told to the sector, and images of different size are the same if the
-larger one ends in zeros. In strict mode the sizes must agree and so must what QEMU calls the block status of each run of bytes.
+The answers are those of `qemu-img compare`: they name the sector of a difference, and images of different size are the same if
+the larger one ends in zeros. In strict mode the sizes must agree, and so must what QEMU calls the block status of each run of
+bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _compare(a: Reading, b: Reading, *, strict: bool, progress: Progress | None)
     if strict and a.size != b.size:
         return identical._replace(identical=False, reason="size")
     status = _first_status_mismatch(a, b) if strict else None
-    # Bytes behind a difference in status are not looked at: it is found first.
+    # Bytes after a difference in status are not read: that difference comes first.
     content = first_difference(a, b, max(a.size, b.size) if status is None else status, progress)
     if content is not None:
         return identical._replace(identical=False, offset=content, reason="content")

@@ -19,7 +19,7 @@ class Comparison(NamedTuple):
 
     `reason` is None for identical images; "content" at `offset`, a multiple of 512; "size" (strict mode only, without an
     offset); or "status" at `offset` (strict mode only). `size_differs` says whether the sizes are different: outside of strict
-    mode a difference at or after the smaller size, or none, is found with that in mind.
+    mode, the smaller image then counts as zeros past its end.
     """
 
     identical: bool
@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
 
     @property
     def passed_smaller_end(self) -> bool:
-        """Whether all that both images have was found to be equal, and their sizes differ."""
+        """Whether the sizes differ, and all bytes that both images have were found to be equal."""
         return self.size_differs and self.reason != "size" and (self.offset is None or self.offset >= self.smaller_size)
 
 

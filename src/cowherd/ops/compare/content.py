@@ -1,7 +1,7 @@
-"""Where two images begin to show other content.
+"""Finds where two images begin to show different content.
 
-Files that both chains end in are the same for both: only what the images above hold themselves is looked at. Bytes that are
-not known to be equal are read and compared by as many threads as there are processors.
+If both chains end in the same files, these show the same to both: the comparison only looks at what the images above them hold.
+As many threads as there are processors read and compare the bytes that are not known to be equal.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from cowherd.kinds import Row
 
 _READ_BYTES = 1 << 20
-"""Read from each side at once: what stays in the processor's cache until it is compared."""
+"""Bytes read from each side at once: so few that they stay in the processor's cache until they are compared."""
 
 
 def first_difference(a: Reading, b: Reading, end: int, progress: Callable[[int, int], None] | None = None) -> int | None:
-    """Returns the guest offset of the first sector before `end` that differs, as QEMU tells it; behind its end a disk is zeros.
+    """Returns the guest offset of the first sector before `end` that differs, as QEMU reports it; past its end a disk is zeros.
 
-    `progress` is called with rising (bytes done, bytes in all). Raises `ReadFailed`, and what reading tables raises, unless there
-    is a difference before that.
+    `progress` is called with rising (bytes done, bytes in all). Raises `ReadFailed`, and what reading tables raises, unless a
+    difference comes before that.
     """
     found = _Comparing(a, b, end, progress).run()
     if found is None:
@@ -51,14 +51,14 @@ class _Group(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The guest byte at which two disks differ, or from which on one can't be read: then `error` says why."""
+    """The guest byte at which two disks differ, or from which on one of them can't be read; then `error` says why."""
 
     offset: int
     error: CowherdError | None = None
 
 
 class _Comparing:
-    """One comparison. Threads take groups in turn; what is found at the lowest byte counts."""
+    """One comparison. Threads take groups in turn; of all that they find, the lowest byte counts."""
 
     def __init__(self, a: Reading, b: Reading, end: int, progress: Callable[[int, int], None] | None):
         self.a, self.b, self._end, self._progress = a, b, end, progress
@@ -69,14 +69,14 @@ class _Comparing:
         self._buffers = threading.local()
 
     def run(self) -> _Found | None:
-        """Returns what comes first, None if both are equal."""
+        """Returns the first finding, None if both are equal."""
         share_out(self._open_groups(), self._compare, self._end)
         if self._progress is not None and self._found is None:
             self._progress(self._end, self._end)
         return self._found
 
     def _open_groups(self) -> Iterator[_Group]:
-        """Yields groups as long as they lie before all that was found."""
+        """Yields groups as long as they lie before every finding."""
         for group in self._groups():
             start = group.ranges[0][0]
             if self._found is not None and start >= self._found.offset:
@@ -86,7 +86,7 @@ class _Comparing:
             yield group
 
     def _groups(self) -> Iterator[_Group]:
-        """Yields what the tables leave open, in order, up to where they can't be read."""
+        """Yields groups of the bytes that the tables leave open, in order, up to where the tables can't be read."""
         for start, end in windows(zip((self.a, self.b), self._own, strict=True), self._end):
             try:
                 pairs = list(self._open_pairs(start, end))
@@ -98,7 +98,7 @@ class _Comparing:
                 yield _Group(ranges, left.inside(ranges), right.inside(ranges))
 
     def _open_pairs(self, start: int, end: int) -> Iterator[tuple[Row, Row]]:
-        """Yields rows of both that cover the same bytes, and need reading."""
+        """Yields pairs of rows that cover the same bytes of both sides and must be read."""
         pairs = list(side_by_side(_cover(self.a, start, end, self._own[0]), _cover(self.b, start, end, self._own[1])))
         below = _Below(self.a, self._own[0], [right for left, right in pairs if left[4] == BACKING and right[4] != BACKING])
         other_below = _Below(self.b, self._own[1], [left for left, right in pairs if right[4] == BACKING and left[4] != BACKING])
@@ -112,7 +112,10 @@ class _Comparing:
             yield from (pair for pair in side_by_side(lefts, rights) if not self._is_same(*pair))
 
     def _is_same(self, left: Row, right: Row) -> bool:
-        """Whether both are zeros, or one place in one file, of whose formats only one has compressed clusters."""
+        """Whether both are zeros, or one place in one file.
+
+        A file may be open in two formats; only one of them has compressed clusters.
+        """
         if left[4] not in (DATA, COMPRESSED):
             return right[4] not in (DATA, COMPRESSED)
         return left[4] == right[4] and left[2] == right[2] and self._files[0][left[3]] == self._files[1][right[3]]
@@ -140,10 +143,10 @@ class _Comparing:
 
 
 class _Below:
-    """What the layers from depth `first` on hold of `wanted` rows' bytes, which are asked for in order."""
+    """What the layers from depth `first` on hold of the bytes of `wanted` rows. Callers ask for these rows in order."""
 
     def __init__(self, side: Reading, first: int, wanted: list[Row]):
-        # Looked up in one go, since arrays cost the same for many rows as for one.
+        # One call looks up all rows: arrays cost the same for many rows as for one.
         rows = side.rows(wanted[0][0], wanted[-1][0] + wanted[-1][1], first) if wanted else []
         self._clipping = Clipping(rows)
 
@@ -152,7 +155,7 @@ class _Below:
 
 
 def _own_layers(a: Reading, b: Reading) -> tuple[int, int]:
-    """Returns how many layers of each chain lie above those that both end in."""
+    """Returns how many layers of each chain lie above the layers that both chains end in."""
     first, second = len(a.layers), len(b.layers)
     while first and second:
         one, other = a.layers[first - 1], b.layers[second - 1]
@@ -163,7 +166,7 @@ def _own_layers(a: Reading, b: Reading) -> tuple[int, int]:
 
 
 def _cover(side: Reading, start: int, end: int, own: int | None = None) -> list[Row]:
-    """Returns what the top `own` layers hold of [start, end), zeros behind the disk's end."""
+    """Returns what the top `own` layers hold of [start, end), zeros past the disk's end."""
     inside = min(max(side.size, start), end)
     rows = side.rows(start, inside, 0, own) if inside > start else []
     return [*rows, (inside, end - inside, NOWHERE, 0, ZERO)] if end > inside else rows
@@ -177,7 +180,7 @@ def _read(side: Reading, rows: list[Row], buffer: bytearray) -> None:
 
 
 def _first_unequal(a: bytearray, b: bytearray) -> int:
-    """Returns the first byte at which two buffers differ, which they do."""
+    """Returns the first byte at which two buffers differ; they must differ somewhere."""
     low, high = 0, len(a)
     while high - low > 1:
         middle = (low + high) // 2
@@ -186,7 +189,7 @@ def _first_unequal(a: bytearray, b: bytearray) -> int:
 
 
 def _guest_offset(ranges: Ranges, position: int) -> int:
-    """Returns the guest offset of byte `position` of what `ranges` hold together."""
+    """Returns the guest offset of byte `position` of all `ranges` joined."""
     for start, end in ranges:
         if position < end - start:
             return start + position
@@ -195,9 +198,9 @@ def _guest_offset(ranges: Ranges, position: int) -> int:
 
 
 def _from_border(a: Reading, b: Reading, offset: int) -> int:
-    """Returns where QEMU says that two disks differ of which byte `offset` is the first that does.
+    """Returns the offset at which QEMU says that two disks differ, if byte `offset` is the first that differs.
 
-    It counts sectors from where the last run began, which is inside of one behind the end of a raw file that ends there.
+    QEMU counts sectors from the start of the last run. A run starts inside a sector where a raw file ends inside that sector.
     """
     sector = offset // SECTOR * SECTOR
     return max(row[0] for side in (a, b) for row in _cover(side, sector, sector + SECTOR) if row[0] <= offset)

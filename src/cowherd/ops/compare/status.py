@@ -1,4 +1,4 @@
-"""What strict comparisons ask besides: whether QEMU would tell the same block status of each run of bytes of two disks."""
+"""The extra test of strict comparisons: whether QEMU reports the same block status for each run of bytes of two disks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cowherd.ops.map import MapEntry, entries
 
 
 def first_status_mismatch(a: Disk, b: Disk) -> int | None:
-    """Returns the first guest offset at which QEMU would report different block statuses of two disks of one size, None if none.
+    """Returns the first guest offset at which QEMU would report different block statuses for two disks of one size, or None.
 
     The status of the last run says that it is the last, so two disks also differ where only one of them has begun it.
     """

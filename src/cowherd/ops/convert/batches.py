@@ -1,6 +1,6 @@
 """Divides a conversion into batches: guest ranges that are loaded, placed and written together, even if they lie far apart.
 
-A batch costs about the same for one range as for a hundred, so that scattered clusters cost no more than their bytes.
+A batch costs about the same for one range as for a hundred, so scattered clusters cost no more than their bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COPY, REFLINK, KERNEL_COPY, ZERO = range(4)
 _SHARED_BYTES = 1 << 30
 _TAKEN_BYTES = 32 << 20
 _LEAST_TAKEN = 1 << 20
-"""Bytes of the shortest run that the kernel copies by itself; shorter ones are read, and written together."""
+"""Bytes of the shortest run that the kernel copies by itself; shorter runs are read, and written together."""
 
 
 class Batch(NamedTuple):
@@ -57,8 +57,8 @@ def lot_bytes(alignment: int, least: int) -> int:
 def batches(source: Source, sink: Sink, size: int, *, overlay: bool) -> Iterator[Batch]:
     """Yields batches of up to `size` bytes in guest order, which together give the target what the source shows.
 
-    With `overlay` they leave out what the source leaves to its backing file; else that becomes zeros. Few rows are in memory at
-    once.
+    With `overlay`, they leave out the bytes that the source leaves to its backing file; without it, these become zeros. Few rows
+    are in memory at once.
     """
     planner = _Planner(source, sink, overlay=overlay)
     most = {COPY: size, REFLINK: _SHARED_BYTES, KERNEL_COPY: lot_bytes(size, _TAKEN_BYTES)}
@@ -143,7 +143,7 @@ class _Stretches:
         self.found.append((COPY, start, end))
 
     def zero(self, start: int, end: int) -> None:
-        """Appends zeros, except for the part that a stretch to copy covers already."""
+        """Appends zeros, except for the part that a stretch to copy already covers."""
         if self.found:
             start = max(start, self.found[-1][2])
         if start < end:
@@ -151,7 +151,7 @@ class _Stretches:
 
 
 def _whole_units(batches: Iterable[list[Row]], unit: int) -> Iterator[list[Row]]:
-    """Yields contiguous rows again in batches that end at multiples of `unit` bytes, except for the last."""
+    """Regroups contiguous rows: yields batches that end at multiples of `unit` bytes, except for the last."""
     rest: list[Row] = []
     for batch in batches:
         rows = rest + batch

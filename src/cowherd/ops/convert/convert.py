@@ -1,4 +1,4 @@
-"""Copying the content of images into another image, in another format or with other choices."""
+"""Copies the content of images into another image, in another format or with other options."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 
 _LOT_BYTES = 4 << 20
-"""Bytes moved at once: large enough that what a batch costs counts for little, small enough for a processor's cache."""
+"""Bytes moved at once: enough that the fixed cost of a batch is small, few enough for a processor's cache."""
 
 
 class _Target(NamedTuple):
-    """What was asked of the target."""
+    """What the caller wants of the target."""
 
     path: PathName
     format: str
@@ -52,9 +52,9 @@ class _Target(NamedTuple):
 
     @property
     def needs_tables(self) -> bool:
-        """Whether it is written through its own tables, though it is new.
+        """Whether `convert` writes a new target through its own tables.
 
-        An overlay may need bytes of its backing file to fill a cluster, and a preallocated image has its clusters already.
+        An overlay may need bytes of its backing file to fill a cluster, and a preallocated image already has its clusters.
         """
         return not registry.named(self.format).verbatim and (
             self.backing is not None or self.options.get("preallocation", "off") != "off"
@@ -77,12 +77,12 @@ def convert(
     force_share: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Makes `target` hold what the guest sees of the sources, one behind the other.
+    """Makes `target` hold what the guest sees of the sources, one after the other.
 
-    With `backing` the target is an overlay of that file, and only what the source holds itself is copied: the backing file's
-    content must be that of the source's. `sparse_size` is how many bytes of zeros in a row become a hole; 0 makes a fully
-    allocated target. `create_target=False` writes into an image that exists and is large enough; `target_is_zero` promises
-    that it reads as zeros.
+    With `backing` the target is an overlay of that file, and only what the source holds itself is copied: the file must have the
+    content of the source's backing file. `sparse_size` is how many bytes of zeros in a row become a hole; 0 makes a fully
+    allocated target. `create_target=False` writes into an image that exists and is large enough; `target_is_zero` promises that
+    it reads as zeros.
 
     Raises `InvalidRequest`, `HostFileError`, and what opening the sources raises; sources are never changed. A qcow2 target that
     could not be finished is not an image; a raw one has holes where data is missing.
@@ -105,7 +105,7 @@ def convert(
 def _source(stack: ExitStack, paths: Sequence[ImageName], format: str | None, *, overlay: bool, force_share: bool) -> Source:
     images = [stack.enter_context(open_reading(path, format=format, force_share=force_share)) for path in paths]
     if not force_share:
-        for image in images:  # of raw images, too: QEMU lets others write to one that it reads, but not while it converts it
+        for image in images:  # raw images too: QEMU lets others write to one that it reads, but not while it converts it
             image.files[0].lock(locks.READ)
     return Source(images, overlay=overlay)
 
@@ -125,7 +125,7 @@ def _new_target(stack: ExitStack, size: int, wanted: _Target) -> Sink:
     if wanted.needs_tables:
         return _image_written_through_its_tables(stack, size, wanted)
     header = new_header(whole_sectors(size), Qcow2Options.from_mapping(wanted.options))
-    header.pack()  # refuses what does not fit while an old file of that name is still whole
+    header.pack()  # raises if something does not fit, while an old file of that name is still whole
     file = stack.enter_context(HostFile.create(wanted.path))
     file.clear_signature()
     make_name_lasting(wanted.path)
@@ -187,7 +187,7 @@ def _copy(source: Source, sink: Sink, wanted: _Target, progress: Progress | None
                 job()
             buffers.give(loaded.data)
         elif job is not None:
-            with taking:  # for long; the kernel would let others wait busily
+            with taking:  # without this, others would wait busily in the kernel, and for long
                 job()
 
     flow(batches(source, sink, size, overlay=wanted.backing is not None), load, store)

@@ -30,7 +30,7 @@ class Sink(Protocol):
         ...
 
     def takes_from(self, file: HostFile) -> bool:
-        """Returns whether the kernel copies long runs from that file, so that they need not be read; see `prepare_ranges`."""
+        """Returns whether the kernel copies long runs from that file, so that nobody reads them; see `prepare_ranges`."""
         ...
 
     def prepare_ranges(self, data: FileRanges) -> Prepared:

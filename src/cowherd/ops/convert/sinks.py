@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
     """The bytes of a batch, its ranges joined, and what is known of their units.
 
     `nonzero` has 1 for each unit that is not all zeros, else 0; None counts all units as data. `compressed` has the compressed
-    form of each unit, None for a unit of zeros and for one that does not shrink; it is empty if nothing is compressed.
+    form of each unit, or None for a unit that is zeros or does not shrink; it is empty if nothing is compressed.
     """
 
     data: memoryview | FileRanges
@@ -53,7 +53,7 @@ class ReadsAll:
 
 
 class RawFile(ReadsAll):
-    """A new raw file of full length that is one hole; what is not written stays a hole."""
+    """A new raw file of full length that starts as one hole; ranges that are not written stay holes."""
 
     def __init__(self, file: HostFile, sparse_size: int):
         self.file, self.unit = file, sparse_size
@@ -84,7 +84,7 @@ class RawFile(ReadsAll):
 
 
 class RawDevice(RawFile):
-    """The beginning of a block device, which may hold old data: so zeros must be written too, or discarded."""
+    """The beginning of a block device. It may hold old data, so zeros must be written too, or their ranges discarded."""
 
     def __init__(self, file: HostFile, sparse_size: int):
         super().__init__(file, sparse_size)
@@ -149,7 +149,7 @@ class NewQcow2:
         return prepare(data, self.unit)
 
     def takes_from(self, file: HostFile) -> bool:
-        """Returns True for a file on the same file system if units are large: most need no reading beyond their first word."""
+        """Returns True for a file on the same file system if units are large: of most, only the first word must be read."""
         return file.device == self.file.device and self.unit >= _LEAST_PEEKED
 
     def prepare_ranges(self, data: FileRanges) -> Prepared:

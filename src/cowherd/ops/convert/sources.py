@@ -1,4 +1,4 @@
-"""What a conversion reads: images one behind the other, as rows (`cowherd.kinds.Row`) whose `depth` is the number of a file."""
+"""What a conversion reads: images one after the other, as rows (`cowherd.kinds.Row`) whose `depth` is the number of a file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """Images read as one, the first byte of each behind the last of the one before.
+    """Images read as one, each beginning after the last byte of the one before.
 
-    Several threads may read at once; `rows` belongs to one.
+    Several threads may `read` at once; only one may use `rows`.
     """
 
     def __init__(self, images: Sequence[Reading], *, overlay: bool = False):
-        """With `overlay` rows tell only what the topmost layers hold themselves, and leave the rest to BACKING."""
+        """With `overlay`, rows only show what the topmost layers hold themselves; the rest is BACKING."""
         self._images, self._overlay = tuple(images), overlay
         self._disks = [image.disk() for image in images] if overlay or len(images) > 1 else []
-        self.files = [layer.data.host for image in images for layer in image.layers]  # None for what lies on another host
+        self.files = [layer.data.host for image in images for layer in image.layers]  # None for a file on another host
         self._starts: list[int] = []
         self.size = 0
         for image in images:
@@ -32,7 +32,7 @@ class Source:
             self.size += image.size
 
     def rows(self) -> Iterator[list[Row]]:
-        """Yields rows, in order, that cover all of it. Raises as `Reading.rows`."""
+        """Yields rows, in order, that cover the whole source. Raises what `Reading.rows` raises."""
         ahead = 0
         for first, image in zip(self._starts, self._images, strict=True):
             for rows in image.batches(depth=1 if self._overlay else None):
@@ -42,9 +42,9 @@ class Source:
             ahead += len(image.layers)
 
     def read(self, ranges: Ranges, held: list[Row], buffer: memoryview) -> None:
-        """Fills `buffer` with the bytes of `ranges`, one behind the other; `held` are the rows in them.
+        """Fills `buffer` with the bytes of `ranges`, one after the other; `held` are the rows in them.
 
-        What the topmost layers of an overlay leave to others is looked up.
+        It looks up the bytes that the topmost layers of an overlay leave to others.
         """
         if len(self._images) == 1 and not (self._overlay and any(row[4] == BACKING for row in held)):
             self._images[0].read(held, buffer)
@@ -63,10 +63,10 @@ class Source:
                 disk.readinto(low - first, buffer[low - start : high - start])
 
     def stored(self, held: list[Row], *, shares: bool) -> FileRanges:
-        """Returns where files hold the rows `held`, all of plain data; with `shares` blocks are to be shared."""
+        """Returns where files hold the rows `held`, which are all plain data; `shares` asks to share blocks."""
         ranges = []
         for _, size, host, number, _ in held:
             file = self.files[number]
-            assert file is not None  # the kernel takes part only where all lies in files of this host
+            assert file is not None  # the kernel only copies between files of this host
             ranges.append(FileRange(file, host, size, shares=shares))
         return FileRanges(ranges)

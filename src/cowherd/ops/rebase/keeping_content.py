@@ -1,4 +1,4 @@
-"""Rebases an overlay so that it keeps its content: writes into it first what the new backing file would show otherwise."""
+"""Rebases an overlay so that it keeps its content: first writes into it the bytes that the new backing file would change."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rebase_disk(
     without: int | None,
     progress: Progress | None,
 ) -> Rebased:
-    """Does the work of `cowherd.ops.rebase.rebase.rebase`, with the chain open. Raises as that does."""
+    """Does the work of `cowherd.ops.rebase.rebase.rebase`, with the chain open. Raises what that raises."""
     with open_disk(overlay, format=format, writable=True, backing=not unsafe) as disk:
         top = _require_recordable(disk, reference, compress=compress)
         done = Rebased()
@@ -70,9 +70,9 @@ def doubtful_bytes(
     backing_format: str | None = None,
     differs: Ranges | None = None,
 ) -> int:
-    """Returns the number of bytes that a safe rebase with these arguments would compare, which it would at most write.
+    """Returns the number of bytes that a safe rebase with these arguments would compare; it would write no more than these.
 
-    Reads only tables, unless the overlay has internal snapshots. Raises as `cowherd.ops.rebase.rebase.rebase`.
+    Reads only tables, unless the overlay has internal snapshots. Raises what `cowherd.ops.rebase.rebase.rebase` raises.
     """
     reference = BackingReference(backing, backing_format) if backing else None
     with open_disk(overlay, format=format) as disk:
@@ -124,7 +124,7 @@ def _open_new(disk: Disk, reference: BackingReference, *, force_share: bool) -> 
 
 
 class _Group(NamedTuple):
-    """Guest ranges to compare, in whole units of the overlay, as many as are read at once, and both sides' extents of them.
+    """Guest ranges that are read and compared at once, in whole units of the overlay, and both sides' extents of them.
 
     `compress`: write the units that differ as compressed clusters.
     """
@@ -143,7 +143,7 @@ class _Change(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The changes of a group, and the buffers that were compared; the bytes of the changes lie in the first one."""
+    """The changes of a group, and the compared buffers; the first one holds the bytes of the changes."""
 
     changes: list[_Change]
     buffers: tuple[bytearray, bytearray]
@@ -154,7 +154,7 @@ class _ContentKeeper:
 
     def __init__(self, disk: Disk, top: Layer, new: Disk | None, *, compress: bool, differs: Ranges | None = None):
         self.disk, self.top, self.new, self.compress = disk, top, new, compress
-        # The layers under the overlay do not change, so that several threads may read them; the overlay's own tables do change.
+        # Several threads may read the layers under the overlay, which do not change; the overlay's own tables do change.
         self.old = Disk(disk.layers[1:], writable=False) if len(disk.layers) > 1 else None
         self.differs = differs
         self.chunk = max(_READ_BYTES, top.cluster_size)

@@ -1,8 +1,8 @@
 """Gives an overlay another backing file.
 
-Safe mode keeps what the overlay shows: it first writes into the overlay the bytes that it leaves to its backing file and that the
-new one would show otherwise. The header gets the new backing file last, after a flush. Until then the overlay shows the same with
-either, so an interrupted rebase has changed nothing that a guest can see.
+Safe mode keeps what the overlay shows. Of the bytes that the overlay leaves to its backing file, it first writes those into the
+overlay that the new backing file would show differently. The header gets the new backing file last, after a flush. Until then the
+overlay shows the same with either, so an interrupted rebase has changed nothing that a guest can see.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def rebase(
 ) -> Rebased:
     """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
 
-    The overlay shows the same content afterwards, unless `unsafe`: that changes only the name, and opens no backing file.
+    The overlay shows the same content afterwards, unless `unsafe`: then only the name changes, and no backing file is opened.
     `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of the guest
     ranges `differs` both backing files are known to show the same, so nothing is read there. Internal snapshots can't be written
-    to: with `keep_snapshots`, a snapshot that would show other bytes refuses the rebase, unless that is `unsafe`. The header
-    extension of type `without`, which is about the old backing file, is removed together with the old name. `progress` is called
-    with (bytes done, bytes in all).
+    to: `keep_snapshots` refuses a rebase, unless it is `unsafe`, that would make a snapshot show other bytes. The header
+    extension of type `without`, which is about the old backing file, goes away with the old name. `progress` is called with
+    (bytes done, bytes in all).
 
     Raises `InvalidRequest`, `NewBackingFileError`, `SnapshotsWouldChange` with nothing changed, and what opening the overlay's
     chain raises.
