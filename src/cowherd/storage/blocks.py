@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cowherd.storage.hostfile import Buffer, HostFile
-from cowherd.storage.locks import LockMode
-from cowherd.urls import Url
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from cowherd.storage.hostfile import Buffer, HostFile
+    from cowherd.storage.locks import LockMode
+    from cowherd.urls import Url
 
 
 class BlockFile(Protocol):
