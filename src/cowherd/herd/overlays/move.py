@@ -246,13 +246,13 @@ def _record(plan: Move, kept: Sequence[Kept], herd: Sequence[PathName]) -> None:
         moved = seal.image.key == plan.image.key
         image = after.known(plan.target) if moved else after.images.get(seal.image.key)
         if image:
-            record, shadow = _withshadow_path(plan, seal.record) if moved else (seal.record, None)
+            record, shadow = _with_shadow(plan, seal.record) if moved else (seal.record, None)
             record_files(after, image, record, seal.digests)
             if shadow:
                 shadow.give_name(replaces=False)
 
 
-def _withshadow_path(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
+def _with_shadow(plan: Move, record: SealRecord) -> tuple[SealRecord, NewShadow | None]:
     if record.shadow is None:
         return record, None
     there = shadow_of(plan.target, record)
