@@ -23,6 +23,7 @@ from cowherd.errors import (
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.merge.faults import MergeInterrupted
 from cowherd.herd.merge.merge import lock_for_writing, merge
+from cowherd.herd.merge.offline import Offline
 from cowherd.herd.merge.recover import FINISHED, recover
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.records.binding import read_binding
@@ -36,7 +37,7 @@ from cowherd.live.holders import holders
 from cowherd.storage import attributes
 from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
-from cowherd.storage.locks import WRITE
+from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.protection import Protection, current
 from tests.herd.merge.herds import MIB, assert_sound, contents, large_herd
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
@@ -650,3 +651,29 @@ def test_bitmaps_stand_against_a_merge_only_where_they_are_up_to_date(tmp_path, 
     with pytest.raises(UnsupportedFeature, match="bitmaps") if up_to_date else contextlib.nullcontext():
         merge(overlay)
         assert content(tmp_path / "base") == before
+
+
+@pytest.mark.parametrize(
+    ("overlay", "options", "written"),
+    [
+        ("one", {"strategy": "preserve"}, ["base", "one", "other"]),
+        ("one", {"strategy": "fork"}, ["one"]),
+        ("two", {"strategy": "preserve", "into": "base"}, ["base", "two", "other"]),
+    ],
+    ids=["preserve", "fork", "deep"],
+)
+def test_nobody_opens_what_a_merge_writes_to(herd, monkeypatch, overlay, options, written):
+    """QEMU is kept out by locks alone: whoever looks at processes looked before."""
+    locked = []
+    real = Offline.apply_down
+
+    def trying_first(self, plan, *arguments):
+        for name in written:
+            with pytest.raises(ImageInUse), HostFile.open(herd[name], lock=READ):
+                pass
+            locked.append(name)
+        real(self, plan, *arguments)
+
+    monkeypatch.setattr(Offline, "apply_down", trying_first)
+    merge(herd[overlay], **options | ({"into": herd["base"]} if "into" in options else {}))
+    assert locked == written
