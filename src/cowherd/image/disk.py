@@ -82,6 +82,13 @@ class Disk:
         self._require_inside(offset, len(view))
         self._read_from(0, offset, view)
 
+    def read_padded(self, offset: int, buffer: memoryview) -> None:
+        """Fills `buffer` from `offset` on; bytes past the disk's end are zeros."""
+        inside = max(0, min(len(buffer), self.size - offset))
+        if inside:
+            self.readinto(offset, buffer[:inside])
+        clear(buffer[inside:])
+
     def write(self, offset: int, data: Buffer | FileRange) -> None:
         """Writes `data` at `offset`. Raises `InvalidRequest` past the end, `ReadOnlyImage`, `HostFileError`."""
         view = data if isinstance(data, FileRange) else memoryview(data).cast("B")

@@ -108,12 +108,10 @@ def _cover(disk: Disk | None, start: int, end: int) -> Extents:
 
 
 def read_padded(disk: Disk | None, start: int, length: int) -> NDArray[np.uint8]:
-    """Returns `length` bytes of a disk from `start` on, zeros past its end; all zeros for None."""
-    inside = 0 if disk is None else max(0, min(length, disk.size - start))
-    buffer = np.empty(length, np.uint8)
-    if disk is not None and inside:
-        disk.readinto(start, buffer[:inside].data)
-    buffer[inside:] = 0
+    """Returns `length` bytes of a disk, zeros past its end; all zeros for None."""
+    buffer = np.zeros(length, np.uint8)
+    if disk is not None:
+        disk.read_padded(start, buffer.data)
     return buffer
 
 

@@ -84,15 +84,6 @@ def _rows(digests: bytearray) -> Digests:
     return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def read_padded(disk: Disk, start: int, buffer: memoryview) -> None:
-    """Fills `buffer` with guest bytes from `start` on; what lies past the disk's end is zeros."""
-    inside = max(0, min(len(buffer), disk.size - start))
-    if inside:
-        disk.readinto(start, buffer[:inside])
-    if inside < len(buffer):
-        buffer[inside:] = bytes(len(buffer) - inside)
-
-
 def is_zero(digests: Digests) -> NDArray[np.bool_]:
     """Returns which rows are the digest of a block of zeros."""
     return equal_rows(digests, np.frombuffer(ZERO_DIGEST, np.uint8).reshape(1, -1))

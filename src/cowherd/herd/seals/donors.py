@@ -19,7 +19,7 @@ from cowherd.errors import CowherdError
 from cowherd.formats import registry
 from cowherd.herd.lineage.walk import files_under
 from cowherd.herd.records.block import BLOCK
-from cowherd.herd.records.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, read_padded, runs_of
+from cowherd.herd.records.digest import BlockDigests, Blocks, digests_of, equal_rows, is_zero, runs_of
 from cowherd.herd.records.faults import ContentChanging, DonorMissing
 from cowherd.herd.records.ownership import is_regular
 from cowherd.herd.records.sidecars import shadow_path
@@ -92,7 +92,7 @@ class BlockReader:
         if owner == _ZEROS:
             buffer[:] = bytes(len(buffer))
             return False
-        read_padded(self._disk(owner), block * BLOCK, buffer)
+        self._disk(owner).read_padded(block * BLOCK, buffer)
         wanted = self._located.sealed.lookup(self._located.blocks[where : where + 1])
         if blake3(buffer).digest() != wanted.tobytes():
             raise ContentChanging(self._located.donors[owner].path)
