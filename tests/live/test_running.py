@@ -197,3 +197,13 @@ def test_another_program_that_has_an_image_open_is_seen_with_what_it_may_do(herd
 def test_this_process_is_none_of_them(herd):
     with HostFile.open(herd / "a", writable=True, lock=WRITE):
         assert look(herd).all == ()
+
+
+@MONITORS
+def test_what_a_machine_writes_to_for_the_time_being_is_no_fault(herd, monitor):
+    with machine(herd, "-snapshot", "-drive", "file=a,if=virtio", monitor=monitor):
+        seen = look(herd)
+    assert faults_of(seen) == []
+    if monitor:
+        (disk,) = seen.all[0].disks
+        assert named(disk.opened)[1:] == ["a", "base"]

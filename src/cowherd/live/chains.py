@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from cowherd.image.backing import has_protocol, resolve
 from cowherd.image.chain import MAX_CHAIN
 from cowherd.live.holders import PROC
 from cowherd.live.kernel_holders import Key, key_of
+from cowherd.live.machine.drive import MachineUnclear
+from cowherd.live.machine.options import parse_json
 from cowherd.live.open_images import OpenImage
 from cowherd.storage.hostfile import HostFile
 
@@ -46,12 +49,9 @@ class Disk:
 
         If only another file has taken the name of an open image, the names are still those that the process uses.
         """
-        keys, names = ([layer.key for layer in self.opened], [layer.key for layer in self.on_disk]), self._names
-        return not self.problem and keys[0] != keys[1] and names[0] != names[1]
-
-    @property
-    def _names(self) -> tuple[list[str], list[str]]:
-        return [layer.name for layer in self.opened], [layer.name for layer in self.on_disk]
+        same_files = [layer.key for layer in self.opened] == [layer.key for layer in self.on_disk]
+        same_names = [layer.name for layer in self.opened] == [layer.name for layer in self.on_disk]
+        return not (self.problem or same_files or same_names)
 
 
 class View:
@@ -80,7 +80,10 @@ class View:
             return None
 
     def layer(self, name: str) -> Layer:
-        """Returns the layer of a name, with its absolute path; a name that is no local file (`json:`, `nbd:`) has no file."""
+        """Returns the layer of a name, with its absolute path; a name that is no local file (`nbd:`) has no file."""
+        with contextlib.suppress(MachineUnclear):  # whoever answers in QEMU's place may send anything
+            if name.startswith("json:"):  # QEMU's name for an image that was opened otherwise than its header says
+                name = str(parse_json(name.removeprefix("json:")).get("file.filename", name))
         return Layer(name, None) if has_protocol(name) else Layer(self.absolute(name), self.key_of(name))
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from cowherd.live.holders import Holder
 
-_DELETED = " (deleted)"
-_LAST_STREAM = 2  # standard input and output may lead to files that were deleted on purpose
+DELETED = " (deleted)"
+LAST_STREAM = 2  # standard input and output may lead to files that were deleted on purpose
 
 
 class GoneDisk(NamedTuple):
@@ -58,15 +58,16 @@ def _deleted_in(pid: int) -> Iterator[tuple[str, str, os.stat_result]]:
     with contextlib.suppress(OSError):  # it has ended, or may not be looked into
         for name in sorted(os.listdir(place), key=int):
             target = os.readlink(f"{place}/{name}")
-            if target.startswith("/") and target.endswith(_DELETED) and int(name) > _LAST_STREAM and not _is_temporary(target):
+            path = target.removesuffix(DELETED)
+            if path.startswith("/") and path != target and int(name) > LAST_STREAM and not is_temporary(path):
                 info = os.stat(f"{place}/{name}")
                 if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:
-                    yield name, target.removesuffix(_DELETED), info
+                    yield name, path, info
 
 
-def _is_temporary(target: str) -> bool:
+def is_temporary(path: str) -> bool:
     """Returns whether a file was temporary from the start: nameless (open(2), O_TMPFILE), or that of QEMU's snapshot=on."""
-    name = os.path.basename(target.removesuffix(_DELETED))
+    name = os.path.basename(path)
     return name.removeprefix("#").isdecimal() or (name.startswith("vl.") and len(name) == len("vl.XXXXXX"))
 
 

@@ -12,11 +12,10 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from cowherd.formats.qcow2.layout import MAGIC
+from cowherd.live.gone import DELETED, LAST_STREAM
 from cowherd.live.holders import PROC, descriptors, flags_and_locks
 from cowherd.live.kernel_holders import FILE, Key
 
-_DELETED = " (deleted)"
-_LAST_STREAM = 2  # standard input and output may lead to files that were deleted on purpose
 _NO_DISKS = ("/dev/", "/memfd:", "/proc/", "/sys/")
 
 
@@ -61,7 +60,7 @@ def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[O
                 found[key] = replace(known, writing=known.writing or writing, locking=known.locking or locking)
                 continue
             image = _opened(place, key, writing=writing, locking=locking)
-            is_disk = is_machine and (key[0] != FILE or writing) and int(name) > _LAST_STREAM
+            is_disk = is_machine and (key[0] != FILE or writing) and int(name) > LAST_STREAM
             if key in wanted or locking or (_may_be_disk(place, key) and (is_disk or image.is_qcow2)):
                 found[key] = image
     return sorted(found.values(), key=lambda image: image.path)
@@ -69,8 +68,8 @@ def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[O
 
 def _opened(place: str, key: Key, *, writing: bool, locking: bool) -> OpenImage:
     path = os.readlink(place)
-    gone = path.endswith(_DELETED) and os.stat(place).st_nlink == 0
-    return OpenImage(path.removesuffix(_DELETED) if gone else path, key, writing, locking, place, gone)
+    gone = path.endswith(DELETED) and os.stat(place).st_nlink == 0
+    return OpenImage(path.removesuffix(DELETED) if gone else path, key, writing, locking, place, gone)
 
 
 def _may_be_disk(place: str, key: Key) -> bool:

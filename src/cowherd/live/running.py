@@ -71,7 +71,7 @@ class Running:
     @property
     def is_machine(self) -> bool:
         """Whether it runs a machine or serves its disks, judged by its program's name."""
-        return runs_machines(self.pid, self.process.command or "")
+        return self.holder.is_machine
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,11 @@ def _monitors_of(pid: int) -> tuple[Path, ...]:
 
 def _asked(found: Sequence[Running], sockets: Sequence[Path]) -> list[tuple[Running, Answers | MonitorError | None]]:
     """Queries all monitors at once; returns with each process the answer of one of its monitors, or why none has answered."""
-    named = [(one.pid, path) for one in found for path in one.monitors]
-    paths = [path for _, path in named]
-    by_path = dict(zip([*paths, *sockets], ask_all([*paths, *sockets], (_NODES, _JOBS)) if paths or sockets else (), strict=True))
+    asked = [(one.pid, path) for one in found for path in one.monitors] + [(None, path) for path in sockets]
+    answers = ask_all([path for _, path in asked], (_NODES, _JOBS)) if asked else []
     by_process: dict[int, Answers | MonitorError] = {}
-    for pid, answer in [
-        *((pid, by_path[path]) for pid, path in named),
-        *((by_path[path].pid, by_path[path]) for path in sockets),
-    ]:
+    for (known, _), answer in zip(asked, answers, strict=True):
+        pid = answer.pid if known is None else known
         if pid is not None and not isinstance(by_process.get(pid), Answers):
             by_process[pid] = answer
     return [(one, by_process.get(one.pid)) for one in found]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cowherd.live.chains import View
+from cowherd.live.gone import is_temporary
 from cowherd.live.qmp import MonitorBusy, QmpMissing
 from cowherd.text import shown
 
@@ -79,6 +80,8 @@ def _gone(one: Running) -> Iterator[Found]:
     """Yields a fault for each open file that has no name any more."""
     view = View(one.pid)
     for image in one.images:
+        if is_temporary(image.path):
+            continue
         if image.gone and view.key_of(image.path) is None:
             yield Found(
                 Fault.DELETED,
@@ -109,6 +112,8 @@ def _misnamed(one: Running) -> Iterator[Found]:
 
 def _chains(one: Running) -> Iterator[Found]:
     for disk in one.disks:
+        if is_temporary(disk.opened[0].name):  # QEMU's snapshot=on made it, and no start uses it again
+            continue
         if disk.differs:
             detail = f"it runs on {_told(disk.opened)}, and the headers say {_told(disk.on_disk)}: its next start reads those"
             yield Found(Fault.CHAIN_DIFFERS, one.pid, disk.opened[0].name, detail)
