@@ -1,0 +1,1 @@
+"""How bytes arrive: hashed, inspected, stored, and only then told of in the records."""

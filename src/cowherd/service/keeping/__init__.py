@@ -1,0 +1,1 @@
+"""What keeps the content whole at rest: scrub, repair, reaper, recovery, consistency checks, rules of lineage."""

@@ -1,0 +1,1 @@
+"""Imports and other work that goes on after the answer was given."""
