@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cowherd.ops.copying import Buffers, nonzero_units, pump, runs_of
+from cowherd.ops.copying import Buffers, pump
 
 
 def test_items_are_stored_in_order_by_the_calling_thread():
@@ -48,26 +45,6 @@ def test_the_first_error_ends_the_job(is_quick: bool):
     with pytest.raises(OSError, match="5"):
         pump(range(20), load, lambda item, _: stored.append(item), is_quick=lambda _: is_quick)
     assert stored == list(range(5))
-
-
-@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([b"\0", b"x"])), max_size=12), st.sampled_from([8, 16, 64]))
-def test_units_that_hold_anything_but_zeros_are_found(runs: list[tuple[int, bytes]], unit: int):
-    data = b"".join(byte * length for length, byte in runs)
-    expected = [any(data[begin : begin + unit]) for begin in range(0, len(data), unit)]
-    assert list(nonzero_units(memoryview(data), unit)) == expected
-
-
-def test_a_unit_of_many_pages_is_looked_at_to_its_end():
-    data = bytearray(5 << 16)
-    data[(3 << 16) + 65535] = 1
-    assert list(nonzero_units(memoryview(data), 1 << 16)) == [0, 0, 0, 1, 0]
-
-
-@given(st.lists(st.booleans()))
-def test_runs_tell_where_marks_change(marks: list[bool]):
-    found = list(runs_of(bytes(marks)))
-    assert [value for first, end, value in found for _ in range(first, end)] == marks
-    assert all(before[2] != after[2] for before, after in itertools.pairwise(found))
 
 
 def test_buffers_are_used_again():

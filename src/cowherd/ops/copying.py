@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from cowherd.storage.buffers import is_zero, page_aligned
+from cowherd.storage.buffers import page_aligned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,34 +81,3 @@ class Buffers:
     def give(self, view: memoryview) -> None:
         """Takes back a buffer of `take`, which the caller must not use any more."""
         self._free.append(memoryview(view.obj))
-
-
-def nonzero_units(data: memoryview, unit: int) -> bytes:
-    """Returns 1 or 0 for each unit of `unit` bytes: whether it holds anything but zeros. The last unit may be shorter.
-
-    `unit` is a multiple of 8. Most units with data have a first word that is not zero, so few are read whole.
-    """
-    whole = len(data) // unit * unit
-    found = nonzero_by_first_words(data[:whole].cast("Q")[:: unit // 8], lambda at: data[at * unit : (at + 1) * unit])
-    return found + bytes([not is_zero(data[whole:])]) if whole < len(data) else found
-
-
-def nonzero_by_first_words(words: memoryview, unit_at: Callable[[int], memoryview]) -> bytes:
-    """Returns what `nonzero_units` does, for units of which the caller has the first 64-bit `words`; `unit_at` reads a unit."""
-    found = bytearray(map(bool, words.tolist()))
-    doubtful = found.find(0)
-    while doubtful >= 0:
-        found[doubtful] = not is_zero(unit_at(doubtful))
-        doubtful = found.find(0, doubtful + 1)
-    return bytes(found)
-
-
-def runs_of(marks: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yields (first, end, value) for each run of equal marks, each 1 or 0."""
-    first = 0
-    while first < len(marks):
-        value = marks[first]
-        end = marks.find(1 - value, first)
-        end = len(marks) if end < 0 else end
-        yield first, end, bool(value)
-        first = end

@@ -9,8 +9,8 @@ from itertools import groupby
 from cowherd.formats.qcow2.builder import Builder, Run
 from cowherd.formats.qcow2.compression import codec
 from cowherd.formats.qcow2.header import Header
-from cowherd.ops.copying import nonzero_by_first_words, nonzero_units, runs_of
 from cowherd.ops.flow import WriteJob
+from cowherd.storage.buffers import nonzero_by_first_words, nonzero_units, runs_of
 from cowherd.storage.copying import FileRanges, put
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
