@@ -215,7 +215,7 @@ def test_a_debian_package_is_built_installed_and_removed(wheel, tmp_path):
         subprocess.run(["dpkg", *options, *words], check=True, capture_output=True, timeout=300)
 
     dpkg("--install", built)
-    program = [sys.executable, "-I", "-B", root / "usr/bin/cowherd"]
+    program = [sys.executable, "-IB", root / "usr/bin/cowherd"]
     told = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     assert told == f"cowherd {PROJECT['version']}\n"
     image = tmp_path / "base.raw"
