@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds 
     from cowherd.changes import *  # noqa: F403 - all that it defines
     from cowherd.errors import *  # noqa: F403 - likewise
 
+_PROJECT = "qemu-cowherd"  # by which the installed programs know that this is the package they belong to
 _HOMES = {
     "cowherd.changes": ("commit", "convert", "create", "delete", "open", "rebase", "resize"),
     "cowherd.api": (

@@ -243,7 +243,7 @@ def _instrumented(by_chance: bool) -> bool:
         import atheris
     except ImportError:
         if not by_chance:
-            print("atheris is not installed (pip install 'cowherd[fuzz]'): inputs are chosen by chance", flush=True)
+            print("atheris is not installed (pip install 'qemu-cowherd[fuzz]'): inputs are chosen by chance", flush=True)
         by_chance = True
     if not by_chance:
         with atheris.instrument_imports(include=["cowherd"]):

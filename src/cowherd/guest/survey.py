@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from cowherd import extents
+from cowherd.distribution import how_to_install
 from cowherd.guest import partitions, signatures
 from cowherd.guest.chart import NO_RANGES, Chart, FileSystem, Marks, Uncharted, union_of
 from cowherd.guest.partitions import MBR, PartitionTable, Tables, outside, read_tables
@@ -227,5 +228,5 @@ def _reader(name: str, package: str) -> Reader:
     try:
         found: Reader = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
-        raise Malformed(f"{package} is not installed, which reads that; cowherd[guest] brings it") from error
+        raise Malformed(f"{package} is not installed, which reads that: {how_to_install('guest')}") from error
     return found

@@ -19,6 +19,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError
 from cowherd.live import unix_sockets
 from cowherd.live.holders import PROC
@@ -56,7 +57,7 @@ class QmpMissing(MonitorError):
     """The package that speaks QMP is not installed."""
 
     def __str__(self) -> str:
-        return "asking machines needs the package qemu.qmp: pip install 'cowherd[live]'"
+        return f"asking machines needs the package qemu.qmp: {how_to_install('live')}"
 
 
 class MonitorRefused(MonitorError):

@@ -86,5 +86,5 @@ def test_what_is_watched_already_is_not_marked_again_and_a_new_file_is(stock, ba
 
 def test_without_either_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "inotify_simple", None)
-    with pytest.raises(CantWatch, match=r"pip install 'cowherd\[watch\]'"):
+    with pytest.raises(CantWatch, match=r"pip install 'qemu-cowherd\[watch\]'"):
         Notifier(fanotify=False)

@@ -49,8 +49,10 @@ COMMANDS = {
     "hook": "have libvirt check each machine's images before it starts",
 }
 
-_EPILOG = """\
-Exit codes: 0 fine, 1 the operation failed, 2 wrong usage, 3 refused because overlays would be harmed, 4 drift or damage found.
+EXIT_CODES = "0 fine, 1 the operation failed, 2 wrong usage, 3 refused because overlays would be harmed, 4 drift or damage found"
+
+_EPILOG = f"""\
+Exit codes: {EXIT_CODES}.
 
 'cowherd COMMAND --help' explains a command, with an example. The engine's own commands are in cowherd-img.
 """
@@ -87,7 +89,9 @@ def _run(words: list[str]) -> Report:
         if not words:
             raise UsageError("which command?", parser.format_help())
         if parser.parse_args(words).version:
-            return Report({"version": _version()}, (_version(),))
+            from cowherd.distribution import made_by
+
+            return Report({"version": made_by()}, (made_by(),))
         raise UsageError("a command comes first", parser.format_usage())
     if words[0] not in COMMANDS:
         raise UsageError(f"there is no command {words[0]!a}", _parser().format_help())
@@ -123,15 +127,6 @@ def _parser() -> Parser:
     parser = Parser(None, description, f"commands:\n{listed}\n\n{_EPILOG}")
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     return parser
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"cowherd {version('cowherd')}"
-    except PackageNotFoundError:
-        return "cowherd, run from its sources"
 
 
 def program() -> NoReturn:

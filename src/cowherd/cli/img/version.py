@@ -8,11 +8,9 @@ _STANDS_IN_FOR = "10.0.0"
 
 def version_text(program: str) -> str:
     """Returns the output of --version for a program called `program`."""
-    from importlib.metadata import PackageNotFoundError, version
+    from cowherd.distribution import version
 
-    try:
-        own = f"cowherd-img version {version('cowherd')}"
-    except PackageNotFoundError:
-        own = "cowherd-img (run from its sources)"
+    found = version()
+    own = f"cowherd-img version {found}" if found else "cowherd-img (run from its sources)"
     about = "A drop-in for qemu-img 10, with a guard over backing files\n"
     return f"qemu-img version {_STANDS_IN_FOR} ({own})\n{about}" if program == "qemu-img" else f"{own}\n{about}"

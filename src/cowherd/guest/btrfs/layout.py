@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cowherd import extents
+from cowherd.distribution import how_to_install
 from cowherd.extents import Ranges
 from cowherd.guest.chart import NO_RANGES, union_of
 from cowherd.guest.crc import START, crc32c_rows
@@ -91,7 +92,7 @@ def _sums_of(kind: int) -> tuple[int, Sums]:
         try:
             import xxhash
         except ModuleNotFoundError as error:
-            raise Malformed("xxhash is not installed, which its checksums need; cowherd[guest] brings it") from error
+            raise Malformed(f"xxhash is not installed, which its checksums need: {how_to_install('guest')}") from error
         # A digest of xxhash is big-endian; the disk has the number little-endian.
         return 8, _each(lambda data: xxhash.xxh64_digest(data)[::-1], 8)
     if kind == 2:

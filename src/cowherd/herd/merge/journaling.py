@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cowherd.distribution import made_by
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.merge.fork import free_name
 from cowherd.herd.merge.plan import FORK
 from cowherd.herd.records.journal import Entry, Journal, Witness, journal_path
 from cowherd.herd.seals.drift import pairs
-from cowherd.herd.seals.seal import made_by
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.presence import is_there
 from cowherd.text import shown

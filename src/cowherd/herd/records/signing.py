@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 
+from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.records.sealrecord import SealRecord, Signature
 from cowherd.paths import as_path
@@ -32,9 +33,7 @@ class SigningUnavailable(CowherdError):
     """Signatures need a package that is not installed."""
 
     def __str__(self) -> str:
-        return (
-            "signatures need the package cryptography: install cowherd with the extra 'sign', as in pip install 'cowherd[sign]'"
-        )
+        return f"signatures need the package cryptography: {how_to_install('sign')}"
 
 
 class KeyUnusable(CowherdError):

@@ -10,6 +10,7 @@ import stat
 import time
 from pathlib import Path
 
+from cowherd.distribution import made_by
 from cowherd.errors import CowherdError, FlushFailed, HostFileError
 from cowherd.herd.lineage.book.generations import newest_generation, note_generation
 from cowherd.herd.lineage.book.query import remember_name
@@ -305,16 +306,6 @@ def _id_for_first_seal(lineage: Lineage, image: Image, content: bytes) -> Bindin
     bound, or else a new id."""
     known = [child.binding for child in lineage.children(image) if child.binding and child.binding.content_digest == content]
     return max(known, key=lambda one: (one.generation, one.seal_id)) if known else Binding(content, _new_id(), 1)
-
-
-def made_by() -> str:
-    """Returns the program's name and version, as records hold it."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"cowherd {version('cowherd')}"
-    except PackageNotFoundError:
-        return "cowherd, run from its sources"
 
 
 def _new_id() -> bytes:

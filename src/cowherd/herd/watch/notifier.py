@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError
 from cowherd.herd.lineage.scan import Key
 from cowherd.herd.watch.stock import Stock
@@ -13,8 +14,6 @@ from cowherd.live.fanotify import Fanotify
 from cowherd.live.inotify import Inotify
 from cowherd.live.notices import Notice, Source
 from cowherd.text import printable
-
-_NEEDED = "needs inotify_simple: pip install 'cowherd[watch]'; or run it as root, where fanotify does without"
 
 
 class CantWatch(CowherdError):
@@ -105,6 +104,7 @@ def _inotify() -> Inotify:
     try:
         return Inotify()
     except ModuleNotFoundError as error:
-        raise CantWatch(f"what is watched without fanotify {_NEEDED}") from error
+        remedy = f"{how_to_install('watch')}; or run it as root, where fanotify does without"
+        raise CantWatch(f"what is watched without fanotify needs inotify_simple: {remedy}") from error
     except OSError as error:
         raise CantWatch(f"inotify: {error.strerror or error}") from error

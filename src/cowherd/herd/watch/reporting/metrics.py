@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError, InvalidRequest
 from cowherd.herd.watch.events import Event
 from cowherd.text import printable
@@ -69,7 +70,7 @@ class Metrics:
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ModuleNotFoundError as error:
-            raise MetricsUnavailable("it needs prometheus_client: pip install 'cowherd[watch]'") from error
+            raise MetricsUnavailable(f"it needs prometheus_client: {how_to_install('watch')}") from error
         self._lock = threading.Lock()
         self._figures, self._counted = Figures(), Counter[str]()
         registry = CollectorRegistry()
