@@ -62,10 +62,15 @@ def check_raw_end(tail: bytes, size: int) -> Check | None:
     return None
 
 
+def is_disc(head: bytes) -> bool:
+    """Returns whether a file begins as an ISO 9660 or UDF disc does; `head` is its first `SIGNATURE_BYTES` bytes."""
+    return head.startswith(_ISO, _ISO_OFFSET)
+
+
 def _other_formats(head: bytes) -> Iterator[str]:
     if head.startswith(_VDI[1], _VDI[0]):
         yield "vdi"
-    if head.startswith(_ISO, _ISO_OFFSET):
+    if is_disc(head):
         yield "an ISO 9660 or UDF disc"
     if head.startswith(_BOOT_SECTOR[1], _BOOT_SECTOR[0]):
         yield "a boot sector"

@@ -1,0 +1,34 @@
+"""The errors of the intake.
+
+CowherdError
+    Refused             an inspection found that the bytes must not be kept
+    DigestsDiffer       the bytes are not those that were announced
+    StoreFull           no room for what arrives
+"""
+
+from __future__ import annotations
+
+from cowherd.errors import CowherdError
+from cowherd.text import printable
+
+
+class Refused(CowherdError):
+    """The bytes of an image were refused. Attributes: `check` (its name, as in "backing-file"), `detail` (what was found)."""
+
+    def __init__(self, check: str, detail: str):
+        self.check, self.detail = check, detail
+
+    def __str__(self) -> str:
+        return f"The image was refused by the check '{self.check}': {self.detail}. Nothing of it was kept"
+
+
+class StoreFull(CowherdError):
+    """A store has no room for what arrives. Attributes: `store` (its name), `needed`, `free` (bytes; None: not known)."""
+
+    def __init__(self, store: str, needed: int | None = None, free: int | None = None):
+        self.store, self.needed, self.free = store, needed, free
+
+    def __str__(self) -> str:
+        room = "" if self.free is None else f": it has {self.free} bytes free"
+        wanted = "" if self.needed is None else f", and {self.needed} are needed"
+        return f"There is no room in the store '{printable(self.store)}'{room}{wanted}. Delete images, or name another store"

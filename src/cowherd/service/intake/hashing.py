@@ -1,0 +1,108 @@
+"""Hashes bytes as they arrive, each digest in a thread of its own, beside the one that stores them."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from cowherd.storage.hostfile import Buffer
+from cowherd.stores.sums import Summing, Sums
+
+BLOCK_BYTES = 1 << 20
+"""Bytes of the blocks to feed: so many that handing them over costs little, so few that they stay in the processor's cache."""
+IN_FLIGHT = 8
+"""The most blocks that wait for the slowest thread."""
+
+Take = Callable[[Buffer], object]
+
+
+class Digests(NamedTuple):
+    """What bytes hash to: `blake3` and `named` (by hashlib's names) in hexadecimal digits, and the sums of their pieces."""
+
+    size: int
+    blake3: str
+    named: dict[str, str]
+    sums: Sums
+
+
+class Hasher:
+    """Takes blocks of bytes and gives each to all its threads, which must not change them.
+
+    One thread feeds it. It ends with `finish` or `abandon`; until then its threads run. What a thread raises, `feed` or `finish`
+    raises later, and the blocks after that are dropped.
+    """
+
+    def __init__(self, names: Iterable[str], *takers: Take):
+        """`names` are digests that hashlib knows; `takers` are called with each block in a thread of their own."""
+        self._named = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+        self._whole, self._summing, self.size = blake3(), Summing(), 0
+        self._lanes = [_Lane(take) for take in (*(one.update for one in self._named.values()), self._take_blake3, *takers)]
+
+    def feed(self, block: Buffer) -> None:
+        """Hands over the next bytes; waits while the slowest thread is too far behind."""
+        for lane in self._lanes:
+            lane.put(block)
+        self.size += len(block)
+
+    def finish(self) -> Digests:
+        """Waits for all threads, and returns the digests of all bytes."""
+        self._end()
+        for lane in self._lanes:
+            lane.require_fine()
+        named = {name: one.hexdigest() for name, one in self._named.items()}
+        return Digests(self.size, self._whole.hexdigest(), named, self._summing.finish())
+
+    def abandon(self) -> None:
+        """Drops what is not hashed yet, and waits until no thread runs any more. Abandoning twice is fine."""
+        for lane in self._lanes:
+            lane.dropping = True
+        self._end()
+
+    def _end(self) -> None:
+        for lane in self._lanes:
+            lane.end()
+
+    def _take_blake3(self, block: Buffer) -> None:
+        self._whole.update(block)
+        self._summing.update(block)
+
+
+class _Lane:
+    """A thread that calls `take` with each block, in order."""
+
+    def __init__(self, take: Take):
+        self._take, self._error = take, None
+        self.dropping = False
+        self._queue: queue.Queue[Buffer | None] = queue.Queue(IN_FLIGHT)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a process that ends does not wait for it
+        self._thread.start()
+
+    _error: BaseException | None
+
+    def put(self, block: Buffer) -> None:
+        self.require_fine()
+        self._queue.put(block)
+
+    def end(self) -> None:
+        """Waits until the blocks put so far are taken, and the thread is over."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def require_fine(self) -> None:
+        """Raises what `take` raised."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (block := self._queue.get()) is not None:
+            if not self.dropping:
+                try:
+                    self._take(block)
+                except BaseException as error:  # noqa: BLE001 - it is raised in the thread that feeds
+                    self._error, self.dropping = error, True

@@ -1,0 +1,103 @@
+"""Hashing beside storing: every thread sees every block, in order, and what one raises ends the work."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+import time
+
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cowherd.service.intake.hashing import IN_FLIGHT, Hasher
+from cowherd.storage.hostfile import Buffer
+from cowherd.stores.sums import Summing
+
+
+def sums_of(data: bytes):
+    summing = Summing()
+    summing.update(data)
+    return summing.finish()
+
+
+@given(st.lists(st.binary(max_size=100), max_size=10), st.lists(st.sampled_from(["md5", "sha256", "sha512"]), unique=True))
+def test_digests_are_those_of_all_blocks_in_order(blocks: list[bytes], names: list[str]):
+    taken = bytearray()
+    hasher = Hasher(names, taken.extend)
+    for block in blocks:
+        hasher.feed(block)
+    found, data = hasher.finish(), b"".join(blocks)
+    assert found.size == len(data)
+    assert found.blake3 == blake3(data).hexdigest()
+    assert found.named == {name: hashlib.new(name, data).hexdigest() for name in names}
+    assert found.sums == sums_of(data)
+    assert taken == data
+
+
+def test_one_that_is_slow_holds_the_feeding_up():
+    gate, taken = threading.Event(), []
+
+    def slow(block: Buffer) -> None:
+        gate.wait(10)
+        taken.append(block)
+
+    hasher = Hasher((), slow)
+    fed = []
+
+    def feed() -> None:
+        for number in range(IN_FLIGHT + 5):
+            hasher.feed(bytes([number]))
+            fed.append(number)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    deadline = time.monotonic() + 5
+    while len(fed) < IN_FLIGHT + 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert len(fed) == IN_FLIGHT + 1  # one is being taken, the others wait
+    gate.set()
+    feeder.join()
+    hasher.finish()
+    assert taken == [bytes([number]) for number in range(IN_FLIGHT + 5)]
+
+
+@pytest.mark.parametrize("blocks", [1, 50])
+def test_what_a_taker_raises_is_raised_to_who_feeds_and_the_rest_is_dropped(blocks: int):
+    taken = []
+
+    def full(block: Buffer) -> None:
+        taken.append(block)
+        raise OSError(errno.ENOSPC, "full")
+
+    hasher = Hasher(("md5",), full)
+
+    def work() -> None:
+        for _ in range(blocks):
+            hasher.feed(b"x")
+        hasher.finish()
+
+    with pytest.raises(OSError, match="full"):
+        work()
+    hasher.abandon()
+    assert len(taken) == 1
+
+
+def test_abandoning_leaves_no_thread_behind_and_can_be_repeated():
+    before = threading.active_count()
+    hasher = Hasher(("md5", "sha512"), lambda _: time.sleep(0.01))
+    for _ in range(5):
+        hasher.feed(b"x")
+    hasher.abandon()
+    hasher.abandon()
+    assert threading.active_count() == before
+
+
+def test_an_unknown_digest_starts_no_thread():
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="nothing-of-the-kind"):
+        Hasher(("md5", "nothing-of-the-kind"))
+    assert threading.active_count() == before
