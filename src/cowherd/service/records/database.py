@@ -1,0 +1,131 @@
+"""The database: SQLite in a file, or PostgreSQL, by the same SQL.
+
+SQLite: write-ahead log, every commit durable, writers one after another. A transaction that writes takes the lock when it begins:
+one that reads first and wants to write then would be refused if another wrote in between.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
+
+from cowherd.service.records.faults import DatabaseBusy, DatabaseFull, DatabaseUnavailable, UnknownDatabase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL, Connection, Engine
+
+BUSY_SECONDS = 60
+"""How long a transaction waits for the lock of the database, or for a connection."""
+
+CONNECTIONS = 8
+
+_SQLITE, _POSTGRESQL = "sqlite", "postgresql"
+_WRITING = "cowherd_writing"
+_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "journal_size_limit = 67108864")
+_BUSY = ("database is locked", "database table is locked", "canceling statement due to lock timeout")
+_FULL = ("database or disk is full", "could not extend file", "No space left on device")
+
+
+class Database:
+    """A database that is open: `read` and `write` give connections to it."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        # SQLite's own waiting polls, and may starve a writer; among the threads of one process a lock is handed on at once.
+        self._turn = threading.Lock() if engine.dialect.name == _SQLITE else None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Gives a connection that sees one state of the database. Raises `DatabaseUnavailable`."""
+        with _told(), self._connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Gives a connection whose changes are stored, durably, when the block ends, and given up if it raises.
+
+        Raises `DatabaseUnavailable`; `DatabaseBusy` if another had the lock for `BUSY_SECONDS`, `DatabaseFull`.
+        """
+        with _told(), ExitStack() as stack:
+            if self._turn is not None:
+                if not self._turn.acquire(timeout=BUSY_SECONDS):
+                    raise DatabaseBusy(f"another transaction has been writing for {BUSY_SECONDS} seconds")
+                stack.callback(self._turn.release)
+            connection = stack.enter_context(self._connect()).execution_options(**{_WRITING: True})
+            stack.enter_context(connection.begin())
+            yield connection
+
+    def close(self) -> None:
+        """Closes the connections that nobody uses."""
+        self.engine.dispose()
+
+    def _connect(self) -> Connection:
+        return self.engine.connect()
+
+
+def open_database(url: str) -> Database:
+    """Opens the database at `url`: `sqlite:////var/lib/cowherd/records.db`, or `postgresql://user@host/name`.
+
+    SQLite's file is made if it isn't there; the tables are not: see `cowherd.service.records.migration`. Nothing connects yet.
+    Raises `UnknownDatabase`.
+    """
+    address = make_url(url)
+    kind = address.get_backend_name()
+    if kind == _SQLITE and address.database:
+        return Database(_open_sqlite(address))
+    if kind == _POSTGRESQL:
+        return Database(_open_postgresql(address))
+    raise UnknownDatabase(kind)
+
+
+def _open_sqlite(address: URL) -> Engine:
+    engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **_common())
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _open_postgresql(address: URL) -> Engine:
+    waiting = f"-c lock_timeout={BUSY_SECONDS}s"
+    return create_engine(address.set(drivername="postgresql+psycopg"), connect_args={"options": waiting}, **_common())
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "poolclass": QueuePool,
+        "pool_size": CONNECTIONS,
+        "max_overflow": 0,
+        "pool_timeout": BUSY_SECONDS,
+        "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+        "json_deserializer": msgspec.json.decode,
+    }
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # Python's own module would begin transactions when it thinks best
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raises an error of ours for the database's."""
+    try:
+        yield
+    except OperationalError as error:
+        reason = str(error.orig).strip()
+        kinds = ((DatabaseBusy, _BUSY), (DatabaseFull, _FULL))
+        kind = next((kind for kind, words in kinds if any(word in reason for word in words)), DatabaseUnavailable)
+        raise kind(reason) from error
