@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.stores.directory import DirectoryStore
+from cowherd.stores.faults import StillArriving
 from cowherd.stores.incoming import PAGE
 
 MIB = 1 << 20
@@ -130,3 +132,32 @@ def test_the_name_of_what_was_synced_is_durable(store: DirectoryStore, monkeypat
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
     path = stored(store, b"abc")
     assert synced == [str(path), str(path.parent)]
+
+
+def test_one_at_a_time_appends_and_others_can_tell(store: DirectoryStore):
+    with store.begin() as incoming:
+        assert store.is_held(incoming.name)
+        with pytest.raises(StillArriving, match=incoming.name):
+            store.resume(incoming.name)
+        incoming.append(b"abc")
+        incoming.sync()
+    assert not store.is_held(incoming.name)
+    with store.resume(incoming.name) as again:
+        assert store.is_held(incoming.name)
+        assert again.offset == 3
+    store.discard(incoming.name)
+    assert not store.is_held(incoming.name)
+
+
+def test_a_process_that_dies_holds_nothing_any_more(store: DirectoryStore):
+    said = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(said[1], store.begin().name.encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    name = os.read(said[0], 32).decode()
+    os.waitpid(child, 0)
+    for fd in said:
+        os.close(fd)
+    assert not store.is_held(name)
+    store.resume(name).close()

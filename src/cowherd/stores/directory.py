@@ -27,7 +27,7 @@ from cowherd.storage.hostfile import Buffer, HostFile, naming_file
 from cowherd.storage.presence import GONE, look_up
 from cowherd.storage.space import free_bytes
 from cowherd.stores.checking import Pace, damaged_ranges
-from cowherd.stores.faults import BlobMissing, SumsDamaged
+from cowherd.stores.faults import BlobMissing, StillArriving, SumsDamaged
 from cowherd.stores.incoming import Incoming
 from cowherd.stores.sums import Sums, decode
 
@@ -76,19 +76,38 @@ class DirectoryStore:
     def begin(self) -> Incoming:
         """Makes an empty file for bytes that arrive, under a name that nobody can guess."""
         name = os.urandom(16).hex()
-        return Incoming(name, HostFile.create(self._incoming / name, exclusive=True, lock=None, mode=0o600), 0)
+        file = HostFile.create(self._incoming / name, exclusive=True, lock=None, mode=0o600)
+        return self._held(name, file, 0)
 
     def resume(self, temporary: str, offset: int | None = None) -> Incoming:
         """Opens a file that began to arrive before, to go on at `offset`, by default at its end; what lies behind is cut off.
 
-        Raises `InvalidRequest` if the file is shorter than `offset`.
+        Raises `StillArriving` while another holds it, `InvalidRequest` if the file is shorter than `offset`.
         """
-        file = HostFile.open(self._arriving(temporary), writable=True, lock=None, follow=False)
-        size = file.size()
-        if offset is not None and offset > size:
+        return self._held(temporary, HostFile.open(self._arriving(temporary), writable=True, lock=None, follow=False), offset)
+
+    def _held(self, temporary: str, file: HostFile, offset: int | None) -> Incoming:
+        """Takes a file over, with a lock on it that ends with the process at the latest."""
+        try:
+            if not _is_locked(file.fd):
+                raise StillArriving(self.name, temporary)
+            size = file.size()
+            if offset is not None and offset > size:
+                raise InvalidRequest(f"{offset} bytes are to have arrived, and the store has {size}")
+            return Incoming(temporary, file, size if offset is None else offset)
+        except BaseException:
             file.close()
-            raise InvalidRequest(f"{offset} bytes are to have arrived, and the store has {size}")
-        return Incoming(temporary, file, size if offset is None else offset)
+            raise
+
+    def is_held(self, temporary: str) -> bool:
+        """Returns whether somebody still appends to a file: if nobody does, it was left behind, or waits to be resumed."""
+        try:
+            with HostFile.open(self._arriving(temporary), lock=None, follow=False) as file:
+                return not _is_locked(file.fd)
+        except HostFileError as error:
+            if error.errno not in GONE:
+                raise
+            return False
 
     def arriving(self, temporary: str) -> Path:
         """Returns the path of a file that is still arriving, for who inspects it."""
@@ -111,7 +130,7 @@ class DirectoryStore:
     def adopt(self, temporary: str, digest: str, *, replaces: bool = False) -> bool:
         """Makes a file that has arrived the blob `digest`, durably; the caller vouches for its digest, and holds `locked`.
 
-        If the store has a file of that name and length already, that one stays, unless `replaces`, and the new one is deleted.
+        If the store has a blob of that name and length already, that one stays, unless `replaces`, and the new one is deleted.
         Returns whether the new file is the blob now. After an error the temporary file may be there or not, and the blob is
         there whole or as it was before.
         """
@@ -192,17 +211,17 @@ class DirectoryStore:
         if look_up(path.parent, absent=GONE) is None:
             return
         for kind in KINDS:
-            _delete(self._beside(digest, kind))
+            _delete(self.beside(digest, kind))
         _delete(path)
         sync_directory(path.parent)
 
     def write_beside(self, digest: str, kind: Kind, data: Buffer) -> None:
         """Writes what lies beside a blob, whole and durably, in place of what lay there."""
-        write_atomically(self._beside(digest, kind), data, _BLOB_MODE)
+        write_atomically(self.beside(digest, kind), data, _BLOB_MODE)
 
     def read_beside(self, digest: str, kind: Kind) -> bytes | None:
         """Returns what lies beside a blob, None if nothing of that kind does."""
-        path = self._beside(digest, kind)
+        path = self.beside(digest, kind)
         if look_up(path, follow=False, absent=GONE) is None:
             return None
         with HostFile.open(path, lock=None, follow=False) as file:
@@ -232,7 +251,8 @@ class DirectoryStore:
         except SumsDamaged:
             return None
 
-    def _beside(self, digest: str, kind: Kind) -> Path:
+    def beside(self, digest: str, kind: Kind) -> Path:
+        """Returns the path of what may lie beside a blob."""
         path = self.path(digest)
         return path.with_name(f"{path.name}.{kind}")
 
@@ -240,6 +260,15 @@ class DirectoryStore:
         if not _TEMPORARY.fullmatch(temporary):
             raise InvalidRequest(f"{temporary!a} is not the name of a file that is arriving")
         return self._incoming / temporary
+
+
+def _is_locked(fd: int) -> bool:
+    """Locks an open file; returns whether that was possible. The lock ends when nobody has this descriptor any more."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _make_folder(folder: Path) -> None:

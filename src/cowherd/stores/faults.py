@@ -23,6 +23,16 @@ class BlobMissing(CowherdError):
         return f"the store '{printable(self.store)}' has no blob {self.digest}; fetch it from another store, or upload it again"
 
 
+class StillArriving(CowherdError):
+    """Somebody else is appending to a file that arrives. Attributes: `store` (its name), `temporary` (the file's name in it)."""
+
+    def __init__(self, store: str, temporary: str):
+        self.store, self.temporary = store, temporary
+
+    def __str__(self) -> str:
+        return f"what arrives in the store '{printable(self.store)}' as {self.temporary} is held by another request; wait until it ends"
+
+
 class SumsDamaged(CowherdError):
     """The sums of a blob are damaged, or those of another blob. Attributes: `digest` (the blob's), `problem`."""
 

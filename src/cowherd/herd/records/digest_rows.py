@@ -40,11 +40,15 @@ class Content:
     @cached_property
     def content_digest(self) -> bytes:
         """32 bytes that stand for size and content together."""
+        parts = self.little_endian_runs(), memoryview(self.digests)
+        return content_digest(self.size, len(self.runs) // 2, *parts, of_file=self.of_file)
+
+    def little_endian_runs(self) -> memoryview:
+        """Returns the runs as a seal holds them: 8 bytes for each number."""
         runs = array("q", self.runs)
         if sys.byteorder == "big":
             runs.byteswap()
-        parts = memoryview(runs).cast("B"), memoryview(self.digests)
-        return content_digest(self.size, len(runs) // 2, *parts, of_file=self.of_file)
+        return memoryview(runs).cast("B")
 
 
 def read_content(reading: Reading, progress: Progress | None = None, *, of_file: bool = False) -> Content:

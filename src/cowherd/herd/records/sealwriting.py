@@ -10,6 +10,7 @@ import os
 import zlib
 
 from cowherd.errors import HostFileError, ImageFormatError
+from cowherd.herd.records.block import DIGEST_BYTES
 from cowherd.herd.records.ownership import SEAL_MAGIC, is_seal, require_name_free
 from cowherd.herd.records.place import Place, covers, with_places
 from cowherd.herd.records.sealfile import PREFIX, VERSION, SealReader, read_record
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cowherd.herd.records.digest import BlockDigests
+    from cowherd.herd.records.digest_rows import Content
     from cowherd.paths import PathName
     from cowherd.storage.hostfile import Buffer
 
@@ -37,9 +39,19 @@ def write_seal(path: PathName, record: SealRecord, digests: BlockDigests) -> Non
     `HostFileError`.
     """
     counts = len(digests.runs), len(digests.digests)
+    _write_with_places(path, record, counts, [digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()])
+
+
+def write_seal_of(path: PathName, record: SealRecord, content: Content) -> None:
+    """Does what `write_seal` does, for content that is not held as arrays."""
+    counts = len(content.runs) // 2, len(content.digests) // DIGEST_BYTES
+    _write_with_places(path, record, counts, [content.little_endian_runs(), content.digests])
+
+
+def _write_with_places(path: PathName, record: SealRecord, counts: tuple[int, int], body: list[Buffer]) -> None:
     with _lock_directory_of(path):
         places = with_places(record.places, _places_in(path, record.seal_id))
-        _write(path, record._replace(places=places), counts, [digests.runs.astype("<i8").tobytes(), digests.digests.tobytes()])
+        _write(path, record._replace(places=places), counts, body)
 
 
 def add_places(path: PathName, places: Iterable[Place]) -> bool:

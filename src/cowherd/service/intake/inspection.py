@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cowherd import Inspection, Inspector
 from cowherd.formats import registry
 from cowherd.formats.probe import PROBED_BYTES, probe_bytes
 from cowherd.ops.inspect.content import ends_as_fixed_vhd
+from cowherd.ops.inspect.inspector import Inspector
+from cowherd.ops.inspect.report import Inspection
 from cowherd.ops.inspect.signatures import SIGNATURE_BYTES, is_disc
 from cowherd.service.intake.faults import Refused
 from cowherd.storage.hostfile import Buffer

@@ -12,11 +12,12 @@ import os
 import resource
 import sys
 
-from cowherd import Inspection, inspect
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.formats import registry
 from cowherd.herd.records.digest_rows import Content, read_content
 from cowherd.image.reading import open_reading
+from cowherd.ops.inspect.inspector import inspect
+from cowherd.ops.inspect.report import Inspection
 from cowherd.service.intake.inspection import ALLOWED, POLICY
 from cowherd.service.intake.stored import HOST_FAILED
 
