@@ -30,7 +30,7 @@ class StillArriving(CowherdError):
         self.store, self.temporary = store, temporary
 
     def __str__(self) -> str:
-        return f"what arrives in the store '{printable(self.store)}' as {self.temporary} is held by another request; wait until it ends"
+        return f"what arrives in the store '{printable(self.store)}' as {self.temporary} is held; wait until who holds it ends"
 
 
 class SumsDamaged(CowherdError):

@@ -1,0 +1,67 @@
+"""Blobs: what is known of the bytes that stores hold, and where they are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+
+from cowherd.service.records.image import now
+from cowherd.service.records.schema import blobs, places
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+WHOLE, DAMAGED, MISSING = "whole", "damaged", "missing"
+"""The states of a place."""
+
+
+class Blob(msgspec.Struct, frozen=True, kw_only=True):
+    """The bytes of a file, by their BLAKE3 `digest`; all digests are hexadecimal digits, sizes are bytes.
+
+    `content_digest` is that of what a guest sees, None where the format has none.
+    """
+
+    digest: str
+    size: int
+    md5: str | None = None
+    sha256: str | None = None
+    sha512: str | None = None
+    format: str | None = None
+    virtual_size: int | None = None
+    content_digest: str | None = None
+    created_at: datetime = msgspec.field(default_factory=now)
+    unused_since: datetime | None = None
+
+
+def read_blob(connection: Connection, digest: str) -> Blob | None:
+    """Returns what is known of a blob, None if nothing is."""
+    row = connection.execute(select(blobs).where(blobs.c.digest == digest)).first()
+    return None if row is None else Blob(**row._asdict())
+
+
+def record_blob(connection: Connection, blob: Blob) -> None:
+    """Records a blob that an image gets now. If it is known, what was not known of it is added."""
+    known = read_blob(connection, blob.digest)
+    if known is None:
+        connection.execute(insert(blobs), msgspec.structs.asdict(blob))
+        return
+    new = {name: value for name, value in msgspec.structs.asdict(blob).items() if getattr(known, name) is None}
+    connection.execute(update(blobs).where(blobs.c.digest == blob.digest).values({**new, "unused_since": None}))
+
+
+def place_state(connection: Connection, digest: str, store: str) -> str | None:
+    """Returns the state of a blob in a store, None if it was never there."""
+    state: str | None = connection.execute(
+        select(places.c.state).where(places.c.blob == digest, places.c.store == store)
+    ).scalar()
+    return state
+
+
+def record_place(connection: Connection, digest: str, store: str, how: str) -> None:
+    """Records that a store has a blob whole, and that this was verified now; `how` says in which way, as in "upload"."""
+    connection.execute(delete(places).where(places.c.blob == digest, places.c.store == store))
+    values = {"blob": digest, "store": store, "state": WHOLE, "verified_at": now(), "verified_how": how}
+    connection.execute(insert(places), values)

@@ -1,0 +1,58 @@
+"""Uploads under way: which bytes arrive for which image, and how much room they hold."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+
+from cowherd.service.records.image import now
+from cowherd.service.records.schema import uploads
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class UploadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An upload of the image `image_id` into `store`, where it lies as `temporary`; sizes are bytes.
+
+    `offset` bytes are durable, of `length` (None: not known). `reserved` counts against the quota of `project`. `digest` is the
+    blob that it is about to become.
+    """
+
+    id: str
+    image_id: str
+    kind: str
+    project: str | None
+    store: str
+    temporary: str | None
+    expires_at: datetime
+    offset: int = 0
+    length: int | None = None
+    reserved: int = 0
+    digest: str | None = None
+    details: dict[str, Any] = {}
+    created_at: datetime = msgspec.field(default_factory=now)
+
+
+def begin_upload(connection: Connection, upload: UploadRecord) -> None:
+    """Records an upload that begins."""
+    connection.execute(insert(uploads), msgspec.structs.asdict(upload))
+
+
+def read_upload(connection: Connection, upload_id: str) -> UploadRecord | None:
+    """Returns an upload, None if it has ended."""
+    row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).first()
+    return None if row is None else UploadRecord(**row._asdict())
+
+
+def note_digest(connection: Connection, upload_id: str, digest: str) -> None:
+    """Notes the blob that an upload is about to become."""
+    connection.execute(update(uploads).where(uploads.c.id == upload_id).values(digest=digest))
+
+
+def end_upload(connection: Connection, upload_id: str) -> None:
+    """Forgets an upload, and gives up what it reserved."""
+    connection.execute(delete(uploads).where(uploads.c.id == upload_id))
