@@ -3,6 +3,7 @@
 CowherdError
     RecordError
         ImageNotFound, ImageExists, ImageChanged, StatusConflict, MarkerNotFound
+        MemberNotFound, MemberExists
         Unstorable
         DatabaseUnavailable
             DatabaseBusy, DatabaseFull
@@ -61,6 +62,22 @@ class MarkerNotFound(RecordError):
     def __init__(self, marker: str):
         super().__init__(f"The page can't begin after image {printable(marker)}: there is none.")
         self.marker = marker
+
+
+class MemberNotFound(RecordError):
+    """The image `image_id` is not lent to the project `member`."""
+
+    def __init__(self, image_id: str, member: str):
+        super().__init__(f"Image {printable(image_id)} is not lent to the project {printable(member)}.")
+        self.image_id, self.member = image_id, member
+
+
+class MemberExists(RecordError):
+    """The image `image_id` is lent to the project `member` already."""
+
+    def __init__(self, image_id: str, member: str):
+        super().__init__(f"Image {image_id} is lent to the project {printable(member)} already.")
+        self.image_id, self.member = image_id, member
 
 
 class Unstorable(RecordError, DontWrapMixin):
