@@ -77,7 +77,11 @@ class DirectoryStore:
         """Makes an empty file for bytes that arrive, under a name that nobody can guess."""
         name = os.urandom(16).hex()
         file = HostFile.create(self._incoming / name, exclusive=True, lock=None, mode=0o600)
-        return self._held(name, file, 0)
+        try:
+            return self._held(name, file, 0)
+        except BaseException:
+            self.discard(name)
+            raise
 
     def resume(self, temporary: str, offset: int | None = None) -> Incoming:
         """Opens a file that began to arrive before, to go on at `offset`, by default at its end; what lies behind is cut off.

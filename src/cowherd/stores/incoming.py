@@ -23,7 +23,8 @@ class Incoming:
         """Takes over the open file, to go on at `offset`; what lies behind is cut off."""
         self.name, self._file, self.offset = name, file, offset
         self._started = offset
-        file.truncate(offset)
+        if file.size() > offset:
+            file.truncate(offset)
 
     def append(self, data: Buffer) -> None:
         """Appends all of `data`; `offset` is behind it afterwards. Memory is read once, and zeros are not written."""

@@ -22,6 +22,28 @@ class Refused(CowherdError):
         return f"The image was refused by the check '{self.check}': {self.detail}. Nothing of it was kept"
 
 
+class LengthDiffers(CowherdError):
+    """Not as many bytes came as were announced. Attributes: `announced`, `received` (bytes)."""
+
+    def __init__(self, announced: int, received: int):
+        self.announced, self.received = announced, received
+
+    def __str__(self) -> str:
+        return (
+            f"{self.received} bytes came, and {self.announced} were announced; nothing of them was kept. Upload the image again"
+        )
+
+
+class TooLarge(CowherdError):
+    """An image has more bytes than are accepted. Attributes: `size` (at least that many), `most` (bytes)."""
+
+    def __init__(self, size: int, most: int):
+        self.size, self.most = size, most
+
+    def __str__(self) -> str:
+        return f"The image has {self.size} bytes or more, and at most {self.most} are accepted"
+
+
 class StoreFull(CowherdError):
     """A store has no room for what arrives. Attributes: `store` (its name), `needed`, `free` (bytes; None: not known)."""
 

@@ -72,11 +72,12 @@ class InFlight:
             self._begin()
         if self._awaits_end and not ends_as_fixed_vhd(self._tail):
             self._refuse_other_format()
-        if self._inspector is not None:
-            found = self._inspector.finish()
+        found = self._inspector.finish() if self._inspector else None
+        if found is not None:
             _require_safe(found)
-            return found.virtual_size
-        return self._received if self.stated in ("raw", *_UNSEEN) else None
+        if self.stated == registry.RAW.name:
+            return self._received
+        return found.virtual_size if found and found.format == self.stated else None
 
     @property
     def _awaits_end(self) -> bool:

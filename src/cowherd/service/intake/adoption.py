@@ -1,0 +1,118 @@
+"""Makes a file that has arrived a blob, and an image active that has it: on disk first, and then in one transaction.
+
+Killed in between, the store has a blob that no record names: it is adopted when the same bytes come again, or removed later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from cowherd.herd.records.digest_rows import Content
+from cowherd.service.intake.about import with_image
+from cowherd.service.intake.hashing import Digests
+from cowherd.service.intake.sealing import seal_blob
+from cowherd.service.records.blobs import WHOLE, Blob, place_state, read_blob, record_blob, record_place
+from cowherd.service.records.database import Database
+from cowherd.service.records.image import Image
+from cowherd.service.records.images import change_status, read_image
+from cowherd.service.records.states import ACTIVE
+from cowherd.service.records.uploads import UploadRecord, end_upload, note_digest
+from cowherd.stores.directory import DirectoryStore
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What arrived: its digests, the format that its bytes have, the bytes of the disk in it and its content, if known."""
+
+    digests: Digests
+    format: str
+    virtual_size: int | None
+    content: Content | None
+
+    @property
+    def blob(self) -> Blob:
+        """What the records hold of the bytes."""
+        named = self.digests.named
+        return Blob(
+            digest=self.digests.blake3,
+            size=self.digests.size,
+            md5=named.get("md5"),
+            sha256=named.get("sha256"),
+            sha512=named.get("sha512"),
+            format=self.format,
+            virtual_size=self.virtual_size,
+            content_digest=self.content.content_digest.hex() if self.content else None,
+        )
+
+
+def adopt(database: Database, store: DirectoryStore, upload: UploadRecord, status: str, arrived: Arrived) -> Image:
+    """Makes what arrived as `upload` a blob of the store, and its image active, which is `status`; returns it as it is then.
+
+    Raises `HostFileError` and what the records raise: `ImageNotFound`, or `StatusConflict` if the image is not `status` any more.
+    After an error the store has a blob more only if a record names it, or the records can't be asked.
+    """
+    digest = arrived.digests.blake3
+    with database.write() as connection:
+        note_digest(connection, upload.id, digest)
+    with store.locked(digest), _tidying(database, store, digest):
+        with database.read() as connection:
+            image = read_image(connection, upload.image_id)
+            state = place_state(connection, digest, store.name)
+        new = store.adopt(upload.temporary or "", digest, replaces=state not in (None, WHOLE))
+        image = _with_bytes(image, arrived)
+        _write_beside(store, image, arrived, new=new)
+        return _record(database, upload, status, image, arrived)
+
+
+@contextlib.contextmanager
+def _tidying(database: Database, store: DirectoryStore, digest: str) -> Iterator[None]:
+    """Removes a blob if the block raises, unless a record names it: of a commit that failed one can't tell."""
+    try:
+        yield
+    except BaseException:
+        with database.read() as connection:
+            known = read_blob(connection, digest)
+        if known is None:
+            store.remove(digest)
+        raise
+
+
+def _with_bytes(image: Image, arrived: Arrived) -> Image:
+    """Returns the record of an image as it is once it has the bytes that arrived."""
+    named = arrived.digests.named
+    algorithm = next((name for name in named if name != "md5"), None)
+    return msgspec.structs.replace(
+        image,
+        blob=arrived.digests.blake3,
+        checksum=named.get("md5"),
+        os_hash_algo=algorithm,
+        os_hash_value=named[algorithm] if algorithm else None,
+        size=arrived.digests.size,
+        virtual_size=arrived.virtual_size,
+        reason=None,
+    )
+
+
+_BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "reason")
+
+
+def _write_beside(store: DirectoryStore, image: Image, arrived: Arrived, *, new: bool) -> None:
+    digest = arrived.digests.blake3
+    if new or store.read_beside(digest, "sums") is None:
+        store.write_beside(digest, "sums", arrived.digests.sums.encode(digest))
+    if arrived.content and (new or store.read_beside(digest, "seal") is None):
+        seal_blob(store, digest, arrived.format, arrived.content)
+    store.write_beside(digest, "about", with_image(store.read_beside(digest, "about"), arrived.blob, image))
+
+
+def _record(database: Database, upload: UploadRecord, status: str, image: Image, arrived: Arrived) -> Image:
+    with database.write() as connection:
+        record_blob(connection, arrived.blob)
+        record_place(connection, arrived.digests.blake3, upload.store, "upload")
+        change_status(connection, image.id, {status}, ACTIVE, **{name: getattr(image, name) for name in _BYTES})
+        end_upload(connection, upload.id)
+        return read_image(connection, image.id)
