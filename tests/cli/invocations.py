@@ -97,6 +97,7 @@ INVOCATIONS = (
     Invocation("cowherd", ("run", "--", "{root}/qemu-system-x86_64", "-drive", "file.filename={two}")),
     Invocation("cowherd", ("hook", "check"), given=XML),
     Invocation("cowherd", ("herd", "list")),
+    Invocation("cowherd", ("serve", "--check-config", "--data", "{root}")),
     Invocation("cowherd-img", ("check", "{one}")),
     Invocation("cowherd-img", ("commit", "-p", "{two}"), sealed=False),
     Invocation("cowherd-img", ("compare", "{base}", "{copy}")),

@@ -50,8 +50,8 @@ function _shtab_cowherd_using
   test "$_shtab_cowherd_cmdpath" = "$argv"
 end
 
-set -g _shtab_cowherd_commands tree clone seal unseal verify impact inspect repair merge recover doctor bind move rename delete trash gc watch ps report promote flatten retarget herd run hook
-set -g _shtab_cowherd_opts_with_value --against --allow --events --every --exec --exec-limit --format --from --herd --image --into --keep --level --longest-chain --max-size --metrics --name --new-base --older-than --on-error --onto --output --policy --qmp --rate --root --settle --sign --size --strategy --trusted --unit-dir -o
+set -g _shtab_cowherd_commands tree clone seal unseal verify impact inspect repair merge recover doctor bind move rename delete trash gc watch ps report promote flatten retarget herd run serve hook
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -290,6 +290,38 @@ complete -c cowherd -n '_shtab_cowherd_using run' -l no-dependents -d 'don'"'"'t
 complete -c cowherd -n '_shtab_cowherd_using run' -l allow-unknown -d 'start also where it is not understood which files it will open, and say so'
 complete -c cowherd -n '_shtab_cowherd_using run' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using run' -l dry-run -d 'say what is found, and start nothing'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a serve -d 'Answers OpenStack'"'"'s Image API v2 until it is ended. Uploads are hashed and inspected before anybody can read them, and'
+complete -c cowherd -n '_shtab_cowherd_using serve' -s h -l help -d 'show this help message and exit'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l rescan -d 'read every header anew, also where the catalog knows it'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read settings from this file'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l set -x -d 'set one (may be repeated)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l check-config -d 'say whether the settings make sense, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l data -xka "(__fish_complete_directories)" -d 'the directory of the database and of the first store'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l listen -x -d 'HOST:PORT to answer on; port 0 takes a free one'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l socket -x -d 'the path of a socket to answer on, which only its owner may use (default: service.sock in data)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l auth -x -d 'who may ask: one of none, tokens, keystone (default: none)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l keystone -x -d 'the address of the identity service, as in http://127.0.0.1:5000/v3'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l tokens -xka "(__fish_complete_path (commandline -ct))" -d 'the file of hashed tokens (default: tokens in data)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l store -x -d 'more stores, each as NAME=DIR; the first one is where uploads go'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l database -x -d 'the address of the database, as SQLAlchemy writes it (default: SQLite in data)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l workers -x -d 'how many processes answer (default: 1)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l public-endpoint -x -d 'the address under which clients know the service, where a proxy stands in front'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l require-format-match -x -d 'refuse content that is not of the disk_format that its image states (default: true)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l hash-algorithm -x -d 'the hash of os_hash_value: one of sha256, sha512 (default: sha512)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l md5 -x -d 'compute the checksum that older clients want (default: true)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l image-size-cap -x -d 'the largest content of an image (default: 1099511627776)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l image-property-quota -x -d 'how many properties of its own an image may have (default: 128)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l image-tag-quota -x -d 'how many tags an image may have (default: 128)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l image-member-quota -x -d 'how many projects an image may be shared with (default: 128)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l image-location-quota -x -d 'how many locations an image may have (default: 10)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l limit-param-default -x -d 'how many images a page has, unless the client says otherwise (default: 25)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l api-limit-max -x -d 'how many images a page has at most (default: 1000)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l import-methods -x -d 'the ways to import that are offered (default: glance-direct,web-download,copy-image)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l new-token -d 'add a caller to the file of tokens, print the token, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l user -x -d 'the caller'"'"'s name (default: the project'"'"'s)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l project -x -d 'the caller'"'"'s project'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l role -xka "admin manager member reader service" -d 'one of admin, manager, member, reader, service; may be repeated'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a hook -d 'install    puts a script where libvirt looks for one: before QEMU starts (a start, a restore, an incoming migration)'
 complete -c cowherd -n '_shtab_cowherd_using hook' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using hook' -l json -d 'print one JSON document instead of text, errors included'

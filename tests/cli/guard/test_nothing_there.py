@@ -38,6 +38,7 @@ GONE = {
     "retarget": ["retarget", "gone", "--onto", "base"],
     "retarget onto": ["retarget", "overlay", "--onto", "gone"],
     "herd": ["herd", "add", "gone"],
+    "serve": ["serve", "--check-config", "--config", "gone"],
 }
 WITH_HERD = {
     "clone": ["clone", "base", "new"],

@@ -46,6 +46,7 @@ COMMANDS = {
     "retarget": "make overlays stand on another base, with their content kept",
     "herd": "name the directories in which herds lie, so that every command looks there",
     "run": "start QEMU, if its images stand on what they were made on",
+    "serve": "answer OpenStack's Image API over stores that keep base images whole",
     "hook": "have libvirt check each machine's images before it starts",
 }
 

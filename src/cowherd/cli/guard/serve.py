@@ -1,0 +1,97 @@
+"""`cowherd serve`: answers OpenStack's Image API over stores that keep base images whole."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cowherd.cli.guard.arguments import Parser, UsageError
+from cowherd.cli.guard.output import Report, plain
+from cowherd.errors import CowherdError
+from cowherd.service.web.settings import FIELDS, Settings, read_settings
+
+if TYPE_CHECKING:
+    import argparse
+    from dataclasses import Field
+    from typing import Any
+
+_METAVARS = {str: "TEXT", int: "NUMBER", bool: "true|false", tuple: "A,B"}
+_NAMED = {"data": "DIR", "listen": "HOST:PORT", "socket": "PATH", "keystone": "URL", "tokens": "FILE", "database": "URL"}
+_ROLES = ("admin", "manager", "member", "reader", "service")
+
+
+class ServiceUnavailable(CowherdError):
+    """The packages of the service are not installed. Attributes: `package`."""
+
+    def __init__(self, package: str):
+        self.package = package
+
+    def __str__(self) -> str:
+        return f"the service needs the package {self.package}: pip install 'cowherd[service]'"
+
+
+def configure(parser: Parser) -> None:
+    """Declares the command's arguments."""
+    parser.explain(
+        "Answers OpenStack's Image API v2 until it is ended. Uploads are hashed and inspected before anybody can read them, and\n"
+        "stored once however often they come. Standard error says in one line where it listens, once it answers. SIGTERM lets\n"
+        "requests that are under way finish for 30 seconds.\n\n"
+        "Every setting below may stand in the file of --config, in TOML, with _ for - in its name.",
+        "cowherd serve --data /var/lib/cowherd\n"
+        "cowherd serve --data /var/lib/cowherd --new-token --project demo --role member\n"
+        "cowherd serve --data /var/lib/cowherd --listen 0.0.0.0:9292 --auth tokens",
+    )
+    parser.add_argument("--config", metavar="FILE", help="read settings from this file")
+    parser.add_argument("--set", dest="words", action="append", default=[], metavar="KEY=VALUE", help="set one (may be repeated)")
+    parser.add_argument("--check-config", action="store_true", help="say whether the settings make sense, and end")
+    settings = parser.add_argument_group("settings")
+    for name, field in FIELDS.items():
+        _add_setting(settings, name, field)
+    tokens = parser.add_argument_group("callers known by tokens")
+    tokens.add_argument("--new-token", action="store_true", help="add a caller to the file of tokens, print the token, and end")
+    tokens.add_argument("--user", default="", metavar="NAME", help="the caller's name (default: the project's)")
+    tokens.add_argument("--project", default="", metavar="NAME", help="the caller's project")
+    tokens.add_argument(
+        "--role", action="append", choices=_ROLES, metavar="ROLE", help=f"one of {', '.join(_ROLES)}; may be repeated"
+    )
+
+
+def _add_setting(group: argparse._ArgumentGroup, name: str, field: Field[Any]) -> None:
+    text = field.metadata["help"]
+    if field.default not in ("", ()):
+        default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default).lower()
+        text = f"{text} (default: {default})"
+    if name == "stores":
+        group.add_argument("--store", dest="stores", action="append", metavar="NAME=DIR", help=text)
+    else:
+        metavar = _NAMED.get(name, _METAVARS[type(field.default)])
+        group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Carries the command out."""
+    settings = read_settings(arguments.config, arguments.words, {name: getattr(arguments, name) for name in FIELDS})
+    if arguments.check_config:
+        document = {name: plain(getattr(settings, name)) for name in FIELDS}
+        return Report({"settings": document}, ("the settings make sense",))
+    try:
+        return _new_token(arguments, settings) if arguments.new_token else _serve(settings)
+    except ModuleNotFoundError as error:
+        raise ServiceUnavailable(error.name or "?") from error
+
+
+def _new_token(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from cowherd.service.web.callers import add_token
+
+    if not arguments.project:
+        raise UsageError("whose token is it?", "cowherd serve --data DIR --new-token --project NAME --role member")
+    roles = tuple(arguments.role or ("member",))
+    token = add_token(settings.tokens_path, arguments.user or arguments.project, arguments.project, roles)
+    return Report({"token": token, "project": arguments.project, "roles": list(roles)}, (token,))
+
+
+def _serve(settings: Settings) -> Report:
+    from cowherd.service.web.run import run_service
+
+    run_service(settings, lambda said: print(f"cowherd: {said}", file=sys.stderr, flush=True))
+    return Report({"served": settings.data})

@@ -1,0 +1,93 @@
+"""The application: finds out who asks, leads each request to its resource, and turns errors into answers."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.routing import Router
+
+from cowherd.service.web import versions
+from cowherd.service.web.call import Call, ClientGone
+from cowherd.service.web.errors import HeadTooLarge, NotFound, WebError, answer_to_error
+from cowherd.service.web.faults import web_error_of
+from cowherd.service.web.routes import ROUTES
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from cowherd.service.web.service import Service
+
+MOST_REQUEST_ID_CHARACTERS = 64
+_log = logging.getLogger("cowherd.service")
+
+
+def make_app(service: Service) -> ASGIApp:
+    """Returns the service as an ASGI application."""
+    return _App(service)
+
+
+class _Answering:
+    """Sends an answer, with the id of its request, and knows whether it has begun."""
+
+    def __init__(self, send: Send, request_id: str):
+        self._send, self._request_id, self.begun = send, request_id, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            message["headers"] = [*message["headers"], (b"x-openstack-request-id", self._request_id.encode("latin-1"))]
+        await self._send(message)
+
+
+class _App:
+    def __init__(self, service: Service):
+        self._service = service
+        self._router = Router(ROUTES, redirect_slashes=False, default=_nothing)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        given = request.headers.get("x-openstack-request-id", "")
+        answering = _Answering(send, _request_id(given))
+        try:
+            if len(given) > MOST_REQUEST_ID_CHARACTERS:
+                raise HeadTooLarge(f"x-openstack-request-id is longer than {MOST_REQUEST_ID_CHARACTERS} characters")
+            await self._answer(Call(self._service, request, answering._request_id), scope, receive, answering)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001  # whatever a handler did wrong ends its own request, and no other
+            await self._tell(error, request, answering)
+
+    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = versions.answer(call)
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
+        if call.request.url.path != "/healthcheck":
+            call.caller = await run_in_threadpool(self._service.auth.caller, call.request.headers)
+        scope["cowherd.call"] = call
+        await self._router(scope, receive, send)
+
+    async def _tell(self, error: Exception, request: Request, answering: _Answering) -> None:
+        told = web_error_of(error)
+        if told is None or told.status == 500 or answering.begun:
+            _log.error("%s %s %s", answering._request_id, request.method, request.url.path, exc_info=error)
+        if answering.begun:
+            raise error
+        told = told or WebError("The server has either erred or is incapable of performing the requested operation.")
+        answer = answer_to_error(request.headers.get("accept", ""), told)
+        await answer(request.scope, request.receive, answering)
+
+
+def _request_id(given: str) -> str:
+    if not given or len(given) > MOST_REQUEST_ID_CHARACTERS:
+        return f"req-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
+    return given if given.startswith("req-") else f"req-{given}"
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    raise NotFound("The resource could not be found.")

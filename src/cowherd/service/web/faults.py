@@ -1,0 +1,42 @@
+"""Which answer each error of the rooms below leads to."""
+
+from __future__ import annotations
+
+import errno
+
+from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.service.intake.faults import Refused, StoreFull
+from cowherd.service.records import faults
+from cowherd.service.web import errors
+from cowherd.stores.faults import BlobMissing
+
+_TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
+    (faults.ImageNotFound, errors.NotFound),
+    (faults.ImageExists, errors.Conflict),
+    (faults.ImageChanged, errors.Conflict),
+    (faults.StatusConflict, errors.Conflict),
+    (faults.MemberNotFound, errors.NotFound),
+    (faults.MemberExists, errors.Conflict),
+    (faults.MarkerNotFound, errors.BadRequest),
+    (faults.Unstorable, errors.BadRequest),
+    (faults.DatabaseUnavailable, errors.Unavailable),
+    (Refused, errors.UnsupportedMedia),
+    (StoreFull, errors.TooLarge),
+    (BlobMissing, errors.Unavailable),
+    (InvalidRequest, errors.BadRequest),
+)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def web_error_of(error: Exception) -> errors.WebError | None:
+    """Returns what a client is told of an error, None for one that is a fault of the service's own."""
+    if isinstance(error, errors.WebError):
+        return error
+    for kind, answer in _TABLE:
+        if isinstance(error, kind):
+            return answer(str(error))
+    if isinstance(error, HostFileError):
+        # Names of the host's files are no business of a client's.
+        kind = errors.TooLarge if error.errno in _NO_ROOM else errors.Unavailable
+        return kind(f"The store could not {error.action} a file: {error.reason}")
+    return None

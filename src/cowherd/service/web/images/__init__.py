@@ -1,0 +1,1 @@
+"""Images: their records, content, tags, members and actions."""

@@ -1,0 +1,109 @@
+"""The content of an image, given out whole, in ranges, or not at all where the client has it already."""
+
+from __future__ import annotations
+
+import base64
+import os
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+
+from cowherd.service.web.access import require_image
+from cowherd.service.web.call import empty_answer
+from cowherd.service.web.errors import BadRequest, Unavailable
+from cowherd.service.web.images.ranges import wanted_range
+from cowherd.service.web.serving.files import FileAnswer
+from cowherd.stores.faults import BlobMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.responses import Response
+
+    from cowherd.service.records.image import Image
+    from cowherd.service.web.call import Call
+
+_DIGESTS = {"sha256": "sha-256", "sha512": "sha-512"}
+
+
+async def download(call: Call) -> Response:
+    """Gives out the content of an image, or a range of it; HEAD only says what it is."""
+    return await run_in_threadpool(_open, call)
+
+
+def _open(call: Call) -> Response:
+    with call.service.database.read() as connection:
+        image = require_image(call, connection, "get_image")
+        require_image(call, connection, "download_image", image)
+    preferred = _preferred_stores(call)
+    if image.blob is None or image.size is None:
+        return empty_answer()
+    headers = _headers(image)
+    if _is_known(call, headers):
+        return empty_answer(304, {name: headers[name] for name in ("ETag", "Last-Modified")})
+    validators = frozenset((headers["ETag"], headers["Last-Modified"]))
+    wanted = wanted_range(call.request.headers, image.size, validators)
+    start, end = wanted or (0, image.size)
+    if wanted:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{image.size}"
+        headers.pop("Content-Digest", None)  # which is that of what is sent, not of the whole
+    descriptor = _open_blob(call, image, preferred)
+    return FileAnswer(descriptor, start, end - start, 206 if wanted else 200, headers)
+
+
+def _headers(image: Image) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "ETag": f'"{image.blob}"',
+        "Last-Modified": format_datetime(image.updated_at, usegmt=True),
+        "Accept-Ranges": "bytes",
+    }
+    if image.checksum:
+        headers["Content-MD5"] = image.checksum
+    if image.os_hash_value and image.os_hash_algo in _DIGESTS:
+        digest = base64.b64encode(bytes.fromhex(image.os_hash_value)).decode()
+        headers["Content-Digest"] = f"{_DIGESTS[image.os_hash_algo]}=:{digest}:"
+    return headers
+
+
+def _is_known(call: Call, headers: dict[str, str]) -> bool:
+    """Tells whether the client says that it has the content already."""
+    known = call.header("if-none-match")
+    if known is not None:
+        tags = [tag.strip().removeprefix("W/") for tag in known.split(",")]
+        return "*" in tags or headers["ETag"] in tags
+    since = call.header("if-modified-since")
+    if since is None:
+        return False
+    try:
+        return parsedate_to_datetime(headers["Last-Modified"]) <= parsedate_to_datetime(since)
+    except (ValueError, TypeError):  # a date that is none, or has no zone, asks for nothing
+        return False
+
+
+def _preferred_stores(call: Call) -> list[str]:
+    wanted = dict(call.query).get("prefer", "")
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        if name not in call.service.stores:
+            raise BadRequest(f"Store '{name}' is not configured.")
+    return names
+
+
+def _open_blob(call: Call, image: Image, preferred: Iterable[str]) -> int:
+    """Opens the content in the first store that has it whole as far as its size tells."""
+    assert image.blob is not None
+    names = [*(name for name in preferred if name in image.stores), *image.stores]
+    for name in dict.fromkeys(names):
+        store = call.service.stores.get(name)
+        if store is None:
+            continue
+        try:
+            descriptor = store.open(image.blob)
+        except BlobMissing:
+            continue
+        if os.fstat(descriptor).st_size == image.size:
+            return descriptor
+        os.close(descriptor)
+    raise Unavailable(f"The content of image {image.id} is damaged or missing in every store that should have it.")

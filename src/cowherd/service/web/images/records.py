@@ -1,0 +1,113 @@
+"""The records of images: made, listed, shown, changed and deleted."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from cowherd.service.records.image import Image
+from cowherd.service.records.images import create_image, delete_image, read_image, update_image
+from cowherd.service.records.pages import page
+from cowherd.service.web.access import require_for_new, require_image, sees_own, viewer
+from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.errors import Forbidden, TooLarge
+from cowherd.service.web.images.changes import parse_changes
+from cowherd.service.web.images.document import image_document, path_of
+from cowherd.service.web.images.editing import apply_changes
+from cowherd.service.web.images.listing import links, parse_query
+from cowherd.service.web.images.properties import new_image_values
+from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.versions import base_url
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from cowherd.service.web.call import Call
+    from cowherd.service.web.settings import Settings
+
+
+@takes_body
+def create(call: Call) -> Response:
+    """Makes the record of a new image."""
+    base, others = new_image_values(call.document())
+    base.setdefault("owner", call.caller.project)
+    image_id = base.pop("id", None) or str(uuid.uuid4())
+    tags = tuple(dict.fromkeys(base.pop("tags", ())))
+    image = Image(id=image_id, properties=others, tags=tags, **base)
+    require_for_new(call, image)
+    check_quotas(call.service.settings, image)
+    with call.service.database.write() as connection:
+        create_image(connection, image)
+        image = read_image(connection, image.id)
+    headers = {
+        "Location": base_url(call) + path_of(image.id),
+        "OpenStack-image-import-methods": ",".join(call.service.settings.import_methods),
+        "OpenStack-image-store-ids": ",".join(call.service.stores),
+    }
+    return document_answer(image_document(image, own=True), 201, headers)
+
+
+def index(call: Call) -> Response:
+    """Shows a page of the images that the caller may see."""
+    settings = call.service.settings
+    query = parse_query(call.query, settings.limit_param_default, settings.api_limit_max)
+    with call.service.database.read() as connection:
+        images = page(connection, query, viewer(call))
+    after = images[-1].id if images and len(images) == query.limit else None
+    return document_answer(
+        {
+            "images": [image_document(image, own=sees_own(call, image)) for image in images],
+            **links("/v2/images", call.query, after),
+            "schema": "/v2/schemas/images",
+        }
+    )
+
+
+def show(call: Call) -> Response:
+    """Shows one image."""
+    with call.service.database.read() as connection:
+        image = require_image(call, connection, "get_image")
+    return document_answer(image_document(image, own=sees_own(call, image)))
+
+
+@takes_body
+def update(call: Call) -> Response:
+    """Changes properties of an image."""
+    changes = parse_changes(call.header("content-type") or "", call.document)
+    with call.service.database.write() as connection:
+        image = require_image(call, connection, "get_image")
+        changed = apply_changes(call, connection, image, changes)
+        if changed != image:
+            check_quotas(call.service.settings, changed)
+            changed = update_image(connection, changed)
+    return document_answer(image_document(changed, own=sees_own(call, changed)))
+
+
+def delete(call: Call) -> Response:
+    """Deletes an image. Its bytes go later, if no other image has them."""
+    with call.service.database.write() as connection:
+        image = require_image(call, connection, "delete_image")
+        if image.protected:
+            raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
+        delete_image(connection, image.id)
+    return empty_answer()
+
+
+def check_quotas(settings: Settings, image: Image) -> None:
+    """Raises `TooLarge` if an image has more properties or tags than is allowed."""
+    for what, count, most in (
+        ("properties", len(image.properties), settings.image_property_quota),
+        ("tags", len(image.tags), settings.image_tag_quota),
+        ("locations", len(image.locations), settings.image_location_quota),
+    ):
+        if 0 <= most < count:
+            raise TooLarge(
+                f"The limit has been exceeded on the number of allowed image {what}. Attempted: {count}, Maximum: {most}"
+            )
+
+
+ROUTES: list[Route] = [
+    resource("/v2/images", GET=index, POST=create),
+    resource("/v2/images/{image_id}", GET=show, PATCH=update, DELETE=delete),
+]

@@ -1,0 +1,23 @@
+"""All routes of the service, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cowherd.service.web import health, versions
+from cowherd.service.web.images import actions, data, records, tags
+from cowherd.service.web.routing import resource
+from cowherd.service.web.schemas import routes as schemas
+
+if TYPE_CHECKING:
+    from starlette.routing import Route
+
+ROUTES: list[Route] = [
+    resource("/healthcheck", GET=health.show, HEAD=health.show),
+    resource("/v2", GET=versions.redirect),
+    *records.ROUTES,
+    *data.ROUTES,
+    *tags.ROUTES,
+    *actions.ROUTES,
+    *schemas.ROUTES,
+]

@@ -1,0 +1,70 @@
+"""Runs the service: readies its data, listens, and answers in one process or several."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cowherd.errors import HostFileError
+from cowherd.service.records.database import open_database
+from cowherd.service.records.migration import migrate
+from cowherd.service.web.app import make_app
+from cowherd.service.web.callers import Auth, NoAuth, TokenAuth
+from cowherd.service.web.service import Service
+from cowherd.service.web.serving.server import serve
+from cowherd.service.web.serving.sockets import listening, url_of
+from cowherd.service.web.serving.workers import Workers
+from cowherd.stores.directory import DirectoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cowherd.service.web.settings import Settings
+
+
+def run_service(settings: Settings, say: Callable[[str], None]) -> None:
+    """Answers requests until SIGTERM or SIGINT. Calls `say` with where it listens once it answers.
+
+    Raises `HostFileError` if the host refuses the directories or the socket.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="cowherd: %(message)s")
+    prepare(settings)
+    path = None if settings.listen else settings.socket_path
+    with listening(settings.listen or None, path) as bound:
+        where = f"serving on {url_of(bound)}"
+
+        def work(answers: Callable[[], None]) -> None:
+            serve(make_app(open_service(settings)), bound, answers)
+
+        if settings.workers == 1:
+            work(lambda: say(where))
+        else:
+            Workers(settings.workers, work).run(lambda: say(where))
+
+
+def open_service(settings: Settings) -> Service:
+    """Returns the service over data that are ready."""
+    stores = {name: DirectoryStore(name, directory) for name, directory in settings.store_directories.items()}
+    return Service(settings, auth_of(settings), open_database(settings.database_url), stores)
+
+
+def auth_of(settings: Settings) -> Auth:
+    """Returns what knows the callers."""
+    return TokenAuth(settings.tokens_path) if settings.auth == "tokens" else NoAuth()
+
+
+def prepare(settings: Settings) -> None:
+    """Makes what is missing, and brings the records to the form of this version, before any process answers."""
+    try:
+        os.makedirs(settings.data, 0o700, exist_ok=True)
+    except OSError as error:
+        raise HostFileError(settings.data, "make", error) from error
+    for name, directory in settings.store_directories.items():
+        DirectoryStore(name, directory).prepare()
+    database = open_database(settings.database_url)
+    try:
+        migrate(database)
+    finally:
+        database.close()

@@ -1,0 +1,47 @@
+"""An answer whose body is a range of an open file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from cowherd.service.web.serving.protocol import ZERO_COPY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+_PIECE = 1 << 20
+
+
+class FileAnswer(Response):
+    """Sends `count` bytes of a file from `start`, without a copy where the server can. Closes the descriptor in any case."""
+
+    def __init__(self, descriptor: int, start: int, count: int, status: int, headers: Mapping[str, str]):
+        super().__init__(None, status, {**headers, "content-length": str(count)})
+        self._descriptor, self._start, self._count = descriptor, start, count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer, as an ASGI application. Raises `OSError` if the file can't be read or ends too early."""
+        with os.fdopen(self._descriptor, "rb", buffering=0) as file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] == "HEAD" or not self._count:
+                await send({"type": "http.response.body", "body": b""})
+            elif ZERO_COPY in scope.get("extensions", {}):
+                await send({"type": ZERO_COPY, "file": file, "offset": self._start, "count": self._count})
+            else:
+                await self._send_pieces(send)
+
+    async def _send_pieces(self, send: Send) -> None:
+        end = self._start + self._count
+        for offset in range(self._start, end, _PIECE):
+            length = min(_PIECE, end - offset)
+            piece = await run_in_threadpool(os.pread, self._descriptor, length, offset)
+            if len(piece) != length:
+                raise OSError(errno.EIO, f"a file ended after {offset + len(piece)} bytes")
+            await send({"type": "http.response.body", "body": piece, "more_body": offset + length < end})

@@ -1,0 +1,160 @@
+"""What can be set about the service: one table of settings, read from a TOML file, from options and from KEY=VALUE words."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.service.web.serving.sockets import is_loopback, split_address
+from cowherd.sizes import SizeError, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+AUTHS = ("none", "tokens", "keystone")
+HASHES = ("sha256", "sha512")
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service is to be. Every field is a key of the file; `_` in a name may be written as `-`. Sizes are bytes."""
+
+    data: str = _setting("", "the directory of the database and of the first store")
+    listen: str = _setting("", "HOST:PORT to answer on; port 0 takes a free one")
+    socket: str = _setting("", "the path of a socket to answer on, which only its owner may use (default: service.sock in data)")
+    auth: str = _setting("none", f"who may ask: one of {', '.join(AUTHS)}")
+    keystone: str = _setting("", "the address of the identity service, as in http://127.0.0.1:5000/v3")
+    tokens: str = _setting("", "the file of hashed tokens (default: tokens in data)")
+    stores: tuple[str, ...] = _setting((), "more stores, each as NAME=DIR; the first one is where uploads go")
+    database: str = _setting("", "the address of the database, as SQLAlchemy writes it (default: SQLite in data)")
+    workers: int = _setting(1, "how many processes answer")
+    public_endpoint: str = _setting("", "the address under which clients know the service, where a proxy stands in front")
+    require_format_match: bool = _setting(True, "refuse content that is not of the disk_format that its image states")
+    hash_algorithm: str = _setting("sha512", f"the hash of os_hash_value: one of {', '.join(HASHES)}")
+    md5: bool = _setting(True, "compute the checksum that older clients want")
+    image_size_cap: int = _setting(1 << 40, "the largest content of an image")
+    image_property_quota: int = _setting(128, "how many properties of its own an image may have")
+    image_tag_quota: int = _setting(128, "how many tags an image may have")
+    image_member_quota: int = _setting(128, "how many projects an image may be shared with")
+    image_location_quota: int = _setting(10, "how many locations an image may have")
+    limit_param_default: int = _setting(25, "how many images a page has, unless the client says otherwise")
+    api_limit_max: int = _setting(1000, "how many images a page has at most")
+    import_methods: tuple[str, ...] = _setting(
+        ("glance-direct", "web-download", "copy-image"), "the ways to import that are offered"
+    )
+
+    @property
+    def database_url(self) -> str:
+        """The address of the database."""
+        return self.database or f"sqlite:///{os.path.join(self.data, 'records.sqlite')}"
+
+    @property
+    def socket_path(self) -> str:
+        """The path of the socket, where the service listens on none of the network."""
+        return self.socket or os.path.join(self.data, "service.sock")
+
+    @property
+    def tokens_path(self) -> str:
+        """The file of hashed tokens."""
+        return self.tokens or os.path.join(self.data, "tokens")
+
+    @property
+    def store_directories(self) -> dict[str, str]:
+        """The directory of each store by its name, the first one for uploads."""
+        named = dict(entry.split("=", 1) for entry in self.stores)
+        return named or {"default": os.path.join(self.data, "store")}
+
+
+FIELDS = {one.name: one for one in fields(Settings)}
+
+
+def read_settings(path: str | None, words: Sequence[str], options: Mapping[str, Any]) -> Settings:
+    """Returns the settings of a TOML file, of KEY=VALUE `words` and of `options`; the later ones win.
+
+    Raises `HostFileError` if the file can't be read, and `InvalidRequest` for what makes no sense, with the nearest right key.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values.update((_known(key, path), value) for key, value in _read_toml(path).items())
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InvalidRequest(f"{word!a} sets nothing; write it as in --set api_limit_max=500")
+        values[_known(key, "--set")] = value
+    values.update((key, value) for key, value in options.items() if value is not None)
+    settings = Settings(**{key: _converted(key, value) for key, value in values.items()})
+    _check(settings)
+    return settings
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return dict(_flattened(tomllib.load(file)))
+    except OSError as error:
+        raise HostFileError(path, "read", error) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} is no TOML: {error}") from error
+
+
+def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Gives the values of a table and of the tables in it; the name of an inner table comes before its keys, with a dot."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _known(key: str, where: str) -> str:
+    name = key.strip().replace("-", "_").replace(".", "_")
+    if name not in FIELDS:
+        near = difflib.get_close_matches(name, FIELDS, 1, 0.0)
+        raise InvalidRequest(f"{where}: there is no setting {key!a}; the nearest one is '{near[0]}'")
+    return name
+
+
+def _converted(key: str, value: Any) -> Any:
+    """Returns a value as its setting holds it. Raises `InvalidRequest`."""
+    kind = type(FIELDS[key].default)
+    if kind is bool and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if kind is int and isinstance(value, str):
+        try:
+            return parse_size(value)
+        except SizeError as error:
+            raise InvalidRequest(f"{key} is a number or a size as in 20G, and not {value!a}") from error
+    if kind is tuple:
+        value = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else tuple(value)
+        if all(isinstance(part, str) for part in value):
+            return value
+    elif type(value) is kind:
+        return value
+    raise InvalidRequest(f"{key} can't be {value!a}; it is a {kind.__name__}")
+
+
+def _check(settings: Settings) -> None:
+    if not settings.data:
+        raise InvalidRequest("where are the data of the service? write it as in --data /var/lib/cowherd")
+    for name, allowed in (("auth", AUTHS), ("hash_algorithm", HASHES)):
+        if getattr(settings, name) not in allowed:
+            raise InvalidRequest(f"{name} can't be {getattr(settings, name)!a}; it is one of {', '.join(allowed)}")
+    if settings.listen and settings.socket:
+        raise InvalidRequest("a service listens on an address or on a socket, not on both: leave out --listen or --socket")
+    if settings.workers < 1:
+        raise InvalidRequest("workers can't be less than 1")
+    for entry in settings.stores:
+        if not all(entry.partition("=")):
+            raise InvalidRequest(f"{entry!a} is no store; write it as in fast=/srv/images")
+    if settings.listen and settings.auth == "none" and not is_loopback(split_address(settings.listen)[0]):
+        raise InvalidRequest(f"everybody who reaches {settings.listen} could do anything: use --auth tokens or keystone there")
+    if settings.auth == "keystone" and not settings.keystone:
+        raise InvalidRequest("where is the identity service? write it as in --keystone http://127.0.0.1:5000/v3")
