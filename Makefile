@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 CREATED := $(VENV)/.created
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+OPENSTACK := $(VENV)/openstack/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # mke2fs and its kin are not on every user's PATH.
@@ -19,7 +20,7 @@ IMAGE_FUZZER ?=
 FETCHED := $(VENV)/image-fuzzer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser bench fuzz differential mutants check format qemu guest clean
+.PHONY: help demo test browser openstack bench fuzz differential mutants check format qemu guest clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,15 @@ test: $(DEV) qemu guest ## Run all tests (installs QEMU's tools where it may)
 browser: $(DEV) requirements/browser.txt qemu ## Look at the report in a real browser (needs Chromium)
 	@$(PIP_INSTALL) --require-hashes -r requirements/browser.txt
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
+openstack: $(DEV) $(OPENSTACK) ## Hold the image service against OpenStack's suites (make openstack ARGS="--against glance")
+	@$(BIN)/python -m tests.openstack --peers $(VENV)/openstack $(ARGS)
+
+$(OPENSTACK): requirements/openstack.txt scripts/make-venv
+	@echo "Setting up keystone, Glance and OpenStack's suites in $(VENV)/openstack"
+	@scripts/make-venv $(VENV)/openstack
+	@$(VENV)/openstack/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/openstack.txt
+	@touch $@
 
 bench: $(RUN) qemu ## Measure cowherd and qemu-img side by side (make bench ARGS="--quick"; see docs/benchmarks.md)
 	@$(BIN)/python -m bench $(ARGS)

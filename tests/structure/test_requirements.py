@@ -27,8 +27,8 @@ def pins(file: Path) -> dict[str, str]:
     return {canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==") for requirement in requirements}
 
 
-def test_there_are_pins_for_running_developing_building_the_browser_and_fuzzing():
-    assert [file.stem for file in FILES] == ["browser", "build", "dev", "fuzz", "run"]
+def test_there_are_pins_for_running_developing_building_the_browser_fuzzing_and_openstack():
+    assert [file.stem for file in FILES] == ["browser", "build", "dev", "fuzz", "openstack", "run"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -50,6 +50,7 @@ def test_no_pin_says_where_to_download_from(file):
         ("build", PROJECT["build-system"]["requires"]),
         ("browser", PROJECT["project"]["optional-dependencies"]["browser"]),
         ("fuzz", PROJECT["project"]["optional-dependencies"]["fuzz"]),
+        ("openstack", PROJECT["dependency-groups"]["openstack"]),
     ],
 )
 def test_the_pins_satisfy_what_the_project_asks_for(stem, wanted):

@@ -1,0 +1,27 @@
+"""Who asks: the users behind the names that the scenes use, and what stands for a forged token."""
+
+from __future__ import annotations
+
+from tests.openstack.identity import Identity
+from tests.openstack.recorder.play import Target
+
+_USERS = {
+    "admin": ("admin", "admin"),
+    "member": ("demo", "demo"),
+    "reader": ("reader", "demo"),
+    "alt": ("alt_demo", "alt_demo"),
+    "service": ("compute", "service"),
+}
+FORGED = "a-token-that-nobody-gave"
+
+
+def asked_with_keystone(url: str, identity: Identity, web_port: int) -> Target:
+    """Returns a service whose callers have tokens of this keystone."""
+    tokens = {name: identity.token_of(user, project) for name, (user, project) in _USERS.items()}
+    names = {
+        "project": identity.find("projects", "demo"),
+        "alt_project": identity.find("projects", "alt_demo"),
+        "host": url,
+        "web": f"http://127.0.0.1:{web_port}",
+    }
+    return Target(url, {**tokens, "forged": FORGED}, names)

@@ -1,0 +1,53 @@
+"""keystone and Glance have no server of their own: uwsgi runs them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.openstack.peers import Peers
+from tests.openstack.processes import server
+
+# Glance reads chunked bodies by uwsgi's own call; both want their threads (imports run in them) made after the fork.
+_COMMON = """\
+[uwsgi]
+http-socket = 127.0.0.1:{port}
+module = {module}
+processes = {processes}
+threads = {threads}
+master = true
+die-on-term = true
+lazy-apps = true
+enable-threads = true
+thunder-lock = true
+buffer-size = 65535
+http-raw-body = true
+http-chunked-input = true
+http-auto-chunked = true
+disable-logging = true
+listen = 100
+worker-reload-mercy = 10
+"""
+
+
+@contextlib.contextmanager
+def uwsgi(
+    peers: Peers,
+    folder: Path,
+    name: str,
+    module: str,
+    port: int,
+    *,
+    processes: int,
+    threads: int,
+    settings: str,
+    **env: str | Path,
+) -> Iterator[str]:
+    """Runs a WSGI module on the loopback; yields its URL."""
+    config = folder / f"{name}-uwsgi.ini"
+    config.write_text(_COMMON.format(port=port, module=module, processes=processes, threads=threads) + settings)
+    url = f"http://127.0.0.1:{port}"
+    argv = [peers.program("uwsgi"), "--ini", config, "--virtualenv", peers.root]
+    with server(argv, peers.environment(folder, **env), folder / f"{name}.log", url):
+        yield url
