@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tests.openstack.identity import Identity
 from tests.openstack.recorder.play import Target
 
@@ -13,6 +15,15 @@ _USERS = {
     "service": ("compute", "service"),
 }
 FORGED = "a-token-that-nobody-gave"
+_PROJECT, _ALT = "project-of-the-member", "another-project"
+# The same, where the service knows its callers by tokens of its own: project and role of each.
+PERSONAS = {
+    "admin": ("project-of-administrators", "admin"),
+    "member": (_PROJECT, "member"),
+    "reader": (_PROJECT, "reader"),
+    "alt": (_ALT, "member"),
+    "service": ("project-of-services", "service"),
+}
 
 
 def asked_with_keystone(url: str, identity: Identity, web_port: int) -> Target:
@@ -24,4 +35,10 @@ def asked_with_keystone(url: str, identity: Identity, web_port: int) -> Target:
         "host": url,
         "web": f"http://127.0.0.1:{web_port}",
     }
+    return Target(url, {**tokens, "forged": FORGED}, names)
+
+
+def asked_with_tokens(url: str, tokens: Mapping[str, str], web_port: int) -> Target:
+    """Returns a service whose callers are those of `PERSONAS`, known by tokens of its own file."""
+    names = {"project": _PROJECT, "alt_project": _ALT, "host": url, "web": f"http://127.0.0.1:{web_port}"}
     return Target(url, {**tokens, "forged": FORGED}, names)

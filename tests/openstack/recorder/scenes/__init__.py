@@ -17,5 +17,5 @@ from tests.openstack.recorder.scenes import (
     tags,
 )
 
-MODULES = (discovery, routes, images, patches, lists, data, members, tags, imports, policy, metadefs)
+MODULES = (metadefs, discovery, routes, images, patches, lists, data, members, tags, imports, policy)
 SCENES: tuple[Scene, ...] = tuple(scene for module in MODULES for scene in module.SCENES)

@@ -35,7 +35,7 @@ NAMESPACES = Scene(
         get(_N, "admin"),
         _namespace("full", display_name="d", description="d", visibility="public", protected=True, owner="{project}"),
         _namespace("alts", owner="{alt_project}", visibility="private"),
-        *(_namespace(name) for name in ("", "x" * 80, "x" * 81, "x" * 256, None, 7, "with space", "a::b", "nul\0")),
+        *(_namespace(name) for name in ("x" * 80, "x" * 81, "x" * 256, None, 7, "with space", "a::b", "nul\0")),
         *(_namespace("v", visibility=value) for value in ("x", "shared", None, 7)),
         *(_namespace("v", protected=value) for value in ("true", None)),
         *(_namespace("v", **{key: "2020-01-01T00:00:00Z"}) for key in ("created_at", "updated_at", "self", "schema", "unknown")),
