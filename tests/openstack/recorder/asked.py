@@ -33,6 +33,7 @@ def asked_with_keystone(url: str, identity: Identity, web_port: int) -> Target:
         "project": identity.find("projects", "demo"),
         "alt_project": identity.find("projects", "alt_demo"),
         "host": url,
+        "keystone": identity.url,
         "web": f"http://127.0.0.1:{web_port}",
     }
     return Target(url, {**tokens, "forged": FORGED}, names)

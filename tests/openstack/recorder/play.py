@@ -23,6 +23,7 @@ _PATTERNS = (
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"), "<time>"),
     (re.compile(r"\bfile:///\S*"), "<file>"),
+    (re.compile(r"^/\S*/(?=(cheap|fast)$)"), "<folder>/"),  # of stores
 )
 
 Answer = dict[str, Any]
