@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from cowherd.errors import HostFileError, InvalidRequest
-from cowherd.service.intake.faults import Refused, StoreFull
+from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
 from cowherd.service.records import faults
 from cowherd.service.web import errors
 from cowherd.stores.faults import BlobMissing
@@ -21,7 +21,9 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.Unstorable, errors.BadRequest),
     (faults.DatabaseUnavailable, errors.Unavailable),
     (Refused, errors.UnsupportedMedia),
+    (LengthDiffers, errors.BadRequest),
     (StoreFull, errors.TooLarge),
+    (TooLarge, errors.TooLarge),
     (BlobMissing, errors.Unavailable),
     (InvalidRequest, errors.BadRequest),
 )

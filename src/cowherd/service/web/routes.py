@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.service.web import health, versions
-from cowherd.service.web.images import actions, data, records, tags
+from cowherd.service.web import cache, health, info, versions
+from cowherd.service.web.images import actions, data, members, records, tags
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas import routes as schemas
 
@@ -19,5 +19,8 @@ ROUTES: list[Route] = [
     *data.ROUTES,
     *tags.ROUTES,
     *actions.ROUTES,
+    *members.ROUTES,
+    *info.ROUTES,
+    *cache.ROUTES,
     *schemas.ROUTES,
 ]

@@ -22,7 +22,9 @@ _EXACT = ("owner", "checksum", "os_hash_value")
 _VISIBILITIES = ("community", "public", "private", "shared", "all")
 _MEMBER_STATUSES = ("pending", "accepted", "rejected", "all")
 _COMPARISONS = ("gt", "gte", "lt", "lte", "eq", "neq")
-_OF_THE_PAGE = frozenset(("limit", "marker", "sort", "sort_key", "sort_dir", "tag", "member_status", "visibility", "os_hidden"))
+_NO_FILTERS = frozenset(
+    ("limit", "marker", "sort", "sort_key", "sort_dir", "tag", "member_status", "visibility", "os_hidden", "deleted")
+)
 _ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"(?:,|\Z)|([^,"]*)(?:,|\Z)')
 _MOST_NUMBER = (1 << 63) - 1
 
@@ -35,7 +37,7 @@ def parse_query(parameters: Parameters, default_limit: int, most: int) -> Query:
     fields: dict[str, Any] = defaultdict(dict)
     moments: list[Moment] = []
     for name, value in last.items():
-        if name not in _OF_THE_PAGE:
+        if name not in _NO_FILTERS:
             _add_filter(name, value, fields, moments)
     return Query(
         **fields,

@@ -1,0 +1,121 @@
+"""The content of an image, taken in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+
+from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.inspection import Rules
+from cowherd.service.intake.upload import Intake, Upload
+from cowherd.service.records.faults import ImageNotFound
+from cowherd.service.web.access import require_image
+from cowherd.service.web.call import ClientGone, empty_answer, whole_number
+from cowherd.service.web.errors import BadRequest, BodyStalled, Gone, UnsupportedMedia
+from cowherd.service.web.routing import takes_body
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.responses import Response
+
+    from cowherd.service.records.image import Image
+    from cowherd.service.web.call import Call
+
+_CONTENT = "application/octet-stream"
+_STORE_HEADER = "x-image-meta-store"
+
+
+@takes_body
+async def upload(call: Call) -> Response:
+    """Takes the content of a queued image, which is active when the answer is given."""
+    require_content(call)
+    length = announced_bytes(call)
+    begun = await run_in_threadpool(_begin, call, length)
+    await receive(call, begun)
+    return empty_answer()
+
+
+def require_content(call: Call) -> None:
+    """Raises `UnsupportedMedia` unless the body is said to be bytes of any kind."""
+    kind = (call.header("content-type") or "").partition(";")[0].strip()
+    if kind != _CONTENT:
+        raise UnsupportedMedia(f"Invalid content type {kind or 'None'}: content is sent as {_CONTENT}")
+
+
+def announced_bytes(call: Call) -> int | None:
+    """Returns how many bytes the request says that it sends, None if it does not say. Raises `BadRequest`."""
+    stated = call.header("x-openstack-image-size")
+    if stated is not None:
+        return whole_number(stated, "The header x-openstack-image-size")
+    return call.declared_bytes or None
+
+
+def intake_of(call: Call) -> Intake:
+    """Returns where the content goes, by the request's headers and the settings. Raises `BadRequest` for an unknown store."""
+    settings, stores = call.service.settings, call.service.stores
+    name = call.header(_STORE_HEADER) or call.service.default_store
+    if name not in stores:
+        raise BadRequest(f"The store '{name}' is not configured. There are: {', '.join(stores)}.")
+    return Intake(
+        call.service.database,
+        stores[name],
+        Rules(match_format=settings.require_format_match),
+        settings.hash_algorithm,
+        settings.md5,
+        settings.image_size_cap,
+    )
+
+
+def require_formats(image: Image) -> None:
+    """Raises `BadRequest` if an image does not say of what format its content is to be."""
+    missing = [name for name in ("disk_format", "container_format") if not getattr(image, name)]
+    if missing:
+        raise BadRequest(f"Properties {', '.join(missing)} must be set prior to saving data.")
+
+
+async def receive(call: Call, begun: Upload) -> None:
+    """Feeds the body to an upload, and finishes it. Whatever goes wrong, the upload is over when this raises."""
+    try:
+        async for block in _blocks(call):
+            await run_in_threadpool(begun.feed, block)
+        await run_in_threadpool(begun.finish)
+    except ImageNotFound as error:
+        raise Gone(f"Image {begun.record.image_id} was deleted during the upload; nothing of what came is kept.") from error
+    except (ClientGone, BodyStalled) as error:
+        await run_in_threadpool(begun.abandon, _why_ended(begun, error))
+        raise
+    except BaseException:
+        # The service is being ended, and waits for nothing more. An upload that ended by itself is over already.
+        begun.abandon("The service was ended during the upload. Upload the image again")
+        raise
+
+
+def _begin(call: Call, length: int | None) -> Upload:
+    intake = intake_of(call)
+    with call.service.database.read() as connection:
+        image = require_image(call, connection, "upload_image")
+    if image.status == "queued":
+        require_formats(image)
+    return Upload.begin(intake, image, length)
+
+
+async def _blocks(call: Call) -> AsyncIterator[bytes]:
+    """Gives the body in blocks as large as the intake takes them best."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in call.parts():
+        parts.append(part)
+        size += len(part)
+        if size >= BLOCK_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+def _why_ended(begun: Upload, error: Exception) -> str:
+    announced = "" if begun.record.length is None else f" of {begun.record.length}"
+    how = "The client sent nothing more" if isinstance(error, BodyStalled) else "The client went away"
+    return f"{how} after {begun.received}{announced} bytes. Upload the image again"
