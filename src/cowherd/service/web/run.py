@@ -12,6 +12,7 @@ from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
 from cowherd.service.web.app import make_app
 from cowherd.service.web.callers import Auth, NoAuth, TokenAuth
+from cowherd.service.web.keystone import KeystoneAuth
 from cowherd.service.web.service import Service
 from cowherd.service.web.serving.server import serve
 from cowherd.service.web.serving.sockets import listening, url_of
@@ -52,6 +53,8 @@ def open_service(settings: Settings) -> Service:
 
 def auth_of(settings: Settings) -> Auth:
     """Returns what knows the callers."""
+    if settings.auth == "keystone":
+        return KeystoneAuth(settings.keystone)
     return TokenAuth(settings.tokens_path) if settings.auth == "tokens" else NoAuth()
 
 

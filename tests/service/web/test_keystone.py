@@ -1,0 +1,133 @@
+"""Callers known by the identity service, which here is a small server of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cowherd.errors import InvalidRequest
+from cowherd.service.web import keystone
+from cowherd.service.web.errors import Unauthorized, Unavailable
+from cowherd.service.web.keystone import KeystoneAuth
+
+
+def token(project="p", roles=("Member",), minutes=60, **more):
+    ends = datetime.now(UTC) + timedelta(minutes=minutes)
+    scope = {"project": {"id": project, "name": "n"}} if project else {"system": {"all": True}}
+    document = {
+        "expires_at": ends.isoformat(),
+        "user": {"id": "u", "name": "n"},
+        "roles": [{"id": "r", "name": role} for role in roles],
+    }
+    return 200, json.dumps({"token": {**document, **scope, **more}}).encode()
+
+
+class Identity:
+    """What the server answers, and what it was asked."""
+
+    def __init__(self):
+        self.answers, self.asked, self.url = {}, [], ""
+
+
+@pytest.fixture
+def identity():
+    """An identity service that answers as it is told."""
+    told = Identity()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            told.asked.append((self.path, self.headers["X-Auth-Token"], self.headers["X-Subject-Token"]))
+            status, body = told.answers.get(self.headers["X-Subject-Token"], (404, b"{}"))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        told.url = f"http://127.0.0.1:{server.server_port}"
+        yield told
+        server.shutdown()
+        thread.join()
+
+
+def shown(text):
+    return {"x-auth-token": text}
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v3", "/v3/"])
+def test_a_token_is_shown_to_the_identity_service_once(identity, path):
+    identity.answers["t"] = token()
+    auth = KeystoneAuth(identity.url + path)
+    callers = {auth.caller(shown("t")) for _ in range(3)}
+    assert [(one.user, one.project, one.roles) for one in callers] == [("u", "p", frozenset({"member"}))]
+    assert identity.asked == [("/v3/auth/tokens?nocatalog", "t", "t")]
+
+
+def test_a_token_is_not_believed_for_ever(identity, monkeypatch):
+    monkeypatch.setattr(keystone, "BELIEVED_SECONDS", 0.0)
+    identity.answers["t"] = token()
+    auth = KeystoneAuth(identity.url)
+    auth.caller(shown("t"))
+    identity.answers.clear()
+    with pytest.raises(Unauthorized):
+        auth.caller(shown("t"))
+
+
+@pytest.mark.parametrize("headers", [{}, shown(""), shown("unknown"), shown("ü"), shown("expired")])
+def test_who_shows_no_valid_token_is_led_to_the_identity_service(identity, headers):
+    identity.answers["expired"] = token(minutes=-1)
+    with pytest.raises(Unauthorized) as caught:
+        KeystoneAuth(identity.url + "/v3").caller(headers)
+    assert caught.value.headers == {"WWW-Authenticate": f'Keystone uri="{identity.url}/v3"'}
+
+
+def test_a_token_of_no_project_gives_no_role(identity):
+    identity.answers["t"] = token(project=None, roles=("admin",))
+    caller = KeystoneAuth(identity.url).caller(shown("t"))
+    assert (caller.project, caller.roles) == (None, frozenset())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(500, b""), (200, b""), (200, b"[]"), (200, b'{"token": {}}'), (200, b'{"token": 1}'), (302, b""), token(expires_at="soon")],
+)
+def test_an_answer_that_makes_no_sense_is_no_ones_fault_who_asks(identity, answer):
+    identity.answers["t"] = answer
+    with pytest.raises(Unavailable):
+        KeystoneAuth(identity.url).caller(shown("t"))
+
+
+def test_an_identity_service_that_does_not_answer_is_told(identity, monkeypatch):
+    monkeypatch.setattr(keystone, "PATIENCE_SECONDS", 0.2)
+    with contextlib.closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for url in (f"http://127.0.0.1:{silent.getsockname()[1]}", "http://127.0.0.1:1"):
+            with pytest.raises(Unavailable):
+                KeystoneAuth(url).caller(shown("t"))
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:5000", "ftp://a/v3", "http:///v3"])
+def test_an_address_that_is_none_is_told(address):
+    with pytest.raises(InvalidRequest):
+        KeystoneAuth(address)
+
+
+def test_the_memory_of_tokens_is_bounded(identity, monkeypatch):
+    monkeypatch.setattr(keystone, "_MOST_KNOWN", 2)
+    for name in "abc":
+        identity.answers[name] = token()
+    auth = KeystoneAuth(identity.url)
+    assert {auth.caller(shown(name)).project for name in "abcabc"} == {"p"}
+    assert len(identity.asked) == 4
