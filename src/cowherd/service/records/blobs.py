@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from cowherd.service.records.image import now
-from cowherd.service.records.schema import blobs, places
+from cowherd.service.records.schema import blobs, images, places, uploads
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
 WHOLE, DAMAGED, MISSING = "whole", "damaged", "missing"
 """The states of a place."""
@@ -65,3 +65,23 @@ def record_place(connection: Connection, digest: str, store: str, how: str) -> N
     connection.execute(delete(places).where(places.c.blob == digest, places.c.store == store))
     values = {"blob": digest, "store": store, "state": WHOLE, "verified_at": now(), "verified_how": how}
     connection.execute(insert(places), values)
+
+
+def unused_blobs(connection: Connection, before: datetime, limit: int) -> list[str]:
+    """Returns the digests of at most `limit` blobs that no image has had since `before`, longest first."""
+    asked = select(blobs.c.digest).where(blobs.c.unused_since < before, ~_wanted()).order_by(blobs.c.unused_since)
+    return list(connection.execute(asked.limit(limit)).scalars())
+
+
+def forget_blob(connection: Connection, digest: str) -> bool:
+    """Forgets a blob and its places if no image has it, and no upload is about to become it; tells whether it did.
+
+    Take the bytes out of the stores before the transaction ends: whoever stores the same bytes again waits for it.
+    """
+    return connection.execute(delete(blobs).where(blobs.c.digest == digest, ~_wanted())).rowcount == 1
+
+
+def _wanted() -> ColumnElement[bool]:
+    had = select(images.c.id).where(images.c.blob == blobs.c.digest).exists()
+    coming = select(uploads.c.id).where(uploads.c.digest == blobs.c.digest).exists()
+    return or_(had, coming)

@@ -4,6 +4,9 @@ CowherdError
     RecordError
         ImageNotFound, ImageExists, ImageChanged, StatusConflict, MarkerNotFound
         MemberNotFound, MemberExists
+        TaskNotFound, LeaseLost
+        DefinitionNotFound, DefinitionExists
+        QuotaExceeded
         Unstorable
         DatabaseUnavailable
             DatabaseBusy, DatabaseFull
@@ -78,6 +81,48 @@ class MemberExists(RecordError):
     def __init__(self, image_id: str, member: str):
         super().__init__(f"Image {image_id} is lent to the project {printable(member)} already.")
         self.image_id, self.member = image_id, member
+
+
+class TaskNotFound(RecordError):
+    """There is no task `task_id`."""
+
+    def __init__(self, task_id: str):
+        super().__init__(f"There is no task {printable(task_id)}.")
+        self.task_id = task_id
+
+
+class LeaseLost(RecordError):
+    """The process `holder` works on the task `task_id` no more: another one took it over, or it has ended."""
+
+    def __init__(self, task_id: str, holder: str):
+        super().__init__(f"The task {task_id} is not in the hands of {printable(holder)} any more.")
+        self.task_id, self.holder = task_id, holder
+
+
+class DefinitionNotFound(RecordError):
+    """There is no metadata definition of that `kind` and `name` in `namespace`."""
+
+    def __init__(self, kind: str, namespace: str, name: str):
+        super().__init__(f"There is no {kind} {printable(name)} in the namespace {printable(namespace)}.")
+        self.kind, self.namespace, self.name = kind, namespace, name
+
+
+class DefinitionExists(RecordError):
+    """There is a metadata definition of that `kind` and `name` in `namespace` already."""
+
+    def __init__(self, kind: str, namespace: str, name: str):
+        super().__init__(f"There is a {kind} {printable(name)} in the namespace {printable(namespace)} already.")
+        self.kind, self.namespace, self.name = kind, namespace, name
+
+
+class QuotaExceeded(RecordError):
+    """A project may not have so much of `resource`: it has `used`, asks for `asked` more, and `limit` is what it may have."""
+
+    def __init__(self, project: str, resource: str, *, limit: int, used: int, asked: int):
+        super().__init__(
+            f"The project {printable(project)} may have {limit} {resource}: it has {used}, and {asked} more were asked for."
+        )
+        self.project, self.resource, self.limit, self.used, self.asked = project, resource, limit, used, asked
 
 
 class Unstorable(RecordError, DontWrapMixin):

@@ -56,3 +56,25 @@ def note_digest(connection: Connection, upload_id: str, digest: str) -> None:
 def end_upload(connection: Connection, upload_id: str) -> None:
     """Forgets an upload, and gives up what it reserved."""
     connection.execute(delete(uploads).where(uploads.c.id == upload_id))
+
+
+def advance_upload(connection: Connection, upload_id: str, offset: int, expires_at: datetime) -> bool:
+    """Notes that `offset` bytes of an upload are durable, and how long it waits for more; tells whether it is still known."""
+    values = {"offset": offset, "expires_at": expires_at}
+    return connection.execute(update(uploads).where(uploads.c.id == upload_id).values(values)).rowcount == 1
+
+
+def list_uploads(connection: Connection, *, image_id: str | None = None, store: str | None = None) -> list[UploadRecord]:
+    """Returns the uploads under way, of one image or into one store if asked for, the eldest first."""
+    asked = select(uploads).order_by(uploads.c.created_at, uploads.c.id)
+    if image_id is not None:
+        asked = asked.where(uploads.c.image_id == image_id)
+    if store is not None:
+        asked = asked.where(uploads.c.store == store)
+    return [UploadRecord(**row._asdict()) for row in connection.execute(asked)]
+
+
+def expired_uploads(connection: Connection, moment: datetime) -> list[UploadRecord]:
+    """Returns the uploads that waited for more until before `moment`."""
+    asked = select(uploads).where(uploads.c.expires_at < moment).order_by(uploads.c.expires_at)
+    return [UploadRecord(**row._asdict()) for row in connection.execute(asked)]

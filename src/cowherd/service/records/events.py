@@ -1,0 +1,61 @@
+"""Events: who changed what, and what failed, for those who ask later."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import delete, insert, select
+
+from cowherd.service.records.image import now
+from cowherd.service.records.schema import events
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Connection
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened: `action` names what, as in "image.delete"; `detail` holds its facts."""
+
+    action: str
+    user_id: str | None = None
+    project: str | None = None
+    request_id: str | None = None
+    image_id: str | None = None
+    detail: dict[str, Any] = {}
+    at: datetime = msgspec.field(default_factory=now)
+    id: int = 0
+
+
+def record_event(connection: Connection, event: Event) -> None:
+    """Records an event; its `id` is given to it."""
+    values = msgspec.structs.asdict(event)
+    del values["id"]
+    connection.execute(insert(events), values)
+
+
+def list_events(
+    connection: Connection,
+    *,
+    image_id: str | None = None,
+    actions: Collection[str] = (),
+    before: int | None = None,
+    limit: int = 100,
+) -> list[Event]:
+    """Returns events, the latest first: of one image, with one of `actions`, and recorded before that with the id `before`."""
+    asked = select(events).order_by(events.c.id.desc()).limit(limit)
+    if image_id is not None:
+        asked = asked.where(events.c.image_id == image_id)
+    if actions:
+        asked = asked.where(events.c.action.in_(list(actions)))
+    if before is not None:
+        asked = asked.where(events.c.id < before)
+    return [Event(**row._asdict()) for row in connection.execute(asked)]
+
+
+def forget_events(connection: Connection, before: datetime) -> int:
+    """Forgets the events before a moment; returns how many."""
+    return connection.execute(delete(events).where(events.c.at < before)).rowcount
