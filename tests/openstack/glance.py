@@ -11,6 +11,7 @@ from tests.openstack.peers import Peers
 from tests.openstack.processes import run
 from tests.openstack.uwsgi import uwsgi
 
+# An image's stores are listed by weight, and tempest waits until they are listed by name: the heavier one comes first in both.
 _SETTINGS = """\
 [DEFAULT]
 log_file = {folder}/glance-service.log
@@ -45,10 +46,10 @@ default_backend = cheap
 [cheap]
 filesystem_store_datadir = {folder}/cheap
 store_description = the first of two
-weight = 100
+weight = 200
 [fast]
 filesystem_store_datadir = {folder}/fast
-weight = 200
+weight = 100
 [web]
 store_description = on other web servers
 [os_glance_staging_store]
