@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.service.intake.upload import Intake
+from cowherd.service.intake.arriving import Intake
 from cowherd.service.records.database import open_database
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import create_image

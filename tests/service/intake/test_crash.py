@@ -13,7 +13,8 @@ import pytest
 from blake3 import blake3
 from sqlalchemy import select
 
-from cowherd.service.intake.upload import Intake, Upload
+from cowherd.service.intake.arriving import Intake
+from cowherd.service.intake.upload import Upload
 from cowherd.service.records.database import Database, open_database
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, create_image, read_image

@@ -20,9 +20,10 @@ from sqlalchemy import select
 import cowherd
 from cowherd.errors import CowherdError, HostError, HostFileError
 from cowherd.herd.records.status import Status
+from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
 from cowherd.service.intake.inspection import Rules
-from cowherd.service.intake.upload import Intake, Upload
+from cowherd.service.intake.upload import Upload
 from cowherd.service.records.blobs import DAMAGED, WHOLE, place_state, read_blob
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import DatabaseBusy, ImageNotFound, StatusConflict

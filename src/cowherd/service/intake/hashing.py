@@ -41,7 +41,13 @@ class Hasher:
         """`names` are digests that hashlib knows; `takers` are called with each block in a thread of their own."""
         self._named = {name: hashlib.new(name, usedforsecurity=False) for name in names}
         self._whole, self._summing, self.size = blake3(), Summing(), 0
-        self._lanes = [_Lane(take) for take in (*(one.update for one in self._named.values()), self._take_blake3, *takers)]
+        self._lanes: list[_Lane] = []
+        try:
+            for take in (*(one.update for one in self._named.values()), self._take_blake3, *takers):
+                self._lanes.append(_Lane(take))
+        except RuntimeError:  # the host has no more threads
+            self.abandon()
+            raise
 
     def feed(self, block: Buffer) -> None:
         """Hands over the next bytes; waits while the slowest thread is too far behind."""
@@ -76,13 +82,11 @@ class _Lane:
     """A thread that calls `take` with each block, in order."""
 
     def __init__(self, take: Take):
-        self._take, self._error = take, None
-        self.dropping = False
+        self._take, self.dropping = take, False
+        self._error: BaseException | None = None
         self._queue: queue.Queue[Buffer | None] = queue.Queue(IN_FLIGHT)
         self._thread = threading.Thread(target=self._run, daemon=True)  # a process that ends does not wait for it
         self._thread.start()
-
-    _error: BaseException | None
 
     def put(self, block: Buffer) -> None:
         self.require_fine()

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
+from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.hashing import BLOCK_BYTES
 from cowherd.service.intake.inspection import Rules
-from cowherd.service.intake.upload import Intake, Upload
+from cowherd.service.intake.upload import Upload
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.web.access import require_image
 from cowherd.service.web.call import ClientGone, empty_answer, whole_number

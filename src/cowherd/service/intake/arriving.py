@@ -1,0 +1,162 @@
+"""Bytes that arrive for an image, and what becomes of them and of its record if they do not arrive whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from cowherd.errors import CowherdError, HostFileError, error_of_host
+from cowherd.service.intake.faults import LengthDiffers, StoreFull, TooLarge
+from cowherd.service.intake.inspection import Rules
+from cowherd.service.records.database import Database
+from cowherd.service.records.faults import ImageNotFound, StatusConflict
+from cowherd.service.records.image import Image, now
+from cowherd.service.records.images import change_status
+from cowherd.service.records.states import QUEUED
+from cowherd.service.records.uploads import UploadRecord, begin_upload, end_upload
+from cowherd.stores.directory import DirectoryStore
+from cowherd.stores.incoming import Incoming
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST = timedelta(days=1)
+"""How long bytes may take to arrive, or wait for what is to become of them."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Where bytes go, and what is asked of them. `hash_algorithm` is that of `os_hash_algo`; `most_bytes` may an image have."""
+
+    database: Database
+    store: DirectoryStore
+    rules: Rules = field(default_factory=Rules)
+    hash_algorithm: str = "sha512"
+    md5: bool = True
+    most_bytes: int = 1 << 40
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The digests to make beside BLAKE3, by hashlib's names."""
+        return ("md5", self.hash_algorithm) if self.md5 else (self.hash_algorithm,)
+
+
+class Arriving:
+    """Bytes that arrive for an image which is `status` meanwhile, under `record`, into the file `incoming`.
+
+    Whatever ends it before they are all there, nothing of them is left, the image is queued again, and its record says why.
+    """
+
+    def __init__(self, intake: Intake, record: UploadRecord, incoming: Incoming, status: str):
+        """Takes the file over."""
+        self.record, self.received = record, 0
+        self._intake, self._incoming, self._status = intake, incoming, status
+        self._over = False
+
+    def abandon(self, reason: str) -> None:
+        """Ends it, as the bytes no longer come; `reason` is a sentence for the image's record. Abandoning twice is fine."""
+        if not self._over:
+            self._over = True
+            self._stop()
+            try:
+                drop(self._intake.store, self._incoming)
+            finally:
+                self._queue_again(reason)
+
+    def _stop(self) -> None:
+        """Ends what works on the bytes beside the file."""
+
+    def _count(self, length: int) -> None:
+        """Called for the next bytes. Raises `LengthDiffers`, `TooLarge`."""
+        self.received += length
+        if self.record.length is not None and self.received > self.record.length:
+            raise LengthDiffers(self.record.length, self.received)
+        if self.received > self._intake.most_bytes:
+            raise TooLarge(self.received, self._intake.most_bytes)
+
+    def _require_all(self) -> None:
+        if self.record.length not in (None, self.received):
+            raise LengthDiffers(self.record.length or 0, self.received)
+
+    @contextlib.contextmanager
+    def _tidying(self) -> Iterator[None]:
+        """Abandons it if the block raises."""
+        try:
+            with told_if_full(self._intake.store):
+                yield
+        except CowherdError as error:
+            self.abandon(str(error))
+            raise
+        except BaseException as error:
+            self.abandon(f"The upload ended with an error of the service: {type(error).__name__}. Upload the image again")
+            raise
+
+    def _queue_again(self, reason: str) -> None:
+        with self._intake.database.write() as connection:
+            end_upload(connection, self.record.id)
+            with contextlib.suppress(ImageNotFound, StatusConflict):  # it was deleted meanwhile, or became active after all
+                change_status(connection, self.record.image_id, {self._status}, QUEUED, reason=reason)
+
+
+def begin_arriving(intake: Intake, image: Image, length: int | None, status: str, kind: str) -> tuple[UploadRecord, Incoming]:
+    """Makes the file and the record of bytes that begin to arrive for a queued image, which becomes `status`.
+
+    `length` is the number of bytes announced (None: none were). Raises `TooLarge` or `StoreFull` if that many can't be kept,
+    `StatusConflict` unless the image is queued, `HostFileError`.
+    """
+    _require_room(intake, length)
+    with told_if_full(intake.store):
+        incoming = intake.store.begin()
+    record = UploadRecord(
+        id=str(uuid.uuid4()),
+        image_id=image.id,
+        kind=kind,
+        project=image.owner,
+        store=intake.store.name,
+        temporary=incoming.name,
+        expires_at=now() + LONGEST,
+        length=length,
+        reserved=length or 0,
+    )
+    try:
+        with intake.database.write() as connection:
+            change_status(connection, image.id, {QUEUED}, status)
+            begin_upload(connection, record)
+    except BaseException:
+        drop(intake.store, incoming)
+        raise
+    return record, incoming
+
+
+def _require_room(intake: Intake, length: int | None) -> None:
+    """Raises `TooLarge` or `StoreFull` if `length` bytes (None: not known) can't be kept; `HostFileError`."""
+    if length is None:
+        return
+    if length > intake.most_bytes:
+        raise TooLarge(length, intake.most_bytes)
+    free = intake.store.free_bytes()
+    if length > free:
+        raise StoreFull(intake.store.name, length, free)
+
+
+@contextlib.contextmanager
+def told_if_full(store: DirectoryStore) -> Iterator[None]:
+    """Raises `StoreFull` where the host says that a disk or a quota is full, and no error that is not cowherd's."""
+    try:
+        yield
+    except (HostFileError, OSError) as error:
+        if error.errno in _FULL:
+            raise StoreFull(store.name) from error
+        if isinstance(error, OSError):
+            raise error_of_host(error) from error
+        raise
+
+
+def drop(store: DirectoryStore, incoming: Incoming) -> None:
+    """Closes and deletes a file that was arriving."""
+    try:
+        incoming.close()
+    finally:
+        store.discard(incoming.name)

@@ -1,0 +1,51 @@
+"""Bytes that are stored first and judged later, when somebody asks for the import of the image."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cowherd.service.intake.arriving import LONGEST, Arriving, Intake, begin_arriving
+from cowherd.service.records.faults import ImageNotFound
+from cowherd.service.records.image import Image, now
+from cowherd.service.records.states import UPLOADING
+from cowherd.service.records.uploads import UploadRecord, advance_upload
+from cowherd.storage.hostfile import Buffer
+
+STAGE = "stage"
+"""The kind of an upload that waits to be imported."""
+
+
+class Staging(Arriving):
+    """A body that arrives to be imported later: fed by one thread at a time, until `finish` or `abandon`.
+
+    An error of `feed` or `finish` ends it: all is tidied up when it is raised. They raise what those of `Upload` raise, but
+    for `Refused`.
+    """
+
+    @classmethod
+    def begin(cls, intake: Intake, image: Image, length: int | None = None) -> Staging:
+        """Begins to stage bytes for a queued image, which becomes uploading. Raises as `begin_arriving`."""
+        record, incoming = begin_arriving(intake, image, length, UPLOADING, STAGE)
+        return cls(intake, record, incoming, UPLOADING)
+
+    def feed(self, block: Buffer) -> None:
+        """Takes the next bytes."""
+        with self._tidying():
+            self._count(len(block))
+            self._incoming.append(block)
+
+    def finish(self) -> UploadRecord:
+        """Called after the last byte: makes all durable. Returns the record, with which `Upload.of_staged` goes on.
+
+        The image stays uploading.
+        """
+        with self._tidying():
+            self._require_all()
+            self._incoming.sync()
+            expires_at = now() + LONGEST
+            with self._intake.database.write() as connection:
+                if not advance_upload(connection, self.record.id, self.received, expires_at):
+                    raise ImageNotFound(self.record.image_id)
+        self._over = True
+        self._incoming.close()
+        return msgspec.structs.replace(self.record, offset=self.received, expires_at=expires_at)
