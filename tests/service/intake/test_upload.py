@@ -26,9 +26,10 @@ from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.upload import Upload
 from cowherd.service.records.blobs import DAMAGED, WHOLE, place_state, read_blob
 from cowherd.service.records.database import Database
-from cowherd.service.records.faults import DatabaseBusy, ImageNotFound, StatusConflict
+from cowherd.service.records.faults import DatabaseBusy, ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, delete_image, read_image
+from cowherd.service.records.quotas import Resource
 from cowherd.service.records.schema import blobs, places, uploads
 from cowherd.service.records.states import ACTIVE, QUEUED, SAVING
 from tests.hostile.corpus import seed
@@ -355,3 +356,40 @@ def test_wherever_the_store_fails_the_image_is_queued_without_a_trace_or_active(
         if failing.calls < place:
             break
     assert place > 20
+
+
+def test_a_quota_holds_before_a_byte_is_read_and_for_what_is_not_announced(intake: Intake, queued: Queued):
+    image, bounded = queued(owner="someone"), replace(intake, quotas={Resource.BYTES: len(DATA) - 1})
+    with pytest.raises(QuotaExceeded):
+        Upload.begin(bounded, image, len(DATA))
+    assert record_of(intake, image) == image
+    with pytest.raises(QuotaExceeded) as caught:
+        upload(bounded, image)
+    assert is_as_before(intake, image) == str(caught.value)
+    enough = replace(intake, quotas={Resource.BYTES: len(DATA)})
+    assert upload(enough, image).status == ACTIVE
+
+
+def test_two_uploads_together_do_not_overshoot_a_quota(intake: Intake, queued: Queued):
+    bounded = replace(intake, quotas={Resource.BYTES: 2 * len(DATA) - 1})
+    first, second = queued(owner="someone"), queued(owner="someone")
+    one = Upload.begin(bounded, first, len(DATA))
+    with pytest.raises(QuotaExceeded):
+        Upload.begin(bounded, second, len(DATA))
+    other = Upload.begin(bounded, second)
+    other.feed(DATA[:MIB])
+    with pytest.raises(QuotaExceeded):
+        other.feed(DATA[MIB:])
+    one.feed(DATA)
+    assert one.finish().status == ACTIVE
+    assert record_of(intake, second).status == QUEUED
+
+
+def test_a_quota_of_uploads_at_once_holds(intake: Intake, queued: Queued):
+    bounded = replace(intake, quotas={Resource.UPLOADS: 1})
+    one = Upload.begin(bounded, queued(owner="someone"))
+    with pytest.raises(QuotaExceeded):
+        Upload.begin(bounded, queued(owner="someone"))
+    Upload.begin(bounded, queued(owner="another")).abandon("enough")
+    one.abandon("enough")
+    Upload.begin(bounded, queued(owner="someone")).abandon("enough")

@@ -5,30 +5,36 @@ from __future__ import annotations
 import contextlib
 import errno
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError, HostFileError, error_of_host
 from cowherd.service.intake.faults import LengthDiffers, StoreFull, TooLarge
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.records.database import Database
-from cowherd.service.records.faults import ImageNotFound, StatusConflict
+from cowherd.service.records.faults import ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import change_status
+from cowherd.service.records.quotas import Resource, check_quota
 from cowherd.service.records.states import QUEUED
-from cowherd.service.records.uploads import UploadRecord, begin_upload, end_upload
+from cowherd.service.records.uploads import UploadRecord, begin_upload, end_upload, reserve
 from cowherd.stores.directory import DirectoryStore
 from cowherd.stores.incoming import Incoming
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_STEP = 64 << 20
 LONGEST = timedelta(days=1)
 """How long bytes may take to arrive, or wait for what is to become of them."""
 
 
 @dataclass(frozen=True)
 class Intake:
-    """Where bytes go, and what is asked of them. `hash_algorithm` is that of `os_hash_algo`; `most_bytes` may an image have."""
+    """Where bytes go, and what is asked of them. `hash_algorithm` is that of `os_hash_algo`; an image may have `most_bytes`."""
 
     database: Database
     store: DirectoryStore
@@ -36,6 +42,8 @@ class Intake:
     hash_algorithm: str = "sha512"
     md5: bool = True
     most_bytes: int = 1 << 40
+    quotas: Mapping[Resource, int] = field(default_factory=dict)
+    """What a project may have for which nothing else is recorded."""
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -53,6 +61,7 @@ class Arriving:
         """Takes the file over."""
         self.record, self.received = record, 0
         self._intake, self._incoming, self._status = intake, incoming, status
+        self._reserved = record.reserved
         self._over = False
 
     def abandon(self, reason: str) -> None:
@@ -69,12 +78,28 @@ class Arriving:
         """Ends what works on the bytes beside the file."""
 
     def _count(self, length: int) -> None:
-        """Called for the next bytes. Raises `LengthDiffers`, `TooLarge`."""
+        """Called for the next bytes. Raises `LengthDiffers`, `TooLarge`, `QuotaExceeded`."""
         self.received += length
         if self.record.length is not None and self.received > self.record.length:
             raise LengthDiffers(self.record.length, self.received)
         if self.received > self._intake.most_bytes:
             raise TooLarge(self.received, self._intake.most_bytes)
+        if self.received > self._reserved:
+            self._reserve_more()
+
+    def _reserve_more(self) -> None:
+        """Reserves room for what arrives without having been announced: much at once, or just what is needed."""
+        with self._intake.database.write() as connection:
+            try:
+                self._reserve(connection, max(self.received, self._reserved + _STEP))
+            except QuotaExceeded:
+                self._reserve(connection, self.received)
+
+    def _reserve(self, connection: Connection, amount: int) -> None:
+        more = {Resource.BYTES: amount - self._reserved}
+        check_quota(connection, self.record.project, more, self._intake.quotas)
+        reserve(connection, self.record.id, amount)
+        self._reserved = amount
 
     def _require_all(self) -> None:
         if self.record.length not in (None, self.received):
@@ -104,7 +129,7 @@ def begin_arriving(intake: Intake, image: Image, length: int | None, status: str
     """Makes the file and the record of bytes that begin to arrive for a queued image, which becomes `status`.
 
     `length` is the number of bytes announced (None: none were). Raises `TooLarge` or `StoreFull` if that many can't be kept,
-    `StatusConflict` unless the image is queued, `HostFileError`.
+    `QuotaExceeded`, `StatusConflict` unless the image is queued, `HostFileError`.
     """
     _require_room(intake, length)
     with told_if_full(intake.store):
@@ -123,6 +148,7 @@ def begin_arriving(intake: Intake, image: Image, length: int | None, status: str
     try:
         with intake.database.write() as connection:
             change_status(connection, image.id, {QUEUED}, status)
+            check_quota(connection, image.owner, {Resource.BYTES: length or 0, Resource.UPLOADS: 1}, intake.quotas)
             begin_upload(connection, record)
     except BaseException:
         drop(intake.store, incoming)

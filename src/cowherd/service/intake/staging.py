@@ -48,4 +48,4 @@ class Staging(Arriving):
                     raise ImageNotFound(self.record.image_id)
         self._over = True
         self._incoming.close()
-        return msgspec.structs.replace(self.record, offset=self.received, expires_at=expires_at)
+        return msgspec.structs.replace(self.record, offset=self.received, reserved=self._reserved, expires_at=expires_at)

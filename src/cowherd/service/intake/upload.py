@@ -16,7 +16,7 @@ from cowherd.service.intake.stored import inspect_stored
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status
 from cowherd.service.records.states import IMPORTING, SAVING, UPLOADING
-from cowherd.service.records.uploads import UploadRecord
+from cowherd.service.records.uploads import UploadRecord, change_kind
 from cowherd.storage.hostfile import Buffer, HostFile
 from cowherd.stores.incoming import Incoming
 
@@ -24,6 +24,8 @@ BARE = "bare"
 """The container format of images whose bytes are those of the disk; the bytes of others are not looked at."""
 FILE = "file"
 """The kind of an upload that ends with its request."""
+IMPORT = "import"
+"""The kind of one that ends with the work that imports it."""
 
 
 class Upload(Arriving):
@@ -61,10 +63,11 @@ class Upload(Arriving):
         try:
             with intake.database.write() as connection:
                 change_status(connection, image.id, {UPLOADING}, IMPORTING)
+                change_kind(connection, record.id, IMPORT)
         except BaseException:
             incoming.close()
             raise
-        staged = msgspec.structs.replace(record, length=record.offset)
+        staged = msgspec.structs.replace(record, length=record.offset, kind=IMPORT)
         return cls._of(intake, image, staged, incoming, IMPORTING, is_stored=True)
 
     @classmethod

@@ -48,6 +48,16 @@ def read_upload(connection: Connection, upload_id: str) -> UploadRecord | None:
     return None if row is None else UploadRecord(**row._asdict())
 
 
+def reserve(connection: Connection, upload_id: str, amount: int) -> None:
+    """Reserves so many bytes for an upload, in place of what it had reserved."""
+    connection.execute(update(uploads).where(uploads.c.id == upload_id).values(reserved=amount))
+
+
+def change_kind(connection: Connection, upload_id: str, kind: str) -> None:
+    """Changes the kind of an upload, as when what waited is taken up."""
+    connection.execute(update(uploads).where(uploads.c.id == upload_id).values(kind=kind))
+
+
 def note_digest(connection: Connection, upload_id: str, digest: str) -> None:
     """Notes the blob that an upload is about to become."""
     connection.execute(update(uploads).where(uploads.c.id == upload_id).values(digest=digest))

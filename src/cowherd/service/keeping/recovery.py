@@ -1,0 +1,75 @@
+"""Puts right what processes left that ended in the middle of uploads.
+
+Whoever appends to a file that arrives holds it (`DirectoryStore.is_held`), and the kernel lets go of it when the process ends: so
+uploads of processes that still run are left alone, also while others start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from cowherd.service.records.database import Database
+from cowherd.service.records.faults import ImageNotFound, StatusConflict
+from cowherd.service.records.images import change_status
+from cowherd.service.records.states import IMPORTING, QUEUED, SAVING, UPLOADING
+from cowherd.service.records.uploads import UploadRecord, end_upload, list_uploads, read_upload
+from cowherd.stores.directory import DirectoryStore
+
+WAITING = ("stage", "resumable")
+"""Kinds of uploads that outlive the request that brought them, once their bytes are durable."""
+REASON = "The service ended while the image was uploaded. Upload it again"
+
+
+class Recovered(NamedTuple):
+    """What was put right: the ids of images that are queued again, and the number of files that were deleted."""
+
+    images: tuple[str, ...]
+    files: int
+
+
+def recover(database: Database, stores: Mapping[str, DirectoryStore]) -> Recovered:
+    """Queues images whose upload nobody continues, and deletes files that no upload needs.
+
+    Raises `HostFileError`, and what the records raise.
+    """
+    with database.read() as connection:
+        found = list_uploads(connection)
+    queued = tuple(one.image_id for one in found if _end_if_dead(database, stores.get(one.store), one))
+    return Recovered(queued, sum(_discard_strays(database, store) for store in stores.values()))
+
+
+def _end_if_dead(database: Database, store: DirectoryStore | None, upload: UploadRecord) -> bool:
+    """Ends an upload whose process is gone; returns whether its image is queued again.
+
+    One that waits to be continued is left as it is. In a store that is not configured any more (None) nothing can arrive.
+    """
+    waits = upload.kind in WAITING and upload.offset > 0
+    if _is_alive(store, upload) or (waits and store is not None):
+        return False
+    # Between the rename to a blob and the end of the transaction the file is held no more, but the blob is locked.
+    with store.locked(upload.digest) if store and upload.digest else contextlib.nullcontext(), database.write() as connection:
+        if read_upload(connection, upload.id) is None or _is_alive(store, upload):
+            return False
+        end_upload(connection, upload.id)
+        try:
+            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=REASON)
+        except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
+            return False
+    return True
+
+
+def _is_alive(store: DirectoryStore | None, upload: UploadRecord) -> bool:
+    return store is not None and upload.temporary is not None and store.is_held(upload.temporary)
+
+
+def _discard_strays(database: Database, store: DirectoryStore) -> int:
+    """Deletes the files that arrived for no upload, and returns how many there were."""
+    strays = [one.name for one in store.incoming() if not store.is_held(one.name)]
+    with database.read() as connection:
+        known = {one.temporary for one in list_uploads(connection, store=store.name)}
+    strays = [name for name in strays if name not in known]
+    for name in strays:
+        store.discard(name)
+    return len(strays)

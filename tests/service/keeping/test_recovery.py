@@ -1,0 +1,153 @@
+"""What is put right at the start: uploads that nobody continues, and files that nobody needs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from cowherd.service.intake.arriving import Intake
+from cowherd.service.intake.staging import Staging
+from cowherd.service.intake.upload import Upload
+from cowherd.service.keeping.recovery import REASON, recover
+from cowherd.service.records.database import open_database
+from cowherd.service.records.image import Image
+from cowherd.service.records.images import delete_image, read_image
+from cowherd.service.records.schema import uploads
+from cowherd.service.records.states import ACTIVE, QUEUED, SAVING, UPLOADING
+from cowherd.stores.directory import DirectoryStore
+
+DATA = b"some bytes" * 1000
+
+Queued = Callable[..., Image]
+
+
+def found(intake: Intake, image: Image) -> Image:
+    with intake.database.read() as connection:
+        return read_image(connection, image.id)
+
+
+def stores_of(intake: Intake) -> dict[str, DirectoryStore]:
+    return {intake.store.name: intake.store}
+
+
+def killed_in(intake: Intake, work: Callable[[Intake], object]) -> None:
+    """Does some work in another process, which is killed when it is done."""
+    url = intake.database.engine.url
+    intake.database.close()
+    child = os.fork()
+    if not child:
+        try:
+            work(Intake(open_database(str(url)), intake.store))
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def begin(intake: Intake, image: Image) -> Upload:
+    upload = Upload.begin(intake, image)
+    upload.feed(DATA)
+    return upload
+
+
+def stage(intake: Intake, image: Image) -> Staging:
+    staging = Staging.begin(intake, image)
+    staging.feed(DATA)
+    return staging
+
+
+def test_an_upload_whose_process_was_killed_is_over_and_its_image_queued(intake: Intake, queued: Queued):
+    image = queued()
+    killed_in(intake, lambda there: begin(there, image))
+    assert found(intake, image).status == SAVING
+    assert recover(intake.database, stores_of(intake)).images == (image.id,)
+    assert (found(intake, image).status, found(intake, image).reason) == (QUEUED, REASON)
+    assert intake.store.incoming() == []
+    assert begin(intake, image).finish().status == ACTIVE
+
+
+def test_an_upload_that_is_alive_is_left_alone(intake: Intake, queued: Queued):
+    image, other = queued(), queued()
+    upload, staging = begin(intake, image), stage(intake, other)
+    assert recover(intake.database, stores_of(intake)) == ((), 0)
+    assert upload.finish().status == ACTIVE
+    staging.finish()
+    assert found(intake, other).status == UPLOADING
+
+
+def test_what_was_staged_waits_but_half_of_it_does_not(intake: Intake, queued: Queued):
+    whole, half = queued(), queued()
+    record = stage(intake, whole).finish()
+    killed_in(intake, lambda there: stage(there, half))
+    assert recover(intake.database, stores_of(intake)) == ((half.id,), 1)
+    assert (found(intake, whole).status, found(intake, half).status) == (UPLOADING, QUEUED)
+    upload = Upload.of_staged(intake, whole, record)
+    upload.feed_staged()
+    assert upload.finish().status == ACTIVE
+
+
+def test_an_import_whose_process_was_killed_is_over(intake: Intake, queued: Queued):
+    image = queued()
+    record = stage(intake, image).finish()
+    killed_in(intake, lambda there: Upload.of_staged(there, image, record).feed_staged())
+    assert recover(intake.database, stores_of(intake)) == ((image.id,), 1)
+    assert found(intake, image).status == QUEUED
+    assert intake.store.incoming() == []
+
+
+def test_a_file_that_belongs_to_nothing_goes(intake: Intake, queued: Queued):
+    killed_in(intake, lambda there: there.store.begin())
+    image = queued()
+    killed_in(intake, lambda there: begin(there, image))
+    with intake.database.write() as connection:
+        delete_image(connection, image.id)
+    assert recover(intake.database, stores_of(intake)) == ((), 2)
+    assert intake.store.incoming() == []
+
+
+def test_an_upload_into_a_store_that_is_gone_is_over(intake: Intake, queued: Queued):
+    image = queued()
+    killed_in(intake, lambda there: begin(there, image))
+    assert recover(intake.database, {}).images == (image.id,)
+    assert found(intake, image).status == QUEUED
+
+
+def test_an_upload_between_its_rename_and_its_record_is_waited_for(
+    intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Another process starts just when the file is a blob already and no record names it."""
+    image, said = queued(), os.pipe()
+    upload = begin(intake, image)
+    adopt = DirectoryStore.adopt
+
+    def adopted(self: DirectoryStore, *arguments: str, **options: bool) -> bool:
+        done = adopt(self, *arguments, **options)
+        child = os.fork()
+        if not child:
+            os.close(said[0])
+            database = open_database(str(intake.database.engine.url))
+            os.write(said[1], repr(recover(database, stores_of(intake))).encode())
+            os._exit(0)
+        return done
+
+    monkeypatch.setattr(DirectoryStore, "adopt", adopted)
+    assert upload.finish().status == ACTIVE
+    os.close(said[1])
+    with os.fdopen(said[0]) as answer:
+        assert answer.read() == "Recovered(images=(), files=0)"
+    os.wait()
+    assert found(intake, image).status == ACTIVE
+
+
+def test_a_record_that_names_no_image_of_an_upload_any_more_just_goes(intake: Intake, queued: Queued):
+    image = queued()
+    killed_in(intake, lambda there: begin(there, image))
+    with intake.database.write() as connection:
+        connection.exec_driver_sql("UPDATE images SET status = 'active'")
+        connection.execute(update(uploads).values(temporary=None))
+    assert recover(intake.database, stores_of(intake)) == ((), 1)
+    assert found(intake, image).status == ACTIVE
