@@ -129,7 +129,7 @@ def test_a_state_is_followed_only_by_those_that_may(connection, status, target):
 def test_a_deleted_image_leaves_nothing(connection):
     create_image(connection, FULL)
     delete_image(connection, "i1")
-    for table in ("images", "properties", "tags", "locations"):
+    for table in ("images", "properties", "tags"):
         assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
 
 

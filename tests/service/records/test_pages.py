@@ -242,3 +242,16 @@ def test_a_page_holds_a_thousand_images_at_most(connection):
     for number in range(1003):
         create_image(connection, Image(id=f"{number}", owner="mine"))
     assert len(ids(connection, limit=5000)) == 1000
+
+
+@pytest.mark.parametrize("query", [{"tags": ["t"]}, {"properties": {"k": "v"}}, {"choices": {"status": ["queued"]}}], ids=str)
+def test_a_fact_that_is_common_is_found_among_the_few_images_that_a_viewer_sees(connection, query):
+    facts = {"visibility": "private", "tags": ("t",), "properties": {"k": "v"}}
+    for number in range(1001):
+        create_image(connection, Image(id=f"{number}", owner="theirs", **facts))
+    for image_id in "ab":
+        create_image(connection, Image(id=image_id, owner="mine", created_at=FIRST, **facts))
+    create_image(connection, Image(id="c", owner="mine", status="active", created_at=FIRST))
+    assert ids(connection, **query) == ["b", "a"]
+    assert ids(connection, **query, marker="b") == ["a"]
+    assert len(ids(connection, THEIRS, **query, limit=1000)) == 1000

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 
-from cowherd.service.records.faults import DatabaseBusy, DatabaseFull, DatabaseUnavailable, UnknownDatabase
+from cowherd.service.records.faults import DatabaseBusy, DatabaseFull, DatabaseUnavailable, UnknownDatabase, Unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,9 +103,16 @@ def _common() -> dict[str, Any]:
         "pool_size": CONNECTIONS,
         "max_overflow": 0,
         "pool_timeout": BUSY_SECONDS,
-        "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+        "json_serializer": _to_json,
         "json_deserializer": msgspec.json.decode,
     }
+
+
+def _to_json(value: object) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError as error:
+        raise Unstorable("document", "it holds half of a surrogate pair") from error
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -1,20 +1,20 @@
-"""The record of an image, and how it is put together from the tables: its own row, and what it has in others."""
+"""The record of an image, and how it is read from the tables."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import func, select
 
-from cowherd.service.records.schema import images, lineage, locations, places, properties, tags
+from cowherd.service.records.schema import images, lineage, places
 from cowherd.service.records.states import QUEUED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import BindParameter, Connection, Row
+    from sqlalchemy import FromClause, Select
 
 
 def now() -> datetime:
@@ -66,68 +66,40 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     base_content: str | None = None
 
 
-class Parts(NamedTuple):
-    """What images have in other tables than `images`, by the image's id."""
-
-    properties: dict[str, dict[str, str]]
-    tags: dict[str, list[str]]
-    locations: dict[str, list[Location]]
-    stores: dict[str, list[str]]
-    bases: dict[str, tuple[str | None, str]]
-
-
 COLUMNS = [column.name for column in images.columns]
 """The fields of `Image` that lie in its own row."""
 
-_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-_PROPERTIES = select(properties.c.image_id, properties.c.name, properties.c.value).where(properties.c.image_id.in_(_IDS))
-_TAGS = select(tags.c.image_id, tags.c.tag).where(tags.c.image_id.in_(_IDS)).order_by(tags.c.image_id, tags.c.tag)
-_LOCATIONS = (
-    select(locations.c.image_id, locations.c.url, locations.c.metadata)
-    .where(locations.c.image_id.in_(_IDS))
-    .order_by(locations.c.image_id, locations.c.position)
+_SEPARATOR = ","  # no store's name holds one: the Image API lists stores like this
+_STORES = (
+    select(func.aggregate_strings(places.c.store, _SEPARATOR))
+    .where(places.c.blob == images.c.blob)
+    .scalar_subquery()
+    .label("stores")
 )
-_PLACES = select(places.c.blob, places.c.store).where(places.c.blob.in_(_IDS)).order_by(places.c.blob, places.c.store)
-_BASES = select(lineage.c.child, lineage.c.base, lineage.c.base_content).where(lineage.c.child.in_(_IDS))
+_FIELDS = [*images.columns, lineage.c.base, lineage.c.base_content, _STORES]
+_NAMES = [*COLUMNS, "base", "base_content", "stores"]
 
 
-def images_of(connection: Connection, rows: Sequence[Row[Any]]) -> list[Image]:
-    """Returns the images of rows of the table `images`, in their order: one query for each table, however many they are."""
-    if not rows:
-        return []
-    fields = [row._asdict() for row in rows]
-    parts = _parts(connection, [one["id"] for one in fields], {one["blob"] for one in fields if one["blob"]})
-    return [_image_of(one, parts) for one in fields]
+def select_images(source: FromClause = images) -> Select[Any]:
+    """Returns a query of all that makes an `Image`, of `source`: the table `images`, or a join with it."""
+    return select(*_FIELDS).select_from(source.outerjoin(lineage, lineage.c.child == images.c.id))
 
 
-def _image_of(fields: dict[str, Any], parts: Parts) -> Image:
-    image_id = fields["id"]
-    base, base_content = parts.bases.get(image_id, (None, None))
-    return Image(
-        **fields,
-        properties=parts.properties.get(image_id, {}),
-        tags=tuple(parts.tags.get(image_id, ())),
-        locations=tuple(parts.locations.get(image_id, ())),
-        stores=tuple(parts.stores.get(fields["blob"], ())),
-        base=base,
-        base_content=base_content,
-    )
+def images_of(rows: Iterable[Sequence[Any]]) -> list[Image]:
+    """Returns the images of the rows that a query of `select_images` found."""
+    return [_image_of(dict(zip(_NAMES, row, strict=True))) for row in rows]
 
 
-def _parts(connection: Connection, ids: list[str], blobs: set[str]) -> Parts:
-    parts = Parts({}, {}, {}, {}, {})
-    for image_id, name, value in connection.execute(_PROPERTIES, {"ids": ids}):
-        parts.properties.setdefault(image_id, {})[name] = value
-    for image_id, url, metadata in connection.execute(_LOCATIONS, {"ids": ids}):
-        parts.locations.setdefault(image_id, []).append(Location(url, metadata))
-    for image_id, base, content in connection.execute(_BASES, {"ids": ids}):
-        parts.bases[image_id] = base, content
-    _group(connection.execute(_TAGS, {"ids": ids}), parts.tags)
-    if blobs:
-        _group(connection.execute(_PLACES, {"ids": list(blobs)}), parts.stores)
-    return parts
+def row_of(image: Image) -> dict[str, Any]:
+    """Returns what the table `images` holds of an image."""
+    row = {name: getattr(image, name) for name in COLUMNS}
+    row["tags"] = sorted(set(image.tags))
+    row["locations"] = [[one.url, one.metadata] for one in image.locations]
+    return row
 
 
-def _group(rows: Iterable[Any], groups: dict[str, list[str]]) -> None:
-    for key, value in rows:
-        groups.setdefault(key, []).append(value)
+def _image_of(fields: dict[str, Any]) -> Image:
+    fields["tags"] = tuple(fields["tags"])
+    fields["locations"] = tuple(Location(url, metadata) for url, metadata in fields["locations"])
+    fields["stores"] = tuple(sorted(fields["stores"].split(_SEPARATOR))) if fields["stores"] else ()
+    return Image(**fields)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cowherd.service.records import states
 from cowherd.service.records.faults import ImageChanged, ImageExists, ImageNotFound, StatusConflict
-from cowherd.service.records.image import COLUMNS, Image, Location, images_of, now
-from cowherd.service.records.schema import blobs, images, locations, properties, tags
+from cowherd.service.records.image import Image, images_of, now, row_of, select_images
+from cowherd.service.records.schema import blobs, images, properties, tags
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
-_ONE = select(images).where(images.c.id == bindparam("image_id"))
+_ONE = select_images().where(images.c.id == bindparam("image_id"))
 _KEPT = frozenset({"id", "status", "created_at", "updated_at", "version", "blob"})
-_CHANGED = [name for name in COLUMNS if name not in _KEPT]
 
 
 def create_image(connection: Connection, image: Image) -> None:
@@ -29,12 +28,10 @@ def create_image(connection: Connection, image: Image) -> None:
     if taken is not None:
         raise ImageExists(image.id)
     try:
-        connection.execute(insert(images), {name: getattr(image, name) for name in COLUMNS})
+        connection.execute(insert(images), row_of(image))
     except IntegrityError as error:  # two at once, which only PostgreSQL lets come so far
         raise ImageExists(image.id) from error
-    _write_properties(connection, image.id, image.created_at, image.properties)
-    _write_tags(connection, image.id, image.created_at, image.tags)
-    _write_locations(connection, image.id, image.locations)
+    _note_facts(connection, image)
 
 
 def read_image(connection: Connection, image_id: str) -> Image:
@@ -42,7 +39,7 @@ def read_image(connection: Connection, image_id: str) -> Image:
     rows = connection.execute(_ONE, {"image_id": image_id}).all()
     if not rows:
         raise ImageNotFound(image_id)
-    return images_of(connection, rows)[0]
+    return images_of(rows)[0]
 
 
 def update_image(connection: Connection, image: Image) -> Image:
@@ -52,16 +49,14 @@ def update_image(connection: Connection, image: Image) -> Image:
     Raises `ImageChanged` if another request changed it since it was read, `ImageNotFound`, `Unstorable`.
     """
     before = read_image(connection, image.id)
-    values = {name: getattr(image, name) for name in _CHANGED}
+    values = {name: value for name, value in row_of(image).items() if name not in _KEPT}
     guarded = update(images).where(images.c.id == image.id, images.c.version == image.version)
     done = connection.execute(guarded.values(**values, version=image.version + 1, updated_at=now()))
     if done.rowcount == 0:
         raise ImageChanged(image.id, image.version)
-    _replace_properties(connection, before, image.properties)
-    _replace_tags(connection, before, image.tags)
-    if image.locations != before.locations:
-        connection.execute(delete(locations).where(locations.c.image_id == image.id))
-        _write_locations(connection, image.id, image.locations)
+    if (image.tags, image.properties) != (before.tags, before.properties):
+        _forget_facts(connection, before)
+        _note_facts(connection, replace(image, created_at=before.created_at))
     return read_image(connection, image.id)
 
 
@@ -105,34 +100,15 @@ def note_unused(connection: Connection, digest: str) -> None:
     connection.execute(update(blobs).where(blobs.c.digest == digest, ~had).values(unused_since=now()))
 
 
-def _replace_tags(connection: Connection, before: Image, wanted: Collection[str]) -> None:
-    gone = set(before.tags).difference(wanted)
-    if gone:
-        connection.execute(delete(tags).where(tags.c.image_id == before.id, tags.c.tag.in_(sorted(gone))))
-    _write_tags(connection, before.id, before.created_at, set(wanted).difference(before.tags))
+def _note_facts(connection: Connection, image: Image) -> None:
+    """Makes an image's tags and properties findable."""
+    row = {"image_id": image.id, "created_at": image.created_at}
+    if image.tags:
+        connection.execute(insert(tags), [{**row, "tag": tag} for tag in sorted(set(image.tags))])
+    if image.properties:
+        connection.execute(insert(properties), [{**row, "name": k, "value": v} for k, v in image.properties.items()])
 
 
-def _write_tags(connection: Connection, image_id: str, created_at: datetime, added: Collection[str]) -> None:
-    if added:
-        rows = [{"image_id": image_id, "tag": tag, "created_at": created_at} for tag in sorted(set(added))]
-        connection.execute(insert(tags), rows)
-
-
-def _replace_properties(connection: Connection, before: Image, wanted: dict[str, str]) -> None:
-    gone = [name for name, value in before.properties.items() if wanted.get(name) != value]
-    if gone:
-        connection.execute(delete(properties).where(properties.c.image_id == before.id, properties.c.name.in_(gone)))
-    added = {name: value for name, value in wanted.items() if before.properties.get(name) != value}
-    _write_properties(connection, before.id, before.created_at, added)
-
-
-def _write_properties(connection: Connection, image_id: str, created_at: datetime, added: dict[str, str]) -> None:
-    if added:
-        rows = [{"image_id": image_id, "name": name, "value": added[name], "created_at": created_at} for name in added]
-        connection.execute(insert(properties), rows)
-
-
-def _write_locations(connection: Connection, image_id: str, added: Collection[Location]) -> None:
-    if added:
-        rows = [{"image_id": image_id, "position": at, "url": one.url, "metadata": one.metadata} for at, one in enumerate(added)]
-        connection.execute(insert(locations), rows)
+def _forget_facts(connection: Connection, image: Image) -> None:
+    for table in (tags, properties):
+        connection.execute(delete(table).where(table.c.image_id == image.id))

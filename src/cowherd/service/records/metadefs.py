@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-    from cowherd.service.records.pages import Viewer
+    from cowherd.service.records.query import Viewer
 
 
 class Kind(StrEnum):

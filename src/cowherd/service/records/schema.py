@@ -117,6 +117,9 @@ images = Table(
     _count("version", nullable=False),
     _words("reason"),
     _key("blob", ForeignKey("blobs.digest")),
+    Column("properties", JSON, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("locations", JSON, nullable=False),
     # Each of these ends with the order of a page, so that the first images of a page are the first entries that are read.
     Index("images_by_age", "os_hidden", "created_at", "id"),
     Index("images_by_owner", "owner", "os_hidden", "created_at", "id"),
@@ -124,10 +127,12 @@ images = Table(
     Index("images_by_name", "name", "created_at", "id"),
     Index("images_by_checksum", "checksum", "created_at", "id"),
     Index("images_by_hash", "os_hash_value", "created_at", "id"),
+    Index("images_by_status", "status", "created_at", "id"),
     Index("images_by_blob", "blob"),
 )
 
-# These two repeat when their image was created: so the images of a tag are found in the order of a page.
+# These two are for finding images: an image's row says the same. They repeat when their image was created, so that the images
+# with a tag are found in the order of a page.
 properties = Table(
     "properties",
     metadata,
@@ -154,17 +159,6 @@ tags = Table(
     _moment("created_at"),
     PrimaryKeyConstraint("image_id", "tag"),
     Index("tags_by_tag", "tag", "created_at", "image_id"),
-    sqlite_with_rowid=False,
-)
-
-locations = Table(
-    "locations",
-    metadata,
-    _image(),
-    Column("position", Integer, nullable=False),
-    _words("url", nullable=False),
-    Column("metadata", JSON, nullable=False),
-    PrimaryKeyConstraint("image_id", "position"),
     sqlite_with_rowid=False,
 )
 

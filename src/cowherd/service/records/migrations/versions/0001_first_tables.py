@@ -115,6 +115,9 @@ def upgrade() -> None:
         Column("version", sa.BigInteger(), nullable=False),
         Column("reason", _TEXT),
         Column("blob", _TEXT),
+        Column("properties", sa.JSON(), nullable=False),
+        Column("tags", sa.JSON(), nullable=False),
+        Column("locations", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["blob"], ["blobs.digest"]),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -124,6 +127,7 @@ def upgrade() -> None:
     op.create_index("images_by_hash", "images", ["os_hash_value", "created_at", "id"])
     op.create_index("images_by_name", "images", ["name", "created_at", "id"])
     op.create_index("images_by_owner", "images", ["owner", "os_hidden", "created_at", "id"])
+    op.create_index("images_by_status", "images", ["status", "created_at", "id"])
     op.create_index("images_by_visibility", "images", ["visibility", "os_hidden", "created_at", "id"])
     op.create_table(
         "places",
@@ -151,16 +155,6 @@ def upgrade() -> None:
     )
     op.create_index("lineage_base", "lineage", ["base"])
     op.create_index("lineage_base_content", "lineage", ["base_content"])
-    op.create_table(
-        "locations",
-        Column("image_id", _TEXT, nullable=False),
-        Column("position", sa.Integer(), nullable=False),
-        Column("url", _TEXT, nullable=False),
-        Column("metadata", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("image_id", "position"),
-        sqlite_with_rowid=False,
-    )
     op.create_table(
         "members",
         Column("image_id", _TEXT, nullable=False),
