@@ -17,6 +17,8 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.StatusConflict, errors.Conflict),
     (faults.MemberNotFound, errors.NotFound),
     (faults.MemberExists, errors.Conflict),
+    (faults.DefinitionNotFound, errors.NotFound),
+    (faults.DefinitionExists, errors.Conflict),
     (faults.MarkerNotFound, errors.BadRequest),
     (faults.Unstorable, errors.BadRequest),
     (faults.DatabaseUnavailable, errors.Unavailable),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.service.web import cache, health, info, versions
 from cowherd.service.web.images import actions, data, members, records, tags
+from cowherd.service.web.metadefs import namespaces
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas import routes as schemas
 
@@ -20,6 +21,7 @@ ROUTES: list[Route] = [
     *tags.ROUTES,
     *actions.ROUTES,
     *members.ROUTES,
+    *namespaces.ROUTES,
     *info.ROUTES,
     *cache.ROUTES,
     *schemas.ROUTES,

@@ -1,0 +1,139 @@
+"""Objects of a namespace: groups of properties that belong together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cowherd.service.records.metadefs import (
+    Definition,
+    Kind,
+    delete_definition,
+    delete_definitions,
+    list_definitions,
+    read_definition,
+    update_definition,
+)
+from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.errors import BadRequest
+from cowherd.service.web.metadefs.common import (
+    NAMESPACES,
+    add,
+    check,
+    descends,
+    given,
+    limit_of,
+    require_namespace,
+    times,
+)
+from cowherd.service.web.metadefs.properties import stored
+from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.schemas.metadefs import NAMELESS_PROPERTY, OBJECT
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from cowherd.service.web.call import Call
+
+_KIND = Kind.OBJECT
+_EMPTY: dict[str, Any] = {"required": [], "properties": {}}
+
+
+def index(call: Call) -> Response:
+    """Shows the objects of a namespace."""
+    parameters = dict(call.query)
+    limit = limit_of(parameters, None, least=1)
+    descends(parameters)
+    with call.service.database.read() as connection:
+        namespace = require_namespace(call, connection, "get_metadef_objects")
+        found = all_of(connection, namespace.name)[:limit]
+    return document_answer({"objects": found, "schema": "v2/schemas/metadefs/objects"})
+
+
+@takes_body
+def create(call: Call) -> Response:
+    """Makes an object."""
+    document = _given(call)
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "add_metadef_object")
+        definition = add_to(connection, namespace.name, document)
+    return document_answer(_document(definition), 201)
+
+
+def show(call: Call) -> Response:
+    """Shows an object."""
+    with call.service.database.read() as connection:
+        namespace = require_namespace(call, connection, "get_metadef_object")
+        definition = read_definition(connection, _KIND, namespace.name, call.names["name"])
+    return document_answer({**_EMPTY, **_document(definition)})
+
+
+@takes_body
+def update(call: Call) -> Response:
+    """Makes an object as its document says."""
+    document = _given(call)
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "modify_metadef_object")
+        after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"], body=_body(document))
+        definition = update_definition(connection, _KIND, namespace.name, call.names["name"], after)
+    return document_answer(_document(definition))
+
+
+def delete(call: Call) -> Response:
+    """Deletes an object."""
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "delete_metadef_object")
+        delete_definition(connection, _KIND, namespace.name, call.names["name"])
+    return empty_answer()
+
+
+def delete_all(call: Call) -> Response:
+    """Deletes all objects of a namespace."""
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "delete_metadef_object")
+        delete_definitions(connection, _KIND, namespace.name)
+    return empty_answer()
+
+
+def all_of(connection: Connection, namespace: str) -> list[dict[str, Any]]:
+    """Returns the documents of all objects of a namespace, by their names."""
+    return [{**_EMPTY, **_document(one)} for one in list_definitions(connection, _KIND, namespace)]
+
+
+def add_to(connection: Connection, namespace: str, document: dict[str, Any]) -> Definition:
+    """Adds the object that a document describes to a namespace. Raises `BadRequest` if it has no name."""
+    if not isinstance(document.get("name"), str):
+        raise BadRequest("Provided object does not match schema 'object': an object has a name.")
+    return add(connection, _KIND, namespace, document["name"], _body(document))
+
+
+def _given(call: Call) -> dict[str, Any]:
+    document = given(call, OBJECT)
+    for one in document.get("properties", {}).values():
+        check(one, NAMELESS_PROPERTY)
+    return document
+
+
+def _body(document: dict[str, Any]) -> dict[str, Any]:
+    body = {name: value for name, value in document.items() if name != "name"}
+    if "properties" in body:
+        body["properties"] = {name: stored(one) for name, one in body["properties"].items()}
+    return body
+
+
+def _document(definition: Definition) -> dict[str, Any]:
+    return {
+        "name": definition.name,
+        **definition.body,
+        **times(definition),
+        "self": f"{NAMESPACES}/{definition.namespace}/objects/{definition.name}",
+        "schema": "/v2/schemas/metadefs/object",
+    }
+
+
+_PATH = NAMESPACES + "/{namespace}/objects"
+ROUTES: list[Route] = [
+    resource(_PATH, GET=index, POST=create, DELETE=delete_all),
+    resource(_PATH + "/{name}", GET=show, PUT=update, DELETE=delete),
+]

@@ -1,0 +1,113 @@
+"""Properties of a namespace: names, with what their values may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cowherd.service.records.metadefs import (
+    Definition,
+    Kind,
+    delete_definition,
+    delete_definitions,
+    read_definition,
+    update_definition,
+)
+from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.errors import NotFound
+from cowherd.service.web.metadefs.associations import prefix_of
+from cowherd.service.web.metadefs.common import NAMESPACES, add, given, newest_first, require_namespace
+from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.schemas.metadefs import PROPERTY
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from cowherd.service.web.call import Call
+
+_KIND = Kind.PROPERTY
+
+
+def index(call: Call) -> Response:
+    """Shows the properties of a namespace by their names."""
+    with call.service.database.read() as connection:
+        namespace = require_namespace(call, connection, "get_metadef_properties")
+        found = all_of(connection, namespace.name)
+    return document_answer({"properties": found})
+
+
+@takes_body
+def create(call: Call) -> Response:
+    """Makes a property."""
+    document = given(call, PROPERTY)
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "add_metadef_property")
+        definition = add_to(connection, namespace.name, document["name"], document)
+    return document_answer(definition.body, 201)
+
+
+def show(call: Call) -> Response:
+    """Shows a property; for a type of resources, the one that has the name of the path there."""
+    resource_type = dict(call.query).get("resource_type")
+    with call.service.database.read() as connection:
+        namespace = require_namespace(call, connection, "get_metadef_property")
+        name = call.names["name"]
+        if resource_type is not None:
+            prefix = prefix_of(connection, namespace.name, resource_type)
+            if prefix is None or not name.startswith(prefix):
+                raise NotFound(f"The property {name} was not found for the resource type {resource_type}.")
+            name = name.removeprefix(prefix)
+        definition = read_definition(connection, _KIND, namespace.name, name)
+    return document_answer(definition.body)
+
+
+@takes_body
+def update(call: Call) -> Response:
+    """Makes a property as its document says."""
+    document = given(call, PROPERTY)
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "modify_metadef_property")
+        after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"], body=stored(document))
+        definition = update_definition(connection, _KIND, namespace.name, call.names["name"], after)
+    return document_answer(definition.body)
+
+
+def delete(call: Call) -> Response:
+    """Deletes a property."""
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "remove_metadef_property")
+        delete_definition(connection, _KIND, namespace.name, call.names["name"])
+    return empty_answer()
+
+
+def delete_all(call: Call) -> Response:
+    """Deletes all properties of a namespace."""
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "remove_metadef_property")
+        delete_definitions(connection, _KIND, namespace.name)
+    return empty_answer()
+
+
+def all_of(connection: Connection, namespace: str) -> dict[str, dict[str, Any]]:
+    """Returns the documents of all properties of a namespace by their names."""
+    return {one.name: one.body for one in newest_first(connection, _KIND, namespace)}
+
+
+def add_to(connection: Connection, namespace: str, name: str, document: dict[str, Any]) -> Definition:
+    """Adds the property that a document describes to a namespace."""
+    return add(connection, _KIND, namespace, name, stored(document))
+
+
+def stored(document: dict[str, Any]) -> dict[str, Any]:
+    """Returns the document of a property as it is kept: a number as its default becomes text, as Glance has it."""
+    default = document.get("default")
+    numeric = isinstance(default, int | float) and not isinstance(default, bool)
+    return {**document, "default": str(default)} if numeric else document
+
+
+_PATH = NAMESPACES + "/{namespace}/properties"
+ROUTES: list[Route] = [
+    resource(_PATH, GET=index, POST=create, DELETE=delete_all),
+    resource(_PATH + "/{name}", GET=show, PUT=update, DELETE=delete),
+]

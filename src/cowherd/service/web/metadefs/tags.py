@@ -1,0 +1,132 @@
+"""Tags of a namespace: words that images may have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cowherd.service.records.metadefs import (
+    Definition,
+    Kind,
+    delete_definition,
+    delete_definitions,
+    list_definitions,
+    read_definition,
+    update_definition,
+)
+from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.errors import BadRequest
+from cowherd.service.web.metadefs.common import (
+    NAMESPACES,
+    add,
+    check,
+    given,
+    limit_of,
+    newest_first,
+    ordered,
+    require_namespace,
+    times,
+)
+from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.schemas.metadefs import TAG, TAG_LIST
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from cowherd.service.web.call import Call
+
+_KIND = Kind.TAG
+_SORTED_BY = {"created_at": "created_at", "updated_at": "updated_at", "name": "name"}
+
+
+def index(call: Call) -> Response:
+    """Shows the tags of a namespace."""
+    parameters = dict(call.query)
+    limit = limit_of(parameters, None)
+    with call.service.database.read() as connection:
+        namespace = require_namespace(call, connection, "get_metadef_tags")
+        found = ordered(list_definitions(connection, _KIND, namespace.name), parameters, _SORTED_BY, limit)
+    return document_answer({"tags": [{"name": one.name} for one in found]})
+
+
+@takes_body
+def create_all(call: Call) -> Response:
+    """Gives a namespace these tags, in place of those that it has, or beside them if the header X-Openstack-Append says so."""
+    document = given(call, TAG_LIST)
+    if "tags" not in document:
+        raise BadRequest("Provided object does not match schema 'tags': 'tags' is a required property")
+    appends = (call.header("x-openstack-append") or "").lower() == "true"
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "add_metadef_tags")
+        if not appends:
+            delete_definitions(connection, _KIND, namespace.name)
+        for one in document["tags"]:
+            add_to(connection, namespace.name, one["name"])
+    return document_answer({"tags": [{"name": one["name"]} for one in document["tags"]]}, 201)
+
+
+def create(call: Call) -> Response:
+    """Gives a namespace the tag that the path names."""
+    name = call.names["name"]
+    check({"name": name}, TAG)
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "add_metadef_tag")
+        definition = add_to(connection, namespace.name, name)
+    return document_answer(_document(definition), 201)
+
+
+def show(call: Call) -> Response:
+    """Shows a tag."""
+    with call.service.database.read() as connection:
+        namespace = require_namespace(call, connection, "get_metadef_tag")
+        definition = read_definition(connection, _KIND, namespace.name, call.names["name"])
+    return document_answer(_document(definition))
+
+
+@takes_body
+def update(call: Call) -> Response:
+    """Gives a tag another name."""
+    document = given(call, TAG)
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "modify_metadef_tag")
+        after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"])
+        definition = update_definition(connection, _KIND, namespace.name, call.names["name"], after)
+    return document_answer(_document(definition))
+
+
+def delete(call: Call) -> Response:
+    """Deletes a tag."""
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "delete_metadef_tag")
+        delete_definition(connection, _KIND, namespace.name, call.names["name"])
+    return empty_answer()
+
+
+def delete_all(call: Call) -> Response:
+    """Deletes all tags of a namespace."""
+    with call.service.database.write() as connection:
+        namespace = require_namespace(call, connection, "delete_metadef_tags")
+        delete_definitions(connection, _KIND, namespace.name)
+    return empty_answer()
+
+
+def all_of(connection: Connection, namespace: str) -> list[dict[str, Any]]:
+    """Returns the names of all tags of a namespace, each as a document."""
+    return [{"name": one.name} for one in newest_first(connection, _KIND, namespace)]
+
+
+def add_to(connection: Connection, namespace: str, name: str) -> Definition:
+    """Adds a tag to a namespace."""
+    return add(connection, _KIND, namespace, name, {})
+
+
+def _document(definition: Definition) -> dict[str, Any]:
+    return {"name": definition.name, **times(definition)}
+
+
+_PATH = NAMESPACES + "/{namespace}/tags"
+ROUTES: list[Route] = [
+    resource(_PATH, GET=index, POST=create_all, DELETE=delete_all),
+    resource(_PATH + "/{name}", GET=show, POST=create, PUT=update, DELETE=delete),
+]
