@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.errors import HostError, HostFileError, InvalidRequest
 from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
 from cowherd.service.records import faults
 from cowherd.service.web import errors
@@ -17,6 +17,8 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.StatusConflict, errors.Conflict),
     (faults.MemberNotFound, errors.NotFound),
     (faults.MemberExists, errors.Conflict),
+    (faults.TaskNotFound, errors.NotFound),
+    (faults.QuotaExceeded, errors.TooLarge),
     (faults.DefinitionNotFound, errors.NotFound),
     (faults.DefinitionExists, errors.Conflict),
     (faults.MarkerNotFound, errors.BadRequest),
@@ -43,4 +45,6 @@ def web_error_of(error: Exception) -> errors.WebError | None:
         # Names of the host's files are no business of a client's.
         kind = errors.TooLarge if error.errno in _NO_ROOM else errors.Unavailable
         return kind(f"The store could not {error.action} a file: {error.reason}")
+    if isinstance(error, HostError):
+        return errors.Unavailable(f"The host refused: {error.reason}")
     return None

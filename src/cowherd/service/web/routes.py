@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.service.web import cache, health, info, versions
+from cowherd.service.web import cache, health, info, stores, tasks, versions
 from cowherd.service.web.images import actions, data, members, records, tags
 from cowherd.service.web.metadefs import namespaces
 from cowherd.service.web.routing import resource
@@ -22,6 +22,8 @@ ROUTES: list[Route] = [
     *actions.ROUTES,
     *members.ROUTES,
     *namespaces.ROUTES,
+    *tasks.ROUTES,
+    *stores.ROUTES,
     *info.ROUTES,
     *cache.ROUTES,
     *schemas.ROUTES,

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
+from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
 from cowherd.service.web.app import make_app
@@ -47,8 +48,7 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
 
 def open_service(settings: Settings) -> Service:
     """Returns the service over data that are ready."""
-    stores = {name: DirectoryStore(name, directory) for name, directory in settings.store_directories.items()}
-    return Service(settings, auth_of(settings), open_database(settings.database_url), stores)
+    return Service(settings, auth_of(settings), open_database(settings.database_url), _stores_of(settings))
 
 
 def auth_of(settings: Settings) -> Auth:
@@ -59,15 +59,24 @@ def auth_of(settings: Settings) -> Auth:
 
 
 def prepare(settings: Settings) -> None:
-    """Makes what is missing, and brings the records to the form of this version, before any process answers."""
+    """Readies the data before any process answers: makes what is missing, brings the records to the form of this version.
+
+    Uploads that a service left which was killed are ended.
+    """
     try:
         os.makedirs(settings.data, 0o700, exist_ok=True)
     except OSError as error:
         raise HostFileError(settings.data, "make", error) from error
-    for name, directory in settings.store_directories.items():
-        DirectoryStore(name, directory).prepare()
+    stores = _stores_of(settings)
+    for store in stores.values():
+        store.prepare()
     database = open_database(settings.database_url)
     try:
         migrate(database)
+        recover(database, stores)
     finally:
         database.close()
+
+
+def _stores_of(settings: Settings) -> dict[str, DirectoryStore]:
+    return {name: DirectoryStore(name, directory) for name, directory in settings.store_directories.items()}

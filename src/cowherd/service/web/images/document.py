@@ -24,7 +24,7 @@ def path_of(image_id: str) -> str:
 def image_document(image: Image, *, own: bool) -> dict[str, Any]:
     """Returns what is told of an image: its properties at the top level, the base ones over those of the same name.
 
-    What failed last is told only where the image is the caller's `own`.
+    Where its content lies, and what failed last, is told only where the image is the caller's `own`.
     """
     document: dict[str, Any] = {name: value for name, value in image.properties.items() if name not in _NEVER_SHOWN}
     for name in _PLAIN:
@@ -35,6 +35,9 @@ def image_document(image: Image, *, own: bool) -> dict[str, Any]:
     document["self"] = path_of(image.id)
     document["file"] = path_of(image.id) + "/file"
     document["schema"] = "/v2/schemas/image"
+    document["locations"] = locations_of(image) if own else []
+    if document["locations"]:
+        document["direct_url"] = document["locations"][0]["url"]
     if image.stores:
         document["stores"] = ",".join(image.stores)
     if image.base_content is not None:
@@ -44,3 +47,9 @@ def image_document(image: Image, *, own: bool) -> dict[str, Any]:
     if own and image.reason is not None:
         document["cowherd_reason"] = image.reason
     return document
+
+
+def locations_of(image: Image) -> list[dict[str, Any]]:
+    """Returns where the content of an image lies: in stores, which are named but not where they are, and at other addresses."""
+    stored = [{"url": f"cowherd://{store}/{image.blob}", "metadata": {"store": store}} for store in image.stores]
+    return [*stored, *({"url": one.url, "metadata": one.metadata} for one in image.locations)]

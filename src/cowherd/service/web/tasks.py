@@ -1,0 +1,112 @@
+"""Tasks: work that goes on after its request was answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cowherd.service.records.faults import TaskNotFound
+from cowherd.service.records.tasks import FAILURE, PENDING, PROCESSING, SUCCESS, Task, list_tasks, read_task
+from cowherd.service.web.access import require, require_image
+from cowherd.service.web.call import document_answer
+from cowherd.service.web.documents import time_text
+from cowherd.service.web.errors import BadRequest
+from cowherd.service.web.images.listing import links
+from cowherd.service.web.metadefs.common import descends, limit_of
+from cowherd.service.web.routing import resource
+from cowherd.service.web.schemas.others import TASK
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from cowherd.service.web.call import Call
+
+TYPES = tuple(TASK["properties"]["type"]["enum"])
+_STATUSES = (PENDING, PROCESSING, SUCCESS, FAILURE)
+_SORT_KEYS = ("created_at",)
+_PATH = "/v2/tasks"
+
+
+def index(call: Call) -> Response:
+    """Shows a page of tasks, the latest first."""
+    require(call, "tasks_api_access")
+    settings, parameters = call.service.settings, dict(call.query)
+    limit = min(limit_of(parameters, settings.limit_param_default) or 0, settings.api_limit_max)
+    descends(parameters)
+    for name, allowed in (("type", TYPES), ("status", _STATUSES), ("sort_key", _SORT_KEYS)):
+        if name in parameters and parameters[name] not in allowed:
+            raise BadRequest(f"Invalid {name}: {parameters[name]}. It must be one of the following: {', '.join(allowed)}.")
+    facts = {name: parameters[name] for name in ("type", "status", "owner", "marker") if name in parameters}
+    with call.service.database.read() as connection:
+        try:
+            found = list_tasks(connection, **facts, limit=limit)
+        except TaskNotFound as error:
+            raise BadRequest(str(error)) from error
+    after = found[-1].id if found and len(found) == limit else None
+    stubs = [_stub(task) for task in found]
+    return document_answer({"tasks": stubs, **links(_PATH, call.query, after), "schema": "/v2/schemas/tasks"})
+
+
+def show(call: Call) -> Response:
+    """Shows one task."""
+    require(call, "tasks_api_access")
+    with call.service.database.read() as connection:
+        task = read_task(connection, call.names["task"])
+    facts = {"input": task.input, "result": task.result, "message": task.message}
+    return document_answer({**_stub(task), **_started_by(task), **facts})
+
+
+def index_of_image(call: Call) -> Response:
+    """Shows the tasks that worked on an image."""
+    with call.service.database.read() as connection:
+        image = require_image(call, connection, "get_image")
+        found = list_tasks(connection, image_id=image.id)
+    return document_answer({"tasks": [_whole(task) for task in found]})
+
+
+def _stub(task: Task) -> dict[str, Any]:
+    expires = {"expires_at": time_text(task.expires_at)} if task.expires_at else {}
+    return {
+        "id": task.id,
+        "type": task.type,
+        "status": task.status,
+        "owner": task.owner,
+        "created_at": time_text(task.created_at),
+        "updated_at": time_text(task.updated_at),
+        **expires,
+        "self": f"{_PATH}/{task.id}",
+        "schema": "/v2/schemas/task",
+    }
+
+
+def _started_by(task: Task) -> dict[str, Any]:
+    facts = {"image_id": task.image_id, "request_id": task.request_id, "user_id": task.user_id}
+    return {name: value for name, value in facts.items() if value}
+
+
+def _whole(task: Task) -> dict[str, Any]:
+    """Returns a task as the list of an image's tasks has it, which Glance writes in another form than the others."""
+    return {
+        "id": task.id,
+        "type": task.type,
+        "status": task.status,
+        "owner": task.owner,
+        "expires_at": time_text(task.expires_at) if task.expires_at else None,
+        "created_at": time_text(task.created_at),
+        "updated_at": time_text(task.updated_at),
+        "deleted_at": None,
+        "deleted": False,
+        "image_id": task.image_id,
+        "request_id": task.request_id,
+        "user_id": task.user_id,
+        "input": task.input,
+        "result": task.result,
+        "message": task.message,
+    }
+
+
+ROUTES: list[Route] = [
+    resource(_PATH, GET=index),
+    resource(_PATH + "/{task}", GET=show),
+    resource("/v2/images/{image_id}/tasks", GET=index_of_image),
+]
