@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, TimeoutError
 
-from cowherd.service.records.faults import DatabaseBusy, DatabaseFull, DatabaseUnavailable, UnknownDatabase, Unstorable
+from cowherd.service.records.faults import (
+    DatabaseBusy,
+    DatabaseFull,
+    DatabaseUnavailable,
+    DriverMissing,
+    UnknownDatabase,
+    Unstorable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +38,7 @@ _SQLITE, _POSTGRESQL = "sqlite", "postgresql"
 _WRITING = "cowherd_writing"
 _PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "journal_size_limit = 67108864")
 _BUSY = ("database is locked", "database table is locked", "canceling statement due to lock timeout")
+_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 _FULL = ("database or disk is full", "could not extend file", "No space left on device")
 
 
@@ -40,11 +49,13 @@ class Database:
         self.engine = engine
         # SQLite's own waiting polls, and may starve a writer; among the threads of one process a lock is handed on at once.
         self._turn = threading.Lock() if engine.dialect.name == _SQLITE else None
+        # PostgreSQL shows each statement another state unless it is told; SQLite never does.
+        self._reading = engine if self._turn else engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Gives a connection that sees one state of the database. Raises `DatabaseUnavailable`."""
-        with _told(), self._connect() as connection, connection.begin():
+        with _told(), self._reading.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -58,7 +69,7 @@ class Database:
                 if not self._turn.acquire(timeout=BUSY_SECONDS):
                     raise DatabaseBusy(f"another transaction has been writing for {BUSY_SECONDS} seconds")
                 stack.callback(self._turn.release)
-            connection = stack.enter_context(self._connect()).execution_options(**{_WRITING: True})
+            connection = stack.enter_context(self.engine.connect()).execution_options(**{_WRITING: True})
             stack.enter_context(connection.begin())
             yield connection
 
@@ -66,15 +77,12 @@ class Database:
         """Closes the connections that nobody uses."""
         self.engine.dispose()
 
-    def _connect(self) -> Connection:
-        return self.engine.connect()
-
 
 def open_database(url: str) -> Database:
     """Opens the database at `url`: `sqlite:////var/lib/cowherd/records.db`, or `postgresql://user@host/name`.
 
     SQLite's file is made if it isn't there; the tables are not: see `cowherd.service.records.migration`. Nothing connects yet.
-    Raises `UnknownDatabase`.
+    Raises `UnknownDatabase`, `DriverMissing`.
     """
     address = make_url(url)
     kind = address.get_backend_name()
@@ -94,6 +102,8 @@ def _open_sqlite(address: URL) -> Engine:
 
 def _open_postgresql(address: URL) -> Engine:
     waiting = f"-c lock_timeout={BUSY_SECONDS}s"
+    if find_spec("psycopg") is None:
+        raise DriverMissing
     return create_engine(address.set(drivername="postgresql+psycopg"), connect_args={"options": waiting}, **_common())
 
 
@@ -128,10 +138,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raises an error of ours for the database's."""
+    """Raises an error of ours for those of the database that are not a mistake of ours."""
     try:
         yield
-    except OperationalError as error:
+    except TimeoutError as error:
+        raise DatabaseBusy(f"all connections have been in use for {BUSY_SECONDS} seconds") from error
+    except DatabaseError as error:
+        if isinstance(error, _MISTAKES):
+            raise
         reason = str(error.orig).strip()
         kinds = ((DatabaseBusy, _BUSY), (DatabaseFull, _FULL))
         kind = next((kind for kind, words in kinds if any(word in reason for word in words)), DatabaseUnavailable)

@@ -12,7 +12,7 @@ CowherdError
             DatabaseBusy, DatabaseFull
         DatabaseTooNew
     InvalidRequest
-        UnknownDatabase
+        UnknownDatabase, DriverMissing
 """
 
 from __future__ import annotations
@@ -167,3 +167,10 @@ class UnknownDatabase(InvalidRequest):
     def __init__(self, kind: str):
         super().__init__(f"A database of kind '{printable(kind)}' can't hold the records; sqlite and postgresql can.")
         self.kind = kind
+
+
+class DriverMissing(InvalidRequest):
+    """PostgreSQL was asked for, and what speaks to it is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("Records in PostgreSQL need psycopg: pip install 'cowherd[postgresql]'")
