@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
+from cowherd.service.intake.arriving import Intake
+from cowherd.service.intake.inspection import Rules
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
+from cowherd.service.tasks import imports
+from cowherd.service.tasks.runner import Runner
 from cowherd.service.web.app import make_app
 from cowherd.service.web.callers import Auth, NoAuth, TokenAuth
 from cowherd.service.web.keystone import KeystoneAuth
@@ -38,7 +43,9 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
         where = f"serving on {url_of(bound)}"
 
         def work(answers: Callable[[], None]) -> None:
-            serve(make_app(open_service(settings)), bound, answers)
+            service = open_service(settings)
+            with contextlib.closing(service.database), service.runner:
+                serve(make_app(service), bound, answers)
 
         if settings.workers == 1:
             work(lambda: say(where))
@@ -48,7 +55,14 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
 
 def open_service(settings: Settings) -> Service:
     """Returns the service over data that are ready."""
-    return Service(settings, auth_of(settings), open_database(settings.database_url), _stores_of(settings))
+    database, stores = open_database(settings.database_url), _stores_of(settings)
+
+    def intake_of(name: str) -> Intake:
+        rules = Rules(match_format=settings.require_format_match)
+        return Intake(database, stores[name], rules, settings.hash_algorithm, settings.md5, settings.image_size_cap)
+
+    runner = Runner(database, {imports.TYPE: imports.Imports(database, stores, intake_of).run})
+    return Service(settings, auth_of(settings), database, stores, intake_of, runner)
 
 
 def auth_of(settings: Settings) -> Auth:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from cowherd.service.intake.arriving import Intake
     from cowherd.service.records.database import Database
+    from cowherd.service.tasks.runner import Runner
     from cowherd.service.web.callers import Auth
     from cowherd.service.web.settings import Settings
     from cowherd.stores.directory import DirectoryStore
@@ -23,6 +25,10 @@ class Service:
     database: Database
     stores: Mapping[str, DirectoryStore]
     """The stores by name; the first one is where uploads go."""
+
+    intakes: Callable[[str], Intake]
+    """Where content goes, for the name of a store."""
+    runner: Runner
 
     @property
     def default_store(self) -> str:

@@ -124,4 +124,4 @@ def test_what_administrators_see_is_theirs(clients):
         assert (clients["admin"].get(path).status, clients["owner"].get(path).status) == (200, 403)
     assert [one["id"] for one in clients["owner"].get("/v2/info/stores").json["stores"]] == ["default"]
     assert clients["owner"].get("/v2/info/usage").json == {"usage": {}}
-    assert "web-download" in clients["owner"].get("/v2/info/import").json["import-methods"]["value"]
+    assert "glance-direct" in clients["owner"].get("/v2/info/import").json["import-methods"]["value"]

@@ -20,7 +20,7 @@ def test_a_new_image_is_told_with_where_it_is(client):
     assert answer.status == 201
     assert answer.headers["location"] == f"http://127.0.0.1:{client.port}/v2/images/{ID}"
     assert answer.headers["openstack-image-store-ids"] == "default"
-    assert "web-download" in answer.headers["openstack-image-import-methods"]
+    assert "copy-image" in answer.headers["openstack-image-import-methods"]
     document = answer.json
     assert document["created_at"] == document["updated_at"]
     assert document["created_at"].endswith("Z")

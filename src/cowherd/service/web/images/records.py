@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from cowherd.service.intake.staging import STAGE
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import create_image, delete_image, read_image, update_image
 from cowherd.service.records.pages import page
+from cowherd.service.records.uploads import list_uploads
 from cowherd.service.web.access import require_for_new, require_image, sees_own, viewer
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import Forbidden, TooLarge
@@ -90,7 +92,12 @@ def delete(call: Call) -> Response:
         image = require_image(call, connection, "delete_image")
         if image.protected:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
+        staged = [one for one in list_uploads(connection, image_id=image.id) if one.kind == STAGE]
         delete_image(connection, image.id)
+    for one in staged:
+        store = call.service.stores.get(one.store)
+        if store and one.temporary and not store.is_held(one.temporary):  # what still arrives is ended by who takes it
+            store.discard(one.temporary)
     return empty_answer()
 
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
-from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.hashing import BLOCK_BYTES
-from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.upload import Upload
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.web.access import require_image
@@ -21,11 +19,13 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
+    from cowherd.service.intake.arriving import Intake
+    from cowherd.service.intake.staging import Staging
     from cowherd.service.records.image import Image
     from cowherd.service.web.call import Call
 
 _CONTENT = "application/octet-stream"
-_STORE_HEADER = "x-image-meta-store"
+STORE_HEADER = "x-image-meta-store"
 
 
 @takes_body
@@ -55,18 +55,11 @@ def announced_bytes(call: Call) -> int | None:
 
 def intake_of(call: Call) -> Intake:
     """Returns where the content goes, by the request's headers and the settings. Raises `BadRequest` for an unknown store."""
-    settings, stores = call.service.settings, call.service.stores
-    name = call.header(_STORE_HEADER) or call.service.default_store
+    stores = call.service.stores
+    name = call.header(STORE_HEADER) or call.service.default_store
     if name not in stores:
         raise BadRequest(f"The store '{name}' is not configured. There are: {', '.join(stores)}.")
-    return Intake(
-        call.service.database,
-        stores[name],
-        Rules(match_format=settings.require_format_match),
-        settings.hash_algorithm,
-        settings.md5,
-        settings.image_size_cap,
-    )
+    return call.service.intakes(name)
 
 
 def require_formats(image: Image) -> None:
@@ -76,7 +69,7 @@ def require_formats(image: Image) -> None:
         raise BadRequest(f"Properties {', '.join(missing)} must be set prior to saving data.")
 
 
-async def receive(call: Call, begun: Upload) -> None:
+async def receive(call: Call, begun: Upload | Staging) -> None:
     """Feeds the body to an upload, and finishes it. Whatever goes wrong, the upload is over when this raises."""
     try:
         async for block in _blocks(call):
@@ -116,7 +109,7 @@ async def _blocks(call: Call) -> AsyncIterator[bytes]:
         yield b"".join(parts)
 
 
-def _why_ended(begun: Upload, error: Exception) -> str:
+def _why_ended(begun: Upload | Staging, error: Exception) -> str:
     announced = "" if begun.record.length is None else f" of {begun.record.length}"
     how = "The client sent nothing more" if isinstance(error, BodyStalled) else "The client went away"
     return f"{how} after {begun.received}{announced} bytes. Upload the image again"

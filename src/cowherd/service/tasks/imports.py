@@ -1,0 +1,108 @@
+"""Imports: what was staged becomes the content of its image, and contents are copied to more stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cowherd.errors import CowherdError
+from cowherd.service.intake.staging import STAGE
+from cowherd.service.intake.upload import Upload
+from cowherd.service.records.faults import ImageNotFound
+from cowherd.service.records.images import read_image, update_image
+from cowherd.service.records.uploads import list_uploads
+from cowherd.service.tasks.copying import copy_blob
+from cowherd.stores.faults import BlobMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cowherd.service.intake.arriving import Intake
+    from cowherd.service.records.database import Database
+    from cowherd.service.records.image import Image
+    from cowherd.service.records.tasks import Task
+    from cowherd.stores.directory import DirectoryStore
+
+TYPE = "api_image_import"
+"""The type of these tasks."""
+GLANCE_DIRECT, COPY_IMAGE = "glance-direct", "copy-image"
+METHODS = (GLANCE_DIRECT, COPY_IMAGE)
+TASK_PROPERTY = "os_glance_import_task"
+LEFT_PROPERTY, FAILED_PROPERTY = "os_glance_importing_to_stores", "os_glance_failed_import"
+
+
+class NothingStaged(CowherdError):
+    """An import has nothing to import. Attributes: `image_id`."""
+
+    def __init__(self, image_id: str):
+        self.image_id = image_id
+
+    def __str__(self) -> str:
+        return f"nothing is staged for image {self.image_id} any more; stage its content again"
+
+
+@dataclass(frozen=True)
+class Imports:
+    """Carries imports out. `intake_of` gives where the content goes for the name of a store."""
+
+    database: Database
+    stores: Mapping[str, DirectoryStore]
+    intake_of: Callable[[str], Intake]
+
+    def run(self, task: Task) -> dict[str, Any]:
+        """Carries one import out, and returns the result for its record. What is left to do is told in the image's properties."""
+        image_id, targets = task.image_id or "", list(task.input["backend"])
+        try:
+            if task.input["import_req"]["method"]["name"] == GLANCE_DIRECT:
+                self._import_staged(image_id)
+            self._copy(image_id, targets, bool(task.input["import_req"].get("all_stores_must_succeed", True)))
+        finally:
+            self._note(image_id, TASK_PROPERTY, None)
+        return {"image_id": image_id}
+
+    def _import_staged(self, image_id: str) -> None:
+        with self.database.read() as connection:
+            image = read_image(connection, image_id)
+            staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
+        if not staged:
+            raise NothingStaged(image_id)
+        upload = Upload.of_staged(self.intake_of(staged[0].store), image, staged[0])
+        upload.feed_staged()
+        upload.finish()
+
+    def _copy(self, image_id: str, targets: Sequence[str], all_must_succeed: bool) -> None:
+        """Copies the content to those of the stores that do not have it. A store that fails is told in the image's properties."""
+        left, failed = list(targets), []
+        for name in targets:
+            with self.database.read() as connection:
+                image = read_image(connection, image_id)
+            try:
+                if name not in image.stores:
+                    self._copy_to(image, name)
+            except CowherdError:
+                failed.append(name)
+                self._note(image_id, FAILED_PROPERTY, ",".join(failed))
+                if all_must_succeed:
+                    raise
+            left.remove(name)
+            self._note(image_id, LEFT_PROPERTY, ",".join(left))
+
+    def _copy_to(self, image: Image, name: str) -> None:
+        digest = image.blob or ""
+        for source in image.stores:
+            if source in self.stores:
+                copy_blob(self.database, self.stores[source], self.stores[name], digest)
+                return
+        raise BlobMissing(name, digest)
+
+    def _note(self, image_id: str, name: str, value: str | None) -> None:
+        """Sets a property of an image, or removes it. That the image was deleted meanwhile is no error: it is told nobody."""
+        with self.database.write() as connection:
+            try:
+                image = read_image(connection, image_id)
+            except ImageNotFound:
+                return
+            kept = {key: one for key, one in image.properties.items() if key != name}
+            update_image(connection, msgspec.structs.replace(image, properties=kept if value is None else {**kept, name: value}))
