@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import shutil
 import tempfile
@@ -13,9 +12,9 @@ import pytest
 
 from cowherd.service.records.database import Database, open_database
 from cowherd.service.records.migration import migrate
-from tests.service.records.postgresql import PROGRAMS, Server
+from tests.service.records.postgresql import IS_INSTALLED, PROGRAMS, Server
 
-KINDS = ["sqlite", "postgresql"]
+KINDS = ["sqlite", *["postgresql"] * IS_INSTALLED]
 TABLES = "tables"
 _NUMBERS = itertools.count()
 
@@ -43,8 +42,6 @@ def sqlite_tables(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A PostgreSQL of our own, on a socket in a folder, with a database that has the tables."""
-    if PROGRAMS is None or importlib.util.find_spec("psycopg") is None:
-        pytest.skip("PostgreSQL's server or psycopg is not installed")
     folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not below pytest's own: the server runs as another user
     try:
         with Server(folder, PROGRAMS) as server:

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 USER, SECONDS = "postgres", 20
@@ -22,6 +23,7 @@ def _programs() -> Path | None:
 
 
 PROGRAMS = _programs()
+IS_INSTALLED = PROGRAMS is not None and find_spec("psycopg") is not None
 
 
 class Server:

@@ -14,15 +14,11 @@ from cowherd.service.records.faults import (
     DatabaseBusy,
     DatabaseFull,
     DatabaseUnavailable,
-    ImageExists,
-    ImageNotFound,
     UnknownDatabase,
-    Unstorable,
 )
 from cowherd.service.records.image import Image
-from cowherd.service.records.images import create_image, delete_image, read_image
+from cowherd.service.records.images import create_image
 from cowherd.service.records.pages import Query, Viewer, page
-from cowherd.service.records.tasks import Task, create_task
 
 ADMIN = Viewer(None, everything=True)
 
@@ -54,56 +50,12 @@ def test_what_a_transaction_wrote_is_there_for_others(database):
     assert sqlite3.connect(file_of(database)).execute("SELECT id FROM images").fetchall() == [("a",)]
 
 
-def create_all(connection, ids: str) -> None:
-    for image_id in ids:
-        create_image(connection, Image(id=image_id))
-
-
-def test_a_transaction_that_fails_wrote_nothing(database):
-    with pytest.raises(ImageExists), database.write() as connection:
-        create_all(connection, "aba")
-    assert count(database) == 0
-    with database.write() as connection:
-        create_image(connection, Image(id="b"))
-    assert count(database) == 1
-
-
 def test_every_commit_is_durable(database):
     with database.write() as connection:
         pragmas = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert pragmas == ["wal", 2, 1]
-
-
-def test_a_reader_sees_one_state_while_others_write(database):
-    with database.write() as connection:
-        create_image(connection, Image(id="a"))
-    with database.read() as reading:
-        assert read_image(reading, "a").id == "a"
-        with database.write() as connection:
-            delete_image(connection, "a")
-        assert read_image(reading, "a").id == "a"
-        assert len(page(reading, Query(), ADMIN)) == 1
-    with database.read() as reading, pytest.raises(ImageNotFound):
-        read_image(reading, "a")
-
-
-def test_threads_that_write_at_once_all_succeed(database):
-    start = threading.Barrier(8)
-
-    def create(number: int) -> None:
-        start.wait()
-        for place in range(10):
-            with database.write() as connection:
-                create_image(connection, Image(id=f"{number}-{place}", tags=("t",)))
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert count(database) == 80
 
 
 def test_writers_of_two_processes_wait_for_each_other(database):
@@ -203,11 +155,6 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
     database = open_database(f"sqlite:///{tmp_path / 'none' / 'x'}")
     with pytest.raises(DatabaseUnavailable), database.read():
         pass
-
-
-def test_a_document_that_is_no_text_is_refused(connection):
-    with pytest.raises(Unstorable):
-        create_task(connection, Task(id="t", type="x", input={"uri": "\ud800"}))
 
 
 def test_a_page_of_many_images_is_one_query(database):
