@@ -238,3 +238,28 @@ def modules_with_the_idiom() -> set[str]:
     using = re.compile(r"^TYPE_CHECKING = False$|^from cowherd\.tuples import NamedTuple$", re.MULTILINE)
     files = (file for file in package.rglob("*.py") if using.search(file.read_text("utf-8")))
     return {".".join(("cowherd", *file.relative_to(package).with_suffix("").parts)).removesuffix(".__init__") for file in files}
+
+
+SERVICE = {"alembic", "httptools", "msgspec", "sqlalchemy", "starlette", "uvicorn"}
+"""The packages of the service, which only `cowherd serve` needs."""
+
+COMMANDS_WITHOUT_SERVICE = """
+import importlib, pkgutil, sys
+from cowherd.cli import guard, img
+for package in (guard, img):
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in ("serve", "units"):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+print([name for name in sys.modules if name.startswith("cowherd.service") or name in sys.argv[1:]])
+"""
+
+
+def test_only_serve_loads_the_service_and_its_packages():
+    done = subprocess.run([sys.executable, "-c", COMMANDS_WITHOUT_SERVICE, *SERVICE], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_settings_are_checked_without_the_packages_of_the_service(tmp_path):
+    printed, report = run("cowherd", "serve", "--check-config", "--data", tmp_path)
+    assert printed == "the settings make sense\n"
+    assert third_party(report["loaded"]) == set()

@@ -1,0 +1,136 @@
+"""`cowherd serve` as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.service.web.running import Client
+
+SERVE = [sys.executable, "-m", "cowherd.cli.guard.main", "serve"]
+OCTETS = {"content_type": "application/octet-stream"}
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts `cowherd serve` on data in tmp_path; gives the process and where it says that it listens."""
+    started = []
+
+    def start(*words):
+        process = subprocess.Popen(
+            [*SERVE, "--data", tmp_path / "data", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        said = process.stderr.readline()
+        assert said.startswith("cowherd: serving on "), said + process.stderr.read()
+        return process, said.removeprefix("cowherd: serving on ").strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def client_of(where):
+    return Client(int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)", where)[1]))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_says_where_it_listens_once_it_answers_and_ends_on_a_signal(serve, workers):
+    process, where = serve("--listen", "127.0.0.1:0", "--workers", workers)
+    assert client_of(where).get("/versions").status == 200
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_by_default_it_listens_on_a_socket_of_its_owner(serve, tmp_path):
+    _, where = serve()
+    path = tmp_path / "data/service.sock"
+    assert where == f"unix:{path}"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    connection = http.client.HTTPConnection("localhost")
+    with contextlib.closing(connection):
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(path))
+        connection.request("GET", "/v2/images")
+        assert connection.getresponse().status == 200
+
+
+def test_what_was_uploaded_outlives_a_kill_and_what_was_not_leaves_nothing(serve, tmp_path):
+    process, where = serve("--listen", "127.0.0.1:0")
+    client = client_of(where)
+    whole, part = (client.create(disk_format="raw", container_format="bare") for _ in range(2))
+    assert client.ask("PUT", f"/v2/images/{whole['id']}/file", b"content", **OCTETS).status == 204
+    with socket.create_connection(("127.0.0.1", client.port)) as connection:
+        head = f"PUT /v2/images/{part['id']}/file HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        connection.sendall(head.encode() + b"Content-Length: 99\r\n\r\npart")
+        while client.get(f"/v2/images/{part['id']}").json["status"] != "saving":
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    client = client_of(serve("--listen", "127.0.0.1:0")[1])
+    assert client.get(f"/v2/images/{whole['id']}/file").body == b"content"
+    assert client.get(f"/v2/images/{part['id']}").json["status"] == "queued"
+    assert list((tmp_path / "data/store/incoming").iterdir()) == []
+    assert client.ask("PUT", f"/v2/images/{part['id']}/file", b"again", **OCTETS).status == 204
+
+
+def test_requests_under_way_may_finish_after_the_signal(serve):
+    process, where = serve("--listen", "127.0.0.1:0")
+    client = client_of(where)
+    image = client.create(disk_format="raw", container_format="bare")
+    ended = threading.Event()
+
+    def body():
+        yield b"first"
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        ended.set()
+        yield b"second"
+
+    assert client.ask("PUT", f"/v2/images/{image['id']}/file", body(), **OCTETS).status == 204
+    assert ended.is_set()
+    assert process.wait(10) == 0
+
+
+def test_a_token_is_printed_once_and_known_from_then_on(serve, tmp_path):
+    (tmp_path / "data").mkdir()
+    words = [*SERVE, "--data", tmp_path / "data", "--new-token", "--project", "demo", "--role", "member", "--json"]
+    token = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["token"]
+    client = client_of(serve("--listen", "127.0.0.1:0", "--auth", "tokens")[1])
+    assert client.get("/v2/images", x_auth_token=token).status == 200
+    assert client.get("/v2/images").status == 401
+    kept = (tmp_path / "data/tokens").read_text()
+    assert token not in kept
+    assert stat.S_IMODE(os.stat(tmp_path / "data/tokens").st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--new-token"], 2, "whose token"),
+        (["--listen", "0.0.0.0:1"], 2, "everybody"),
+        (["--auth", "keystone"], 2, "--keystone"),
+        (["--set", "worker=2"], 2, "the nearest one is 'workers'"),
+        (["--database", "mysql://x"], 2, "mysql"),
+        (["--listen", "203.0.113.7:80", "--auth", "tokens"], 1, "203.0.113.7"),
+    ],
+)
+def test_what_makes_no_sense_is_told(tmp_path, words, code, said):
+    done = subprocess.run([*SERVE, "--data", tmp_path / "data", *words], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
