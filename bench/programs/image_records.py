@@ -1,8 +1,8 @@
 """How fast the records of the image service are: pages and filters of many images, and durable creates of several threads.
 
-python image_records.py DIRECTORY IMAGES          prints the median milliseconds of each query, and creates a second
+python image_records.py DIRECTORY IMAGES [REPEATS]    prints the median milliseconds of each query, and creates a second
 
-The database is made in DIRECTORY, and left there: with another run it is used again.
+The database is made in DIRECTORY, and left there: another run uses it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cowherd.service.records.images import create_image, read_image
 from cowherd.service.records.migration import migrate
 from cowherd.service.records.pages import Query, Viewer, page
 
-REPEATS, WRITERS, CREATES = 100, 8, 50
+REPEATS, WRITERS = 100, 8
 BATCH = 10_000
 PROJECTS, VISIBILITIES = 10, ("public", "private", "shared", "community")
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,14 +34,15 @@ FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 def main() -> None:
     """Does what the command line asks for."""
     directory, count = Path(sys.argv[1]), int(sys.argv[2])
+    repeats = int(sys.argv[3]) if len(sys.argv) > 3 else REPEATS
     path = directory / f"records-{count}.db"
     is_new = not path.exists()
     database = open_database(f"sqlite:///{path}")
     migrate(database)
     if is_new:
         _fill(database, count)
-    _measure_queries(database, count)
-    _measure_creates(database)
+    _measure_queries(database, count, repeats)
+    _measure_creates(database, repeats)
     database.close()
 
 
@@ -92,7 +93,7 @@ def _tags(number: int) -> list[str]:
     return ["all", f"of-{number % 1000}"]
 
 
-def _measure_queries(database: Database, count: int) -> None:
+def _measure_queries(database: Database, count: int, repeats: int) -> None:
     member, admin, stranger = Viewer("project-1"), Viewer("project-1", everything=True), Viewer("nobody's")
     with database.read() as connection:
         last = page(connection, Query(limit=1000), member)[-1].id
@@ -114,7 +115,7 @@ def _measure_queries(database: Database, count: int) -> None:
     }
     for title, (viewer, query) in queries.items():
         taken = []
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             start = time.perf_counter()
             with database.read() as connection:
                 found = page(connection, query, viewer)
@@ -122,11 +123,11 @@ def _measure_queries(database: Database, count: int) -> None:
         print(f"{title:32} {statistics.median(taken) * 1000:8.2f} ms, {len(found)} images")
 
 
-def _measure_creates(database: Database) -> None:
+def _measure_creates(database: Database, repeats: int) -> None:
     started = time.perf_counter()
 
     def create() -> None:
-        for _ in range(CREATES):
+        for _ in range(repeats):
             image = Image(id=str(uuid.uuid4()), name="new", owner="project-1", properties={"os_type": "linux"}, tags=("all",))
             with database.write() as connection:
                 create_image(connection, image)
@@ -138,7 +139,7 @@ def _measure_creates(database: Database) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    print(f"{'creates of 8 threads, durable':32} {WRITERS * CREATES / (time.perf_counter() - started):8.0f} a second")
+    print(f"{'creates of 8 threads, durable':32} {WRITERS * repeats / (time.perf_counter() - started):8.0f} a second")
 
 
 if __name__ == "__main__":

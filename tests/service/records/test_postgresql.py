@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from sqlalchemy import text
 
@@ -13,6 +16,13 @@ from cowherd.service.records.images import change_status, create_image
 from tests.service.records.postgresql import IS_INSTALLED
 
 needs_server = pytest.mark.skipif(not IS_INSTALLED, reason="PostgreSQL's server or psycopg is not installed")
+
+MIGRATE = """
+import sys
+from cowherd.service.records.database import open_database
+from cowherd.service.records.migration import migrate
+migrate(open_database(sys.argv[1]))
+"""
 
 
 @pytest.fixture
@@ -52,3 +62,10 @@ def test_texts_are_sorted_by_code_points(connection):
         create_image(connection, Image(id=name, name=name))
     names = connection.execute(text("SELECT name FROM images ORDER BY name")).scalars().all()
     assert names == ["B", "a b", "ab", "b", "\u00e4"]
+
+
+@needs_server
+def test_processes_that_make_the_tables_at_once_make_them_once(server):
+    server.create("empty", "template0")
+    programs = [subprocess.Popen([sys.executable, "-c", MIGRATE, server.url("empty")]) for _ in range(3)]
+    assert [program.wait(60) for program in programs] == [0, 0, 0]

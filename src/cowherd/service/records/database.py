@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import QueuePool, create_engine, event, make_url
+from sqlalchemy import QueuePool, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, TimeoutError
 
 from cowherd.service.records.faults import (
@@ -91,6 +91,15 @@ def open_database(url: str) -> Database:
     if kind == _POSTGRESQL:
         return Database(_open_postgresql(address))
     raise UnknownDatabase(kind)
+
+
+def take_turn(connection: Connection, at: str) -> None:
+    """Waits until no other transaction has a turn at the same, and has it until its own transaction ends.
+
+    In SQLite one writes at a time anyway.
+    """
+    if connection.dialect.name == _POSTGRESQL:
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(at))))
 
 
 def _open_sqlite(address: URL) -> Engine:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
 
+from cowherd.service.records.database import take_turn
 from cowherd.service.records.faults import DatabaseTooNew
 from cowherd.service.records.schema import VERSION
 
@@ -29,6 +30,7 @@ def migrate(database: Database) -> None:
 
     config = _config()
     with database.write() as connection:
+        take_turn(connection, "migration")
         _check_known(config, schema_version(connection))
         config.attributes["connection"] = connection
         command.upgrade(config, VERSION)

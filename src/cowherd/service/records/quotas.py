@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import delete, func, insert, select
 
+from cowherd.service.records.database import take_turn
 from cowherd.service.records.faults import QuotaExceeded
 from cowherd.service.records.schema import images, quotas, uploads
 
@@ -77,15 +78,9 @@ def check_quota(
     bounded = [resource for resource in asked if resource in limits]
     if not bounded:
         return
-    _take_turn(connection, project)
+    take_turn(connection, f"the quota of {project}")
     usage = usage_of(connection, project)
     for resource in bounded:
         limit, used = limits[resource], usage.of(resource)
         if used + asked[resource] > limit:
             raise QuotaExceeded(project, resource, limit=limit, used=used, asked=asked[resource])
-
-
-def _take_turn(connection: Connection, project: str) -> None:
-    """Waits until no other transaction takes something for the project. In SQLite one writes at a time anyway."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quota of {project}"))))
