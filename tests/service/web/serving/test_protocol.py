@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -106,6 +107,28 @@ def test_the_rest_of_a_body_is_dropped_after_the_answer_and_the_connection_goes_
             port, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + body + b"GET / HTTP/1.1\r\n" + CLOSING
         )
     assert answer.count(b"hello") == 2
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_body_comes_whole_and_in_order_however_slowly_it_is_taken_and_little_of_it_waits(framing):
+    body = os.urandom(8 << 20)
+    taken: list[bytes] = []
+
+    async def slow(scope, receive, send):
+        more = True
+        while more:
+            await asyncio.sleep(0.01)
+            message = await receive()
+            taken.append(message["body"])
+            more = message["more_body"]
+        await hello(scope, receive, send)
+
+    head = b"Content-Length: %d\r\n" % len(body) if framing == "length" else b"Transfer-Encoding: chunked\r\n"
+    sent = body if framing == "length" else b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    with served(slow) as port:
+        assert ask(port, b"PUT / HTTP/1.1\r\n" + head + CLOSING + sent).endswith(b"hello")
+    assert b"".join(taken) == body
+    assert max(map(len, taken)) <= protocol.MOST_WAITING_BYTES + (256 << 10)
 
 
 def test_no_more_than_a_bound_is_dropped(monkeypatch):

@@ -21,6 +21,8 @@ ZERO_COPY = "http.response.zerocopysend"
 """The ASGI extension, and the type of its message: `file` (opened binary), `offset`, `count`, `more_body`."""
 MOST_HEAD_BYTES = 64 << 10
 """The most that a request's line and headers may take together."""
+MOST_WAITING_BYTES = 1 << 20
+"""The most of a body that waits for the application before no more is read."""
 MOST_DRAINED_BYTES = 16 << 20
 """The most that is read of a request's body after its answer was given."""
 SILENCE_SECONDS = 60.0
@@ -32,6 +34,26 @@ class Cycle(RequestResponseCycle):
 
     never_asked = False
     """Whether the client waits for `100 Continue` that it never got, so that nobody knows whether a body comes."""
+    parts: list[bytes]
+    """What came of the body and was not taken yet. Uvicorn appends to one array, which copies each byte twice more."""
+    waiting = 0
+    """Bytes in `parts`."""
+
+    def take(self, body: bytes) -> None:
+        """Keeps a part of the body for `receive`; stops the reading while much of it waits."""
+        self.parts.append(body)
+        self.waiting += len(body)
+        if self.waiting > MOST_WAITING_BYTES:
+            self.flow.pause_reading()
+        self.message_event.set()
+
+    async def receive(self) -> Any:
+        """Gives the application what came of the body since it last asked."""
+        message: Any = await super().receive()
+        if self.parts and message["type"] == "http.request":
+            message["body"] = b"".join(self.parts)
+            self.parts, self.waiting = [], 0
+        return message
 
     async def send(self, message: Any) -> None:
         """Sends one message of the application."""
@@ -117,6 +139,7 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
             # Uvicorn makes the cycle itself, and its task has not begun to run yet.
             self.cycle.__class__ = Cycle
+            self.cycle.parts = []  # type: ignore[attr-defined]  # of a `Cycle`
             if self.scheme == "http":  # the kernel would send a file's bytes past the encryption
                 self.scope["extensions"] = {ZERO_COPY: {}}
 
@@ -124,7 +147,10 @@ class Protocol(HttpToolsProtocol):
         """Takes a part of the body, or drops it after the answer."""
         if self._refused:
             return
-        super().on_body(body)
+        if isinstance(self.cycle, Cycle) and not self.cycle.response_complete and not self.parser.should_upgrade():
+            self.cycle.take(body)
+        else:
+            super().on_body(body)
         if self.cycle.response_complete:
             self._drained_bytes += len(body)
             if self._drained_bytes > MOST_DRAINED_BYTES:
@@ -144,7 +170,7 @@ class Protocol(HttpToolsProtocol):
         """Goes on to the next request, or drops the rest of the body of this one."""
         cycle = self.cycle
         if cycle.response_complete and cycle.more_body:
-            self._drained_bytes = len(cycle.body)
+            self._drained_bytes = cycle.waiting if isinstance(cycle, Cycle) else len(cycle.body)
             if isinstance(cycle, Cycle) and cycle.never_asked:
                 self.transport.close()
             else:
