@@ -51,7 +51,7 @@ function _shtab_cowherd_using
 end
 
 set -g _shtab_cowherd_commands tree clone seal unseal verify impact inspect repair merge recover doctor bind move rename delete trash gc watch ps report promote flatten retarget herd run serve hook
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -o
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -318,6 +318,7 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l image-location-quota -x -
 complete -c cowherd -n '_shtab_cowherd_using serve' -l limit-param-default -x -d 'how many images a page has, unless the client says otherwise (default: 25)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l api-limit-max -x -d 'how many images a page has at most (default: 1000)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l import-methods -x -d 'the ways to import that are offered (default: glance-direct,web-download,copy-image)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l import-allowed -x -d 'addresses of this host or network that may be imported from, each HOST or HOST:PORT'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l new-token -d 'add a caller to the file of tokens, print the token, and end'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l user -x -d 'the caller'"'"'s name (default: the project'"'"'s)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l project -x -d 'the caller'"'"'s project'

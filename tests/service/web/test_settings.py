@@ -28,9 +28,9 @@ def test_what_is_not_set_lies_in_the_directory_of_the_data():
 
 
 def test_sizes_truths_and_lists_are_read_from_text():
-    read = settings(["image_size_cap=20G", "require_format_match=false", "import_methods=glance-direct, copy-image"])
+    read = settings(["image_size_cap=20G", "require_format_match=false", "import_methods=web-download, copy-image"])
     assert (read.image_size_cap, read.require_format_match) == (20 << 30, False)
-    assert read.import_methods == ("glance-direct", "copy-image")
+    assert read.import_methods == ("web-download", "copy-image")
 
 
 @pytest.mark.parametrize(

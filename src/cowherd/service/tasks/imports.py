@@ -1,7 +1,8 @@
-"""Imports: what was staged becomes the content of its image, and contents are copied to more stores."""
+"""Imports: what was staged or is fetched becomes the content of its image, and contents are copied to more stores."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,18 @@ import msgspec
 
 from cowherd.errors import CowherdError
 from cowherd.service.intake.staging import STAGE
-from cowherd.service.intake.upload import Upload
+from cowherd.service.intake.upload import IMPORT, Upload
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
+from cowherd.service.records.states import IMPORTING, QUEUED
 from cowherd.service.records.uploads import list_uploads
+from cowherd.service.tasks.addresses import Addresses, AddressRefused
 from cowherd.service.tasks.copying import copy_blob
+from cowherd.service.tasks.fetching import FetchFailed, fetch
 from cowherd.stores.faults import BlobMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cowherd.service.intake.arriving import Intake
     from cowherd.service.records.database import Database
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
 
 TYPE = "api_image_import"
 """The type of these tasks."""
-GLANCE_DIRECT, COPY_IMAGE = "glance-direct", "copy-image"
-METHODS = (GLANCE_DIRECT, COPY_IMAGE)
+GLANCE_DIRECT, WEB_DOWNLOAD, COPY_IMAGE = "glance-direct", "web-download", "copy-image"
+METHODS = (GLANCE_DIRECT, WEB_DOWNLOAD, COPY_IMAGE)
 TASK_PROPERTY = "os_glance_import_task"
 LEFT_PROPERTY, FAILED_PROPERTY = "os_glance_importing_to_stores", "os_glance_failed_import"
 
@@ -50,13 +54,17 @@ class Imports:
     database: Database
     stores: Mapping[str, DirectoryStore]
     intake_of: Callable[[str], Intake]
+    addresses: Addresses
 
     def run(self, task: Task) -> dict[str, Any]:
         """Carries one import out, and returns the result for its record. What is left to do is told in the image's properties."""
         image_id, targets = task.image_id or "", list(task.input["backend"])
         try:
-            if task.input["import_req"]["method"]["name"] == GLANCE_DIRECT:
+            method = task.input["import_req"]["method"]
+            if method["name"] == GLANCE_DIRECT:
                 self._import_staged(image_id)
+            elif method["name"] == WEB_DOWNLOAD:
+                self._import_fetched(image_id, method["uri"], targets[0])
             self._copy(image_id, targets, bool(task.input["import_req"].get("all_stores_must_succeed", True)))
         finally:
             self._note(image_id, TASK_PROPERTY, None)
@@ -71,6 +79,31 @@ class Imports:
         upload = Upload.of_staged(self.intake_of(staged[0].store), image, staged[0])
         upload.feed_staged()
         upload.finish()
+
+    def _import_fetched(self, image_id: str, url: str, store: str) -> None:
+        with self.database.read() as connection:
+            image = read_image(connection, image_id)
+        with self._telling_reason(image_id), fetch(url, self.addresses) as fetched:
+            upload = Upload.begin(self.intake_of(store), image, fetched.length, status=IMPORTING, kind=IMPORT)
+            try:
+                for block in fetched.blocks():
+                    upload.feed(block)
+            except FetchFailed as error:
+                upload.abandon(str(error))
+                raise
+            upload.finish()
+
+    @contextlib.contextmanager
+    def _telling_reason(self, image_id: str) -> Iterator[None]:
+        """Has the image say why nothing could be fetched."""
+        try:
+            yield
+        except (AddressRefused, FetchFailed) as error:
+            with self.database.write() as connection:
+                image = read_image(connection, image_id)
+                if image.status == QUEUED:
+                    update_image(connection, msgspec.structs.replace(image, reason=str(error)))
+            raise
 
     def _copy(self, image_id: str, targets: Sequence[str], all_must_succeed: bool) -> None:
         """Copies the content to those of the stores that do not have it. A store that fails is told in the image's properties."""

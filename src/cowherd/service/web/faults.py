@@ -7,6 +7,7 @@ import errno
 from cowherd.errors import HostError, HostFileError, InvalidRequest
 from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
 from cowherd.service.records import faults
+from cowherd.service.tasks.addresses import AddressRefused
 from cowherd.service.web import errors
 from cowherd.stores.faults import BlobMissing
 
@@ -29,6 +30,7 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (StoreFull, errors.TooLarge),
     (TooLarge, errors.TooLarge),
     (BlobMissing, errors.Unavailable),
+    (AddressRefused, errors.BadRequest),
     (InvalidRequest, errors.BadRequest),
 )
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

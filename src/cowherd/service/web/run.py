@@ -15,6 +15,7 @@ from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
 from cowherd.service.tasks import imports
+from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.runner import Runner
 from cowherd.service.web.app import make_app
 from cowherd.service.web.callers import Auth, NoAuth, TokenAuth
@@ -61,7 +62,9 @@ def open_service(settings: Settings) -> Service:
         rules = Rules(match_format=settings.require_format_match)
         return Intake(database, stores[name], rules, settings.hash_algorithm, settings.md5, settings.image_size_cap)
 
-    runner = Runner(database, {imports.TYPE: imports.Imports(database, stores, intake_of).run})
+    runner = Runner(
+        database, {imports.TYPE: imports.Imports(database, stores, intake_of, Addresses(settings.import_allowed)).run}
+    )
     return Service(settings, auth_of(settings), database, stores, intake_of, runner)
 
 

@@ -47,7 +47,13 @@ class Settings:
     image_location_quota: int = _setting(10, "how many locations an image may have")
     limit_param_default: int = _setting(25, "how many images a page has, unless the client says otherwise")
     api_limit_max: int = _setting(1000, "how many images a page has at most")
-    import_methods: tuple[str, ...] = _setting(("glance-direct", "copy-image"), "the ways to import that are offered")
+    import_methods: tuple[str, ...] = _setting(
+        ("glance-direct", "web-download", "copy-image"), "the ways to import that are offered"
+    )
+
+    import_allowed: tuple[str, ...] = _setting(
+        (), "addresses of this host or network that may be imported from, each HOST or HOST:PORT"
+    )
 
     @property
     def database_url(self) -> str:

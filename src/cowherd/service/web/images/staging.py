@@ -10,9 +10,18 @@ from starlette.concurrency import run_in_threadpool
 
 from cowherd.service.intake.staging import Staging
 from cowherd.service.records.images import update_image
-from cowherd.service.records.states import ACTIVE, UPLOADING
+from cowherd.service.records.states import ACTIVE, QUEUED, UPLOADING
 from cowherd.service.records.tasks import PENDING, PROCESSING, Task, create_task, list_tasks
-from cowherd.service.tasks.imports import COPY_IMAGE, FAILED_PROPERTY, GLANCE_DIRECT, LEFT_PROPERTY, TASK_PROPERTY, TYPE
+from cowherd.service.tasks.addresses import Addresses
+from cowherd.service.tasks.imports import (
+    COPY_IMAGE,
+    FAILED_PROPERTY,
+    GLANCE_DIRECT,
+    LEFT_PROPERTY,
+    TASK_PROPERTY,
+    TYPE,
+    WEB_DOWNLOAD,
+)
 from cowherd.service.web.access import require_image
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import BadRequest, Conflict, NotFound
@@ -54,6 +63,8 @@ def begin_import(call: Call) -> Response:
         _check_state(image, method)
         require_image(call, connection, "copy_image" if method == COPY_IMAGE else "modify_image", image)
         stores = _targets(call, document, image, method)
+        if method == WEB_DOWNLOAD:
+            _check_uri(call, document)
         under_way = [list_tasks(connection, image_id=image.id, status=status, limit=1) for status in (PENDING, PROCESSING)]
         if any(under_way):
             raise Conflict(f"New operation on image '{image.id}' is not permitted as prior operation is still in progress")
@@ -81,13 +92,22 @@ def _method(call: Call, document: Any) -> str:
 def _check_state(image: Image, method: str) -> None:
     if method == COPY_IMAGE and image.status != ACTIVE:
         raise Conflict("Only images with status active can be targeted for copying")
-    if method == GLANCE_DIRECT and image.status == ACTIVE:
+    if method != COPY_IMAGE and image.status == ACTIVE:
         raise Conflict("Image with status active cannot be target for import")
     if method == GLANCE_DIRECT and image.status != UPLOADING:
         raise Conflict("Image needs to be staged before 'glance-direct' method can be used")
+    if method == WEB_DOWNLOAD and image.status != QUEUED:
+        raise Conflict("Image needs to be in 'queued' state to use 'web-download' method")
     for name in ("container_format", "disk_format"):
         if not getattr(image, name):
             raise Conflict(f"'{name}' needs to be set before import")
+
+
+def _check_uri(call: Call, document: dict[str, Any]) -> None:
+    uri = document["method"].get("uri")
+    if not isinstance(uri, str):
+        raise BadRequest("URI for web-download is not given")
+    Addresses(call.service.settings.import_allowed).check(uri)
 
 
 def _targets(call: Call, document: dict[str, Any], image: Image, method: str) -> list[str]:

@@ -1,0 +1,99 @@
+"""Content that the service fetches itself."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+
+import pytest
+
+from tests.service.web.images.test_staging import imported
+from tests.service.web.running import running
+
+CONTENT = bytes(range(256)) * 10_000
+
+
+@pytest.fixture
+def web():
+    """A web server on loopback; gives its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            port = self.server.server_port
+            targets = {
+                "/moved": "/image",
+                "/inside": "http://localhost:1/secret",
+                "/round": "/round",
+                "/named": f"http://127.0.0.1:{port}/image",
+            }
+            if self.path in targets:
+                self.send_response(302)
+                self.send_header("Location", targets[self.path])
+                self.end_headers()
+            elif self.path in ("/image", "/short"):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(CONTENT) + (self.path == "/short")))
+                self.end_headers()
+                self.wfile.write(CONTENT)
+            else:
+                self.send_error(404)
+
+        def log_message(self, *words):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(tmp_path, web):
+    """A client of a service that may fetch from that server."""
+    with running(tmp_path, f"import_allowed={web}") as client:
+        yield client
+
+
+def queued(client):
+    return f"/v2/images/{client.create(disk_format='raw', container_format='bare')['id']}"
+
+
+def wanted(uri):
+    return {"method": {"name": "web-download", "uri": uri}}
+
+
+@pytest.mark.parametrize("path", ["/image", "/moved", "/named"])
+def test_what_a_server_gives_becomes_the_content(client, web, path):
+    image = queued(client)
+    assert imported(client, image, wanted(f"http://{web}{path}"))["status"] == "success"
+    assert client.get(f"{image}/file").body == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("/none", "answered 404"), ("/round", "redirects"), ("/short", "missing at its end"), ("/inside", "filtering")]
+)
+def test_what_can_not_be_fetched_leaves_a_queued_image_that_says_why(client, web, tmp_path, path, said):
+    image = queued(client)
+    task = imported(client, image, wanted(f"http://{web}{path}"))
+    assert task["status"] == "failure"
+    assert said in task["message"]
+    document = client.get(image).json
+    assert document["status"] == "queued"
+    assert said in document["cowherd_reason"]
+    assert list((tmp_path / "data/store/incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", [None, 7, "", "file:///etc/passwd", "http://127.0.0.1:1/x", "http://169.254.169.254/latest"])
+def test_an_address_that_may_not_be_asked_is_refused_at_once(client, uri):
+    image = queued(client)
+    assert client.ask("POST", f"{image}/import", wanted(uri)).status == 400
+    assert client.get(image).json["status"] == "queued"
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path):
+    with running(tmp_path, "import_allowed=127.0.0.1:1") as client:
+        image = queued(client)
+        assert "refused" in imported(client, image, wanted("http://127.0.0.1:1/x"))["message"]
+        assert client.get(image).json["status"] == "queued"
