@@ -35,6 +35,7 @@ def served(
     argv = cowherd(
         *("serve", "--data", folder, "--listen", f"127.0.0.1:{port}", *auth, "--workers", str(workers)),
         *("--store", f"cheap={folder / 'cheap'}", "--store", f"fast={folder / 'fast'}"),
+        *("--import-allowed", f"127.0.0.1:{web_port}"),
         *(["--require-format-match", "false"] if not enforced else []),
     )
     url = f"http://127.0.0.1:{port}"

@@ -72,7 +72,8 @@ def test_what_a_server_gives_becomes_the_content(client, web, path):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("/none", "answered 404"), ("/round", "redirects"), ("/short", "missing at its end"), ("/inside", "filtering")]
+    ("path", "said"),
+    [("/none", "answered 404"), ("/round", "redirects"), ("/short", "missing at its end"), ("/inside", "filtering")],
 )
 def test_what_can_not_be_fetched_leaves_a_queued_image_that_says_why(client, web, tmp_path, path, said):
     image = queued(client)
