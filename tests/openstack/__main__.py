@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.openstack.peers import Peers
 from tests.openstack.processes import folder_in_memory
-from tests.openstack.recorder.compare import differences, table
+from tests.openstack.recorder.compare import differences
+from tests.openstack.recorder.reasons import report
 from tests.openstack.recorder.records import GLANCE, read_records, write_records
 from tests.openstack.running import Result
 from tests.openstack.suites import SUITES, explanation
@@ -50,10 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compare(started: Trial) -> bool:
-    found = differences(read_records(), started.record())
-    print(table(found))
-    print(f"{len(found)} differences in {len({one.title for one in found})} answers")
-    return not found
+    text, good = report(differences(read_records(), started.record()))
+    print(text)
+    return good
 
 
 def _run(started: Trial, names: Sequence[str] | None, workers: Sequence[int]) -> bool:

@@ -1,6 +1,6 @@
 """Compares the answers of `cowherd serve` with those that Glance gave: `python -m tests.openstack.recorder [SCENE ...]`.
 
-Needs neither Glance nor keystone: the callers have tokens of the service's own. Every difference is printed.
+Needs neither Glance nor keystone: the callers have tokens of the service's own. Every difference without a reason is printed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import sys
 from tests.openstack.images_web import images_web
 from tests.openstack.processes import folder_in_memory, free_port
 from tests.openstack.recorder.asked import PERSONAS, asked_with_tokens
-from tests.openstack.recorder.compare import differences, table
+from tests.openstack.recorder.compare import differences
 from tests.openstack.recorder.play import play
+from tests.openstack.recorder.reasons import report
 from tests.openstack.recorder.records import read_records
 from tests.openstack.recorder.scenes import SCENES
 from tests.openstack.served import new_token, served
@@ -30,9 +31,9 @@ def main() -> int:
         tokens = {who: new_token(data, who, project, (role,)) for who, (project, role) in PERSONAS.items()}
         with served(data, free_port(), None, web_port) as url:
             found = differences(glance, play(scenes, asked_with_tokens(url, tokens, web_port)))
-    print(table(found))
-    print(f"{len(found)} differences in {len({one.title for one in found})} of {len(glance)} answers")
-    return 1 if found else 0
+    text, good = report(found)
+    print(text)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ _USERS = {
     "service": ("compute", "service"),
 }
 FORGED = "a-token-that-nobody-gave"
-_PROJECT, _ALT = "project-of-the-member", "another-project"
+_PROJECT, _ALT, _ADMINISTRATORS = "project-of-the-member", "another-project", "project-of-administrators"
 # The same, where the service knows its callers by tokens of its own: project and role of each.
 PERSONAS = {
-    "admin": ("project-of-administrators", "admin"),
+    "admin": (_ADMINISTRATORS, "admin"),
     "member": (_PROJECT, "member"),
     "reader": (_PROJECT, "reader"),
     "alt": (_ALT, "member"),
@@ -32,6 +32,7 @@ def asked_with_keystone(url: str, identity: Identity, web_port: int) -> Target:
     names = {
         "project": identity.find("projects", "demo"),
         "alt_project": identity.find("projects", "alt_demo"),
+        "admin_project": identity.find("projects", "admin"),
         "host": url,
         "keystone": identity.url,
         "web": f"http://127.0.0.1:{web_port}",
@@ -41,5 +42,11 @@ def asked_with_keystone(url: str, identity: Identity, web_port: int) -> Target:
 
 def asked_with_tokens(url: str, tokens: Mapping[str, str], web_port: int) -> Target:
     """Returns a service whose callers are those of `PERSONAS`, known by tokens of its own file."""
-    names = {"project": _PROJECT, "alt_project": _ALT, "host": url, "web": f"http://127.0.0.1:{web_port}"}
+    names = {
+        "project": _PROJECT,
+        "alt_project": _ALT,
+        "admin_project": _ADMINISTRATORS,
+        "host": url,
+        "web": f"http://127.0.0.1:{web_port}",
+    }
     return Target(url, {**tokens, "forged": FORGED}, names)

@@ -22,6 +22,7 @@ _PATTERNS = (
     (re.compile(r"\breq-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<request>"),
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"), "<time>"),
+    (re.compile(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "<time>"),
     (re.compile(r"\bfile:///\S*"), "<file>"),
     (re.compile(r"^/\S*/(?=(cheap|fast)$)"), "<folder>/"),  # of stores
 )
@@ -145,6 +146,8 @@ def _noted_value(value: Any, names: Mapping[str, str], key: str = "") -> Any:
     if isinstance(value, dict):
         return {_named(name, names): _noted_value(inner, names, name) for name, inner in value.items()}
     if isinstance(value, list):
+        if key == "tags":  # Glance gives them in no order
+            value = sorted(value, key=str)
         return [_noted_value(inner, names) if index == 0 else _noted_next(inner, names) for index, inner in enumerate(value)]
     if isinstance(value, str):
         return "<text>" if key in _PROSE else _shortened(_named(value, names))

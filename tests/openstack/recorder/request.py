@@ -18,9 +18,9 @@ class Request:
     """What is asked, and by whom.
 
     `{name}` in a path, a header or a body stands for what an earlier request of the scene kept under that name, or for
-    project, alt_project, host, keystone and web (a web server with images). `keep`: name -> key of the answer's JSON.
-    `until`: a GET is asked again until the answer's JSON has this value under this key. `recorded`: whether the answer is
-    compared.
+    project, alt_project, admin_project, host, keystone and web (a web server with images). `keep`: name -> key of the
+    answer's JSON. `until`: a GET is asked again until the answer's JSON has this value under this key. `recorded`: whether
+    the answer is compared.
     """
 
     method: str

@@ -8,6 +8,7 @@ import pytest
 
 from tests.openstack.recorder.compare import Difference, differences, table
 from tests.openstack.recorder.play import Target, play
+from tests.openstack.recorder.reasons import report
 from tests.openstack.recorder.records import read_records, write_records
 from tests.openstack.recorder.request import Scene, create, get, unrecorded
 from tests.openstack.recorder.scenes import SCENES
@@ -60,6 +61,23 @@ def test_the_table_names_each_request_once():
     found = [Difference("t", "status", 200, 404), Difference("t", "header a", "(absent)", "x" * 200)]
     assert table(found).splitlines()[:2] == ["t", "    status: Glance 200, ours 404"]
     assert table(found).count("\nt") == 0
+
+
+@pytest.mark.parametrize(
+    ("difference", "explained"),
+    [
+        (Difference("t", "header etag", "(absent)", '"x"'), True),
+        (Difference("t", "header etag", '"y"', '"x"'), False),
+        (Difference("t", "status", 500, 400), True),
+        (Difference("t", "status", 200, 404), False),
+        (Difference("t", "header x-openstack-request-id", "(absent)", "<request>"), True),
+        (Difference("t", "body.status", 500, 400), False),
+    ],
+)
+def test_only_what_has_a_reason_is_left_out_of_the_table(difference, explained):
+    text, good = report([difference])
+    assert good is explained
+    assert ("\n    " in text) is not explained
 
 
 def test_records_are_read_as_they_were_written(tmp_path):

@@ -22,9 +22,9 @@ from tests.openstack.recorder.request import (
 _A = "/v2/images/{a}"
 
 
-def _one(operation: str, path: str, *value: Any) -> Request:
+def _one(operation: str, path: str, *value: Any, who: str = "member") -> Request:
     change = {"op": operation, "path": path, **({"value": value[0]} if value else {})}
-    return patch(_A, [change])
+    return patch(_A, [change], who)
 
 
 def _old(operation: str, path: str, *value: Any) -> Request:
@@ -97,7 +97,6 @@ BASE_PROPERTIES = Scene(
                 "deleted_at": "x",
                 "location": "x",
                 "os_glance_x": "x",
-                "owner": "{alt_project}",
                 "min_ram": 64,
                 "min_disk": 2,
                 "protected": False,
@@ -117,8 +116,21 @@ BASE_PROPERTIES = Scene(
         *(_one("replace", "/visibility", value) for value in ("public", "private", "shared", "all", None)),
         *(_one("replace", "/tags", value) for value in ("x", [1], ["x" * 256], [], ["a", "a", "b"])),
         *(_one("add", path, "z") for path in ("/tags/-", "/tags/0")),
-        patch(_A, [{"op": "replace", "path": "/owner", "value": "{alt_project}"}], "admin"),
-        get(_A, "admin"),
+    ],
+)
+
+OWNER = Scene(
+    "patch owner",
+    [
+        request
+        for who in ("member", "admin")
+        for operation, value in (
+            ("remove", ()),
+            ("add", ("{alt_project}",)),
+            ("replace", ("{alt_project}",)),
+            ("replace", (None,)),
+        )
+        for request in (*unrecorded(create("a")), _one(operation, "/owner", *value, who=who), get(_A), get(_A, "admin"))
     ],
 )
 
@@ -226,4 +238,4 @@ LOCATIONS = Scene(
     ],
 )
 
-SCENES = (OPERATIONS, BASE_PROPERTIES, OLD_KIND, MEDIA_TYPES, ACTIVE, LOCATIONS)
+SCENES = (OPERATIONS, BASE_PROPERTIES, OWNER, OLD_KIND, MEDIA_TYPES, ACTIVE, LOCATIONS)
