@@ -22,8 +22,13 @@ from tests.openstack.running import Result, run_suite
 from tests.openstack.served import served
 from tests.openstack.suites import Suite
 
-# The image that devstack has, and that the clients' suites look for.
-_CIRROS = "cirros-0.6.3-x86_64-disk"
+# What devstack has, and what suites look for: an image of this name, and a resource type in some namespace.
+_CIRROS = {"name": "cirros-0.6.3-x86_64-disk", "visibility": "public", "disk_format": "raw", "container_format": "bare"}
+_NAMESPACE = {
+    "namespace": "OS::Cowherd::Tests",
+    "visibility": "public",
+    "resource_type_associations": [{"name": "OS::Glance::Image"}],
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Trial:
         """Runs a suite on a service that has only the image that devstack has."""
         folder = self.folder / f"{suite.name}-{workers}"
         with self.service(folder, enforced=suite.enforced) as url:
-            _make_cirros(url, self.identity.token)
+            _prepare(url, self.identity.token)
             env = self.peers.environment(
                 folder,
                 TEMPEST_CONFIG_DIR=folder,
@@ -71,10 +76,10 @@ def trial(peers: Peers, folder: Path, against: str) -> Iterator[Trial]:
         yield Trial(peers, folder, identity, port, web_port, against)
 
 
-def _make_cirros(url: str, token: str) -> None:
-    values = {"name": _CIRROS, "visibility": "public", "disk_format": "raw", "container_format": "bare"}
-    made = json.loads(_ask("POST", f"{url}/v2/images", token, json.dumps(values).encode(), "application/json"))
+def _prepare(url: str, token: str) -> None:
+    made = json.loads(_ask("POST", f"{url}/v2/images", token, json.dumps(_CIRROS).encode(), "application/json"))
     _ask("PUT", f"{url}/v2/images/{made['id']}/file", token, b"no real disk, but bytes", "application/octet-stream")
+    _ask("POST", f"{url}/v2/metadefs/namespaces", token, json.dumps(_NAMESPACE).encode(), "application/json")
 
 
 def _ask(method: str, url: str, token: str, body: bytes, kind: str) -> bytes:
