@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.openstack.identity import PASSWORD, Identity
 from tests.openstack.peers import Peers
 from tests.openstack.processes import run
-from tests.openstack.uwsgi import uwsgi
+from tests.openstack.uwsgi import let_readers_pass, uwsgi
 
 # An image's stores are listed by weight, and tempest waits until they are listed by name: the heavier one comes first in both.
 _SETTINGS = """\
@@ -81,6 +81,7 @@ def glance(peers: Peers, folder: Path, port: int, identity: Identity, web_port: 
     (folder / "settings" / "glance-api.conf").write_text(settings)
     manage = [peers.program("glance-manage"), "--config-file", folder / "settings" / "glance-api.conf"]
     run([*manage, "db_sync"], peers.environment(folder), folder / "glance-manage.log")
+    let_readers_pass(folder / "glance.db")
     started = uwsgi(
         peers,
         folder,

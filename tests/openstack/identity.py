@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.openstack.peers import Peers
 from tests.openstack.processes import free_port, run
-from tests.openstack.uwsgi import uwsgi
+from tests.openstack.uwsgi import let_readers_pass, uwsgi
 
 PASSWORD = "secret-of-a-test"
 REGION = "RegionOne"
@@ -90,6 +90,7 @@ def keystone(peers: Peers, folder: Path, image_url: str) -> Iterator[Identity]:
         + [word for name in ("public", "internal", "admin") for word in (f"--bootstrap-{name}-url", url)],
     ):
         run([*manage, *step], env, log)
+    let_readers_pass(folder / "keystone.db")
     # Without "Connection: close" uwsgi keeps a thread for each client that holds its connection.
     started = uwsgi(
         peers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,12 @@ disable-logging = true
 listen = 100
 worker-reload-mercy = 10
 """
+
+
+def let_readers_pass(database: Path) -> None:
+    """Has a SQLite database write ahead: in its usual mode readers and writers wait for each other, some in vain."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 @contextlib.contextmanager
