@@ -20,6 +20,8 @@ from tests.openstack.running import Result
 from tests.openstack.suites import SUITES, explanation
 from tests.openstack.trial import Trial, trial
 
+_LINES_SHOWN = 4
+
 
 def main() -> int:
     """Runs what was asked for. Returns 1 if a suite fails or skips without an explanation, or if an answer differs."""
@@ -71,7 +73,7 @@ def _tell(result: Result) -> None:
     print(result.line())
     for test in result.having("failed"):
         print(f"  failed: {test.id}")
-        print("".join(f"    {line}\n" for line in test.detail.splitlines()[-12:]), end="")
+        print("".join(f"    {line}\n" for line in test.detail.splitlines()[-_LINES_SHOWN:]), end="")
     for test in result.having("skipped"):
         print(f"  skipped: {test.id}: {test.detail}\n    {explanation(test.detail) or 'NOT EXPLAINED'}")
     for said in result.lost:

@@ -90,7 +90,6 @@ def glance(peers: Peers, folder: Path, port: int, identity: Identity, web_port: 
         port,
         processes=2,
         threads=4,
-        settings="",
         OS_GLANCE_CONFIG_DIR=folder / "settings",
     )
     with started as url:

@@ -91,7 +91,6 @@ def keystone(peers: Peers, folder: Path, image_url: str) -> Iterator[Identity]:
     ):
         run([*manage, *step], env, log)
     let_readers_pass(folder / "keystone.db")
-    # Without "Connection: close" uwsgi keeps a thread for each client that holds its connection.
     started = uwsgi(
         peers,
         folder,
@@ -100,7 +99,6 @@ def keystone(peers: Peers, folder: Path, image_url: str) -> Iterator[Identity]:
         port,
         processes=2,
         threads=1,
-        settings="add-header = Connection: close\n",
         OS_KEYSTONE_CONFIG_FILES=config,
     )
     with started:

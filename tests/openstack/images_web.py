@@ -12,6 +12,7 @@ from typing import Any
 
 from cowherd import api
 
+RAW, QCOW2 = "image.raw", "image.qcow2"
 RAW_BYTES = 4 << 10
 
 
@@ -26,8 +27,8 @@ class _Quiet(SimpleHTTPRequestHandler):
 def images_web(folder: Path) -> Iterator[int]:
     """Serves image.raw and image.qcow2 from `folder`, where it makes them; yields the port."""
     folder.mkdir()
-    (folder / "image.raw").write_bytes(bytes(range(256)) * (RAW_BYTES // 256))
-    api.convert(folder / "image.raw", folder / "image.qcow2", target_format="qcow2")
+    (folder / RAW).write_bytes(bytes(range(256)) * (RAW_BYTES // 256))
+    api.convert(folder / RAW, folder / QCOW2, target_format="qcow2")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.openstack.clouds import write_clouds, write_tempest
 from tests.openstack.glance import glance
 from tests.openstack.identity import Identity, keystone
-from tests.openstack.images_web import images_web
+from tests.openstack.images_web import QCOW2, images_web
 from tests.openstack.peers import Peers
 from tests.openstack.processes import free_port
 from tests.openstack.recorder.asked import asked_with_keystone
@@ -23,7 +23,7 @@ from tests.openstack.served import served
 from tests.openstack.suites import Suite
 
 # What devstack has, and what suites look for: an image of this name, and a resource type in some namespace.
-_CIRROS = {"name": "cirros-0.6.3-x86_64-disk", "visibility": "public", "disk_format": "raw", "container_format": "bare"}
+_CIRROS = {"name": "cirros-0.6.3-x86_64-disk", "visibility": "public", "disk_format": "qcow2", "container_format": "bare"}
 _NAMESPACE = {
     "namespace": "OS::Cowherd::Tests",
     "visibility": "public",
@@ -46,7 +46,7 @@ class Trial:
         """Runs a suite on a service that has only the image that devstack has."""
         folder = self.folder / f"{suite.name}-{workers}"
         with self.service(folder, enforced=suite.enforced) as url:
-            _prepare(url, self.identity.token)
+            _prepare(url, self.identity.token, (self.folder / "web" / QCOW2).read_bytes())
             env = self.peers.environment(
                 folder,
                 TEMPEST_CONFIG_DIR=folder,
@@ -76,9 +76,9 @@ def trial(peers: Peers, folder: Path, against: str) -> Iterator[Trial]:
         yield Trial(peers, folder, identity, port, web_port, against)
 
 
-def _prepare(url: str, token: str) -> None:
+def _prepare(url: str, token: str, content: bytes) -> None:
     made = json.loads(_ask("POST", f"{url}/v2/images", token, json.dumps(_CIRROS).encode(), "application/json"))
-    _ask("PUT", f"{url}/v2/images/{made['id']}/file", token, b"no real disk, but bytes", "application/octet-stream")
+    _ask("PUT", f"{url}/v2/images/{made['id']}/file", token, content, "application/octet-stream")
     _ask("POST", f"{url}/v2/metadefs/namespaces", token, json.dumps(_NAMESPACE).encode(), "application/json")
 
 

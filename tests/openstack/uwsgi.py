@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.openstack.peers import Peers
 from tests.openstack.processes import server
 
+# uwsgi keeps a thread for each client that holds its connection, and drops such a connection when it likes: it is closed at once.
 # Glance reads chunked bodies by uwsgi's own call; both want their threads (imports run in them) made after the fork.
 _COMMON = """\
 [uwsgi]
@@ -28,6 +29,7 @@ http-chunked-input = true
 http-auto-chunked = true
 disable-logging = true
 listen = 100
+add-header = Connection: close
 worker-reload-mercy = 10
 """
 
@@ -48,12 +50,11 @@ def uwsgi(
     *,
     processes: int,
     threads: int,
-    settings: str,
     **env: str | Path,
 ) -> Iterator[str]:
     """Runs a WSGI module on the loopback; yields its URL."""
     config = folder / f"{name}-uwsgi.ini"
-    config.write_text(_COMMON.format(port=port, module=module, processes=processes, threads=threads) + settings)
+    config.write_text(_COMMON.format(port=port, module=module, processes=processes, threads=threads))
     url = f"http://127.0.0.1:{port}"
     argv = [peers.program("uwsgi"), "--ini", config, "--virtualenv", peers.root]
     with server(argv, peers.environment(folder, **env), folder / f"{name}.log", url):
