@@ -98,3 +98,9 @@ def test_the_health_is_that_of_database_and_stores(client):
 def test_schemas_are_given_out(client, name):
     document = client.get(f"/v2/schemas/{name}").json
     assert {"name", "properties"} <= document.keys()
+
+
+def test_a_page_of_another_site_may_ask_nothing(client):
+    assert client.get("/v2/images", origin="http://elsewhere.example").status == 403
+    assert client.get("/v2/images", origin="null").status == 403
+    assert client.get("/v2/images", origin=f"http://127.0.0.1:{client.port}").status == 200

@@ -13,7 +13,7 @@ from starlette.routing import Router
 
 from cowherd.service.web import versions
 from cowherd.service.web.call import Call, ClientGone
-from cowherd.service.web.errors import HeadTooLarge, NotFound, WebError, answer_to_error
+from cowherd.service.web.errors import Forbidden, HeadTooLarge, NotFound, WebError, answer_to_error
 from cowherd.service.web.faults import web_error_of
 from cowherd.service.web.routes import ROUTES
 
@@ -67,6 +67,7 @@ class _App:
         if answer is not None:
             await answer(scope, receive, send)
             return
+        _refuse_other_sites(call)
         if call.request.url.path != "/healthcheck":
             call.caller = await run_in_threadpool(self._service.auth.caller, call.request.headers)
         scope["cowherd.call"] = call
@@ -87,6 +88,16 @@ def _request_id(given: str) -> str:
     if not given or len(given) > MOST_REQUEST_ID_CHARACTERS:
         return f"req-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
     return given if given.startswith("req-") else f"req-{given}"
+
+
+def _refuse_other_sites(call: Call) -> None:
+    """Raises `Forbidden` for what a browser sends for a page of another site.
+
+    Without tokens, whoever can reach the address may do all: a page that somebody reads on this host must not.
+    """
+    origin = call.header("origin")
+    if origin is not None and call.service.settings.auth == "none" and origin.partition("://")[2] != call.header("host"):
+        raise Forbidden(f"Pages of {origin} may ask nothing of this service.")
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cowherd.service.records.blobs import WHOLE
 from cowherd.service.records.places import forget_place, places_of
 from cowherd.service.web.access import require_image
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import Conflict, Forbidden, NotFound
 from cowherd.service.web.routing import resource
@@ -33,6 +34,7 @@ def delete(call: Call) -> Response:
                 raise Forbidden(f"Image {image.id} is whole in no other store than {name}. Please delete the image instead.")
             if not forget_place(connection, image.blob, name):
                 raise NotFound(f"Image {image.id} is not stored on {name}.")
+            note(call, connection, "store.delete", image.id, store=name, blob=image.blob)
         store.remove(image.blob)
     return empty_answer()
 

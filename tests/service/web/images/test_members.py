@@ -125,3 +125,12 @@ def test_what_administrators_see_is_theirs(clients):
     assert [one["id"] for one in clients["owner"].get("/v2/info/stores").json["stores"]] == ["default"]
     assert clients["owner"].get("/v2/info/usage").json == {"usage": {}}
     assert "glance-direct" in clients["owner"].get("/v2/info/import").json["import-methods"]["value"]
+
+
+def test_the_addresses_of_a_content_are_shown_to_administrators(clients):
+    image = clients["owner"].create(disk_format="raw", container_format="bare")
+    path = f"/v2/images/{image['id']}"
+    assert clients["owner"].ask("PUT", f"{path}/file", b"content", content_type="application/octet-stream").status == 204
+    assert [one["metadata"] for one in clients["admin"].get(f"{path}/locations").json] == [{"store": "default"}]
+    assert clients["owner"].get(f"{path}/locations").status == 403
+    assert clients["other"].get(f"{path}/locations").status == 404

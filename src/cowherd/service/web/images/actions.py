@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cowherd.service.records.images import change_status
 from cowherd.service.records.states import ACTIVE, DEACTIVATED
 from cowherd.service.web.access import require_image
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import Forbidden
 from cowherd.service.web.routing import resource
@@ -35,6 +36,7 @@ def _change(call: Call, action: str, source: str, target: str) -> Response:
             raise Forbidden(f"Not allowed to {action} image in status '{image.status}'")
         if image.status == source:
             change_status(connection, image.id, {source}, target)
+            note(call, connection, f"image.{action}", image.id)
     return empty_answer()
 
 

@@ -15,6 +15,7 @@ from cowherd.service.records.members import (
     read_member,
 )
 from cowherd.service.web.access import require_image, sees_own
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.documents import time_text
 from cowherd.service.web.errors import BadRequest, Forbidden, NotFound, TooLarge
@@ -48,6 +49,7 @@ def create(call: Call) -> Response:
         if 0 <= most <= len(list_members(connection, image.id)):
             raise TooLarge(f"The limit has been exceeded on the number of allowed image members for this image. Maximum: {most}")
         member = add_member(connection, image.id, project)
+        note(call, connection, "member.add", image.id, member=project)
     return document_answer(_document(member))
 
 
@@ -79,6 +81,7 @@ def update(call: Call) -> Response:
         if status not in get_args(Status):
             raise BadRequest(f"Incorrect request: Status must be one of {', '.join(get_args(Status))}.")
         member = change_member(connection, image.id, member.member, status)
+        note(call, connection, "member.answer", image.id, member=member.member, status=status)
     return document_answer(_document(member))
 
 
@@ -87,6 +90,7 @@ def delete(call: Call) -> Response:
     with call.service.database.write() as connection:
         image = require_image(call, connection, "delete_member")
         delete_member(connection, image.id, call.names["member"])
+        note(call, connection, "member.remove", image.id, member=call.names["member"])
     return empty_answer()
 
 

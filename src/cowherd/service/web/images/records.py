@@ -11,6 +11,7 @@ from cowherd.service.records.images import create_image, delete_image, read_imag
 from cowherd.service.records.pages import page
 from cowherd.service.records.uploads import list_uploads
 from cowherd.service.web.access import require_for_new, require_image, sees_own, viewer
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import Forbidden, TooLarge
 from cowherd.service.web.images.changes import parse_changes
@@ -41,6 +42,7 @@ def create(call: Call) -> Response:
     check_quotas(call.service.settings, image)
     with call.service.database.write() as connection:
         create_image(connection, image)
+        note(call, connection, "image.create", image.id, name=image.name, visibility=image.visibility)
         image = read_image(connection, image.id)
     headers = {
         "Location": base_url(call) + path_of(image.id),
@@ -83,6 +85,7 @@ def update(call: Call) -> Response:
         if changed != image:
             check_quotas(call.service.settings, changed)
             changed = update_image(connection, changed)
+            note(call, connection, "image.update", image.id, changed=sorted({change.name for change in changes}))
     return document_answer(image_document(changed, own=sees_own(call, changed)))
 
 
@@ -94,6 +97,7 @@ def delete(call: Call) -> Response:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
         staged = [one for one in list_uploads(connection, image_id=image.id) if one.kind == STAGE]
         delete_image(connection, image.id)
+        note(call, connection, "image.delete", image.id, name=image.name, blob=image.blob)
     for one in staged:
         store = call.service.stores.get(one.store)
         if store and one.temporary and not store.is_held(one.temporary):  # what still arrives is ended by who takes it

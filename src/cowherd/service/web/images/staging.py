@@ -23,6 +23,7 @@ from cowherd.service.tasks.imports import (
     WEB_DOWNLOAD,
 )
 from cowherd.service.web.access import require_image
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import BadRequest, Conflict, NotFound
 from cowherd.service.web.images.upload import STORE_HEADER, announced_bytes, intake_of, receive, require_content
@@ -71,6 +72,7 @@ def begin_import(call: Call) -> Response:
         if stores:
             task = _task(call, image, document, stores)
             create_task(connection, task)
+            note(call, connection, "image.import", image.id, method=method, stores=stores)
             told = {TASK_PROPERTY: task.id, LEFT_PROPERTY: ",".join(stores), FAILED_PROPERTY: ""}
             update_image(connection, msgspec.structs.replace(image, properties={**image.properties, **told}))
     call.service.runner.wake()

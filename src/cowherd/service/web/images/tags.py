@@ -8,6 +8,7 @@ import msgspec
 
 from cowherd.service.records.images import update_image
 from cowherd.service.web.access import require_image
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import NotFound
 from cowherd.service.web.images.properties import check_values
@@ -31,6 +32,7 @@ def put(call: Call) -> Response:
             image = msgspec.structs.replace(image, tags=(*image.tags, tag))
             check_quotas(call.service.settings, image)
             update_image(connection, image)
+            note(call, connection, "image.tag", image.id, tag=tag)
     return empty_answer()
 
 
@@ -42,6 +44,7 @@ def delete(call: Call) -> Response:
         if tag not in image.tags:
             raise NotFound(f"Image {image.id} has no tag {tag}.")
         update_image(connection, msgspec.structs.replace(image, tags=tuple(one for one in image.tags if one != tag)))
+        note(call, connection, "image.untag", image.id, tag=tag)
     return empty_answer()
 
 
