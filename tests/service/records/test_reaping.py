@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cowherd.service.records.blobs import Blob, forget_blob, read_blob, record_blob, record_place, unused_blobs
+from cowherd.service.records.blobs import Blob, forget_blob, images_with_blob, read_blob, record_blob, record_place, unused_blobs
 from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import change_status, create_image, delete_image
 from cowherd.service.records.places import places_of
@@ -34,7 +34,9 @@ def upload(connection) -> str:
 def test_a_blob_is_unused_when_its_last_image_is_deleted(connection):
     for image_id in ("one", "two"):
         create(connection, image_id, "b")
+    assert images_with_blob(connection, "b") == ["one", "two"]
     delete_image(connection, "one")
+    assert images_with_blob(connection, "b") == ["two"]
     assert unused_blobs(connection, later(), 10) == []
     assert forget_blob(connection, "b") is False
     delete_image(connection, "two")

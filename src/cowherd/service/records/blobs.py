@@ -67,6 +67,12 @@ def record_place(connection: Connection, digest: str, store: str, how: str) -> N
     connection.execute(insert(places), values)
 
 
+def images_with_blob(connection: Connection, digest: str) -> list[str]:
+    """Returns the ids of the images that have a blob, the eldest first."""
+    asked = select(images.c.id).where(images.c.blob == digest).order_by(images.c.created_at, images.c.id)
+    return list(connection.execute(asked).scalars())
+
+
 def unused_blobs(connection: Connection, before: datetime, limit: int) -> list[str]:
     """Returns the digests of at most `limit` blobs that no image has had since `before`, longest first."""
     asked = select(blobs.c.digest).where(blobs.c.unused_since < before, ~_wanted()).order_by(blobs.c.unused_since)
