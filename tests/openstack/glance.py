@@ -23,7 +23,7 @@ image_cache_dir = {folder}/cache
 image_cache_driver = centralized_db
 worker_self_reference_url = http://127.0.0.1:{port}
 [database]
-connection = sqlite:///{folder}/glance.db
+connection = sqlite:///{folder}/glance.db?timeout=60
 [keystone_authtoken]
 auth_url = {identity}
 www_authenticate_uri = {identity}
@@ -86,7 +86,7 @@ def glance(peers: Peers, folder: Path, port: int, identity: Identity, web_port: 
         peers,
         folder,
         "glance",
-        "glance.wsgi.api:application",
+        f"wsgi-file = {Path(__file__).with_name('glance_on_sqlite.py')}",
         port,
         processes=2,
         threads=4,

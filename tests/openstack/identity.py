@@ -95,7 +95,7 @@ def keystone(peers: Peers, folder: Path, image_url: str) -> Iterator[Identity]:
         peers,
         folder,
         "keystone",
-        "keystone.wsgi.api:application",
+        "module = keystone.wsgi.api:application",
         port,
         processes=2,
         threads=1,

@@ -15,7 +15,7 @@ from tests.openstack.processes import server
 _COMMON = """\
 [uwsgi]
 http-socket = 127.0.0.1:{port}
-module = {module}
+{application}
 processes = {processes}
 threads = {threads}
 master = true
@@ -45,16 +45,16 @@ def uwsgi(
     peers: Peers,
     folder: Path,
     name: str,
-    module: str,
+    application: str,
     port: int,
     *,
     processes: int,
     threads: int,
     **env: str | Path,
 ) -> Iterator[str]:
-    """Runs a WSGI module on the loopback; yields its URL."""
+    """Runs a WSGI application, named as uwsgi's settings name it, on the loopback; yields its URL."""
     config = folder / f"{name}-uwsgi.ini"
-    config.write_text(_COMMON.format(port=port, module=module, processes=processes, threads=threads))
+    config.write_text(_COMMON.format(port=port, application=application, processes=processes, threads=threads))
     url = f"http://127.0.0.1:{port}"
     argv = [peers.program("uwsgi"), "--ini", config, "--virtualenv", peers.root]
     with server(argv, peers.environment(folder, **env), folder / f"{name}.log", url):

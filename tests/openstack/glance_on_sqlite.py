@@ -1,0 +1,24 @@
+"""Glance's application for uwsgi, with transactions that several threads can have at once on SQLite.
+
+Glance reads before it writes in one transaction. SQLite refuses the write at once if another has written in between
+("database is locked"), and a task of Glance that meets this stays pending for ever. A transaction that is a writer from its
+begin waits instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glance.wsgi.api import application
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+__all__ = ["application"]
+
+
+@event.listens_for(Engine, "before_cursor_execute", retval=True)
+def begin_as_writer(
+    _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+) -> tuple[str, Any]:
+    """Has a transaction begin as a writer."""
+    return ("BEGIN IMMEDIATE" if statement == "BEGIN" else statement), parameters
