@@ -22,6 +22,8 @@ from tests.openstack.running import Result, run_suite
 from tests.openstack.served import served
 from tests.openstack.suites import Suite
 
+_SECONDS_A_TEST = "300"  # the SDK's tests give up after 5, which a busy machine needs for a token
+
 # What devstack has, and what suites look for: an image of this name, and a resource type in some namespace.
 _CIRROS = {"name": "cirros-0.6.3-x86_64-disk", "visibility": "public", "disk_format": "qcow2", "container_format": "bare"}
 _NAMESPACE = {
@@ -53,6 +55,7 @@ class Trial:
                 TEMPEST_CONFIG=write_tempest(folder, self.identity, self.web_port, enforced=suite.enforced).name,
                 OS_CLIENT_CONFIG_FILE=write_clouds(folder, self.identity),
                 OS_GLANCECLIENT_EXEC_DIR=self.peers.bin,
+                OS_TEST_TIMEOUT=_SECONDS_A_TEST,
             )
             return run_suite(suite, workers, self.peers, folder, env)
 
