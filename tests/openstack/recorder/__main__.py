@@ -28,7 +28,7 @@ def main() -> int:
     glance = {title: answer for title, answer in read_records().items() if not chosen or title.split(":")[0] in chosen}
     with folder_in_memory() as folder, images_web(folder / "web") as web_port:
         data = folder / "service"
-        tokens = {who: new_token(data, who, project, (role,)) for who, (project, role) in PERSONAS.items()}
+        tokens = {who: new_token(data, f"user-{who}", project, (role,)) for who, (project, role) in PERSONAS.items()}
         with served(data, free_port(), None, web_port) as url:
             found = differences(glance, play(scenes, asked_with_tokens(url, tokens, web_port)))
     text, good = report(found)

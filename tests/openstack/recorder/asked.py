@@ -33,6 +33,7 @@ def asked_with_keystone(url: str, identity: Identity, web_port: int) -> Target:
         "project": identity.find("projects", "demo"),
         "alt_project": identity.find("projects", "alt_demo"),
         "admin_project": identity.find("projects", "admin"),
+        "member_user": identity.find("users", "demo"),
         "host": url,
         "keystone": identity.url,
         "web": f"http://127.0.0.1:{web_port}",
@@ -46,6 +47,7 @@ def asked_with_tokens(url: str, tokens: Mapping[str, str], web_port: int) -> Tar
         "project": _PROJECT,
         "alt_project": _ALT,
         "admin_project": _ADMINISTRATORS,
+        "member_user": "user-member",
         "host": url,
         "web": f"http://127.0.0.1:{web_port}",
     }
