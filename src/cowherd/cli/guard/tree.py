@@ -43,13 +43,14 @@ def configure(parser: Parser) -> None:
         "cowherd tree /var/lib/libvirt/images",
     )
     parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_herd()
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.herd.report.tree import tree
 
-    found = tree(arguments.directories)
+    found = tree([*arguments.directories, *arguments.herd])
     notes = []
     if found.unreadable:
         more = f" and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""
