@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import sys
 
@@ -95,7 +94,7 @@ def _run(words: list[str]) -> Report:
         raise UsageError("a command comes first", parser.format_usage())
     if words[0] not in COMMANDS:
         raise UsageError(f"there is no command {words[0]!a}", _parser().format_help())
-    module = importlib.import_module(f"cowherd.cli.guard.{words[0]}")
+    module = __import__(f"cowherd.cli.guard.{words[0]}", fromlist=["run"])  # `importlib` would have to be loaded
     parser = Parser(words[0])
     module.configure(parser)
     arguments = parser.parse_args(words[1:])
