@@ -250,6 +250,7 @@ def fast_commands(overlay, marked, folder):
     yield "cowherd-img", "rebase", "-b", base, "-F", "qcow2", overlay
     yield "cowherd", "verify", "--full", overlay
     yield "cowherd", "tree", folder
+    yield "cowherd", "herd", "list"
     yield "cowherd", "doctor", folder
     yield "cowherd", "clone", base, folder / "clone.qcow2"
     yield "cowherd", "move", folder / "clone.qcow2", folder / "moved.qcow2"
