@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import sys
 
@@ -101,7 +100,7 @@ def _run(words: list[str]) -> Report:
         return _without_command(words)
     if words[0] not in COMMANDS:
         raise no_such_command(words[0], COMMANDS)
-    module = importlib.import_module(f"cowherd.cli.guard.{words[0]}")
+    module = __import__(f"cowherd.cli.guard.{words[0]}", fromlist=["run"])  # `importlib` would have to be loaded
     parser = Parser(words[0])
     module.configure(parser)
     arguments = parser.read(words[1:])

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> Report:
     notes += [_running_on_gone(disk) for disk in found.running_on_gone]
     gone = [f"{shown(path)}: its seal is there, but it is not" for path in found.gone]
     document = {
-        "directories": [os.fspath(directory) for directory in found.directories],
+        "directories": list(found.directory_names),
         "images": Rows(map(_document, found.nodes) if arguments.json else ()),
         "gone": [os.fspath(path) for path in found.gone],
         "unreadable": [os.fspath(path) for path in found.unreadable],

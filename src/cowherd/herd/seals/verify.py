@@ -10,7 +10,6 @@ from cowherd.herd.records.sealfile import check_seal, read_digests
 from cowherd.herd.records.status import Status
 from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
-from cowherd.herd.seals.seal import refresh
 from cowherd.storage.presence import is_directory
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
@@ -261,6 +260,8 @@ class Checker:
                 return self._describe_drift(image, quick, held)
             self._changed[image.key] = 0
             if self.refresh_seals and _may_be_refreshed(quick):
+                from cowherd.herd.seals.seal import refresh
+
                 refresh(lineage, image, held)
                 self._quick = None  # its dependents may be in order now: their remembered conditions are void
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
