@@ -8,6 +8,7 @@ import time
 
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.live.kernel_holders import FILE, Key, key_of
+from cowherd.live.owners import user_of
 from cowherd.paths import as_path
 from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
 from cowherd.text import printable
@@ -49,7 +50,7 @@ class Holder(NamedTuple):
     that some descriptor can write, `locking` that some descriptor holds locks of QEMU's image lock protocol, `mapped` that it has
     the file mapped, `is_machine` that it runs a machine or serves its disks, judged by its name and its locks. `machine` is the
     name of the machine (QEMU's -name), escaped, "" if none; `is_domain` says that libvirt started it. `since` is when the process
-    began, in seconds since 1970, 0 if unknown.
+    began, in seconds since 1970, 0 if unknown. `user` is the name of its user, escaped, "" if unknown.
     """
 
     pid: int
@@ -62,6 +63,7 @@ class Holder(NamedTuple):
     machine: str = ""
     is_domain: bool = False
     since: float = 0
+    user: str = ""
 
     @property
     def is_this_process(self) -> bool:
@@ -267,8 +269,9 @@ def hidden_reason(unreadable: int) -> str:
 
 
 def describe(holder: Holder) -> str:
-    """Returns one line such as `qemu-system-x86_64 (pid 1234, machine web, since 2026-11-29 10:24, writing)`."""
+    """Returns one line such as `qemu-system-x86_64 (pid 1234, user root, machine web, since 2026-11-29 10:24, writing)`."""
     facts = [f"pid {holder.pid}"]
+    facts += [f"user {holder.user}"] if holder.user else []
     facts += [f"{'domain' if holder.is_domain else 'machine'} {holder.machine}"] if holder.machine else []
     facts += [f"since {time.strftime('%Y-%m-%d %H:%M', time.localtime(holder.since))}"] if holder.since else []
     facts.append("writing" if holder.writing else "reading")
@@ -326,6 +329,7 @@ def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None
         machine=_machine_name(arguments),
         is_domain=b"libvirt" in arguments,
         since=_began(pid),
+        user=user_of(pid) or "",
     )
 
 
