@@ -11,7 +11,8 @@ import pytest
 from cowherd.cli.guard.main import main
 from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.doctor.finding import Kind
-from cowherd.live.gone import gone_disks
+from cowherd.live.glance import glance_at
+from cowherd.live.holders import NOTHING
 from tests.herd.qemu_herd import content, make_base, noise
 from tests.qmp import waiting_machine
 
@@ -33,7 +34,7 @@ def machine(tmp_path):
 
 def gone_under(directory):
     """What is gone of a test's own files: other machines may run on this host."""
-    return [disk for disk in gone_disks() if disk.path.startswith(f"{directory}/")]
+    return [disk for disk in glance_at(NOTHING, only_machines=True).gone if disk.path.startswith(f"{directory}/")]
 
 
 def findings(directory):

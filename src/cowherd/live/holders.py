@@ -110,21 +110,6 @@ def writers(paths: Iterable[PathName]) -> dict[Path, tuple[Holder, ...]]:
     return {path: holders for key, holders in found.items() for path in wanted[key]}
 
 
-def writers_of_files(files: Container[tuple[int, int]]) -> dict[tuple[int, int], tuple[Holder, ...]]:
-    """Does the same for regular files, given by (device, inode). Costs no system call for each file."""
-    return {key[1:]: those for key, those in _writing(look_through(_Files(files), own=False)[0]).items()}
-
-
-class _Files:
-    """A container of (device, inode) pairs in the form of a container of keys."""
-
-    def __init__(self, files: Container[tuple[int, int]]):
-        self._files = files
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, tuple) and key[0] == FILE and key[1:] in self._files
-
-
 def _writing(found: dict[Key, tuple[Holder, ...]]) -> dict[Key, tuple[Holder, ...]]:
     writing = {key: tuple(holder for holder in those if holder.writing) for key, those in found.items()}
     return {key: those for key, those in writing.items() if those}
@@ -190,6 +175,11 @@ def descriptors(pid: int) -> Iterator[tuple[str, Key]]:
 
     Raises `PermissionError` if this user may not look into it.
     """
+    return ((name, key_of(info)) for name, info in open_files(pid))
+
+
+def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Yields (number of the descriptor, result of stat(2)) in the same way."""
     place = f"{PROC}/{pid}/fd"
     try:
         names = os.listdir(place)
@@ -204,7 +194,7 @@ def descriptors(pid: int) -> Iterator[tuple[str, Key]]:
             raise
         except OSError:  # closed meanwhile, or on a file system that is gone
             continue
-        yield name, key_of(info)
+        yield name, info
 
 
 def _mapped(pid: int, inodes: dict[bytes, Key]) -> dict[Key, bool]:
@@ -333,6 +323,11 @@ def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None
     )
 
 
+def holder_of(pid: int, descriptors: Collection[str]) -> Holder | None:
+    """Returns a process as the holder of a file that it has open by `descriptors`, None if it has ended."""
+    return _holder(pid, descriptors, None)
+
+
 def describe_process(pid: int, *, writing: bool) -> Holder | None:
     """Returns a process as the holder of a file that the caller knows it has open, None if it has ended."""
     holder = _holder(pid, (), None)
@@ -343,7 +338,10 @@ def runs_machines(pid: int, command: str = "") -> bool:
     """Returns whether a program is one that runs machines or serves their disks, by its name or by that of its file."""
     names = [command]
     with contextlib.suppress(OSError):
-        names.append(os.path.basename(os.readlink(f"{PROC}/{pid}/exe")))
+        try:
+            names.append(os.path.basename(os.readlink(f"{PROC}/{pid}/exe")))
+        except PermissionError:  # the name alone may be read of any process
+            names.append(os.fsdecode(_read(f"{PROC}/{pid}/comm")))
     return any(name.startswith(_MACHINE_PROGRAMS) or "qemu" in name for name in names)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from cowherd.formats.qcow2.layout import MAGIC
-from cowherd.live.gone import DELETED, LAST_STREAM
+from cowherd.live.gone import LAST_STREAM, former_path
 from cowherd.live.holders import PROC, descriptors, flags_and_locks
 from cowherd.live.kernel_holders import FILE, Key
 
@@ -68,8 +68,8 @@ def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[O
 
 def _opened(place: str, key: Key, *, writing: bool, locking: bool) -> OpenImage:
     path = os.readlink(place)
-    gone = path.endswith(DELETED) and os.stat(place).st_nlink == 0
-    return OpenImage(path.removesuffix(DELETED) if gone else path, key, writing, locking, place, gone)
+    former = former_path(path, os.stat(place))
+    return OpenImage(former or path, key, writing, locking, place, former is not None)
 
 
 def _may_be_disk(place: str, key: Key) -> bool:

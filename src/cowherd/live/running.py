@@ -82,14 +82,17 @@ class Look:
     hidden: int
 
 
-def look_at_all(wanted: Collection[Key] | None = None, sockets: Sequence[Path] = ()) -> Look:
+def look_at_all(
+    wanted: Collection[Key] | None = None, sockets: Sequence[Path] = (), *, among: Sequence[int] | None = None
+) -> Look:
     """Returns the processes that have images open; with `wanted`, only those that have one of these files open.
 
+    Looks into the processes `among`, None for all of the host.
     Queries the monitors at `sockets` beside those that the command lines name, but never a domain's, which libvirt uses.
     Raises `HostFileError` if there is no /proc.
     """
     found, hidden = [], 0
-    for pid in holders.processes():
+    for pid in holders.processes() if among is None else among:
         try:
             one = _look_at(pid, NOTHING if wanted is None else wanted)
         except PermissionError:

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cowherd.live.chains import View
-from cowherd.live.gone import is_temporary
+from cowherd.live.gone import has_successor, is_temporary
 from cowherd.live.qmp import MonitorBusy, QmpMissing
 from cowherd.text import shown
 
@@ -78,11 +77,10 @@ def _two_writers(all_of_them: Sequence[Running]) -> Iterator[Found]:
 
 def _gone(one: Running) -> Iterator[Found]:
     """Yields a fault for each open file that has no name any more."""
-    view = View(one.pid)
     for image in one.images:
         if is_temporary(image.path):
             continue
-        if image.gone and view.key_of(image.path) is None:
+        if image.gone and not has_successor(one.pid, image.path):
             yield Found(
                 Fault.DELETED,
                 one.pid,

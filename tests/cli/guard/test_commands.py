@@ -311,7 +311,7 @@ def test_tree_as_a_document(cowherd, as_json, herd):
     cowherd("clone", "base.qcow2", "o.qcow2")
     code, document = as_json("tree", herd)
     assert code == 0
-    assert sorted(document) == ["directories", "gone", "images", "running_on_gone", "unreadable"]
+    assert sorted(document) == ["directories", "gone", "hidden_machines", "images", "running_on_gone", "unreadable"]
     assert [(image["path"], image["base"], image["depth"], image["seal"], image["status"]) for image in document["images"]] == [
         (str(herd / "base.qcow2"), None, 0, "recorded", "ok"),
         (str(herd / "o.qcow2"), str(herd / "base.qcow2"), 1, None, "ok"),

@@ -10,6 +10,7 @@ from cowherd.errors import CowherdError
 from cowherd.herd.doctor.doctor import Diagnosis, diagnosis_of
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
+from cowherd.herd.machines.running import look_at
 from cowherd.herd.records.status import Status
 from cowherd.herd.report.tree import Tree, tree_of
 
@@ -73,8 +74,9 @@ def overview(directories: Sequence[PathName] = (), *, full: bool = False, progre
     images.
     """
     lineage = survey(directories or ["."])
-    found = tree_of(lineage)
-    diagnosis = diagnosis_of(lineage, full=full, progress=progress)
+    runs = look_at(lineage, only_machines=False)
+    found = tree_of(lineage, runs)
+    diagnosis = diagnosis_of(lineage, full=full, progress=progress, runs=runs)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return Overview(made, found, diagnosis, tuple(_drifts(lineage, found, diagnosis, progress)))
 
