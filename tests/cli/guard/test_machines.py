@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cowherd.cli.guard.main import main
-from tests.herd.qemu_herd import make_base, make_overlay, noise
+from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 from tests.live.machines import machine
 from tests.storage.hosts import as_nobody, public_directory
 
@@ -72,3 +72,42 @@ def test_who_may_not_look_is_told_so_in_one_line(capsys):
     assert [line.split()[-1] for line in text.out.splitlines()] == ["status", "unsealed", "unsealed"]
     assert text.err.count("machine(s) may not be looked into by this user") == 1
     assert document["hidden_machines"] >= 1
+
+
+@pytest.fixture
+def changed(herd, cowherd):
+    """The herd after its sealed base was changed behind an overlay, `a`, that has written something."""
+    write(herd / "a", "write -P 3 0 64k")
+    cowherd("seal", "--bind", "base")
+    (herd / "base").chmod(0o644)
+    write(herd / "base", "write -P 5 128k 64k")
+    return herd
+
+
+def test_impact_says_which_overlays_that_are_hit_run(changed, cowherd, as_json):
+    with machine(changed, "-name", "web", "-drive", "file=a1,if=virtio,file.locking=off") as process:
+        code, out, err = cowherd("impact", "base")
+        _, document = as_json("impact", "base")
+    assert (code, err) == (4, "")
+    (line,) = [line for line in out.splitlines() if "running:" in line]
+    assert line.split()[:2] == ["torn", "a1"]
+    assert line.endswith(f"shielded  running: web (pid {process.pid})")
+    assert out.splitlines()[-1] == "1 of 3 overlay(s) that are not intact run at this moment"
+    assert [[one["pid"] for one in hit["running"]] for hit in document["overlays"]] == [[], [process.pid], []]
+    assert (document["running_overlays"], document["hidden_machines"]) == (1, 0)
+
+
+def test_impact_names_the_machine_that_keeps_an_overlay_from_being_read(changed, cowherd):
+    with machine(changed, *on("b")) as process:
+        _, out, _ = cowherd("impact", "base", "--files")
+    (line,) = [line for line in out.splitlines() if "running:" in line]
+    assert line.split()[:2] == ["unreadable", "b"]
+    assert line.endswith(f"running: web (pid {process.pid})")
+
+
+def test_impact_says_that_no_machine_is_seen_and_of_intact_overlays_nothing(changed, cowherd):
+    write(changed / "b", "write -P 3 128k 64k")
+    with machine(changed, "-name", "web", "-drive", "file=b,if=virtio,file.locking=off"):
+        _, out, _ = cowherd("impact", "base")
+    assert "running:" not in out
+    assert out.splitlines()[-1] == "no machine is seen on the 2 overlay(s) that are not intact"

@@ -71,12 +71,17 @@ def _run(arguments: argparse.Namespace) -> Report:
     lines = [
         f"{shown(found.base)}: {human_size(found.changed_bytes)} changed, in {len(found.changed)} range(s)",
         *(f"  {line}" for line in _ranges(found.changed)),
-        *table((hit.verdict, what, _amounts(hit)) for what, hit in _judged(found.overlays)),
+        *table((hit.verdict, what, _facts(hit)) for what, hit in _judged(found.overlays)),
+        *_running(found),
         *(line for hit in found.overlays for line in listing(hit)),
     ]
     notes = [f"cowherd: {what}: {hit.problem}" for what, hit in _judged(found.overlays) if hit.problem]
     if arguments.files and any(hit.snapshots for hit in found.overlays):
         notes.append("cowherd: internal snapshots are judged by their blocks; --files does not look into them")
+    if found.hit and found.hidden_machines:
+        from cowherd.herd.machines.running import hidden_in_words
+
+        notes.append(f"cowherd: {hidden_in_words(found.hidden_machines)}")
     return Report(found.to_json(), tuple(lines), tuple(notes), exit_code=FOUND)
 
 
@@ -107,10 +112,24 @@ def _judged(hits: Iterable[Hit]) -> Iterator[tuple[str, Hit | SnapshotHit]]:
         yield from ((f"{shown(hit.path)} (snapshot {printable(one.label)})", one) for one in hit.snapshots)
 
 
-def _amounts(hit: Hit | SnapshotHit) -> str:
+def _facts(hit: Hit | SnapshotHit) -> str:
+    """Returns how much of the change is seen, and behind an overlay that is not intact the machines that run on it."""
     from cowherd.extents import total
+    from cowherd.herd.impact.verdict import INTACT, Hit
+    from cowherd.herd.machines.running import in_words
 
-    return f"{human_size(total(hit.exposed))} exposed, {human_size(total(hit.shielded))} shielded"
+    amounts = f"{human_size(total(hit.exposed))} exposed, {human_size(total(hit.shielded))} shielded"
+    machines = in_words(hit.machines, 0, 0, hidden=0) if isinstance(hit, Hit) and hit.overall != INTACT else ""
+    return f"{amounts}  {machines}" if machines else amounts
+
+
+def _running(found: Impact) -> Iterator[str]:
+    """Yields how many of the overlays that are not intact run at this moment. That none is seen is no proof that none runs."""
+    if found.running:
+        at_least = "at least " if found.hidden_machines else ""
+        yield f"{at_least}{found.running} of {len(found.hit)} overlay(s) that are not intact run at this moment"
+    elif found.hit and not found.hidden_machines:
+        yield f"no machine is seen on the {len(found.hit)} overlay(s) that are not intact"
 
 
 def _ranges(ranges: Ranges) -> Iterator[str]:
