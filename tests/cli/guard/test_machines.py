@@ -7,6 +7,8 @@ import json
 import pytest
 
 from cowherd.cli.guard.main import main
+from cowherd.cli.guard.page import page
+from cowherd.herd.report.overview import overview
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 from tests.live.machines import machine
 from tests.storage.hosts import as_nobody, public_directory
@@ -111,3 +113,24 @@ def test_impact_says_that_no_machine_is_seen_and_of_intact_overlays_nothing(chan
         _, out, _ = cowherd("impact", "base")
     assert "running:" not in out
     assert out.splitlines()[-1] == "no machine is seen on the 2 overlay(s) that are not intact"
+
+
+def test_the_page_shows_what_runs_in_the_lineage_and_at_the_drift(changed):
+    with machine(changed, "-name", "<b>web", "-drive", "file=a1,if=virtio,file.locking=off") as process:
+        assert main(["report", "-o", str(changed / "page.html")]) == 0
+    text = (changed / "page.html").read_text()
+    assert "1 of 3 overlays runs" in text
+    assert text.count(f"running: &lt;b&gt;web (pid {process.pid})") == 2
+    assert "<b>1</b>run now" in text
+    assert "no-locks" in text
+    assert "<b>web" not in text
+
+
+def test_the_page_of_who_may_not_look_says_so():
+    with public_directory() as public:
+        make_base(public / "base", noise(1 << 20))
+        with machine(public, *on("base")), as_nobody(public):
+            assert main(["report", "-o", "/dev/null", str(public)]) == 0
+            text = page(overview([public]))
+    assert "machine(s) may not be looked into by this user" in text
+    assert "running:" not in text
