@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,17 @@ def test_commands_that_look_at_a_whole_herd_do_without_numpy(overlay, command):
         | ({"pathlib"} if command == "tree" else set())
     )
     assert heavy & report["loaded"].keys() == set()
+
+
+def test_a_tree_on_which_machines_run_loads_no_more(overlay, tmp_path):
+    machine = tmp_path / "qemu-like"
+    machine.write_bytes(Path(shutil.which("sleep")).read_bytes())
+    machine.chmod(0o755)
+    with overlay.open("rb") as disk, subprocess.Popen([machine, "60"], stdin=disk) as process:
+        printed, report = run("cowherd", "tree", overlay.parent)
+        process.kill()
+    assert f"running: qemu-like (pid {process.pid})" in printed
+    assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set()
 
 
 def test_images_of_few_tables_are_compared_without_numpy(overlay, tmp_path):

@@ -24,7 +24,7 @@ LAST_STREAM = 2  # standard input and output may lead to files that were deleted
 class GoneDisk(NamedTuple):
     """A deleted file that a machine has open: its former path, its holder, and the name under which it can still be read.
 
-    `replaced` says that another file has its name now. `size` is its length in bytes.
+    `replaced` says that another file has its name now. `size` is its length in bytes, `key` tells it from all other files.
     """
 
     path: str
