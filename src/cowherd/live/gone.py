@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cowherd.live.holders import Holder
     from cowherd.live.kernel_holders import Key
 
-_DELETED = " (deleted)"
+DELETED = " (deleted)"
 LAST_STREAM = 2  # standard input and output may lead to files that were deleted on purpose
 
 
@@ -40,12 +40,20 @@ def former_path(target: str, info: os.stat_result) -> str | None:
 
     `target` is where the link of its descriptor leads, by the kernel's account; `info` is the result of stat(2).
     """
-    return target.removesuffix(_DELETED) if target.endswith(_DELETED) and info.st_nlink == 0 else None
+    return target.removesuffix(DELETED) if target.endswith(DELETED) and info.st_nlink == 0 else None
 
 
 def has_successor(pid: int, path: str) -> bool:
-    """Returns whether a file has the former path of a file that was deleted under a process, looked up in the process's root."""
-    return os.path.lexists(f"{PROC}/{pid}/root{path}")
+    """Returns whether a file has the former path of a file that was deleted under a process, looked up in the process's root.
+
+    `path` is what /proc says. That is as we would call the file: with the process's root, if that is one of its own, in front.
+    """
+    root = f"{PROC}/{pid}/root"
+    try:
+        top = os.readlink(root)
+    except OSError:  # it has ended
+        top = "/"
+    return os.path.lexists(root + (path.removeprefix(top) if path.startswith(f"{top}/") else path))
 
 
 def is_temporary(path: str) -> bool:

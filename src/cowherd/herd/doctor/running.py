@@ -38,33 +38,32 @@ def running_faults(exam: Examination) -> Iterator[Finding]:
     saved: dict[Key, str] = {}
     for found in faults_of(exam.look):
         kind, one = kind_of(found.fault), by_pid.get(found.pid) if found.pid else None
-        if one is None:
-            yield Finding(kind, as_path(next(iter(exam.lineage.directories))), found.detail)
-            continue
         path = _place(exam, one, found)
-        lost = _lost_image(one, found) if kind in _OTHERWISE_CALLED.values() else None
+        lost = _lost_image(one, found) if one and kind in _OTHERWISE_CALLED.values() else None
         if path and lost is None:
-            yield Finding(kind, path, f"{describe(one.holder)}: {found.detail}")
-        elif path and lost and one.is_machine and lost.key not in saved:
+            yield Finding(kind, path, f"{describe(one.holder)}: {found.detail}" if one else found.detail)
+        elif path and lost and one and one.is_machine and lost.key not in saved:
             saved[lost.key] = next(
                 name for name in _names_for(lost.path) if not os.path.lexists(name) and name not in saved.values()
             )
             yield _finding_of_lost(kind, path, one, lost, saved[lost.key])
 
 
-def _place(exam: Examination, one: Running, found: Found) -> Path | None:
+def _place(exam: Examination, one: Running | None, found: Found) -> Path | None:
     """Returns the image of the herd that a fault is about, None if it is about another file.
 
-    A fault of the whole process is one of the image that it runs on.
+    A fault of a process as a whole is one of the image that it runs on; one of no process that is seen is one of the herd.
     """
-    images = {image.path: exam.lineage.images.get(exam.runs.key_of(image.key)) for image in one.images}
+    opened = {image.path: exam.runs.key_of(image.key) for image in one.images} if one else {}
     if found.image:
-        image = images.get(found.image)
+        image = exam.lineage.images.get(opened[found.image]) if found.image in opened else None
         listed = exam.lineage.was_listed(os.path.dirname(found.image))
         return image.path if image else as_path(found.image) if listed else None
-    pids = {key: [machine.holder.pid for machine in machines] for key, machines in exam.runs.machines.items()}
-    known = [image for image in images.values() if image]
-    return next((image.path for image in [*(image for image in known if one.pid in pids.get(image.key, ())), *known]), None)
+    if one is None:
+        return as_path(next(iter(exam.lineage.directories)))
+    known = [key for key in opened.values() if key in exam.lineage.images]
+    on = [key for key in known if any(machine.holder.pid == one.pid for machine in exam.runs.machines.get(key, ()))]
+    return next((exam.lineage.images[key].path for key in (*on, *known)), None)
 
 
 def _lost_image(one: Running, found: Found) -> OpenImage | None:
