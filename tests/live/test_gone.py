@@ -95,6 +95,7 @@ def test_a_successor_is_looked_for_in_the_process_s_own_root(tmp_path, monkeypat
     monkeypatch.setattr(gone, "PROC", str(tmp_path))
     assert gone.has_successor(7, str(tmp_path / "own" / "disk"))
     assert not gone.has_successor(7, str(tmp_path / "own" / "other"))
+    assert gone.has_successor(7, str(tmp_path / "7" / "root"))
 
 
 def test_two_machines_that_lose_disks_of_one_name_are_each_saved_to_a_name_of_their_own(tmp_path):

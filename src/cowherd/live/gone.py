@@ -46,14 +46,17 @@ def former_path(target: str, info: os.stat_result) -> str | None:
 def has_successor(pid: int, path: str) -> bool:
     """Returns whether a file has the former path of a file that was deleted under a process, looked up in the process's root.
 
-    `path` is what /proc says. That is as we would call the file: with the process's root, if that is one of its own, in front.
+    `path` is what /proc says. That is as we call the file: with the process's root, if that is one of its own, in front; without
+    it if the process opened the file before it changed its root.
     """
     root = f"{PROC}/{pid}/root"
     try:
         top = os.readlink(root)
     except OSError:  # it has ended
         top = "/"
-    return os.path.lexists(root + (path.removeprefix(top) if path.startswith(f"{top}/") else path))
+    if top == "/":
+        return os.path.lexists(root + path)
+    return os.path.lexists(root + path.removeprefix(top) if path.startswith(f"{top}/") else path)
 
 
 def is_temporary(path: str) -> bool:
