@@ -106,13 +106,9 @@ def writers(paths: Iterable[PathName]) -> dict[Path, tuple[Holder, ...]]:
     for path in paths:
         with contextlib.suppress(OSError):
             wanted.setdefault(key_of(os.stat(path)), []).append(as_path(path))
-    found = _writing(look_through(wanted, list(wanted), own=False)[0]) if wanted else {}
-    return {path: holders for key, holders in found.items() for path in wanted[key]}
-
-
-def _writing(found: dict[Key, tuple[Holder, ...]]) -> dict[Key, tuple[Holder, ...]]:
+    found = look_through(wanted, list(wanted), own=False)[0] if wanted else {}
     writing = {key: tuple(holder for holder in those if holder.writing) for key, those in found.items()}
-    return {key: those for key, those in writing.items() if those}
+    return {path: those for key, those in writing.items() if those for path in wanted[key]}
 
 
 def descriptors_of(device: int, inode: int) -> list[Path]:
