@@ -53,7 +53,14 @@ def _machines(folder: Path, number: int) -> Iterator[list[subprocess.Popen[bytes
     try:
         for name in map(str, range(number)):
             _qemu_img("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", folder / name)
-            words = ("-name", f"machine-{name}", "-drive", f"file={name},if=virtio", "-qmp", f"unix:{name}.qmp,server=on,wait=off")
+            words = (
+                "-name",
+                f"machine-{name}",
+                "-drive",
+                f"file={name},if=virtio",
+                "-qmp",
+                f"unix:{name}.qmp,server=on,wait=off",
+            )
             started.append(subprocess.Popen((*_QEMU, *words), cwd=folder, stdin=subprocess.DEVNULL))
         for name in range(number):
             _wait(folder / f"{name}.qmp")
@@ -83,7 +90,7 @@ def _wait(path: Path) -> None:
 
 
 def _timed(base: Path, number: int, *, stopped: int) -> float:
-    """Returns the seconds that one `ps` takes. Raises `BenchmarkFailed` unless it shows all machines, and those that are stopped."""
+    """Returns the seconds that one `ps` takes. Raises `BenchmarkFailed` unless it shows all machines, and which are stopped."""
     began = time.perf_counter()
     done = subprocess.run((*_PS, "--image", str(base)), capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began

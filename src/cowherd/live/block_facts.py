@@ -1,5 +1,6 @@
-"""Reads what a machine answers about its disks: block nodes, devices, exports and jobs. Whoever answers is a stranger: anybody can
-listen at a socket and send anything, so every field is checked before it is used.
+"""Reads what a machine answers about its disks: block nodes, devices, exports and jobs.
+
+Whoever answers is a stranger: anybody can listen at a socket and send anything. So every field is checked before it is used.
 
 Source: QEMU's qapi/block-core.json (BlockDeviceInfo, BlockInfo), block-export.json (BlockExportInfo) and job.json (JobInfo).
 """
@@ -26,8 +27,10 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Node:
-    """A block node: its name, its driver, QEMU's name of its file ("" for none), and the names of the images of its chain, its own
-    first. `inconsistent` are its dirty bitmaps that QEMU calls so."""
+    """A block node: its name, its driver, QEMU's name of its file ("" for none), and the names of the images of its chain.
+
+    The first image is its own. `inconsistent` are its dirty bitmaps that QEMU calls so.
+    """
 
     name: str
     driver: str
@@ -38,14 +41,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Device:
-    """A guest's drive: its name (that of the device, or of the drive), the node that it has, and QEMU's name of that node's file.
+    """A guest's drive: its name (that of the drive, or of the device), and QEMU's name of the image that is in it.
 
-    `problem` is QEMU's word for a drive on which requests failed ("failed", "nospace"), "" for none.
+    `problem` is QEMU's word for a drive on which a request failed ("failed", "nospace"), "" for none.
     """
 
     name: str
-    node: str
-    file: str
+    image: str
     problem: str = ""
 
 
@@ -121,8 +123,7 @@ def _device(told: dict[str, Any]) -> Iterator[Device]:
         status = _text(told, "io-status")
         yield Device(
             _text(told, "device") or _text(told, "qdev"),
-            _text(inserted, "node-name"),
-            _text(inserted, "file"),
+            next((_text(image, "filename") for image in _chain(inserted)), ""),
             "" if status in _FINE else status,
         )
 

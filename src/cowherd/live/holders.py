@@ -37,6 +37,7 @@ _MACHINE_PROGRAMS = (
     "virtiofsd",
     "vhost-user",
 )
+_LIBVIRTS_MONITOR = b"charmonitor"  # the id that libvirt gives to the character device of each domain's monitor
 INIT = 1
 NOTHING: frozenset[Key] = frozenset()
 _KTHREADD = 2  # the kernel's first thread but init, with this number in the first process id namespace, and there alone
@@ -293,7 +294,7 @@ def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None
         mapped=mapped_writable is not None,
         is_machine=locking or runs_machines(pid, command),
         machine=_machine_name(arguments),
-        is_domain=b"libvirt" in arguments,
+        is_domain=_LIBVIRTS_MONITOR in arguments,
         since=_began(pid),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
 from cowherd.live.kernel_holders import FILE, Key, key_of
 from cowherd.tuples import NamedTuple
@@ -29,14 +30,21 @@ class Mapping(NamedTuple):
     writing: bool
 
     def key(self) -> Key | None:
-        """Returns the key of the file, None if it can't be looked at: only root may follow `place`, and `path` may be gone."""
-        home = self.place.rpartition("/map_files/")[0]
-        for name in (self.place, f"{home}/root{self.path}"):
+        """Returns the key of the file, None if it is no regular file or can't be looked at."""
+        for name in self._names():
             with contextlib.suppress(OSError, ValueError):
-                key = key_of(os.stat(name))
-                if key[0] == FILE and key[2] == self.inode:
-                    return key
+                info = os.stat(name)
+                if stat.S_ISREG(info.st_mode) and info.st_ino == self.inode:
+                    return key_of(info)
         return None
+
+    def leading(self) -> str:
+        """Returns a name under which this process can open the file: `place`, or its own name if only root may follow `place`."""
+        return next(filter(os.path.exists, self._names()), self.place)
+
+    def _names(self) -> tuple[str, str]:
+        home = self.place.rpartition("/map_files/")[0]
+        return self.place, f"{home}/root{self.path}"
 
     def is_of(self, key: Key) -> bool:
         """Returns whether this is a mapping of the file with that key."""
@@ -60,7 +68,7 @@ def mapped(home: str, wanted: Collection[Key]) -> dict[Key, bool]:
 def mappings(home: str, tokens: Collection[bytes] | None = None) -> Iterator[Mapping]:
     """Yields the mappings of files of the process with the directory `home` in /proc, nothing if it has ended.
 
-    With `tokens`, yields only those whose line holds one of these texts. Raises `PermissionError` if this user may not look into it.
+    With `tokens`, yields only those whose line holds one of these texts. Raises `PermissionError` if this user may not look in.
     """
     try:
         with open(f"{home}/maps", "rb") as file:
