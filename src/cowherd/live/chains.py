@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.layout import MAGIC
-from cowherd.image.backing import has_protocol, resolve
+from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
 from cowherd.live.block_facts import Device, Facts, Node
-from cowherd.live.holders import PROC
-from cowherd.live.kernel_holders import Key, key_of
-from cowherd.live.machine.drive import MachineUnclear
-from cowherd.live.machine.options import parse_json
+from cowherd.live.kernel_holders import key_of
 from cowherd.live.open_images import OpenImage
+from cowherd.live.view import Layer, View
 from cowherd.storage.hostfile import HostFile
-
-if TYPE_CHECKING:
-    from cowherd.paths import PathName
 
 _FILES = frozenset(("file", "host_device"))
 """QEMU's drivers that open a local file; others use a network, or pass on what is below them."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """An image in a chain: its name, and the file that has this name now, None if there is none or it can't be looked at."""
-
-    name: str
-    key: Key | None
 
 
 @dataclass(frozen=True)
@@ -57,58 +42,6 @@ class Disk:
         same_files = [layer.key for layer in self.opened] == [layer.key for layer in self.on_disk]
         same_names = [layer.name for layer in self.opened] == [layer.name for layer in self.on_disk]
         return not (self.problem or same_files or same_names)
-
-
-class View:
-    """The file system as a process sees it: its root and its working directory may differ from ours."""
-
-    def __init__(self, pid: int):
-        self._root = f"{PROC}/{pid}/root"
-        self._top = _led_to(self._root)
-        self._directory = self.inside(_led_to(f"{PROC}/{pid}/cwd"))
-
-    def inside(self, path: str) -> str:
-        """Returns a path that /proc has as the process calls it: of a process with a root of its own, /proc has ours."""
-        below = self._top == "/" or (path != self._top and not path.startswith(f"{self._top}/"))
-        return path if below else path.removeprefix(self._top) or "/"
-
-    def absolute(self, name: str) -> str:
-        """Returns a name that the process uses as an absolute path in its view."""
-        return os.path.normpath(os.path.join(self._directory, name))
-
-    def real(self, name: str) -> str:
-        """Returns the path under which this process reaches the file that the other process calls `name`."""
-        return f"{self._root}{self.absolute(name)}"
-
-    def reached(self, name: PathName) -> str:
-        """Returns a path under which this process reaches a file of the other: the same one, if it leads to the same file."""
-        path = self.absolute(os.fspath(name))
-        with contextlib.suppress(OSError, ValueError):
-            there = os.stat(self.real(path))  # fails if this user may not look there: then only our own root is left to try
-            return path if os.path.exists(path) and os.path.samestat(os.stat(path), there) else self.real(path)
-        return path
-
-    def key_of(self, name: str) -> Key | None:
-        """Returns the key of the file with that name in its view, None if there is none."""
-        try:
-            return key_of(os.stat(self.real(name)))
-        except (OSError, ValueError):
-            return None
-
-    def layer(self, name: str) -> Layer:
-        """Returns the layer of a name, with its absolute path; a name that is no local file (`nbd:`) has no file."""
-        with contextlib.suppress(MachineUnclear):  # whoever answers in QEMU's place may send anything
-            if name.startswith("json:"):  # QEMU's name for an image that was opened otherwise than its header says
-                name = str(parse_json(name.removeprefix("json:")).get("file.filename", name))
-        return Layer(name, None) if has_protocol(name) else Layer(self.absolute(name), self.key_of(name))
-
-
-def _led_to(link: str) -> str:
-    """Returns where a link of /proc leads. If the process has ended or may not be looked into, relative names lead nowhere."""
-    try:
-        return os.readlink(link)
-    except OSError:
-        return "/"
 
 
 def disks_from_descriptors(images: Sequence[OpenImage], view: View) -> list[Disk]:
@@ -190,7 +123,7 @@ def _followed(name: str, file: str, view: View) -> tuple[tuple[Layer, ...], str]
             if below is None:
                 return tuple(layers), ""
             layers.append(view.layer(below))
-            file = view.real(below)
+            file = view.real(layers[-1].name)
             if layers[-1].key is None or layers[-1].key in seen:
                 problem = "it is not there" if layers[-1].key is None else "the chain comes back to itself"
                 return tuple(layers), f"{below}: {problem}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from cowherd.errors import CowherdError, InvalidRequest
 from cowherd.live import holders
 from cowherd.live.block_facts import COMMANDS, Export, Facts, Job, Malformed, read_facts
-from cowherd.live.chains import Disk, Layer, View, disks_from_descriptors, disks_from_facts
+from cowherd.live.chains import Disk, disks_from_descriptors, disks_from_facts
 from cowherd.live.holders import PROC, Holder, runs_machines
 from cowherd.live.kernel_holders import Key
 from cowherd.live.kernel_users import KernelUser, kernel_users
@@ -23,6 +23,7 @@ from cowherd.live.monitors import arguments_of, is_of_libvirt, monitors_of
 from cowherd.live.open_images import MappedImages, OpenImage, open_images
 from cowherd.live.process import Process, look_up
 from cowherd.live.qmp import Answers, MonitorError, MonitorLost, NotQmp, ask_all
+from cowherd.live.view import Layer, View
 from cowherd.text import shown
 
 NOTHING: frozenset[Key] = frozenset()
@@ -123,13 +124,21 @@ def _running(pid: int, images: Sequence[OpenImage]) -> Running | None:
     holder = holders.describe_process(pid, writing=any(image.writing for image in images)) if process else None
     if process is None or holder is None:
         return None
-    return Running(process, holder, tuple(images), monitors=() if holder.is_domain else _monitors_of(pid))
+    return Running(process, holder, tuple(images), monitors=() if holder.is_domain else _monitors_of(pid, images))
 
 
-def _monitors_of(pid: int) -> tuple[Path, ...]:
+def _monitors_of(pid: int, images: Sequence[OpenImage]) -> tuple[Path, ...]:
+    """Returns the monitors that a process's command line names, from the directory in which it was started if they are there."""
+    view = _view(pid, images)
     with contextlib.suppress(OSError, CowherdError):  # it has ended, or its options are none of QEMU's
-        return tuple(monitors_of(arguments_of(f"{PROC}/{pid}"), Path(View(pid).absolute("."))))
+        arguments = arguments_of(f"{PROC}/{pid}")
+        tried = [tuple(monitors_of(arguments, Path(directory))) for directory in view.directories]
+        return next((found for found in tried if any(view.key_of(os.fspath(path)) for path in found)), tried[0])
     return ()
+
+
+def _view(pid: int, images: Sequence[OpenImage]) -> View:
+    return View(pid, [image.path for image in images])
 
 
 def _kernel(wanted: Collection[Key] | None, found: Sequence[Running]) -> tuple[KernelUser, ...]:
@@ -167,7 +176,7 @@ def _facts(answer: Answers | MonitorError, path: str, known: int | None) -> Fact
 
 def _told(one: Running, facts: Facts | MonitorError | None) -> Running:
     """Returns the process with the facts from its descriptors and from its monitor together."""
-    view = View(one.pid)
+    view = _view(one.pid, one.images)
     if not isinstance(facts, Facts):
         return replace(one, disks=tuple(disks_from_descriptors(one.images, view)), monitor_error=facts)
     names = dict.fromkeys(node.file for node in facts.nodes if _NO_NAME not in node.file)

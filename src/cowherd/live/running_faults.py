@@ -9,18 +9,19 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cowherd.live.chains import View
 from cowherd.live.gone import is_temporary
 from cowherd.live.kernel_holders import FILE
 from cowherd.live.qmp import MonitorBusy, QmpMissing
+from cowherd.live.view import View
 from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
-    from cowherd.live.chains import Disk, Layer
+    from cowherd.live.chains import Disk
     from cowherd.live.kernel_holders import Key
     from cowherd.live.kernel_users import KernelUser
     from cowherd.live.open_images import OpenImage
     from cowherd.live.running import Look, Running
+    from cowherd.live.view import Layer
 
 
 OURS = "cowherd-"

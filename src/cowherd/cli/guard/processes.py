@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
     from cowherd.herd.report.tree import Node
     from cowherd.live.block_facts import Export, Job
-    from cowherd.live.chains import Disk, Layer
+    from cowherd.live.chains import Disk
     from cowherd.live.kernel_holders import Key
     from cowherd.live.kernel_users import KernelUser
     from cowherd.live.open_images import OpenImage
     from cowherd.live.running import Look, Running
     from cowherd.live.running_faults import Found
+    from cowherd.live.view import Layer
 
     Nodes = Mapping[Key, Node]
 
