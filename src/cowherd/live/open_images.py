@@ -17,6 +17,7 @@ from cowherd.live.holders import PROC, descriptors, flags_and_locks
 from cowherd.live.kernel_holders import FILE, Key
 from cowherd.live.mappings import Mapping, mappings
 
+_SECTOR_BYTES = 512
 _NO_DISKS = ("/dev/", "/memfd:", "/proc/", "/sys/")
 
 
@@ -65,7 +66,7 @@ def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[O
                 continue
             image = _opened(place, key, writing=writing, locking=locking)
             is_disk = is_machine and (key[0] != FILE or writing) and int(name) > LAST_STREAM
-            if key in wanted or locking or (_may_be_disk(place, key) and (is_disk or image.is_qcow2)):
+            if key in wanted or (_has_a_sector(place, key) and (locking or _is_disk(image, known=is_disk))):
                 found[key] = image
     return sorted(found.values(), key=lambda image: image.path)
 
@@ -113,9 +114,18 @@ def _mapped(mapping: Mapping, key: Key) -> OpenImage:
     return OpenImage(path, key, mapping.writing, locking=False, descriptor=mapping.leading(), gone=gone, mapped=True)
 
 
-def _may_be_disk(place: str, key: Key) -> bool:
-    """Returns whether an open file can hold a disk: it is no pipe, no character device, and no memory without a name."""
-    if key[0] != FILE:
-        return True
-    info = os.stat(place)
-    return stat.S_ISREG(info.st_mode) and info.st_size > 0 and not os.readlink(place).startswith(_NO_DISKS)
+def _is_disk(image: OpenImage, *, known: bool) -> bool:
+    """Returns whether an open file holds a disk: it is `known` to do, or a qcow2 image.
+
+    A pipe, a character device and memory without a name can't.
+    """
+    if image.key[0] == FILE:
+        regular = stat.S_ISREG(os.stat(image.descriptor).st_mode)
+        if not regular or os.readlink(image.descriptor).startswith(_NO_DISKS):
+            return False
+    return known or image.is_qcow2
+
+
+def _has_a_sector(place: str, key: Key) -> bool:
+    """Returns whether a file is long enough for a disk. QEMU's programs also lock the file with their process id."""
+    return key[0] != FILE or os.stat(place).st_size >= _SECTOR_BYTES
