@@ -78,16 +78,19 @@ class Look:
     kernel: tuple[KernelUser, ...] = ()
 
 
-def look_at_all(wanted: Collection[Key] | None = None, sockets: Sequence[Path] = ()) -> Look:
+def look_at_all(
+    wanted: Collection[Key] | None = None, sockets: Sequence[Path] = (), *, among: Sequence[int] | None = None
+) -> Look:
     """Returns the processes that have images open; with `wanted`, only those that have one of these files open.
 
+    Looks into the processes `among`, None for all of the host.
     Queries the monitors at `sockets` beside those that the command lines name, but never a domain's, which libvirt uses.
     Raises `HostFileError` if there is no /proc, `InvalidRequest` if one of `sockets` is a domain's monitor.
     """
     for socket in sockets:
         if is_of_libvirt(socket):
             raise InvalidRequest(f"{shown(socket)} is the monitor of a domain: libvirt uses it, and nobody else may")
-    opened, hidden = _all_images(NOTHING if wanted is None else wanted)
+    opened, hidden = _all_images(NOTHING if wanted is None else wanted, holders.processes() if among is None else among)
     found = []
     for pid, images in opened.items():
         if wanted is None or any(image.key in wanted for image in images):
@@ -98,14 +101,14 @@ def look_at_all(wanted: Collection[Key] | None = None, sockets: Sequence[Path] =
     return Look(alive, hidden, _kernel(wanted, alive))
 
 
-def _all_images(wanted: Collection[Key]) -> tuple[dict[int, list[OpenImage]], int]:
-    """Returns the open and mapped images of all other processes, and the number of processes that can't be looked into.
+def _all_images(wanted: Collection[Key], among: Sequence[int]) -> tuple[dict[int, list[OpenImage]], int]:
+    """Returns the open and mapped images of other processes, and the number of processes that can't be looked into.
 
     A file that some process has open as an image is one for a process that has it mapped, too.
     """
     found: dict[int, list[OpenImage]] = {}
     hidden, this = 0, holders.own_number()
-    for pid in holders.processes():
+    for pid in among:
         if pid != this:
             try:
                 found[pid] = open_images(pid, wanted, is_machine=runs_machines(pid))

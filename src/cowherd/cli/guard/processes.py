@@ -47,7 +47,8 @@ def _process_lines(one: Running, nodes: Nodes) -> Iterator[str]:
             shown_ones.add(layer.key)
             drives = "".join(f", as {printable(device.name)}" for device in disk.devices if depth == 0)
             image = images.get(layer.key) if layer.key else None
-            yield f"    {'  ' * depth}{shown(layer.name)}  {_how(image)}{drives}{_standing(layer.key, nodes)}"
+            here = f" (here {shown(image.path)})" if image and not image.gone and image.path != layer.name else ""
+            yield f"    {'  ' * depth}{shown(layer.name)}{here}  {_how(image)}{drives}{_standing(layer.key, nodes)}"
         if disk.differs:
             yield f"      on the disk: {' <- '.join(shown(layer.name) for layer in disk.on_disk)}"
         for device in disk.devices:
