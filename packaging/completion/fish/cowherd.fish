@@ -231,7 +231,7 @@ complete -c cowherd -n '_shtab_cowherd_using watch' -l install-units -d 'write u
 complete -c cowherd -n '_shtab_cowherd_using watch' -l unit-dir -xka "(__fish_complete_directories)" -d 'where --install-units writes them (default: /etc/systemd/system)'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using watch; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_directories)" -d 'where to look (default: the current directory)'
-complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a ps -d 'Shows every process that has an image open: machines, qemu-nbd, qemu-storage-daemon and others; for each disk the'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a ps -d 'Shows every process that has an image open or mapped: machines, qemu-nbd, qemu-storage-daemon and others, and the'
 complete -c cowherd -n '_shtab_cowherd_using ps' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using ps' -l json -d 'print one JSON document instead of text, errors included'
 complete -c cowherd -n '_shtab_cowherd_using ps' -l rescan -d 'read every header anew, also where the catalog knows it'
