@@ -68,29 +68,29 @@ def mapped(home: str, wanted: Collection[Key]) -> dict[Key, bool]:
 def mappings(home: str, tokens: Collection[bytes] | None = None) -> Iterator[Mapping]:
     """Yields the mappings of files of the process with the directory `home` in /proc, nothing if it has ended.
 
-    With `tokens`, yields only those whose line holds one of these texts. Raises `PermissionError` if this user may not look in.
+    Of several mappings of a file that are alike, one is enough. With `tokens`, yields only those whose line holds one of these
+    texts. Raises `PermissionError` if this user may not look in.
     """
     try:
-        with open(f"{home}/maps", "rb") as file:
-            maps = file.read()
+        with open(f"{home}/maps", "rb") as lines:
+            maps = lines.read()
     except PermissionError:
         raise
     except OSError:
         return
     met = None if tokens is None else [token for token in tokens if token in maps]
+    seen = set()
     for line in maps.splitlines() if met != [] else ():
         if _NO_FILE not in line and (met is None or any(token in line for token in met)):
-            yield _mapping(home, line)
+            place, access, _, file = line.split(b" ", 3)
+            writing = access[1:4:2] == b"ws"
+            if (file, writing) not in seen:
+                seen.add((file, writing))
+                yield _mapping(f"{home}/map_files/{os.fsdecode(place)}", file, writing=writing)
 
 
-def _mapping(home: str, line: bytes) -> Mapping:
-    """Reads a line such as `7f00-7f10 rw-s 00000000 fe:00 2156785    /srv/disk`."""
-    place, access, _, device, inode, *path = line.split(None, 5)
+def _mapping(place: str, file: bytes, *, writing: bool) -> Mapping:
+    """Reads the end of a line such as `7f00-7f10 rw-s 00000000 fe:00 2156785    /srv/disk`."""
+    device, inode, *path = file.split(None, 2)
     major, _, minor = device.partition(b":")
-    return Mapping(
-        os.makedev(int(major, 16), int(minor, 16)),
-        int(inode),
-        os.fsdecode(path[0]) if path else "",
-        f"{home}/map_files/{os.fsdecode(place)}",
-        access[1:4:2] == b"ws",
-    )
+    return Mapping(os.makedev(int(major, 16), int(minor, 16)), int(inode), os.fsdecode(path[0]) if path else "", place, writing)
