@@ -98,6 +98,19 @@ def test_a_block_device_that_a_machine_has_is_a_disk_of_it(disk):
     assert [(one.pid, [image.path for image in one.images]) for one in seen.all] == [(process.pid, [os.fspath(device)])]
 
 
+@pytest.mark.qemu("qemu-system-x86_64")
+def test_what_is_mounted_from_a_block_device_that_a_machine_has_is_told(tmp_path):
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, 1 << 20)
+    subprocess.run(["mkfs.ext2", "-q", image], check=True)
+    with mounted(image, tmp_path / "here"):
+        device = f"/dev/{users_of(image).kernel[0].name}"
+        with machine(tmp_path, "-drive", f"file={device},format=raw,if=virtio,readonly=on"):
+            seen = look_at_all({key_of(os.stat(device))})
+    assert [(user.path, user.uses) for user in seen.kernel] == [(device, (f"mounted on {tmp_path}/here",))]
+
+
 def test_a_network_block_device_is_served_by_a_process(disk, tmp_path, monkeypatch):
     """The kernel of a test has no such device; sysfs says of one what stands here."""
     for name, files in {

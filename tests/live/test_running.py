@@ -99,9 +99,10 @@ def test_a_storage_daemon_is_asked_too(herd):
 
 
 @MONITORS
-def test_a_base_that_was_replaced_under_a_machine_is_told(herd, monitor):
+@pytest.mark.parametrize("equal", [True, False], ids=["by an equal copy", "by another"])
+def test_a_base_that_was_replaced_under_a_machine_is_told(herd, monitor, equal):
     with machine(herd, "-drive", "file=a,if=virtio", monitor=monitor) as process:
-        shutil.copy(herd / "base", herd / "new")
+        shutil.copy(herd / "base", herd / "new") if equal else make_base(herd / "new", noise(1 << 20, 1))
         os.rename(herd / "new", herd / "base")
         found = faults_of(look(herd))
     assert (Fault.REPLACED, process.pid, os.fspath(herd / "base")) in [(one.fault, one.pid, one.image) for one in found]
