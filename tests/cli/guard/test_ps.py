@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from cowherd.cli.guard.main import main
+from cowherd.herd.merge.merge import merge
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealplace import seal_name
 from cowherd.herd.seals.seal import seal
 from cowherd.live.running_faults import Fault
-from tests.herd.qemu_herd import make_base, make_overlay, noise
+from tests.herd.merge.herds import killed_at
+from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 from tests.live.machines import machine
 from tests.qmp import Monitor
 from tests.storage.hosts import loop_device, running
@@ -203,6 +205,18 @@ def test_whatever_a_monitor_calls_its_images_is_looked_up_and_shown_escaped(herd
     assert code == 4
     assert "leftover" in text
     assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_what_a_merge_that_was_cut_off_has_made_is_left_to_its_recovery(herd, capsys):
+    answers = {"query-jobs": [{"id": "cowherd-1", "type": "commit", "status": "running"}]}
+    write(herd / "a", "write -P 1 0 64k")
+    code, text = shown_of_imposter(herd, capsys, answers)
+    assert (code, "leftover: the job cowherd-1" in text) == (4, True)
+    os.unlink(herd / "played")
+    assert killed_at(6, lambda: merge(herd / "a", strategy="preserve"))
+    code, text = shown_of_imposter(herd, capsys, answers)
+    assert "no seal, merge-interrupted" in text
+    assert (code, "leftover" in text) == (0, False)
 
 
 def shown_of_imposter(herd, capsys, answers) -> tuple[int, str]:
