@@ -71,11 +71,12 @@ class Running:
 @dataclass(frozen=True)
 class Look:
     """All processes with open images, by process id, and the number of processes that this user may not look into; and what the
-    kernel itself has open."""
+    kernel itself has open. `lost` says of monitors that were named why they tell nothing about any of these processes."""
 
     all: tuple[Running, ...]
     hidden: int
     kernel: tuple[KernelUser, ...] = ()
+    lost: tuple[MonitorError, ...] = ()
 
 
 def look_at_all(
@@ -96,9 +97,10 @@ def look_at_all(
         if wanted is None or any(image.key in wanted for image in images):
             one = _running(pid, images)
             found += [one] if one else []
-    told = [_told(one, answer) for one, answer in _asked(found, sockets)]
+    answers, lost = _asked(found, sockets)
+    told = [_told(one, answers.get(one.pid)) for one in found]
     alive = tuple(one for one in told if os.path.exists(f"{PROC}/{one.pid}"))  # the others have ended meanwhile
-    return Look(alive, hidden, _kernel(wanted, alive))
+    return Look(alive, hidden, _kernel(wanted, alive), lost)
 
 
 def _all_images(wanted: Collection[Key], among: Sequence[int]) -> tuple[dict[int, list[OpenImage]], int]:
@@ -152,17 +154,21 @@ def _kernel(wanted: Collection[Key] | None, found: Sequence[Running]) -> tuple[K
     return tuple(user for user in users if wanted is None or user.pid in pids or user.key in wanted)
 
 
-def _asked(found: Sequence[Running], sockets: Sequence[Path]) -> list[tuple[Running, Facts | MonitorError | None]]:
-    """Queries all monitors at once; returns with each process what one of its monitors says, or why none has answered."""
+def _asked(found: Sequence[Running], sockets: Sequence[Path]) -> tuple[dict[int, Facts | MonitorError], tuple[MonitorError, ...]]:
+    """Queries all monitors at once; returns by process what one of its monitors says, or why none has answered; and why those in
+    `sockets` have not whose process is not among `found`."""
     asked: list[tuple[int | None, str]] = [(one.pid, View(one.pid).reached(path)) for one in found for path in one.monitors]
     asked += [(None, os.fspath(path)) for path in sockets]
     answers = ask_all([path for _, path in asked], COMMANDS) if asked else []
     by_process: dict[int, Facts | MonitorError] = {}
+    lost, pids = [], {one.pid for one in found}
     for (known, path), answer in zip(asked, answers, strict=True):
         pid = answer.pid if known is None else known
         if pid is not None and not isinstance(by_process.get(pid), Facts):
             by_process[pid] = _facts(answer, path, known)
-    return [(one, by_process.get(one.pid)) for one in found]
+        if pid not in pids and isinstance(answer, MonitorError):
+            lost.append(answer)
+    return by_process, tuple(lost)
 
 
 def _facts(answer: Answers | MonitorError, path: str, known: int | None) -> Facts | MonitorError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cowherd.live.kernel_holders import Key
     from cowherd.live.kernel_users import KernelUser
     from cowherd.live.open_images import OpenImage
+    from cowherd.live.qmp import MonitorError
     from cowherd.live.running import Look, Running
     from cowherd.live.view import Layer
 
@@ -70,6 +71,7 @@ def faults_of(look: Look, merging: Container[Key] = ()) -> list[Found]:
             *_bitmaps(one),
             *_silent(one),
         ]
+    found += [Found(Fault.NOT_ANSWERING, None, "", str(error)) for error in look.lost if _is_fault(error)]
     if look.hidden:
         found.append(Found(Fault.HIDDEN, None, "", f"{look.hidden} process(es) may not be looked into by this user; ask as root"))
     order = list(Fault)
@@ -194,5 +196,10 @@ def _bitmaps(one: Running) -> Iterator[Found]:
 
 
 def _silent(one: Running) -> Iterator[Found]:
-    if one.monitor_error and not isinstance(one.monitor_error, MonitorBusy | QmpMissing):
+    if one.monitor_error and _is_fault(one.monitor_error):
         yield Found(Fault.NOT_ANSWERING, one.pid, "", str(one.monitor_error))
+
+
+def _is_fault(error: MonitorError) -> bool:
+    """Returns whether something is wrong with a monitor or its machine: that it serves somebody else is no fault."""
+    return not isinstance(error, MonitorBusy | QmpMissing)

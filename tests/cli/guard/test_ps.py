@@ -245,6 +245,16 @@ def test_of_a_directory_only_what_has_its_images_open_is_shown(herd, tmp_path_fa
     assert "1 process(es) have images open: nothing wrong" in seen
 
 
+def test_a_socket_that_was_named_and_at_which_nobody_listens_is_told(tmp_path, capsys):
+    (tmp_path / "image").write_bytes(noise(1 << 16))
+    words = ("--image", str(tmp_path / "image"), "--qmp", str(tmp_path / "nothing"))
+    assert main(["ps", *words]) == 4
+    assert f"not-answering: the monitor {tmp_path}/nothing is lost: nobody listens there" in capsys.readouterr().out
+    assert main(["ps", "--json", *words]) == 4
+    document = json.loads(capsys.readouterr().out)
+    assert [one["socket"] for one in document["lost_monitors"]] == [f"{tmp_path}/nothing"]
+
+
 def test_what_is_asked_about_and_not_there_is_an_error(tmp_path, capsys):
     assert main(["ps", "--image", str(tmp_path / "nothing")]) == 1
     assert main(["ps", str(tmp_path / "nothing")]) == 1

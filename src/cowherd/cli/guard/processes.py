@@ -29,6 +29,7 @@ def lines(look: Look, nodes: Nodes, found: Sequence[Found]) -> tuple[str, ...]:
     """Returns the text: the processes, the kernel's devices, the faults, and a last line that counts them."""
     said = [line for one in look.all for line in _process_lines(one, nodes)]
     said += [line for user in look.kernel for line in _kernel_lines(user)]
+    said += [str(error) for error in look.lost]
     for fault in found:
         of = f" (pid {fault.pid})" if fault.pid else ""
         said.append(f"{fault.fault.value}: {shown(fault.image) + of + ': ' if fault.image else ''}{fault.detail}")
@@ -111,6 +112,7 @@ def document(look: Look, nodes: Nodes, found: Sequence[Found]) -> dict[str, Any]
         "processes": [_process(one, nodes) for one in look.all],
         "kernel": [_kernel_user(user) for user in look.kernel],
         "hidden": look.hidden,
+        "lost_monitors": [{"socket": error.socket, "error": str(error)} for error in look.lost],
         "findings": [
             {"kind": fault.fault.value, "pid": fault.pid, "image": fault.image or None, "detail": fault.detail} for fault in found
         ],
