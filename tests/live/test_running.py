@@ -205,12 +205,15 @@ def test_this_process_is_none_of_them(herd):
 
 MAPS = (
     "import mmap, os, sys; fd = os.open(sys.argv[1], os.O_RDWR);"
-    "memory = mmap.mmap(fd, 4096, mmap.MAP_SHARED, getattr(mmap, sys.argv[2]) | mmap.PROT_READ);"
+    "memory = [mmap.mmap(fd, 4096, mmap.MAP_SHARED, getattr(mmap, word) | mmap.PROT_READ) for word in sys.argv[2].split()];"
     "os.close(fd); os.closerange(3, 99); print('mapped', flush=True); sys.stdin.read()"
 )
 
 
-@pytest.mark.parametrize(("access", "writing"), [("PROT_READ", False), ("PROT_WRITE", True)])
+@pytest.mark.parametrize(
+    ("access", "writing"),
+    [("PROT_READ", False), ("PROT_WRITE", True), ("PROT_READ PROT_WRITE", True), ("PROT_WRITE PROT_READ", True)],
+)
 def test_a_program_that_has_an_image_only_in_its_memory_is_seen(herd, access, writing):
     with running(sys.executable, "-c", MAPS, herd / "b", access, until="mapped") as process:
         seen, all_of_them = look(herd), look_at_all()
@@ -337,6 +340,19 @@ def test_a_socket_that_is_named_is_asked_but_no_domains(herd):
     domains = herd / "libvirt" / "qemu" / "domain-1-web" / "monitor.sock"
     with pytest.raises(InvalidRequest, match="monitor of a domain"):
         look_at_all(None, [domains])
+
+
+@MONITORS
+def test_a_disk_whose_name_is_no_text_is_where_it_was(herd, monitor):
+    """In QMP's answers such a name has other characters, and leads nowhere."""
+    name = os.fsdecode(b"a\xff")
+    os.rename(herd / "a", herd / name)
+    with machine(herd, "-drive", f"file={name},if=virtio,format=qcow2", monitor=monitor):
+        seen = look(herd)
+    assert [[layer.key for layer in disk.opened] for disk in seen.all[0].disks] == [
+        [key_of(os.stat(herd / image)) for image in (name, "base")]
+    ]
+    assert faults_of(seen) == []
 
 
 @MONITORS

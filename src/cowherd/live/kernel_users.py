@@ -7,7 +7,7 @@ drivers/block/nbd.c (pid), loop(4).
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cowherd.live.gone import DELETED
@@ -54,13 +54,13 @@ class KernelUser:
             return False
 
 
-def kernel_users(wanted: Container[Key] | None, names: Mapping[Key, str]) -> list[KernelUser]:
-    """Returns the kernel's uses of `wanted` files, with None of all files that loop devices have; and network block devices.
+def kernel_users(names: Mapping[Key, str]) -> list[KernelUser]:
+    """Returns the loop devices and the network block devices that are in use, and the kernel's other uses of images.
 
-    `names` are the images that processes have open: other uses, such as a mount or a device on top, count for those only.
+    `names` are the images that processes have open: a mount, or a device on top of one, counts for those only.
     """
     users = DeviceUsers()
-    found = [_of_loop(loop, users) for loop in loops() if wanted is None or loop.key in wanted]
+    found = [_of_loop(loop, users) for loop in loops()]
     found += _network_devices(users)
     for key, path in names.items():
         uses = tuple(users.of(key[1])) if key[0] == BLOCK_DEVICE else ()

@@ -150,7 +150,7 @@ def _kernel(wanted: Collection[Key] | None, found: Sequence[Running]) -> tuple[K
     """Returns the kernel's own users; with `wanted`, those of these files, and those that one of the processes serves."""
     names = {image.key: image.path for one in found for image in one.images}
     pids = {one.pid for one in found}
-    users = kernel_users(wanted, names)
+    users = kernel_users(names)
     return tuple(user for user in users if wanted is None or user.pid in pids or user.key in wanted)
 
 
