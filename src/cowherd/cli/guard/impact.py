@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.arguments import Parser, UsageError
+from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.listing import listing
 from cowherd.cli.guard.output import Report, progress, table
+from cowherd.cli.guard.several import each, is_sealed
+from cowherd.cli.guard.usage import UsageError
 from cowherd.sizes import human_size
 from cowherd.text import printable, shown
 
@@ -43,7 +45,7 @@ def configure(parser: Parser) -> None:
         "cowherd impact debian12.qcow2 --against backup/debian12.qcow2\n"
         "cowherd impact debian12.qcow2 --files --from backup/debian12.qcow2",
     )
-    parser.add_argument("base", metavar="BASE", help="the image that changed")
+    parser.add_argument("base", nargs="+", metavar="BASE", help="the image that changed; of a directory, every sealed one")
     parser.add_argument("--against", metavar="OLD", help="an older copy to compare with, instead of the seal")
     parser.add_argument("--files", action="store_true", help="look inside: which files and file systems the change hits")
     parser.add_argument(
@@ -59,6 +61,10 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
+    return each(arguments, "base", _run, is_sealed)
+
+
+def _run(arguments: argparse.Namespace) -> Report:
     found = _found(arguments)
     if not found.changed_bytes:
         return Report(found.to_json(), (f"{shown(found.base)}: its content is as it was",))
@@ -88,7 +94,7 @@ def _found(arguments: argparse.Namespace) -> Impact:
             watch=lambda what, overlay: progress(f"{what} {shown(overlay)}"),
         )
     if arguments.donors:
-        raise UsageError("--from says where --files finds the old content", "cowherd impact BASE --files --from DONOR")
+        raise UsageError("--from says where --files finds the old content", "as in: cowherd impact BASE --files --from DONOR")
     from cowherd.herd.impact.impact import impact
 
     return impact(arguments.base, against=arguments.against, herd=arguments.herd, progress=watched)

@@ -29,6 +29,7 @@ def configure(parser: Parser) -> None:
         "cowherd ps /var/lib/libvirt/images",
     )
     parser.add_argument("directories", nargs="*", metavar="DIR", help="only what has images under these directories open")
+    parser.add_herd()
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="only what has this file open")
     parser.add_argument("--qmp", action="append", default=[], metavar="SOCKET", help="ask the monitor at this socket, too")
 
@@ -50,7 +51,8 @@ def run(arguments: argparse.Namespace) -> Report:
 
 def _wanted(arguments: argparse.Namespace) -> set[Any] | None:
     """Returns the files that the arguments name, None for all."""
-    if not (arguments.directories or arguments.image):
+    directories = [*arguments.directories, *arguments.herd]
+    if not (directories or arguments.image):
         return None
     from cowherd.errors import HostFileError
     from cowherd.live.kernel_holders import FILE, key_of
@@ -61,8 +63,8 @@ def _wanted(arguments: argparse.Namespace) -> set[Any] | None:
             wanted.add(key_of(os.stat(image)))
         except OSError as error:
             raise HostFileError(image, "look at", error) from error
-    if arguments.directories:
+    if directories:
         from cowherd.herd.lineage.survey import survey
 
-        wanted |= {(FILE, *key) for key in survey(arguments.directories).images}
+        wanted |= {(FILE, *key) for key in survey(directories).images}
     return wanted

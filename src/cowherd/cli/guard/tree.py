@@ -43,13 +43,14 @@ def configure(parser: Parser) -> None:
         "cowherd tree /var/lib/libvirt/images",
     )
     parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_herd()
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.herd.report.tree import tree
 
-    found = tree(arguments.directories)
+    found = tree([*arguments.directories, *arguments.herd])
     notes = []
     if found.unreadable:
         more = f" and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> Report:
     notes += [_running_on_gone(disk) for disk in found.running_on_gone]
     gone = [f"{shown(path)}: its seal is there, but it is not" for path in found.gone]
     document = {
-        "directories": [os.fspath(directory) for directory in found.directories],
+        "directories": list(found.directory_names),
         "images": Rows(map(_document, found.nodes) if arguments.json else ()),
         "gone": [os.fspath(path) for path in found.gone],
         "unreadable": [os.fspath(path) for path in found.unreadable],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
 
 from cowherd.errors import CowherdError
 from cowherd.herd.lineage.lineage import Lineage
@@ -12,11 +11,13 @@ from cowherd.herd.lineage.survey import survey
 from cowherd.herd.seals.verify import Checker
 from cowherd.live.gone import gone_disks
 from cowherd.live.holders import PROC
+from cowherd.paths import as_path
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import Any
 
     from cowherd.herd.lineage.scan import Image
@@ -54,7 +55,7 @@ class Node(NamedTuple):
     @property
     def base(self) -> Path | None:
         """`base_name` as a path."""
-        return Path(self.base_name) if self.base_name else None
+        return as_path(self.base_name) if self.base_name else None
 
     @property
     def format(self) -> str:
@@ -86,17 +87,22 @@ _make_node: Callable[[tuple[Any, ...]], Node] = functools.partial(tuple.__new__,
 
 
 class Tree(NamedTuple):
-    """A herd: its directories, and its images with each base before its overlays.
+    """A herd: the names of its directories, which are absolute, and its images with each base before its overlays.
 
     `gone` are images of which only the seal is left; `unreadable` are files that could not be read, which may be overlays too;
     `running_on_gone` are deleted files on which machines still run.
     """
 
-    directories: tuple[Path, ...]
+    directory_names: tuple[str, ...]
     nodes: tuple[Node, ...]
     gone: tuple[Path, ...]
     unreadable: tuple[Path, ...]
     running_on_gone: tuple[GoneDisk, ...] = ()
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """`directory_names` as paths."""
+        return tuple(map(as_path, self.directory_names))
 
 
 def tree(directories: Sequence[PathName] = ()) -> Tree:
@@ -111,7 +117,7 @@ def tree_of(lineage: Lineage) -> Tree:
     """Returns the herd of a lineage that the caller has already."""
     checker = Checker(full=False)
     nodes = tuple(_node(lineage, checker, *step) for step in lineage.walk())
-    return Tree(tuple(map(Path, lineage.directories)), nodes, lineage.orphans, lineage.unreadable)
+    return Tree(tuple(lineage.directories), nodes, lineage.orphans, lineage.unreadable)
 
 
 def _node(lineage: Lineage, checker: Checker, depth: int, image: Image, base: Image | None) -> Node:
