@@ -8,6 +8,7 @@ import time
 
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.live.kernel_holders import FILE, Key, key_of
+from cowherd.live.mappings import mapped
 from cowherd.live.owners import user_of
 from cowherd.paths import as_path
 from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
@@ -37,6 +38,7 @@ _MACHINE_PROGRAMS = (
     "virtiofsd",
     "vhost-user",
 )
+_LIBVIRTS_MONITOR = b"charmonitor"  # the id that libvirt gives to the character device of each domain's monitor
 INIT = 1
 NOTHING: frozenset[Key] = frozenset()
 _KTHREADD = 2  # the kernel's first thread but init, with this number in the first process id namespace, and there alone
@@ -147,7 +149,6 @@ def look_through(
     may not look into. Looking through mappings takes longer than through open files."""
     found: dict[Key, tuple[Holder, ...]] = {}
     unreadable, this = 0, None if own else own_number()
-    inodes = {b" %d " % key[2]: key for key in mappable if key[0] == FILE}
     for pid in processes():
         if pid == this:
             continue
@@ -156,9 +157,9 @@ def look_through(
             for name, key in descriptors(pid) if wanted is not NOTHING else ():
                 if key in wanted:
                     opened.setdefault(key, []).append(name)
-            mapped = _mapped(pid, inodes) if inodes else {}
-            for key in {**opened, **mapped}:
-                holder = _holder(pid, opened.get(key, ()), mapped.get(key))
+            in_memory = mapped(f"{PROC}/{pid}", mappable) if mappable else {}
+            for key in {**opened, **in_memory}:
+                holder = _holder(pid, opened.get(key, ()), in_memory.get(key))
                 if holder:
                     found[key] = (*found.get(key, ()), holder)
         except PermissionError:
@@ -191,37 +192,6 @@ def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
         except OSError:  # closed meanwhile, or on a file system that is gone
             continue
         yield name, info
-
-
-def _mapped(pid: int, inodes: dict[bytes, Key]) -> dict[Key, bool]:
-    """Returns which files a process has mapped, and whether a mapping writes to the file (proc_pid_maps(5))."""
-    try:
-        maps = _read(f"{PROC}/{pid}/maps")
-    except PermissionError:
-        raise
-    except OSError:
-        return {}
-    found: dict[Key, bool] = {}
-    for token in [token for token in inodes if token in maps]:
-        for line in maps.splitlines():
-            if token in line and _is_mapping_of(pid, line, inodes[token]):
-                access = line.split(b" ", 2)[1]  # as in "rw-s": only a writable, shared mapping changes the file
-                found[inodes[token]] = found.get(inodes[token], False) or access[1:4:2] == b"ws"
-    return found
-
-
-def _is_mapping_of(pid: int, line: bytes, key: Key) -> bool:
-    """Returns whether a line of maps is of this file. Its device may differ from that of stat(2), as with btrfs."""
-    fields = line.split(None, 5)
-    major, _, minor = fields[3].partition(b":")
-    if fields[4] != b"%d" % key[2]:
-        return False
-    if os.makedev(int(major, 16), int(minor, 16)) == key[1]:
-        return True
-    for place in (f"{PROC}/{pid}/map_files/{os.fsdecode(fields[0])}", os.fsdecode(fields[5]) if len(fields) > 5 else ""):
-        with contextlib.suppress(OSError, ValueError):  # only root may follow the first, and the second may be gone
-            return key_of(os.stat(place)) == key
-    return False
 
 
 def is_of_system(pid: int) -> bool:
@@ -313,7 +283,7 @@ def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None
         mapped=mapped_writable is not None,
         is_machine=locking or runs_machines(pid, command),
         machine=_machine_name(arguments),
-        is_domain=b"libvirt" in arguments,
+        is_domain=_LIBVIRTS_MONITOR in arguments,
         since=_began(pid),
         user=user_of(pid) or "",
     )

@@ -13,9 +13,11 @@ from cowherd.cli.guard.main import main
 from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.doctor.finding import Kind
 from cowherd.herd.doctor.running import kind_of
+from cowherd.herd.merge.merge import merge
 from cowherd.live import qmp
 from cowherd.live.running_faults import Fault
-from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img
+from tests.herd.merge.herds import killed_at
+from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
 from tests.live.machines import machine
 from tests.live.test_running import name_other_base
 from tests.qmp import Monitor
@@ -125,6 +127,23 @@ def test_a_machine_that_is_stopped_does_not_answer(herd, monkeypatch):
         seen = found(herd)
         process.send_signal(signal.SIGCONT)
     assert seen == [(Kind.NOT_ANSWERING, "a")]
+
+
+LEFT = ("-blockdev", "driver=null-co,node-name=cowherd-left")
+
+
+def test_what_is_left_over_in_a_machine_is_told_at_the_image_that_it_runs_on(herd):
+    with machine(herd, *disk("a"), *LEFT, monitor="monitor"):
+        assert found(herd) == [(Kind.LEFTOVER, "a")]
+
+
+def test_what_a_merge_that_is_not_at_its_end_has_made_in_a_machine_is_not_left_over(herd):
+    write(herd / "a", "write -P 2 100k 64k")
+    assert killed_at(9, lambda: merge(herd / "a", strategy="preserve"))
+    with machine(herd, *disk("b"), *LEFT, monitor="monitor"):
+        assert [one.kind for one in doctor([herd]).findings if one.kind in (Kind.LEFTOVER, Kind.MERGE_INTERRUPTED)] == [
+            Kind.MERGE_INTERRUPTED
+        ]
 
 
 def test_what_is_wrong_with_images_of_elsewhere_is_no_finding_of_this_herd(herd, tmp_path):

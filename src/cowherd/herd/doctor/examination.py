@@ -9,6 +9,7 @@ from functools import cached_property
 from cowherd.herd.doctor.live_snapshots import parents_of_live_snapshots
 from cowherd.herd.lineage.backing_names import breaks_when_moved
 from cowherd.herd.machines.running import look_at
+from cowherd.live.kernel_holders import FILE
 from cowherd.live.libvirt_records import read_records
 
 TYPE_CHECKING = False
@@ -64,6 +65,12 @@ class Examination:
 
         found = look_at_all({*seen.holders, *(disk.key for disk in lost)}, among=sorted(pids))
         return dataclasses.replace(found, hidden=seen.hidden)
+
+    @cached_property
+    def merging(self) -> frozenset[tuple[str, int, int]]:
+        """The files that a merge concerns which is not at its end, by their keys in `live`."""
+        concerned = filter(self.merges.concerning, self.lineage.images.values()) if self.merges.journals else ()
+        return frozenset((FILE, *image.key) for image in concerned)
 
     def may_change(self, image: Image) -> bool:
         """Returns whether this user can change an image's file: not on a read-only file system, and it is writable or ours."""

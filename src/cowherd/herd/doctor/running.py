@@ -36,7 +36,7 @@ def running_faults(exam: Examination) -> Iterator[Finding]:
 
     by_pid = {one.pid: one for one in exam.look.all}
     saved: dict[Key, str] = {}
-    for found in faults_of(exam.look):
+    for found in faults_of(exam.look, exam.merging):
         kind, one = kind_of(found.fault), by_pid.get(found.pid) if found.pid else None
         path = _place(exam, one, found)
         lost = _lost_image(one, found) if one and kind in _OTHERWISE_CALLED.values() else None
@@ -93,6 +93,6 @@ def not_asked(exam: Examination) -> Iterator[str]:
     if exam.look:
         from cowherd.live.running_faults import Fault, faults_of
 
-        faults = {found.detail for found in faults_of(exam.look) if found.fault is Fault.NOT_ANSWERING}
+        faults = {found.detail for found in faults_of(exam.look, exam.merging) if found.fault is Fault.NOT_ANSWERING}
         errors = [str(one.monitor_error) for one in exam.look.all if one.monitor_error]
         yield from dict.fromkeys(error for error in errors if error not in faults)
