@@ -124,9 +124,21 @@ def test_a_machine_that_is_stopped_does_not_answer(herd, monkeypatch):
     monkeypatch.setattr(qmp, "CONNECT_SECONDS", 0.6)
     with machine(herd, *disk("a"), monitor="monitor") as process:
         process.send_signal(signal.SIGSTOP)
-        seen = found(herd)
+        seen = doctor([herd])
         process.send_signal(signal.SIGCONT)
-    assert seen == [(Kind.NOT_ANSWERING, "a")]
+    assert [(one.kind, one.path.name) for one in seen.findings if one.kind in RUNNING] == [(Kind.NOT_ANSWERING, "a")]
+    assert seen.not_asked == ()
+
+
+def test_a_machine_that_serves_another_client_is_no_finding_and_said_not_to_have_been_asked(herd, monkeypatch):
+    monkeypatch.setattr(qmp, "CONNECT_SECONDS", 0.6)
+    with machine(herd, *disk("a"), monitor="monitor"):
+        talk = Monitor(herd / "monitor")
+        seen = doctor([herd])
+        talk.close()
+    assert [one for one in seen.findings if one.kind in RUNNING] == []
+    (reason,) = seen.not_asked
+    assert "serves another client" in reason
 
 
 LEFT = ("-blockdev", "driver=null-co,node-name=cowherd-left")

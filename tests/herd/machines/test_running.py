@@ -125,6 +125,7 @@ def test_other_processes_that_may_not_be_looked_into_are_not_counted(herd, monke
         with as_nobody(herd.parent):
             monkeypatch.setattr(glance, "processes", lambda: [other.pid])
             assert running_on(survey(["herd"])).hidden == 0
+            assert look_at(survey(["herd"]), only_machines=False).hidden == 0
         other.kill()
 
 
