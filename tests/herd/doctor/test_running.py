@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,18 @@ from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
 from tests.live.machines import machine
 from tests.live.test_running import name_other_base
 from tests.qmp import Monitor
-from tests.storage.hosts import as_nobody, public_directory
+from tests.storage.hosts import as_nobody, public_directory, running
 
 pytestmark = pytest.mark.qemu("qemu-system-x86_64")
 
 PAGE = Path(__file__).parents[3] / "docs" / "daily.md"
+CLIENT = """
+import socket, sys
+monitor = socket.socket(socket.AF_UNIX)
+monitor.connect(sys.argv[1])
+print(monitor.recv(4096), flush=True)
+sys.stdin.read()
+"""
 RUNNING = {kind_of(fault) for fault in Fault}
 
 
@@ -132,13 +140,15 @@ def test_a_machine_that_is_stopped_does_not_answer(herd, monkeypatch):
 
 def test_a_machine_that_serves_another_client_is_no_finding_and_said_not_to_have_been_asked(herd, monkeypatch):
     monkeypatch.setattr(qmp, "CONNECT_SECONDS", 0.6)
-    with machine(herd, *disk("a"), monitor="monitor"):
-        talk = Monitor(herd / "monitor")
+    with (
+        machine(herd, *disk("a"), monitor="monitor"),
+        running(sys.executable, "-c", CLIENT, herd / "monitor", until="QMP") as client,
+    ):
         seen = doctor([herd])
-        talk.close()
     assert [one for one in seen.findings if one.kind in RUNNING] == []
     (reason,) = seen.not_asked
     assert "serves another client" in reason
+    assert f"pid {client.pid}" in reason
 
 
 LEFT = ("-blockdev", "driver=null-co,node-name=cowherd-left")
@@ -167,7 +177,7 @@ def test_what_is_wrong_with_images_of_elsewhere_is_no_finding_of_this_herd(herd,
 
 
 def test_that_the_package_for_asking_is_missing_is_said_only_where_a_machine_has_a_monitor(herd, monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "qemu.qmp", None)
+    monkeypatch.setitem(sys.modules, "qemu.qmp", None)
     with machine(herd, *disk("a")):
         main(["doctor", str(herd)])
     assert "not every machine was asked" not in capsys.readouterr().out
