@@ -86,7 +86,7 @@ def _how(image: OpenImage | None) -> str:
 def _standing(key: Key | None, nodes: Nodes) -> str:
     """Returns what follows a file's name and mode: its seal and its status, as `tree` has them; "" if they are not known."""
     node = nodes.get(key) if key else None
-    return f"; {f'seal {node.level}' if node.level else 'no seal'}, {node.status.value}" if node else ""
+    return f"; {f'seal {node.level}, ' if node.level else ''}{node.status.value}" if node else ""
 
 
 def _export_line(export: Export) -> str:
