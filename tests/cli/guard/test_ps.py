@@ -101,9 +101,7 @@ def test_of_each_file_the_seal_and_the_status_are_shown(herd, capsys):
             file.write(b"x")
         assert main(["ps", "--json", str(herd)]) == 0
     level = read_record(seal_name(str(herd / "base"))).level.label
-    assert re.search(
-        rf"^ +\S*/a  writing, locked; ok$\n^ +\S*/base  reading, locked; seal {level}, ok$", text, re.MULTILINE
-    )
+    assert re.search(rf"^ +\S*/a  writing, locked; ok$\n^ +\S*/base  reading, locked; seal {level}, ok$", text, re.MULTILINE)
     images = {os.path.basename(one["path"]): one for one in json.loads(capsys.readouterr().out)["processes"][0]["images"]}
     assert [(images[name]["seal"], images[name]["status"]) for name in ("a", "base")] == [(None, "touched"), (level, "touched")]
 
