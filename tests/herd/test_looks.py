@@ -129,17 +129,17 @@ LOOKS = {
         lambda herd: retarget([herd / "overlay"], herd / "copy"),
         scans=2,  # where the overlay stands is looked up when its header has changed
         opens={
-            "overlay": 5,  # locks tried before the plan and before it is carried out; tables read for each; a binding
-            "base": 4,  # locks tried, read, each twice: for the plan, and for the work
-            "copy": 4,  # as the base
+            "overlay": 2,  # held and read; written to
+            "base": 1,
+            "copy": 1,
         },
     ),
     "flatten": Looks(
         lambda herd: flatten(herd / "overlay"),
         scans=2,  # as retarget
         opens={
-            "overlay": 4,  # locks tried before the plan and before it is carried out; tables read for each
-            "base": 4,  # as above
+            "overlay": 2,  # held and read; written to
+            "base": 1,
         },
     ),
     "move": Looks(
@@ -164,10 +164,10 @@ LOOKS = {
         lambda herd: repair(herd / "base", preserve=True),
         scans=1,
         opens={
-            "base": 7,  # locks tried twice; read for its drift; below each of its overlays for the plan, and for the work
-            "overlay": 4,  # locks tried, tables read, locks tried before the first is written to, written
-            "other": 4,  # as the overlay
-            "copy": 2,  # compared with the seal, and read
+            "base": 1,
+            "overlay": 2,  # held and read; written to
+            "other": 2,  # as the overlay
+            "copy": 2,  # compared with the seal, and closed, for a herd may have many that are compared; read
         },
         before=lambda herd: write(herd / "base", "write -P 5 0 64k"),
     ),

@@ -78,12 +78,11 @@ def repair(
         refuse_trashed(lineage, image)
     refuse_opaque(image, "keep overlays from the change of" if preserve else "repair")
     named = [Path(donor) for donor in donors]
+    if preserve:
+        return preserving.preserve(lineage, image, named, dry_run=dry_run, progress=progress)
     with naming_holders():
-        require_free(*([lineage.children(image), lineage.chain(image)] if preserve else [[image], lineage.chain(image)]))
-        if not preserve:
-            require_not_saved([image.filename], "write to")
-        if preserve:
-            return preserving.preserve(lineage, image, named, dry_run=dry_run, progress=progress)
+        require_free([image], lineage.chain(image))
+        require_not_saved([image.filename], "write to")
         with held_drift(lineage, image, progress) as drift:
             plan = _plan(lineage, drift, named)
         if not dry_run:
