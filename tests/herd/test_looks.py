@@ -62,7 +62,7 @@ LOOKS = {
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
         scans=2,  # where the overlay stands now, and what it is bound to, is looked up when its header has changed
         opens={
-            "overlay": 3,  # locks tried, another name in the header, a binding
+            "overlay": 2,  # held; written to
             "base": 1,
             "copy": 1,
         },
@@ -71,9 +71,9 @@ LOOKS = {
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
         scans=2,  # as above
         opens={
-            "overlay": 3,  # locks tried, rewritten, a binding
-            "base": 4,  # its format and its content are asked of the file, without a seal; locks tried; read
-            "copy": 2,  # locks tried, read
+            "overlay": 2,  # held; written to
+            "base": 1,
+            "copy": 1,
         },
         before=lambda herd: os.unlink(seal_path(herd / "base")),
     ),
@@ -81,9 +81,9 @@ LOOKS = {
         lambda herd: commit(herd / "top"),
         scans=2,  # what the overlay is bound to is looked up when its base has changed
         opens={
-            "top": 3,  # the chain is followed to name what is changed, locks tried, read and emptied
-            "overlay": 4,  # the same, and opened again with the right to write
-            "base": 4,  # it lies below both
+            "top": 2,  # held and read; emptied
+            "overlay": 2,  # held and read; written to
+            "base": 1,
         },
     ),
     "merge, preserve": Looks(
@@ -104,7 +104,7 @@ LOOKS = {
             "overlay": 1,
             "other": 2,  # not locked, so closed between: what preserve would write to it; what a commit would show
             "top": 2,  # locked and read, put on the new base
-            "new": 4,  # written to, read back; sealed: its format asked, read under its own locks
+            "new": 3,  # written to, read back; read under its own locks to be sealed
         },
     ),
     "merge of a leaf": Looks(
@@ -120,9 +120,9 @@ LOOKS = {
         lambda herd: seal(herd / "overlay", bind=True),
         scans=1,
         opens={
-            "overlay": 4,  # its format asked twice, its tables checked, read
+            "overlay": 1,
             "base": 1,
-            "top": 2,  # locks tried, bound
+            "top": 2,  # held; bound
         },
     ),
     "retarget": Looks(
@@ -155,9 +155,9 @@ LOOKS = {
         lambda herd: promote(herd / "overlay", herd / "promoted"),
         scans=2,  # with the new base, to seal it
         opens={
-            "overlay": 5,  # its format asked, its tables checked, locks tried before it is copied and after; copied
-            "base": 3,  # locks tried before and after, read
-            "new": 2,  # its format asked, read to be sealed
+            "overlay": 1,
+            "base": 1,
+            "new": 1,
         },
     ),
     "repair --preserve": Looks(

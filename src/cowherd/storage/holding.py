@@ -53,10 +53,7 @@ class Holding:
         except BaseException:
             file.close()
             raise
-        if self._most is not None and len(self._files) >= self._most:
-            file.close()
-        else:
-            self._files[file.key] = file
+        self._add(file)
 
     def open(self, name: ImageName, *, writable: bool = False) -> BlockFile:
         """Opens a file as `open_file` does, or lends a held one: its locks are the holder's, and closing it leaves it open."""
@@ -65,6 +62,12 @@ class Holding:
             return open_file(name, writable=writable)
         file = self._writer(name, holder.key) if writable else holder
         return _Lent(os.fspath(name), file.fd, holder, writable=writable)
+
+    def keep(self, name: ImageName, *, writable: bool = False) -> BlockFile:
+        """Does what `open` does, and holds the file from then on, with the locks that its borrowers need."""
+        if not isinstance(name, Url) and self._held(name) is None:
+            self._add(HostFile.open(name, lock=None))
+        return self.open(name, writable=writable)
 
     def file(self, key: Key) -> HostFile | None:
         """Returns a held file, open for reading; the caller must not close it."""
@@ -99,6 +102,12 @@ class Holding:
             info = os.stat(name)
             return self._files.get((info.st_dev, info.st_ino))
         return None
+
+    def _add(self, file: HostFile) -> None:
+        if self._most is not None and len(self._files) >= self._most:
+            file.close()
+        else:
+            self._files[file.key] = file
 
     def _writer(self, name: PathName, key: Key) -> HostFile:
         if key not in self._writers:

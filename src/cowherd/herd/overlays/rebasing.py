@@ -76,7 +76,7 @@ def plan_rebase(
         raise BackingFileError(overlay.path, os.fspath(broken.path or broken.name), broken.problem or "it is not there")
     require_none(lineage, [overlay], "give another base to")
     require_one_format(lineage, lineage.chain(overlay), "copy from")
-    require_uncontradicted(lineage, [overlay], "give it another base, or none")
+    require_uncontradicted(lineage, [overlay], "give it another base, or none", held=held)
     if not registry.named(overlay.format).backing:
         raise UnsupportedFeature(overlay.path, f"another base for an image of format {overlay.format}")
     name, recorded = (base.name, base.format) if base else (None, None)

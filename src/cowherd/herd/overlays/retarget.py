@@ -48,9 +48,9 @@ def retarget(
     require_none(lineage, [base], "put overlays on")
     require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
-    require_uncontradicted(lineage, [base], "put overlays on it", progress=progress)
-    require_as_sealed(lineage, base, "put overlays on it")
     with Holding(MOST_HELD) as held:
+        require_uncontradicted(lineage, [base], "put overlays on it", held=held, progress=progress)
+        require_as_sealed(lineage, base, "put overlays on it")
         plans = [_plan(lineage, image, base, held) for image in images]
         if not dry_run:
             return [execute(survey_again(lineage) if at else lineage, plan, held, progress) for at, plan in enumerate(plans)]

@@ -86,7 +86,7 @@ def _preserve(
     record = record_of(base)
     if record is None:
         raise NotSealed(base.path)
-    with held_drift(lineage, base, progress, held.open) as drift:
+    with held_drift(lineage, base, progress, held) as drift:
         _require_bound_to(lineage, base, record.content_digest, drift.new.content_digest)
         plan = _plan(lineage, drift, named, held)
     if dry_run:

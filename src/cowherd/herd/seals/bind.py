@@ -15,6 +15,7 @@ from cowherd.herd.records.header import Head, read_image
 from cowherd.herd.seals.quick_check import condition, record_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage.durable import make_durable_if_recent
+from cowherd.storage.holding import Holding
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.opening import open_file
 
@@ -41,9 +42,10 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = F
     if overlay.binding != binding:
         from cowherd.herd.seals.upkeep import keeping_seals
 
-        require_free([overlay])
-        with naming_holders(), keeping_seals(lineage, overlay):
-            write_binding(overlay.path, binding)
+        with Holding() as held:
+            require_free([overlay], held=held)
+            with naming_holders(), keeping_seals(lineage, overlay):
+                write_binding(overlay.path, binding, held.open)
     else:
         make_durable_if_recent(overlay.path)  # a killed run may have bound it in memory only
     if parent:

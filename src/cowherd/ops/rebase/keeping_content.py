@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cowherd import extents as ext
-from cowherd.errors import CowherdError, InvalidRequest
+from cowherd.errors import CowherdError, ImageInUse, InvalidRequest
 from cowherd.extents import Extents, Ranges
 from cowherd.formats import registry
 from cowherd.formats.layer import Layer
@@ -23,7 +23,8 @@ from cowherd.ops.side_by_side import SideBySide, chunks, differing_units, read_g
 from cowherd.ops.snapshots import exposed_snapshots, require_same
 from cowherd.progress import Progress
 from cowherd.storage.buffers import is_zero
-from cowherd.storage.opening import open_file
+from cowherd.storage.locks import NAMES, WRITE_PERMISSION
+from cowherd.storage.opening import open_file, require_host
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -122,9 +123,22 @@ def _require_snapshots_kept(disk: Disk, new: Disk | None, differs: Ranges | None
 def _open_new(disk: Disk, reference: BackingReference, opener: Opener, *, force_share: bool) -> Disk:
     try:
         found = resolve(disk.path, reference)
-        return open_disk(found.name, format=found.format, force_share=force_share, opener=opener)
+        new = open_disk(found.name, format=found.format, force_share=force_share, opener=opener)
+        try:
+            _refuse_overlay(disk, new)
+        except BaseException:
+            new.close()
+            raise
+        return new
     except CowherdError as error:
         raise NewBackingFileError(reference.name, error) from error
+
+
+def _refuse_overlay(disk: Disk, new: Disk) -> None:
+    """Raises the error of the overlay's lock if the new backing file is, or stands on, the overlay: an opener may lend it."""
+    for layer in new.layers:
+        if layer.file.key == disk.layers[0].file.key:
+            raise ImageInUse(require_host(layer.file).path, NAMES[WRITE_PERMISSION], shared=True)
 
 
 class _Group(NamedTuple):
