@@ -90,20 +90,20 @@ LOOKS = {
         lambda herd: merge(herd / "overlay", strategy="preserve"),
         scans=4,  # to know what to lock; under the locks to plan; under those to write, for new overlays; when all is written
         opens={
-            "base": 3,  # locked and read, written to, read back
+            "base": 2,  # held and read; written to
             "overlay": 1,
-            "other": 4,  # locked and read, served, read back, bound when the base has its new seal
-            "top": 2,  # locked and read, put on the base
+            "other": 2,  # held and read; served, and bound when the base has its new seal
+            "top": 2,  # held and read; put on the base
         },
     ),
     "merge, fork": Looks(
         lambda herd: merge(herd / "overlay", strategy="fork"),
         scans=5,  # as above, and with the new base, to seal it
         opens={
-            "base": 2,  # locked and read, copied
+            "base": 1,
             "overlay": 1,
-            "other": 2,  # not locked, so closed between: what preserve would write to it; what a commit would show
-            "top": 2,  # locked and read, put on the new base
+            "other": 2,  # not held, for there may be many: what preserve would write to it; what a commit would show
+            "top": 2,  # held and read; put on the new base
             "new": 3,  # written to, read back; read under its own locks to be sealed
         },
     ),
@@ -112,8 +112,8 @@ LOOKS = {
         scans=4,  # as above
         opens={
             "top": 1,
-            "overlay": 3,  # locked and read, written to, read back
-            "base": 2,  # locked and read, read back
+            "overlay": 2,  # held and read; written to
+            "base": 1,
         },
     ),
     "seal --bind": Looks(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int]
 
+_MOST_WRITERS = 64
+
 MOST_HELD = 256
 """For jobs on any number of files: so many are held, and the others opened when they are used, as a process may not open all."""
 
@@ -61,7 +63,7 @@ class Holding:
         if isinstance(name, Url) or holder is None:
             return open_file(name, writable=writable)
         file = self._writer(name, holder.key) if writable else holder
-        return _Lent(os.fspath(name), file.fd, holder, writable=writable)
+        return _Lent(os.fspath(name), file.fd, holder, writable=writable, closes=writable and holder.key not in self._writers)
 
     def keep(self, name: ImageName, *, writable: bool = False) -> BlockFile:
         """Does what `open` does, and holds the file from then on, with the locks that its borrowers need."""
@@ -110,20 +112,24 @@ class Holding:
             self._files[file.key] = file
 
     def _writer(self, name: PathName, key: Key) -> HostFile:
-        if key not in self._writers:
-            self._writers[key] = HostFile.open(name, writable=True, lock=None)
-        return self._writers[key]
+        """Opens a held file for writing, once if few are written to; else its borrower has to close it."""
+        file = self._writers.get(key) or HostFile.open(name, writable=True, lock=None)
+        if len(self._writers) < _MOST_WRITERS:
+            self._writers[key] = file
+        return file
 
 
 class _Lent(HostFile):
-    """A held file, under the name by which somebody asked for it."""
+    """A held file, under the name by which somebody asked for it; `closes`: the descriptor is the borrower's own."""
 
-    def __init__(self, name: str, fd: int, holder: HostFile, *, writable: bool) -> None:
+    def __init__(self, name: str, fd: int, holder: HostFile, *, writable: bool, closes: bool) -> None:
         super().__init__(name, fd, writable=writable)
-        self._holder = holder
+        self._holder, self._closes = holder, closes
 
     def lock(self, mode: LockMode) -> None:
         self._holder.lock_at_least(mode)
 
     def close(self) -> None:
+        if self._closes:
+            super().close()
         self.fd = -1

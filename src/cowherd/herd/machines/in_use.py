@@ -66,14 +66,12 @@ def require_free(
     `changed` files will be written, renamed or removed: in the way are processes that write to one, machines that only read it
     (as a sibling's base, say), processes that map it, and the kernel. `stable` files will be read and must not change meanwhile:
     only writers are in the way. A file that does not exist is free. `locks`: try QEMU's locks too; a caller that holds them
-    itself passes False. With `held` they are not only tried: they are held there from then on. Raises `HoldersHidden` if some
-    processes can't be seen and the environment asks for certainty.
+    itself passes False. `held` are files that the caller holds; locks are not only tried then: they are held there from then on.
+    Raises `HoldersHidden` if some processes can't be seen and the environment asks for certainty.
     """
     writes, reads = _by_key(changed), _by_key(stable)
-    if held is not None:
-        _take_locks(writes, reads, held.lock)
-    elif locks:
-        _take_locks(writes, reads, _try_lock)
+    if locks:
+        _take_locks(writes, reads, _try_lock if held is None else held.lock)
     own = {(FILE, *key): fd for key, fd in held.descriptors().items()} if held is not None else NONE_HELD
     files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
     if not files:
