@@ -1,9 +1,10 @@
 """How often a command looks at a whole herd, and opens each image of it.
 
 Each look costs what the herd is large, so that every one above the first must have a reason. It has one where something changed
-on the disk, or a lock was taken, since the look before: what was seen before a lock is held may be wrong. An image is opened more
-than once where its locks are only tried, so that a refusal comes before the first write, and where it is written to and then read
-back. Openings that ask for an attribute, and those of records, are not counted.
+on the disk, or a lock was taken, since the look before: what was seen before a lock is held may be wrong. What a command reads it
+holds, locked, until it is done. An image that is written to is opened once more, and only then: until this process itself can
+write to it, the kernel tells whether anybody else has it open, and a sealed one can't be opened for writing before its protection
+is lifted, which is the first change. Openings that ask for an attribute, and those of records, are not counted.
 """
 
 from __future__ import annotations
@@ -159,6 +160,15 @@ LOOKS = {
             "base": 1,
             "new": 1,
         },
+    ),
+    "repair": Looks(
+        lambda herd: repair(herd / "base"),
+        scans=1,
+        opens={
+            "base": 2,  # held and read; written to
+            "copy": 2,  # compared with the seal, and closed, for a herd may have many that are compared; read
+        },
+        before=lambda herd: write(herd / "base", "write -P 5 0 64k"),
     ),
     "repair --preserve": Looks(
         lambda herd: repair(herd / "base", preserve=True),
