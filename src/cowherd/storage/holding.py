@@ -40,16 +40,16 @@ class Holding:
     def __init__(self, most: int | None = None) -> None:
         """`most`: how many files are held, None for all; the locks of those beyond are only tried."""
         self._most = most
-        self._files: dict[Key, HostFile] = {}
+        self._files: dict[Key, _Held] = {}
         self._writers: dict[Key, HostFile] = {}
 
     def lock(self, name: PathName, mode: LockMode) -> None:
         """Locks a file as `mode` says; a lock that is held and allows as much stays. Raises `ImageInUse`, `HostFileError`."""
         file = self._held(name)
         if file is not None:
-            file.lock_at_least(mode)
+            file.lock(mode)
             return
-        file = HostFile.open(name, lock=None)  # without a lock, so that reading it does not change its time of last access
+        file = _Held.open(name, lock=None)  # without a lock, so that reading it does not change its time of last access
         try:
             file.lock(mode)
         except BaseException:
@@ -68,7 +68,7 @@ class Holding:
     def keep(self, name: ImageName, *, writable: bool = False) -> BlockFile:
         """Does what `open` does, and holds the file from then on, with the locks that its borrowers need."""
         if not isinstance(name, Url) and self._held(name) is None:
-            self._add(HostFile.open(name, lock=None))
+            self._add(_Held.open(name, lock=None))
         return self.open(name, writable=writable)
 
     def file(self, key: Key) -> HostFile | None:
@@ -99,13 +99,13 @@ class Holding:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _held(self, name: PathName) -> HostFile | None:
+    def _held(self, name: PathName) -> _Held | None:
         with contextlib.suppress(OSError, ValueError):  # opening it reports what is wrong with the name
             info = os.stat(name)
             return self._files.get((info.st_dev, info.st_ino))
         return None
 
-    def _add(self, file: HostFile) -> None:
+    def _add(self, file: _Held) -> None:
         if self._most is not None and len(self._files) >= self._most:
             file.close()
         else:
@@ -119,15 +119,23 @@ class Holding:
         return file
 
 
+class _Held(HostFile):
+    """A file that is held: a lock that allows as much as the one that is asked for stays."""
+
+    def lock(self, mode: LockMode) -> None:
+        if self._lock_mode is None or not self._lock_mode.covers(mode):
+            super().lock(mode)
+
+
 class _Lent(HostFile):
     """A held file, under the name by which somebody asked for it; `closes`: the descriptor is the borrower's own."""
 
-    def __init__(self, name: str, fd: int, holder: HostFile, *, writable: bool, closes: bool) -> None:
+    def __init__(self, name: str, fd: int, holder: _Held, *, writable: bool, closes: bool) -> None:
         super().__init__(name, fd, writable=writable)
         self._holder, self._closes = holder, closes
 
     def lock(self, mode: LockMode) -> None:
-        self._holder.lock_at_least(mode)
+        self._holder.lock(mode)
 
     def close(self) -> None:
         if self._closes:

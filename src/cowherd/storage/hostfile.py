@@ -150,11 +150,6 @@ class HostFile:
         acquire(self.fd, mode, self.name, held=self._lock_mode)
         self._lock_mode, self._locked_by = mode, os.getpid()
 
-    def lock_at_least(self, mode: LockMode) -> None:
-        """Does what `lock` does, unless the locks that are held allow all that `mode` allows: then they stay."""
-        if self._lock_mode is None or not self._lock_mode.covers(mode):
-            self.lock(mode)
-
     def close(self) -> None:
         """Releases the locks and closes the file. Closing twice is fine.
 
