@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Key = tuple[int, int]
 
 _MOST_WRITERS = 64
+"""So many files stay open for writing; others are opened for each use, as a process may not open any number."""
 
 MOST_HELD = 256
 """For jobs on any number of files: so many are held, and the others opened when they are used, as a process may not open all."""

@@ -72,7 +72,7 @@ class Located:
 
     @contextlib.contextmanager
     def opened(self, opener: Opener = open_file) -> Iterator[BlockReader]:
-        """Yields a reader of sealed blocks, which opens the donors when it needs them, those that are held by `opener`."""
+        """Yields a reader of sealed blocks, which opens the donors when it needs them; `opener` lends those that are held."""
         with contextlib.ExitStack() as stack:
             yield BlockReader(self, stack, opener)
 
