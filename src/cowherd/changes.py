@@ -167,7 +167,7 @@ def commit(
                 opener=held.open,
                 progress=progress,
             )
-            rebind(overlay, herd=herd, opener=held.open)
+            rebind(overlay, held, herd=herd)
         return done
 
 
@@ -210,7 +210,7 @@ def rebase(
         _require_free(changed=[overlay], stable=reads, action="rebase" if unsafe else "", held=held)
         bases = None
         if backing and not unsafe and not force_share:
-            bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), lineage, herd=herd)
+            bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), lineage, herd=herd, held=held)
         equal = bases is not None and bases.is_equal
         with _keeping_seals_above(overlay, None if unsafe else lineage):
             done = job.rebase(
@@ -228,7 +228,7 @@ def rebase(
                 progress=progress,
             )
             if not unsafe:
-                rebind(overlay, herd=herd, opener=held.open)
+                rebind(overlay, held, herd=herd)
         return done
 
 

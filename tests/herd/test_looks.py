@@ -63,7 +63,7 @@ LOOKS = {
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
         scans=2,  # where the overlay stands now, and what it is bound to, is looked up when its header has changed
         opens={
-            "overlay": 2,  # held; written to
+            "overlay": 3,  # held; written to; bound, when the kernel has been asked who else has it open
             "base": 1,
             "copy": 1,
         },
@@ -72,7 +72,7 @@ LOOKS = {
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
         scans=2,  # as above
         opens={
-            "overlay": 2,  # held; written to
+            "overlay": 3,  # held; written to; bound, when the kernel has been asked who else has it open
             "base": 1,
             "copy": 1,
         },

@@ -95,9 +95,9 @@ def guard_commit(
     The dependents of the overlay keep their content. Images between the two don't count, since the commit uses them up; their
     other dependents do. A sealed overlay is refused too, since the commit empties it.
 
-    Returns the herd as it was looked at. What has to be read for it stays `held`.
+    Returns the herd as it was looked at. The caller may have the images `held`; what has to be read for it stays so.
     """
-    lineage = survey_around(overlay, *([base] if base else []), herd=herd)
+    lineage = survey_around(overlay, *([base] if base else []), herd=herd, held=held)
     top = lineage.known(overlay)
     target = lineage.known(base) if base else lineage.parent(top) if top else None
     if top is None or target is None:

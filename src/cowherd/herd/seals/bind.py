@@ -52,14 +52,15 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = F
         remember_overlay(parent, overlay.filename)
 
 
-def rebind(overlay: PathName, *, herd: Sequence[PathName] = (), opener: Opener = open_file) -> None:
+def rebind(overlay: PathName, held: Holding, *, herd: Sequence[PathName] = ()) -> None:
     """Binds an overlay to the seal of the base that it stands on now; without a seal that holds, removes its binding.
 
-    For an overlay whose content was right on that base a moment ago. `opener` lends it if the caller holds it. Raises as
+    For an overlay whose content was right on that base a moment ago, and that the caller has `held`. Raises as
     `cowherd.herd.records.binding.write_binding`.
     """
-    lineage = survey_around(overlay, herd=herd)
-    rebind_found(lineage, lineage.find(overlay), opener)
+    held.end_writing()  # or the survey would look through all processes for who else has it open
+    lineage = survey_around(overlay, herd=herd, held=held)
+    rebind_found(lineage, lineage.find(overlay), held.open)
 
 
 def rebind_found(lineage: Lineage, overlay: Image, opener: Opener = open_file) -> None:
