@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from cowherd import api
+from cowherd.errors import ImageInUse
 from cowherd.herd.gate import gate
 from cowherd.herd.records.binding import Binding, read_binding
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealplace import seal_path
+from cowherd.ops.rebase.rebased import NewBackingFileError
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 
 pytestmark = pytest.mark.qemu("qemu-io")
@@ -80,6 +82,17 @@ def test_an_overlay_that_was_rebased_is_bound_to_the_base_that_it_stands_on_now(
     assert read_binding(herd / "overlay") not in (newer, None)
     api.rebase(herd / "overlay", "newer", backing_format="qcow2")
     assert read_binding(herd / "overlay") == newer
+
+
+@pytest.mark.parametrize("onto", ["overlay", "top"])
+def test_an_overlay_can_not_be_rebased_onto_what_stands_on_it(herd: Path, onto: str):
+    make_overlay(herd / "top", "overlay")
+    before = digest(herd / "overlay")
+    with pytest.raises(NewBackingFileError) as caught:
+        api.rebase(herd / "overlay", onto, backing_format="qcow2")
+    assert isinstance(caught.value.error, ImageInUse)
+    assert caught.value.error.path == herd / "overlay"
+    assert digest(herd / "overlay") == before
 
 
 def test_an_overlay_that_was_rebased_without_looking_keeps_the_evidence_of_its_old_base(herd: Path):

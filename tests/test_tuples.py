@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import typing
 
@@ -36,10 +37,37 @@ def test_fields_are_given_by_place_by_name_or_by_default():
     assert [Place(1, 2), Place(row=2, column=1), Place(1)] == [(1, 2), (1, 2), (1, 7)]
 
 
-@pytest.mark.parametrize("arguments", [(), (1, 2, 3)])
-def test_too_few_and_too_many_are_refused(arguments):
-    with pytest.raises(TypeError):
-        Place(*arguments)
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [((), {}), ((), {"row": 5}), ((1, 2, 3), {}), ((1,), {"column": 5}), ((1,), {"depth": 5})],
+    ids=["none", "one missing", "too many", "twice", "unknown"],
+)
+def test_wrong_arguments_are_refused_in_the_words_of_those_of_typing(arguments, named):
+    with pytest.raises(TypeError) as ours:
+        Place(*arguments, **named)
+    with pytest.raises(TypeError) as theirs:
+        Typed(*arguments, **named)
+    assert str(ours.value) == str(theirs.value).replace("Typed", "Place")
+
+
+@pytest.mark.parametrize("number", [*range(1, 16), 40])
+def test_a_class_has_any_number_of_fields(number):
+    names = [f"field_{place}" for place in range(number)]
+    made = type(NamedTuple)("Wide", (NamedTuple,), {"__module__": __name__, "__annotations__": dict.fromkeys(names, "int")})
+    value = made(**{name: place for place, name in enumerate(names)})
+    assert value == made(*range(number)) == tuple(range(number))
+    assert [getattr(value, name) for name in names] == list(range(number))
+    assert list(inspect.signature(made).parameters) == names
+
+
+def test_a_value_becomes_another_or_a_mapping():
+    assert Place(1, 2)._replace(row=3) == Place._make([1, 3]) == (1, 3)
+    assert type(Place(1)._replace(row=3)) is type(Place._make([1, 3])) is Place
+    assert Place(1)._asdict() == {"column": 1, "row": 7}
+    with pytest.raises((TypeError, ValueError), match="depth"):
+        Place(1)._replace(depth=2)
+    with pytest.raises(TypeError, match="Expected 2 arguments, got 1"):
+        Place._make([1])
 
 
 @pytest.mark.parametrize("name", ["__doc__", "__slots__", "__match_args__", "_fields", "_field_defaults"])

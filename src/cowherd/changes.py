@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cowherd.ops.rebase.rebased import Rebased
     from cowherd.paths import PathName
     from cowherd.progress import Progress
+    from cowherd.storage.holding import Holding
     from cowherd.urls import ImageName
 
 
@@ -141,30 +142,33 @@ def commit(
     from cowherd.herd.seals.bind import rebind, unbound
     from cowherd.image.open import open_disk
     from cowherd.ops import commit as job
+    from cowherd.storage.holding import Holding
     from cowherd.storage.opening import require_host
 
-    with open_disk(overlay, format=format) as chain:
-        depth = job.find_base(chain.layers, base)
-        files = [require_host(layer.file).path for layer in chain.layers]
-    target, lineage = files[depth], None
-    if break_dependents:
-        announce_override(target)
-        announce_override(overlay)
-    else:
-        lineage = guard_commit(overlay, target, herd=herd)
-    _require_free(changed=files[: depth + 1], stable=files[depth + 1 :])
-    _require_not_saved([target], "commit into")
-    with _keeping_seals_above(overlay, lineage), unbound(overlay, target):
-        done = job.commit(
-            overlay,
-            format=format,
-            base=base,
-            keep_content=keep_content,
-            keep_snapshots=not break_dependents,
-            progress=progress,
-        )
-        rebind(overlay, herd=herd)
-    return done
+    with Holding() as held:
+        with open_disk(overlay, format=format, opener=held.keep) as chain:
+            depth = job.find_base(chain.layers, base)
+            files = [require_host(layer.file).path for layer in chain.layers]
+        target, lineage = files[depth], None
+        if break_dependents:
+            announce_override(target)
+            announce_override(overlay)
+        else:
+            lineage = guard_commit(overlay, target, herd=herd, held=held)
+        _require_free(changed=files[: depth + 1], stable=files[depth + 1 :], held=held)
+        _require_not_saved([target], "commit into")
+        with _keeping_seals_above(overlay, lineage), unbound(overlay, target, held.open):
+            done = job.commit(
+                overlay,
+                format=format,
+                base=base,
+                keep_content=keep_content,
+                keep_snapshots=not break_dependents,
+                opener=held.open,
+                progress=progress,
+            )
+            rebind(overlay, held, herd=herd)
+        return done
 
 
 @naming_holders()
@@ -194,35 +198,38 @@ def rebase(
     from cowherd.herd.seals.bind import rebind
     from cowherd.herd.seals.sealed_pair import bases_of_rebase
     from cowherd.ops.rebase import rebase as job
+    from cowherd.storage.holding import Holding
 
-    lineage = None
-    if break_dependents:
-        announce_override(overlay)
-    else:
-        lineage = guard_rebase(overlay, keeps_content=not unsafe, herd=herd)
-    reads = [] if unsafe or force_share else [overlay, *_new_base(overlay, backing, backing_format)]
-    _require_free(changed=[overlay], stable=reads, action="rebase" if unsafe else "")
-    bases = None
-    if backing and not unsafe and not force_share:
-        bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), lineage, herd=herd)
-    equal = bases is not None and bases.is_equal
-    with _keeping_seals_above(overlay, None if unsafe else lineage):
-        done = job.rebase(
-            overlay,
-            backing,
-            format=format,
-            backing_format=backing_format,
-            unsafe=unsafe or equal,
-            differs=bases.differs if bases and not equal else None,
-            compress=compress,
-            force_share=force_share,
-            keep_snapshots=not break_dependents,
-            without=None if unsafe or equal else EXTENSION_TYPE,
-            progress=progress,
-        )
-        if not unsafe:
-            rebind(overlay, herd=herd)
-    return done
+    with Holding() as held:
+        lineage = None
+        if break_dependents:
+            announce_override(overlay)
+        else:
+            lineage = guard_rebase(overlay, keeps_content=not unsafe, herd=herd, held=held)
+        reads = [] if unsafe or force_share else [overlay, *_new_base(overlay, backing, backing_format)]
+        _require_free(changed=[overlay], stable=reads, action="rebase" if unsafe else "", held=held)
+        bases = None
+        if backing and not unsafe and not force_share:
+            bases = bases_of_rebase(overlay, BackingReference(backing, backing_format), lineage, herd=herd, held=held)
+        equal = bases is not None and bases.is_equal
+        with _keeping_seals_above(overlay, None if unsafe else lineage):
+            done = job.rebase(
+                overlay,
+                backing,
+                format=format,
+                backing_format=backing_format,
+                unsafe=unsafe or equal,
+                differs=bases.differs if bases and not equal else None,
+                compress=compress,
+                force_share=force_share,
+                keep_snapshots=not break_dependents,
+                without=None if unsafe or equal else EXTENSION_TYPE,
+                opener=held.open,
+                progress=progress,
+            )
+            if not unsafe:
+                rebind(overlay, held, herd=herd)
+        return done
 
 
 @naming_holders()
@@ -289,14 +296,17 @@ def _guard_replace(path: PathName, herd: Sequence[PathName], *, break_dependents
         (guard_write if in_place else guard_replace)(path, herd=herd)
 
 
-def _require_free(changed: Sequence[PathName], stable: Sequence[PathName] = (), action: str = "") -> None:
+def _require_free(
+    changed: Sequence[PathName], stable: Sequence[PathName] = (), action: str = "", held: Holding | None = None
+) -> None:
     """Raises `ImageInUse` unless the files are free. `stable` files are only read, and their chains count too.
 
-    `action`: the content of the changed files changes, so it also raises `DomainSaved` for the disks of saved machines.
+    With `held` their locks are held there from then on. `action`: the content of the changed files changes, so it also raises
+    `DomainSaved` for the disks of saved machines.
     """
     from cowherd.herd.machines.in_use import chain_below, require_free
 
-    require_free(changed, [file for path in stable for file in (path, *chain_below(path))])
+    require_free(changed, [file for path in stable for file in (path, *chain_below(path))], held=held)
     if action:
         _require_not_saved(changed, action)
 

@@ -1,9 +1,10 @@
 """How often a command looks at a whole herd, and opens each image of it.
 
 Each look costs what the herd is large, so that every one above the first must have a reason. It has one where something changed
-on the disk, or a lock was taken, since the look before: what was seen before a lock is held may be wrong. An image is opened more
-than once where its locks are only tried, so that a refusal comes before the first write, and where it is written to and then read
-back. Openings that ask for an attribute, and those of records, are not counted.
+on the disk, or a lock was taken, since the look before: what was seen before a lock is held may be wrong. What a command reads it
+holds, locked, until it is done. An image that is written to is opened once more, and only then: until this process itself can
+write to it, the kernel tells whether anybody else has it open, and a sealed one can't be opened for writing before its protection
+is lifted, which is the first change. Openings that ask for an attribute, and those of records, are not counted.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ LOOKS = {
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
         scans=2,  # where the overlay stands now, and what it is bound to, is looked up when its header has changed
         opens={
-            "overlay": 3,  # locks tried, another name in the header, a binding
+            "overlay": 3,  # held; written to; bound, when the kernel has been asked who else has it open
             "base": 1,
             "copy": 1,
         },
@@ -71,9 +72,9 @@ LOOKS = {
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
         scans=2,  # as above
         opens={
-            "overlay": 3,  # locks tried, rewritten, a binding
-            "base": 4,  # its format and its content are asked of the file, without a seal; locks tried; read
-            "copy": 2,  # locks tried, read
+            "overlay": 3,  # held; written to; bound, when the kernel has been asked who else has it open
+            "base": 1,
+            "copy": 1,
         },
         before=lambda herd: os.unlink(seal_path(herd / "base")),
     ),
@@ -81,30 +82,30 @@ LOOKS = {
         lambda herd: commit(herd / "top"),
         scans=2,  # what the overlay is bound to is looked up when its base has changed
         opens={
-            "top": 3,  # the chain is followed to name what is changed, locks tried, read and emptied
-            "overlay": 4,  # the same, and opened again with the right to write
-            "base": 4,  # it lies below both
+            "top": 2,  # held and read; emptied
+            "overlay": 2,  # held and read; written to
+            "base": 1,
         },
     ),
     "merge, preserve": Looks(
         lambda herd: merge(herd / "overlay", strategy="preserve"),
         scans=4,  # to know what to lock; under the locks to plan; under those to write, for new overlays; when all is written
         opens={
-            "base": 3,  # locked and read, written to, read back
+            "base": 2,  # held and read; written to
             "overlay": 1,
-            "other": 4,  # locked and read, served, read back, bound when the base has its new seal
-            "top": 2,  # locked and read, put on the base
+            "other": 2,  # held and read; served, and bound when the base has its new seal
+            "top": 2,  # held and read; put on the base
         },
     ),
     "merge, fork": Looks(
         lambda herd: merge(herd / "overlay", strategy="fork"),
         scans=5,  # as above, and with the new base, to seal it
         opens={
-            "base": 2,  # locked and read, copied
+            "base": 1,
             "overlay": 1,
-            "other": 2,  # not locked, so closed between: what preserve would write to it; what a commit would show
-            "top": 2,  # locked and read, put on the new base
-            "new": 4,  # written to, read back; sealed: its format asked, read under its own locks
+            "other": 2,  # not held, for there may be many: what preserve would write to it; what a commit would show
+            "top": 2,  # held and read; put on the new base
+            "new": 3,  # written to, read back; read under its own locks to be sealed
         },
     ),
     "merge of a leaf": Looks(
@@ -112,34 +113,34 @@ LOOKS = {
         scans=4,  # as above
         opens={
             "top": 1,
-            "overlay": 3,  # locked and read, written to, read back
-            "base": 2,  # locked and read, read back
+            "overlay": 2,  # held and read; written to
+            "base": 1,
         },
     ),
     "seal --bind": Looks(
         lambda herd: seal(herd / "overlay", bind=True),
         scans=1,
         opens={
-            "overlay": 4,  # its format asked twice, its tables checked, read
+            "overlay": 1,
             "base": 1,
-            "top": 2,  # locks tried, bound
+            "top": 2,  # held; bound
         },
     ),
     "retarget": Looks(
         lambda herd: retarget([herd / "overlay"], herd / "copy"),
         scans=2,  # where the overlay stands is looked up when its header has changed
         opens={
-            "overlay": 5,  # locks tried before the plan and before it is carried out; tables read for each; a binding
-            "base": 4,  # locks tried, read, each twice: for the plan, and for the work
-            "copy": 4,  # as the base
+            "overlay": 2,  # held and read; written to
+            "base": 1,
+            "copy": 1,
         },
     ),
     "flatten": Looks(
         lambda herd: flatten(herd / "overlay"),
         scans=2,  # as retarget
         opens={
-            "overlay": 4,  # locks tried before the plan and before it is carried out; tables read for each
-            "base": 4,  # as above
+            "overlay": 2,  # held and read; written to
+            "base": 1,
         },
     ),
     "move": Looks(
@@ -155,19 +156,28 @@ LOOKS = {
         lambda herd: promote(herd / "overlay", herd / "promoted"),
         scans=2,  # with the new base, to seal it
         opens={
-            "overlay": 5,  # its format asked, its tables checked, locks tried before it is copied and after; copied
-            "base": 3,  # locks tried before and after, read
-            "new": 2,  # its format asked, read to be sealed
+            "overlay": 1,
+            "base": 1,
+            "new": 1,
         },
+    ),
+    "repair": Looks(
+        lambda herd: repair(herd / "base"),
+        scans=1,
+        opens={
+            "base": 2,  # held and read; written to
+            "copy": 2,  # compared with the seal, and closed, for a herd may have many that are compared; read
+        },
+        before=lambda herd: write(herd / "base", "write -P 5 0 64k"),
     ),
     "repair --preserve": Looks(
         lambda herd: repair(herd / "base", preserve=True),
         scans=1,
         opens={
-            "base": 7,  # locks tried twice; read for its drift; below each of its overlays for the plan, and for the work
-            "overlay": 4,  # locks tried, tables read, locks tried before the first is written to, written
-            "other": 4,  # as the overlay
-            "copy": 2,  # compared with the seal, and read
+            "base": 1,
+            "overlay": 2,  # held and read; written to
+            "other": 2,  # as the overlay
+            "copy": 2,  # compared with the seal, and closed, for a herd may have many that are compared; read
         },
         before=lambda herd: write(herd / "base", "write -P 5 0 64k"),
     ),

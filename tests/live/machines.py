@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -32,6 +33,18 @@ def machine(
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def nbd_server(directory: Path, *words: str) -> Iterator[int]:
+    """Serves an image with qemu-nbd until the block ends; gives the number of its process."""
+    file = directory / "nbd.pid"
+    subprocess.run(("qemu-nbd", "--fork", "--persistent", "--pid-file", file, "-k", directory / "nbd", *words), check=True)
+    pid = int(file.read_text())
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _wait(process: subprocess.Popen[bytes], path: Path) -> None:

@@ -11,8 +11,11 @@ import pytest
 from cowherd.cli.guard.main import main
 from cowherd.herd.doctor.doctor import doctor
 from cowherd.herd.doctor.finding import Kind
-from cowherd.live.gone import gone_disks
+from cowherd.live import gone
+from cowherd.live.glance import glance_at
+from cowherd.live.holders import NOTHING
 from tests.herd.qemu_herd import content, make_base, noise
+from tests.live.machines import machine as machine_on
 from tests.qmp import waiting_machine
 
 pytestmark = pytest.mark.qemu("qemu-system-x86_64")
@@ -33,7 +36,7 @@ def machine(tmp_path):
 
 def gone_under(directory):
     """What is gone of a test's own files: other machines may run on this host."""
-    return [disk for disk in gone_disks() if disk.path.startswith(f"{directory}/")]
+    return [disk for disk in glance_at(NOTHING, only_machines=True).gone if disk.path.startswith(f"{directory}/")]
 
 
 def findings(directory):
@@ -80,3 +83,29 @@ def test_other_programs_may_have_deleted_files_open(tmp_path):
     with (tmp_path / "file").open("wb"):
         (tmp_path / "file").unlink()
         assert gone_under(tmp_path) == []
+
+
+@pytest.mark.parametrize("root", ["/", "own"])
+def test_a_successor_is_looked_for_in_the_process_s_own_root(tmp_path, monkeypatch, root):
+    top = tmp_path / root  # "/" is the root itself
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "disk").touch()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "root").symlink_to(top)
+    monkeypatch.setattr(gone, "PROC", str(tmp_path))
+    assert gone.has_successor(7, str(tmp_path / "own" / "disk"))
+    assert not gone.has_successor(7, str(tmp_path / "own" / "other"))
+    assert gone.has_successor(7, str(tmp_path / "7" / "root"))
+
+
+def test_two_machines_that_lose_disks_of_one_name_are_each_saved_to_a_name_of_their_own(tmp_path):
+    for number in range(2):
+        make_base(tmp_path / f"new{number}", noise(MIB, number))
+    os.rename(tmp_path / "new0", tmp_path / "disk")
+    with machine_on(tmp_path, "-drive", "file=disk,if=virtio"):
+        os.rename(tmp_path / "new1", tmp_path / "disk")
+        with machine_on(tmp_path, "-drive", "file=disk,if=virtio", monitor="second"):
+            (tmp_path / "disk").unlink()
+            remedies = [one.remedy for one in findings(tmp_path)]
+    assert {remedy[-1] for remedy in remedies} == {str(tmp_path / name) for name in ("disk.rescued", "disk.rescued2")}
+    assert len({remedy[2] for remedy in remedies}) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -136,6 +137,8 @@ def test_a_holder_is_described_in_one_line() -> None:
     assert (
         describe(Holder(os.getpid(), "python3", "", writing=False, locking=True)) == f"this process (pid {os.getpid()}, reading)"
     )
+    domain = Holder(3, "kvm", "", writing=False, locking=True, machine="web", is_domain=True, user="libvirt-qemu")
+    assert describe(domain) == "kvm (pid 3, user libvirt-qemu, domain web, reading)"
 
 
 @pytest.mark.qemu("qemu-io")
@@ -143,7 +146,8 @@ def test_the_error_names_the_process_that_holds_the_image(disk: Path) -> None:
     with running("qemu-io", disk, until="qemu-io> ") as qemu, pytest.raises(ImageInUse) as caught, naming_holders():
         HostFile.open(disk, lock=READ)
     (line,) = caught.value.holders
-    assert re.fullmatch(rf"qemu-io \(pid {qemu.pid}, since \d+-\d\d-\d\d \d\d:\d\d, writing\)", line)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    assert re.fullmatch(rf"qemu-io \(pid {qemu.pid}, user {user}, since \d+-\d\d-\d\d \d\d:\d\d, writing\)", line)
     assert str(caught.value).endswith(f"[{disk}]? Open in: {line}.")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cowherd.live import process as module
 from cowherd.live.holders import Holder
+from cowherd.live.owners import unit_of
 from cowherd.live.process import Process, SeenProcesses, look_up, suspect
 from tests.storage.hosts import running
 
@@ -93,7 +94,7 @@ def test_a_suspect_is_a_hint(sleeper):
     ],
 )
 def test_the_unit_is_the_innermost_in_the_control_group(groups, unit):
-    assert module._unit_of(groups) == unit
+    assert unit_of(groups) == unit
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,66 @@ def test_what_speaks_something_else_is_no_monitor(tmp_path, serve):
         ask(path, ["query-status"])
 
 
+def answering(answer):
+    """Plays a machine that sends the same, whatever it is asked; ID stands for the number of the request."""
+
+    def serve(connection):
+        connection.sendall(GREETING)
+        for request in requests(connection):
+            number = json.dumps(request.get("id")).encode()
+            welcome = b'{"return": {}, "id": %s}' % number
+            connection.sendall((welcome if request["execute"] == "qmp_capabilities" else answer.replace(b"ID", number)) + b"\n")
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"return": %s, "id": ID}' % (b"[" * 10_000 + b"]" * 10_000),
+        b'{"return": %s1%s, "id": ID}' % (b'{"a":' * 10_000, b"}" * 10_000),
+        b'{"return": %s, "id": ID}' % (b"9" * 5000),
+        b'{"return": "\xff\xfe", "id": ID}',
+        b'{"return": {}, "id": [1]}',
+        b'{"return": {}, "id": {"a": 1}}',
+        b'{"id": ID}',
+        b'{"error": "no", "id": ID}',
+        b'{"error": {"class": 7, "desc": []}, "id": ID}',
+        b'{"error": {"class": "GenericError", "desc": "no"}}',
+        b'"text"',
+        b"7",
+        b"null",
+        b"",
+        b"\0\0\0",
+    ],
+    ids=lambda answer: ascii(answer.decode("latin-1"))[:40],
+)
+def test_an_answer_of_another_form_is_no_monitors(tmp_path, answer, impatient):
+    with listening(tmp_path / "socket", answering(answer)) as path, pytest.raises(NotQmp):
+        ask(path, ["query-status"])
+
+
+@pytest.mark.parametrize("answer", [b'{"return": {}}', b'{"return": {}, "id": 7}', b'{"event": 7}', b'{"event": "x", "data": 7}'])
+def test_what_answers_no_question_is_waited_past_and_no_longer(tmp_path, answer, impatient):
+    with listening(tmp_path / "socket", answering(answer)) as path, pytest.raises(MonitorSilent):
+        ask(path, ["query-status"])
+
+
+def test_what_a_machine_says_when_it_refuses_is_escaped(tmp_path):
+    answer = b'{"error": {"class": "GenericError", "desc": "\\u001b[2J no"}, "id": ID}'
+    with listening(tmp_path / "socket", answering(answer)) as path, pytest.raises(MonitorLost) as lost:
+        ask(path, ["query-status"])
+    assert str(lost.value).endswith(r"refuses query-status: \x1b[2J no")
+
+
+def test_a_monitor_with_a_path_longer_than_an_address_is_asked(tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 100) / ("d" * 100)
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    with listening("short", machine(**{"query-status": {}})):
+        assert ask(deep / "short", ["query-status"]).by_command == {"query-status": {}}
+
+
 def test_one_that_hangs_up_is_lost(tmp_path):
     with listening(tmp_path / "socket", lambda connection: None) as path, pytest.raises(MonitorLost, match="hung up"):
         ask(path, ["query-status"])

@@ -28,6 +28,20 @@ def test_several_threads_take_part(monkeypatch):
     share_out(iter(range(1, 4)), lambda task: together.wait() and 1, 3)
 
 
+@pytest.mark.parametrize("tasks", [[], [3]], ids=["none", "one"])
+def test_a_single_task_is_done_by_the_calling_thread(monkeypatch, tasks):
+    monkeypatch.setattr(threading, "Thread", None)
+    done, seen = [], []
+
+    def work(task):
+        done.append((task, threading.get_ident()))
+        return task
+
+    share_out(iter(tasks), work, 3, lambda count, total: seen.append((count, total)))
+    assert done == [(task, threading.get_ident()) for task in tasks]
+    assert seen == [(task, 3) for task in tasks]
+
+
 @pytest.mark.parametrize("error", [ValueError("bad task"), KeyboardInterrupt()])
 def test_the_first_error_is_raised_and_no_further_task_begins(monkeypatch, error):
     monkeypatch.setattr(workers, "_WORKERS", 2)

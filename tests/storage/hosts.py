@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,14 @@ def as_nobody(directory: Path) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.chdir(before)
+
+
+@contextlib.contextmanager
+def public_directory() -> Iterator[Path]:
+    """A directory that every user reaches, as the directories of tests are not."""
+    with tempfile.TemporaryDirectory(prefix="cowherd-public-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,18 @@ HEAVY_PARTS_OF_PYTHON = {
     "uuid",
 }
 HEAVY_FOR_THE_GUARD = HEAVY_PARTS_OF_PYTHON | {"dataclasses", "inspect", "typing"}
-HEAVY_FOR_COMPARE = HEAVY_FOR_THE_GUARD | {"argparse", "json", "pathlib", "re", "urllib.parse"}
-HEAVY_FOR_INFO = HEAVY_FOR_COMPARE | {"enum", "signal", "threading"}
+HEAVY_FOR_COWHERD_IMG = HEAVY_FOR_THE_GUARD | {
+    "argparse",
+    "enum",
+    "importlib",
+    "json",
+    "pathlib",
+    "re",
+    "signal",
+    "threading",
+    "urllib.parse",
+    "warnings",
+}
 
 PROGRAMS = ("cowherd.cli.entry", "cowherd.cli.process", "cowherd.cli.programs")
 """What the installed programs load besides what `RUN` does."""
@@ -86,7 +97,7 @@ def test_info_loads_nothing_that_it_does_not_use(overlay, options):
     printed, report = run("cowherd-img", "info", *options, overlay)
     assert "overlay.qcow2" in printed
     assert third_party(report["loaded"]) == set()
-    assert HEAVY_FOR_INFO & report["loaded"].keys() == set()
+    assert HEAVY_FOR_COWHERD_IMG & report["loaded"].keys() == set()
 
 
 @pytest.mark.parametrize("command", ["tree", "verify"])
@@ -94,6 +105,22 @@ def test_commands_that_look_at_a_whole_herd_do_without_numpy(overlay, command):
     printed, report = run("cowherd", command, "--herd" if command == "verify" else "--", overlay.parent)
     assert "overlay.qcow2" in printed
     assert third_party(report["loaded"]) == set()
+    heavy = (
+        HEAVY_FOR_THE_GUARD
+        | {"cowherd.herd.seals.seal", "importlib", "threading"}
+        | ({"pathlib"} if command == "tree" else set())
+    )
+    assert heavy & report["loaded"].keys() == set()
+
+
+def test_a_tree_on_which_machines_run_loads_no_more(overlay, tmp_path):
+    machine = tmp_path / "qemu-like"
+    machine.write_bytes(Path(shutil.which("sleep")).read_bytes())
+    machine.chmod(0o755)
+    with overlay.open("rb") as disk, subprocess.Popen([machine, "60"], stdin=disk) as process:
+        printed, report = run("cowherd", "tree", overlay.parent)
+        process.kill()
+    assert f"running: qemu-like (pid {process.pid})" in printed
     assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set()
 
 
@@ -102,7 +129,7 @@ def test_images_of_few_tables_are_compared_without_numpy(overlay, tmp_path):
     printed, report = run("cowherd-img", "compare", overlay, tmp_path / "other")
     assert printed == "Images are identical.\n"
     assert third_party(report["loaded"]) == set()
-    assert HEAVY_FOR_COMPARE & report["loaded"].keys() == set()
+    assert HEAVY_FOR_COWHERD_IMG & report["loaded"].keys() == set()
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
@@ -194,22 +221,33 @@ def test_an_overlay_is_made_without_numpy(overlay):
     assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set()
 
 
-def test_only_modules_that_fast_commands_load_use_the_idiom_of_a_fast_start(overlay, tmp_path):
+@pytest.fixture
+def marked(tmp_path, qemu_img):
+    """A qcow2 image with a snapshot and a bitmap."""
+    image = tmp_path / "marked.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", image, "1M")
+    qemu_img("snapshot", "-c", "before", image)
+    qemu_img("bitmap", "--add", "-f", "qcow2", image, "changes")
+    return image
+
+
+def test_only_modules_that_fast_commands_load_use_the_idiom_of_a_fast_start(overlay, marked, tmp_path):
     """Elsewhere `typing` is loaded anyway, and ordinary Python is easier to read."""
     loaded = set(PROGRAMS)
-    for program, *words in fast_commands(overlay, tmp_path):
+    for program, *words in fast_commands(overlay, marked, tmp_path):
         _, report = run(program, *words)
         assert {"typing", "dataclasses", "numpy"} & report["loaded"].keys() == set(), words
         loaded |= report["loaded"].keys()
     assert sorted(modules_with_the_idiom() - loaded) == []
 
 
-def fast_commands(overlay, folder):
+def fast_commands(overlay, marked, folder):
     """Every kind of command that is done before `typing` could be loaded, in an order in which each finds what it needs."""
     base, other, copy = overlay.with_name("base.qcow2"), folder / "other.qcow2", folder / "copy"
     with open_disk(overlay, writable=True) as disk:
         disk.write(70_000, os.urandom(1000))
     yield "cowherd-img", "info", overlay
+    yield "cowherd-img", "info", marked
     yield "cowherd-img", "info", "--output=json", "--backing-chain", overlay
     yield "cowherd-img", "create", "-f", "qcow2", "-b", base, "-F", "qcow2", folder / "new.qcow2"
     yield "cowherd-img", "create", "-f", "qcow2", folder / "empty", "1G"
@@ -224,6 +262,7 @@ def fast_commands(overlay, folder):
     yield "cowherd-img", "rebase", "-b", base, "-F", "qcow2", overlay
     yield "cowherd", "verify", "--full", overlay
     yield "cowherd", "tree", folder
+    yield "cowherd", "herd", "list"
     yield "cowherd", "doctor", folder
     yield "cowherd", "clone", base, folder / "clone.qcow2"
     yield "cowherd", "move", folder / "clone.qcow2", folder / "moved.qcow2"

@@ -58,7 +58,7 @@ complete -c cowherd-img -f
 
 complete -c cowherd-img -n _shtab_cowherd_img_using -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n _shtab_cowherd_img_using -s V -l version -d 'show the version and exit'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a check -d 'Check basic image integrity. Exit codes: 0 the image is good, 1 it could not be checked, 2 it is corrupt, 3 it has leaked clusters but is good otherwise, 63 its format has no tables to check. A check says nothing about the content of the disk, and nothing about a base that was changed under an overlay: '"'"'cowherd verify'"'"' does.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a check -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using check' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using check' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using check' -s f -l format -x -d 'format of the image, raw or qcow2; without it the first bytes of the file decide'
@@ -69,7 +69,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using check' -s T -l cache -x -d 
 complete -c cowherd-img -n '_shtab_cowherd_img_using check' -l output -x -d 'how to print the result (default: human)'
 complete -c cowherd-img -n '_shtab_cowherd_img_using check' -s r -l repair -x -d 'refused: cowherd-img reports, and leaves repairs to qemu-img'
 complete -c cowherd-img -n '_shtab_cowherd_img_using check; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image file (or its description, with --image-opts)'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a commit -d 'Commit image to its backing file. Refused with exit code 3 while other overlays depend on the base, or internal snapshots of the image read what would be overwritten there: they would read the committed content. --break-dependents commits all the same.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a commit -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using commit' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using commit' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using commit' -s p -l progress -d 'show progress'
@@ -82,7 +82,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using commit' -s r -l rate -x -d 
 complete -c cowherd-img -n '_shtab_cowherd_img_using commit' -l object -x -d 'refused: there is no encryption'
 complete -c cowherd-img -n '_shtab_cowherd_img_using commit' -l break-dependents -d 'make the change although dependents of an image would then read other content, or it is sealed'
 complete -c cowherd-img -n '_shtab_cowherd_img_using commit; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image file (or its description, with --image-opts)'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a compare -d 'Check if two images have the same contents. Exit codes: 0 the images are identical, 1 they differ, 2 one could not be opened, 4 one could not be read. Without --strict an image may be larger if it ends in zeros.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a compare -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using compare' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using compare' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using compare' -s p -l progress -d 'show progress'
@@ -93,7 +93,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using compare' -s s -l strict -d 
 complete -c cowherd-img -n '_shtab_cowherd_img_using compare' -s T -l cache -x -d 'cache mode of the images; accepted, and checked, for qemu-img'"'"'s sake'
 complete -c cowherd-img -n '_shtab_cowherd_img_using compare' -s U -l force-share -d 'open the image although another process may be writing to it'
 complete -c cowherd-img -n '_shtab_cowherd_img_using compare' -l object -x -d 'refused: there is no encryption'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a convert -d 'Copy one image to another with optional format conversion.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a convert -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using convert' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using convert' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using convert' -s p -l progress -d 'show progress'
@@ -123,7 +123,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using convert' -s W -l oob-writes
 complete -c cowherd-img -n '_shtab_cowherd_img_using convert' -l object -x -d 'refused: there is no encryption'
 complete -c cowherd-img -n '_shtab_cowherd_img_using convert' -l break-dependents -d 'make the change although dependents of an image would then read other content, or it is sealed'
 complete -c cowherd-img -n '_shtab_cowherd_img_using convert; and test $_shtab_cowherd_img_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image to make, or with -n to overwrite'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a create -d 'Create and format new image file.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a create -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using create' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using create' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using create' -s f -l format -x -d 'format of the new image, raw (the default) or qcow2'
@@ -134,7 +134,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using create' -s u -l backing-uns
 complete -c cowherd-img -n '_shtab_cowherd_img_using create' -l object -x -d 'refused: there is no encryption'
 complete -c cowherd-img -n '_shtab_cowherd_img_using create' -l break-dependents -d 'make the change although dependents of an image would then read other content, or it is sealed'
 complete -c cowherd-img -n '_shtab_cowherd_img_using create; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image to make; an existing file is overwritten unless overlays depend on it'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a dd -d 'Copy input to output with optional format conversion.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a dd -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using dd' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using dd' -s f -l format -x -d 'format of the image, raw or qcow2; without it the first bytes of the file decide'
 complete -c cowherd-img -n '_shtab_cowherd_img_using dd' -l image-opts -d 'FILENAME is driver=FMT,file.filename=NAME instead of a name (excludes --format)'
@@ -142,7 +142,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using dd' -s U -l force-share -d 
 complete -c cowherd-img -n '_shtab_cowherd_img_using dd' -l object -x -d 'refused: there is no encryption'
 complete -c cowherd-img -n '_shtab_cowherd_img_using dd' -s O -l output-format -x -d 'format of the output, raw (the default) or qcow2'
 complete -c cowherd-img -n '_shtab_cowherd_img_using dd' -l break-dependents -d 'make the change although dependents of an image would then read other content, or it is sealed'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a info -d 'Display information about image. Only headers and tables are read. Without -f the format of an image is guessed from its first bytes, which a guest can write if the image is raw: name the format of an image that you don'"'"'t trust.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a info -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using info' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using info' -s b -l backing-chain -d 'tell about every image of the chain, the top one first'
 complete -c cowherd-img -n '_shtab_cowherd_img_using info' -s f -l format -x -d 'format of the image, raw or qcow2; without it the first bytes of the file decide'
@@ -151,7 +151,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using info' -s U -l force-share -
 complete -c cowherd-img -n '_shtab_cowherd_img_using info' -l object -x -d 'refused: there is no encryption'
 complete -c cowherd-img -n '_shtab_cowherd_img_using info' -l output -x -d 'how to print the result (default: human)'
 complete -c cowherd-img -n '_shtab_cowherd_img_using info; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image file (or its description, with --image-opts)'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a map -d 'Dump image metadata.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a map -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using map' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using map' -s f -l format -x -d 'format of the image, raw or qcow2; without it the first bytes of the file decide'
 complete -c cowherd-img -n '_shtab_cowherd_img_using map' -l image-opts -d 'FILENAME is driver=FMT,file.filename=NAME instead of a name (excludes --format)'
@@ -161,7 +161,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using map' -s s -l start-offset -
 complete -c cowherd-img -n '_shtab_cowherd_img_using map' -s l -l max-length -x -d 'tell about this many bytes at most'
 complete -c cowherd-img -n '_shtab_cowherd_img_using map' -l output -x -d 'how to print the result (default: human)'
 complete -c cowherd-img -n '_shtab_cowherd_img_using map; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image file (or its description, with --image-opts)'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a measure -d 'Calculate file size required for a new image.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a measure -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using measure' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using measure' -s O -l target-format -x -d 'format of the new image, raw (the default) or qcow2'
 complete -c cowherd-img -n '_shtab_cowherd_img_using measure' -s o -l options -x -d 'format-specific options, as name=value[,...] ('"'"'-o help'"'"' lists them)'
@@ -173,7 +173,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using measure' -l object -x -d 'r
 complete -c cowherd-img -n '_shtab_cowherd_img_using measure' -s l -l snapshot -x -d 'refused: cowherd-img does not read internal snapshots'
 complete -c cowherd-img -n '_shtab_cowherd_img_using measure' -l output -x -d 'how to print the result (default: human)'
 complete -c cowherd-img -n '_shtab_cowherd_img_using measure; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'measure for a conversion of this image'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a rebase -d 'Change backing file of the image. Refused with exit code 3 where an internal snapshot of the image shows bytes that the new base does not have: nothing can be copied into a snapshot. --break-dependents gives up what these show. With -u nothing is compared: an overlay put on a base of other content is torn, and so are its snapshots.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a rebase -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using rebase' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using rebase' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using rebase' -s p -l progress -d 'show progress'
@@ -189,7 +189,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using rebase' -s U -l force-share
 complete -c cowherd-img -n '_shtab_cowherd_img_using rebase' -l object -x -d 'refused: there is no encryption'
 complete -c cowherd-img -n '_shtab_cowherd_img_using rebase' -l break-dependents -d 'make the change although dependents of an image would then read other content, or it is sealed'
 complete -c cowherd-img -n '_shtab_cowherd_img_using rebase; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image file (or its description, with --image-opts)'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a resize -d 'Resize the image to the new size.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a resize -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using resize' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using resize' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using resize' -s f -l format -x -d 'format of the image, raw or qcow2; without it the first bytes of the file decide'
@@ -199,7 +199,7 @@ complete -c cowherd-img -n '_shtab_cowherd_img_using resize' -l preallocation -x
 complete -c cowherd-img -n '_shtab_cowherd_img_using resize' -l shrink -d 'let the new size be smaller: what lies behind it is lost'
 complete -c cowherd-img -n '_shtab_cowherd_img_using resize' -l break-dependents -d 'make the change although dependents of an image would then read other content, or it is sealed'
 complete -c cowherd-img -n '_shtab_cowherd_img_using resize; and test $_shtab_cowherd_img_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image file (or its description, with --image-opts)'
-complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a snapshot -d 'List snapshots within image.'
+complete -c cowherd-img -n '_shtab_cowherd_img_using; and test $_shtab_cowherd_img_npos -eq 0' -a snapshot -d DESCRIBED
 complete -c cowherd-img -n '_shtab_cowherd_img_using snapshot' -s h -l help -d 'show this help message and exit'
 complete -c cowherd-img -n '_shtab_cowherd_img_using snapshot' -s q -l quiet -d 'print nothing but errors'
 complete -c cowherd-img -n '_shtab_cowherd_img_using snapshot' -s f -l format -x -d 'format of the image, raw or qcow2; without it the first bytes of the file decide'

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # see cowherd.cli.process
 import contextlib
-import signal
 import sys
-from collections.abc import Callable
 
-from cowherd.progress import Progress
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cowherd.progress import Progress
 
 
 class ProgressLine:
@@ -24,13 +27,13 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         with contextlib.suppress(ValueError):  # only in the main thread Python sets handlers
-            self._handler_before = signal.signal(signal.SIGUSR1, self._tell)
+            self._handler_before = _signal.signal(_signal.SIGUSR1, self._tell)
         self.show(0.0)
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._handler_before is not None:
-            signal.signal(signal.SIGUSR1, self._handler_before)
+            _signal.signal(_signal.SIGUSR1, self._handler_before)
         if self._enabled:
             sys.stdout.write("\n")
             sys.stdout.flush()

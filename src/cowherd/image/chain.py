@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cowherd.formats.reference import BackingReference
     from cowherd.formats.registry import Format
     from cowherd.image.link import AnyLink, Make
-    from cowherd.storage.blocks import BlockFile
+    from cowherd.storage.blocks import BlockFile, Opener
     from cowherd.storage.locks import LockMode
     from cowherd.urls import ImageName, Url
 
@@ -25,10 +25,12 @@ MAX_CHAIN = 1024
 
 
 class Use(NamedTuple):
-    """The locks that an opener takes: `top` gives the one for the top file, by its format; `below` is for all files under it."""
+    """How the files of a chain are opened, and locked: `top` gives the lock for the top file, by its format; `below` is for all
+    files under it."""
 
     top: Callable[[Format], LockMode]
     below: LockMode
+    opener: Opener = open_file
 
 
 READING = Use(lambda format: format.lock_to_read, locks.READ)
@@ -64,7 +66,7 @@ def open_chain(
 
 
 def _open_top(path: ImageName, format: str | None, make: Make[AnyLink], *, writable: bool, use: Use) -> AnyLink:
-    file = open_file(path, writable=writable)
+    file = use.opener(path, writable=writable)
     return _made(file, format, make, use.top)
 
 
@@ -80,7 +82,7 @@ def _open_backing_files(links: list[AnyLink], make: Make[AnyLink], use: Use) -> 
 def _open_backing(overlay: str | Url, stored: BackingReference, make: Make[AnyLink], use: Use, visited: set[Hashable]) -> AnyLink:
     reference = resolve(overlay, stored)
     try:
-        file = open_file(reference.name)
+        file = use.opener(reference.name)
     except HostFileError as error:
         raise BackingFileError(overlay, stored.name, str(error)) from error
     if file.key in visited:  # before locking: an image open for writing would refuse the lock to itself

@@ -12,6 +12,7 @@ from cowherd.image.chain import READING, SHARED, open_chain
 from cowherd.image.rows import laid_over
 from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO
 from cowherd.storage.buffers import clear
+from cowherd.storage.opening import open_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cowherd.formats.layer import Layer, LayerOutline
     from cowherd.image.disk import Disk
     from cowherd.kinds import Row
-    from cowherd.storage.blocks import BlockFile
+    from cowherd.storage.blocks import BlockFile, Opener
     from cowherd.urls import ImageName, Url
 
 _MOST_ENTRIES = 1 << 19
@@ -207,14 +208,17 @@ def windows(sides: Iterable[tuple[Reading, int]], end: int) -> Iterator[tuple[in
         start = stop
 
 
-def open_reading(path: ImageName, *, format: str | None = None, backing: bool = True, force_share: bool = False) -> Reading:
+def open_reading(
+    path: ImageName, *, format: str | None = None, backing: bool = True, force_share: bool = False, opener: Opener = open_file
+) -> Reading:
     """Opens an image and, if `backing`, the chain under it, for reading, with the locks and errors of `open_disk`."""
+    use = (SHARED if force_share else READING)._replace(opener=opener)
     try:
-        layers = open_chain(path, format, _outline, use=SHARED if force_share else READING, backing=backing)
+        layers = open_chain(path, format, _outline, use=use, backing=backing)
     except NeedsArrays:
         from cowherd.image.open import open_disk
 
-        return Reading.of(open_disk(path, format=format, backing=backing, force_share=force_share))
+        return Reading.of(open_disk(path, format=format, backing=backing, force_share=force_share, opener=opener))
     reading = Reading(layers)
     if sum(layer.table_bytes for layer in layers) > _MOST_TABLE_BYTES:
         try:

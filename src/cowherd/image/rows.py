@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-
 from cowherd.kinds import BACKING, NOWHERE, cut
 
 TYPE_CHECKING = False
@@ -21,6 +19,8 @@ def laid_over(rows: list[Row], start: int, end: int, below: int) -> list[Row]:
 
     Where no layer has a row, the cover is BACKING at depth `below`. The cost is one sort, however many layers there are.
     """
+    from heapq import heappop, heappush  # not needed for images without a backing file
+
     rows.sort()
     waiting: list[tuple[int, Row]] = []  # a heap: the topmost layer first
     found: list[Row] = []

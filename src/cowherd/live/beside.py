@@ -8,25 +8,30 @@ import os
 from cowherd.errors import HostFileError
 from cowherd.live.holders import PROC, descriptors, own_number, processes
 from cowherd.live.kernel_holders import FILE, key_of
-from cowherd.storage.leases import openings
+from cowherd.storage.leases import openings, openings_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+NONE_HELD: Mapping[tuple[int, int], int] = {}
 
 
-def open_beside(paths: Iterable[str]) -> list[str]:
+def open_beside(paths: Iterable[str], held: Mapping[tuple[int, int], int] = NONE_HELD) -> list[str]:
     """Returns the names of all regular files that are open in any process with one of `paths` open, those paths included.
 
     A file of another mount namespace is named through /proc. If nobody has any of them open, looks into no process; leaves out
-    processes that it may not look into. Raises nothing.
+    processes that it may not look into. `held` are descriptors of files that this process has open for reading only, by device
+    and inode. Raises nothing.
     """
     wanted = set()
     for path in paths:
         with contextlib.suppress(OSError, ValueError):  # it is not there: nobody has it open
-            key, found = key_of(os.stat(path)), openings(path)
+            info = os.stat(path)
+            fd = held.get((info.st_dev, info.st_ino))
+            found = openings(path) if fd is None else openings_beside(fd)
             if found is None or found.any:
-                wanted.add(key)
+                wanted.add(key_of(info))
     if not wanted:
         return []
     names: dict[str, None] = {}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cowherd.errors import CowherdError
 from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.layout import MAGIC
-from cowherd.image.backing import has_protocol, resolve
+from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
-from cowherd.live.holders import PROC
-from cowherd.live.kernel_holders import Key, key_of
-from cowherd.live.machine.drive import MachineUnclear
-from cowherd.live.machine.options import parse_json
+from cowherd.live.block_facts import Device, Facts, Node
+from cowherd.live.kernel_holders import key_of
 from cowherd.live.open_images import OpenImage
+from cowherd.live.view import Layer, View
 from cowherd.storage.hostfile import HostFile
 
 _FILES = frozenset(("file", "host_device"))
@@ -25,23 +22,16 @@ _FILES = frozenset(("file", "host_device"))
 
 
 @dataclass(frozen=True)
-class Layer:
-    """An image in a chain: its name, and the file that has this name now, None if there is none or it can't be looked at."""
-
-    name: str
-    key: Key | None
-
-
-@dataclass(frozen=True)
 class Disk:
     """A chain, as the process has it open, and as the headers on the disk name it; the image that the process writes to is first.
 
-    `problem` says why the headers can't be followed to the end, "" if they can.
+    `problem` says why the headers can't be followed to the end, "" if they can. `devices` are the guest's drives that have it.
     """
 
     opened: tuple[Layer, ...]
     on_disk: tuple[Layer, ...]
     problem: str = ""
+    devices: tuple[Device, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -54,39 +44,6 @@ class Disk:
         return not (self.problem or same_files or same_names)
 
 
-class View:
-    """The file system as a process sees it: its root and its working directory may differ from ours."""
-
-    def __init__(self, pid: int):
-        self._root = f"{PROC}/{pid}/root"
-        try:
-            self._directory = os.readlink(f"{PROC}/{pid}/cwd")
-        except OSError:  # it has ended, or may not be looked into: relative names lead nowhere then
-            self._directory = "/"
-
-    def absolute(self, name: str) -> str:
-        """Returns a name that the process uses as an absolute path in its view."""
-        return os.path.normpath(os.path.join(self._directory, name))
-
-    def real(self, name: str) -> str:
-        """Returns the path under which this process reaches the file that the other process calls `name`."""
-        return f"{self._root}{self.absolute(name)}"
-
-    def key_of(self, name: str) -> Key | None:
-        """Returns the key of the file with that name in its view, None if there is none."""
-        try:
-            return key_of(os.stat(self.real(name)))
-        except (OSError, ValueError):
-            return None
-
-    def layer(self, name: str) -> Layer:
-        """Returns the layer of a name, with its absolute path; a name that is no local file (`nbd:`) has no file."""
-        with contextlib.suppress(MachineUnclear):  # whoever answers in QEMU's place may send anything
-            if name.startswith("json:"):  # QEMU's name for an image that was opened otherwise than its header says
-                name = str(parse_json(name.removeprefix("json:")).get("file.filename", name))
-        return Layer(name, None) if has_protocol(name) else Layer(self.absolute(name), self.key_of(name))
-
-
 def disks_from_descriptors(images: Sequence[OpenImage], view: View) -> list[Disk]:
     """Returns the chains of the images that a process has open. Descriptors show which files these are, but not their order.
 
@@ -94,7 +51,8 @@ def disks_from_descriptors(images: Sequence[OpenImage], view: View) -> list[Disk
     and that no header names, come behind the chain that ends too soon.
     """
     by_key = {image.key: image for image in images}
-    chains = {image.key: _followed(image.path, image.descriptor, view) for image in images}
+    names = {image.key: view.inside(image.path) for image in images}
+    chains = {image.key: _followed(names[image.key], image.descriptor, view) for image in images}
     below = {layer.key for layers, _ in chains.values() for layer in layers[1:]}
     heads = [image for image in images if image.key not in below]
     short = {head.key for head in heads if any(layer.key not in by_key for layer in chains[head.key][0])}
@@ -102,42 +60,35 @@ def disks_from_descriptors(images: Sequence[OpenImage], view: View) -> list[Disk
     found = []
     for head in (head for head in heads if head not in loose):
         on_disk, problem = chains[head.key]
-        opened = [Layer(head.path, head.key)]
-        opened += [Layer(by_key[layer.key].path, layer.key) for layer in on_disk[1:] if layer.key in by_key]
-        opened += [Layer(image.path, image.key) for image in loose] if head.key in short else []
-        found.append(Disk(tuple(opened), on_disk, problem))
+        opened = [
+            head,
+            *(by_key[layer.key] for layer in on_disk[1:] if layer.key in by_key),
+            *(loose if head.key in short else ()),
+        ]
+        found.append(Disk(tuple(Layer(names[image.key], image.key) for image in opened), on_disk, problem))
     return found
 
 
-def disks_from_nodes(nodes: Sequence[dict[str, Any]], images: Sequence[OpenImage], view: View) -> list[Disk]:
-    """Returns the chains in QEMU's answer to `query-named-block-nodes`, with the files that QEMU has open under their names.
+def disks_from_facts(facts: Facts, images: Sequence[OpenImage], view: View) -> list[Disk]:
+    """Returns the chains in what a machine says of its disks, with the files that QEMU has open under their names.
 
     If a name leads to another file by now, it means the file that QEMU opened then, which the descriptors still show.
     """
-    trees = {str(image["filename"]): image for node in nodes if (image := node.get("image")) and _is_format(node)}
-    below = {str(one["filename"]) for image in trees.values() for one in _images_below(image)}
+    chains = {node.images[0]: node.images for node in facts.nodes if node.images and _is_format(node)}
+    below = {name for names in chains.values() for name in names[1:]}
     found = []
-    for filename, image in trees.items():
-        if filename in below:
-            continue
-        names = [filename, *(str(one["filename"]) for one in _images_below(image))]
+    for names in (names for top, names in chains.items() if top not in below):
         opened = _as_opened(names, images, view)
         top = next((one for one in images if one.key == opened[0].key), None)
-        on_disk, problem = _followed(opened[0].name, top.descriptor if top else view.real(names[0]), view)
-        found.append(Disk(opened, (Layer(on_disk[0].name, opened[0].key), *on_disk[1:]), problem))
+        on_disk, problem = _followed(opened[0].name, top.descriptor if top else view.real(opened[0].name), view)
+        devices = tuple(device for device in facts.devices if device.image == names[0])
+        found.append(Disk(opened, (Layer(on_disk[0].name, opened[0].key), *on_disk[1:]), problem, devices))
     return found
 
 
-def _is_format(node: dict[str, Any]) -> bool:
+def _is_format(node: Node) -> bool:
     """Returns whether a node is a disk of its own, and not the plain file under it: both have the same image."""
-    return node.get("drv") not in _FILES
-
-
-def _images_below(image: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    below = image.get("backing-image")
-    while isinstance(below, dict):
-        yield below
-        below = below.get("backing-image")
+    return node.driver not in _FILES
 
 
 def _as_opened(names: Sequence[str], images: Sequence[OpenImage], view: View) -> tuple[Layer, ...]:
@@ -147,7 +98,7 @@ def _as_opened(names: Sequence[str], images: Sequence[OpenImage], view: View) ->
     """
     keys, layers = {image.key for image in images}, [view.layer(name) for name in names]
     for number, layer in enumerate(layers):
-        gone = [image for image in images if image.gone and image.path == layer.name]
+        gone = [image for image in images if image.gone and view.inside(image.path) == layer.name]
         if layer.key not in keys and len(gone) == 1:
             layers[number] = Layer(layer.name, gone[0].key)
     left = keys - {layer.key for layer in layers}
@@ -163,6 +114,8 @@ def _followed(name: str, file: str, view: View) -> tuple[tuple[Layer, ...], str]
         layers = [Layer(name, key_of(os.stat(file)))]
     except OSError as error:
         return (Layer(name, None),), error.strerror or str(error)
+    except ValueError as error:  # no file can have such a name
+        return (Layer(name, None),), str(error)
     seen = {layers[0].key}
     try:
         while len(layers) < MAX_CHAIN:
@@ -170,7 +123,7 @@ def _followed(name: str, file: str, view: View) -> tuple[tuple[Layer, ...], str]
             if below is None:
                 return tuple(layers), ""
             layers.append(view.layer(below))
-            file = view.real(below)
+            file = view.real(layers[-1].name)
             if layers[-1].key is None or layers[-1].key in seen:
                 problem = "it is not there" if layers[-1].key is None else "the chain comes back to itself"
                 return tuple(layers), f"{below}: {problem}"

@@ -1,22 +1,21 @@
-"""Machines that run on a deleted disk: the file of their disk was deleted, and another file may have its name by now.
+"""Files that were deleted while a process has them open: another file may have their names by now.
 
-The guest notices nothing, and all that it writes is lost when it stops. Until then /proc/PID/fd/N still leads to the file.
+A machine that runs on one notices nothing, and all that it writes is lost when it stops. Until then /proc/PID/fd/N still leads to
+the file. Source: proc_pid_fd(5).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 
-from cowherd.live.holders import PROC, describe_process, flags_and_locks, processes, runs_machines
+from cowherd.live.holders import PROC
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cowherd.live.holders import Holder
+    from cowherd.live.kernel_holders import Key
 
 DELETED = " (deleted)"
 LAST_STREAM = 2  # standard input and output may lead to files that were deleted on purpose
@@ -25,7 +24,7 @@ LAST_STREAM = 2  # standard input and output may lead to files that were deleted
 class GoneDisk(NamedTuple):
     """A deleted file that a machine has open: its former path, its holder, and the name under which it can still be read.
 
-    `replaced` says that another file has its name now. `size` is its length in bytes.
+    `replaced` says that another file has its name now. `size` is its length in bytes, `key` tells it from all other files.
     """
 
     path: str
@@ -33,36 +32,31 @@ class GoneDisk(NamedTuple):
     descriptor: str
     replaced: bool
     size: int
+    key: Key
 
 
-def gone_disks() -> list[GoneDisk]:
-    """Returns the deleted files that are open in programs which run machines, each of them once, if possible with a writer.
+def former_path(target: str, info: os.stat_result) -> str | None:
+    """Returns the former path of an open file that has no name any more, None if it has one.
 
-    Raises `HostFileError` if there is no /proc; leaves out processes that it may not look into.
+    `target` is where the link of its descriptor leads, by the kernel's account; `info` is the result of stat(2).
     """
-    found: dict[tuple[int, int], GoneDisk] = {}
-    for pid in processes():
-        if runs_machines(pid):
-            for name, path, info in _deleted_in(pid):
-                key = info.st_dev, info.st_ino
-                writing = _is_written(pid, name)
-                holder = describe_process(pid, writing=writing)
-                if holder and (key not in found or (writing and not found[key].holder.writing)):
-                    found[key] = GoneDisk(path, holder, f"{PROC}/{pid}/fd/{name}", os.path.lexists(path), info.st_size)
-    return list(found.values())
+    return target.removesuffix(DELETED) if target.endswith(DELETED) and info.st_nlink == 0 else None
 
 
-def _deleted_in(pid: int) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Yields the deleted regular files that a process has open: descriptor, former path, stat(2) result."""
-    place = f"{PROC}/{pid}/fd"
-    with contextlib.suppress(OSError):  # it has ended, or may not be looked into
-        for name in sorted(os.listdir(place), key=int):
-            target = os.readlink(f"{place}/{name}")
-            path = target.removesuffix(DELETED)
-            if path.startswith("/") and path != target and int(name) > LAST_STREAM and not is_temporary(path):
-                info = os.stat(f"{place}/{name}")
-                if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:
-                    yield name, path, info
+def has_successor(pid: int, path: str) -> bool:
+    """Returns whether a file has the former path of a file that was deleted under a process, looked up in the process's root.
+
+    `path` is what /proc says. That is as we call the file: with the process's root, if that is one of its own, in front; without
+    it if the process opened the file before it changed its root.
+    """
+    root = f"{PROC}/{pid}/root"
+    try:
+        top = os.readlink(root)
+    except OSError:  # it has ended
+        top = "/"
+    if top == "/":
+        return os.path.lexists(root + path)
+    return os.path.lexists(root + path.removeprefix(top) if path.startswith(f"{top}/") else path)
 
 
 def is_temporary(path: str) -> bool:
@@ -71,7 +65,12 @@ def is_temporary(path: str) -> bool:
     return name.removeprefix("#").isdecimal() or (name.startswith("vl.") and len(name) == len("vl.XXXXXX"))
 
 
-def _is_written(pid: int, descriptor: str) -> bool:
-    with contextlib.suppress(OSError):
-        return flags_and_locks(f"{PROC}/{pid}/fdinfo/{descriptor}")[0]
-    return False
+def lost_path(pid: int, descriptor: str, info: os.stat_result) -> str | None:
+    """Returns the former path of a deleted file that a machine has open and may have as a disk, None for every other file.
+
+    Raises `OSError` if the descriptor was closed meanwhile.
+    """
+    if info.st_nlink or not stat.S_ISREG(info.st_mode) or int(descriptor) <= LAST_STREAM:
+        return None
+    path = former_path(os.readlink(f"{PROC}/{pid}/fd/{descriptor}"), info)
+    return path if path and path.startswith("/") and not is_temporary(path) else None

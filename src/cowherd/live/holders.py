@@ -8,6 +8,8 @@ import time
 
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.live.kernel_holders import FILE, Key, key_of
+from cowherd.live.mappings import mapped
+from cowherd.live.owners import user_of
 from cowherd.paths import as_path
 from cowherd.storage.locks import NAMES, PERMISSION_BASE, SHARED_BASE
 from cowherd.text import printable
@@ -36,6 +38,7 @@ _MACHINE_PROGRAMS = (
     "virtiofsd",
     "vhost-user",
 )
+_LIBVIRTS_MONITOR = b"charmonitor"  # the id that libvirt gives to the character device of each domain's monitor
 INIT = 1
 NOTHING: frozenset[Key] = frozenset()
 _KTHREADD = 2  # the kernel's first thread but init, with this number in the first process id namespace, and there alone
@@ -49,7 +52,7 @@ class Holder(NamedTuple):
     that some descriptor can write, `locking` that some descriptor holds locks of QEMU's image lock protocol, `mapped` that it has
     the file mapped, `is_machine` that it runs a machine or serves its disks, judged by its name and its locks. `machine` is the
     name of the machine (QEMU's -name), escaped, "" if none; `is_domain` says that libvirt started it. `since` is when the process
-    began, in seconds since 1970, 0 if unknown.
+    began, in seconds since 1970, 0 if unknown. `user` is the name of its user, escaped, "" if unknown.
     """
 
     pid: int
@@ -62,6 +65,7 @@ class Holder(NamedTuple):
     machine: str = ""
     is_domain: bool = False
     since: float = 0
+    user: str = ""
 
     @property
     def is_this_process(self) -> bool:
@@ -104,28 +108,9 @@ def writers(paths: Iterable[PathName]) -> dict[Path, tuple[Holder, ...]]:
     for path in paths:
         with contextlib.suppress(OSError):
             wanted.setdefault(key_of(os.stat(path)), []).append(as_path(path))
-    found = _writing(look_through(wanted, list(wanted), own=False)[0]) if wanted else {}
-    return {path: holders for key, holders in found.items() for path in wanted[key]}
-
-
-def writers_of_files(files: Container[tuple[int, int]]) -> dict[tuple[int, int], tuple[Holder, ...]]:
-    """Does the same for regular files, given by (device, inode). Costs no system call for each file."""
-    return {key[1:]: those for key, those in _writing(look_through(_Files(files), own=False)[0]).items()}
-
-
-class _Files:
-    """A container of (device, inode) pairs in the form of a container of keys."""
-
-    def __init__(self, files: Container[tuple[int, int]]):
-        self._files = files
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, tuple) and key[0] == FILE and key[1:] in self._files
-
-
-def _writing(found: dict[Key, tuple[Holder, ...]]) -> dict[Key, tuple[Holder, ...]]:
+    found = look_through(wanted, list(wanted), own=False)[0] if wanted else {}
     writing = {key: tuple(holder for holder in those if holder.writing) for key, those in found.items()}
-    return {key: those for key, those in writing.items() if those}
+    return {path: those for key, those in writing.items() if those for path in wanted[key]}
 
 
 def descriptors_of(device: int, inode: int) -> list[Path]:
@@ -164,7 +149,6 @@ def look_through(
     may not look into. Looking through mappings takes longer than through open files."""
     found: dict[Key, tuple[Holder, ...]] = {}
     unreadable, this = 0, None if own else own_number()
-    inodes = {b" %d " % key[2]: key for key in mappable if key[0] == FILE}
     for pid in processes():
         if pid == this:
             continue
@@ -173,9 +157,9 @@ def look_through(
             for name, key in descriptors(pid) if wanted is not NOTHING else ():
                 if key in wanted:
                     opened.setdefault(key, []).append(name)
-            mapped = _mapped(pid, inodes) if inodes else {}
-            for key in {**opened, **mapped}:
-                holder = _holder(pid, opened.get(key, ()), mapped.get(key))
+            in_memory = mapped(f"{PROC}/{pid}", mappable) if mappable else {}
+            for key in {**opened, **in_memory}:
+                holder = _holder(pid, opened.get(key, ()), in_memory.get(key))
                 if holder:
                     found[key] = (*found.get(key, ()), holder)
         except PermissionError:
@@ -188,6 +172,11 @@ def descriptors(pid: int) -> Iterator[tuple[str, Key]]:
 
     Raises `PermissionError` if this user may not look into it.
     """
+    return ((name, key_of(info)) for name, info in open_files(pid))
+
+
+def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Yields (number of the descriptor, result of stat(2)) in the same way."""
     place = f"{PROC}/{pid}/fd"
     try:
         names = os.listdir(place)
@@ -202,38 +191,7 @@ def descriptors(pid: int) -> Iterator[tuple[str, Key]]:
             raise
         except OSError:  # closed meanwhile, or on a file system that is gone
             continue
-        yield name, key_of(info)
-
-
-def _mapped(pid: int, inodes: dict[bytes, Key]) -> dict[Key, bool]:
-    """Returns which files a process has mapped, and whether a mapping writes to the file (proc_pid_maps(5))."""
-    try:
-        maps = _read(f"{PROC}/{pid}/maps")
-    except PermissionError:
-        raise
-    except OSError:
-        return {}
-    found: dict[Key, bool] = {}
-    for token in [token for token in inodes if token in maps]:
-        for line in maps.splitlines():
-            if token in line and _is_mapping_of(pid, line, inodes[token]):
-                access = line.split(b" ", 2)[1]  # as in "rw-s": only a writable, shared mapping changes the file
-                found[inodes[token]] = found.get(inodes[token], False) or access[1:4:2] == b"ws"
-    return found
-
-
-def _is_mapping_of(pid: int, line: bytes, key: Key) -> bool:
-    """Returns whether a line of maps is of this file. Its device may differ from that of stat(2), as with btrfs."""
-    fields = line.split(None, 5)
-    major, _, minor = fields[3].partition(b":")
-    if fields[4] != b"%d" % key[2]:
-        return False
-    if os.makedev(int(major, 16), int(minor, 16)) == key[1]:
-        return True
-    for place in (f"{PROC}/{pid}/map_files/{os.fsdecode(fields[0])}", os.fsdecode(fields[5]) if len(fields) > 5 else ""):
-        with contextlib.suppress(OSError, ValueError):  # only root may follow the first, and the second may be gone
-            return key_of(os.stat(place)) == key
-    return False
+        yield name, info
 
 
 def is_of_system(pid: int) -> bool:
@@ -267,8 +225,9 @@ def hidden_reason(unreadable: int) -> str:
 
 
 def describe(holder: Holder) -> str:
-    """Returns one line such as `qemu-system-x86_64 (pid 1234, machine web, since 2026-11-29 10:24, writing)`."""
+    """Returns one line such as `qemu-system-x86_64 (pid 1234, user root, machine web, since 2026-11-29 10:24, writing)`."""
     facts = [f"pid {holder.pid}"]
+    facts += [f"user {holder.user}"] if holder.user else []
     facts += [f"{'domain' if holder.is_domain else 'machine'} {holder.machine}"] if holder.machine else []
     facts += [f"since {time.strftime('%Y-%m-%d %H:%M', time.localtime(holder.since))}"] if holder.since else []
     facts.append("writing" if holder.writing else "reading")
@@ -324,9 +283,15 @@ def _holder(pid: int, descriptors: Collection[str], mapped_writable: bool | None
         mapped=mapped_writable is not None,
         is_machine=locking or runs_machines(pid, command),
         machine=_machine_name(arguments),
-        is_domain=b"libvirt" in arguments,
+        is_domain=_LIBVIRTS_MONITOR in arguments,
         since=_began(pid),
+        user=user_of(pid) or "",
     )
+
+
+def holder_of(pid: int, descriptors: Collection[str]) -> Holder | None:
+    """Returns a process as the holder of a file that it has open by `descriptors`, None if it has ended."""
+    return _holder(pid, descriptors, None)
 
 
 def describe_process(pid: int, *, writing: bool) -> Holder | None:
@@ -339,7 +304,10 @@ def runs_machines(pid: int, command: str = "") -> bool:
     """Returns whether a program is one that runs machines or serves their disks, by its name or by that of its file."""
     names = [command]
     with contextlib.suppress(OSError):
-        names.append(os.path.basename(os.readlink(f"{PROC}/{pid}/exe")))
+        try:
+            names.append(os.path.basename(os.readlink(f"{PROC}/{pid}/exe")))
+        except PermissionError:  # the name alone may be read of any process
+            names.append(os.fsdecode(_read(f"{PROC}/{pid}/comm")))
     return any(name.startswith(_MACHINE_PROGRAMS) or "qemu" in name for name in names)
 
 

@@ -23,6 +23,7 @@ Key = tuple[str, int, int]
 """The identity of a file: ("file", device, inode), or ("block device", its number, 0)."""
 
 FILE, BLOCK_DEVICE = "file", "block device"
+BLOCK = "/sys/block"
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO = struct.Struct("=QQQ")
 _LOOP_INFO_BYTES = 232
@@ -47,37 +48,56 @@ def key_of(info: os.stat_result) -> Key:
     return FILE, info.st_dev, info.st_ino
 
 
+class Loop(NamedTuple):
+    """A loop device that is set up: its number, its name ("loop7"), its file, and whether it can write to that.
+
+    `path` is the kernel's name for the file. `key` is None if this user can't tell which file it is.
+    """
+
+    device: int
+    name: str
+    key: Key | None
+    path: str
+    writing: bool
+
+
 def kernel_uses(wanted: Collection[Key]) -> dict[Key, tuple[KernelUse, ...]]:
     """Returns the kernel's own uses of each of `wanted`. Leaves out uses that can't be looked at (in sysfs, of a device)."""
     found: dict[Key, list[KernelUse]] = {}
     devices = [key for key in wanted if key[0] == BLOCK_DEVICE]
-    loops = list(_loops(wanted))
-    if devices or loops:
-        users = _DeviceUsers()
-        for key, device, name, writable in loops:
-            what = ", ".join([f"loop device /dev/{name}", *users.of(device)])
-            found.setdefault(key, []).append(KernelUse(what, writable))
+    over = [(loop, loop.key) for loop in loops() if loop.key is not None and loop.key in wanted]
+    if devices or over:
+        users = DeviceUsers()
+        for loop, key in over:
+            what = ", ".join([f"loop device /dev/{loop.name}", *users.of(loop.device)])
+            found.setdefault(key, []).append(KernelUse(what, loop.writing))
         for key in devices:
             uses = users.of(key[1]) or _claimed(key[1])
             found.setdefault(key, []).extend(KernelUse(use, writing=True) for use in uses)
-    for key, use in _named_files():
+    for key, use in named_files():
         if key in wanted:
             found.setdefault(key, []).append(use)
     return {key: tuple(uses) for key, uses in found.items() if uses}
 
 
-def _loops(wanted: Collection[Key]) -> Iterator[tuple[Key, int, str, bool]]:
-    """Yields the loop devices over `wanted` files: the file, the device's number and name, and whether it is writable."""
-    for name in _listed("/sys/block"):
-        if not name.startswith("loop"):
-            continue
-        backing = _text(f"/sys/block/{name}/loop/backing_file")
-        if backing is None:  # it is not set up
-            continue
-        device = _number(_text(f"/sys/block/{name}/dev"))
-        key = _backing_by_ioctl(f"/dev/{name}", device) or _key_at(backing)
-        if key is not None and key in wanted and device is not None:
-            yield key, device, name, _text(f"/sys/block/{name}/ro") != "1"
+def loops() -> Iterator[Loop]:
+    """Yields the loop devices that are set up, by name."""
+    for name in block_devices("loop"):
+        backing = _text(f"{BLOCK}/{name}/loop/backing_file")
+        device = number_of(name)
+        if backing is not None and device is not None:  # otherwise it is not set up
+            key = _backing_by_ioctl(f"/dev/{name}", device) or _key_at(backing)
+            yield Loop(device, name, key, backing, _text(f"{BLOCK}/{name}/ro") != "1")
+
+
+def block_devices(kind: str) -> list[str]:
+    """Returns the names of the block devices whose names begin with `kind`, none without sysfs."""
+    return [name for name in _listed(BLOCK) if name.startswith(kind)]
+
+
+def number_of(name: str) -> int | None:
+    """Returns the number of the block device with this name in sysfs, None if there is none."""
+    return _number(_text(f"{BLOCK}/{name}/dev"))
 
 
 def _backing_by_ioctl(node: str, device: int | None) -> Key | None:
@@ -100,8 +120,8 @@ def _backing_by_ioctl(node: str, device: int | None) -> Key | None:
     return (BLOCK_DEVICE, raw, 0) if raw else (FILE, on, inode)
 
 
-class _DeviceUsers:
-    """The users of block devices. Mounts and swap are read once, for all questions."""
+class DeviceUsers:
+    """The kernel's own uses of block devices. Mounts and swap are read once, for all questions."""
 
     def __init__(self) -> None:
         self._places: dict[int, list[str]] = {}
@@ -133,7 +153,7 @@ class _DeviceUsers:
 
 def _called(name: str) -> str:
     """Returns a description of a device on top of another; for one of the device mapper, with its name."""
-    mapped = _text(f"/sys/block/{name}/dm/name")
+    mapped = _text(f"{BLOCK}/{name}/dm/name")
     return f"device mapper {printable(mapped)}" if mapped else f"part of /dev/{printable(name)}"
 
 
@@ -151,7 +171,7 @@ def _claimed(device: int) -> list[str]:
     return []
 
 
-def _named_files() -> Iterator[tuple[Key, KernelUse]]:
+def named_files() -> Iterator[tuple[Key, KernelUse]]:
     """Yields files that the kernel uses directly, without a block device."""
     for path in _swaps():
         key = _key_at(path)

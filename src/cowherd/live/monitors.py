@@ -42,6 +42,13 @@ def monitors_of(arguments: Sequence[str], directory: Path) -> list[Path]:
     return [path for path in dict.fromkeys(known) if path is not None]
 
 
+def is_of_libvirt(socket: Path) -> bool:
+    """Returns whether a socket is a domain's monitor, by the place that libvirt gives them: qemu/domain-1-web/monitor.sock below
+    its directory, and in old releases qemu/web.monitor."""
+    path = os.path.realpath(socket)
+    return "/libvirt/" in path and path.endswith(("/monitor.sock", ".monitor"))
+
+
 def _socket_in_short(argument: str, directory: Path) -> list[Path]:
     """Returns the socket of `unix:PATH,server=on,wait=off`, which -qmp accepts in place of a character device."""
     if not argument.startswith("unix:"):

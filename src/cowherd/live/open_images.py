@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 from cowherd.formats.qcow2.layout import MAGIC
-from cowherd.live.gone import DELETED, LAST_STREAM
+from cowherd.live.gone import DELETED, LAST_STREAM, former_path
 from cowherd.live.holders import PROC, descriptors, flags_and_locks
 from cowherd.live.kernel_holders import FILE, Key
+from cowherd.live.mappings import Mapping, mappings
 
+_SECTOR_BYTES = 512
 _NO_DISKS = ("/dev/", "/memfd:", "/proc/", "/sys/")
 
 
@@ -23,6 +25,8 @@ _NO_DISKS = ("/dev/", "/memfd:", "/proc/", "/sys/")
 class OpenImage:
     """An image that a process has open. `path` is the kernel's name for it now; `writing` says that a descriptor can write,
     `locking` that one holds image locks. `descriptor` leads to it whatever its name; `gone` says that it has no name any more.
+
+    `mapped` says that the process has it in its memory: then it may be open without any descriptor.
     """
 
     path: str
@@ -31,6 +35,7 @@ class OpenImage:
     locking: bool
     descriptor: str
     gone: bool = False
+    mapped: bool = False
 
     @property
     def is_qcow2(self) -> bool:
@@ -45,7 +50,7 @@ class OpenImage:
 
 
 def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[OpenImage]:
-    """Returns the images that a process has open, each once, by path.
+    """Returns the images that a process has open by a descriptor, each once, by path.
 
     Images are files in `wanted`, files that are locked as QEMU locks images, and qcow2 images; for a machine also raw files that
     it can write to, and block devices. Raises `PermissionError` if this user may not look into the process.
@@ -61,20 +66,66 @@ def open_images(pid: int, wanted: Container[Key], *, is_machine: bool) -> list[O
                 continue
             image = _opened(place, key, writing=writing, locking=locking)
             is_disk = is_machine and (key[0] != FILE or writing) and int(name) > LAST_STREAM
-            if key in wanted or locking or (_may_be_disk(place, key) and (is_disk or image.is_qcow2)):
+            if key in wanted or (_has_a_sector(place, key) and (locking or _is_disk(image, known=is_disk))):
                 found[key] = image
     return sorted(found.values(), key=lambda image: image.path)
 
 
+class MappedImages:
+    """Finds images that processes have mapped: files in `wanted`, and qcow2 images. Looks into each file only once."""
+
+    def __init__(self, wanted: Container[Key]):
+        self._wanted = wanted
+        self._keys: dict[tuple[int, int, str], Key | None] = {}
+
+    def added_to(self, pid: int, opened: Iterable[OpenImage]) -> list[OpenImage]:
+        """Returns the images that a process has open or mapped, by path, if `opened` are those that it has open by a descriptor.
+
+        Raises `PermissionError` if this user may not look into the process.
+        """
+        found = {image.key: image for image in opened}
+        for mapping in mappings(f"{PROC}/{pid}"):
+            key = self._key_of(mapping)
+            if key:
+                known = found.get(key) or _mapped(mapping, key)
+                found[key] = replace(known, mapped=True, writing=known.writing or mapping.writing)
+        return sorted(found.values(), key=lambda image: image.path)
+
+    def _key_of(self, mapping: Mapping) -> Key | None:
+        """Returns the key of a mapped image, None if the file is none."""
+        file = mapping.device, mapping.inode, mapping.path
+        if file not in self._keys:
+            key = None if mapping.path.startswith(_NO_DISKS) else mapping.key()
+            is_image = key is not None and (key in self._wanted or _mapped(mapping, key).is_qcow2)
+            self._keys[file] = key if is_image else None
+        return self._keys[file]
+
+
 def _opened(place: str, key: Key, *, writing: bool, locking: bool) -> OpenImage:
     path = os.readlink(place)
-    gone = path.endswith(DELETED) and os.stat(place).st_nlink == 0
-    return OpenImage(path.removesuffix(DELETED) if gone else path, key, writing, locking, place, gone)
+    former = former_path(path, os.stat(place))
+    return OpenImage(former or path, key, writing, locking, place, former is not None)
 
 
-def _may_be_disk(place: str, key: Key) -> bool:
-    """Returns whether an open file can hold a disk: it is no pipe, no character device, and no memory without a name."""
-    if key[0] != FILE:
-        return True
-    info = os.stat(place)
-    return stat.S_ISREG(info.st_mode) and info.st_size > 0 and not os.readlink(place).startswith(_NO_DISKS)
+def _mapped(mapping: Mapping, key: Key) -> OpenImage:
+    """Returns a mapped file as an image. A file whose name ends as those of deleted files do is only called gone if it is."""
+    gone = mapping.path.endswith(DELETED) and not os.path.lexists(mapping.path)
+    path = mapping.path.removesuffix(DELETED) if gone else mapping.path
+    return OpenImage(path, key, mapping.writing, locking=False, descriptor=mapping.leading(), gone=gone, mapped=True)
+
+
+def _is_disk(image: OpenImage, *, known: bool) -> bool:
+    """Returns whether an open file holds a disk: it is `known` to do, or a qcow2 image.
+
+    A pipe, a character device and memory without a name can't.
+    """
+    if image.key[0] == FILE:
+        regular = stat.S_ISREG(os.stat(image.descriptor).st_mode)
+        if not regular or os.readlink(image.descriptor).startswith(_NO_DISKS):
+            return False
+    return known or image.is_qcow2
+
+
+def _has_a_sector(place: str, key: Key) -> bool:
+    """Returns whether a file is long enough for a disk. QEMU's programs also lock the file with their process id."""
+    return key[0] != FILE or os.stat(place).st_size >= _SECTOR_BYTES

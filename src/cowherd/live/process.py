@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -12,11 +11,11 @@ from typing import Any
 
 from cowherd.live.holders import Holder, program_name, shortened
 from cowherd.live.machine.options import pairs
+from cowherd.live.owners import unit_of, user_of
 from cowherd.text import printable
 
 _PROC = Path("/proc")
 _REMEMBERED = 512
-_UNIT = re.compile(r"/([^/]+\.(?:service|scope))(?=/|$)")
 _MACHINE = re.compile(r"machine-qemu-\d+-(.+)\.scope")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
@@ -60,16 +59,15 @@ def look_up(pid: int) -> Process | None:
     try:
         arguments = (home / "cmdline").read_bytes()
         comm = (home / "comm").read_bytes().removesuffix(b"\n")
-        status = (home / "status").read_text(errors="replace")
         groups = os.fsdecode((home / "cgroup").read_bytes())
     except OSError:
         return None
-    unit = _unit_of(groups)
+    unit = unit_of(groups)
     return Process(
         pid=pid,
         command=printable(program_name(arguments, comm)),
         command_line=shortened(printable(arguments.rstrip(b"\0").replace(b"\0", b" "))),
-        user=_user_of(status),
+        user=user_of(pid),
         unit=printable(unit) if unit else None,
         domain=_domain_of(arguments, unit),
     )
@@ -110,28 +108,6 @@ def suspect(holder: Holder) -> Process:
     found = look_up(holder.pid)
     known = found or Process(holder.pid, holder.command, holder.command_line, gone=True)
     return replace(known, hint=True)
-
-
-def _user_of(status: str) -> str | None:
-    """Returns the effective user of a process (proc_pid_status(5))."""
-    found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)
-    if found is None:
-        return None
-    try:
-        return printable(pwd.getpwuid(int(found[1])).pw_name)
-    except KeyError:
-        return found[1]
-
-
-def _unit_of(groups: str) -> str | None:
-    """Returns the innermost systemd unit in /proc's cgroup file, of version 2 or of systemd's own hierarchy in version 1."""
-    for line in groups.splitlines():
-        _, _, named = line.partition(":")
-        controllers, _, path = named.partition(":")
-        units = _UNIT.findall(path) if controllers in ("", "name=systemd") else []
-        if units:
-            return str(units[-1])
-    return None
 
 
 def _domain_of(arguments: bytes, unit: str | None) -> str | None:

@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cowherd.distribution import how_to_install
@@ -24,7 +24,7 @@ from cowherd.errors import CowherdError
 from cowherd.live import unix_sockets
 from cowherd.live.holders import PROC
 from cowherd.live.process import look_up
-from cowherd.text import shown
+from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -40,6 +40,7 @@ LONGEST_ANSWER_BYTES = 64 << 20
 
 _ASKS = "query-"
 _BACKLOG_SECONDS = 0.05
+_LONGEST_ADDRESS = 107
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
 _NOBODY_LISTENS = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENOTSOCK, errno.EPROTOTYPE)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -105,10 +106,15 @@ class MonitorSilent(MonitorError):
 
 
 class NotQmp(MonitorError):
-    """The other end does not speak QMP."""
+    """The other end does not speak QMP. Further attribute: `problem` (what is wrong with an answer, "" if all of it is)."""
+
+    def __init__(self, path: str, pid: int | None = None, problem: str = ""):
+        super().__init__(path, pid)
+        self.problem = problem
 
     def __str__(self) -> str:
-        return f"the socket {shown(self.socket)} is no QMP monitor: what it sends is not that protocol"
+        answer = f" ({self.problem})" if self.problem else ""
+        return f"the socket {shown(self.socket)} is no QMP monitor: what it sends is not that protocol{answer}"
 
 
 class Answers(NamedTuple):
@@ -155,9 +161,7 @@ async def _answer(path: str, commands: Sequence[str]) -> Answers | MonitorError:
 
 
 async def _ask(path: str, commands: Sequence[str]) -> Answers:
-    from qemu.qmp import QMPClient
-
-    client = QMPClient(readbuflen=LONGEST_ANSWER_BYTES)
+    client = _client()
     loop = asyncio.get_running_loop()
     until = loop.time() + CONNECT_SECONDS
     connection = await _connected(path, until)
@@ -171,19 +175,32 @@ async def _ask(path: str, commands: Sequence[str]) -> Answers:
         await _left(client)
 
 
+def _client() -> QMPClient:
+    from qemu.qmp import Message, QMPClient
+
+    class Client(QMPClient):
+        """A client that writes no message to a log: for that the package lays out each one as text, slower than it reads it."""
+
+        def _cb_inbound(self, msg: Message) -> Message:
+            return msg
+
+    return Client(readbuflen=LONGEST_ANSWER_BYTES)
+
+
 async def _connected(path: str, until: float) -> socket.socket:
     """Returns a connected socket. If the listener's queue is full (EAGAIN), tries again until the time is up."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        while True:
-            try:
-                connection.connect(path)
-            except BlockingIOError:
-                if asyncio.get_running_loop().time() >= until:
-                    raise _unanswered(path, None, CONNECT_SECONDS) from None
-                await asyncio.sleep(_BACKLOG_SECONDS)
-            else:
-                return connection
+        with _address(path) as address:
+            while True:
+                try:
+                    connection.connect(address)
+                except BlockingIOError:
+                    if asyncio.get_running_loop().time() >= until:
+                        raise _unanswered(path, None, CONNECT_SECONDS) from None
+                    await asyncio.sleep(_BACKLOG_SECONDS)
+                else:
+                    return connection
     except OSError as error:
         connection.close()
         if error.errno in _FORBIDDEN:
@@ -193,6 +210,20 @@ async def _connected(path: str, until: float) -> socket.socket:
     except BaseException:
         connection.close()
         raise
+
+
+@contextlib.contextmanager
+def _address(path: str) -> Iterator[str]:
+    """Gives a path in the length that an address may have (unix(7)). Machines bind short names in deep directories."""
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"{PROC}/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
 
 
 async def _greeted(client: QMPClient, connection: socket.socket, path: str, pid: int | None, until: float) -> None:
@@ -211,7 +242,7 @@ async def _greeted(client: QMPClient, connection: socket.socket, path: str, pid:
 
 async def _asked(client: QMPClient, command: str, path: str, pid: int | None) -> Any:
     """Returns the answer to one command, None if the machine does not know the command."""
-    from qemu.qmp import ExecInterruptedError, ExecuteError, StateError
+    from qemu.qmp import ExecInterruptedError, ExecuteError, QMPError, StateError
 
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
@@ -221,9 +252,14 @@ async def _asked(client: QMPClient, command: str, path: str, pid: int | None) ->
     except ExecuteError as error:
         if error.error_class == "CommandNotFound":  # older than the command, or a storage daemon
             return None
-        raise MonitorLost(path, f"it refuses {command}: {error}", pid) from error
+        raise MonitorLost(path, f"it refuses {command}: {printable(str(error))}", pid) from error
     except (ExecInterruptedError, StateError) as error:
-        raise MonitorLost(path, "it hung up in the middle", pid) from error
+        (reason,) = await asyncio.gather(client.disconnect(), return_exceptions=True)
+        if isinstance(reason, EOFError | OSError | None):
+            raise MonitorLost(path, "it hung up in the middle", pid) from error
+        raise NotQmp(path, pid) from error
+    except QMPError as error:  # a reply that is none
+        raise NotQmp(path, pid) from error
 
 
 async def _left(client: QMPClient) -> None:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import enum
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cowherd.live.chains import View
-from cowherd.live.gone import is_temporary
+from cowherd.live.gone import has_successor, is_temporary
+from cowherd.live.kernel_holders import FILE
 from cowherd.live.qmp import MonitorBusy, QmpMissing
-from cowherd.text import shown
+from cowherd.live.view import View
+from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
-    from cowherd.live.chains import Disk, Layer
+    from cowherd.live.chains import Disk
     from cowherd.live.kernel_holders import Key
+    from cowherd.live.kernel_users import KernelUser
     from cowherd.live.open_images import OpenImage
+    from cowherd.live.qmp import MonitorError
     from cowherd.live.running import Look, Running
+    from cowherd.live.view import Layer
+
+
+OURS = "cowherd-"
+"""How the names of all begin that cowherd makes in a machine."""
 
 
 class Fault(enum.StrEnum):
@@ -30,6 +38,7 @@ class Fault(enum.StrEnum):
     CHAIN_DIFFERS = "chain-differs"
     NO_LOCKS = "no-locks"
     JOB_WAITING = "job-waiting"
+    LEFTOVER = "leftover"
     BITMAP_INCONSISTENT = "bitmap-inconsistent"
     NOT_ANSWERING = "not-answering"
     HIDDEN = "hidden"
@@ -45,9 +54,12 @@ class Found:
     detail: str
 
 
-def faults_of(look: Look) -> list[Found]:
-    """Returns the faults of all processes, worst first."""
-    found = [*_two_writers(look.all)]
+def faults_of(look: Look, merging: Container[Key] = ()) -> list[Found]:
+    """Returns the faults of all processes and of the kernel's own users, worst first.
+
+    `merging` are files that a merge concerns which is not at its end: what it has made in a machine is no leftover.
+    """
+    found = [*_two_writers(look), *_gone_under_kernel(look.kernel)]
     for one in look.all:
         found += [
             *_gone(one),
@@ -55,34 +67,49 @@ def faults_of(look: Look) -> list[Found]:
             *_chains(one),
             *_without_locks(one),
             *_waiting(one),
+            *_leftovers(one, merging),
             *_bitmaps(one),
             *_silent(one),
         ]
+    found += [Found(Fault.NOT_ANSWERING, None, "", str(error)) for error in look.lost if _is_fault(error)]
     if look.hidden:
         found.append(Found(Fault.HIDDEN, None, "", f"{look.hidden} process(es) may not be looked into by this user; ask as root"))
     order = list(Fault)
     return sorted(found, key=lambda one: (order.index(one.fault), one.image, one.pid or 0))
 
 
-def _two_writers(all_of_them: Sequence[Running]) -> Iterator[Found]:
+def _two_writers(look: Look) -> Iterator[Found]:
+    """Yields a fault for each image that several can write to, of which one at least is a process."""
     writers: dict[Key, list[tuple[Running, OpenImage]]] = defaultdict(list)
-    for one in all_of_them:
+    for one in look.all:
         for image in one.images:
             if image.writing:
                 writers[image.key].append((one, image))
-    for those in writers.values():
-        if len(those) > 1:
-            names = ", ".join(one.process.describe() for one, _ in those)
-            yield Found(Fault.TWO_WRITERS, those[0][0].pid, those[0][1].path, f"{len(those)} processes can write to it: {names}")
+    devices: dict[Key, list[str]] = defaultdict(list)
+    for user in look.kernel:
+        if user.writing and user.key and user.key[0] == FILE and user.name:
+            devices[user.key].append(f"the kernel ({user.name})")
+    for key, those in writers.items():
+        names = [*(one.process.describe() for one, _ in those), *devices[key]]
+        if len(names) > 1:
+            yield Found(Fault.TWO_WRITERS, those[0][0].pid, those[0][1].path, f"{len(names)} can write to it: {', '.join(names)}")
+
+
+def _gone_under_kernel(users: Sequence[KernelUser]) -> Iterator[Found]:
+    """Yields a fault for each loop device whose file was deleted, or has lost its name to another file."""
+    for user in users:
+        if user.gone:
+            yield Found(Fault.DELETED, None, user.path, f"it was deleted, and is there only until {user.name} lets it go")
+        elif user.is_misnamed:
+            yield Found(Fault.REPLACED, None, user.path, f"another file has its name, and {user.name} has the one that it was")
 
 
 def _gone(one: Running) -> Iterator[Found]:
     """Yields a fault for each open file that has no name any more."""
-    view = View(one.pid)
     for image in one.images:
         if is_temporary(image.path):
             continue
-        if image.gone and view.key_of(image.path) is None:
+        if image.gone and not has_successor(one.pid, image.path):
             yield Found(
                 Fault.DELETED,
                 one.pid,
@@ -100,7 +127,8 @@ def _gone(one: Running) -> Iterator[Found]:
 
 def _misnamed(one: Running) -> Iterator[Found]:
     """Yields a fault for each of QEMU's names of images that leads to none of them by now."""
-    open_keys, gone = {image.key for image in one.images}, {image.path for image in one.images if image.gone}
+    view, open_keys = View(one.pid), {image.key for image in one.images}
+    gone = {view.inside(image.path) for image in one.images if image.gone}
     for layer in one.names:
         if not os.path.isabs(layer.name) or layer.name in gone or layer.key in open_keys:
             continue
@@ -142,9 +170,20 @@ def _without_locks(one: Running) -> Iterator[Found]:
 def _waiting(one: Running) -> Iterator[Found]:
     for job in one.jobs:
         if job.waits:
-            failed = f"it failed ({job.error}), and nobody has dismissed it"
+            failed = f"it failed ({printable(job.error)}), and nobody has dismissed it"
             why = failed if job.error else f"it is {job.status}, and waits to be told to end"
-            yield Found(Fault.JOB_WAITING, one.pid, "", f"the job {shown(job.id)} ({job.type}): {why}")
+            yield Found(Fault.JOB_WAITING, one.pid, "", f"the job {shown(job.id)} ({printable(job.type)}): {why}")
+
+
+def _leftovers(one: Running, merging: Container[Key]) -> Iterator[Found]:
+    """Yields a fault for each node, export and job with a name of cowherd's, in a machine that no merge is at work on."""
+    if any(image.key in merging for image in one.images):
+        return
+    named = [("block node", name) for name in one.nodes] + [("export", export.id) for export in one.exports]
+    for what, name in [*named, *(("job", job.id) for job in one.jobs)]:
+        if name.startswith(OURS):
+            detail = f"the {what} {shown(name)} is left over from work that was cut off: nothing is at work on this machine"
+            yield Found(Fault.LEFTOVER, one.pid, "", detail)
 
 
 def _bitmaps(one: Running) -> Iterator[Found]:
@@ -156,5 +195,10 @@ def _bitmaps(one: Running) -> Iterator[Found]:
 
 
 def _silent(one: Running) -> Iterator[Found]:
-    if one.monitor_error and not isinstance(one.monitor_error, MonitorBusy | QmpMissing):
+    if one.monitor_error and _is_fault(one.monitor_error):
         yield Found(Fault.NOT_ANSWERING, one.pid, "", str(one.monitor_error))
+
+
+def _is_fault(error: MonitorError) -> bool:
+    """Returns whether something is wrong with a monitor or its machine: that it serves somebody else is no fault."""
+    return not isinstance(error, MonitorBusy | QmpMissing)

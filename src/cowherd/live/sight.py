@@ -20,7 +20,7 @@ from cowherd.live.holders import (
     processes,
 )
 from cowherd.live.kernel_holders import FILE, kernel_uses
-from cowherd.storage.leases import openings
+from cowherd.storage.leases import openings, openings_beside
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cowherd.storage.leases import Openings
 
 _LAST_LOOKS = 10
+NONE_HELD: Mapping[Key, int] = {}
 
 
 class Sight(NamedTuple):
@@ -48,13 +49,14 @@ class Sight(NamedTuple):
     hidden: str
 
 
-def look(files: Mapping[Key, PathName], only_writers: Container[Key] = ()) -> Sight:
+def look(files: Mapping[Key, PathName], only_writers: Container[Key] = (), held: Mapping[Key, int] = NONE_HELD) -> Sight:
     """Looks once through all other processes, and the kernel's own uses, for `files`, given by key and path.
 
     Asks the kernel first whether a file is open at all (for those in `only_writers`: for writing), and does not look for one that
-    is not. If there is no /proc, `hidden` says so.
+    is not. `held` are descriptors of files that this process has open for reading only, which do not count. If there is no /proc,
+    `hidden` says so.
     """
-    open_ = {key: openings(path) if key[0] == FILE else None for key, path in files.items()}
+    open_ = {key: _openings(path, held.get(key)) if key[0] == FILE else None for key, path in files.items()}
     doubtful = {
         key for key, answer in open_.items() if answer is None or answer.writing or (answer.any and key not in only_writers)
     }
@@ -62,7 +64,7 @@ def look(files: Mapping[Key, PathName], only_writers: Container[Key] = ()) -> Si
     try:
         found, unreadable = _look_through(doubtful) if doubtful else ({}, _count_closed())
         hidden = hidden_reason(unreadable)
-        ours = _own() if doubtful else {}
+        ours = _own(set(held.values())) if doubtful else {}
     except HostFileError as error:
         return Sight({}, kernel, {key: answer.writing for key, answer in open_.items() if answer and answer.any}, str(error))
     unseen = {}
@@ -72,7 +74,8 @@ def look(files: Mapping[Key, PathName], only_writers: Container[Key] = ()) -> Si
             continue
         # An unseen writer is somebody's machine. An unseen reader matters only if processes can be hidden and none is seen with
         # the file: otherwise it may be a reader that is seen, or the kernel, such as nfsd.
-        answer = _openings_after_all(files[key], readers_too=bool(hidden) and not seen and key not in ours)
+        readers_too = bool(hidden) and not seen and key not in ours
+        answer = _openings_after_all(files[key], held.get(key), readers_too=readers_too)
         if answer:
             unseen[key] = answer.writing
     return Sight(found, kernel, unseen, hidden)
@@ -89,7 +92,11 @@ def _look_through(doubtful: set[Key]) -> tuple[dict[Key, tuple[Holder, ...]], in
     return found, unreadable
 
 
-def _openings_after_all(path: PathName, *, readers_too: bool) -> Openings | None:
+def _openings(path: PathName, held: int | None) -> Openings | None:
+    return openings(path) if held is None else openings_beside(held)
+
+
+def _openings_after_all(path: PathName, held: int | None, *, readers_too: bool) -> Openings | None:
     """Returns how a file stays open, for writing (with `readers_too`, in any way); None if it does not, or the host can't say.
 
     Asks several times, because a process may have looked at the file only for a moment.
@@ -97,16 +104,18 @@ def _openings_after_all(path: PathName, *, readers_too: bool) -> Openings | None
     for look in range(_LAST_LOOKS):
         if look:
             time.sleep(0.005)
-        answer = openings(path)
+        answer = _openings(path, held)
         if answer is None or not (answer.writing or (answer.any and readers_too)):
             return None
     return answer
 
 
-def _own() -> dict[Key, bool]:
-    """Returns the files that this process has open itself, and whether for writing."""
+def _own(held: Container[int]) -> dict[Key, bool]:
+    """Returns the files that this process has open itself, other than by the descriptors `held`, and whether for writing."""
     found: dict[Key, bool] = {}
     for name, key in descriptors(own_number()):
+        if int(name) in held:
+            continue
         with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             found[key] = found.get(key, False) or flags_and_locks(f"{PROC}/self/fdinfo/{name}")[0]
     return found

@@ -26,12 +26,13 @@ from cowherd.ops.plan import Plan
 from cowherd.ops.snapshots import exposed_snapshots, require_same
 from cowherd.progress import Progress
 from cowherd.storage.copying import can_clone
-from cowherd.storage.opening import require_host
+from cowherd.storage.opening import open_file, require_host
 from cowherd.storage.space import check_space
 from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.paths import PathName
+    from cowherd.storage.blocks import Opener
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def commit(
     base: str | None = None,
     keep_content: bool = False,
     keep_snapshots: bool = True,
+    opener: Opener = open_file,
     progress: Progress | None = None,
 ) -> Committed:
     """Writes the content of `overlay` into its backing file, or into `base`, a deeper image of its chain, as qemu-img does.
@@ -57,13 +59,14 @@ def commit(
     `base` is a name as one of the chain's images stores it, or a path; a relative name is first resolved beside each image.
     The base grows if it is smaller than the overlay. Then the overlay is emptied, unless `keep_content` or a `base` is given.
     Images between the overlay and `base` are useless afterwards. `keep_snapshots`: refuse if an internal snapshot of the overlay,
-    or of an image between, would show other bytes afterwards. `progress` is called with (bytes done, bytes in all).
+    or of an image between, would show other bytes afterwards. `opener` lends the files that the caller holds. `progress` is
+    called with (bytes done, bytes in all).
 
     Raises `InvalidRequest` without a backing file, or where `base` is not in the chain; `SnapshotsWouldChange` and
     `NotEnoughSpace`, with nothing changed; what opening raises; `HostFileError`.
     """
     empties = not keep_content and base is None
-    with open_disk(overlay, format=format, writable=True) as chain:
+    with open_disk(overlay, format=format, writable=True, opener=opener) as chain:
         depth = find_base(chain.layers, base)
         if keep_snapshots:
             _require_snapshots_kept(chain, depth)
@@ -71,7 +74,7 @@ def commit(
         above = Disk(chain.layers[:depth], writable=True)
         for layer in chain.layers[depth:]:
             layer.close()  # so that it can be opened for writing: two opens of one file would exclude each other by their locks
-        with open_disk(target_path, format=target_format, writable=True) as target:
+        with open_disk(target_path, format=target_format, writable=True, opener=opener) as target:
             plan = plan_commit(above, target)
             _check_space(plan, above, target)
             if target.size < above.size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from itertools import chain, islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,9 +21,17 @@ def share_out(
     """Runs `work` on each of `tasks`, on several threads, in no particular order; a thread draws a task only when it is free.
 
     `work` returns how much of `total` it did, for `progress(done, total)`. After the first error the other threads end with their
-    current task, and the error is raised here. The calling thread is one of the threads.
+    current task, and the error is raised here. The calling thread is one of the threads, and the only one for a single task.
     """
-    shared = _Shared(tasks, work, total, progress)
+    first = list(islice(tasks, 2))
+    if len(first) < 2:  # to load `threading` takes longer than many a task
+        for done in map(work, first):
+            if progress:
+                progress(done, total)
+        return
+    import threading
+
+    shared = _Shared(chain(first, tasks), work, total, progress)
     helpers = [threading.Thread(target=shared.take_part) for _ in range(_WORKERS - 1)]
     try:
         for helper in helpers:
@@ -43,9 +51,11 @@ class _Shared:
 
     def __init__(self, tasks: Iterator[Any], work: Callable[[Any], int], total: int, progress: Callable[[int, int], None] | None):
         self._tasks, self._work, self._total, self._progress = tasks, work, total, progress
-        self._lock = threading.Lock()
+        from threading import Event, Lock
+
+        self._lock = Lock()
         self._done = 0
-        self.stopped = threading.Event()
+        self.stopped = Event()
         self.failures: list[BaseException] = []
 
     def take_part(self) -> None:

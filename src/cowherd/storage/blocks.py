@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
     from cowherd.storage.hostfile import Buffer, HostFile
     from cowherd.storage.locks import LockMode
-    from cowherd.urls import Url
+    from cowherd.urls import ImageName, Url
+
+
+class Opener(Protocol):
+    """Opens the file of an image, without locks: `cowherd.storage.opening.open_file`, or one that lends files that are open."""
+
+    def __call__(self, name: ImageName, *, writable: bool = False) -> BlockFile:
+        """Opens the file. Raises `HostFileError`."""
+        ...
 
 
 class BlockFile(Protocol):

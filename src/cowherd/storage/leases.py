@@ -33,12 +33,20 @@ def openings(path: PathName) -> Openings | None:
     """Returns how a regular file is open now; None if the host does not say: only the file's owner and root may ask, and not
     every file system answers. The lease ends at once; a process that opens the file at that moment waits for it.
     """
-    import signal  # not at the head of the module, which is loaded whenever a file is opened
-
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
+    try:
+        return openings_beside(fd)
+    finally:
+        os.close(fd)
+
+
+def openings_beside(fd: int) -> Openings | None:
+    """Does the same for the file of a descriptor that is open for reading only; that opening itself does not count."""
+    import signal  # not at the head of the module, which is loaded whenever a file is opened
+
     try:
         # If a process opens the file in between, the kernel sends a signal, and the default one for leases ends the program.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
@@ -49,8 +57,6 @@ def openings(path: PathName) -> Openings | None:
         if error.errno in _NO_ANSWER:
             return None
         raise
-    finally:
-        os.close(fd)
 
 
 def _granted(fd: int, kind: int) -> bool:

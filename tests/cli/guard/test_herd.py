@@ -32,4 +32,5 @@ def test_as_documents(as_json, tmp_path, config):
 def test_what_makes_no_sense_is_usage(cowherd, words):
     code, out, err = cowherd("herd", *words)
     assert (code, out) == (2, "")
-    assert "usage" in err
+    assert err.startswith("cowherd: ")
+    assert "cowherd herd" in err

@@ -19,6 +19,12 @@ def test_rows_are_what_the_plain_encoder_makes_of_a_list(number: int):
     assert "".join(laid_out({**document, "rows": Rows(rows)})) == json.dumps(document, indent=2)
 
 
+def test_rows_that_hold_objects_are_laid_out_among_others():
+    rows = [{"name": "[{", "on": []}, {"on": [{"pid": 1, "names": ["a", "b"]}, {"pid": 2}]}, {"name": "b"}]
+    document = {"rows": rows, "after": 1}
+    assert "".join(laid_out({**document, "rows": Rows(rows)})) == json.dumps(document, indent=2)
+
+
 def test_an_empty_document_has_braces():
     assert "".join(laid_out({})) == "{}"
 

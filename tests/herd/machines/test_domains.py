@@ -289,5 +289,5 @@ def test_the_parent_of_a_live_snapshot_is_not_to_be_sealed_and_a_base_of_others_
 def test_a_running_domain_is_named_by_what_it_is(host, herd):
     host.define("web", herd / "web")
     host.virsh("start", "web")
-    with pytest.raises(ImageInUse, match=r"qemu-system-x86_64 \(pid \d+, domain web, since .*, writing\)"):
+    with pytest.raises(ImageInUse, match=r"qemu-system-x86_64 \(pid \d+, user [^,]+, domain web, since .*, writing\)"):
         changes.resize(herd / "web", 2 * MIB)

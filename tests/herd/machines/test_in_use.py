@@ -216,7 +216,8 @@ def test_a_change_beside_a_machine_without_locks_is_refused_and_changes_nothing(
         done = command(herd, line)
         after = state(herd)
     assert done.returncode == 1, done
-    assert re.search(r"web-disk \(pid \d+, machine web, since [\d: -]+, (writing|reading)\)", done.stderr), done.stderr
+    known = r"web-disk \(pid \d+, user [^,]+, machine web, since [\d: -]+, (writing|reading)\)"
+    assert re.search(known, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
     assert after == before
 

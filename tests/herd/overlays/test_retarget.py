@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cowherd.errors import InvalidRequest, SnapshotsWouldChange
+from cowherd.errors import ImageInUse, InvalidRequest, SnapshotsWouldChange
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.overlays.retarget import retarget
 from cowherd.herd.records.binding import read_binding
@@ -12,6 +12,8 @@ from cowherd.herd.records.faults import DriftFound
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.unseal import unseal
 from cowherd.herd.seals.verify import verify
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.locks import READ, WRITE
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 from tests.snapshots import shown
 
@@ -130,6 +132,38 @@ def test_an_overlay_can_not_stand_on_itself(herd):
     for onto in ("a", "top"):
         with pytest.raises(InvalidRequest):
             retarget([herd / "a"], herd / onto)
+
+
+def test_overlays_that_wait_for_their_turn_are_held_until_all_are_done(herd):
+    refused = []
+
+    def try_to_open(*_) -> None:
+        for name, lock in (("b", READ), ("new", WRITE)):
+            with pytest.raises(ImageInUse):
+                HostFile.open(herd / name, lock=lock)
+            refused.append(name)
+
+    retarget([herd / "a", herd / "b"], herd / "new", progress=try_to_open)
+    assert refused
+    HostFile.open(herd / "b", lock=WRITE).close()
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_more_overlays_than_can_be_held_are_moved_all_the_same(herd, monkeypatch, most):
+    monkeypatch.setattr("cowherd.herd.overlays.retarget.MOST_HELD", most)
+    before = content(herd / "a"), content(herd / "b")
+    retarget([herd / "a", herd / "b"], herd / "new")
+    assert (backing(herd / "a"), backing(herd / "b")) == ("new", "new")
+    assert (content(herd / "a"), content(herd / "b")) == before
+
+
+def test_an_overlay_and_what_stands_on_it_move_together(herd):
+    make_overlay(herd / "top", "a")
+    write(herd / "top", "write -P 4 1M 20k")
+    before = content(herd / "a"), content(herd / "top")
+    retarget([herd / "a", herd / "top"], herd / "new")
+    assert (backing(herd / "a"), backing(herd / "top")) == ("new", "new")
+    assert (content(herd / "a"), content(herd / "top")) == before
 
 
 def test_a_drifted_new_base_is_refused(herd):

@@ -75,6 +75,26 @@ def test_every_overlay_shows_what_it_did_and_the_base_stays_as_it_became(herd, d
         qemu_img("check", "-q", path)
 
 
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_more_overlays_than_can_be_held_are_served_all_the_same(herd, donor, monkeypatch, most):
+    monkeypatch.setattr("cowherd.herd.repair.preserve.MOST_HELD", most)
+    before = contents(herd)
+    write(herd["base"], *TAMPERING)
+    repair(herd["base"], donors=[donor], preserve=True)
+    assert contents(herd) == before
+    assert problems(herd) == {}
+
+
+def test_an_overlay_may_itself_give_the_old_blocks(herd, donor):
+    """It is among those that are served, so this command holds its locks."""
+    full = make_overlay(herd["base"].with_name("full"), "base")
+    qemu_img("convert", "-n", "-f", "raw", "-O", "qcow2", donor, full)
+    before = contents(herd)
+    write(herd["base"], *TAMPERING)
+    repair(herd["base"], donors=[full], preserve=True)
+    assert contents(herd) == before
+
+
 def test_the_base_is_sealed_anew_and_its_overlays_are_bound_to_that(herd, donor):
     first = read_record(seal_path(herd["base"]))
     write(herd["base"], *TAMPERING)

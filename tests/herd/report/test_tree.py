@@ -49,6 +49,7 @@ def test_what_only_a_seal_is_left_of_and_what_cannot_be_read_are_told(tmp_path, 
 
     monkeypatch.setattr(os, "open", refuse)
     found = tree([tmp_path])
+    assert found.directories == (tmp_path,)
     assert found.gone == (tmp_path / "base",)
     assert found.unreadable == (tmp_path / "secret",)
 

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
+import re
 import sys
 
-from cowherd.errors import CowherdError
+from cowherd.cli.guard.usage import UsageError, no_such_option
 from cowherd.sizes import SizeError, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
 _USUAL_COLUMNS = 80
 _LEVELS = ("recorded", "readonly", "immutable")  # as in `storage.protection`, which takes longer to load than it takes to parse
+_ITEM = r"[a-z][\w-]*(?: [A-Z]+)? {2,}|[a-z][\w-]*: "
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECONDS = 10 * 365 * 86400.0
 
 
-class UsageError(CowherdError):
-    """The command line makes no sense. Attributes: `problem`, `usage` (the right form)."""
-
-    exit_code = 2
-
-    def __init__(self, problem: str, usage: str):
-        self.problem, self.usage = problem, usage
-
-    def __str__(self) -> str:
-        return f"{self.problem}\n{self.usage.rstrip()}"
-
-
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Does without argparse's own look at the terminal's width, which imports shutil with all archive formats."""
+    """Lays paragraphs, lists and examples out for the terminal's width.
+
+    It does without argparse's own look at that width, which imports shutil with all archive formats.
+    """
 
     def __init__(self, prog: str):
         super().__init__(prog, width=_columns() - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for block in text.split("\n\n") for line in [*_filled(block, width), ""]).rstrip("\n")
 
 
 class Parser(argparse.ArgumentParser):
@@ -99,9 +97,49 @@ class Parser(argparse.ArgumentParser):
             help="have libvirt redefine the domains that name the disk; without it they are in the way (exit code 3)",
         )
 
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Returns the arguments in a command line. Raises `UsageError`, for an unknown option before a missing argument."""
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                raise no_such_option(name, self._option_string_actions, self.prog)
+        return self.parse_args(words)
+
     def error(self, message: str) -> NoReturn:
         """Raises `UsageError`."""
-        raise UsageError(message, self.format_usage())
+        raise UsageError(message, f"'{self.prog} --help' explains it")
+
+
+def items(block: str) -> list[tuple[str, str]]:
+    """Returns the items of a list as (first words, text), and running text as one with "" for the first words.
+
+    An item begins with a word and a colon, or with words and a gap, which stay at the end of its first words.
+    """
+    found: list[tuple[str, str]] = []
+    for line in block.splitlines():
+        item = re.match(_ITEM, line)
+        if item:
+            found.append((item[0], line[item.end() :]))
+        elif found:
+            lead, text = found[-1]
+            found[-1] = (lead, f"{text} {line.strip()}")
+        else:
+            found.append(("", line))
+    return found
+
+
+def _filled(block: str, width: int) -> Iterator[str]:
+    """Yields the lines of a paragraph or a list, filled to `width`. Lines under a heading, as examples are, stay as they are."""
+    if ":\n  " in block:
+        yield from block.splitlines()
+        return
+    import textwrap
+
+    for lead, text in items(block):
+        hanging = " " * (len(lead) if lead.endswith("  ") else 4 if lead else 0)
+        yield from textwrap.wrap(
+            text, width, initial_indent=lead, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+        )
 
 
 def _columns() -> int:

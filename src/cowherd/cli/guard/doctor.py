@@ -70,6 +70,8 @@ def _lines(found: Diagnosis) -> Iterator[str]:
         yield f"headers that did not change are known from {shown(found.catalog)}; --rescan reads them anew"
     if not found.full:
         yield "neither content nor all tables were read; --full does"
+    for reason in found.not_asked:
+        yield f"not every machine was asked: {reason}"
 
 
 def _document(found: Diagnosis) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def _document(found: Diagnosis) -> dict[str, Any]:
         "healthy": found.healthy,
         "full": found.full,
         "catalog": os.fspath(found.catalog) if found.catalog else None,
+        "not_asked": list(found.not_asked),
         "findings": Rows(map(_finding, found.findings)),
     }
 

@@ -20,9 +20,12 @@ def configure(parser: Parser) -> None:
     """Declares the command's arguments."""
     parser.explain(
         "Lists what the herd in some directories could do without, the bytes that each would free, and the command for it:\n\n"
-        "leftover: files of interrupted work, seals of images that are gone     trashed: what lies in the trash\n"
-        "unproven: what only has such a name, or is a link in the trash     last-copy: seal and shadow of an image that is gone\n"
-        "orphan: overlays whose base is gone     unused-base: sealed images that no overlay here stands on\n\n"
+        "leftover: files of interrupted work, seals of images that are gone\n"
+        "trashed: what lies in the trash\n"
+        "unproven: what only has such a name, or is a link in the trash\n"
+        "last-copy: seal and shadow of an image that is gone\n"
+        "orphan: overlays whose base is gone\n"
+        "unused-base: sealed images that no overlay here stands on\n\n"
         "Nothing is removed, except leftovers with --clean. Overlays elsewhere are not known of: name their directories too.",
         "cowherd gc /srv/vms /srv/bases",
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report
 from cowherd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
@@ -34,9 +34,9 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.cli.guard.arguments import UsageError
+    from cowherd.cli.guard.usage import UsageError
 
-    usage = "usage: cowherd herd add|remove|forget DIR, cowherd herd list"
+    usage = "as in: cowherd herd add DIR, cowherd herd list"
     if (arguments.directory is None) != (arguments.action == "list") or (arguments.bases and arguments.action != "forget"):
         raise UsageError(f"{arguments.action} takes {'no directory' if arguments.action == 'list' else 'one directory'}", usage)
     if arguments.action == "list":

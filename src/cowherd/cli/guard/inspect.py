@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser, size_argument
 from cowherd.cli.guard.output import Report, table
+from cowherd.cli.guard.several import each, is_image
 from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
@@ -29,16 +30,27 @@ def configure(parser: Parser) -> None:
         "trusted:   whatever the format has; but the tables must be sound",
         "cowherd inspect upload.qcow2 --format qcow2\ncurl -s https://example.org/disk.qcow2 | cowherd inspect - --policy glance",
     )
-    parser.add_argument("image", metavar="IMAGE", help="the image; - for what comes through standard input")
+    parser.add_argument(
+        "image",
+        nargs="+",
+        metavar="IMAGE",
+        help="the image, - for standard input; of a directory, every image",
+    )
     parser.add_argument("--format", help="what the image is said to be; another content is refused (default: guessed)")
     parser.add_argument("--policy", choices=("untrusted", "glance", "trusted"), default="untrusted", help="(default: untrusted)")
     parser.add_argument("--allow", action="append", default=[], metavar="FEATURE", help="a feature to let through all the same")
     parser.add_argument("--max-size", type=size_argument, metavar="SIZE", help="the largest disk to let through, as in 1T")
+    parser.add_herd()
     parser.add_argument("-U", "--force-share", action="store_true", help="even while a machine has the image open for writing")
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
+    arguments.image += arguments.herd
+    return each(arguments, "image", _run, is_image)
+
+
+def _run(arguments: argparse.Namespace) -> Report:
     from cowherd.ops.inspect.inspector import inspect
 
     found = inspect(

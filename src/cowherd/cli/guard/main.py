@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import sys
 
 from cowherd import notes
-from cowherd.cli.guard.arguments import Parser, UsageError
+from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.looked import told
 from cowherd.cli.guard.output import Report, error_report, show, with_losses
+from cowherd.cli.guard.usage import UsageError, no_such_command
 from cowherd.errors import CowherdError, error_of_host
 from cowherd.herd.lineage.book.notes import noting_looks
 from cowherd.storage.losses import gathering
@@ -20,42 +20,55 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
-COMMANDS = {
-    "tree": "show the herd: bases, the overlays under them, and how each is",
-    "clone": "make an overlay that knows what it stands on",
-    "seal": "record what a base holds, and protect its file",
-    "unseal": "give up a seal",
-    "verify": "check seals and bindings along whole chains",
-    "impact": "say which overlays a changed base hits, and where",
-    "inspect": "say whether an image from a stranger may be used",
-    "repair": "bring a changed base back, or keep the change from its overlays",
-    "merge": "put an overlay's content into its base, and keep it from the other overlays",
-    "recover": "finish or take back merges that were interrupted",
-    "doctor": "say everything that is wrong in a herd, worst first, each with its remedy",
-    "bind": "make overlays that others made know what they stand on",
-    "move": "move an image with all that names it; find bases that were moved by hand",
-    "rename": "give an image another name",
-    "delete": "move images that nothing needs to the trash",
-    "trash": "show what was deleted, bring it back, or remove it for good",
-    "gc": "list what a herd could do without, and what each would free",
-    "watch": "notice writes to sealed images as they happen, and say who does it and whom it hits",
-    "ps": "show what runs on which images, and where memory and disk part",
-    "report": "write one HTML page about a herd",
-    "promote": "freeze a machine's disk as a sealed base",
-    "flatten": "make an overlay stand alone",
-    "retarget": "make overlays stand on another base, with their content kept",
-    "herd": "name the directories in which herds lie, so that every command looks there",
-    "run": "start QEMU, if its images stand on what they were made on",
-    "serve": "answer OpenStack's Image API over stores that keep base images whole",
-    "hook": "have libvirt check each machine's images before it starts",
+GROUPS = {
+    "look": {
+        "tree": "show the herd: bases, the overlays under them, and how each is",
+        "doctor": "say everything that is wrong, worst first, each with its remedy",
+        "verify": "check seals and bindings along whole chains",
+        "impact": "say which overlays a changed base hits, and where",
+        "ps": "show what runs on which images, and where memory and disk part",
+        "report": "write one HTML page about a herd",
+        "inspect": "say whether an image from a stranger may be used",
+        "gc": "list what a herd could do without, and what each would free",
+    },
+    "keep bases whole": {
+        "seal": "record what a base holds, and protect its file",
+        "unseal": "give up a seal",
+        "bind": "make overlays that others made know what they stand on",
+        "watch": "notice writes to sealed images, and say who does it to whom",
+        "hook": "have libvirt check each machine's images before it starts",
+        "run": "start QEMU, if its images stand on what they were made on",
+    },
+    "put right": {
+        "repair": "bring a changed base back, or keep the change from its overlays",
+        "recover": "finish or take back merges that were interrupted",
+        "trash": "show what was deleted, bring it back, or remove it for good",
+    },
+    "work with overlays": {
+        "clone": "make an overlay that knows what it stands on",
+        "merge": "put an overlay's content into its base, and spare its siblings",
+        "promote": "freeze a machine's disk as a sealed base",
+        "flatten": "make an overlay stand alone",
+        "retarget": "make overlays stand on another base, with their content kept",
+    },
+    "put in order": {
+        "move": "move an image with all that names it; find bases moved by hand",
+        "rename": "give an image another name",
+        "delete": "move images that nothing needs to the trash",
+        "herd": "name the directories in which herds lie, for every command",
+    },
+    "give out": {
+        "serve": "answer OpenStack's Image API over stores that keep images whole",
+    },
 }
+COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 EXIT_CODES = "0 fine, 1 the operation failed, 2 wrong usage, 3 refused because overlays would be harmed, 4 drift or damage found"
 
 _EPILOG = f"""\
 Exit codes: {EXIT_CODES}.
 
-'cowherd COMMAND --help' explains a command, with an example. The engine's own commands are in cowherd-img.
+'cowherd help COMMAND' explains a command, with an example. What qemu-img does, cowherd-img does.
 """
 
 _CHANGING = frozenset(
@@ -85,21 +98,15 @@ def _outcome(words: list[str]) -> Report:
 
 
 def _run(words: list[str]) -> Report:
+    words = _asking_for_help(words)
     if not words or words[0].startswith("-"):
-        parser = _parser()
-        if not words:
-            raise UsageError("which command?", parser.format_help())
-        if parser.parse_args(words).version:
-            from cowherd.distribution import made_by
-
-            return Report({"version": made_by()}, (made_by(),))
-        raise UsageError("a command comes first", parser.format_usage())
+        return _without_command(words)
     if words[0] not in COMMANDS:
-        raise UsageError(f"there is no command {words[0]!a}", _parser().format_help())
-    module = importlib.import_module(f"cowherd.cli.guard.{words[0]}")
+        raise no_such_command(words[0], COMMANDS)
+    module = __import__(f"cowherd.cli.guard.{words[0]}", fromlist=["run"])  # `importlib` would have to be loaded
     parser = Parser(words[0])
     module.configure(parser)
-    arguments = parser.parse_args(words[1:])
+    arguments = parser.read(words[1:])
     if words[0] in _WITH_ARRAYS or getattr(arguments, "full", False):
         from cowherd.cli.memory import keep_freed_memory
 
@@ -122,10 +129,32 @@ def _rescanning() -> Iterator[None]:
         rescanning.reset(token)
 
 
+def _asking_for_help(words: list[str]) -> list[str]:
+    """Returns `help` and `help COMMAND` as the options that do the same."""
+    return [*words[1:2], "--help"] if words[:1] == ["help"] else words
+
+
+def _without_command(words: list[str]) -> Report:
+    nothing_given = UsageError("which command?", "'cowherd help' lists them")
+    if not words:
+        return error_report(nothing_given)._replace(notes=(f"cowherd: {nothing_given.problem}\n\n{_parser().format_help()}",))
+    command = next((word for word in words if word in COMMANDS), None)
+    if command:
+        raise UsageError("the command comes first", f"as in: cowherd {command} {words[0]}")
+    if _parser().read(words).version:
+        from cowherd.distribution import made_by
+
+        return Report({"version": made_by()}, (made_by(),))
+    raise nothing_given
+
+
 def _parser() -> Parser:
-    listed = "\n".join(f"  {name:8} {summary}" for name, summary in COMMANDS.items())
+    listed = "\n\n".join(
+        "\n".join((f"{group}:", *(f"  {name:9} {summary}" for name, summary in commands.items())))
+        for group, commands in GROUPS.items()
+    )
     description = "Keeps every base image exactly as its overlays expect it."
-    parser = Parser(None, description, f"commands:\n{listed}\n\n{_EPILOG}")
+    parser = Parser(None, description, f"{listed}\n\n{_EPILOG}")
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     return parser
 

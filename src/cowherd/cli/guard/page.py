@@ -8,6 +8,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.pictures import ROW, branches, strip
+from cowherd.herd.machines.running import hidden_in_words, in_words
 from cowherd.sizes import human_size
 from cowherd.text import printable
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cowherd.herd.report.overview import DriftPicture, Overview
+    from cowherd.herd.report.tree import Node
     from cowherd.paths import PathName
 
 _BAD = frozenset(
@@ -99,6 +101,8 @@ def _facts(seen: Overview) -> Iterator[str]:
         (str(wrong), "wrong"),
         (str(len(findings) - wrong), "notes"),
     ]
+    running = sum(bool(node.machines) for node in nodes)
+    facts += [(str(running), "run now")] if running else []
     yield "<ul class=facts>"
     for value, what in facts:
         yield f"<li><b{_class('bad' if what == 'wrong' and wrong else '')}>{_text(value)}</b>{what}</li>"
@@ -135,9 +139,16 @@ def _lineage(seen: Overview) -> Iterator[str]:
             f"<tr><td class={kind}>{branch}<span class=name>{_place(node.path, seen)}</span></td><td>{_text(node.format)}</td>"
             f"<td>{'?' if node.virtual_size is None else human_size(node.virtual_size)}</td><td>{human_size(node.disk_size)}</td>"
             f'<td><span class=bar style="width:{width}px"></span></td><td>{_text(node.level or "-")}</td>'
-            f"<td class={kind}>{_text(status)}</td></tr>"
+            f"<td class={kind}>{_text(status)}{_runs(node, seen)}</td></tr>"
         )
     yield "</table></div>"
+    if seen.tree.hidden_machines:
+        yield f"<p class=faint>{_text(hidden_in_words(seen.tree.hidden_machines))}</p>"
+
+
+def _runs(node: Node, seen: Overview) -> str:
+    runs = in_words(node.machines, node.running_overlays, node.dependents, hidden=seen.tree.hidden_machines)
+    return f" <span class=note>{_text(runs)}</span>" if runs else ""
 
 
 def _drifts(seen: Overview) -> Iterator[str]:
@@ -170,8 +181,9 @@ def _strips(drift: DriftPicture, seen: Overview) -> Iterator[str]:
         label = f"where {_text(os.path.basename(hit.path))} sees the change"
         picture = strip(drift.size, [("kept", hit.shielded), ("hit", hit.exposed)], label)
         of = "" if hit.snapshot is None else f" (snapshot {_text(hit.snapshot)})"
+        runs = in_words(hit.machines, 0, 0, hidden=0) if hit.verdict != "intact" else ""
         yield f"<tr><td class=name>{_place(hit.path, seen)}{of}</td><td class={'good' if hit.verdict == 'intact' else 'bad'}>"
-        yield f"{_text(hit.verdict)}</td><td class=wide>{_text(hit.problem) if hit.problem else picture}</td></tr>"
+        yield f"{_text(hit.verdict)} {_text(runs)}</td><td class=wide>{_text(hit.problem) if hit.problem else picture}</td></tr>"
     yield "</table></div>"
 
 

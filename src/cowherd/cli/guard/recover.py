@@ -27,13 +27,14 @@ def configure(parser: Parser) -> None:
         "cowherd recover /var/lib/libvirt/images",
     )
     parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_herd()
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.herd.merge.recover import recover
 
-    ended = recover(arguments.directories, progress=progress("recovering"))
+    ended = recover([*arguments.directories, *arguments.herd], progress=progress("recovering"))
     errors = [one.error for one in ended if one.error]
     left = [problem for one in ended for problem in one.left]
     notes = [f"cowherd: {error}" for error in errors] + [f"cowherd: {shown(path)}: {problem}" for path, problem in left]

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.several import each, is_sealed
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
@@ -31,7 +32,7 @@ def configure(parser: Parser) -> None:
         "Interrupted, it can be run again and goes on from there.",
         "cowherd repair debian12.qcow2 --from backup/debian12.raw --dry-run",
     )
-    parser.add_argument("base", metavar="BASE", help="a sealed image that has drifted")
+    parser.add_argument("base", nargs="+", metavar="BASE", help="a sealed image; of a directory, all that are sealed")
     parser.add_argument(
         "--from",
         dest="donors",
@@ -48,6 +49,10 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
+    return each(arguments, "base", _run, is_sealed)
+
+
+def _run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.repair.repair import repair
 
     done = repair(

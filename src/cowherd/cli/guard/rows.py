@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Objects of plain values and lists of these, too many for any encoder but the one in C.
+    """Objects, mostly of plain values and lists of these, too many for any encoder but the one in C.
 
     Each object is made only when it is printed.
     """

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.several import each, is_base
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
@@ -24,11 +25,12 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Records the guest content of BASE, block by block, in BASE.seal, and protects the file. A level that the file system\n"
         "or your privileges can't give is reported, with the weaker one that was reached. Sealing again changes the level.\n\n"
-        "recorded: no protection          readonly: nobody has the write bit\n"
+        "recorded: no protection\n"
+        "readonly: nobody has the write bit\n"
         "immutable: chattr +i as well, which stops root too",
         "cowherd seal debian12.qcow2 --level readonly --shadow",
     )
-    parser.add_argument("base", metavar="BASE", help="the image to seal")
+    parser.add_argument("base", nargs="+", metavar="BASE", help="the image to seal; of a directory, all that others stand on")
     parser.add_level("file", "recorded")
     parser.add_argument("--shadow", action="store_true", help="keep a reflink copy, which costs no space, to repair from")
     parser.add_argument("--bind", action="store_true", help="also record the seal in the overlays of BASE that are there already")
@@ -49,6 +51,10 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
+    return each(arguments, "base", _run, is_base)
+
+
+def _run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.seals.seal import seal
     from cowherd.storage.protection import Protection
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.report.tree import Node
+    from cowherd.herd.report.tree import Node, Tree
     from cowherd.live.gone import GoneDisk
 
 _DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would be thousands of columns wide
@@ -39,25 +39,29 @@ def configure(parser: Parser) -> None:
     """Declares the command's arguments."""
     parser.explain(
         "Shows the images under some directories: each base with the overlays under it, sizes, seals, drift and broken links.\n"
-        "Only headers and the records of seals are read, so it is quick, and images may be in use.",
+        "Only headers and the records of seals are read, so it is quick, and images may be in use.\n"
+        "Machines that run on an image are named behind it.",
         "cowherd tree /var/lib/libvirt/images",
     )
     parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_herd()
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
+    from cowherd.herd.machines.running import hidden_in_words
     from cowherd.herd.report.tree import tree
 
-    found = tree(arguments.directories)
+    found = tree([*arguments.directories, *arguments.herd])
     notes = []
     if found.unreadable:
         more = f" and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""
         notes.append(f"cowherd: could not look at {shown(found.unreadable[0])}{more}: there may be overlays among them")
     notes += [_running_on_gone(disk) for disk in found.running_on_gone]
+    notes += [f"cowherd: {hidden_in_words(found.hidden_machines)}"] if found.hidden_machines and found.nodes else []
     gone = [f"{shown(path)}: its seal is there, but it is not" for path in found.gone]
     document = {
-        "directories": [os.fspath(directory) for directory in found.directories],
+        "directories": list(found.directory_names),
         "images": Rows(map(_document, found.nodes) if arguments.json else ()),
         "gone": [os.fspath(path) for path in found.gone],
         "unreadable": [os.fspath(path) for path in found.unreadable],
@@ -65,8 +69,9 @@ def run(arguments: argparse.Namespace) -> Report:
             {"path": disk.path, "replaced": disk.replaced, "pid": disk.holder.pid, "open_as": disk.descriptor}
             for disk in found.running_on_gone
         ],
+        "hidden_machines": found.hidden_machines,
     }
-    lines = [] if arguments.json else [*table(_rows(found.nodes)), *gone]
+    lines = [] if arguments.json else [*table(_rows(found)), *gone]
     return Report(document, tuple(lines or ["no images"]), tuple(notes))
 
 
@@ -92,11 +97,16 @@ def _document(node: Node) -> dict[str, Any]:
         "detail": node.detail,
         "bound": image.binding is not None,
         "dependents": node.dependents,
+        "running": [machine.to_json() for machine in node.machines],
+        "running_overlays": node.running_overlays,
         "problem": image.problem,
     }
 
 
-def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
+def _rows(found: Tree) -> Iterator[tuple[str, ...]]:
+    from cowherd.herd.machines.running import in_words
+
+    nodes = found.nodes
     if nodes:
         yield "image", "format", "size", "on disk", "seal", "status"
     here, drawn = current_directory(), _DRAWN if can_show("".join(_DRAWN)) else _DRAWN_IN_ASCII
@@ -110,6 +120,7 @@ def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
         else:
             branch = f"({node.depth}) "
         size = "?" if image.size is None else human_size(image.size)
+        runs = in_words(node.machines, node.running_overlays, node.dependents, hidden=found.hidden_machines)
         directory, _, name = image.filename.rpartition("/")
         if directory not in directories:
             directories[directory] = shown(f"{directory}/-", here)[:-1]
@@ -119,7 +130,7 @@ def _rows(nodes: Sequence[Node]) -> Iterator[tuple[str, ...]]:
             size,
             human_size(image.disk_size),
             node.level or "-",
-            _status(node),
+            f"{_status(node)}  {runs}" if runs else _status(node),
         )
 
 

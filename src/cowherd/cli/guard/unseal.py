@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report
+from cowherd.cli.guard.several import each, is_sealed
 from cowherd.text import shown
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def configure(parser: Parser) -> None:
         "Refused (exit code 3) while overlays depend on it.",
         "cowherd unseal old-base.qcow2",
     )
-    parser.add_argument("base", metavar="BASE", help="a sealed image")
+    parser.add_argument("base", nargs="+", metavar="BASE", help="a sealed image; of a directory, all that are sealed")
     parser.add_argument(
         "--force",
         action="store_true",
@@ -32,6 +33,10 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
+    return each(arguments, "base", _run, is_sealed)
+
+
+def _run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.seals.unseal import unseal
 
     seal = unseal(arguments.base, force=arguments.force, herd=arguments.herd)

@@ -29,9 +29,11 @@ def configure(parser: Parser) -> None:
         "unvouched: the overlay is bound to what its base held, and the base has no seal that could say what it holds\n"
         "unknown: the base is on another machine, or may not be read from here\n"
         "touched: the file is not as the seal left it, and only --full can say whether its content is\n"
-        "drifted: the content is not as sealed                replaced: another file has taken the base's name\n"
+        "drifted: the content is not as sealed\n"
+        "replaced: another file has taken the base's name\n"
         "binding-mismatch: the overlay was made on other content than its base is sealed with\n"
-        "missing-base: a backing file is not there             untrusted: no key given with --trusted vouches for a base",
+        "missing-base: a backing file is not there\n"
+        "untrusted: no key given with --trusted vouches for a base",
         "cowherd verify web.qcow2\ncowherd verify --full --herd /var/lib/libvirt/images",
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="what to check (default: the herd)")

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.arguments import Parser, UsageError, duration_argument, size_argument
+from cowherd.cli.guard.arguments import Parser, duration_argument, size_argument
 from cowherd.cli.guard.output import Report, progress, table
+from cowherd.cli.guard.usage import UsageError
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import shown
 
@@ -37,7 +38,7 @@ def configure(parser: Parser) -> None:
         "the file open is named as a hint). When the writing has settled, the blocks that differ are found, and the overlays\n"
         "that are hit. Apart from that every base is read again once in a while. Nothing is locked, and nothing changed.\n\n"
         "--once reads every sealed image once, at the same rate, and ends: exit code 4 if one is not as sealed.",
-        "cowherd watch /var/lib/libvirt/images --exec /usr/local/bin/tell-admin --metrics 9911\n"
+        "cowherd watch /var/lib/libvirt/images --exec /usr/local/bin/tell\n"
         "cowherd watch --once --rate 100M /var/lib/libvirt/images\n"
         "cowherd watch --install-units /var/lib/libvirt/images",
     )
@@ -109,7 +110,7 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.install_units:
         return _install(arguments.unit_dir, named)
     if arguments.json and "-" in arguments.events:
-        raise UsageError("--json and --events - both want standard output", "cowherd watch --events FILE --json")
+        raise UsageError("--json and --events - both want standard output", "as in: cowherd watch --events FILE --json")
     directories = tuple(Path(os.path.realpath(directory)) for directory in named or ["."])
     for directory in directories:
         if not directory.is_dir():
@@ -200,7 +201,7 @@ def _once(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Repor
     from cowherd.herd.watch.once import check_once
 
     if arguments.metrics:
-        raise UsageError("--metrics needs a watch that goes on", "cowherd watch --metrics PORT DIR")
+        raise UsageError("--metrics needs a watch that goes on", "leave out --once, as in: cowherd watch --metrics PORT DIR")
     reporters = _Reporters(arguments, lambda problem: print(f"cowherd: {problem}", file=sys.stderr))
     try:
         checked = check_once(directories, arguments.rate or None, reporters.all, lambda path: progress(f"reading {shown(path)}"))

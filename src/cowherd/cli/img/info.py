@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from cowherd.cli.img.common import FILENAME, OUTPUT, one_filename, wants_json
-from cowherd.cli.img.jsonout import Json, dumps
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
-from cowherd.cli.img.snapshot_table import snapshot_table
 from cowherd.cli.img.sources import SOURCE_OPTIONS, SourceToRead, source_to_read
 from cowherd.sizes import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cowherd.cli.img.jsonout import Json
     from cowherd.formats.facts import Qcow2Info
     from cowherd.formats.qcow2.bitmaps import Bitmap
     from cowherd.formats.qcow2.snapshots import Snapshot
@@ -38,6 +37,8 @@ def run(arguments: Arguments) -> int:
     image = source_to_read(arguments, one_filename(arguments))
     infos = _collect(image, chain, arguments.flag("force-share"))
     if wants_json(arguments):
+        from cowherd.cli.img.jsonout import dumps
+
         documents = [_document(info) for info in infos]
         out(dumps(documents if chain else documents[0]) + "\n")
     else:
@@ -146,6 +147,8 @@ def _text(info: ImageInfo) -> str:
         lines.append("cleanly shut down: no")
     lines += _backing_lines(info)
     if info.snapshots:
+        from cowherd.cli.img.snapshot_table import snapshot_table
+
         lines += ["Snapshot list:", *snapshot_table(info.snapshots)]
     if info.qcow2 is not None:
         lines += ["Format specific information:", *_dump(_qcow2_document(info.qcow2), 1)]

@@ -68,12 +68,10 @@ def _dispatch(words: list[str], program: str) -> int:
 
 
 def _run(command: str, words: list[str], program: str) -> int:
-    from importlib import import_module
-
     from cowherd.cli.img.options import parse
 
     keep_freed_memory()
-    module = import_module(f"cowherd.cli.img.{command}")
+    module = __import__(f"cowherd.cli.img.{command}", fromlist=["run"])  # `importlib` would have to be loaded
     syntax: Syntax = module.SYNTAX
     _warn_of_merges(words, program)
     try:

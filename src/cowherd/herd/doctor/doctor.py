@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cowherd.herd.doctor import content, files, links, machines
+from cowherd.herd.doctor import content, files, links, machines, running
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cowherd.herd.doctor.finding import Finding
+    from cowherd.herd.machines.running import Runs
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
 LONGEST_CHAIN = 16
 
 CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
-    machines.running_on_gone,
+    running.running_faults,
     links.missing_bases,
     links.unknown_bases,
     links.disputed_formats,
@@ -51,7 +52,8 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
 class Diagnosis(NamedTuple):
     """The findings in the herd of `directories`, worst first; `images` counts the images that were examined.
 
-    `catalog` is the file of the catalog that knew headers, so that these were not read; None if none was used.
+    `catalog` is the file of the catalog that knew headers, so that these were not read; None if none was used. `not_asked`
+    says why machines were not asked though they have a monitor.
     """
 
     directories: tuple[Path, ...]
@@ -59,6 +61,7 @@ class Diagnosis(NamedTuple):
     findings: tuple[Finding, ...]
     full: bool
     catalog: Path | None = None
+    not_asked: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -76,16 +79,25 @@ def doctor(
     """Examines the herd in `directories` (the current one by default); changes no file of it.
 
     The quick form reads headers, the records of seals, and the tables of a few overlays; `full` also reads the content of sealed
-    images and the tables of all images. `longest_chain`: a chain of more images is a finding. Raises `HostFileError` if /proc
-    can't be read.
+    images and the tables of all images. `longest_chain`: a chain of more images is a finding. Asks the monitors of machines that
+    run on the herd, within the limits of time of `cowherd.live.qmp`. Raises `HostFileError` if /proc can't be read.
     """
     return diagnosis_of(survey(directories or ["."]), full=full, longest_chain=longest_chain, progress=progress)
 
 
 def diagnosis_of(
-    lineage: Lineage, *, full: bool = False, longest_chain: int = LONGEST_CHAIN, progress: Progress | None = None
+    lineage: Lineage,
+    *,
+    full: bool = False,
+    longest_chain: int = LONGEST_CHAIN,
+    progress: Progress | None = None,
+    runs: Runs | None = None,
 ) -> Diagnosis:
-    """Examines the herd of a lineage that the caller has already; raises as `doctor`."""
-    exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain)
+    """Examines the herd of a lineage that the caller has already; raises as `doctor`.
+
+    `runs` is what runs on it, if the caller has looked through all processes already.
+    """
+    exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain, runs)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
-    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog)
+    unasked = tuple(running.not_asked(exam))
+    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog, unasked)

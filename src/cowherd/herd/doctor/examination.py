@@ -8,7 +8,8 @@ from functools import cached_property
 
 from cowherd.herd.doctor.live_snapshots import parents_of_live_snapshots
 from cowherd.herd.lineage.backing_names import breaks_when_moved
-from cowherd.live.holders import Holder, writers, writers_of_files
+from cowherd.herd.machines.running import look_at
+from cowherd.live.kernel_holders import FILE
 from cowherd.live.libvirt_records import read_records
 
 TYPE_CHECKING = False
@@ -18,16 +19,22 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.pending import Pending
     from cowherd.herd.lineage.scan import Image, Key
+    from cowherd.herd.machines.running import Runs
     from cowherd.herd.seals.verify import Checker
+    from cowherd.live.holders import Holder
     from cowherd.live.libvirt_records import DomainRecord
+    from cowherd.live.running import Look
     from cowherd.paths import PathName
 
 
 class Examination:
-    """One examination of a herd. `full`: read content and tables too; `longest_chain`: a chain of more images is a finding."""
+    """One examination of a herd. `full`: read content and tables too; `longest_chain`: a chain of more images is a finding;
+    `runs`: what runs on the herd, if the caller has looked through all processes already. Raises `HostFileError` if there is no
+    /proc."""
 
-    def __init__(self, lineage: Lineage, checker: Checker, full: bool, longest_chain: int):
+    def __init__(self, lineage: Lineage, checker: Checker, full: bool, longest_chain: int, runs: Runs | None = None):
         self.lineage, self.checker = lineage, checker
+        self.runs = runs or look_at(lineage, only_machines=False)
         self.full, self.longest_chain = full, longest_chain
 
     @cached_property
@@ -38,9 +45,32 @@ class Examination:
     @cached_property
     def written(self) -> Mapping[Key, tuple[Holder, ...]]:
         """The images of the herd that processes have open for writing right now, with these processes."""
-        found = writers_of_files(self.lineage.images)
-        strays = {image.path: image.key for image in self.lineage.strays}  # among them may be block devices, found only by path
-        return found | {strays[path]: holders for path, holders in writers(strays).items()}
+        writing = {
+            self.runs.key_of(key): tuple(holder for holder in those if holder.writing)
+            for key, those in self.runs.glance.holders.items()
+        }
+        return {key: those for key, those in writing.items() if those}
+
+    @cached_property
+    def look(self) -> Look | None:
+        """The processes that use the herd, as they and their monitors see it; None if there is none, and none is hidden."""
+        seen = self.runs.glance
+        lost = [disk for disk in seen.gone if self.lineage.was_listed(os.path.dirname(disk.path))]
+        pids = {holder.pid for those in seen.holders.values() for holder in those} | {disk.holder.pid for disk in lost}
+        if not (pids or seen.hidden):
+            return None
+        import dataclasses  # like the modules that ask monitors, only where there is something to ask
+
+        from cowherd.live.running import look_at_all
+
+        found = look_at_all({*seen.holders, *(disk.key for disk in lost)}, among=sorted(pids))
+        return dataclasses.replace(found, hidden=seen.hidden)
+
+    @cached_property
+    def merging(self) -> frozenset[tuple[str, int, int]]:
+        """The files that a merge concerns which is not at its end, by their keys in `live`."""
+        concerned = filter(self.merges.concerning, self.lineage.images.values()) if self.merges.journals else ()
+        return frozenset((FILE, *image.key) for image in concerned)
 
     def may_change(self, image: Image) -> bool:
         """Returns whether this user can change an image's file: not on a read-only file system, and it is writable or ours."""

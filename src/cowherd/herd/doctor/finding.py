@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 class Kind(enum.StrEnum):
     """The kinds of findings; docs/daily.md explains each. Earlier ones are worse; those from `UNSEALED_BASE` on are notes."""
 
+    TWO_WRITERS = "two-writers"
     RUNNING_ON_DELETED = "running-on-deleted"
     RUNNING_ON_REPLACED = "running-on-replaced"
+    CHAIN_DIFFERS = "chain-differs"
     MISSING_BASE = "missing-base"
     LOOP = "loop"
     MERGE_INTERRUPTED = "merge-interrupted"
@@ -30,6 +32,7 @@ class Kind(enum.StrEnum):
     DISPUTED_FORMAT = "disputed-format"
     BINDING_MISMATCH = "binding-mismatch"
     WRITTEN_NOW = "written-now"
+    NO_LOCKS = "no-locks"
     UNVOUCHED = "unvouched"
     TOUCHED = "touched"
     UNKNOWN_BASE = "unknown-base"
@@ -38,6 +41,10 @@ class Kind(enum.StrEnum):
     BROKEN_NAME = "broken-name"
     DIRTY = "dirty"
     DOMAIN_WITHOUT_DISK = "domain-without-disk"
+    JOB_WAITING = "job-waiting"
+    LEFTOVER = "leftover"
+    BITMAP_INCONSISTENT = "bitmap-inconsistent"
+    NOT_ANSWERING = "not-answering"
     UNSEALED_BASE = "unsealed-base"
     WRITABLE_BASE = "writable-base"
     UNBOUND = "unbound"
@@ -49,6 +56,7 @@ class Kind(enum.StrEnum):
     UNNAMED_DISK = "unnamed-disk"
     NOT_READ = "not-read"
     FORGOTTEN = "forgotten"
+    HIDDEN = "hidden"
 
     @property
     def is_note(self) -> bool:

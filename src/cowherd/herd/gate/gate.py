@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName
+    from cowherd.storage.holding import Holding
 
 
 def guard_write(path: PathName, action: str = "write to", *, herd: Sequence[PathName] = ()) -> None:
@@ -63,13 +64,13 @@ def guard_delete(path: PathName, *, herd: Sequence[PathName] = ()) -> None:
     _guard(path, "delete", herd)
 
 
-def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = ()) -> Lineage:
+def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName] = (), held: Holding | None = None) -> Lineage:
     """Refuses to rebase a sealed image, and, unless the rebase keeps the content, an image that has dependents.
 
     A rebase that keeps the content copies it from the chain; so it is also refused if the formats in the chain or the bindings of
     the image make that content doubtful.
 
-    Returns the herd as it was looked at.
+    Returns the herd as it was looked at. What has to be read for it stays `held`.
     """
     lineage = survey_around(path, herd=herd)
     image = lineage.known(path)
@@ -82,19 +83,21 @@ def guard_rebase(path: PathName, *, keeps_content: bool, herd: Sequence[PathName
     else:
         _refuse_change(lineage, image, "rebase", lineage.dependents(image), path)
     if keeps_content:
-        require_uncontradicted(lineage, [image], "rebase it")
+        require_uncontradicted(lineage, [image], "rebase it", held=held)
     return lineage
 
 
-def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = ()) -> Lineage:
+def guard_commit(
+    overlay: PathName, base: PathName | None = None, *, herd: Sequence[PathName] = (), held: Holding | None = None
+) -> Lineage:
     """Refuses to commit `overlay` into `base` (its own backing file by default) if that changes what other images show.
 
     The dependents of the overlay keep their content. Images between the two don't count, since the commit uses them up; their
     other dependents do. A sealed overlay is refused too, since the commit empties it.
 
-    Returns the herd as it was looked at.
+    Returns the herd as it was looked at. The caller may have the images `held`; what has to be read for it stays so.
     """
-    lineage = survey_around(overlay, *([base] if base else []), herd=herd)
+    lineage = survey_around(overlay, *([base] if base else []), herd=herd, held=held)
     top = lineage.known(overlay)
     target = lineage.known(base) if base else lineage.parent(top) if top else None
     if top is None or target is None:
@@ -109,7 +112,7 @@ def guard_commit(overlay: PathName, base: PathName | None = None, *, herd: Seque
     for image in used_up:
         if image.seal:
             raise BaseSealed(image.path, "commit", [dependent.path for dependent in lineage.dependents(image)])
-    require_uncontradicted(lineage, [top], "commit it")
+    require_uncontradicted(lineage, [top], "commit it", held=held)
     return lineage
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from cowherd import extents
 from cowherd.errors import CowherdError
 from cowherd.herd.impact.former_content import FormerContent
-from cowherd.herd.impact.impact import Impact
+from cowherd.herd.impact.impact import Impact, impact_of
 from cowherd.herd.impact.inside import Watch, look_inside
 from cowherd.herd.impact.judging import judge_all
 from cowherd.herd.impact.verdict import UNREADABLE, Hit, depth_of
@@ -58,14 +58,14 @@ def impact_on_files(
     overlays = lineage.dependents(image)
     hits = judge_all(lineage, overlays, image, drift.changed)
     if not any(len(hit.exposed) for hit in hits):
-        return Impact(image.path, drift.changed, tuple(hits))
+        return impact_of(lineage, image, drift.changed, overlays, hits)
     named = [Path(donor) for donor in (*donors, *([against] if against is not None else []))]
     with _old_blocks(lineage, drift, hits, named) as (reader, problem):
         looked = [
             _look_into(overlay, image, hit, drift.changed, reader, problem, _watch_of(watch, overlay))
             for overlay, hit in zip(overlays, hits, strict=True)
         ]
-    return Impact(image.path, drift.changed, tuple(looked))
+    return impact_of(lineage, image, drift.changed, overlays, looked)
 
 
 @contextlib.contextmanager

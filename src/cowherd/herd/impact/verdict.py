@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.herd.impact.inside import Inside
     from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.machines.running import Machine
     from cowherd.image.disk import Disk
 
     Verdict = tuple[str, Ranges, Ranges]
@@ -76,6 +77,7 @@ class Hit:
     The ranges are whole blocks of 64 KiB (the last may be shorter) and never go beyond what the overlay can see of its base.
     `problem` says why an overlay is unreadable, None otherwise. `inside` is what a look into its file systems found, if there
     was one. All this is about what the overlay shows now; `snapshots` are its internal snapshots, in the order of its table.
+    `machines` are those that are seen to run on it.
     """
 
     path: Path
@@ -85,6 +87,7 @@ class Hit:
     problem: str | None = None
     inside: Inside | None = None
     snapshots: tuple[SnapshotHit, ...] = ()
+    machines: tuple[Machine, ...] = ()
 
     @property
     def overall(self) -> str:
@@ -101,6 +104,7 @@ def hit_to_json(hit: Hit) -> dict[str, Any]:
         "shielded": pairs(hit.shielded),
         "overall": hit.overall,
         "snapshots": [snapshot.to_json() for snapshot in hit.snapshots],
+        "running": [machine.to_json() for machine in hit.machines],
     }
     facts |= hit.inside.to_json() if hit.inside else {}
     return facts | ({"problem": hit.problem} if hit.problem else {})

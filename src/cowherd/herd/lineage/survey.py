@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.book.places import Places
     from cowherd.paths import PathName
+    from cowherd.storage.holding import Holding
 
 
 def survey_again(lineage: Lineage) -> Lineage:
@@ -76,14 +77,15 @@ def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Pa
     return Lineage(found)
 
 
-def survey_around(*paths: PathName, herd: Sequence[PathName] = ()) -> Lineage:
+def survey_around(*paths: PathName, herd: Sequence[PathName] = (), held: Holding | None = None) -> Lineage:
     """Returns the lineage of the herd of `paths`: all known overlays of these images and of the images in their chains.
 
     It searches the directories of all of these and around them (see `lineage.book`), everything under those in `herd` and in the
     herds that were named, and every place in which overlays of them are known to lie. If a path is a symbolic link, it searches
-    both the directory of the link and the one to which it leads. Raises `HostFileError` if a directory of `herd` does not exist.
+    both the directory of the link and the one to which it leads. `held` are files that the caller holds, and through which the
+    kernel is asked who else has them open. Raises `HostFileError` if a directory of `herd` does not exist.
     """
     require_directories(herd)
-    lineage = _lineage_of(places_around(paths, herd))
+    lineage = _lineage_of(places_around(paths, herd, held))
     note_look(lineage, paths)
     return lineage

@@ -2,7 +2,7 @@
 
 It looks in three places: QEMU's image locks; /proc, since machines may run without locks (`file.locking=off`, file systems that
 have none); and the kernel, which uses files itself. Callers call `require_free` early, before long work, and again right before
-the first write or rename: the locks that cowherd holds in between keep only QEMU away.
+the first write or rename: the locks that cowherd holds in between (`Holding`) keep only QEMU away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cowherd.herd.records.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
 from cowherd.live.holders import describe, naming_holders
-from cowherd.live.kernel_holders import Key, key_of
-from cowherd.live.sight import look
+from cowherd.live.kernel_holders import FILE, Key, key_of
+from cowherd.live.sight import NONE_HELD, look
 from cowherd.notes import say
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
@@ -27,13 +27,15 @@ from cowherd.text import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
     from typing import TypeAlias
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.live.holders import Holder
     from cowherd.live.sight import Sight
     from cowherd.paths import PathName
+    from cowherd.storage.holding import Holding
+    from cowherd.storage.locks import LockMode
 
     Used: TypeAlias = PathName | Image
 
@@ -56,23 +58,27 @@ class HoldersHidden(CowherdError):
         )
 
 
-def require_free(changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, locks: bool = True) -> None:
+def require_free(
+    changed: Iterable[Used] = (), stable: Iterable[Used] = (), *, locks: bool = True, held: Holding | None = None
+) -> None:
     """Raises `ImageInUse` if another user of a file is in the way of the work to be done with it.
 
     `changed` files will be written, renamed or removed: in the way are processes that write to one, machines that only read it
     (as a sibling's base, say), processes that map it, and the kernel. `stable` files will be read and must not change meanwhile:
     only writers are in the way. A file that does not exist is free. `locks`: try QEMU's locks too; a caller that holds them
-    itself passes False. Raises `HoldersHidden` if some processes can't be seen and the environment asks for certainty.
+    itself passes False. `held` are files that the caller holds; locks are not only tried then: they are held there from then on.
+    Raises `HoldersHidden` if some processes can't be seen and the environment asks for certainty.
     """
     writes, reads = _by_key(changed), _by_key(stable)
     if locks:
-        _try_locks(writes, reads)
+        _take_locks(writes, reads, _try_lock if held is None else held.lock)
+    own = {(FILE, *key): fd for key, fd in held.descriptors().items()} if held is not None else NONE_HELD
     files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
     if not files:
         return
     looks = 1
     while True:
-        sight = look(files, only_writers=reads.keys() - writes.keys())
+        sight = look(files, only_writers=reads.keys() - writes.keys(), held=own)
         error = _refusal(files, sight, writes.keys())
         if error is None:
             _report_hidden(sight.hidden, files, change=bool(writes))
@@ -118,14 +124,22 @@ def _by_key(files: Iterable[Used]) -> dict[Key, tuple[str, str | None]]:
     return found
 
 
-def _try_locks(changed: Mapping[Key, tuple[str, str | None]], stable: Mapping[Key, tuple[str, str | None]]) -> None:
-    """Tries the locks that the work will take. Raises `ImageInUse`, which names their holders."""
+def _take_locks(
+    changed: Mapping[Key, tuple[str, str | None]],
+    stable: Mapping[Key, tuple[str, str | None]],
+    lock: Callable[[str, LockMode], None],
+) -> None:
+    """Takes the locks that the work needs. Raises `ImageInUse`, which names their holders."""
     with naming_holders():
         for name, _ in changed.values():
-            HostFile.open(name, lock=WRITE).close()
+            lock(name, WRITE)
         for key, (name, image_format) in stable.items():
             if key not in changed:
-                HostFile.open(name, lock=registry.named(image_format or registry.UNRECOGNISED).lock_to_read).close()
+                lock(name, registry.named(image_format or registry.UNRECOGNISED).lock_to_read)
+
+
+def _try_lock(name: str, mode: LockMode) -> None:
+    HostFile.open(name, lock=mode).close()
 
 
 def _in_the_way(key: Key, sight: Sight, *, change: bool) -> tuple[list[Holder], list[str]]:

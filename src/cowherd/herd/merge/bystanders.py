@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.machines.domains import Naming
+    from cowherd.storage.holding import Holding
 
 KEEP_FOR_DOMAIN = "--keep empty merges it and leaves it to the domain; --update-domains has the domain use what it is merged into"
 
 
-def require_free_for(lineage: Lineage, plan: MergePlan) -> None:
-    """Raises `ImageInUse` if a process that takes no locks has open a file that the merge writes, removes or copies."""
+def require_free_for(lineage: Lineage, plan: MergePlan, held: Holding) -> None:
+    """Raises `ImageInUse` if a process that takes no locks has open a file that the merge writes, removes or copies.
+
+    The merge has their locks, `held`.
+    """
     changed = [plan.overlay]
     if plan.keep == NOTHING:
         changed += lineage.children(plan.overlay)
     if plan.strategy == PRESERVE:
         changed += [plan.base, *lineage.children(plan.base)]
-    require_free(changed, lineage.chain(plan.overlay), locks=False)
+    require_free(changed, lineage.chain(plan.overlay), locks=False, held=held)
     if plan.strategy == PRESERVE:
         require_not_saved([plan.base.filename], "merge into")
 

@@ -24,6 +24,7 @@ from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
 from cowherd.storage.attributes import Attributes, give_first, give_to
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.opening import require_host
 from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
 from cowherd.text import shown
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
     from cowherd.progress import Progress
+    from cowherd.storage.holding import Holding
 
 
 _PERMISSIONS = 0o777
@@ -67,23 +69,23 @@ def named_fork(base: Image, name: PathName) -> Path:
     return path
 
 
-def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, steps: Steps, progress: Progress | None) -> None:
+def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, held: Holding, steps: Steps, progress: Progress | None) -> None:
     """Makes the copy of the base under its temporary name, merges into it and verifies it. The base is only read."""
     assert entry.temporary is not None
-    copy_file(plan.base.path, entry.temporary)
+    copy_file(require_host(held.open(plan.base.path)), entry.temporary)
     target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
     below = [target, *lineage.chain(plan.base)[1:]]
     steps.apply_down(plan, below, progress)
     steps.verify(plan, below, (), progress)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copies a file to `target`, which must not be there, holes included; blocks are shared where they can be.
+def copy_file(source: HostFile, target: Path) -> None:
+    """Copies a file, which it closes, to `target`, which must not be there; holes too, and blocks are shared where they can be.
 
     On return the name is durable; the bytes become so when the copy is merged into. Until it is complete, only its owner may use
     it.
     """
-    with HostFile.open(source, lock=None) as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
+    with source as original, HostFile.create(target, exclusive=True, lock=None, mode=0o600) as copy:
         give_first(copy.fd, Attributes.of(original.fd))
         size = original.size()
         if not clone_range(original, 0, copy, 0, size):

@@ -17,7 +17,7 @@ from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.merge import bystanders
 from cowherd.herd.merge.chain import find_target, images_above
 from cowherd.herd.merge.fork import can_reflink, free_name, named_fork
-from cowherd.herd.merge.holding import Holding, Layers
+from cowherd.herd.merge.holding import Layers, lock_all
 from cowherd.herd.merge.journaling import name_taken, write_journal
 from cowherd.herd.merge.offline import Offline
 from cowherd.herd.merge.phases import Merge
@@ -27,6 +27,7 @@ from cowherd.herd.merge.requirements import require_nobody_new, require_possible
 from cowherd.herd.records.faults import HerdNotReadable, OverlaysUnseen
 from cowherd.live.holders import naming_holders
 from cowherd.storage.filetype import is_device
+from cowherd.storage.holding import Holding
 from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.opening import require_host
 from cowherd.storage.presence import is_there
@@ -95,7 +96,7 @@ def merge(
     with bystanders.suggesting_fork(lineage, top, strategy), naming_holders(), Holding() as held:
         lock_for_planning(held, lineage, top, base, strategy, keep)
         if not dry_run:
-            require_free([top], lineage.chain(top), locks=False)
+            require_free([top], lineage.chain(top), locks=False, held=held)
         lineage = survey_again(lineage)  # what was written until the locks were taken counts
         with Layers(held) as layers:
             plan = _make_plan(lineage, layers, (lineage.find(top.path), lineage.find(base.path)), choices, progress)
@@ -149,7 +150,7 @@ def _begin(held: Holding, lineage: Lineage, plan: MergePlan, choices: _Choices, 
         require_readable(lineage, plan.base, "merge into")
     plan.check_space()
     lock_for_writing(held, lineage, plan)
-    bystanders.require_free_for(lineage, plan)
+    bystanders.require_free_for(lineage, plan, held)
     require_nobody_new(lineage, plan)
     plan, journal = write_journal(lineage, plan, named=choices.new_base is not None)
     return Merge(lineage=lineage, base=plan.base, held=held, journal=journal, plan=plan, steps=Offline(held), progress=progress)
@@ -173,17 +174,17 @@ def _check_choices(strategy: str, keep: str) -> None:
 
 def lock_for_planning(held: Holding, lineage: Lineage, top: Image, base: Image, strategy: str, keep: str) -> None:
     """Locks what planning reads, so that QEMU can't write to it. Raises `ImageInUse` if a machine already writes to it."""
-    held.lock(lineage.chain(top), READ)
+    lock_all(held, lineage.chain(top), READ)
     if strategy != FORK:
-        held.lock(lineage.children(base), READ)
+        lock_all(held, lineage.children(base), READ)
     if keep == NOTHING:
-        held.lock(lineage.children(top), READ)
+        lock_all(held, lineage.children(top), READ)
 
 
 def lock_for_writing(held: Holding, lineage: Lineage, plan: MergePlan) -> None:
     """Locks for writing what the plan changes. Raises `ImageInUse` even if a machine only reads it."""
     if plan.strategy == PRESERVE:
-        held.lock([plan.base, *lineage.children(plan.base)], WRITE)
-    held.lock([plan.overlay], WRITE)
+        lock_all(held, [plan.base, *lineage.children(plan.base)], WRITE)
+    lock_all(held, [plan.overlay], WRITE)
     if plan.keep == NOTHING:
-        held.lock(lineage.children(plan.overlay), WRITE)
+        lock_all(held, lineage.children(plan.overlay), WRITE)

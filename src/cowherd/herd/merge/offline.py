@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
-    from cowherd.herd.merge.holding import Holding
     from cowherd.herd.merge.plan import MergePlan, Served
     from cowherd.herd.merge.steps import Left
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.herd.repair.plan import Writes
     from cowherd.progress import Progress
+    from cowherd.storage.holding import Holding
 
 _CHUNK = 1 << 20
 
@@ -52,26 +52,26 @@ class Offline(Steps):
         with Layers(self._held) as layers:
             for one in served:
                 if one.is_written:
-                    _copy_up(one.writes, layers.disk(below), progress)
+                    self._copy_up(one.writes, layers.disk(below), progress)
                 else:
                     make_lasting(one.image.path)
 
     def apply_down(self, plan: MergePlan, below: Sequence[Image], progress: Progress | None) -> None:
         """The base grows first, if the overlay is larger."""
         target = below[0]
-        with Layers(self._held) as layers, unprotected(target), stacked([target], writable=True) as alone:
+        with Layers(self._held) as layers, unprotected(target), self._writable(target) as alone:
             under = Disk([*alone.layers, *layers.disk(below[1:]).layers], writable=True)
             if under.size < plan.new_size:
                 under.resize(plan.new_size)
             copy_down(plan.down, layers.disk(plan.above), under, progress)
 
     def verify(self, plan: MergePlan, below: Sequence[Image], served: Sequence[Served], progress: Progress | None) -> Held:
-        """Opens everything anew: an image that was opened before it was written to may know outdated tables.
+        """Reads all tables anew: an image that was opened before it was written to may know outdated ones.
 
         The result counts for the file as it was before the first byte was read.
         """
         identity = identity_after_tick(below[0].path)
-        with Layers() as layers:
+        with Layers(self._held) as layers:
             under = layers.disk(below)
             digests = digest_disk(under, progress)
             if digests.content_digest != plan.predicted.content_digest:
@@ -89,24 +89,45 @@ class Offline(Steps):
         binding = Binding.to(record) if record else None
         if binding is None or overlay.binding == binding:
             return []
-        with unprotected(overlay), stacked([overlay], writable=True) as disk:
+        with unprotected(overlay), self._writable(overlay) as disk:
             return set_binding_if_it_fits(disk, binding)
 
     def put_on(self, overlay: Image, base: Image, record: SealRecord | None) -> list[Left]:
         """Writes the binding first: cut short between the two, the overlay still has its old base, and another run moves it."""
-        with unprotected(overlay), stacked([overlay], writable=True) as disk:
+        with unprotected(overlay), self._writable(overlay) as disk:
             left = set_binding_if_it_fits(disk, Binding.to(record) if record else None)
             disk.set_backing(reference_for(overlay, base.path, base.format))
         return left
 
     def empty(self, overlay: Image) -> None:
         """Gives up all clusters of the overlay."""
-        with unprotected(overlay), stacked([overlay], writable=True) as disk:
+        with unprotected(overlay), self._writable(overlay) as disk:
             disk.layers[0].deallocate_all()
 
     def delete(self, overlay: Image) -> None:
         """Unlinks it."""
         delete_image(overlay)
+
+    def _writable(self, image: Image) -> Disk:
+        """Opens an image alone, for writing; it is opened once for all steps that write to it."""
+        return stacked([image], writable=True, opener=self._held.open)
+
+    def _copy_up(self, writes: Writes, under: Disk, progress: Progress | None) -> None:
+        """Writes what an overlay shows of its base, which is open as `under`, into the overlay itself."""
+        with unprotected(writes.image), self._writable(writes.image) as alone:
+            disk = Disk([*alone.layers, *under.layers], writable=True)
+            step = max(_CHUNK, disk.layers[0].granularity)
+            buffer = memoryview(bytearray(step))
+            stores_zeros = not disk.layers[0].has_zero_clusters
+            for start, end in whole_steps(writes.ranges, step):
+                part = buffer[: end - start]
+                disk.readinto(start, part)
+                if stores_zeros or np.frombuffer(part, np.uint8).any():
+                    disk.write(start, part)
+                else:
+                    disk.zero(start, len(part))
+                if progress:
+                    progress(end, disk.size)
 
 
 def delete_image(image: Image) -> None:
@@ -118,24 +139,6 @@ def delete_image(image: Image) -> None:
         except OSError as error:
             raise HostFileError(name, "delete", error) from error
         sync_directory(name.parent)
-
-
-def _copy_up(writes: Writes, under: Disk, progress: Progress | None) -> None:
-    """Writes what an overlay shows of its base, which is open as `under`, into the overlay itself."""
-    with unprotected(writes.image), stacked([writes.image], writable=True) as alone:
-        disk = Disk([*alone.layers, *under.layers], writable=True)
-        step = max(_CHUNK, disk.layers[0].granularity)
-        buffer = memoryview(bytearray(step))
-        stores_zeros = not disk.layers[0].has_zero_clusters
-        for start, end in whole_steps(writes.ranges, step):
-            part = buffer[: end - start]
-            disk.readinto(start, part)
-            if stores_zeros or np.frombuffer(part, np.uint8).any():
-                disk.write(start, part)
-            else:
-                disk.zero(start, len(part))
-            if progress:
-                progress(end, disk.size)
 
 
 def _verify_served(one: Served, layers: Layers, under: Disk, changed: Ranges) -> None:

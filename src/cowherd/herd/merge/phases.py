@@ -26,12 +26,12 @@ from cowherd.storage.transfer import take_name
 if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
-    from cowherd.herd.merge.holding import Holding
     from cowherd.herd.merge.plan import MergePlan
     from cowherd.herd.merge.steps import Left, Steps
     from cowherd.herd.records.journal import Journal
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.progress import Progress
+    from cowherd.storage.holding import Holding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +97,7 @@ class Merge(Begun):
     def prepare(self) -> None:
         """Does the work that changes nothing that any disk shows: serves the siblings, or builds the new base."""
         if self.plan.strategy == FORK:
-            build_fork(self.lineage, self.plan, self.journal.entry, self.steps, self.progress)
+            build_fork(self.lineage, self.plan, self.journal.entry, self.held, self.steps, self.progress)
         else:
             self.serve_siblings()
 
@@ -123,7 +123,7 @@ class Merge(Begun):
         """Removes or empties the overlay, whose content `target` holds by now; overlays of a removed one are put on `target`."""
         overlay, keep, steps = self.plan.overlay, self.plan.keep, self.steps
         if keep != CONTENT:
-            require_free([overlay], locks=False)
+            require_free([overlay], locks=False, held=self.held)
         left: list[Left] = []
         if keep == NOTHING:
             require_unnamed([overlay], "remove", KEEP_FOR_DOMAIN)

@@ -22,7 +22,7 @@ from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.merge.concerned import require_concerned
 from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.merge.fork import complete_fork
-from cowherd.herd.merge.holding import Holding, Layers, stacked
+from cowherd.herd.merge.holding import Layers, lock_all, stacked
 from cowherd.herd.merge.offline import Offline
 from cowherd.herd.merge.phases import Begun, Merge
 from cowherd.herd.merge.plan import FORK, PRESERVE
@@ -36,6 +36,7 @@ from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.seals.held import Held
 from cowherd.live.holders import naming_holders
 from cowherd.storage.durable import make_durable
+from cowherd.storage.holding import Holding
 from cowherd.storage.locks import WRITE
 from cowherd.storage.presence import is_there, look_up
 from cowherd.storage.ticks import identity_after_tick
@@ -148,12 +149,12 @@ def _be_alone(begun: Begun, overlay: Image | None) -> None:
     """Locks all images that are about to change. Raises `ImageInUse` if somebody has one open, with locks or without."""
     lineage, target = begun.lineage, begun.base
     concerned = [target, *lineage.children(target)]
-    begun.held.lock(concerned, WRITE)
+    lock_all(begun.held, concerned, WRITE)
     if overlay:
         own = [overlay, *lineage.children(overlay)]
-        begun.held.lock(own, WRITE)
+        lock_all(begun.held, own, WRITE)
         concerned += own
-    require_free(concerned, lineage.chain(target), locks=False)
+    require_free(concerned, lineage.chain(target), locks=False, held=begun.held)
 
 
 def _require_trusted(journal: Journal) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.overlays.rebasing import RebasedOverlay, execute, plan_rebase
+from cowherd.storage.holding import Holding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +31,9 @@ def flatten(
     image = lineage.find(overlay)
     if image.backing is None:
         return RebasedOverlay(image.path, None, 0, 0, done=not dry_run)
-    stand = plan_rebase(lineage, image, None)
-    if dry_run:
-        base = lineage.parent(image)
-        return RebasedOverlay(image.path, base.path if base else None, stand.doubtful_bytes, stand.doubtful_bytes, done=False)
-    return execute(lineage, stand, progress)
+    with Holding() as held:
+        plan = plan_rebase(lineage, image, None, held)
+        if not dry_run:
+            return execute(lineage, plan, held, progress)
+    base = lineage.parent(image)
+    return RebasedOverlay(image.path, base.path if base else None, plan.doubtful_bytes, plan.doubtful_bytes, done=False)

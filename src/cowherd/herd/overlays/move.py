@@ -15,6 +15,7 @@ knows any more that this command changed them; `verify --full --refresh` settles
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple
     refuse_device_node(source, "move", _INSTEAD_OF_A_DEVICE)
     real = Path(os.path.realpath(source))
     wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else in_real_directory(target)
+    if os.fspath(target).endswith("/") and wanted.parent == Path(os.path.realpath(target)).parent:
+        raise HostFileError(target, "move to", NotADirectoryError(errno.ENOTDIR, "there is no such directory"))
     if wanted == real:
         raise InvalidRequest(f"{printable(real)} is there already")
     lineage = survey_around(real, wanted, herd=herd)

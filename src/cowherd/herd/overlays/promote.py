@@ -36,6 +36,7 @@ from cowherd.paths import in_real_directory
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
 from cowherd.storage.filetype import refuse_device_node
+from cowherd.storage.holding import Holding
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
 from cowherd.storage.space import check_space
@@ -94,27 +95,31 @@ def promote(
     require_none(lineage, lineage.chain(image), "make a base of")
     require_one_format(lineage, lineage.chain(image), "make a base of")
     _require_undrifted(lineage, image)
-    if not force:
-        children = lineage.children(image) if chained else ()
-        require_uncontradicted(lineage, [image, *children], "make a base of it", progress=progress)
-        require_sound_chain(lineage, image, "make a base of")
-    if chained and _is_frozen(lineage, image, target):
+    with Holding() as held:
+        if not force:
+            children = lineage.children(image) if chained else ()
+            require_uncontradicted(lineage, [image, *children], "make a base of it", held=held, progress=progress)
+            require_sound_chain(lineage, image, "make a base of", opener=held.keep)
+        if not chained:
+            return _copy(lineage, image, target, level, herd, held, progress, compress=compress)
+    if _is_frozen(lineage, image, target):
         return _seal_frozen(source, target, level, herd, progress, force=force)
-    if not chained and is_there(target) and _is_copy(lineage, image, target, level, progress):
-        return Promoted(target, seal(target, level=level, image_format=registry.OVERLAY, herd=herd, progress=progress), None, 0)
-    resumed = chained and target.exists() and source.exists() and os.path.samefile(source, target)
+    resumed = target.exists() and source.exists() and os.path.samefile(source, target)
+    _require_room(target, resumed=resumed)
+    refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
+    namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
+    done = _freeze(lineage, image, source, target, level, herd, progress, force=force)
+    redefine(namings, source, image_format=registry.OVERLAY, changes_chain=True)
+    return done
+
+
+def _require_room(target: Path, *, resumed: bool = False) -> None:
+    """Raises `HostFileError` or `NameTaken` if something has the new base's name or its seal's; if `resumed` the disk has it."""
     if is_there(target) and not resumed:
         raise HostFileError(target, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
     require_sidecars_free(target)
     if not resumed:
         refuse_left_seal(target)
-    if chained:
-        refuse_device_node(source, "put another file in the place of", "without --chained its content is copied")
-        namings = require_unnamed([image], "freeze", _UPDATE, redefining=update_domains)
-        done = _freeze(lineage, image, source, target, level, herd, progress, force=force)
-        redefine(namings, source, image_format=registry.OVERLAY, changes_chain=True)
-        return done
-    return _copy(lineage, image, target, level, herd, progress, compress=compress)
 
 
 def _is_frozen(lineage: Lineage, image: Image, target: Path) -> bool:
@@ -128,13 +133,13 @@ def _is_done(base: Image, level: Protection) -> bool:
     return record is not None and record.level >= level
 
 
-def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, progress: Progress | None) -> bool:
+def _is_copy(lineage: Lineage, image: Image, target: Path, level: Protection, held: Holding, progress: Progress | None) -> bool:
     """Returns whether an interrupted copy lacks only its seal: the base is there and holds what the disk holds."""
     base = lineage.known(target)
     if base is None or base.format != registry.OVERLAY or base.backing or base.size != image.size or _is_done(base, level):
         return False
-    with held_content(lineage, image, progress) as held, held_content(lineage, base, progress) as copy:
-        return copy.content.content_digest == held.content.content_digest
+    with held_content(lineage, image, progress, held) as content, held_content(lineage, base, progress) as copy:
+        return copy.content.content_digest == content.content.content_digest
 
 
 def _key_of(path: Path) -> tuple[int, int] | None:
@@ -156,15 +161,20 @@ def _copy(
     target: Path,
     level: Protection,
     herd: Sequence[PathName],
+    held: Holding,
     progress: Progress | None,
     *,
     compress: bool,
 ) -> Promoted:
+    """Makes a new image of what the disk shows, and seals it; the disk and its chain are `held` meanwhile."""
     from cowherd.ops.convert.convert import convert
 
+    if is_there(target) and _is_copy(lineage, image, target, level, held, progress):
+        return Promoted(target, seal(target, level=level, image_format=registry.OVERLAY, herd=herd, progress=progress), None, 0)
+    _require_room(target)
     size = sum(file.disk_size for file in lineage.chain(image))
     check_space([(target.parent, size)])
-    require_free(stable=lineage.chain(image))
+    require_free(stable=lineage.chain(image), held=held)
     unfinished, attributes = atomic.temporary_name(target), _attributes(image)
     try:
         atomic.make_private(unfinished, attributes)
@@ -175,9 +185,10 @@ def _copy(
                 source_format=image.format,
                 target_format=registry.OVERLAY,
                 compress=compress,
+                opener=held.open,
                 progress=progress,
             )
-        require_free(stable=lineage.chain(image))
+        require_free(stable=lineage.chain(image), held=held)
         losses.note(target, give_to(unfinished, attributes))
         give_name(unfinished, target)
     finally:

@@ -14,6 +14,7 @@ from cowherd.herd.overlays.rebasing import RebasedOverlay, RebasePlan, execute, 
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.quick_check import require_as_sealed
 from cowherd.herd.seals.sealed_pair import sealed_pair
+from cowherd.storage.holding import MOST_HELD, Holding
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ def retarget(
     require_none(lineage, [base], "put overlays on")
     require_one_format(lineage, [base], "put overlays on")
     _refuse_loops(lineage, images, base)
-    require_uncontradicted(lineage, [base], "put overlays on it", progress=progress)
-    require_as_sealed(lineage, base, "put overlays on it")
-    stands = [_plan(lineage, image, base) for image in images]
-    if dry_run:
-        return [RebasedOverlay(one.overlay.path, base.path, one.doubtful_bytes, one.doubtful_bytes, done=False) for one in stands]
-    return [execute(survey_again(lineage) if index else lineage, stand, progress) for index, stand in enumerate(stands)]
+    with Holding(MOST_HELD) as held:
+        require_uncontradicted(lineage, [base], "put overlays on it", held=held, progress=progress)
+        require_as_sealed(lineage, base, "put overlays on it")
+        plans = [_plan(lineage, image, base, held) for image in images]
+        if not dry_run:
+            return [execute(survey_again(lineage) if at else lineage, plan, held, progress) for at, plan in enumerate(plans)]
+    return [RebasedOverlay(one.overlay.path, base.path, one.doubtful_bytes, one.doubtful_bytes, done=False) for one in plans]
 
 
 def _refuse_loops(lineage: Lineage, overlays: Sequence[Image], base: Image) -> None:
@@ -62,9 +64,9 @@ def _refuse_loops(lineage: Lineage, overlays: Sequence[Image], base: Image) -> N
             raise InvalidRequest(f"{printable(base.path)} is, or stands on, {printable(overlay.path)}")
 
 
-def _plan(lineage: Lineage, overlay: Image, base: Image) -> RebasePlan:
+def _plan(lineage: Lineage, overlay: Image, base: Image, held: Holding) -> RebasePlan:
     onto = reference_for(overlay, base.path, base.format)
-    return plan_rebase(lineage, overlay, onto, _differing(lineage, overlay, base))
+    return plan_rebase(lineage, overlay, onto, held, _differing(lineage, overlay, base))
 
 
 def _differing(lineage: Lineage, overlay: Image, base: Image) -> Ranges | None:

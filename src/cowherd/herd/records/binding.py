@@ -21,6 +21,7 @@ from cowherd.errors import ImageFormatError, InvalidRequest
 from cowherd.formats import registry
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.faults import BindingImpossible
+from cowherd.storage.opening import open_file
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.image.disk import Disk
     from cowherd.paths import PathName
+    from cowherd.storage.blocks import Opener
 
 EXTENSION_TYPE = 0x436F5768
 """The header extension's type: "CoWh" in ASCII."""
@@ -87,19 +89,19 @@ def with_binding(header: AnyHeader, binding: Binding | None) -> AnyHeader:
     return header.with_extension(EXTENSION_TYPE, binding.pack() if binding else None)
 
 
-def write_binding(overlay: PathName, binding: Binding | None) -> None:
+def write_binding(overlay: PathName, binding: Binding | None, opener: Opener = open_file) -> None:
     """Records `binding` in the header of the qcow2 image `overlay`; with None it removes the binding there.
 
-    Only the header changes. Raises `BindingImpossible` where the binding does not fit, `ImageInUse` if a process has the image
-    open.
+    Only the header changes. `opener` lends the file if the caller holds it. Raises `BindingImpossible` where the binding does not
+    fit, `ImageInUse` if a process has the image open.
     """
     from cowherd.image.header import change_header
 
-    if change_header(overlay, lambda header: with_binding(header, binding), format=registry.OVERLAY):
+    if change_header(overlay, lambda header: with_binding(header, binding), format=registry.OVERLAY, opener=opener):
         return
     from cowherd.image.open import open_disk
 
-    with open_disk(overlay, format=registry.OVERLAY, writable=True, backing=False) as disk:
+    with open_disk(overlay, format=registry.OVERLAY, writable=True, backing=False, opener=opener) as disk:
         set_binding(disk, binding)
 
 

@@ -10,7 +10,8 @@ Nothing can be written into an overlay's internal snapshots. Where one of them s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,8 +34,10 @@ from cowherd.herd.seals.quick_check import condition, of_file, record_of
 from cowherd.herd.seals.seal import refresh, reseal
 from cowherd.herd.seals.unseal import unprotected
 from cowherd.image.open import open_disk
+from cowherd.live.holders import naming_holders
 from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.snapshots import exposed_snapshots
+from cowherd.storage.holding import MOST_HELD, Holding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,6 +53,14 @@ _CHUNK = 1 << 20
 _REMEDY = "or undo the change: 'cowherd repair' without --preserve"
 
 
+class _Means(NamedTuple):
+    """What overlays are served with: the files that are `held`, the `reader` of sealed blocks, and whom to tell how far it is."""
+
+    held: Holding
+    reader: BlockReader
+    progress: Progress | None
+
+
 def preserve(
     lineage: Lineage, base: Image, named: Sequence[Path], *, dry_run: bool = False, progress: Progress | None = None
 ) -> Repaired:
@@ -57,23 +68,37 @@ def preserve(
 
     Raises as `cowherd.herd.repair.repair.repair`, before anything is written where that is possible.
     """
+    with naming_holders():
+        with Holding(MOST_HELD) as held:
+            # What only plans does not hold them: machines may start while it reads.
+            require_free(lineage.children(base), lineage.chain(base), held=None if dry_run else held)
+            done = _preserve(lineage, base, named, held, dry_run=dry_run, progress=progress)
+        if done.done and any(dependent.seal for dependent in lineage.dependents(base)):
+            left = refresh_dependents(survey_again(lineage), base, progress)  # overlays were written to
+            return replace(done, left=[*done.left, *left])
+        return done
+
+
+def _preserve(
+    lineage: Lineage, base: Image, named: Sequence[Path], held: Holding, *, dry_run: bool, progress: Progress | None
+) -> Repaired:
+    """Does what `preserve` does, but for the seals of dependents. The base, its chain and its overlays are `held`."""
     record = record_of(base)
     if record is None:
         raise NotSealed(base.path)
-    with held_drift(lineage, base, progress) as drift:
+    with held_drift(lineage, base, progress, held) as drift:
         _require_bound_to(lineage, base, record.content_digest, drift.new.content_digest)
-        plan = _plan(lineage, drift, named)
+        plan = _plan(lineage, drift, named, held)
     if dry_run:
         return Repaired(plan, done=False)
     plan.check_space()
     binding = _next_binding(record, drift)
-    require_free([write.image for write in plan.writes], lineage.chain(base))
+    require_free([write.image for write in plan.writes], lineage.chain(base), held=held)
     _require_writable(plan)
-    left = [problem for write in plan.writes for problem in _serve(write, plan, binding, progress)]
+    with plan.located.opened(held.open) as reader:
+        left = [problem for write in plan.writes for problem in _serve(write, plan, binding, _Means(held, reader, progress))]
     if len(plan.changed) or plan.size != plan.sealed_size:
         reseal(lineage, base, drift.held)
-    if any(dependent.seal for dependent in lineage.dependents(base)):
-        left += refresh_dependents(survey_again(lineage), base, progress)  # overlays were written to
     return Repaired(plan, done=True, left=left)
 
 
@@ -84,18 +109,18 @@ def _require_bound_to(lineage: Lineage, base: Image, *contents: bytes) -> None:
             raise BindingContradicted(child.path, base.path, "keep a change of that base from it")
 
 
-def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
+def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path], held: Holding) -> RepairPlan:
     writes, needed = [], np.empty((0, 2), np.int64)
     snapshots: list[tuple[Path, str]] = []
     for child in lineage.children(drift.base):
-        with open_disk(child.path, format=child.format) as disk:
+        with open_disk(child.path, format=child.format, opener=held.open) as disk:
             exposed, whole_units = _exposed(disk, drift.changed)
             snapshots += [(child.path, one.name) for one in exposed_snapshots(disk.layers, 1, drift.changed)]
         writes.append(Writes(child, whole_units, extents.total(whole_units)))
         needed = extents.union(needed, to_blocks(exposed))
     if snapshots:
         raise SnapshotsWouldChange(drift.base.path, "keep the change of", snapshots, _REMEDY)
-    located = locate(drift.base, drift.old, expand(needed), lineage, named)
+    located = locate(drift.base, drift.old, expand(needed), lineage, named, held.open)
     return RepairPlan(drift.base, True, drift.changed, drift.new.size, drift.old.size, located, tuple(writes))
 
 
@@ -121,33 +146,32 @@ def _require_writable(plan: RepairPlan) -> None:
                 raise DriftFound(write.image.path, now.status, "write to it")
 
 
-def _serve(write: Writes, plan: RepairPlan, binding: Binding, progress: Progress | None) -> list[tuple[Path, str]]:
+def _serve(write: Writes, plan: RepairPlan, binding: Binding, means: _Means) -> list[tuple[Path, str]]:
     """Gives one overlay the old blocks and its new binding; returns the reason if it could not be bound."""
     overlay = write.image
-    with unprotected(overlay), open_disk(overlay.path, format=overlay.format, writable=True) as disk:
+    with unprotected(overlay), open_disk(overlay.path, format=overlay.format, writable=True, opener=means.held.open) as disk:
         _, ranges = _exposed(disk, plan.changed)
         if len(extents.subtract(ranges, write.ranges)):
             raise ContentChanging(overlay.path)
-        _write(disk, ranges, plan.located, progress)
+        _write(disk, ranges, plan.located, means)
         return set_binding_if_it_fits(disk, binding) if overlay.binding != binding else []
 
 
-def _write(disk: Disk, ranges: Ranges, located: Located, progress: Progress | None) -> None:
+def _write(disk: Disk, ranges: Ranges, located: Located, means: _Means) -> None:
     step = max(_CHUNK, disk.layers[0].granularity)
     buffer = memoryview(bytearray(step))
     done, total = 0, extents.total(ranges)
-    with located.opened() as reader:
-        for start, end in whole_steps(ranges, step):
-            part = buffer[: end - start]
-            disk.readinto(start, part)
-            _put_old_blocks(part, start, located, reader)
-            if np.frombuffer(part, np.uint8).any():
-                disk.write(start, part)
-            else:
-                disk.zero(start, len(part))
-            done += len(part)
-            if progress:
-                progress(done, total)
+    for start, end in whole_steps(ranges, step):
+        part = buffer[: end - start]
+        disk.readinto(start, part)
+        _put_old_blocks(part, start, located, means.reader)
+        if np.frombuffer(part, np.uint8).any():
+            disk.write(start, part)
+        else:
+            disk.zero(start, len(part))
+        done += len(part)
+        if means.progress:
+            means.progress(done, total)
 
 
 def whole_steps(ranges: Ranges, step: int) -> Iterator[tuple[int, int]]:

@@ -32,6 +32,7 @@ from cowherd.herd.seals.unseal import unprotected
 from cowherd.image.open import open_disk
 from cowherd.image.snapshots import snapshots_of
 from cowherd.live.holders import naming_holders
+from cowherd.storage.holding import Holding
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
 
@@ -78,18 +79,18 @@ def repair(
         refuse_trashed(lineage, image)
     refuse_opaque(image, "keep overlays from the change of" if preserve else "repair")
     named = [Path(donor) for donor in donors]
-    with naming_holders():
-        require_free(*([lineage.children(image), lineage.chain(image)] if preserve else [[image], lineage.chain(image)]))
-        if not preserve:
-            require_not_saved([image.filename], "write to")
-        if preserve:
-            return preserving.preserve(lineage, image, named, dry_run=dry_run, progress=progress)
-        with held_drift(lineage, image, progress) as drift:
-            plan = _plan(lineage, drift, named)
+    if preserve:
+        return preserving.preserve(lineage, image, named, dry_run=dry_run, progress=progress)
+    with naming_holders(), Holding() as held:
+        # What only plans does not lock the base against readers: machines may start on its overlays while it reads.
+        require_free([image], lineage.chain(image), held=None if dry_run else held)
+        require_not_saved([image.filename], "write to")
+        with held_drift(lineage, image, progress, held) as drift:
+            plan = _plan(lineage, drift, named, held)
         if not dry_run:
             plan.check_space()
-            require_free([image], lineage.chain(image))
-            _execute(lineage, plan, drift, progress)
+            require_free([image], lineage.chain(image), held=held)
+            _execute(lineage, plan, drift, held, progress)
         return Repaired(plan, done=not dry_run)
 
 
@@ -100,10 +101,10 @@ def refuse_trashed(lineage: Lineage, base: Image) -> None:
         raise AwaitedInTrash(base.path, waiting, "keep the change of")
 
 
-def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path]) -> RepairPlan:
-    located = locate(drift.base, drift.old, expand(drift.runs), lineage, named)
+def _plan(lineage: Lineage, drift: Drift, named: Sequence[Path], held: Holding) -> RepairPlan:
+    located = locate(drift.base, drift.old, expand(drift.runs), lineage, named, held.open)
     ranges = to_bytes(drift.runs, drift.old.size)
-    with open_disk(drift.base.path, format=drift.base.format) as disk:
+    with open_disk(drift.base.path, format=drift.base.format, opener=held.open) as disk:
         writes = (Writes(drift.base, ranges, unallocated_bytes(disk, ranges)),)
     return RepairPlan(drift.base, False, drift.changed, drift.new.size, drift.old.size, located, writes)
 
@@ -120,13 +121,13 @@ def unallocated_bytes(disk: Disk, ranges: Ranges) -> int:
     return extents.total(ranges) - in_place
 
 
-def _execute(lineage: Lineage, plan: RepairPlan, drift: Drift, progress: Progress | None) -> None:
+def _execute(lineage: Lineage, plan: RepairPlan, drift: Drift, held: Holding, progress: Progress | None) -> None:
     if record_of(plan.base) is None:
         raise NotSealed(plan.base.path)
     if len(plan.changed) or plan.size != plan.sealed_size:
         with unprotected(plan.base):
             require_unchanged(plan.base, drift.held.identity)
-            with open_disk(plan.base.path, format=plan.base.format, writable=True) as disk:
+            with open_disk(plan.base.path, format=plan.base.format, writable=True, opener=held.open) as disk:
                 if disk.size != plan.sealed_size:
                     disk.resize(plan.sealed_size)
                 _write(disk, plan, drift.old, progress)

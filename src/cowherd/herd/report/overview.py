@@ -10,6 +10,7 @@ from cowherd.errors import CowherdError
 from cowherd.herd.doctor.doctor import Diagnosis, diagnosis_of
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
+from cowherd.herd.machines.running import look_at
 from cowherd.herd.records.status import Status
 from cowherd.herd.report.tree import Tree, tree_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from cowherd.extents import Ranges
     from cowherd.herd.impact.verdict import Hit
+    from cowherd.herd.machines.running import Machine, Runs
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
@@ -45,7 +47,8 @@ class DriftPicture:
 class HitPicture:
     """What the change does to one dependent, as `cowherd.impact` finds: [start, end) of guest bytes that it sees change or not.
 
-    `snapshot` names an internal snapshot of the dependent if this is about that, None for its present state.
+    `snapshot` names an internal snapshot of the dependent if this is about that, None for its present state. `machines` are those
+    that are seen to run on it.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class HitPicture:
     shielded: Spans
     problem: str | None
     snapshot: str | None = None
+    machines: tuple[Machine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,19 +77,20 @@ def overview(directories: Sequence[PathName] = (), *, full: bool = False, progre
     images.
     """
     lineage = survey(directories or ["."])
-    found = tree_of(lineage)
-    diagnosis = diagnosis_of(lineage, full=full, progress=progress)
+    runs = look_at(lineage, only_machines=False)
+    found = tree_of(lineage, runs)
+    diagnosis = diagnosis_of(lineage, full=full, progress=progress, runs=runs)
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return Overview(made, found, diagnosis, tuple(_drifts(lineage, found, diagnosis, progress)))
+    return Overview(made, found, diagnosis, tuple(_drifts(lineage, runs, found, diagnosis, progress)))
 
 
-def _drifts(lineage: Lineage, found: Tree, diagnosis: Diagnosis, progress: Progress | None) -> list[DriftPicture]:
+def _drifts(lineage: Lineage, runs: Runs, found: Tree, diagnosis: Diagnosis, progress: Progress | None) -> list[DriftPicture]:
     suspects = {node.path for node in found.nodes if node.level is not None and node.status in _MAY_HAVE_DRIFTED}
     suspects |= {finding.path for finding in diagnosis.findings if finding.kind.value == Status.DRIFTED.value}
-    return [_picture(lineage, path, progress) for path in sorted(suspects)]
+    return [_picture(lineage, runs, path, progress) for path in sorted(suspects)]
 
 
-def _picture(lineage: Lineage, path: Path, progress: Progress | None) -> DriftPicture:
+def _picture(lineage: Lineage, runs: Runs, path: Path, progress: Progress | None) -> DriftPicture:
     from cowherd.herd.impact.judging import judge_all
     from cowherd.herd.seals.drift import drift_of
 
@@ -94,13 +99,14 @@ def _picture(lineage: Lineage, path: Path, progress: Progress | None) -> DriftPi
         drift = drift_of(lineage, base, None, progress)
     except CowherdError as error:
         return DriftPicture(path, 0, (), str(error))
-    hits = judge_all(lineage, lineage.dependents(base), base, drift.changed) if len(drift.changed) else []
-    pictures = tuple(picture for hit in hits for picture in _pictures_of(hit))
+    overlays = lineage.dependents(base) if len(drift.changed) else []
+    hits = zip(overlays, judge_all(lineage, overlays, base, drift.changed), strict=True)
+    pictures = tuple(picture for one, hit in hits for picture in _pictures_of(hit, runs.machines.get(one.key, ())))
     return DriftPicture(path, max(drift.old.size, drift.new.size), _spans(drift.changed), None, pictures)
 
 
-def _pictures_of(hit: Hit) -> Iterator[HitPicture]:
-    yield HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem)
+def _pictures_of(hit: Hit, machines: tuple[Machine, ...]) -> Iterator[HitPicture]:
+    yield HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem, machines=machines)
     for one in hit.snapshots:
         yield HitPicture(hit.path, one.verdict, _spans(one.exposed), _spans(one.shielded), one.problem, one.label)
 

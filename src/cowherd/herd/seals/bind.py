@@ -15,7 +15,9 @@ from cowherd.herd.records.header import Head, read_image
 from cowherd.herd.seals.quick_check import condition, record_of
 from cowherd.live.holders import naming_holders
 from cowherd.storage.durable import make_durable_if_recent
+from cowherd.storage.holding import Holding
 from cowherd.storage.identity import FileIdentity
+from cowherd.storage.opening import open_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
+    from cowherd.storage.blocks import Opener
 
 
 def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = False) -> None:
@@ -39,37 +42,40 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = F
     if overlay.binding != binding:
         from cowherd.herd.seals.upkeep import keeping_seals
 
-        require_free([overlay])
-        with naming_holders(), keeping_seals(lineage, overlay):
-            write_binding(overlay.path, binding)
+        with Holding() as held:
+            require_free([overlay], held=held)
+            with naming_holders(), keeping_seals(lineage, overlay):
+                write_binding(overlay.path, binding, held.open)
     else:
         make_durable_if_recent(overlay.path)  # a killed run may have bound it in memory only
     if parent:
         remember_overlay(parent, overlay.filename)
 
 
-def rebind(overlay: PathName, *, herd: Sequence[PathName] = ()) -> None:
+def rebind(overlay: PathName, held: Holding, *, herd: Sequence[PathName] = ()) -> None:
     """Binds an overlay to the seal of the base that it stands on now; without a seal that holds, removes its binding.
 
-    For an overlay whose content was right on that base a moment ago. Raises as `cowherd.herd.records.binding.write_binding`.
+    For an overlay whose content was right on that base a moment ago, and that the caller has `held`. Raises as
+    `cowherd.herd.records.binding.write_binding`.
     """
-    lineage = survey_around(overlay, herd=herd)
-    rebind_found(lineage, lineage.find(overlay))
+    held.end_writing()  # or the survey would look through all processes for who else has it open
+    lineage = survey_around(overlay, herd=herd, held=held)
+    rebind_found(lineage, lineage.find(overlay), held.open)
 
 
-def rebind_found(lineage: Lineage, overlay: Image) -> None:
+def rebind_found(lineage: Lineage, overlay: Image, opener: Opener = open_file) -> None:
     """Does the same as `rebind` to an overlay of a known lineage."""
     base = lineage.parent(overlay)
     record = record_of(base) if base and condition(lineage, base).status.holds else None
     binding = Binding.to(record) if record else None
     if registry.named(overlay.format).extensions and overlay.binding != binding:
-        write_binding(overlay.filename, binding)
+        write_binding(overlay.filename, binding, opener)
     if base and record:
         remember_overlay(base, overlay.filename)
 
 
 @contextlib.contextmanager
-def unbound(overlay: PathName, base: PathName) -> Iterator[None]:
+def unbound(overlay: PathName, base: PathName, opener: Opener = open_file) -> Iterator[None]:
     """Removes the binding of an overlay while the block changes the base that the binding is about.
 
     A kill amid that would otherwise leave the overlay bound to content that nobody has any more. If the block fails with the base
@@ -81,10 +87,10 @@ def unbound(overlay: PathName, base: PathName) -> Iterator[None]:
         yield
         return
     before = FileIdentity.of(base)
-    write_binding(overlay, None)
+    write_binding(overlay, None, opener)
     try:
         yield
     except BaseException:
         if FileIdentity.of(base) == before:
-            write_binding(overlay, binding)
+            write_binding(overlay, binding, opener)
         raise

@@ -26,6 +26,7 @@ from cowherd.herd.records.sidecars import shadow_path
 from cowherd.herd.seals.quick_check import record_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import descriptors_of
+from cowherd.storage.opening import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image
     from cowherd.image.disk import Disk
     from cowherd.progress import Progress
+    from cowherd.storage.blocks import Opener
 
 _ZEROS = -1
 _NOBODY = -2
@@ -69,17 +71,17 @@ class Located:
         return int((self.owner == _ZEROS).sum()) * BLOCK
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[BlockReader]:
-        """Yields a reader of sealed blocks, which opens the donors when it needs them."""
+    def opened(self, opener: Opener = open_file) -> Iterator[BlockReader]:
+        """Yields a reader of sealed blocks, which opens the donors when it needs them; `opener` lends those that are held."""
         with contextlib.ExitStack() as stack:
-            yield BlockReader(self, stack)
+            yield BlockReader(self, stack, opener)
 
 
 class BlockReader:
     """Reads sealed blocks from the donors that hold them."""
 
-    def __init__(self, located: Located, stack: contextlib.ExitStack):
-        self._located, self._stack = located, stack
+    def __init__(self, located: Located, stack: contextlib.ExitStack, opener: Opener):
+        self._located, self._stack, self._opener = located, stack, opener
         self._disks: dict[int, Disk] = {}
 
     def read(self, block: int, buffer: memoryview) -> bool:
@@ -101,7 +103,8 @@ class BlockReader:
     def _disk(self, owner: int) -> Disk:
         if owner not in self._disks:
             donor = self._located.donors[owner]
-            self._disks[owner] = self._stack.enter_context(open_disk(donor.path, format=donor.format))
+            disk = open_disk(donor.path, format=donor.format, opener=self._opener)
+            self._disks[owner] = self._stack.enter_context(disk)
         return self._disks[owner]
 
 
@@ -120,11 +123,18 @@ def write_blocks(disk: Disk, located: Located, blocks: Blocks, progress: Progres
     disk.flush()
 
 
-def locate(base: Image, sealed: BlockDigests, blocks: Blocks, lineage: Lineage, named: Sequence[Path] = ()) -> Located:
+def locate(
+    base: Image,
+    sealed: BlockDigests,
+    blocks: Blocks,
+    lineage: Lineage,
+    named: Sequence[Path] = (),
+    opener: Opener = open_file,
+) -> Located:
     """Finds a donor for each of `blocks`, among those `named`, or if none is named, among all candidates in the herd.
 
-    Reads the blocks from the donors. Raises `DonorMissing` if no donor holds some of them, and a named donor's own error if it
-    can't be read.
+    Reads the blocks from the donors; `opener` lends those that the caller holds. Raises `DonorMissing` if no donor holds some of
+    them, and a named donor's own error if it can't be read.
     """
     wanted = sealed.lookup(blocks)
     owner = np.where(is_zero(wanted), _ZEROS, _NOBODY).astype(np.int64)
@@ -134,7 +144,7 @@ def locate(base: Image, sealed: BlockDigests, blocks: Blocks, lineage: Lineage, 
         missing = np.flatnonzero(owner == _NOBODY)
         if not len(missing):
             break
-        held = _held_by(candidate, blocks[missing], wanted[missing], must_open=bool(named))
+        held = _held_by(candidate, blocks[missing], wanted[missing], opener, must_open=bool(named))
         owner[missing[held]] = len(tried)
         tried.append(candidate)
     missing_bytes = int((owner == _NOBODY).sum()) * BLOCK
@@ -143,9 +153,9 @@ def locate(base: Image, sealed: BlockDigests, blocks: Blocks, lineage: Lineage, 
     return Located(sealed, blocks, owner, tuple(tried))
 
 
-def _held_by(donor: Donor, blocks: Blocks, wanted: NDArray[np.uint8], *, must_open: bool) -> NDArray[np.bool_]:
+def _held_by(donor: Donor, blocks: Blocks, wanted: NDArray[np.uint8], opener: Opener, *, must_open: bool) -> NDArray[np.bool_]:
     try:
-        with open_disk(donor.path, format=donor.format) as disk:
+        with open_disk(donor.path, format=donor.format, opener=opener) as disk:
             return equal_rows(digests_of(disk, runs_of(blocks)), wanted)
     except CowherdError:
         if must_open:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName
     from cowherd.progress import Progress
+    from cowherd.storage.holding import Holding
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,17 @@ class Drift:
 
 
 @contextlib.contextmanager
-def held_drift(lineage: Lineage, base: Image, progress: Progress | None = None) -> Iterator[Drift]:
+def held_drift(lineage: Lineage, base: Image, progress: Progress | None = None, held: Holding | None = None) -> Iterator[Drift]:
     """Yields how `base` differs from its seal. QEMU can't write to the base while the block runs.
 
+    With `held` the files of the base are held there, for longer than the block.
     Raises `NotSealed`, `ImageFormatError` for a damaged seal, and as `held_content`.
     """
     if base.seal is None:
         raise NotSealed(base.path)
     _, sealed = read_digests(base.expected_seal)
-    with held_content(lineage, base, progress) as held:
-        yield Drift(base, sealed, held, differing(sealed, held.digests))
+    with held_content(lineage, base, progress, held) as content:
+        yield Drift(base, sealed, content, differing(sealed, content.digests))
 
 
 def drift_of(lineage: Lineage, base: Image, against: PathName | None = None, progress: Progress | None = None) -> Drift:

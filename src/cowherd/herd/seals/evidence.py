@@ -16,18 +16,26 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.progress import Progress
+    from cowherd.storage.holding import Holding
 
 
-def require_uncontradicted(lineage: Lineage, images: Iterable[Image], action: str, *, progress: Progress | None = None) -> None:
+def require_uncontradicted(
+    lineage: Lineage,
+    images: Iterable[Image],
+    action: str,
+    *,
+    held: Holding | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Raises `BindingContradicted` if one of `images`, or an overlay in its chain, was made on other content than its base holds.
 
     `action` words the error, as in "flatten". The content of a base comes from its seal if that holds; else the base is read.
-    Raises as `cowherd.herd.seals.held.held_content`.
+    With `held` what is read is held there. Raises as `cowherd.herd.seals.held.held_content`.
     """
     fits: set[tuple[object, bytes]] = set()
     conditions = Conditions(lineage, record_of)
     for overlay, base, content in _bound(lineage, images):
-        if (base.key, content) not in fits and not _holds(lineage, conditions, base, content, progress):
+        if (base.key, content) not in fits and not _holds(lineage, conditions, base, content, held, progress):
             raise BindingContradicted(overlay.path, base.path, action)
         fits.add((base.key, content))
 
@@ -48,11 +56,13 @@ def _bound(lineage: Lineage, images: Iterable[Image]) -> Iterator[tuple[Image, I
             seen.add(overlay.key)
 
 
-def _holds(lineage: Lineage, conditions: Conditions, base: Image, content: bytes, progress: Progress | None) -> bool:
+def _holds(
+    lineage: Lineage, conditions: Conditions, base: Image, content: bytes, held: Holding | None, progress: Progress | None
+) -> bool:
     record = record_or_none(base)
     if record and conditions.of(base).status.holds:
         return record.content_digest == content
     from cowherd.herd.seals.held import held_content
 
-    with held_content(lineage, base, progress) as held:
-        return held.content.content_digest == content
+    with held_content(lineage, base, progress, held) as found:
+        return found.content.content_digest == content

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from cowherd.herd.records.faults import ContentChanging
 from cowherd.live.holders import naming_holders
+from cowherd.storage.holding import Holding
 from cowherd.storage.identity import FileIdentity, make_lasting
 from cowherd.storage.ticks import identity_after_tick
 
@@ -38,20 +39,22 @@ class Held:
 
 
 @contextlib.contextmanager
-def held_content(lineage: Lineage, image: Image, progress: Progress | None = None) -> Iterator[Held]:
+def held_content(lineage: Lineage, image: Image, progress: Progress | None = None, held: Holding | None = None) -> Iterator[Held]:
     """Digests the content of `image` and gives it to the block; until the block ends the image's locks keep QEMU from writing.
 
+    With `held` its files are held there, for longer than the block.
     Raises `ImageInUse` if a process has it open for writing, `ContentChanging` if it was written to while it was read, or if the
     lineage does not know the files that its content comes from: the host may have failed while the lineage was read.
     """
     from cowherd.herd.records.digest_rows import read_content
     from cowherd.herd.seals.opaque import is_opaque, open_content
 
-    of_file = is_opaque(image)
-    with naming_holders(), open_content(image, of_file=of_file) as reading:
-        with _unwritten(lineage, image, reading.files, of_file=of_file) as identity:
-            content = read_content(reading, progress, of_file=of_file)
-        yield Held(content, identity)
+    with naming_holders(), contextlib.nullcontext(held) if held is not None else Holding() as files:
+        of_file = is_opaque(image, files.keep)
+        with open_content(image, of_file=of_file, opener=files.keep) as reading:
+            with _unwritten(lineage, image, reading.files, of_file=of_file) as identity:
+                content = read_content(reading, progress, of_file=of_file)
+            yield Held(content, identity)
 
 
 @contextlib.contextmanager

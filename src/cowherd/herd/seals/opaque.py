@@ -8,7 +8,7 @@ from __future__ import annotations
 from cowherd.errors import CowherdError, ImageFormatError
 from cowherd.formats import registry
 from cowherd.herd.seals.quick_check import record_of
-from cowherd.storage.hostfile import HostFile
+from cowherd.storage.opening import open_file
 from cowherd.text import printable, shown
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.image.reading import Reading
+    from cowherd.storage.blocks import Opener
 
 
 class OpaqueImage(CowherdError):
@@ -32,7 +33,7 @@ class OpaqueImage(CowherdError):
         )
 
 
-def is_opaque(image: Image) -> bool:
+def is_opaque(image: Image, opener: Opener = open_file) -> bool:
     """Returns whether an image is sealed, or has to be sealed, by the bytes of its file. Raises `HostFileError`.
 
     A seal says so itself; without one, it is so if cowherd does not open the format, or the content is encrypted.
@@ -48,11 +49,14 @@ def is_opaque(image: Image) -> bool:
         return True
     if not format.encrypted:
         return False
-    with HostFile.open(image.path, lock=None) as file:
+    file = opener(image.path)
+    try:
         return format.is_encrypted(file)
+    finally:
+        file.close()
 
 
-def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> Reading:
+def open_content(image: Image, *, of_file: bool, force_share: bool = False, opener: Opener = open_file) -> Reading:
     """Opens what a seal of `image` covers: what a guest sees, or with `of_file` the bytes of the file.
 
     Raises as `open_reading`.
@@ -60,8 +64,8 @@ def open_content(image: Image, *, of_file: bool, force_share: bool = False) -> R
     from cowherd.image.reading import open_reading
 
     if of_file:
-        return open_reading(image.path, format=registry.RAW.name, backing=False, force_share=force_share)
-    return open_reading(image.path, format=image.format, force_share=force_share)
+        return open_reading(image.path, format=registry.RAW.name, backing=False, force_share=force_share, opener=opener)
+    return open_reading(image.path, format=image.format, force_share=force_share, opener=opener)
 
 
 def refuse_opaque(image: Image, action: str) -> None:

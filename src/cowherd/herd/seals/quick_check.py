@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 
 from cowherd.errors import CowherdError, HostFileError
 from cowherd.herd.lineage.scan import Image, Key
@@ -20,8 +19,14 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.paths import PathName
+
+    Recorded: TypeAlias = Callable[[Image], SealRecord | None]
+    """Returns the record of an image's seal; see `record_of`."""
 
 
 class Condition(NamedTuple):
@@ -37,9 +42,6 @@ class Condition(NamedTuple):
 
 FINE = Condition(Status.OK)
 NOT_YET = "not yet certain: the clock of its file system could not be seen to tick after it was sealed; --full reads its content"
-
-Recorded = Callable[[Image], SealRecord | None]
-"""Returns the record of an image's seal; see `record_of`."""
 
 
 def record_of(image: Image) -> SealRecord | None:

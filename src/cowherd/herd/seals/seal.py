@@ -39,6 +39,7 @@ from cowherd.herd.seals.unseal import lower
 from cowherd.storage import protection
 from cowherd.storage.attributes import Attributes
 from cowherd.storage.filetype import is_device
+from cowherd.storage.holding import Holding
 from cowherd.storage.protection import Protection
 from cowherd.tuples import NamedTuple
 
@@ -101,12 +102,22 @@ def seal(
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
     require_none(lineage, [base], "seal")
-    if not (force or looked_at):
-        require_sound_chain(lineage, base, "seal", stated=image_format is not None)
-    sign = _signer(sign_with) if sign_with is not None else None
-    return seal_found(
-        lineage, base, level, shadow=shadow, bind=bind or rebind, rebind=rebind, force=force, sign=sign, progress=progress
-    )
+    with Holding() as held:
+        if not (force or looked_at):
+            require_sound_chain(lineage, base, "seal", stated=image_format is not None, opener=held.keep)
+        sign = _signer(sign_with) if sign_with is not None else None
+        return seal_found(
+            lineage,
+            base,
+            level,
+            shadow=shadow,
+            bind=bind or rebind,
+            rebind=rebind,
+            force=force,
+            sign=sign,
+            held=held,
+            progress=progress,
+        )
 
 
 def seal_found(
@@ -119,11 +130,13 @@ def seal_found(
     rebind: bool = False,
     force: bool = False,
     sign: Callable[[SealRecord], SealRecord] | None = None,
+    held: Holding | None = None,
     progress: Progress | None = None,
 ) -> Sealed:
     """Seals an image of a lineage that the caller has, also during a merge. Raises as `seal`.
 
-    Seals of the image's dependents that hold are updated, so that they know the image's file as it is afterwards.
+    With `held` the files of the image are held there, for longer than it takes. Seals of the image's dependents that hold are
+    updated, so that they know the image's file as it is afterwards.
     """
     from cowherd.herd.seals.upkeep import holding_seals, record_kept
 
@@ -133,17 +146,17 @@ def seal_found(
         require_sidecars_free(base.expected_seal.removesuffix(SUFFIX), shadow=shadow)
     require_free(stable=lineage.chain(base), locks=False)
     kept = holding_seals(lineage, *lineage.dependents(base))
-    with held_content(lineage, base, progress) as held:
+    with held_content(lineage, base, progress, held) as found:
         require_free(stable=lineage.chain(base), locks=False)
-        content = held.digests.content_digest
+        content = found.digests.content_digest
         if before and before.content_digest != content:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")
         if not (before or force or rebind):
             _refuse_contradicted(lineage, base, content)
-        outcome = _seal_held(lineage, base, held, before, level, shadow=shadow)
+        outcome = _seal_held(lineage, base, found, before, level, shadow=shadow)
         if sign:
             outcome = outcome._replace(record=sign(_as_newest_generation(outcome.record)))
-            write_seal(outcome.seal, outcome.record, held.digests)
+            write_seal(outcome.seal, outcome.record, found.digests)
     note_generation(outcome.record)
     if kept:
         record_kept(survey_again(lineage), kept)

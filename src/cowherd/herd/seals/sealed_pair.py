@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName
+    from cowherd.storage.holding import Holding
 
 
 class SealedPair:
@@ -60,16 +61,22 @@ def sealed_pair(lineage: Lineage, old: Image | None, new: Image) -> SealedPair |
 
 
 def bases_of_rebase(
-    overlay: PathName, backing: BackingReference, seen: Lineage | None = None, *, herd: Sequence[PathName] = ()
+    overlay: PathName,
+    backing: BackingReference,
+    seen: Lineage | None = None,
+    *,
+    herd: Sequence[PathName] = (),
+    held: Holding | None = None,
 ) -> SealedPair | None:
     """Returns the present base of `overlay` and its new one, `backing`, if both have seals that hold.
 
-    `seen`: the herd around the overlay as it was a moment ago, which is enough where it shows the new base too.
+    `seen`: the herd around the overlay as it was a moment ago, which is enough where it shows the new base too. `held`: the
+    files that the caller holds.
     Returns None if anything is in doubt: a format other than the sealed one, a base that can't be found, a damaged seal.
     """
     try:
         path = resolve(overlay, backing).name
-        lineage = seen if seen and seen.known(path) else survey_around(overlay, path, herd=herd)
+        lineage = seen if seen and seen.known(path) else survey_around(overlay, path, herd=herd, held=held)
         image, new = lineage.known(overlay), lineage.known(path)
         if image is None or new is None or image.backing is None or lineage.broken(image):
             return None

@@ -10,7 +10,7 @@ from cowherd.herd.records.sealfile import check_seal, read_digests
 from cowherd.herd.records.status import Status
 from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
-from cowherd.herd.seals.seal import refresh
+from cowherd.storage.presence import is_directory
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
@@ -60,7 +60,8 @@ def verify(
     herd: Sequence[PathName] = (),
     progress: Progress | None = None,
 ) -> list[Verified]:
-    """Checks `images` and their chains; without images, the whole herd (of the current directory, if `herd` is empty).
+    """Checks `images` and their chains; without images, the whole herd (of the current directory, if `herd` is empty). A
+    directory among the images stands for all that lie under it.
 
     The quick form compares the identities of files, and reads no data. `full` reads and compares the content of every sealed
     image that it meets; if `refresh_seals` is given too, a seal whose content is unchanged gets the file's identity as it is now.
@@ -76,17 +77,20 @@ def verify(
         trusted=tuple(trusted),
         progress=progress,
     )
-    if not images:
-        lineage = survey(herd or ["."])
-        gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
-        return [checker.check(lineage, image) for _, image, _ in lineage.walk()] + gone
+    directories = [path for path in images if is_directory(path)]
+    files = [path for path in images if path not in directories]
     rows: dict[Key, Verified] = {}
-    lineage = survey_around(*images, herd=herd)
-    for path in images:
-        for image in reversed(lineage.chain(lineage.find(path))):
+    gone: list[Verified] = []
+    if not files or directories:
+        lineage = survey([*directories, *(herd if not files else ())] or ["."])
+        rows = {image.key: checker.check(lineage, image) for _, image, _ in lineage.walk()}
+        gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
+    if files:
+        lineage = survey_around(*files, herd=herd)
+        for image in (image for path in files for image in reversed(lineage.chain(lineage.find(path)))):
             if image.key not in rows:
                 rows[image.key] = checker.check(lineage, image)
-    return list(rows.values())
+    return [*rows.values(), *gone]
 
 
 class Checker:
@@ -256,6 +260,8 @@ class Checker:
                 return self._describe_drift(image, quick, held)
             self._changed[image.key] = 0
             if self.refresh_seals and _may_be_refreshed(quick):
+                from cowherd.herd.seals.seal import refresh
+
                 refresh(lineage, image, held)
                 self._quick = None  # its dependents may be in order now: their remembered conditions are void
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")

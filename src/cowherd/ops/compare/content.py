@@ -6,7 +6,7 @@ As many threads as there are processors read and compare the bytes that are not 
 
 from __future__ import annotations
 
-import threading
+import _thread  # not `threading`, which takes as long to load as two small images to compare
 
 from cowherd.errors import CowherdError
 from cowherd.image.reading import Reading, windows
@@ -65,8 +65,8 @@ class _Comparing:
         self._found: _Found | None = None
         self._own = _own_layers(a, b)
         self._files = [[layer.data.key for layer in side.layers] for side in (a, b)]
-        self._lock = threading.Lock()
-        self._buffers = threading.local()
+        self._lock = _thread.allocate_lock()
+        self._buffers: dict[int, tuple[bytearray, bytearray]] = {}  # two for each thread
 
     def run(self) -> _Found | None:
         """Returns the first finding, None if both are equal."""
@@ -122,10 +122,8 @@ class _Comparing:
 
     def _compare(self, group: _Group) -> int:
         """Reads and compares a group; returns its size."""
-        if not hasattr(self._buffers, "whole"):
-            self._buffers.whole = bytearray(_READ_BYTES), bytearray(_READ_BYTES)
         length = sum(end - start for start, end in group.ranges)
-        left, right = self._buffers.whole if length == _READ_BYTES else (bytearray(length), bytearray(length))
+        left, right = self._buffers_of(length)
         try:
             _read(self.a, group.left, left)
             _read(self.b, group.right, right)
@@ -135,6 +133,15 @@ class _Comparing:
             if left != right:
                 self._find(_Found(_guest_offset(group.ranges, _first_unequal(left, right))))
         return length
+
+    def _buffers_of(self, length: int) -> tuple[bytearray, bytearray]:
+        """Returns a buffer for each side; those of a whole group are kept for the thread's next one."""
+        if length < _READ_BYTES:
+            return bytearray(length), bytearray(length)
+        thread = _thread.get_ident()
+        if thread not in self._buffers:
+            self._buffers[thread] = bytearray(length), bytearray(length)
+        return self._buffers[thread]
 
     def _find(self, found: _Found) -> None:
         with self._lock:

@@ -24,6 +24,7 @@ from cowherd.sizes import DEFAULT_SPARSE_SIZE, SECTOR, whole_sectors
 from cowherd.storage import locks
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.opening import open_file
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 from cowherd.urls import Url
@@ -32,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.convert.sink import Sink
     from cowherd.paths import PathName
+    from cowherd.storage.blocks import Opener
     from cowherd.urls import ImageName
 
 
@@ -75,6 +77,7 @@ def convert(
     create_target: bool = True,
     target_is_zero: bool = False,
     force_share: bool = False,
+    opener: Opener = open_file,
     progress: Progress | None = None,
 ) -> None:
     """Makes `target` hold what the guest sees of the sources, one after the other.
@@ -82,7 +85,7 @@ def convert(
     With `backing` the target is an overlay of that file, and only what the source holds itself is copied: the file must have the
     content of the source's backing file. `sparse_size` is how many bytes of zeros in a row become a hole; 0 makes a fully
     allocated target. `create_target=False` writes into an image that exists and is large enough; `target_is_zero` promises that
-    it reads as zeros.
+    it reads as zeros. `opener` opens the sources, or lends those that the caller holds.
 
     Raises `InvalidRequest`, `HostFileError`, and what opening the sources raises; sources are never changed. A qcow2 target that
     could not be finished is not an image; a raw one has holes where data is missing.
@@ -94,7 +97,7 @@ def convert(
     wanted = _Target(target, target_format, dict(options or {}), backing, backing_format, compress, sparse_size)
     paths = [sources] if isinstance(sources, str | os.PathLike | Url) else list(sources)
     with ExitStack() as stack:
-        source = _source(stack, paths, source_format, overlay=backing is not None, force_share=force_share)
+        source = _source(stack, paths, source_format, opener, overlay=backing is not None, force_share=force_share)
         if create_target:
             sink = _new_target(stack, source.size, wanted)
         else:
@@ -102,8 +105,11 @@ def convert(
         _copy(source, sink, wanted, progress)
 
 
-def _source(stack: ExitStack, paths: Sequence[ImageName], format: str | None, *, overlay: bool, force_share: bool) -> Source:
-    images = [stack.enter_context(open_reading(path, format=format, force_share=force_share)) for path in paths]
+def _source(
+    stack: ExitStack, paths: Sequence[ImageName], format: str | None, opener: Opener, *, overlay: bool, force_share: bool
+) -> Source:
+    readings = (open_reading(path, format=format, force_share=force_share, opener=opener) for path in paths)
+    images = [stack.enter_context(reading) for reading in readings]
     if not force_share:
         for image in images:  # raw images too: QEMU lets others write to one that it reads, but not while it converts it
             image.files[0].lock(locks.READ)

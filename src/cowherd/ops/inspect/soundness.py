@@ -16,8 +16,8 @@ from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.words import WORD_BYTES, unpacked
 from cowherd.ops.inspect.content import ENOUGH_BYTES, ends_as_fixed_vhd, foreign_content
 from cowherd.paths import as_path
-from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
+from cowherd.storage.opening import open_file, require_host
 from cowherd.text import shown
 
 TYPE_CHECKING = False
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from cowherd.formats.qcow2.header import Header
     from cowherd.paths import PathName
+    from cowherd.storage.blocks import Opener
+    from cowherd.storage.hostfile import HostFile
 
 _NAMED_FOR = {
     ".qcow2": "qcow2",
@@ -60,15 +62,23 @@ class NotSound(CowherdError):
 
 
 def require_sound(
-    path: PathName, format: str, *, action: str, stated: bool = False, recorded: bool = False, tables: bool = True
+    path: PathName,
+    format: str,
+    *,
+    action: str,
+    stated: bool = False,
+    recorded: bool = False,
+    tables: bool = True,
+    opener: Opener = open_file,
 ) -> None:
     """Raises `NotSound` for an image of `format` that is damaged, cut off, empty, or no disk image.
 
     `stated`: the user states this format now, so that what the file looks like does not matter. `recorded`: an overlay records
     the format, so that the file's name does not matter. Without `tables` it checks only the parts of a qcow2 image that reading
-    it uses (without numpy if it is small), not its refcounts. Raises `HostFileError`, `ImageInUse`, and `UnsupportedFeature`.
+    it uses (without numpy if it is small), not its refcounts. `opener` opens the file, or lends it if it
+    is held. Raises `HostFileError`, `ImageInUse`, and `UnsupportedFeature`.
     """
-    with HostFile.open(path, lock=None) as file:
+    with require_host(opener(path)) as file:
         if format == registry.QCOW2.name:
             file.lock(READ)
             problem = _problem_of_qcow2(file, tables=tables)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cowherd import extents as ext
-from cowherd.errors import CowherdError, InvalidRequest
+from cowherd.errors import CowherdError, ImageInUse, InvalidRequest
 from cowherd.extents import Extents, Ranges
 from cowherd.formats import registry
 from cowherd.formats.layer import Layer
@@ -23,10 +23,13 @@ from cowherd.ops.side_by_side import SideBySide, chunks, differing_units, read_g
 from cowherd.ops.snapshots import exposed_snapshots, require_same
 from cowherd.progress import Progress
 from cowherd.storage.buffers import is_zero
+from cowherd.storage.locks import NAMES, WRITE_PERMISSION
+from cowherd.storage.opening import open_file, require_host
 from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.paths import PathName
+    from cowherd.storage.blocks import Opener
 
 _READ_BYTES = 2 << 20
 """Bytes read from each side at once: few enough for the processor's cache, enough to be worth handing to a thread."""
@@ -43,14 +46,15 @@ def rebase_disk(
     differs: Ranges | None,
     keep_snapshots: bool,
     without: int | None,
+    opener: Opener,
     progress: Progress | None,
 ) -> Rebased:
     """Does the work of `cowherd.ops.rebase.rebase.rebase`, with the chain open. Raises what that raises."""
-    with open_disk(overlay, format=format, writable=True, backing=not unsafe) as disk:
+    with open_disk(overlay, format=format, writable=True, backing=not unsafe, opener=opener) as disk:
         top = _require_recordable(disk, reference, compress=compress)
         done = Rebased()
         if not unsafe:
-            new = None if reference is None else _open_new(disk, reference, force_share=force_share)
+            new = None if reference is None else _open_new(disk, reference, opener, force_share=force_share)
             try:
                 if keep_snapshots:
                     _require_snapshots_kept(disk, new, differs)
@@ -69,15 +73,16 @@ def doubtful_bytes(
     format: str | None = None,
     backing_format: str | None = None,
     differs: Ranges | None = None,
+    opener: Opener = open_file,
 ) -> int:
     """Returns the number of bytes that a safe rebase with these arguments would compare; it would write no more than these.
 
     Reads only tables, unless the overlay has internal snapshots. Raises what `cowherd.ops.rebase.rebase.rebase` raises.
     """
     reference = BackingReference(backing, backing_format) if backing else None
-    with open_disk(overlay, format=format) as disk:
+    with open_disk(overlay, format=format, opener=opener) as disk:
         top = _require_recordable(disk, reference, compress=False)
-        new = None if reference is None else _open_new(disk, reference, force_share=False)
+        new = None if reference is None else _open_new(disk, reference, opener, force_share=False)
         try:
             _require_snapshots_kept(disk, new, differs)
             return _ContentKeeper(disk, top, new, compress=False, differs=differs).doubtful()
@@ -115,12 +120,25 @@ def _require_snapshots_kept(disk: Disk, new: Disk | None, differs: Ranges | None
         require_same(disk.layers, "give another base to", exposed, old, new)
 
 
-def _open_new(disk: Disk, reference: BackingReference, *, force_share: bool) -> Disk:
+def _open_new(disk: Disk, reference: BackingReference, opener: Opener, *, force_share: bool) -> Disk:
     try:
         found = resolve(disk.path, reference)
-        return open_disk(found.name, format=found.format, force_share=force_share)
+        new = open_disk(found.name, format=found.format, force_share=force_share, opener=opener)
+        try:
+            _refuse_overlay(disk, new)
+        except BaseException:
+            new.close()
+            raise
+        return new
     except CowherdError as error:
         raise NewBackingFileError(reference.name, error) from error
+
+
+def _refuse_overlay(disk: Disk, new: Disk) -> None:
+    """Raises the error of the overlay's lock if the new backing file is, or stands on, the overlay: an opener may lend it."""
+    for layer in new.layers:
+        if layer.file.key == disk.layers[0].file.key:
+            raise ImageInUse(require_host(layer.file).path, NAMES[WRITE_PERMISSION], shared=True)
 
 
 class _Group(NamedTuple):

@@ -12,6 +12,7 @@ from cowherd.formats import registry
 from cowherd.formats.reference import BackingReference
 from cowherd.image.header import change_header
 from cowherd.ops.rebase.rebased import Rebased
+from cowherd.storage.opening import open_file
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cowherd.formats.layer import AnyHeader
     from cowherd.paths import PathName
     from cowherd.progress import Progress
+    from cowherd.storage.blocks import Opener
 
 
 def rebase(
@@ -34,6 +36,7 @@ def rebase(
     differs: Ranges | None = None,
     keep_snapshots: bool = True,
     without: int | None = None,
+    opener: Opener = open_file,
     progress: Progress | None = None,
 ) -> Rebased:
     """Makes `backing` (stored as given, relative to the overlay; None or "" for none) the backing file of `overlay`.
@@ -42,8 +45,8 @@ def rebase(
     `compress` writes whole clusters compressed. `force_share` reads a new backing file that is in use. Outside of the guest
     ranges `differs` both backing files are known to show the same, so nothing is read there. Internal snapshots can't be written
     to: `keep_snapshots` refuses a rebase, unless it is `unsafe`, that would make a snapshot show other bytes. The header
-    extension of type `without`, which is about the old backing file, goes away with the old name. `progress` is called with
-    (bytes done, bytes in all).
+    extension of type `without`, which is about the old backing file, goes away with the old name. `opener` lends the files that
+    the caller holds. `progress` is called with (bytes done, bytes in all).
 
     Raises `InvalidRequest`, `NewBackingFileError`, `SnapshotsWouldChange` with nothing changed, and what opening the overlay's
     chain raises.
@@ -56,7 +59,7 @@ def rebase(
     def changed(header: AnyHeader) -> AnyHeader:
         return (header if without is None else header.with_extension(without, None)).with_backing(reference)
 
-    if unsafe and complete and change_header(overlay, changed, format=format):
+    if unsafe and complete and change_header(overlay, changed, format=format, opener=opener):
         return Rebased()
     from cowherd.ops.rebase.keeping_content import rebase_disk
 
@@ -70,5 +73,6 @@ def rebase(
         differs=differs,
         keep_snapshots=keep_snapshots,
         without=without,
+        opener=opener,
         progress=progress,
     )

@@ -13,7 +13,7 @@ from cowherd.herd.lineage.book.places import Places
 from cowherd.herd.records.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
-from cowherd.live.beside import open_beside
+from cowherd.live.beside import NONE_HELD, open_beside
 from cowherd.live.libvirt_names import named_paths
 from cowherd.paths import lies_in
 from cowherd.storage.filetype import is_device
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.paths import PathName
+    from cowherd.storage.holding import Holding
 
 LEVELS_BELOW_HOME = 1
 
@@ -37,8 +38,11 @@ def places_under(directories: Iterable[PathName], homes: Iterable[PathName] = ()
     return Places(places, herds=tuple(herds()), pools=tuple(filter(os.path.isdir, pools)), files=tuple(files))
 
 
-def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> Places:
-    """Returns where to look for what stands on images, and on any image in their chains. Raises as `places_under`."""
+def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = (), held: Holding | None = None) -> Places:
+    """Returns where to look for what stands on images, and on any image in their chains; the caller may have some `held`.
+
+    Raises as `places_under`.
+    """
     chained = [file for path in paths for file in _chain_of(os.fspath(path))]
     homes = [os.path.dirname(spelling) for path in chained for spelling in (os.path.abspath(path), os.path.realpath(path))]
     homes += [home for path in chained for home in _homes_of_links(path)]
@@ -46,7 +50,7 @@ def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = ()) -> P
     around = dict.fromkeys(os.path.realpath(home) for home in homes)
     return places._replace(
         around=tuple(around),
-        files=(*places.files, *open_beside(chained)),
+        files=(*places.files, *open_beside(chained, held.descriptors() if held is not None else NONE_HELD)),
         devices=tuple(os.path.realpath(path) for path in paths if is_device(path)),
     )
 

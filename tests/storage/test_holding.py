@@ -1,0 +1,148 @@
+"""Tests of files that a job holds: each is opened once, locked until the end, and lent to what reads it meanwhile."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from cowherd.errors import HostFileError, ImageInUse
+from cowherd.storage.holding import Holding
+from cowherd.storage.hostfile import HostFile
+from cowherd.storage.leases import openings_beside
+from cowherd.storage.locks import INSPECT, READ, READ_RAW, WRITE
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(b"content")
+    return path
+
+
+def is_free(path, mode) -> bool:
+    try:
+        HostFile.open(path, lock=mode).close()
+    except ImageInUse:
+        return False
+    return True
+
+
+def key_of(path) -> tuple[int, int]:
+    info = os.stat(path)
+    return info.st_dev, info.st_ino
+
+
+def test_a_lock_is_held_until_the_block_ends(image):
+    with Holding() as held:
+        held.lock(image, WRITE)
+        assert not is_free(image, READ)
+    assert is_free(image, READ)
+
+
+def test_what_holds_a_lock_may_take_a_greater_one_and_keeps_it_when_it_asks_for_a_lesser_one(image):
+    with Holding() as held:
+        held.lock(image, READ)
+        assert is_free(image, READ)
+        held.lock(image, WRITE)
+        held.lock(image, READ)
+        assert not is_free(image, READ)
+
+
+def test_a_lock_that_another_excludes_is_refused_and_the_file_is_not_held(image):
+    with HostFile.open(image, lock=WRITE), Holding() as held:
+        with pytest.raises(ImageInUse):
+            held.lock(image, READ)
+        assert held.file(key_of(image)) is None
+
+
+def test_a_held_file_is_lent_and_stays_open_when_its_borrower_closes_it(image):
+    with Holding() as held:
+        held.lock(image, WRITE)
+        lent = held.open(image)
+        lent.lock(READ)  # a descriptor of its own would be refused
+        assert lent.pread(0, 7) == b"content"
+        lent.close()
+        assert lent.closed
+        assert held.file(key_of(image)).pread(0, 7) == b"content"
+        assert not is_free(image, INSPECT)
+
+
+def test_a_borrower_that_needs_a_greater_lock_has_its_holder_take_it(image):
+    with Holding() as held:
+        held.lock(image, READ_RAW)
+        held.open(image).lock(READ)
+        with pytest.raises(ImageInUse):
+            HostFile.open(image, lock=WRITE)
+
+
+def test_a_file_is_lent_under_the_name_that_it_was_asked_for_by(image, tmp_path):
+    other = tmp_path / "other"
+    os.link(image, other)
+    with Holding() as held:
+        held.lock(image, READ)
+        lent = held.open(other)
+        assert lent.path == other
+        assert lent.fd == held.file(key_of(image)).fd
+
+
+def test_a_file_that_took_the_name_of_a_held_one_is_opened(image, tmp_path):
+    with Holding() as held:
+        held.lock(image, READ)
+        (tmp_path / "new").write_bytes(b"another")
+        os.rename(tmp_path / "new", image)
+        with held.open(image) as file:
+            assert file.pread(0, 7) == b"another"
+
+
+def test_a_file_that_is_not_held_belongs_to_who_opened_it(image):
+    with Holding() as held:
+        file = held.open(image)
+        file.lock(WRITE)
+        assert held.file(file.key) is None
+        file.close()
+        assert is_free(image, WRITE)
+
+
+def test_a_name_that_leads_nowhere_is_an_error_that_names_it(tmp_path):
+    with Holding() as held, pytest.raises(HostFileError, match="nothing"):
+        held.open(tmp_path / "nothing")
+
+
+def test_a_held_file_is_opened_once_for_all_that_write_to_it_and_keeps_its_locks(image):
+    with Holding() as held:
+        held.lock(image, WRITE)
+        first = held.open(image, writable=True)
+        first.pwrite(0, b"CON")
+        first.close()
+        second = held.open(image, writable=True)
+        assert second.fd != held.file(key_of(image)).fd
+        assert held.descriptors() == {}
+        second.pwrite(3, b"TENT")
+        held.end_writing()
+        assert not is_free(image, READ)
+        assert held.descriptors() == {key_of(image): held.file(key_of(image)).fd}
+    assert image.read_bytes() == b"CONTENT"
+
+
+def test_the_kernel_tells_whether_anybody_else_has_a_held_file_open(image):
+    with Holding() as held:
+        held.lock(image, WRITE)
+        (fd,) = held.descriptors().values()
+        assert openings_beside(fd) == (False, False)
+        with open(image, "rb"):
+            assert openings_beside(fd) == (True, False)
+        with open(image, "r+b"):
+            assert openings_beside(fd) == (True, True)
+
+
+def test_of_too_many_files_the_rest_is_only_tried(image, tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(b"")
+    with Holding(most=1) as held:
+        held.lock(image, WRITE)
+        held.lock(other, WRITE)
+        assert is_free(other, WRITE)
+        assert not is_free(image, WRITE)
+        with HostFile.open(other, lock=WRITE), pytest.raises(ImageInUse):
+            held.lock(other, WRITE)
