@@ -114,7 +114,7 @@ def test_damage_is_not_copied(client, tmp_path):
         ({**DIRECT, "stores": ["three"]}, 409),
         ({**DIRECT, "stores": []}, 409),
         ({**DIRECT, "stores": "one"}, 409),
-        ({**DIRECT, "stores": ["one"], "all_stores": True}, 409),
+        ({**DIRECT, "stores": ["one"], "all_stores": True}, 400),
         (COPY, 409),
     ],
 )

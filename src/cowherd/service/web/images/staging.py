@@ -118,7 +118,7 @@ def _targets(call: Call, document: dict[str, Any], image: Image, method: str) ->
     asked = document.get("stores")
     if document.get("all_stores"):
         if asked is not None:
-            raise Conflict("All_stores parameter can't be used with x-image-meta-store header or stores parameter")
+            raise BadRequest("All_stores parameter can't be used with x-image-meta-store header or stores parameter")
         return [name for name in known if method != COPY_IMAGE or name not in image.stores]
     stores = asked if asked is not None else [call.header(STORE_HEADER) or call.service.default_store]
     if not isinstance(stores, list) or not stores or not all(isinstance(name, str) and name in known for name in stores):
