@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.arguments import Parser, UsageError
+from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, plain
+from cowherd.cli.guard.usage import UsageError
 from cowherd.errors import CowherdError
 from cowherd.service.web.settings import FIELDS, Settings, read_settings
 
