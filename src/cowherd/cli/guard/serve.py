@@ -85,7 +85,7 @@ def _new_token(arguments: argparse.Namespace, settings: Settings) -> Report:
     from cowherd.service.web.callers import add_token
 
     if not arguments.project:
-        raise UsageError("whose token is it?", "cowherd serve --data DIR --new-token --project NAME --role member")
+        raise UsageError("whose token is it?", "as in: cowherd serve --data DIR --new-token --project NAME --role member")
     roles = tuple(arguments.role or ("member",))
     token = add_token(settings.tokens_path, arguments.user or arguments.project, arguments.project, roles)
     return Report({"token": token, "project": arguments.project, "roles": list(roles)}, (token,))
