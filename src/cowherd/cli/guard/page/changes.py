@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cowherd.cli.guard.page.markup import Places, badge, count_of, text
 from cowherd.cli.guard.page.pictures import axis, strip
 from cowherd.cli.guard.page.states import Severity, rank_of, severity_of
+from cowherd.herd.machines.running import in_words
 from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
@@ -101,11 +102,15 @@ def _who(hits: Sequence[HitPicture], places: Places) -> str:
     names = [_name(hit, places) for hit in hits]
     if len(names) == 1:
         return f"<span class=name>{names[0]}</span>"
-    return f"<details><summary>{count_of(len(names), 'overlay')}</summary><p class=name>{'<br>'.join(names)}</p></details>"
+    running = sum(bool(hit.machines) for hit in hits)
+    run = f" <strong>{running:,} of them run now</strong>" if running else ""
+    return f"<details><summary>{count_of(len(names), 'overlay')}{run}</summary><p class=name>{'<br>'.join(names)}</p></details>"
 
 
 def _name(hit: HitPicture, places: Places) -> str:
-    return places.shown(hit.path) + ("" if hit.snapshot is None else f" (snapshot {text(hit.snapshot)})")
+    of = "" if hit.snapshot is None else f" (snapshot {text(hit.snapshot)})"
+    runs = in_words(hit.machines, 0, 0, hidden=0)
+    return f"{places.shown(hit.path)}{of}{f' <strong>{text(runs)}</strong>' if runs else ''}"
 
 
 def _files(inside: Inside) -> Iterator[str]:

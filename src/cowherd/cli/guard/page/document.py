@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.cli.guard.page.changes import Paper, change_of
 from cowherd.cli.guard.page.families import Family, families_of
@@ -16,6 +16,7 @@ from cowherd.cli.guard.page.findings import of_family, overall
 from cowherd.cli.guard.page.markup import Places, anchor, badge, badges, count_of, text
 from cowherd.cli.guard.page.rows import images_of
 from cowherd.cli.guard.page.states import Severity, rank_of
+from cowherd.herd.machines.running import hidden_in_words
 from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ _LEGEND = (
     "change, and has nothing of its own that contradicts it. <span class=good>A low bar</span>: bytes of its own shield it."
 )
 _PARTS = {Severity.BAD: "Wrong", Severity.WARN: "Noted", Severity.GOOD: "Fine"}
+
+
+class _Shared(NamedTuple):
+    """What all families of a page share; see `images_of`."""
+
+    places: Places
+    paper: Paper
+    largest: int
+    hidden_machines: int
 
 
 def page(seen: Overview, version: int | None = None) -> str:
@@ -89,6 +99,8 @@ def _facts(seen: Overview) -> Iterator[str]:
         (f"{wrong:,}", "wrong"),
         (f"{len(findings) - wrong:,}", "notes"),
     ]
+    running = sum(bool(node.machines) for node in nodes)
+    facts += [(f"{running:,}", "run now")] if running else []
     yield "<ul class=facts>"
     for value, what in facts:
         yield f"<li{' class=bad' if what == 'wrong' and wrong else ''}><strong>{value}</strong>{what}</li>"
@@ -119,7 +131,10 @@ def _keys() -> Iterator[str]:
 def _parts(families: Sequence[Family], seen: Overview, places: Places) -> Iterator[str]:
     if not families:
         yield "<p class=faint>No images.</p>"
-    largest, paper = max((node.disk_size for node in seen.tree.nodes), default=0) or 1, Paper(_STRIPS)
+    if seen.tree.hidden_machines:
+        yield f"<p class=faint>{text(hidden_in_words(seen.tree.hidden_machines))}</p>"
+    largest = max((node.disk_size for node in seen.tree.nodes), default=0) or 1
+    shared = _Shared(places, Paper(_STRIPS), largest, seen.tree.hidden_machines)
     opened = len(families) if len(seen.tree.nodes) <= _FEW_IMAGES else _OPEN_FAMILIES
     for severity, title in _PARTS.items():
         mine = [family for family in families if family.severity is severity]
@@ -130,20 +145,22 @@ def _parts(families: Sequence[Family], seen: Overview, places: Places) -> Iterat
             yield f"<p class=faint>{_LEGEND}</p>"
         for number, family in enumerate(mine):
             is_open = number < opened and (severity is Severity.BAD or opened == len(families))
-            yield from _family(family, largest, places, paper, is_open=is_open)
+            yield from _family(family, shared, is_open=is_open)
         yield "</section>"
 
 
-def _family(family: Family, largest: int, places: Places, paper: Paper, *, is_open: bool) -> Iterator[str]:
+def _family(family: Family, shared: _Shared, *, is_open: bool) -> Iterator[str]:
+    places = shared.places
     title = "images that stand alone" if family.title is None else places.shown(family.title)
-    facts = f"{count_of(len(family.members), 'image')}, {human_size(family.disk_size)}"
+    running = sum(bool(member.node.machines) for member in family.members)
+    facts = [*([f"{running:,} run now"] if running else []), count_of(len(family.members), "image"), human_size(family.disk_size)]
     data = f'data-name="{title}" data-images={len(family.members)} data-disk={family.disk_size}'
     yield f'<details class="family {family.severity}" id={anchor(family.title)} {data}{" open" if is_open else ""}>'
     yield f"<summary><h3 class=name>{title}</h3>"
-    yield f"<span class=states>{badges(family.states)}</span><span class=faint>{facts}</span></summary>"
+    yield f"<span class=states>{badges(family.states)}</span><span class=faint>{', '.join(facts)}</span></summary>"
     yield from of_family(family, places)
     states = {member.node.image.filename: member.node.status.value for member in family.members}
     for drift in family.drifts:
-        yield from change_of(drift, states[os.fspath(drift.path)], places, paper)
-    yield from images_of(family, largest, places)
+        yield from change_of(drift, states[os.fspath(drift.path)], places, shared.paper)
+    yield from images_of(family, shared.largest, places, shared.hidden_machines)
     yield "</details>"

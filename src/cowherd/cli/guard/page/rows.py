@@ -8,6 +8,7 @@ from cowherd.cli.guard.page.families import Family, Member, counted
 from cowherd.cli.guard.page.markup import Places, badges, count_of, text
 from cowherd.cli.guard.page.pictures import crowd
 from cowherd.cli.guard.page.states import severity_of
+from cowherd.herd.machines.running import in_words
 from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
@@ -21,14 +22,18 @@ _STEPS = 20
 _LEVELS = 6
 
 
-def images_of(family: Family, largest: int, places: Places) -> Iterator[str]:
-    """Yields the images of a family. `largest` is the number of bytes that the largest file of the page occupies."""
+def images_of(family: Family, largest: int, places: Places, hidden: int) -> Iterator[str]:
+    """Yields the images of a family.
+
+    `largest` is the number of bytes that the largest file of the page occupies, `hidden` that of machines that may run on any
+    of these images.
+    """
     if len(family.members) <= MANY:
-        yield from _table(family, largest, places)
+        yield from _table(family, largest, places, hidden)
         return
     yield from _lineage(family, places)
     yield f"<details class=images><summary>{count_of(len(family.members), 'image')}</summary>"
-    yield from _table(family, largest, places)
+    yield from _table(family, largest, places, hidden)
     yield "</details>"
 
 
@@ -51,10 +56,14 @@ def _level(depth: int, members: Sequence[Member], places: Places) -> str:
     return f"<span>{f'{len(members):,} at depth {depth}{below}' if depth else count_of(len(members), 'image')}</span>"
 
 
-def _table(family: Family, largest: int, places: Places) -> Iterator[str]:
-    heads = "".join(f"<th scope=col>{name}</th>" for name in _COLUMNS)
+def _table(family: Family, largest: int, places: Places, hidden: int) -> Iterator[str]:
+    runs = [in_words(one.node.machines, one.node.running_overlays, one.node.dependents, hidden=hidden) for one in family.members]
+    told = any(runs)
+    columns = [*_COLUMNS, *(["machines"] if told else [])]
+    heads = "".join(f"<th scope=col>{name}</th>" for name in columns)
     yield f"<div class=scroll><table class=tree><thead><tr>{heads}</tr></thead><tbody>"
-    yield from (_row(member, largest, places) for member in family.members)
+    for member, words in zip(family.members, runs, strict=True):
+        yield f"{_row(member, largest, places)}{f'<td>{text(words)}</td>' if told else ''}</tr>"
     yield "</tbody></table></div>"
 
 
@@ -66,7 +75,7 @@ def _row(member: Member, largest: int, places: Places) -> str:
     return (
         f"<tr class={severity_of(member.state)}><td>{_branch(member)}{places.shown(image.filename)}{other}</td>"
         f"<td>{member.state}</td><td data-v={image.size or 0}>{size}</td>"
-        f"<td data-v={image.disk_size}>{human_size(image.disk_size)}<i class=w{step}></i></td><td>{node.level or '-'}</td></tr>"
+        f"<td data-v={image.disk_size}>{human_size(image.disk_size)}<i class=w{step}></i></td><td>{node.level or '-'}</td>"
     )
 
 
