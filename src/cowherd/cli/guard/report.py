@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cowherd.cli.guard.arguments import Parser
     from cowherd.cli.guard.page.live import LivePage
     from cowherd.herd.report.overview import Look, Overview
+    from cowherd.herd.watch.events import Event
     from cowherd.progress import Progress
 
 _PORT = "8642"
@@ -123,15 +124,14 @@ def _serve(arguments: argparse.Namespace) -> Report:
     live = LivePage(lambda: look_over(directories, look, readings))
     server = PageServer(address, port, live)
     try:
-        print(f"cowherd: the page is at {server.url} until this is ended", file=sys.stderr, flush=True)
-        _watch(directories, live)
+        _watch(directories, live, server.url)
     finally:
         server.close()
         live.close()
     return Report({"page": server.url, "directories": [os.fspath(directory) for directory in directories]})
 
 
-def _watch(directories: tuple[Path, ...], live: LivePage) -> None:
+def _watch(directories: tuple[Path, ...], live: LivePage, url: str) -> None:
     import queue
 
     from cowherd.herd.watch.daemon import Daemon, Settings
@@ -140,6 +140,24 @@ def _watch(directories: tuple[Path, ...], live: LivePage) -> None:
     settings = Settings(directories, rate=None, settle=_SETTLE_SECONDS, every=None)
     log = Log(verbose=False)
     try:
-        Daemon(settings, [log, live], queue.SimpleQueue(), live.hear).run()
+        Daemon(settings, [log, live, _Place(url)], queue.SimpleQueue(), live.hear).run()
     finally:
         log.close()
+
+
+class _Place:
+    """Says where the page is, once the watch has begun."""
+
+    def __init__(self, url: str):
+        self._url = url
+
+    def report(self, event: Event) -> None:
+        """Says it when the watch tells that it has started."""
+        if event.kind == "started":
+            print(f"cowherd: the page is at {self._url} until this is ended", file=sys.stderr, flush=True)
+
+    def reopen(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
