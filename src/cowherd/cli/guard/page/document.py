@@ -156,7 +156,8 @@ def _family(family: Family, shared: _Shared, *, is_open: bool) -> Iterator[str]:
     facts = [*([f"{running:,} run now"] if running else []), count_of(len(family.members), "image"), human_size(family.disk_size)]
     data = f'data-name="{title}" data-images={len(family.members)} data-disk={family.disk_size}'
     yield f'<details class="family {family.severity}" id={anchor(family.title)} {data}{" open" if is_open else ""}>'
-    yield f"<summary><h3 class=name>{title}</h3>"
+    missing = family.title is not None and all(member.node.image.filename != family.title for member in family.members)
+    yield f"<summary><h3 class=name>{title}{' <small>missing</small>' if missing else ''}</h3>"
     yield f"<span class=states>{badges(family.states)}</span><span class=faint>{', '.join(facts)}</span></summary>"
     yield from of_family(family, places)
     states = {member.node.image.filename: member.node.status.value for member in family.members}
