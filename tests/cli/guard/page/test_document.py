@@ -11,7 +11,9 @@ from html.parser import HTMLParser
 import pytest
 
 from cowherd.cli.guard.main import main
+from cowherd.cli.guard.page import document
 from cowherd.herd.overlays.clone import clone
+from cowherd.herd.report.overview import overview
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 from tests.storage.hosts import run
 
@@ -239,3 +241,23 @@ def test_the_command_sums_up(herd, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document == {"page": str(herd / "page.html"), "images": 2, "findings": 1, "healthy": True, "drifts": 0}
     assert main(["report"]) == 2
+
+
+def test_a_page_has_room_for_so_many_pictures_and_tells_the_rest_in_figures(herd, monkeypatch):
+    monkeypatch.setattr(document, "_ROOM_FOR_STRIPS", 600)
+    for number in range(4):
+        clone(herd / "base.qcow2", herd / f"{number}.qcow2")
+        write(herd / f"{number}.qcow2", f"write -P 7 {512 + 64 * number}k 64k")
+    write(herd / "base.qcow2", "write -P 1 512k 512k")
+    found = outline(herd)
+    strips = [attributes for tag, attributes in found.tags if tag == "svg" and attributes.get("class") == "strip"]
+    assert len(strips) == 1 + 2
+    assert found.text.count("no room for a picture") == 3
+    assert found.text.count("448 KiB exposed, 64 KiB shielded") == 4
+
+
+def test_only_a_live_page_may_ask_its_server(herd):
+    live = document.page(overview([herd]), 7)
+    assert "connect-src 'self'" in live
+    assert "<body data-version=7>" in live
+    assert "data-version=" not in document.page(overview([herd])).replace("dataset", "")

@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 _LISTED = 12
 _LISTED_RANGES = 64
+_NO_ROOM = " (no room for a picture)"
 _OPEN = 24
 """The number of strips of a base that are shown at first."""
 
 
 class Paper:
-    """How many more strips with pictures the page may hold: thousands of different ones would make it too large for a browser."""
+    """The room that a page has for pictures of overlays, in characters: thousands of them are too much for a browser."""
 
-    def __init__(self, strips: int):
-        self._left = strips
+    def __init__(self, room: int):
+        self._left = room
 
-    def take(self) -> bool:
-        """Returns whether there is room for one more, which is then taken."""
-        self._left -= 1
-        return self._left >= 0
+    def take(self, picture: str) -> bool:
+        """Returns whether there is room for a picture; if so, it is taken. Once there is not, there is none for any later one."""
+        self._left = self._left - len(picture) if len(picture) <= self._left else 0
+        return self._left > 0
 
 
 def change_of(drift: DriftPicture, state: str, places: Places, paper: Paper) -> Iterator[str]:
@@ -54,13 +55,13 @@ def change_of(drift: DriftPicture, state: str, places: Places, paper: Paper) -> 
     picture = strip(drift.size, [("changed", "whole", drift.changed)], f"where {name} changed")
     yield f"<div class=strips><div class=base><div>changed</div><div>{picture}{axis(drift.size)}</div></div>"
     alike = _alike(drift.hits)
-    yield from (part for hits in alike[:_OPEN] for part in _strip(drift.size, hits, places, paper))
+    yield from (_strip(drift.size, hits, places, paper) for hits in alike[:_OPEN])
+    yield "</div>"
     if len(alike) > _OPEN:
-        yield f"</div><details><summary>{len(alike) - _OPEN:,} more that differ</summary><div class=strips>"
-        yield from (part for hits in alike[_OPEN:] for part in _strip(drift.size, hits, places, paper))
-        yield "</div></details></section>"
-    else:
-        yield "</div></section>"
+        yield f"<details><summary>{len(alike) - _OPEN:,} more that differ</summary><div class=strips>"
+        yield from (_strip(drift.size, hits, places, paper) for hits in alike[_OPEN:])
+        yield "</div></details>"
+    yield "</section>"
 
 
 def _ranges(ranges: Spans) -> Iterator[str]:
@@ -80,22 +81,18 @@ def _alike(hits: Sequence[HitPicture]) -> list[list[HitPicture]]:
     return sorted(found.values(), key=lambda group: (rank_of(group[0].verdict), -len(group)))
 
 
-def _strip(size: int, hits: Sequence[HitPicture], places: Places, paper: Paper) -> Iterator[str]:
+def _strip(size: int, hits: Sequence[HitPicture], places: Places, paper: Paper) -> str:
     first = hits[0]
-    yield f"<div><div>{badge(first.verdict)}{_who(hits, places)}"
+    who = f"{badge(first.verdict)}{_who(hits, places)}"
     if first.problem:
-        yield f"</div><div>{text(first.problem)}</div></div>"
-        return
-    yield f"<p>{human_size(_total(first.exposed))} exposed, {human_size(_total(first.shielded))} shielded</p></div><div>"
-    if paper.take():
-        shape = "split" if severity_of(first.verdict) is Severity.WARN else "whole"
-        layers = [("shielded", "low", first.shielded), (str(severity_of(first.verdict)), shape, first.exposed)]
-        yield strip(size, layers, f"where {text(os.path.basename(first.path))} sees the change")
-    else:
-        yield "<p>in figures only: the page has no room for more pictures</p>"
-    if first.inside:
-        yield from _files(first.inside)
-    yield "</div></div>"
+        return f"<div><div>{who}</div><div>{text(first.problem)}</div></div>"
+    figures = f"{human_size(_total(first.exposed))} exposed, {human_size(_total(first.shielded))} shielded"
+    shape = "split" if severity_of(first.verdict) is Severity.WARN else "whole"
+    layers = [("shielded", "low", first.shielded), (str(severity_of(first.verdict)), shape, first.exposed)]
+    picture = strip(size, layers, f"where {text(os.path.basename(first.path))} sees the change")
+    picture = picture if paper.take(picture) else ""
+    inside = "".join(_files(first.inside)) if first.inside else ""
+    return f"<div><div>{who}<p>{figures}{'' if picture else _NO_ROOM}</p></div><div>{picture}{inside}</div></div>"
 
 
 def _who(hits: Sequence[HitPicture], places: Places) -> str:

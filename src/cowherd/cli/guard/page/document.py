@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.report.overview import Overview
 
-_STRIPS = 200
+_ROOM_FOR_STRIPS = 512 << 10
 _FEW_IMAGES, _OPEN_FAMILIES = 40, 3
 _LEGEND = (
     "Each strip is a whole disk, from its first byte to its last. <span class=bad>A full bar</span>: what an overlay sees has "
@@ -134,7 +134,7 @@ def _parts(families: Sequence[Family], seen: Overview, places: Places) -> Iterat
     if seen.tree.hidden_machines:
         yield f"<p class=faint>{text(hidden_in_words(seen.tree.hidden_machines))}</p>"
     largest = max((node.disk_size for node in seen.tree.nodes), default=0) or 1
-    shared = _Shared(places, Paper(_STRIPS), largest, seen.tree.hidden_machines)
+    shared = _Shared(places, Paper(_ROOM_FOR_STRIPS), largest, seen.tree.hidden_machines)
     opened = len(families) if len(seen.tree.nodes) <= _FEW_IMAGES else _OPEN_FAMILIES
     for severity, title in _PARTS.items():
         mine = [family for family in families if family.severity is severity]
