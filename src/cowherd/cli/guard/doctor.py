@@ -82,11 +82,12 @@ def _document(found: Diagnosis) -> dict[str, Any]:
         "full": found.full,
         "catalog": os.fspath(found.catalog) if found.catalog else None,
         "not_asked": list(found.not_asked),
-        "findings": Rows(map(_finding, found.findings)),
+        "findings": Rows(map(finding_document, found.findings)),
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """Returns a finding as plain values."""
     return {
         "kind": finding.kind.value,
         "note": finding.kind.is_note,

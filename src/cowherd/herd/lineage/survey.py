@@ -14,7 +14,7 @@ from cowherd.herd.lineage.book.query import places_around, places_under, remembe
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.links import probed_format
 from cowherd.herd.lineage.scan import Found, Image, scan
-from cowherd.storage.presence import require_directories
+from cowherd.storage.presence import parted, require_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,22 @@ def survey(directories: Iterable[PathName], homes: Iterable[PathName] = ()) -> L
     require_directories(directories)
     lineage = _lineage_of(places_under(directories, homes))
     lineage.show_only(list(lineage.directories))
+    return lineage
+
+
+def survey_named(places: Sequence[PathName], herd: Sequence[PathName] = ()) -> Lineage:
+    """Returns the lineage of what a user names: it shows what lies under the directories among `places`, and the families of the
+    images among them, which are their chains and all that stands on any image of these.
+
+    Relatives of the images are also looked for under `herd`, whose directories it shows only where no image is named. Raises
+    `HostFileError` if there is nothing under one of the names.
+    """
+    directories, images = parted(places)
+    if not images:
+        return survey([*directories, *herd] or ["."])
+    lineage = survey_around(*images, herd=[*directories, *herd])
+    roots = [lineage.chain(lineage.find(path))[-1].filename for path in images]
+    lineage.show_only([*map(os.path.realpath, directories), *roots])
     return lineage
 
 
