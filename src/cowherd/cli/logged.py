@@ -62,6 +62,8 @@ def log_command(program: str, command: str, named: Iterable[PathName] = ()) -> I
 
 def _write(program: str, command: str, files: Files, outcome: Outcome) -> None:
     """Writes entries with so many images each that a reader takes them."""
+    if not files:
+        return  # as for most new images: then nothing more is loaded
     from cowherd.herd.log.entry import MOST_IMAGES, to_line
     from cowherd.herd.log.file import append
 

@@ -177,7 +177,7 @@ def test_nothing_is_logged_where_there_is_no_state(cowherd, herd, monkeypatch, t
     assert cowherd("log") == (0, "nothing is in the log\n", "")
 
 
-@pytest.mark.parametrize("spoil", ["file", "link", "others", "linked log"])
+@pytest.mark.parametrize("spoil", ["file", "link", "others", "linked log", "second name"])
 def test_a_log_that_cannot_be_written_is_a_note_and_no_failure(cowherd, herd, state, tmp_path, spoil):
     victim = tmp_path / "victim"
     victim.write_text("as before")
@@ -192,6 +192,8 @@ def test_a_log_that_cannot_be_written_is_a_note_and_no_failure(cowherd, herd, st
         os.chmod(state / "log", 0o777 if spoil == "others" else 0o700)
         if spoil == "linked log":
             (state / "log" / "changes.jsonl").symlink_to(victim)
+        elif spoil == "second name":
+            (state / "log" / "changes.jsonl").hardlink_to(victim)
     code, out, err = cowherd("seal", "base", "web")
     assert code == 0
     assert "base: sealed" in out

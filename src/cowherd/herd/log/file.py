@@ -33,7 +33,7 @@ def append(lines: bytes) -> None:
     """Adds lines to this user's log, and keeps it below 8 MiB. Without a state directory it does nothing. Raises OSError."""
     for home in state_directories()[:1]:
         directory = os.path.join(home, _DIRECTORY)
-        os.makedirs(home, exist_ok=True)
+        os.makedirs(home, 0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)  # as where seals are kept
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o700)
         _require_own(os.lstat(directory), directory, stat.S_IFDIR, os.geteuid())
@@ -72,8 +72,10 @@ def _opened(path: str, flags: int, *owners: int) -> Iterator[int]:
 
 
 def _require_own(info: os.stat_result, path: str, kind: int, *owners: int) -> None:
-    """Raises PermissionError unless it is of that kind, belongs to one of `owners`, and nobody else may write to it."""
-    if stat.S_IFMT(info.st_mode) != kind or info.st_uid not in owners or info.st_mode & OTHERS_MAY_WRITE:
+    """Raises PermissionError unless it is of that kind, belongs to one of `owners`, and nobody else may write to it. A file must
+    have no second name, under which it would be something else."""
+    is_linked = kind == stat.S_IFREG and info.st_nlink != 1
+    if stat.S_IFMT(info.st_mode) != kind or info.st_uid not in owners or info.st_mode & OTHERS_MAY_WRITE or is_linked:
         raise PermissionError(errno.EPERM, "it is not what cowherd makes there, or others may write to it", path)
 
 
