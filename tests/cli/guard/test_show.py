@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
+from tests.storage.hosts import reflink_file_system
 
 pytestmark = pytest.mark.qemu("qemu-io")
 
@@ -103,6 +104,15 @@ def test_show_lists_only_some_of_very_many_overlays(cowherd, herd):
         shutil.copy(herd / "db", herd / f"vm{number:02}")
     carried = facts(cowherd("show", "base")[1])["carries"]
     assert (carried[0], len(carried), carried[-1]) == ("15 overlays", 14, "and 3 more; 'cowherd tree base' shows all")
+
+
+def test_show_tells_what_an_image_shares_with_its_shadow(cowherd, as_json, tmp_path):
+    with reflink_file_system(tmp_path) as place:
+        make_base(place / "base", noise(1 << 20))
+        cowherd("seal", "--shadow", place / "base")
+        out, shared = cowherd("show", place / "base")[1], as_json("show", place / "base")[1]["shared_size"]
+    assert 1 << 20 <= shared <= 2 << 20
+    assert " of it shared with other files" in facts(out)["holds"][0]
 
 
 def test_show_escapes_names(cowherd, herd):

@@ -68,7 +68,8 @@ def _facts(found: Shown) -> Iterator[tuple[str, str]]:
     node = found.node
     image = node.image
     size = "a disk of unknown size" if image.size is None else f"a disk of {human_size(image.size)}"
-    yield "holds", f"{size}, {image.format}; {human_size(image.disk_size)} on disk"
+    shared = f", {human_size(found.shared)} of it shared with other files" if found.shared else ""
+    yield "holds", f"{size}, {image.format}; {human_size(image.disk_size)} on disk{shared}"
     for name in image.filenames[1:]:
         yield "also", shown(name)
     if image.data_file:
@@ -150,6 +151,7 @@ def _document(found: Shown) -> dict[str, Any]:
         "format": image.format,
         "virtual_size": image.size,
         "disk_size": image.disk_size,
+        "shared_size": found.shared,
         "data_file": image.data_file,
         "status": node.status.value,
         "detail": node.detail,

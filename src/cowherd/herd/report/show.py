@@ -13,6 +13,7 @@ from cowherd.herd.machines.domains import named_by_domains
 from cowherd.herd.machines.running import NOTHING_RUNS, look_at
 from cowherd.herd.report.tree import node_of, tree_of
 from cowherd.live.holders import PROC
+from cowherd.storage.sharing import shared_bytes
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ class Shown(NamedTuple):
     `seal` is the path of its seal and `record` what that says, both None without one; `record` is None also where the seal can't
     be read. `domains` are libvirt's names for it. `machines` run on it, `users` are other processes that have it open.
     `findings` are the doctor's about it, and those about its chain that are no mere notes. `verified` is as in `bases.Base`,
-    `hidden_machines` as in `Tree`.
+    `shared` as `shared_bytes` has it, `hidden_machines` as in `Tree`.
     """
 
     node: Node
@@ -49,6 +50,7 @@ class Shown(NamedTuple):
     users: tuple[Holder, ...]
     findings: tuple[Finding, ...]
     verified: str | None
+    shared: int | None
     hidden_machines: int
 
     @property
@@ -79,6 +81,7 @@ def show(image: PathName, *, herd: Sequence[PathName] = ()) -> Shown:
         users=_users(runs, found, {machine.holder.pid for machine in machines}),
         findings=_findings(lineage, found, runs),
         verified=readings().last(found.filename),
+        shared=shared_bytes(found.filename),
         hidden_machines=runs.hidden,
     )
 
