@@ -26,7 +26,7 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Shows what both programs did to an image, newest first: when, by whom, which command, and how it ended; without IMAGE,\n"
         "to all of this host. An image is found under the names that it had before, too. The log is kept in\n"
-        "/var/lib/cowherd/log (root) or ~/.local/state/cowherd/log, below 9 MiB. Nothing relies on it, and what was done\n"
+        "/var/lib/cowherd/log (root) or ~/.local/state/cowherd/log, below 5 MiB. Nothing relies on it, and what was done\n"
         "without cowherd is not in it.",
         "cowherd log web.qcow2\ncowherd log -n 20",
     )

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from cowherd.herd.log.entry import Entry
 
 _DIRECTORY, _FILE, _BEFORE = "log", "changes.jsonl", "changes.1.jsonl"
-_MOST_BYTES = 4 << 20
+_MOST_BYTES = 2 << 20
 _NEW, _OLD = os.O_WRONLY | os.O_APPEND | os.O_CREAT, os.O_RDONLY
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def append(lines: bytes) -> None:
-    """Adds lines to this user's log, and keeps it below 8 MiB. Without a state directory it does nothing. Raises OSError."""
+    """Adds lines to this user's log, and keeps it below 5 MiB. Without a state directory it does nothing. Raises OSError."""
     for home in state_directories()[:1]:
         directory = os.path.join(home, _DIRECTORY)
         os.makedirs(home, 0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)  # as where seals are kept
