@@ -192,6 +192,18 @@ def test_a_base_is_as_bad_as_the_worst_overlay_right_on_it(cowherd, as_json, her
     assert "new: 1 of the overlays right on it is not fine: " in cowherd("status")[1]
 
 
+def test_what_is_wrong_with_a_base_is_said_once(cowherd, as_json, herd):
+    def wrong() -> list[tuple[str, int]]:
+        bases = as_json("status")[1]["bases"]
+        return [(os.path.basename(one["path"]), one["wrong_overlays"]) for one in bases if one["status"] == "touched"]
+
+    cowherd("seal", "web")
+    drift(herd / "web")
+    assert wrong() == [("web", 0)]
+    drift(herd / "base")
+    assert wrong() == [("base", 0), ("web", 0)]
+
+
 def test_a_base_of_which_only_the_seal_is_left_is_gone(cowherd, as_json, herd):
     (herd / "alone").write_bytes(bytes(65536))
     cowherd("seal", "alone")
