@@ -1,4 +1,4 @@
-"""Makes names that come from outside safe to print."""
+"""Words for people: names that come from outside, made safe to print, and numbers of things."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def shown(path: PathName, here: str | None = None) -> str:
     if name == here:
         return "."
     return printable(name.removeprefix(f"{here}/") if here and here != "/" else name)
+
+
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """Returns a number of things: "1 overlay", "2 overlays". `nouns` is the plural, where it is not `noun` with an "s"."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def overlays_depend(number: int) -> str:
+    """Returns "1 overlay depends", "2 overlays depend"."""
+    return counted(number, "overlay depends", "overlays depend")
+
+
+def overlays_stand(number: int) -> str:
+    """Returns "1 overlay stands", "2 overlays stand"."""
+    return counted(number, "overlay stands", "overlays stand")
 
 
 def current_directory() -> str:

@@ -7,7 +7,7 @@ import shlex
 
 from cowherd.cli.guard.output import Report
 from cowherd.sizes import human_size
-from cowherd.text import printable, shown
+from cowherd.text import counted, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,5 +56,5 @@ def run(arguments: argparse.Namespace) -> Report:
         for one in found
     ]
     total = sum(one.frees for one in found)
-    lines.append(f"{len(found)} thing(s), {human_size(total)}" if found else "nothing to remove")
+    lines.append(f"{counted(len(found), 'thing')}, {human_size(total)}" if found else "nothing to remove")
     return Report({"garbage": document, "frees": total}, tuple(lines))

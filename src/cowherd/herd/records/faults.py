@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cowherd.errors import BaseInUse, CowherdError, preview
 from cowherd.paths import as_path
-from cowherd.text import printable, shown
+from cowherd.text import counted, overlays_depend, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ class HerdNotReadable(CowherdError):
 
     def __str__(self) -> str:
         return (
-            f"refusing to {self.action} {shown(self.base)}: {len(self.unreadable)} file(s) or directories of the herd can't be "
-            f"read, {preview(self.unreadable)}, and an overlay among them would be harmed. Run it as a user who may read "
+            f"refusing to {self.action} {shown(self.base)}: "
+            f"{counted(len(self.unreadable), 'file or directory', 'files or directories')} of the herd can't be read, "
+            f"{preview(self.unreadable)}, and an overlay among them would be harmed. Run it as a user who may read "
             f"them, or leave them out of account with --ignore-unreadable"
         )
 
@@ -125,7 +126,8 @@ class AwaitedInTrash(BaseInUse):
 
     def __str__(self) -> str:
         return (
-            f"refusing to {self.action} {shown(self.base)}: {len(self._dependents)} overlay(s) in the trash stand on it, "
+            f"refusing to {self.action} {shown(self.base)}: "
+            f"{counted(len(self._dependents), 'overlay in the trash stands', 'overlays in the trash stand')} on it, "
             f"{preview(self._dependents)}. 'cowherd trash restore' brings them back, 'cowherd trash empty' gives them up"
         )
 
@@ -157,7 +159,7 @@ class UnsealRefused(BaseInUse):
 
     def __str__(self) -> str:
         return (
-            f"refusing to unseal {shown(self.base)}: {len(self._dependents)} overlay(s) depend on it, "
+            f"refusing to unseal {shown(self.base)}: {overlays_depend(len(self._dependents))} on it, "
             f"{preview(self._dependents)}. 'cowherd unseal --force' gives up what keeps them safe"
         )
 
