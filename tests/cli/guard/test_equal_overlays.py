@@ -65,7 +65,7 @@ def test_impact_tells_of_the_worst_where_many_differ(cowherd, changed, monkeypat
     assert cowherd("impact", "base.qcow2")[1].splitlines()[2:5] == [
         "32 overlays: 2 torn, 29 synchronised, 1 intact",
         "torn  db.qcow2, web.qcow2  128 KiB exposed, 0 B shielded",
-        "and 30 overlays more, none of them worse; --all names them",
+        "and 30 more overlays, none of them worse; --all names them",
     ]
     assert "intact        mail.qcow2" in cowherd("impact", "base.qcow2", "--all")[1]
 

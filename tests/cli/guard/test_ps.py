@@ -240,7 +240,7 @@ def test_of_a_directory_only_what_has_its_images_open_is_shown(herd, tmp_path_fa
     assert f"pid {here.pid}," in seen
     assert f"pid {there.pid}," not in seen
     assert f"pid {there.pid}," in elsewhere
-    assert "1 process(es) have images open: nothing wrong" in seen
+    assert "1 process has images open: nothing wrong" in seen
 
 
 def test_a_socket_that_was_named_and_at_which_nobody_listens_is_told(tmp_path, capsys):

@@ -68,7 +68,7 @@ def verdicts(groups: Sequence[Group], *, each: bool) -> Iterator[str]:
     yield from table((state(one.verdict), name, _facts(one)) for group in told for name, one in _rows(group))
     left = sum(len(group.hits) for group in groups[len(told) :])
     if left:
-        yield f"and {counted(left, "more overlay")}, none of them worse; --all names them"
+        yield f"and {counted(left, 'more overlay')}, none of them worse; --all names them"
 
 
 def insides(groups: Sequence[Group], *, each: bool) -> Iterator[str]:
