@@ -14,14 +14,21 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 
-class NotSealed(CowherdError):
-    """A command needs the seal of an image that has none. Attribute: `image`."""
+_NOTHING_SAYS = "nothing says what it held before. 'cowherd seal' seals it as it is now"
 
-    def __init__(self, image: PathName):
-        self.image = as_path(image)
+
+class NotSealed(CowherdError):
+    """A command needs the seal of an image that has none. Attribute: `image`. `meaning` says, in words, what follows from that."""
+
+    def __init__(self, image: PathName, meaning: str = _NOTHING_SAYS):
+        self.image, self._meaning = as_path(image), meaning
+
+    def facts(self) -> dict[str, object]:
+        """Returns the image."""
+        return {"image": self.image}
 
     def __str__(self) -> str:
-        return f"{printable(self.image)} is not sealed: nothing says what it held before. 'cowherd seal' seals it as it is now"
+        return f"{printable(self.image)} is not sealed: {self._meaning}"
 
 
 class DriftFound(CowherdError):
