@@ -225,9 +225,9 @@ def _problem(path: Path, text: str) -> str:
 
 
 def _is_confined(root: Path) -> bool:
-    """Returns whether AppArmor is on, and has a profile of libvirtd: the profile's file is also there on hosts without AppArmor."""
+    """Returns whether AppArmor is on, and has a profile of libvirtd. The file of the profile may be there without AppArmor."""
     switch = root / _APPARMOR_SWITCH
-    return (root / _APPARMOR).exists() and switch.exists() and switch.read_text().startswith("Y")
+    return (root / _APPARMOR).exists() and switch.exists() and switch.read_text()[:1] == "Y"
 
 
 def _notes(hook: Hook, root: Path) -> tuple[str, ...]:

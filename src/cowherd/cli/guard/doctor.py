@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.rows import Rows
 from cowherd.cli.guard.screen import state, wrong
-from cowherd.text import counted, printable, shown
+from cowherd.text import command_line, counted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def _lines(found: Diagnosis) -> Iterator[str]:
         kind = f"{state('note')}: {finding.kind.value}" if finding.kind.is_note else wrong(finding.kind.value)
         yield f"{kind}: {shown(finding.path)}: {finding.detail}"
         if finding.remedy:
-            yield f"    {printable(shlex.join(finding.remedy))}"
+            yield f"    {command_line(finding.remedy)}"
     faults = sum(not finding.kind.is_note for finding in found.findings)
     notes = len(found.findings) - faults
     yield f"{counted(found.images, 'image')}: {faults or 'nothing'} wrong" + (f", {counted(notes, 'note')}" if notes else "")

@@ -18,7 +18,7 @@ _NOTHING_SAYS = "nothing says what it held before. 'cowherd seal' seals it as it
 
 
 class NotSealed(CowherdError):
-    """A command needs the seal of an image that has none. Attribute: `image`. `meaning` says, in words, what follows from that."""
+    """A command needs the seal of an image that has none. Attribute: `image`. `meaning` says what follows from that."""
 
     def __init__(self, image: PathName, meaning: str = _NOTHING_SAYS):
         self.image, self._meaning = as_path(image), meaning
