@@ -126,6 +126,16 @@ def test_progress_of_what_is_counted_has_no_bytes(clock):
     assert last_line() == "comparing the files of vm: 50 %, 250 files/s, 3 s left"
 
 
+def test_progress_fits_the_window(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    update = progress("reading 母盘母盘母盘母盘母盘.qcow2")
+    clock[0] = 10.0
+    update(100 << 20, 400 << 20)
+    assert columns(last_line()) < 40
+    assert last_line().startswith("reading")
+    assert last_line().endswith("...: 25 %, 10 MiB/s, 31 s left")
+
+
 def test_nobody_who_wants_quiet_sees_progress(clock):
     token = quiet.set(True)
     try:

@@ -37,7 +37,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UsageError`. `command` is the subcommand's name, None for `cowherd` itself.
 
-    Subcommands get --json, --color, --quiet and --rescan.
+    Subcommands get --json, --color, --quiet, --verbose and --rescan.
     """
 
     def __init__(self, command: str | None, description: str | None = None, epilog: str | None = None):
@@ -55,6 +55,9 @@ class Parser(argparse.ArgumentParser):
                 "--color", choices=COLOURS, default="auto", help="paint states (auto: on a terminal, without NO_COLOR)"
             )
             self.add_argument("-q", "--quiet", action="store_true", help="print no text and no progress, only what went wrong")
+            self.add_argument(
+                "-v", "--verbose", action="store_true", help="also say where overlays were looked for, and how long it took"
+            )
             self.add_argument("--rescan", action="store_true", help="read every header anew, also where the catalog knows it")
 
     def explain(self, description: str, example: str) -> None:

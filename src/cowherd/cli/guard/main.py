@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import time
 
 from cowherd import notes
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.looked import told
+from cowherd.cli.guard.looked import said_in_full, told
 from cowherd.cli.guard.output import Report, error_report, quiet, show, with_losses
 from cowherd.cli.guard.usage import UsageError, no_such_command
 from cowherd.errors import CowherdError, error_of_host
@@ -127,9 +128,12 @@ def _run(words: list[str]) -> Report:
 
         keep_freed_memory()
     with _rescanning() if arguments.rescan else contextlib.nullcontext(), noting_looks() as looks, gathering() as lost:
+        began = time.monotonic()
         report = module.run(arguments)
     assert isinstance(report, Report)
     report = told(report, looks) if words[0] in _CHANGING else report
+    if arguments.verbose:
+        report = said_in_full(report, looks, time.monotonic() - began)
     return with_losses(report, lost) if lost else report
 
 

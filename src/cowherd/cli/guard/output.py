@@ -7,7 +7,7 @@ import sys
 import time
 from contextvars import ContextVar
 
-from cowherd.cli.guard.screen import columns, padded, unpainted, wants_colour, window
+from cowherd.cli.guard.screen import columns, padded, terminal_columns, unpainted, wants_colour, window
 from cowherd.sizes import human_size
 from cowherd.text import shown
 from cowherd.tuples import NamedTuple
@@ -125,10 +125,22 @@ def progress(what: str, *, unit: str = "B") -> Callable[[int, int], None] | None
         now = time.monotonic()
         if now - began > _SLOW_SECONDS and (now - last > _REDRAW_SECONDS or done >= total):
             last = now
-            sys.stderr.write(f"\r{what}: {_reached(done, total, now - began, unit)}{_TO_THE_END if done < total else _CLEAR}")
+            sys.stderr.write(
+                f"\r{_line(what, _reached(done, total, now - began, unit))}{_TO_THE_END if done < total else _CLEAR}"
+            )
             sys.stderr.flush()
 
     return update
+
+
+def _line(what: str, reached: str) -> str:
+    """Returns a line of progress that fits the window: one that goes on in the next can't be written over."""
+    room = terminal_columns() - columns(reached) - len(": ") - 1
+    if columns(what) > room:
+        while what and columns(what) > room - len("..."):
+            what = what[:-1]
+        what += "..."
+    return f"{what}: {reached}"
 
 
 def _reached(done: int, total: int, seconds: float, unit: str) -> str:
