@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowherd.text import printable
+from cowherd.text import command_line, printable
 
 
 def test_plain_names_are_printed_as_they_are():
@@ -36,3 +37,13 @@ def test_any_name_can_be_printed(name: bytes):
     assert shown.isprintable()
     assert shown.encode().decode() == shown
     assert printable(os.fsdecode(name)) == shown
+
+
+@pytest.mark.parametrize(
+    "words", [["a b", "it's", "母盘", "$(x)", ""], ["a\nb", "\x1b[31m'\\", os.fsdecode(b"\xff9"), "\u202egnp"]]
+)
+def test_a_command_line_can_be_read_and_pasted(words: list[str]):
+    line = command_line(words)
+    assert line.isprintable()
+    pasted = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], stdout=subprocess.PIPE, check=True)
+    assert pasted.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]

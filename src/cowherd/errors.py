@@ -14,7 +14,7 @@ import errno
 import os
 
 from cowherd.paths import as_path
-from cowherd.text import current_directory, printable, shown
+from cowherd.text import counted, current_directory, overlays_depend, printable, shown
 from cowherd.urls import Url
 
 TYPE_CHECKING = False
@@ -251,8 +251,8 @@ class BaseInUse(_DependentsHarmed):
 
     def __str__(self) -> str:
         return (
-            f"refusing to {self.action} {shown(self.base)}: it is the base of {len(self._dependents)} other "
-            f"overlay(s), {preview(self._dependents)}, which would read other content. "
+            f"refusing to {self.action} {shown(self.base)}: it is the base of "
+            f"{counted(len(self._dependents), 'other overlay')}, {preview(self._dependents)}, which would read other content. "
             f"Give them a base of their own first (cowherd-img rebase), or give up their content with --break-dependents"
         )
 
@@ -261,7 +261,7 @@ class BaseSealed(_DependentsHarmed):
     """A change of a sealed image was refused. Attributes: `base`, `action`, `dependents` (may be empty)."""
 
     def __str__(self) -> str:
-        hit = f"; {len(self._dependents)} overlay(s) depend on it: {preview(self._dependents)}" if self._dependents else ""
+        hit = f"; {overlays_depend(len(self._dependents))} on it: {preview(self._dependents)}" if self._dependents else ""
         return (
             f"refusing to {self.action} {shown(self.base)}: it is sealed{hit}. "
             f"'cowherd clone' makes an overlay to write to; 'cowherd unseal' gives up the seal"
@@ -291,9 +291,9 @@ class SnapshotsWouldChange(CowherdError):
         first = ", ".join(f"'{printable(name)}' of {shown(path)}" for path, name in self.snapshots[:PREVIEWED_NAMES])
         rest = len(self.snapshots) - PREVIEWED_NAMES
         return (
-            f"refusing to {self.action} {shown(self.image)}: {len(self.snapshots)} internal snapshot(s) would show other "
-            f"content, {first}{f' and {rest} more' if rest > 0 else ''}. Copy out what is needed of them ('qemu-img convert -l') "
-            f"and delete them ('qemu-img snapshot -d'), {self.remedy}"
+            f"refusing to {self.action} {shown(self.image)}: {counted(len(self.snapshots), 'internal snapshot')} would show "
+            f"other content, {first}{f' and {rest} more' if rest > 0 else ''}. Copy out what is needed of them "
+            f"('qemu-img convert -l') and delete them ('qemu-img snapshot -d'), {self.remedy}"
         )
 
     def facts(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Makes names that come from outside safe to print."""
+"""Words for people: names that come from outside, made safe to print, and numbers of things."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cowherd.urls import Url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from cowherd.paths import PathName
@@ -37,6 +38,39 @@ def shown(path: PathName, here: str | None = None) -> str:
     if name == here:
         return "."
     return printable(name.removeprefix(f"{here}/") if here and here != "/" else name)
+
+
+def command_line(words: Iterable[str]) -> str:
+    r"""Returns words as a shell reads them: what is pasted into bash, zsh or ksh runs with just these words.
+
+    Names that can't be printed as they are stand in $'...', with their control characters as \xNN.
+    """
+    import shlex
+
+    return " ".join(shlex.quote(word) if word.isprintable() else f"$'{''.join(map(_quoted, word))}'" for word in words)
+
+
+def _quoted(character: str) -> str:
+    if character in "'\\":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+
+
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """Returns a number of things: "1 overlay", "2 overlays". `nouns` is the plural, where it is not `noun` with an "s"."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def overlays_depend(number: int) -> str:
+    """Returns "1 overlay depends", "2 overlays depend"."""
+    return counted(number, "overlay depends", "overlays depend")
+
+
+def overlays_stand(number: int) -> str:
+    """Returns "1 overlay stands", "2 overlays stand"."""
+    return counted(number, "overlay stands", "overlays stand")
 
 
 def current_directory() -> str:

@@ -146,12 +146,18 @@ def test_the_status_tells_a_python_or_a_cowherd_that_is_gone(tmp_path):
     assert status(tmp_path).problem in ("", "its Python does not find cowherd: ModuleNotFoundError: No module named 'cowherd'")
 
 
-def test_a_python_that_apparmor_forbids_is_told(tmp_path):
+def test_a_python_that_apparmor_forbids_is_told_where_apparmor_is_on(tmp_path):
     profile = tmp_path / "etc/apparmor.d/usr.sbin.libvirtd"
     profile.parent.mkdir(parents=True)
     profile.touch()
     python = tmp_path / "python"
     python.touch()
+    assert not any("AppArmor" in note for note in install(Hook(interpreter=str(python)), tmp_path).notes)
+    switch = tmp_path / "sys/module/apparmor/parameters/enabled"
+    switch.parent.mkdir(parents=True)
+    switch.write_text("N\n")
+    assert not any("AppArmor" in note for note in install(Hook(interpreter=str(python)), tmp_path).notes)
+    switch.write_text("Y\n")
     notes = install(Hook(interpreter=str(python)), tmp_path).notes
     assert any(f"add '{python} PUx,'" in note for note in notes)
     assert not any("AppArmor" in note for note in install(Hook(interpreter="/usr/bin/env"), tmp_path).notes)

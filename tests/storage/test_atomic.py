@@ -38,7 +38,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_else(
     path = tmp_path / "file"
     path.write_bytes(b"old")
     fail_in(monkeypatch, step, errno.ENOSPC)
-    with pytest.raises(HostFileError, match="No space left"):
+    with pytest.raises(HostFileError, match=f"'{path}': No space left"):
         write_atomically(path, b"new", mode=0o600)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
@@ -160,7 +160,7 @@ def test_a_newcomer_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch
         with newcomer(tmp_path / "file") as file:
             file.pwrite(0, b"whole")
 
-    with pytest.raises(HostFileError, match="No space left"):
+    with pytest.raises(HostFileError, match=f"'{tmp_path / 'file'}': No space left"):
         full()
     assert os.listdir(tmp_path) == []
 

@@ -51,7 +51,7 @@ function _shtab_cowherd_using
 end
 
 set -g _shtab_cowherd_commands status tree show doctor verify impact ps report inspect log gc seal unseal bind watch hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --serve --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -n -o
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --color --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --serve --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -n -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -61,22 +61,34 @@ complete -c cowherd -n _shtab_cowherd_using -l version -d 'show the version and 
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a status -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using status' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using status' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using status' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using status' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using status' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using status' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using status' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a tree -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using tree' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using tree' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using tree' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using tree' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using tree' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using tree' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using tree' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a show -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using show' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using show' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using show' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using show' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using show' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using show' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using show' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using show; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image; of a directory, every image'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a doctor -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using doctor' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using doctor' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using doctor' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l full -d 'also read the content of sealed images, and all tables'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l longest-chain -x -d 'how many images a chain may have (default: 16)'
@@ -85,6 +97,9 @@ complete -c cowherd -n '_shtab_cowherd_using doctor; and test $_shtab_cowherd_np
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a verify -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using verify' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using verify' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using verify' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using verify' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using verify' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using verify' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using verify' -l full -d 'read the content of sealed images again and compare it'
 complete -c cowherd -n '_shtab_cowherd_using verify' -l refresh -d 'with --full: where only the file was touched, record that in the seal'
@@ -96,15 +111,22 @@ complete -c cowherd -n '_shtab_cowherd_using verify; and test $_shtab_cowherd_np
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a impact -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using impact' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using impact' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using impact' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using impact' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using impact' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using impact' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using impact' -l against -xka "(__fish_complete_path (commandline -ct))" -d 'an older copy to compare with, instead of the seal'
 complete -c cowherd -n '_shtab_cowherd_using impact' -l files -d 'look inside: which files and file systems the change hits'
 complete -c cowherd -n '_shtab_cowherd_using impact' -l from -x -d 'with --files: an image that holds the old content'
+complete -c cowherd -n '_shtab_cowherd_using impact' -l all -d 'name each image in a line of its own, and leave nothing out'
 complete -c cowherd -n '_shtab_cowherd_using impact' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using impact; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image that changed; of a directory, every sealed one'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a ps -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using ps' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using ps' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using ps' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using ps' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using ps' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using ps' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using ps' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using ps' -l image -xka "(__fish_complete_path (commandline -ct))" -d 'only what has this file open'
@@ -113,6 +135,9 @@ complete -c cowherd -n '_shtab_cowherd_using ps; and test $_shtab_cowherd_npos -
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a report -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using report' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using report' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using report' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using report' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using report' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using report' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using report' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'the page to write; one that is there is replaced'
 complete -c cowherd -n '_shtab_cowherd_using report' -l serve -x -d 'serve the page (default: 127.0.0.1:8642); directories come before it'
@@ -125,6 +150,9 @@ complete -c cowherd -n '_shtab_cowherd_using report; and test $_shtab_cowherd_np
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a inspect -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using inspect' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using inspect' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using inspect' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using inspect' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using inspect' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using inspect' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using inspect' -l format -x -d 'what the image is said to be; another content is refused (default: guessed)'
 complete -c cowherd -n '_shtab_cowherd_using inspect' -l policy -xka "untrusted glance trusted" -d '(default: untrusted)'
@@ -136,6 +164,9 @@ complete -c cowherd -n '_shtab_cowherd_using inspect; and test $_shtab_cowherd_n
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a log -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using log' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using log' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using log' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using log' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using log' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using log' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using log' -s n -l number -x -d 'only the last N commands'
 complete -c cowherd -n '_shtab_cowherd_using log' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
@@ -143,6 +174,9 @@ complete -c cowherd -n '_shtab_cowherd_using log; and test $_shtab_cowherd_npos 
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a gc -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using gc' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using gc' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using gc' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using gc' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using gc' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using gc' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using gc' -l clean -d 'remove the leftovers, and nothing else'
 complete -c cowherd -n '_shtab_cowherd_using gc' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
@@ -150,6 +184,9 @@ complete -c cowherd -n '_shtab_cowherd_using gc; and test $_shtab_cowherd_npos -
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a seal -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using seal' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using seal' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using seal' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using seal' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using seal' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using seal' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using seal' -l level -xka "recorded readonly immutable" -d 'how well the file is to be protected (default: recorded)'
 complete -c cowherd -n '_shtab_cowherd_using seal' -l shadow -d 'keep a reflink copy, which costs no space, to repair from'
@@ -163,6 +200,9 @@ complete -c cowherd -n '_shtab_cowherd_using seal; and test $_shtab_cowherd_npos
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a unseal -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using unseal' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using unseal' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using unseal' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using unseal' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using unseal' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using unseal' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using unseal' -l force -d 'even though overlays depend on it, the seal is damaged, or the mode can'"'"'t be given back'
 complete -c cowherd -n '_shtab_cowherd_using unseal' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
@@ -170,6 +210,9 @@ complete -c cowherd -n '_shtab_cowherd_using unseal; and test $_shtab_cowherd_np
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a bind -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using bind' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using bind' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using bind' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using bind' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using bind' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using bind' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using bind' -l format -x -d 'the base'"'"'s format, for overlays that record none'
 complete -c cowherd -n '_shtab_cowherd_using bind' -l no-seal -d 'leave unsealed bases, and so their overlays, alone'
@@ -179,6 +222,9 @@ complete -c cowherd -n '_shtab_cowherd_using bind; and test $_shtab_cowherd_npos
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a watch -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using watch' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using watch' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using watch' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using watch' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l once -d 'read every sealed image once and end'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l rate -x -d 'read no faster than this a second; 0: no limit (default: 50M)'
@@ -190,7 +236,6 @@ complete -c cowherd -n '_shtab_cowherd_using watch' -l exec-limit -x -d 'kill a 
 complete -c cowherd -n '_shtab_cowherd_using watch' -l events -xka "(__fish_complete_path (commandline -ct))" -d 'append each event as a line of JSON; - is standard output (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l metrics -x -d 'serve metrics for Prometheus (address: 127.0.0.1)'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l metrics-anywhere -d 'allow an address that other machines can reach'
-complete -c cowherd -n '_shtab_cowherd_using watch' -l quiet -d 'log no events that are mere information'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l install-units -d 'write units that let systemd run this, and end'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l unit-dir -xka "(__fish_complete_directories)" -d 'where --install-units writes them (default: /etc/systemd/system)'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
@@ -198,6 +243,9 @@ complete -c cowherd -n '_shtab_cowherd_using watch; and test $_shtab_cowherd_npo
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a hook -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using hook' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using hook' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using hook' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using hook' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using hook' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using hook' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using hook' -l full -d 'read the content of all sealed images in the chains'
 complete -c cowherd -n '_shtab_cowherd_using hook' -l strict -d 'refuse also where only owner, mode or other attributes changed'
@@ -213,6 +261,9 @@ complete -c cowherd -n '_shtab_cowherd_using hook; and test $_shtab_cowherd_npos
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a run -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using run' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using run' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using run' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using run' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using run' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using run' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using run' -l full -d 'read the content of all sealed images in the chains'
 complete -c cowherd -n '_shtab_cowherd_using run' -l strict -d 'refuse also where only owner, mode or other attributes changed'
@@ -223,6 +274,9 @@ complete -c cowherd -n '_shtab_cowherd_using run' -l dry-run -d 'say what is fou
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a repair -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using repair' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using repair' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using repair' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using repair' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using repair' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using repair' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using repair' -l from -x -d 'an image that holds old blocks (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using repair' -l preserve -d 'keep the base as it is, and the overlays as they were'
@@ -233,12 +287,18 @@ complete -c cowherd -n '_shtab_cowherd_using repair; and test $_shtab_cowherd_np
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a recover -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using recover' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using recover' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using recover' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using recover' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using recover' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using recover' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using recover' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using recover; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_directories)" -d 'where to look (default: the current directory)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a trash -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using trash' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using trash' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using trash' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using trash' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using trash' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using trash' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using trash' -l older-than -x -d 'empty: only what was deleted so long ago'
 complete -c cowherd -n '_shtab_cowherd_using trash' -l force -d 'empty: even though an overlay waits for its base, or somebody made it immutable'
@@ -248,6 +308,9 @@ complete -c cowherd -n '_shtab_cowherd_using trash; and test $_shtab_cowherd_npo
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a clone -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using clone' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using clone' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using clone' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using clone' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using clone' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using clone' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using clone' -l size -x -d 'virtual size (default: that of the base)'
 complete -c cowherd -n '_shtab_cowherd_using clone' -l format -x -d 'the base'"'"'s format, where neither a seal nor an overlay records it'
@@ -259,6 +322,9 @@ complete -c cowherd -n '_shtab_cowherd_using clone; and test $_shtab_cowherd_npo
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a merge -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using merge' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using merge' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using merge' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using merge' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using merge' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using merge' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using merge' -l into -xka "(__fish_complete_path (commandline -ct))" -d 'an image of its chain (default: the one that it stands on)'
 complete -c cowherd -n '_shtab_cowherd_using merge' -l strategy -xka "auto preserve fork" -d 'how the others are kept (default: auto, which writes less)'
@@ -267,11 +333,15 @@ complete -c cowherd -n '_shtab_cowherd_using merge' -l new-base -x -d 'with fork
 complete -c cowherd -n '_shtab_cowherd_using merge' -l ignore-unreadable -d 'go on although files of the herd can'"'"'t be read: an overlay among them may then see other content'
 complete -c cowherd -n '_shtab_cowherd_using merge' -l dry-run -d 'say what would be done, and change nothing'
 complete -c cowherd -n '_shtab_cowherd_using merge' -l update-domains -d 'have libvirt redefine the domains that name the disk; without it they are in the way (exit code 3)'
+complete -c cowherd -n '_shtab_cowherd_using merge' -l all -d 'name each image in a line of its own, and leave nothing out'
 complete -c cowherd -n '_shtab_cowherd_using merge' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using merge; and test $_shtab_cowherd_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image to merge'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a promote -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using promote' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using promote' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using promote' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using promote' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using promote' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using promote' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using promote' -l chained -d 'keep the chain, copy nothing, and put a new overlay in its place'
 complete -c cowherd -n '_shtab_cowherd_using promote' -l compress -d 'compress the copy'
@@ -283,6 +353,9 @@ complete -c cowherd -n '_shtab_cowherd_using promote; and test $_shtab_cowherd_n
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a flatten -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using flatten' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using flatten' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using flatten' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using flatten' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using flatten' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using flatten' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using flatten' -l dry-run -d 'say what would be copied at most, and change nothing'
 complete -c cowherd -n '_shtab_cowherd_using flatten' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
@@ -290,6 +363,9 @@ complete -c cowherd -n '_shtab_cowherd_using flatten; and test $_shtab_cowherd_n
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a retarget -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using retarget' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using retarget' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using retarget' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using retarget' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using retarget' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using retarget' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using retarget' -l onto -x -d 'the image to stand on from now on'
 complete -c cowherd -n '_shtab_cowherd_using retarget' -l format -x -d 'the format of NEWBASE, where neither a seal nor an overlay records it'
@@ -299,6 +375,9 @@ complete -c cowherd -n '_shtab_cowherd_using retarget; and test $_shtab_cowherd_
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a move -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using move' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using move' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using move' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using move' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using move' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using move' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using move' -l repair -d 'find lost bases by their content, and rewrite names'
 complete -c cowherd -n '_shtab_cowherd_using move' -l dry-run -d 'say what would be done, and change nothing'
@@ -308,6 +387,9 @@ complete -c cowherd -n '_shtab_cowherd_using move' -l herd -xka "(__fish_complet
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a rename -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using rename' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using rename' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using rename' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using rename' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using rename' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using rename' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using rename' -l dry-run -d 'say what would be done, and change nothing'
 complete -c cowherd -n '_shtab_cowherd_using rename' -l ignore-unreadable -d 'go on although files of the herd can'"'"'t be read: an overlay among them may then see other content'
@@ -317,6 +399,9 @@ complete -c cowherd -n '_shtab_cowherd_using rename; and test $_shtab_cowherd_np
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a delete -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using delete' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using delete' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using delete' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using delete' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using delete' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using delete' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using delete' -l force -d 'even though overlays stand on it, which can'"'"'t be read then, or somebody else made it immutable'
 complete -c cowherd -n '_shtab_cowherd_using delete' -l purge -d 'for good, and not into the trash; sealed images only with --force'
@@ -326,6 +411,9 @@ complete -c cowherd -n '_shtab_cowherd_using delete; and test $_shtab_cowherd_np
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a herd -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using herd' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using herd' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using herd' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using herd' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using herd' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using herd' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using herd; and test $_shtab_cowherd_npos -eq 0' -ka "add list remove forget" -d 'what to do'
 complete -c cowherd -n '_shtab_cowherd_using herd; and test $_shtab_cowherd_npos -eq 1' -ka "(__fish_complete_directories)" -d 'the directory'
@@ -333,6 +421,9 @@ complete -c cowherd -n '_shtab_cowherd_using herd; and test $_shtab_cowherd_npos
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a serve -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using serve' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using serve' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read settings from this file'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l set -x -d 'set one (may be repeated)'

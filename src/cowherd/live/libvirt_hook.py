@@ -28,6 +28,7 @@ REFUSE, WARN = "refuse", "warn"
 _DIRECTORY_SINCE = (6, 5)
 _DAEMONS = ("libvirtd", "virtqemud")
 _APPARMOR = "etc/apparmor.d/usr.sbin.libvirtd"
+_APPARMOR_SWITCH = "sys/module/apparmor/parameters/enabled"
 _ALLOWED_BY_APPARMOR = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 _TIMEOUT_SECONDS = 30
 
@@ -223,10 +224,16 @@ def _problem(path: Path, text: str) -> str:
     return "" if done.returncode == 0 else f"its Python does not find cowherd: {done.stderr.strip().splitlines()[-1]}"
 
 
+def _is_confined(root: Path) -> bool:
+    """Returns whether AppArmor is on, and has a profile of libvirtd. The file of the profile may be there without AppArmor."""
+    switch = root / _APPARMOR_SWITCH
+    return (root / _APPARMOR).exists() and switch.exists() and switch.read_text()[:1] == "Y"
+
+
 def _notes(hook: Hook, root: Path) -> tuple[str, ...]:
     notes = []
     python = os.path.realpath(hook.interpreter)
-    if (root / _APPARMOR).exists() and os.path.dirname(python) not in _ALLOWED_BY_APPARMOR:
+    if _is_confined(root) and os.path.dirname(python) not in _ALLOWED_BY_APPARMOR:
         notes.append(
             f"AppArmor's profile of libvirtd does not let it run {printable(python)}; "
             f"add '{printable(python)} PUx,' to /etc/apparmor.d/local/usr.sbin.libvirtd"

@@ -13,7 +13,7 @@ from cowherd.live.gone import has_successor, is_temporary
 from cowherd.live.kernel_holders import FILE
 from cowherd.live.qmp import MonitorBusy, QmpMissing
 from cowherd.live.view import View
-from cowherd.text import printable, shown
+from cowherd.text import counted, printable, shown
 
 if TYPE_CHECKING:
     from cowherd.live.chains import Disk
@@ -73,7 +73,14 @@ def faults_of(look: Look, merging: Container[Key] = ()) -> list[Found]:
         ]
     found += [Found(Fault.NOT_ANSWERING, None, "", str(error)) for error in look.lost if _is_fault(error)]
     if look.hidden:
-        found.append(Found(Fault.HIDDEN, None, "", f"{look.hidden} process(es) may not be looked into by this user; ask as root"))
+        found.append(
+            Found(
+                Fault.HIDDEN,
+                None,
+                "",
+                f"{counted(look.hidden, 'process', 'processes')} may not be looked into by this user; ask as root",
+            )
+        )
     order = list(Fault)
     return sorted(found, key=lambda one: (order.index(one.fault), one.image, one.pid or 0))
 

@@ -62,24 +62,25 @@ def replacement(
         like = _attributes_of(path)
     temporary = temporary_name(path)
     first_mode = 0o600 if like else 0o644 if mode is None else mode & 0o600
-    file = HostFile.create(temporary, exclusive=True, lock=None, mode=first_mode)
-    try:
-        with file:
-            if like:
-                yield from _filled(file, path, like, times=times)
-            else:
-                if mode is not None:
-                    _set_mode(file, mode)
-                yield file
-            file.flush(whole=first_mode != 0o644)
-            if not replaces:
-                name_newcomer(file, path)
-        if replaces:
-            _rename(file.name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # it has its name, or the first error says more
-            os.unlink(file.name)
-        raise
+    with meant_for(path, temporary):
+        file = HostFile.create(temporary, exclusive=True, lock=None, mode=first_mode)
+        try:
+            with file:
+                if like:
+                    yield from _filled(file, path, like, times=times)
+                else:
+                    if mode is not None:
+                        _set_mode(file, mode)
+                    yield file
+                file.flush(whole=first_mode != 0o644)
+                if not replaces:
+                    name_newcomer(file, path)
+            if replaces:
+                _rename(file.name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # it has its name, or the first error says more
+                os.unlink(file.name)
+            raise
 
 
 def make_private(path: Path, like: Attributes) -> None:
@@ -98,16 +99,18 @@ def newcomer(path: PathName) -> Iterator[HostFile]:
     Raises `HostFileError`.
     """
     path = as_path(path)
-    file = HostFile.create(temporary_name(path), exclusive=True)
-    try:
-        with file:
-            yield file
-            file.flush()
-            name_newcomer(file, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error says more
-            os.unlink(file.name)
-        raise
+    temporary = temporary_name(path)
+    with meant_for(path, temporary):
+        file = HostFile.create(temporary, exclusive=True)
+        try:
+            with file:
+                yield file
+                file.flush()
+                name_newcomer(file, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error says more
+                os.unlink(file.name)
+            raise
 
 
 def name_newcomer(file: HostFile, path: Path) -> None:
@@ -132,6 +135,17 @@ def name_newcomer(file: HostFile, path: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """Returns a new name for an unfinished file beside `path`."""
     return path.with_name(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}")
+
+
+@contextlib.contextmanager
+def meant_for(path: Path, unfinished: Path) -> Iterator[None]:
+    """Lets errors of the host about an unfinished file name `path`, which it is to become: nobody else knows the other name."""
+    try:
+        yield
+    except HostFileError as error:
+        if error.path == unfinished:
+            error.path = path
+        raise
 
 
 def sync_directory(directory: PathName) -> None:

@@ -206,10 +206,10 @@ def test_impact_as_text(cowherd, herd):
     code, out, _ = cowherd("impact", "base.qcow2")
     assert code == 4
     assert out.splitlines() == [
-        "base.qcow2: 128 KiB changed, in 1 range(s)",
+        "base.qcow2: 128 KiB changed, in 1 range",
         "  0x0 to 0x20000 (128 KiB)",
         "synchronised  o.qcow2  128 KiB exposed, 0 B shielded",
-        "no machine is seen on the 1 overlay(s) that are not intact",
+        "no machine is seen on the 1 overlay that is not intact",
     ]
 
 

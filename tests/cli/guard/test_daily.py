@@ -25,9 +25,9 @@ def test_doctor_exits_with_0_for_notes_and_says_what_to_do(cowherd, herd):
     code, out, _ = cowherd("doctor")
     assert code == 0
     assert out == (
-        "note: unsealed-base: base.qcow2: 1 overlay(s) stand on it, and nothing records what it holds\n"
+        "note: unsealed-base: base.qcow2: 1 overlay stands on it, and nothing records what it holds\n"
         f"    cowherd seal --level readonly --bind {herd}/base.qcow2 --herd {herd}\n"
-        "2 image(s): nothing wrong, 1 note(s)\n"
+        "2 images: nothing wrong, 1 note\n"
         "neither content nor all tables were read; --full does\n"
     )
 

@@ -37,3 +37,12 @@ def test_what_was_left_out_for_being_too_much_is_said(cowherd, host, monkeypatch
 def test_commands_that_only_look_say_nothing_of_it(cowherd, host, monkeypatch):
     monkeypatch.setattr(surroundings, "MOST_ENTRIES", 1)
     assert cowherd("verify", host.first)[2] == ""
+
+
+def test_who_asks_for_it_is_told_where_any_command_looked_and_how_long_it_took(cowherd, host):
+    code, out, err = cowherd("verify", host.first, "-v")
+    assert (code, out) == cowherd("verify", host.first)[:2]
+    places, *_, took = err.splitlines()
+    assert places.startswith("cowherd: looked for overlays in ")
+    assert str(host.base.parent) in places
+    assert took.startswith("cowherd: took ")

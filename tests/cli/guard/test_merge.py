@@ -61,7 +61,7 @@ def test_a_dry_run_tells_both_prices_and_what_would_be_done(cowherd, herd):
     assert out.splitlines() == [
         "base.qcow2: 128 KiB change with the content of overlay.qcow2",
         "  a plain commit would show 64 KiB of it to other.qcow2",
-        "preserve: 192 KiB to write to 2 file(s), about 0.1 s, chosen",
+        "preserve: 192 KiB to write to 2 files, about 0.1 s, chosen",
         f"fork: {out.splitlines()[3].split(': ')[1]}",
         "  64 KiB of old content to be written to other.qcow2",
         "nothing was changed (--dry-run)",

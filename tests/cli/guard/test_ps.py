@@ -138,7 +138,7 @@ def test_exports_jobs_and_devices_of_the_kernel_are_shown(herd, capsys, monkeypa
     assert re.search(r"^    export out \(nbd\) of #block\d+$", text, re.MULTILINE)
     assert re.search(r"^    job copying: mirror, (running|ready), \d+ %$", text, re.MULTILINE)
     assert f"\nkernel: {device.name}\n    raw  reading\n" in text
-    assert text.splitlines()[-1].startswith("1 process(es) and 1 use(s) of the kernel have images open: ")
+    assert text.splitlines()[-1].startswith("1 process and 1 use of the kernel have images open: ")
     (one,) = document["processes"]
     assert [(export["id"], export["type"]) for export in one["exports"]] == [("out", "nbd")]
     assert [(job["id"], job["type"]) for job in one["jobs"]] == [("copying", "mirror")]
@@ -240,7 +240,7 @@ def test_of_a_directory_only_what_has_its_images_open_is_shown(herd, tmp_path_fa
     assert f"pid {here.pid}," in seen
     assert f"pid {there.pid}," not in seen
     assert f"pid {there.pid}," in elsewhere
-    assert "1 process(es) have images open: nothing wrong" in seen
+    assert "1 process has images open: nothing wrong" in seen
 
 
 def test_a_socket_that_was_named_and_at_which_nobody_listens_is_told(tmp_path, capsys):

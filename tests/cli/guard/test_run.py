@@ -69,7 +69,7 @@ def test_after_drift_nothing_starts_and_the_reason_is_said(cowherd, overlay):
 def test_a_sealed_base_is_not_given_to_a_guest_that_writes(cowherd, overlay):
     code, _, err = cowherd("run", "--", QEMU, "-hda", overlay.parent / "base")
     assert code == 3
-    assert "1 overlay(s) stand on it, o; 'cowherd clone' makes an overlay to write to" in err
+    assert "1 overlay stands on it, o; 'cowherd clone' makes an overlay to write to" in err
 
 
 def test_a_dry_run_says_what_it_found_and_starts_nothing(cowherd, overlay):

@@ -1,11 +1,15 @@
-"""Every finding: it is found, and after its remedy, run as the command that it is, it is not found any more."""
+"""Every finding: it is found, and after its remedy, pasted into a shell, it is not found any more."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,11 +34,13 @@ CONTENT = noise(2 * MIB)
 
 @pytest.fixture
 def sealed(tmp_path):
-    """A sealed, readonly base with a bound overlay: nothing to find."""
-    make_base(tmp_path / "base.qcow2", CONTENT)
-    clone(tmp_path / "base.qcow2", tmp_path / "o.qcow2")
-    seal(tmp_path / "base.qcow2", level=Protection.READONLY)
-    return tmp_path
+    """A sealed, readonly base with a bound overlay: nothing to find. Its directory has a name that no shell takes as it is."""
+    herd = tmp_path / "vm's $(disks) & 母盘\n\\"
+    herd.mkdir()
+    make_base(herd / "base.qcow2", CONTENT)
+    clone(herd / "base.qcow2", herd / "o.qcow2")
+    seal(herd / "base.qcow2", level=Protection.READONLY)
+    return herd
 
 
 def kinds(directory, **how) -> list[Kind]:
@@ -42,21 +48,32 @@ def kinds(directory, **how) -> list[Kind]:
 
 
 def cure(directory, kind: Kind, **how) -> None:
-    """Runs the remedies of all findings of a kind, which must be gone then."""
-    found = [finding for finding in doctor([directory], **how).findings if finding.kind is kind]
-    assert found, f"{kind} was not found"
-    for finding in found:
-        assert finding.remedy, finding
-        run(finding.remedy)
+    """Pastes the remedies of all findings of a kind into a shell; the findings must be gone then."""
+    printed = printed_remedies(directory, kind, **how)
+    assert printed, f"{kind} was not found"
+    for remedy in printed:
+        assert remedy, f"{kind} has no remedy"
+        paste(remedy)
     assert kind not in kinds(directory, **how)
 
 
-def run(command) -> None:
-    program, *words = command
-    if program == "cowherd":
-        assert main(words) == 0
-    else:
-        assert subprocess.run(command, check=False, capture_output=True).returncode in (0, 2, 3)
+def printed_remedies(directory, kind: Kind, *, full: bool = False, longest_chain: int = 16) -> list[str]:
+    """What the program prints below each finding of a kind, "" where that is no command."""
+    options = [*(["--full"] if full else []), "--longest-chain", str(longest_chain)]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main(["doctor", str(directory), *options])
+    lines = [*said.getvalue().splitlines(), ""]
+    below = [after for line, after in itertools.pairwise(lines) if line.removeprefix("note: ").startswith(f"{kind}: ")]
+    return [line.strip() if line.startswith("    ") else "" for line in below]
+
+
+def paste(remedy: str) -> None:
+    """Runs a line in bash; `cowherd` is what is tested."""
+    program = f'cowherd() {{ "{sys.executable}" -m cowherd.cli.guard.main "$@"; }}'
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")}
+    command = ["bash", "-c", f"{program}\n{remedy}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode in ((0,) if remedy.startswith("cowherd ") else (0, 2, 3)), done.stderr
 
 
 def patch(path, offset: int, data: bytes) -> None:
@@ -185,6 +202,22 @@ def test_an_overlay_on_other_content_is_put_back_on_the_base_it_was_made_on(seal
     seal(sealed / "other.qcow2", level=Protection.READONLY)
     qemu_img("rebase", "-u", "-b", "other.qcow2", "-F", "qcow2", sealed / "o.qcow2")
     cure(sealed, Kind.BINDING_MISMATCH)
+    assert content(sealed / "o.qcow2") == CONTENT
+
+
+def test_an_overlay_whose_base_has_lost_its_seal_is_cured_by_sealing_it(sealed):
+    (sealed / "base.qcow2").chmod(0o644)
+    (sealed / "base.qcow2.seal").unlink()
+    cure(sealed, Kind.UNVOUCHED)
+    assert content(sealed / "o.qcow2") == CONTENT
+
+
+def test_a_replaced_base_with_other_content_is_cured_by_repair(sealed):
+    make_base(sealed / "twin.raw", CONTENT, format="raw")
+    (sealed / "new").write_bytes((sealed / "base.qcow2").read_bytes())
+    write(sealed / "new", "write -P 7 0 64k")
+    os.replace(sealed / "new", sealed / "base.qcow2")
+    cure(sealed, Kind.REPLACED, full=True)
     assert content(sealed / "o.qcow2") == CONTENT
 
 

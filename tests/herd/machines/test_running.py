@@ -142,4 +142,4 @@ def test_the_words_claim_no_more_than_was_seen(herd):
     assert in_words((), 2, 3, hidden=0) == "2 of 3 overlays run"
     assert in_words((), 1, 1, hidden=4) == "at least 1 of 1 overlay runs"
     assert in_words((), 0, 3, hidden=4) == ""
-    assert hidden_in_words(4).startswith("4 machine(s) may not be looked into")
+    assert hidden_in_words(4).startswith("4 machines may not be looked into")

@@ -247,9 +247,11 @@ def test_unsealing_counts_overlays_in_directories_that_are_named(base, tmp_path_
         unseal(base, herd=[elsewhere])
 
 
-def test_unsealing_what_is_not_sealed_is_an_error(base):
-    with pytest.raises(NotSealed):
-        unseal(base)
+def test_unsealing_what_is_not_sealed_is_an_error_that_says_so_whatever_stands_on_it(base):
+    make_overlay(base.with_name("o.qcow2"), base.name)
+    for force in (False, True):
+        with pytest.raises(NotSealed, match=r"is not sealed: there is no seal to give up$"):
+            unseal(base, force=force)
 
 
 def test_a_damaged_seal_is_given_up_only_by_force(base):

@@ -141,7 +141,7 @@ def test_systemd_is_told_of_the_beginning_and_the_end(herd, tmp_path):
         systemd.settimeout(30)
         with watching(herd.parent, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000") as watch:
             told = systemd.recv(4096).decode()
-            assert told == "READY=1\nSTATUS=1 sealed image(s), none of them not as sealed"
+            assert told == "READY=1\nSTATUS=1 sealed image, none of them not as sealed"
             while "WATCHDOG=1" not in systemd.recv(4096).decode():
                 pass
             watch.end()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
-import os
 import re
-import sys
 
+from cowherd.cli.guard.screen import COLOURS, terminal_columns
 from cowherd.cli.guard.usage import UsageError, no_such_option
 from cowherd.sizes import SizeError, parse_size
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
-_USUAL_COLUMNS = 80
 _LEVELS = ("recorded", "readonly", "immutable")  # as in `storage.protection`, which takes longer to load than it takes to parse
 _ITEM = r"[a-z][\w-]*(?: [A-Z]+)? {2,}|[a-z][\w-]*: "
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -31,7 +28,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """
 
     def __init__(self, prog: str):
-        super().__init__(prog, width=_columns() - 2)
+        super().__init__(prog, width=terminal_columns() - 2)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for block in text.split("\n\n") for line in [*_filled(block, width), ""]).rstrip("\n")
@@ -40,7 +37,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UsageError`. `command` is the subcommand's name, None for `cowherd` itself.
 
-    Subcommands get --json and --rescan.
+    Subcommands get --json, --color, --quiet, --verbose and --rescan.
     """
 
     def __init__(self, command: str | None, description: str | None = None, epilog: str | None = None):
@@ -54,6 +51,13 @@ class Parser(argparse.ArgumentParser):
         )
         if command:
             self.add_argument("--json", action="store_true", help="print one JSON document instead of text, errors included")
+            self.add_argument(
+                "--color", choices=COLOURS, default="auto", help="paint states (auto: on a terminal, without NO_COLOR)"
+            )
+            self.add_argument("-q", "--quiet", action="store_true", help="print no text and no progress, only what went wrong")
+            self.add_argument(
+                "-v", "--verbose", action="store_true", help="also say where overlays were looked for, and how long it took"
+            )
             self.add_argument("--rescan", action="store_true", help="read every header anew, also where the catalog knows it")
 
     def explain(self, description: str, example: str) -> None:
@@ -74,6 +78,10 @@ class Parser(argparse.ArgumentParser):
     def add_dry_run(self, what: str = "what would be done") -> None:
         """Adds --dry-run, which says `what` and changes nothing."""
         self.add_argument("--dry-run", action="store_true", help=f"say {what}, and change nothing")
+
+    def add_all(self) -> None:
+        """Adds --all, for commands that say once what is true of many images, and leave out what is longest."""
+        self.add_argument("--all", action="store_true", help="name each image in a line of its own, and leave nothing out")
 
     def add_level(self, file: str, default: str) -> None:
         """Adds --level, for commands that protect a file."""
@@ -140,16 +148,6 @@ def _filled(block: str, width: int) -> Iterator[str]:
         yield from textwrap.wrap(
             text, width, initial_indent=lead, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
         )
-
-
-def _columns() -> int:
-    """Returns the width of the terminal, as shutil.get_terminal_size does."""
-    with contextlib.suppress(KeyError, ValueError):
-        if int(os.environ["COLUMNS"]) > 0:
-            return int(os.environ["COLUMNS"])
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]  # None if it is closed: suppressed
-    return _USUAL_COLUMNS
 
 
 def duration_argument(text: str) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.rows import Rows
-from cowherd.text import printable, shown
+from cowherd.cli.guard.screen import state, wrong
+from cowherd.text import command_line, counted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def run(arguments: argparse.Namespace) -> Report:
 
 def _lines(found: Diagnosis) -> Iterator[str]:
     for finding in found.findings:
-        note = "note: " if finding.kind.is_note else ""
-        yield f"{note}{finding.kind.value}: {shown(finding.path)}: {finding.detail}"
+        kind = f"{state('note')}: {finding.kind.value}" if finding.kind.is_note else wrong(finding.kind.value)
+        yield f"{kind}: {shown(finding.path)}: {finding.detail}"
         if finding.remedy:
-            yield f"    {printable(shlex.join(finding.remedy))}"
-    wrong = sum(not finding.kind.is_note for finding in found.findings)
-    notes = len(found.findings) - wrong
-    yield f"{found.images} image(s): {wrong or 'nothing'} wrong" + (f", {notes} note(s)" if notes else "")
+            yield f"    {command_line(finding.remedy)}"
+    faults = sum(not finding.kind.is_note for finding in found.findings)
+    notes = len(found.findings) - faults
+    yield f"{counted(found.images, 'image')}: {faults or 'nothing'} wrong" + (f", {counted(notes, 'note')}" if notes else "")
     if found.catalog:
         yield f"headers that did not change are known from {shown(found.catalog)}; --rescan reads them anew"
     if not found.full:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from cowherd.cli.guard.output import Report
 from cowherd.sizes import human_size
-from cowherd.text import printable, shown
+from cowherd.text import command_line, counted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> Report:
     lines = []
     for one in found:
         lines.append(f"{one.sort.value}: {shown(one.path)}: {human_size(one.frees)}, {one.detail}")
-        lines.append("    removed" if one in removed else f"    {printable(shlex.join(one.remedy))}")
+        lines.append("    removed" if one in removed else f"    {command_line(one.remedy)}")
     document = [
         {
             "kind": one.sort.value,
@@ -56,5 +55,5 @@ def run(arguments: argparse.Namespace) -> Report:
         for one in found
     ]
     total = sum(one.frees for one in found)
-    lines.append(f"{len(found)} thing(s), {human_size(total)}" if found else "nothing to remove")
+    lines.append(f"{counted(len(found), 'thing')}, {human_size(total)}" if found else "nothing to remove")
     return Report({"garbage": document, "frees": total}, tuple(lines))

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.listing import listing
-from cowherd.cli.guard.output import Report, progress, table
+from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.several import each, is_sealed
 from cowherd.cli.guard.usage import UsageError
+from cowherd.cli.guard.verdicts import gathered, insides, verdicts
 from cowherd.sizes import human_size
-from cowherd.text import printable, shown
+from cowherd.text import counted, shown
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from cowherd.extents import Ranges
     from cowherd.herd.impact.impact import Impact
-    from cowherd.herd.impact.verdict import Hit, SnapshotHit
 
 FOUND = 4
 _LISTED_RANGES = 4
@@ -40,6 +40,7 @@ def configure(parser: Parser) -> None:
         "The internal snapshots of an overlay read the base too, and each is judged in a line of its own: by what the disk\n"
         "would show with it applied. One with a machine's saved memory is torn by whatever it sees of the change. --files does\n"
         "not look into them.\n\n"
+        "Overlays of which the same is to be said stand together, the worst first.\n\n"
         "The exit code is 4 if the base has changed.",
         "cowherd impact debian12.qcow2 --herd /srv/vms\n"
         "cowherd impact debian12.qcow2 --against backup/debian12.qcow2\n"
@@ -56,6 +57,7 @@ def configure(parser: Parser) -> None:
         default=[],
         help="with --files: an image that holds the old content",
     )
+    parser.add_all()
     parser.add_herd()
 
 
@@ -68,14 +70,15 @@ def _run(arguments: argparse.Namespace) -> Report:
     found = _found(arguments)
     if not found.changed_bytes:
         return Report(found.to_json(), (f"{shown(found.base)}: its content is as it was",))
+    groups = gathered(found.overlays, each=arguments.all)
     lines = [
-        f"{shown(found.base)}: {human_size(found.changed_bytes)} changed, in {len(found.changed)} range(s)",
-        *(f"  {line}" for line in _ranges(found.changed)),
-        *table((hit.verdict, what, _facts(hit)) for what, hit in _judged(found.overlays)),
+        f"{shown(found.base)}: {human_size(found.changed_bytes)} changed, in {counted(len(found.changed), 'range')}",
+        *(f"  {line}" for line in _ranges(found.changed, None if arguments.all else _LISTED_RANGES)),
+        *verdicts(groups, each=arguments.all),
         *_running(found),
-        *(line for hit in found.overlays for line in listing(hit)),
+        *insides(groups, each=arguments.all),
     ]
-    notes = [f"cowherd: {what}: {hit.problem}" for what, hit in _judged(found.overlays) if hit.problem]
+    notes = [f"cowherd: {group.names}: {problem}" for group in groups for problem in group.problems]
     if arguments.files and any(hit.snapshots for hit in found.overlays):
         notes.append("cowherd: internal snapshots are judged by their blocks; --files does not look into them")
     if found.hit and found.hidden_machines:
@@ -96,7 +99,7 @@ def _found(arguments: argparse.Namespace) -> Impact:
             donors=arguments.donors,
             herd=arguments.herd,
             progress=watched,
-            watch=lambda what, overlay: progress(f"{what} {shown(overlay)}"),
+            watch=_progress_inside,
         )
     if arguments.donors:
         raise UsageError("--from says where --files finds the old content", "as in: cowherd impact BASE --files --from DONOR")
@@ -105,35 +108,27 @@ def _found(arguments: argparse.Namespace) -> Impact:
     return impact(arguments.base, against=arguments.against, herd=arguments.herd, progress=watched)
 
 
-def _judged(hits: Iterable[Hit]) -> Iterator[tuple[str, Hit | SnapshotHit]]:
-    """Yields (name, verdict) of each overlay, and after it of its internal snapshots."""
-    for hit in hits:
-        yield shown(hit.path), hit
-        yield from ((f"{shown(hit.path)} (snapshot {printable(one.label)})", one) for one in hit.snapshots)
+def _progress_inside(what: str, overlay: Path) -> Callable[[int, int], None] | None:
+    from cowherd.herd.impact.inside import COMPARING
 
-
-def _facts(hit: Hit | SnapshotHit) -> str:
-    """Returns how much of the change is seen, and behind an overlay that is not intact the machines that run on it."""
-    from cowherd.extents import total
-    from cowherd.herd.impact.verdict import INTACT, Hit
-    from cowherd.herd.machines.running import in_words
-
-    amounts = f"{human_size(total(hit.exposed))} exposed, {human_size(total(hit.shielded))} shielded"
-    machines = in_words(hit.machines, 0, 0, hidden=0) if isinstance(hit, Hit) and hit.overall != INTACT else ""
-    return f"{amounts}  {machines}" if machines else amounts
+    return progress(f"{what} {shown(overlay)}", unit="files" if what == COMPARING else "B")
 
 
 def _running(found: Impact) -> Iterator[str]:
     """Yields how many of the overlays that are not intact run at this moment. That none is seen is no proof that none runs."""
     if found.running:
         at_least = "at least " if found.hidden_machines else ""
-        yield f"{at_least}{found.running} of {len(found.hit)} overlay(s) that are not intact run at this moment"
+        yield f"{at_least}{found.running} of {_not_intact(found)} {'runs' if found.running == 1 else 'run'} at this moment"
     elif found.hit and not found.hidden_machines:
-        yield f"no machine is seen on the {len(found.hit)} overlay(s) that are not intact"
+        yield f"no machine is seen on the {_not_intact(found)}"
 
 
-def _ranges(ranges: Ranges) -> Iterator[str]:
-    for start, end in ranges[:_LISTED_RANGES].tolist():
+def _not_intact(found: Impact) -> str:
+    return f"{counted(len(found.hit), 'overlay')} that {'is' if len(found.hit) == 1 else 'are'} not intact"
+
+
+def _ranges(ranges: Ranges, most: int | None) -> Iterator[str]:
+    for start, end in ranges[:most].tolist():
         yield f"{start:#x} to {end:#x} ({human_size(end - start)})"
-    if len(ranges) > _LISTED_RANGES:
-        yield f"and {len(ranges) - _LISTED_RANGES} more"
+    if most is not None and len(ranges) > most:
+        yield f"and {len(ranges) - most} more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.sizes import human_size
-from cowherd.text import printable, shown
+from cowherd.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 _LISTED = 12
 
 
-def listing(hit: Hit) -> Iterator[str]:
-    """Yields the lines about one overlay, none if its file systems were not read or nothing in them is hit."""
+def listing(hit: Hit, most: int | None = _LISTED) -> Iterator[str]:
+    """Yields the lines about what is inside of an overlay, at most `most` (all if it is None) of each kind; none if its file
+    systems were not read or nothing in them is hit."""
     inside = hit.inside
-    if inside is None or not (inside.files or inside.metadata or inside.unknown or inside.contradictions):
+    if inside is None:
         return
-    yield ""
-    yield f"{shown(hit.path)}: {hit.verdict}"
     for place, found in inside.files.items():
         for what, paths in (("changed", found.changed), ("lost", found.lost), ("new", found.new)):
-            yield from _capped([f"  {what:8}{printable(place)}: {printable(path)}" for path in paths])
+            yield from _capped([f"  {what:8}{printable(place)}: {printable(path)}" for path in paths], most)
     structures = [f"{printable(place)}: {name} ({human_size(size)})" for (place, name), size in inside.metadata.items()]
-    yield from _capped([f"  hit     {structure}" for structure in structures])
-    yield from _capped([f"  torn    {printable(place)}: {printable(problem)}" for place, problem in inside.contradictions])
-    yield from _capped([f"  unknown {printable(place)}: {_about(path, reason)}" for place, path, reason in inside.unknown])
+    yield from _capped([f"  hit     {structure}" for structure in structures], most)
+    yield from _capped([f"  torn    {printable(place)}: {printable(problem)}" for place, problem in inside.contradictions], most)
+    unknown = [f"  unknown {printable(place)}: {_about(path, reason)}" for place, path, reason in inside.unknown]
+    yield from _capped(unknown, most)
 
 
 def _about(path: str | None, reason: str) -> str:
     return printable(reason) if path is None else f"{printable(path)}: {printable(reason)}"
 
 
-def _capped(lines: list[str]) -> Iterator[str]:
-    yield from lines[:_LISTED]
-    if len(lines) > _LISTED:
-        yield f"          and {len(lines) - _LISTED} more; --json lists them all"
+def _capped(lines: list[str], most: int | None) -> Iterator[str]:
+    yield from lines[:most]
+    if most is not None and len(lines) > most:
+        yield f"          and {len(lines) - most} more; --all lists them"

@@ -23,6 +23,17 @@ def told(report: Report, looks: Sequence[Look]) -> Report:
     return report._replace(document=document, notes=(*report.notes, *_note(passed_over)))
 
 
+def said_in_full(report: Report, looks: Sequence[Look], seconds: float) -> Report:
+    """Returns a report with notes for --verbose: the places where the command has looked, and the time that it took."""
+    from cowherd.cli.guard.groups import named
+
+    searched = _each(directory for look in looks for directory in look.searched)
+    known = _each(dependent for look in looks for dependent in look.dependents)
+    places = (f"cowherd: looked for overlays in {named([shown(place) for place in searched], None)}",) if searched else ()
+    found = (f"cowherd: found what depends on the image: {named([shown(path) for path in known], None)}",) if known else ()
+    return report._replace(notes=(*report.notes, *places, *found, f"cowherd: took {seconds:.2f} s"))
+
+
 def _note(passed_over: Sequence[str]) -> tuple[str, ...]:
     if not passed_over:
         return ()

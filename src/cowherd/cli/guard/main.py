@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import time
 
 from cowherd import notes
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.logged import CHANGING, run_logged
-from cowherd.cli.guard.looked import told
-from cowherd.cli.guard.output import Report, error_report, show, with_losses
+from cowherd.cli.guard.looked import said_in_full, told
+from cowherd.cli.guard.output import Report, error_report, quiet, show, with_losses
 from cowherd.cli.guard.usage import UsageError, no_such_command
 from cowherd.errors import CowherdError, error_of_host
 from cowherd.herd.lineage.book.notes import noting_looks
@@ -82,8 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     notes.listeners[:] = [lambda note: print(f"cowherd: {note}", file=sys.stderr)]
-    as_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
-    return show(_outcome(words), as_json=as_json)
+    options = [*itertools.takewhile(lambda word: word != "--", words)]
+    quietly = "-q" in options or "--quiet" in options
+    token = quiet.set(quietly)
+    try:
+        return show(_outcome(words), as_json="--json" in options, colour=_colour(options), quietly=quietly)
+    finally:
+        quiet.reset(token)
+
+
+def _colour(options: Sequence[str]) -> str:
+    """Returns the last choice of --color in a command line, which may be a wrong one."""
+    choice = "auto"
+    for word, after in zip(options, [*options[1:], ""], strict=False):
+        name, _, value = word.partition("=")
+        if name == "--color":
+            choice = value or after
+    return choice
 
 
 def _outcome(words: list[str]) -> Report:
@@ -110,9 +126,12 @@ def _run(words: list[str]) -> Report:
 
         keep_freed_memory()
     with _rescanning() if arguments.rescan else contextlib.nullcontext(), noting_looks() as looks, gathering() as lost:
+        began = time.monotonic()
         report = run_logged(words[0], arguments, module.run)
     assert isinstance(report, Report)
     report = told(report, looks) if words[0] in CHANGING else report
+    if arguments.verbose:
+        report = said_in_full(report, looks, time.monotonic() - began)
     return with_losses(report, lost) if lost else report
 
 

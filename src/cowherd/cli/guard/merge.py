@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from cowherd.cli.guard.groups import amounts
 from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
-from cowherd.text import shown
+from cowherd.text import counted, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 STRATEGIES = ("auto", "preserve", "fork")
+_LISTED_AMOUNTS = 6
 KEEPS = ("nothing", "empty", "content")
 
 
@@ -48,6 +50,7 @@ def configure(parser: Parser) -> None:
     parser.add_ignore_unreadable()
     parser.add_dry_run()
     parser.add_update_domains()
+    parser.add_all()
     parser.add_herd()
 
 
@@ -73,39 +76,40 @@ def run(arguments: argparse.Namespace) -> Report:
         more = f" and {len(done.plan.unreadable) - 1} more" if len(done.plan.unreadable) > 1 else ""
         notes += (f"cowherd: could not look at {shown(done.plan.unreadable[0])}{more}: there may be overlays among them",)
     document = done.plan.to_json() | {"done": done.done, "left": left}
-    return Report(document, tuple(_lines(done.plan, done.done)), notes, exit_code=FAILED if left else 0)
+    lines = _lines(done.plan, done.done, None if arguments.all else _LISTED_AMOUNTS)
+    return Report(document, tuple(lines), notes, exit_code=FAILED if left else 0)
 
 
-def _lines(plan: MergePlan, done: bool) -> Iterator[str]:
+def _lines(plan: MergePlan, done: bool, most: int | None) -> Iterator[str]:
     from cowherd.extents import total
 
     overlay, base = shown(plan.overlay.path), shown(plan.base.path)
     yield f"{base}: {human_size(total(plan.changed))} change{'d' if done else ''} with the content of {overlay}"
     if plan.new_size > plan.old_size:
         yield f"{base}: its size {'went' if done else 'goes'} from {human_size(plan.old_size)} to {human_size(plan.new_size)}"
-    exposed = [hit for hit in plan.hits if total(hit.exposed)]
+    exposed = [(shown(hit.path), total(hit.exposed)) for hit in plan.hits if total(hit.exposed)]
     would = "would have shown" if done else "would show"
-    for hit in exposed:
-        yield f"  a plain commit {would} {human_size(total(hit.exposed))} of it to {shown(hit.path)}"
+    for size, names in amounts(exposed, most):
+        yield f"  a plain commit {would} {size} of it to {names}"
     if not done:
         yield _priced("preserve", plan.preserve_cost, plan)
         yield _priced("fork", plan.fork_cost, plan)
-    yield from _effects(plan, done)
+    yield from _effects(plan, done, most)
 
 
 def _priced(strategy: str, cost: Cost, plan: MergePlan) -> str:
     chosen = ", chosen" if plan.strategy == strategy else ""
-    return f"{strategy}: {human_size(cost.written)} to write to {cost.files} file(s), about {cost.seconds:.1f} s{chosen}"
+    return f"{strategy}: {human_size(cost.written)} to write to {counted(cost.files, 'file')}, about {cost.seconds:.1f} s{chosen}"
 
 
-def _effects(plan: MergePlan, done: bool) -> Iterator[str]:
+def _effects(plan: MergePlan, done: bool, most: int | None) -> Iterator[str]:
     from cowherd.extents import total
 
     if plan.strategy == "preserve":
-        for one in plan.served:
-            if one.is_written:
-                written = "written" if done else "to be written"
-                yield f"  {human_size(total(one.writes.ranges))} of old content {written} to {shown(one.image.path)}"
+        written = "written" if done else "to be written"
+        sizes = [(shown(one.image.path), total(one.writes.ranges)) for one in plan.served if one.is_written]
+        for size, names in amounts(sizes, most):
+            yield f"  {size} of old content {written} to {names}"
     else:
         yield f"  new base {shown(plan.fork)}; {shown(plan.base.path)} {'stayed' if done else 'stays'} as it is"
     if not done:

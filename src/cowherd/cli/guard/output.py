@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextvars import ContextVar
 
+from cowherd.cli.guard.screen import columns, padded, terminal_columns, unpainted, wants_colour, window
+from cowherd.sizes import human_size
 from cowherd.text import shown
 from cowherd.tuples import NamedTuple
 
@@ -17,9 +20,14 @@ if TYPE_CHECKING:
     from cowherd.errors import CowherdError
     from cowherd.storage.losses import Loss
 
-_CLEAR = "\r\x1b[K"
+_TO_THE_END = "\x1b[K"
+_CLEAR = f"\r{_TO_THE_END}"
 _SLOW_SECONDS = 1.0
 _REDRAW_SECONDS = 0.2
+
+
+quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether nobody wants to see progress."""
 
 
 class Report(NamedTuple):
@@ -31,8 +39,11 @@ class Report(NamedTuple):
     exit_code: int = 0
 
 
-def show(report: Report, *, as_json: bool) -> int:
-    """Prints a report and returns its exit code. Notes go to standard error, as text, either way."""
+def show(report: Report, *, as_json: bool, colour: str = "auto", quietly: bool = False) -> int:
+    """Prints a report and returns its exit code. Notes go to standard error, as text, either way.
+
+    `colour` is the choice of --color. `quietly` leaves the text out.
+    """
     if report.notes and sys.stderr.isatty():
         sys.stderr.write(_CLEAR)  # progress that an error ended
     for note in report.notes:
@@ -42,8 +53,9 @@ def show(report: Report, *, as_json: bool) -> int:
 
         sys.stdout.writelines(laid_out(report.document))
         print()
-    elif report.lines:
-        print("\n".join(report.lines))
+    elif report.lines and not quietly:
+        text = "\n".join(report.lines)
+        print(text if wants_colour(colour, sys.stdout) else unpainted(text))
     sys.stdout.flush()
     return report.exit_code
 
@@ -78,18 +90,33 @@ def plain(value: object) -> Any:
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Returns rows of the same length as lines with aligned columns; the last column is not padded."""
+    """Returns rows of the same length as lines with aligned columns; the last column is not padded.
+
+    A row that is too wide for the window has its last cell in a line of its own.
+    """
     cells = list(rows)
     if not cells:
         return []
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    line = "  ".join([*(f"%-{width}s" for width in widths[:-1]), "%s"])
-    return [(line % row).rstrip() for row in cells]
+    widths = [max(map(columns, column)) for column in zip(*(row[:-1] for row in cells), strict=True)]
+    width = window()
+    return [line for row in cells for line in _lines_of(row, widths, width)]
 
 
-def progress(what: str) -> Callable[[int, int], None] | None:
-    """Returns a function that shows (bytes done, bytes in all) of work that takes over a second; None without a terminal."""
-    if not sys.stderr.isatty():
+def _lines_of(row: tuple[str, ...], widths: Sequence[int], width: int | None) -> Iterable[str]:
+    *lead, last = row
+    start = "".join(f"{padded(cell, width)}  " for cell, width in zip(lead, widths, strict=True))
+    if width is None or columns(start + last) <= width or not lead:
+        return ((start + last).rstrip(),)
+    return start.rstrip(), f"    {last}"
+
+
+def progress(what: str, *, unit: str = "B") -> Callable[[int, int], None] | None:
+    """Returns a function that shows (amount done, amount in all) of work that takes over a second, with its rate and the time
+    that is left. None without a terminal, and with --quiet.
+
+    `unit` "B": amounts are bytes; any other is what is counted, as in "files".
+    """
+    if quiet.get() or not sys.stderr.isatty():
         return None
     began = last = time.monotonic()
 
@@ -98,8 +125,35 @@ def progress(what: str) -> Callable[[int, int], None] | None:
         now = time.monotonic()
         if now - began > _SLOW_SECONDS and (now - last > _REDRAW_SECONDS or done >= total):
             last = now
-            end = _CLEAR if done >= total else ""
-            sys.stderr.write(f"\r{what}: {100 * done // max(total, 1)} %{end}")
+            sys.stderr.write(
+                f"\r{_line(what, _reached(done, total, now - began, unit))}{_TO_THE_END if done < total else _CLEAR}"
+            )
             sys.stderr.flush()
 
     return update
+
+
+def _line(what: str, reached: str) -> str:
+    """Returns a line of progress that fits the window: one that goes on in the next can't be written over."""
+    room = terminal_columns() - columns(reached) - len(": ") - 1
+    if columns(what) > room:
+        while what and columns(what) > room - len("..."):
+            what = what[:-1]
+        what += "..."
+    return f"{what}: {reached}"
+
+
+def _reached(done: int, total: int, seconds: float, unit: str) -> str:
+    """Returns how far work is that has taken `seconds`, as in "45 %, 210 MiB/s, 12 s left"."""
+    reached = f"{100 * done // max(total, 1)} %"
+    if not 0 < done < total:
+        return reached
+    rate = done / seconds
+    speed = f"{human_size(int(rate))}/s" if unit == "B" else f"{rate:.0f} {unit}/s"
+    return f"{reached}, {speed}, {_duration((total - done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(int(seconds) + 1, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s" if minutes else f"{left} s"

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from cowherd.text import printable, shown
+from cowherd.text import counted, printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +33,9 @@ def lines(look: Look, nodes: Nodes, found: Sequence[Found]) -> tuple[str, ...]:
     for fault in found:
         of = f" (pid {fault.pid})" if fault.pid else ""
         said.append(f"{fault.fault.value}: {shown(fault.image) + of + ': ' if fault.image else ''}{fault.detail}")
-    devices = f" and {len(look.kernel)} use(s) of the kernel" if look.kernel else ""
-    said.append(f"{len(look.all)} process(es){devices} have images open: {len(found) or 'nothing'} wrong")
+    devices = f" and {counted(len(look.kernel), 'use')} of the kernel" if look.kernel else ""
+    who = counted(len(look.all), "process", "processes") + devices
+    said.append(f"{who} {'has' if len(look.all) == 1 and not devices else 'have'} images open: {len(found) or 'nothing'} wrong")
     return tuple(said)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.usage import UsageError
-from cowherd.text import shown
+from cowherd.text import counted, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -99,7 +99,7 @@ def _write(arguments: argparse.Namespace) -> Report:
         refuse_device_node(arguments.output, "replace")
         write_atomically(arguments.output, text)
     document = {"page": os.path.abspath(arguments.output), **_facts(seen)}
-    return Report(document, (f"{shown(arguments.output)}: {len(seen.tree.nodes)} image(s)",))
+    return Report(document, (f"{shown(arguments.output)}: {counted(len(seen.tree.nodes), 'image')}",))
 
 
 def _facts(seen: Overview) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.several import each, is_base
 from cowherd.sizes import human_size
-from cowherd.text import shown
+from cowherd.text import counted, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -96,7 +96,7 @@ def _document(done: Sealed) -> dict[str, Any]:
 def _line(done: Sealed) -> str:
     record = done.record
     shadow = f", shadow {record.shadow}" if record.shadow else ""
-    bound = f", {len(done.bound)} overlay(s) bound" if done.bound else ""
+    bound = f", {counted(len(done.bound), 'overlay')} bound" if done.bound else ""
     before = "" if done.anew else " (it was sealed before, and its content is the same)"
     signed = f", signed by {record.signature.public_key.hex()[:16]}" if record.signature else ""
     digest = record.content_digest.hex()[:16]

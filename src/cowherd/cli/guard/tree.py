@@ -6,6 +6,7 @@ import os
 
 from cowherd.cli.guard.output import Report, table
 from cowherd.cli.guard.rows import Rows
+from cowherd.cli.guard.screen import state
 from cowherd.cli.streams import can_show
 from cowherd.sizes import human_size
 from cowherd.text import current_directory, printable, shown
@@ -150,4 +151,4 @@ def _have_later_siblings(nodes: Sequence[Node]) -> list[bool]:
 
 def _status(node: Node) -> str:
     reason = node.image.problem or (node.detail if node.detail and not node.status.is_fine else "")
-    return f"{node.status}: {reason}" if reason else node.status
+    return f"{state(node.status)}: {reason}" if reason else state(node.status)

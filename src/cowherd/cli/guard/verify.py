@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from cowherd.cli.guard.output import Report, progress, table
+from cowherd.cli.guard.screen import state
 from cowherd.errors import InvalidRequest
 from cowherd.text import shown
 
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
         concerned.note(row.path for row in found if row.sealed and row.certain and row.status.holds)
     fine = all(row.status.is_fine for row in found)
-    lines = table((row.status.value, shown(row.path), row.detail) for row in found)
+    lines = table((state(row.status.value), shown(row.path), row.detail) for row in found)
     document = {"images": [_document(row) for row in found], "fine": fine}
     return Report(document, tuple(lines or ["no images"]), exit_code=0 if fine else FOUND)
 

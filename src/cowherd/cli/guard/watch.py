@@ -36,7 +36,8 @@ def configure(parser: Parser) -> None:
         "Watches the sealed images under some directories until it is ended. A write to one, its replacement or its removal is\n"
         "reported as it happens, with the process that did it (fanotify, which needs root; otherwise inotify, and whoever has\n"
         "the file open is named as a hint). When the writing has settled, the blocks that differ are found, and the overlays\n"
-        "that are hit. Apart from that every base is read again once in a while. Nothing is locked, and nothing changed.\n\n"
+        "that are hit. Apart from that every base is read again once in a while. Nothing is locked, and nothing changed.\n"
+        "With --quiet, events that are mere information are not logged.\n\n"
         "--once reads every sealed image once, at the same rate, and ends: exit code 4 if one is not as sealed.",
         "cowherd watch /var/lib/libvirt/images --exec /usr/local/bin/tell\n"
         "cowherd watch --once --rate 100M /var/lib/libvirt/images\n"
@@ -101,7 +102,6 @@ def _add_reports(parser: Parser) -> None:
     )
     parser.add_argument("--metrics", metavar="[ADDRESS:]PORT", help="serve metrics for Prometheus (address: 127.0.0.1)")
     parser.add_argument("--metrics-anywhere", action="store_true", help="allow an address that other machines can reach")
-    parser.add_argument("--quiet", action="store_true", help="log no events that are mere information")
 
 
 def run(arguments: argparse.Namespace) -> Report:

@@ -13,7 +13,7 @@ from cowherd.storage import protection
 from cowherd.storage.filetype import is_device
 from cowherd.storage.presence import is_there
 from cowherd.storage.protection import Protection
-from cowherd.text import printable
+from cowherd.text import overlays_stand, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,9 +107,7 @@ def written_now(exam: Examination) -> Iterator[Finding]:
     """Yields bases with overlays that a process has open for writing."""
     for base in exam.lineage.bases:
         for holder in exam.written.get(base.key, ()):
-            detail = (
-                f"{describe(holder)} has it open for writing, and {exam.lineage.count_dependents(base)} overlay(s) stand on it"
-            )
+            detail = f"{describe(holder)} has it open for writing, and {_stand_on(exam, base)}"
             yield Finding(Kind.WRITTEN_NOW, base.path, f"{detail}; stop that process")
 
 
@@ -120,7 +118,7 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
             continue
         if base.filename in exam.live_snapshot_parents:
             continue  # 'virsh blockcommit' is going to write to it: it would fail at a seal, or break it
-        hit = f"{exam.lineage.count_dependents(base)} overlay(s) stand on it, and"
+        hit = f"{_stand_on(exam, base)}, and"
         if not exam.may_change(base):
             if exam.lineage.seal(base) is None:
                 detail = f"{hit} nothing records what it holds; whoever may write there can seal it, and 'cowherd clone' does too"
@@ -137,6 +135,10 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
             yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
         elif protection.current(base.path) is Protection.RECORDED and not is_device(base.path):  # the host sets a device's mode
             yield Finding(Kind.WRITABLE_BASE, base.path, f"{hit} everybody who may write to its file can", remedy)
+
+
+def _stand_on(exam: Examination, base: Image) -> str:
+    return f"{overlays_stand(exam.lineage.count_dependents(base))} on it"
 
 
 def unbound(exam: Examination) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ from cowherd.live.machine.foreign import named_by
 from cowherd.live.machine.stacked import files_below
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import require_directories
-from cowherd.text import printable
+from cowherd.text import overlays_stand, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -336,6 +336,6 @@ def _harm_in_words(error: BaseSealed | BaseInUse, drive: Drive) -> str:
     what = ["it is sealed"] if isinstance(error, BaseSealed) else []
     dependents = error.dependents
     if dependents:
-        what.append(f"{len(dependents)} overlay(s) stand on it, {preview(dependents)}")
+        what.append(f"{overlays_stand(len(dependents))} on it, {preview(dependents)}")
     harm = f"{'QEMU' if drive.plain else 'the guest'} would write to it, and {' and '.join(what)}"
     return harm if drive.plain else f"{harm}; 'cowherd clone' makes an overlay to write to"

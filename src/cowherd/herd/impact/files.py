@@ -13,7 +13,7 @@ from cowherd import extents
 from cowherd.errors import CowherdError
 from cowherd.herd.impact.former_content import FormerContent
 from cowherd.herd.impact.impact import Impact, impact_of
-from cowherd.herd.impact.inside import Watch, look_inside
+from cowherd.herd.impact.inside import Inside, Watch, look_inside
 from cowherd.herd.impact.judging import judge_all
 from cowherd.herd.impact.verdict import UNREADABLE, Hit, depth_of
 from cowherd.herd.lineage.lineage import Lineage
@@ -24,14 +24,15 @@ from cowherd.herd.seals.donors import BlockReader, locate
 from cowherd.herd.seals.drift import drift_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
-from cowherd.ops.exposure import exposed_bytes
+from cowherd.ops.exposure import exposed_bytes, has_own_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.records.digest import BlockDigests
+    from cowherd.image.disk import Disk
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
@@ -50,7 +51,8 @@ def impact_on_files(
 
     The old content comes from `donors`, from `against`, or from the donors that `repair` would use; without any, the parts that
     need it are listed as unknown. It calls `watch(what, overlay)` before each step; the result is a progress callback or None.
-    It judges internal snapshots by their blocks, as `impact` does, without a look inside.
+    It judges internal snapshots by their blocks, as `impact` does, without a look inside. Of empty overlays that show the same
+    it looks into one: the others share what was found there.
     Raises as `impact` does, and a named donor's own error if it can't be read.
     """
     lineage = survey_around(base, *donors, herd=herd)
@@ -79,10 +81,9 @@ def look_into(
     if not any(len(hit.exposed) for hit in hits):
         return list(hits)
     with _old_blocks(lineage, base, old, hits, donors) as (reader, problem):
-        return [
-            _look_into(overlay, base, hit, changed, reader, problem, _watch_of(watch, overlay))
-            for overlay, hit in zip(lineage.dependents(base), hits, strict=True)
-        ]
+        looking = _Looking(base, changed, reader, problem)
+        overlays = lineage.dependents(base)
+        return [looking.into(overlay, hit, _watch_of(watch, overlay)) for overlay, hit in zip(overlays, hits, strict=True)]
 
 
 @contextlib.contextmanager
@@ -104,17 +105,41 @@ def _watch_of(watch: Callable[[str, Path], Progress | None] | None, overlay: Ima
     return lambda what: watch(what, overlay.path) if watch else None
 
 
-def _look_into(
-    overlay: Image, base: Image, hit: Hit, changed: Ranges, reader: BlockReader | None, problem: str, watch: Watch
-) -> Hit:
-    if hit.problem or not len(hit.exposed):
-        return hit
-    try:
-        with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
-            depth = depth_of(disk, base)
-            exposed = exposed_bytes(disk, depth, changed)
-            past = FormerContent(disk, exposed, reader) if reader else None
-            inside = look_inside(disk, depth, exposed, past, problem, watch)
-    except CowherdError as error:
-        return dataclasses.replace(hit, verdict=UNREADABLE, problem=str(error))
-    return dataclasses.replace(hit, verdict=inside.verdict, inside=inside)
+class _Looking:
+    """Looks into the overlays of a base, once into those that show the same."""
+
+    def __init__(self, base: Image, changed: Ranges, reader: BlockReader | None, problem: str):
+        self._base, self._changed, self._reader, self._problem = base, changed, reader, problem
+        self._found: dict[Hashable, Inside] = {}
+
+    def into(self, overlay: Image, hit: Hit, watch: Watch) -> Hit:
+        """Returns the verdict about an overlay, with what is inside."""
+        if hit.problem or not len(hit.exposed):
+            return hit
+        try:
+            with naming_holders(), open_disk(overlay.path, format=overlay.format) as disk:
+                inside = self._inside(disk, watch)
+        except CowherdError as error:
+            return dataclasses.replace(hit, verdict=UNREADABLE, problem=str(error))
+        return dataclasses.replace(hit, verdict=inside.verdict, inside=inside)
+
+    def _inside(self, disk: Disk, watch: Watch) -> Inside:
+        alike = _what_is_shown(disk)
+        if alike not in self._found:
+            self._found[alike] = self._look(disk, watch)
+        return self._found[alike]
+
+    def _look(self, disk: Disk, watch: Watch) -> Inside:
+        depth = depth_of(disk, self._base)
+        exposed = exposed_bytes(disk, depth, self._changed)
+        past = FormerContent(disk, exposed, self._reader) if self._reader else None
+        return look_inside(disk, depth, exposed, past, self._problem, watch)
+
+
+def _what_is_shown(disk: Disk) -> Hashable:
+    """Returns what two overlays have in common that show the same bytes: one that holds nothing shows its backing file, as far
+    as its size goes. Where it holds something of its own, only its own file is the same as it."""
+    top = disk.layers[0]
+    if len(disk.layers) < 2 or has_own_data(disk, 1):
+        return top.file.key
+    return disk.layers[1].file.key, disk.layers[1].format, disk.size

@@ -39,6 +39,9 @@ INTACT, HARMLESS, SYNCHRONISED, ALTERED, TORN = "intact", "harmless", "synchroni
 WORSE = (INTACT, HARMLESS, SYNCHRONISED, ALTERED, TORN)
 """The verdicts, from best to worst."""
 
+COMPARING = "comparing the files of"
+"""The step whose progress counts files; that of others counts bytes."""
+
 Watch = Callable[[str], Progress | None]
 """Called with the name of a step that begins; returns a progress callback, or None if nobody watches."""
 
@@ -192,7 +195,7 @@ class _Look:
         return self._difference(State(before, self._past.readinto), now, exposed)
 
     def _difference(self, old: State, new: State, exposed: Ranges) -> Difference:
-        return difference(old, new, exposed, self._disk.size, self._watch("comparing the files of"))
+        return difference(old, new, exposed, self._disk.size, self._watch(COMPARING))
 
     def _counterpart(self, system: FileSystem) -> FileSystem | None:
         """Returns the file system that was in the place of `system` before, or None; a rival reading counts too."""

@@ -9,6 +9,7 @@ from cowherd.live.glance import NOTHING_SEEN, glance_at
 from cowherd.live.holders import PROC
 from cowherd.live.kernel_holders import BLOCK_DEVICE, FILE, key_of
 from cowherd.live.owners import unit_of_process
+from cowherd.text import counted
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -95,7 +96,7 @@ def in_words(machines: Sequence[Machine], overlays: int, dependents: int, *, hid
 
 def hidden_in_words(hidden: int) -> str:
     """Returns what it means that this user may not look into `hidden` machines."""
-    return f"{hidden} machine(s) may not be looked into by this user, and may run on any of these images; ask as root"
+    return f"{counted(hidden, 'machine')} may not be looked into by this user, and may run on any of these images; ask as root"
 
 
 def running_on(lineage: Lineage) -> Runs:

@@ -21,7 +21,7 @@ from cowherd.herd.seals.quick_check import record_of
 from cowherd.herd.seals.seal import seal_found
 from cowherd.paths import in_real_directory
 from cowherd.storage import losses
-from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory
+from cowherd.storage.atomic import NO_HARD_LINKS, meant_for, sync_directory
 from cowherd.storage.attributes import Attributes, give_first, give_to
 from cowherd.storage.copying import can_clone, clone_range, copy_range
 from cowherd.storage.hostfile import HostFile
@@ -73,11 +73,13 @@ def named_fork(base: Image, name: PathName) -> Path:
 def build_fork(lineage: Lineage, plan: MergePlan, entry: Entry, held: Holding, steps: Steps, progress: Progress | None) -> None:
     """Makes the copy of the base under its temporary name, merges into it and verifies it. The base is only read."""
     assert entry.temporary is not None
-    copy_file(require_host(held.open(plan.base.path)), entry.temporary)
-    target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
-    below = [target, *lineage.chain(plan.base)[1:]]
-    steps.apply_down(plan, below, progress)
-    steps.verify(plan, below, (), progress)
+    assert entry.fork is not None
+    with meant_for(entry.fork, entry.temporary):
+        copy_file(require_host(held.open(plan.base.path)), entry.temporary)
+        target = plan.base._replace(filenames=(os.fspath(entry.temporary),))
+        below = [target, *lineage.chain(plan.base)[1:]]
+        steps.apply_down(plan, below, progress)
+        steps.verify(plan, below, (), progress)
 
 
 def copy_file(source: HostFile, target: Path) -> None:

@@ -177,8 +177,8 @@ def _copy(
     require_free(stable=lineage.chain(image), held=held)
     unfinished, attributes = atomic.temporary_name(target), _attributes(image)
     try:
-        atomic.make_private(unfinished, attributes)
-        with naming_holders():
+        with naming_holders(), atomic.meant_for(target, unfinished):
+            atomic.make_private(unfinished, attributes)
             convert(
                 image.path,
                 unfinished,
@@ -250,8 +250,9 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
 
     unfinished, attributes = atomic.temporary_name(source), Attributes.of(source)
     try:
-        atomic.make_private(unfinished, attributes)
-        create(unfinished, image.size, backing=stored_name(target, source), backing_format=image.format)
+        with atomic.meant_for(source, unfinished):
+            atomic.make_private(unfinished, attributes)
+            create(unfinished, image.size, backing=stored_name(target, source), backing_format=image.format)
         losses.note(
             source, give_to(unfinished, attributes)
         )  # durably: the machine must be able to open it after a power cut, too

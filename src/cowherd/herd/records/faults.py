@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cowherd.errors import BaseInUse, CowherdError, preview
 from cowherd.paths import as_path
-from cowherd.text import printable, shown
+from cowherd.text import counted, overlays_depend, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,14 +14,21 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 
-class NotSealed(CowherdError):
-    """A command needs the seal of an image that has none. Attribute: `image`."""
+_NOTHING_SAYS = "nothing says what it held before. 'cowherd seal' seals it as it is now"
 
-    def __init__(self, image: PathName):
-        self.image = as_path(image)
+
+class NotSealed(CowherdError):
+    """A command needs the seal of an image that has none. Attribute: `image`. `meaning` says what follows from that."""
+
+    def __init__(self, image: PathName, meaning: str = _NOTHING_SAYS):
+        self.image, self._meaning = as_path(image), meaning
+
+    def facts(self) -> dict[str, object]:
+        """Returns the image."""
+        return {"image": self.image}
 
     def __str__(self) -> str:
-        return f"{printable(self.image)} is not sealed: nothing says what it held before. 'cowherd seal' seals it as it is now"
+        return f"{printable(self.image)} is not sealed: {self._meaning}"
 
 
 class DriftFound(CowherdError):
@@ -89,8 +96,9 @@ class HerdNotReadable(CowherdError):
 
     def __str__(self) -> str:
         return (
-            f"refusing to {self.action} {shown(self.base)}: {len(self.unreadable)} file(s) or directories of the herd can't be "
-            f"read, {preview(self.unreadable)}, and an overlay among them would be harmed. Run it as a user who may read "
+            f"refusing to {self.action} {shown(self.base)}: "
+            f"{counted(len(self.unreadable), 'file or directory', 'files or directories')} of the herd can't be read, "
+            f"{preview(self.unreadable)}, and an overlay among them would be harmed. Run it as a user who may read "
             f"them, or leave them out of account with --ignore-unreadable"
         )
 
@@ -125,7 +133,8 @@ class AwaitedInTrash(BaseInUse):
 
     def __str__(self) -> str:
         return (
-            f"refusing to {self.action} {shown(self.base)}: {len(self._dependents)} overlay(s) in the trash stand on it, "
+            f"refusing to {self.action} {shown(self.base)}: "
+            f"{counted(len(self._dependents), 'overlay in the trash stands', 'overlays in the trash stand')} on it, "
             f"{preview(self._dependents)}. 'cowherd trash restore' brings them back, 'cowherd trash empty' gives them up"
         )
 
@@ -157,7 +166,7 @@ class UnsealRefused(BaseInUse):
 
     def __str__(self) -> str:
         return (
-            f"refusing to unseal {shown(self.base)}: {len(self._dependents)} overlay(s) depend on it, "
+            f"refusing to unseal {shown(self.base)}: {overlays_depend(len(self._dependents))} on it, "
             f"{preview(self._dependents)}. 'cowherd unseal --force' gives up what keeps them safe"
         )
 

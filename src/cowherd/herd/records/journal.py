@@ -34,7 +34,7 @@ from cowherd.errors import HostFileError, ImageFormatError, ImageInUse, InvalidR
 from cowherd.herd.records import checked
 from cowherd.herd.records.ownership import JOURNAL_MAGIC, is_journal, is_unfinished_name, require_name_free
 from cowherd.paths import as_path
-from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
+from cowherd.storage.atomic import meant_for, name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
 from cowherd.tuples import NamedTuple
@@ -138,16 +138,17 @@ class Journal:
             raise InvalidRequest("the merge changes more ranges, or concerns more images, than its journal can name")
         crc = zlib.crc32(text)
         temporary = temporary_name(path)
-        file = HostFile.create(temporary, exclusive=True, lock=WRITE)
-        try:
-            file.pwritev(0, [_PREFIX.pack(_MAGIC, _VERSION, len(text), crc), text])
-            file.flush()
-            name_newcomer(file, path)
-        except BaseException:
-            file.close()
-            with contextlib.suppress(OSError):  # it already has its final name, or the first error says more
-                temporary.unlink()
-            raise
+        with meant_for(path, temporary):
+            file = HostFile.create(temporary, exclusive=True, lock=WRITE)
+            try:
+                file.pwritev(0, [_PREFIX.pack(_MAGIC, _VERSION, len(text), crc), text])
+                file.flush()
+                name_newcomer(file, path)
+            except BaseException:
+                file.close()
+                with contextlib.suppress(OSError):  # it already has its final name, or the first error says more
+                    temporary.unlink()
+                raise
         return cls(file, entry, Phase.PREPARING, _PREFIX.size + len(text), crc)
 
     @classmethod

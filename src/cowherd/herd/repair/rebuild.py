@@ -74,16 +74,17 @@ def rebuild(
 def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, progress: Progress | None) -> None:
     unfinished, attributes = atomic.temporary_name(path), _attributes(path, record)
     try:
-        held = _from_shadow(path, record, unfinished, progress)
+        with atomic.meant_for(path, unfinished):
+            held = _from_shadow(path, record, unfinished, progress)
+            if held is None:
+                check_space([(path.parent, plan.write_bytes)])
+                atomic.make_private(unfinished, attributes)
+                create(unfinished, plan.sealed_size, format=record.format)
+                with open_disk(unfinished, format=record.format, writable=True) as disk:
+                    write_blocks(disk, plan.located, plan.located.blocks, progress)
+                held = _as_sealed(unfinished, record, progress)
         if held is None:
-            check_space([(path.parent, plan.write_bytes)])
-            atomic.make_private(unfinished, attributes)
-            create(unfinished, plan.sealed_size, format=record.format)
-            with open_disk(unfinished, format=record.format, writable=True) as disk:
-                write_blocks(disk, plan.located, plan.located.blocks, progress)
-            held = _as_sealed(unfinished, record, progress)
-        if held is None:
-            raise RepairFailed(unfinished)
+            raise RepairFailed(path)
         losses.note(path, give_to(unfinished, attributes))
         os.link(unfinished, path)  # unlike a rename, a link never replaces a file that appeared meanwhile
     except OSError as error:

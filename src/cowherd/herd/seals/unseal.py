@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.paths import PathName
 
+_NOTHING_TO_GIVE_UP = "there is no seal to give up"
+
 
 def unseal(image: PathName, *, force: bool = False, herd: Sequence[PathName] = ()) -> Path:
     """Gives up the seal of `image`, its shadow and its protection, and restores the mode that the file had before.
@@ -47,13 +49,13 @@ def unseal(image: PathName, *, force: bool = False, herd: Sequence[PathName] = (
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image)
     require_none(lineage, [base], "unseal")
+    if base.seal is None:
+        raise NotSealed(base.path, _NOTHING_TO_GIVE_UP)
     dependents = lineage.dependents(base)
     if dependents and not force:
         raise UnsealRefused(base.path, [dependent.path for dependent in dependents])
     if not force:
         require_seen(lineage, base, "unseal")
-    if base.seal is None:
-        raise NotSealed(base.path)
     concerned.note([base.filename])
     path = Path(base.seal)
     _restore_mode(base, force=force)
@@ -67,7 +69,7 @@ def _drop_orphan(image: Path, *, force: bool, herd: Sequence[PathName]) -> Path:
     if not is_there(path):
         raise HostFileError(image, "open", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
     if not is_proven_seal(path):
-        raise NotSealed(image)
+        raise NotSealed(image, _NOTHING_TO_GIVE_UP)
     if not force:
         _refuse_awaited(image, path, survey_around(image, herd=herd))
     _take_sidecars(path)

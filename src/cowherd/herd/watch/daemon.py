@@ -24,7 +24,7 @@ from cowherd.herd.watch.rounds import next_to_read
 from cowherd.herd.watch.stock import take_stock
 from cowherd.herd.watch.watch import Known, Watch
 from cowherd.herd.watch.workers import Crashed, Failed, InTurn, Result, Stocked, Suspicious, Workers
-from cowherd.text import printable
+from cowherd.text import counted, printable
 
 SWEEP_SECONDS = 60.0
 STOP_SECONDS = 0.8
@@ -111,7 +111,7 @@ class Daemon:
         if self.notifier.why_not_fanotify:
             why = self.notifier.why_not_fanotify
             how = f"the kernel names no writers, whoever has a file open is a hint (inotify; fanotify: {why})"
-        message = f"{len(stock.bases)} sealed image(s) in {', '.join(map(printable, self.settings.directories))}; {how}"
+        message = f"{counted(len(stock.bases), 'sealed image')} in {', '.join(map(printable, self.settings.directories))}; {how}"
         self.watch.emit(Kind.STARTED, Level.INFO, message, bases=[os.fspath(path) for path in stock.bases])
         self._complain_of_unwatched()
         self._systemd.tell("READY=1", f"STATUS={self._status()}")
@@ -233,7 +233,7 @@ class Daemon:
 
     def _status(self) -> str:
         bad = sum(not known.is_fine for known in self.watch.known.values())
-        return f"{len(self.watch.known)} sealed image(s), {bad or 'none'} of them not as sealed"
+        return f"{counted(len(self.watch.known), 'sealed image')}, {bad or 'none'} of them not as sealed"
 
     def _post(self, result: Result) -> None:
         self._results.put(result)

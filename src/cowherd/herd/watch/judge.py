@@ -18,7 +18,7 @@ from cowherd.herd.watch.examine import Finding, Outcome, hit_facts, is_less_prot
 from cowherd.herd.watch.incident import Incident
 from cowherd.live.process import Process
 from cowherd.sizes import human_size
-from cowherd.text import printable
+from cowherd.text import counted, overlays_depend, printable
 
 _MAX_RANGES = 256
 
@@ -57,7 +57,7 @@ def _judge_fine(
     record = found.record
     facts = {"dependents": _names(found.dependents), "content_read": found.was_read}
     if record and (sealed is None or sealed.content_digest != record.content_digest or sealed.seal_id != record.seal_id):
-        message = f"sealed anew: generation {record.generation} of its seal, {len(found.dependents)} dependent(s)"
+        message = f"sealed anew: generation {record.generation} of its seal, {counted(len(found.dependents), 'dependent')}"
         yield Judgement(Kind.RESEALED, Level.NOTICE, message, processes, {**facts, "generation": record.generation})
     elif (before and before.outcome is not Outcome.FINE) or (incident and incident.alarmed):
         how = "its content was read and" if found.was_read else "it"
@@ -65,7 +65,8 @@ def _judge_fine(
     elif found.was_read:
         yield Judgement(Kind.VERIFIED, Level.INFO, "its content was read and is as sealed", (), facts)
     if found.contradicted and not (before and before.contradicted == found.contradicted):
-        message = f"{len(found.contradicted)} overlay(s) were made on other content: {preview(found.contradicted)}"
+        those = counted(len(found.contradicted), "overlay was", "overlays were")
+        message = f"{those} made on other content: {preview(found.contradicted)}"
         yield Judgement(Kind.CONTRADICTED, Level.WARNING, message, processes, {"overlays": _names(found.contradicted)})
     if is_less_protected(found) and not (before and is_less_protected(before)):
         assert found.record is not None
@@ -93,7 +94,7 @@ def _judge_worse(found: Finding, processes: tuple[Process, ...]) -> Iterator[Jud
 def _unsealed(found: Finding, processes: tuple[Process, ...]) -> Judgement:
     facts = {"dependents": _names(found.dependents)}
     if found.dependents:
-        message = f"it has no seal any more, while {len(found.dependents)} overlay(s) depend on it; it is not watched any more"
+        message = f"it has no seal any more, while {overlays_depend(len(found.dependents))} on it; it is not watched any more"
         return Judgement(Kind.UNSEALED, Level.WARNING, message, processes, facts)
     return Judgement(Kind.UNSEALED, Level.NOTICE, "it has no seal any more; it is not watched any more", processes, facts)
 
@@ -101,7 +102,9 @@ def _unsealed(found: Finding, processes: tuple[Process, ...]) -> Judgement:
 def _gone(found: Finding, processes: tuple[Process, ...]) -> Judgement:
     facts = {"dependents": _names(found.dependents)}
     if found.dependents:
-        message = f"it is gone, and {len(found.dependents)} overlay(s) can't be read without it: {preview(found.dependents)}"
+        message = (
+            f"it is gone, and {counted(len(found.dependents), 'overlay')} can't be read without it: {preview(found.dependents)}"
+        )
         return Judgement(Kind.REMOVED, Level.ERROR, message, processes, facts)
     return Judgement(Kind.REMOVED, Level.NOTICE, "it is gone, and nothing depends on it", processes, facts)
 
@@ -114,7 +117,8 @@ def _drift_in_words(found: Finding) -> str:
         else "; no overlay is hit"
     )
     more = f" and {len(hit) - 3} more" if len(hit) > 3 else ""
-    parts = [f"{found.blocks} block(s), {human_size(total(found.changed))}, differ from what was sealed"]
+    blocks = counted(found.blocks, "block")
+    parts = [f"{blocks}, {human_size(total(found.changed))}, {'differs' if found.blocks == 1 else 'differ'} from what was sealed"]
     parts += [found.detail] if found.detail else []
     parts += ["it is still being written to"] if found.still_changing else []
     return "; ".join(parts) + whom + more

@@ -24,7 +24,7 @@ from cowherd.live.holders import writers
 from cowherd.live.notices import Notice, What
 from cowherd.live.process import Process, SeenProcesses, suspect
 from cowherd.storage.identity import FileIdentity
-from cowherd.text import printable
+from cowherd.text import counted, overlays_depend, printable
 
 _OWN_PROGRAM = "cowherd"
 _OWN_MODULE = "cowherd.cli.guard"
@@ -180,7 +180,7 @@ class Watch:
             incident.alarmed = True
             harmless = kind is Kind.REMOVED and not base.dependents
             level = Level.NOTICE if harmless else Level.WARNING
-            message = f"{message}; {len(base.dependents)} overlay(s) depend on it"
+            message = f"{message}; {overlays_depend(len(base.dependents))} on it"
             self.emit(kind, level, message, base.path, processes, dependents=_names(base.dependents))
 
     def due(self, now: float) -> list[Path]:
@@ -226,7 +226,7 @@ class Watch:
 def _seal_in_words(base: Base) -> str:
     if base.record is None:
         return "a damaged seal lies beside it"
-    return f"watched from now on, sealed as {base.record.level.label}, with {len(base.dependents)} dependent(s)"
+    return f"watched from now on, sealed as {base.record.level.label}, with {counted(len(base.dependents), 'dependent')}"
 
 
 def _names(paths: Iterable[Path]) -> list[str]:

@@ -9,6 +9,7 @@ from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.runs import Integers
 from cowherd.ops.inspect.report import Check, ok, refuse
 from cowherd.storage.hostfile import HostFile
+from cowherd.text import counted
 
 _MOST_EACH = 16
 _MOST_CLUSTERS = 256
@@ -38,4 +39,4 @@ class Sample:
                 decoder.decompress(file.pread(offset, size), header.cluster_size)
             except CodecError as error:
                 return refuse("compressed-data", f"the compressed cluster at {offset:#x} is damaged: {error}")
-        return ok("compressed-data", f"{self.clusters} compressed cluster(s), {len(places)} of them tried")
+        return ok("compressed-data", f"{counted(self.clusters, 'compressed cluster')}, {len(places)} of them tried")

@@ -15,7 +15,7 @@ from cowherd.formats.qcow2.layout import Field, Structure
 from cowherd.ops.inspect.head import Head, Region
 from cowherd.ops.inspect.policy import Policy
 from cowherd.ops.inspect.report import Check, judge, note, ok, refuse
-from cowherd.text import printable
+from cowherd.text import counted, printable
 
 _ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
 _ONCE = {
@@ -64,7 +64,8 @@ class NameArea:
 
 def check_names(area: NameArea, policy: Policy) -> Iterator[Check]:
     """Yields the checks of everything in the first cluster behind the fixed fields."""
-    yield judge("extensions", area.problem or _repeated_extension(area.extensions), f"{len(area.extensions)} header extension(s)")
+    number = counted(len(area.extensions), "header extension")
+    yield judge("extensions", area.problem or _repeated_extension(area.extensions), number)
     yield _check_backing(area, policy)
     yield from _check_data_file(area, policy)
     yield from _check_bitmaps(area, policy)
@@ -145,7 +146,7 @@ def _bitmaps_problem(data: bytes, cluster_size: int) -> str | None:
     if not 1 <= number <= bitmaps.MAX_BITMAPS:
         return f"{number} bitmaps; allowed are 1 to {bitmaps.MAX_BITMAPS}"
     if not number * bitmaps.ENTRY.size <= size <= bitmaps.MAX_DIRECTORY_BYTES:
-        return f"a directory of {size} bytes for {number} bitmap(s)"
+        return f"a directory of {size} bytes for {counted(number, 'bitmap')}"
     if offset % cluster_size or not cluster_size <= offset < 1 << 56:
         return f"the directory begins at {offset:#x}"
     return None

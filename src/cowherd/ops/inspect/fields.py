@@ -12,6 +12,7 @@ from cowherd.ops.inspect.head import Head
 from cowherd.ops.inspect.policy import Policy
 from cowherd.ops.inspect.report import Check, judge, note, ok, refuse
 from cowherd.sizes import SECTOR
+from cowherd.text import counted
 
 EMPTY = "a disk of no bytes"
 
@@ -53,7 +54,8 @@ def _check_header_length(head: Head) -> Check:
 def _check_features(head: Head, policy: Policy) -> Iterator[Check]:
     bits = head["incompatible"]
     strange = [str(bit) for bit in range(64) if (bits & ~layout.INCOMPATIBLE_KNOWN) >> bit & 1]
-    yield judge("features", f"unknown incompatible feature bit(s) {', '.join(strange)}" if strange else None)
+    bits_named = "unknown incompatible feature bits" if len(strange) > 1 else "unknown incompatible feature bit"
+    yield judge("features", f"{bits_named} {', '.join(strange)}" if strange else None)
     if bits & layout.INCOMPATIBLE_DATA_FILE:
         yield policy.judge("data-file", "the guest's data lies in another file, which the image names")
     else:
@@ -114,7 +116,7 @@ def _check_refcounts(head: Head) -> Check:
         return refuse("refcount-table", "there is none")
     if clusters * head.cluster_size > layout.MAX_REFCOUNT_TABLE_BYTES:
         return refuse("refcount-table", f"{clusters} clusters; at most {layout.MAX_REFCOUNT_TABLE_BYTES} bytes are allowed")
-    return judge("refcount-table", _misplaced(head, head["refcount_table_offset"]), f"{clusters} cluster(s)")
+    return judge("refcount-table", _misplaced(head, head["refcount_table_offset"]), counted(clusters, "cluster"))
 
 
 def _check_snapshots(head: Head, policy: Policy) -> Check:
@@ -123,7 +125,7 @@ def _check_snapshots(head: Head, policy: Policy) -> Check:
         return refuse("snapshots", f"{number} internal snapshots; at most {layout.MAX_SNAPSHOTS} are allowed")
     if number and (problem := _misplaced(head, head["snapshots_offset"])):
         return refuse("snapshots", problem)
-    return policy.judge("snapshots", f"{number} internal snapshot(s)") if number else ok("snapshots", "none")
+    return policy.judge("snapshots", counted(number, "internal snapshot")) if number else ok("snapshots", "none")
 
 
 def _misplaced(head: Head, offset: int) -> str | None:

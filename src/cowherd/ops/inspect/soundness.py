@@ -18,7 +18,7 @@ from cowherd.ops.inspect.content import ENOUGH_BYTES, ends_as_fixed_vhd, foreign
 from cowherd.paths import as_path
 from cowherd.storage.locks import READ
 from cowherd.storage.opening import open_file, require_host
-from cowherd.text import shown
+from cowherd.text import counted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _contradiction(file: HostFile, header: Header) -> str | None:
     wrong = report.corruptions + report.check_errors
     if not wrong:
         return None
-    first = f"{wrong} error(s) in its tables, as in: {next(iter(report.messages), 'refcounts')}"
+    first = f"{counted(wrong, 'error')} in its tables, as in: {next(iter(report.messages), 'refcounts')}"
     if report.image_end_offset >= file.size() + header.cluster_size:
         return f"it is cut off at {file.size():#x}; {first}"
     unclosed = "it was not closed, and is" if header.dirty else "it is"

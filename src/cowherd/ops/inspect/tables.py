@@ -22,6 +22,7 @@ from cowherd.ops.inspect.head import Region
 from cowherd.ops.inspect.placement import first_overlap
 from cowherd.ops.inspect.report import Check, judge, note, ok, refuse
 from cowherd.storage.hostfile import HostFile
+from cowherd.text import counted
 
 MOST_TABLE_BYTES = 1 << 30
 """The most bytes of L2 tables, and of refcount blocks, that an inspection reads: those of an 8 TiB disk in 64 KiB clusters."""
@@ -76,7 +77,8 @@ class TablesCheck:
         outside = next((region for region in self.regions[1:] if region.end > self.file_size), None)
         if outside:
             problems.append(f"the {outside.what} at {outside.offset:#x} leaves the file")
-        yield judge("directories", problems[0] if problems else None, f"{len(roots)} snapshot(s), {len(maps)} bitmap(s)")
+        numbers = f"{counted(len(roots), 'snapshot')}, {counted(len(maps), 'bitmap')}"
+        yield judge("directories", problems[0] if problems else None, numbers)
 
     def _check_refcount_table(self) -> Iterator[Check]:
         words = refcount_table_words(self.file, self.header)
@@ -96,7 +98,7 @@ class TablesCheck:
             problem = f"it has counts for cluster {used[-1] * size * 8 // self.header.refcount_bits} of {clusters}"
         elif len(used) * size > MOST_TABLE_BYTES or clusters > MOST_CLUSTERS:
             problem = f"{clusters} clusters are too many to inspect"
-        yield judge("refcount-blocks", problem, f"{len(used)} block(s)")
+        yield judge("refcount-blocks", problem, f"{counted(len(used), 'block')}")
 
     def _check_l1_tables(self) -> Iterator[Check]:
         every = [np.empty(0, np.int64)]
@@ -117,7 +119,7 @@ class TablesCheck:
         self._l2 = _distinct(np.concatenate(every))
         size = len(self._l2) * self.header.cluster_size
         problem = f"L2 tables of {size} bytes are too large to inspect" if size > MOST_TABLE_BYTES else None
-        yield judge("l1-entries", problem, f"{len(self._l2)} L2 table(s)")
+        yield judge("l1-entries", problem, counted(len(self._l2), "L2 table"))
 
     def _check_overlaps(self) -> Iterator[Check]:
         """Checks all tables against each other, and leaves the regions as one list sorted by offset."""
@@ -149,7 +151,8 @@ class TablesCheck:
         report = check(self.file, self.header)
         wrong = report.corruptions + report.check_errors
         if not wrong:
-            return ok("refcounts") if not report.leaks else note("refcounts", f"{report.leaks} cluster(s) are leaked")
+            leaks = counted(report.leaks, "cluster is leaked", "clusters are leaked")
+            return note("refcounts", leaks) if report.leaks else ok("refcounts")
         problem = f"{wrong} refcounts or copied flags are wrong: {next(iter(report.messages), '')}"
         return note("refcounts", problem) if self.header.dirty else refuse("refcounts", problem)
 

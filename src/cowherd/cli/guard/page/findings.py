@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.page.markup import Places, anchor, count_of, text
 from cowherd.cli.guard.page.states import Severity
+from cowherd.text import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -51,9 +51,9 @@ def of_family(family: Family, places: Places) -> Iterator[str]:
 
 def listed(findings: Iterable[Finding], places: Places) -> Iterator[str]:
     """Yields findings with their remedies; those that differ only in the image are said once."""
-    alike: dict[tuple[str, str, str], list[Finding]] = {}
+    alike: dict[tuple[str, str, tuple[str, ...]], list[Finding]] = {}
     for finding in findings:
-        alike.setdefault((finding.kind.value, finding.detail, shlex.join(finding.remedy)), []).append(finding)
+        alike.setdefault((finding.kind.value, finding.detail, finding.remedy), []).append(finding)
     items = [_item(found, places) for found in alike.values()]
     if items:
         yield f"<ul class=findings>{''.join(items[:_OPEN])}</ul>"
@@ -65,7 +65,7 @@ def _item(found: Sequence[Finding], places: Places) -> str:
     first = found[0]
     names = " ".join(places.shown(finding.path) for finding in found[:_LINKED])
     more = f" and {len(found) - _LINKED:,} more" if len(found) > _LINKED else ""
-    remedy = f"<code>{text(shlex.join(first.remedy))}</code>" if first.remedy else ""
+    remedy = f"<code>{text(command_line(first.remedy))}</code>" if first.remedy else ""
     head = f"<span class={_severity(first)}><b></b>{first.kind.value}</span> <span class=name>{names}</span>{more}"
     return f"<li>{head}<p>{text(first.detail)}</p>{remedy}</li>"
 
