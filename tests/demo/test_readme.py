@@ -59,7 +59,9 @@ def test_the_makes_that_a_page_names_exist(page):
 
 def ways() -> dict[str, str]:
     """How the README says cowherd is installed: a command for each way."""
-    rows = re.findall(r"^\| (?:\[(\w+)\]\(.*?\)|(\w[\w ]*)) \| (`.*) \|$", (installed.ROOT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (?:\[(\w+)\]\(.*?\)|(\w[\w ]*)) \| (`.*) \|$", (installed.ROOT / "README.md").read_text(), re.MULTILINE
+    )
     return {linked or plain: " && ".join(re.findall(r"`([^`]+)`", cell)) for linked, plain, cell in rows}
 
 
@@ -80,7 +82,12 @@ def test_it_is_installed_as_the_readme_says(way, tmp_path):
     shutil.copytree(installed.ROOT, clone, ignore=shutil.ignore_patterns(".*", "dist", "__pycache__"))
     home = tmp_path / "home"
     command = ways()[way].replace("/opt/cowherd", f"{home}/pip").replace("python3 -m venv", f"{sys.executable} -m venv")
-    places = {"PIPX_HOME": home / "pipx", "UV_TOOL_DIR": home / "uv", "PIPX_BIN_DIR": home / "bin", "UV_TOOL_BIN_DIR": home / "bin"}
+    places = {
+        "PIPX_HOME": home / "pipx",
+        "UV_TOOL_DIR": home / "uv",
+        "PIPX_BIN_DIR": home / "bin",
+        "UV_TOOL_BIN_DIR": home / "bin",
+    }
     environment = {name: str(place) for name, place in places.items()} | (OFFLINE if way == "pip" else {})
     done = run(command, clone, **environment)
     assert done.returncode == 0, done.stderr
