@@ -37,7 +37,6 @@ def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.errors import InvalidRequest
     from cowherd.herd.overlays.promote import promote
-    from cowherd.storage.protection import Protection
 
     if arguments.chained and arguments.compress:
         raise InvalidRequest("--compress is for a copy; with --chained nothing is copied")
@@ -45,7 +44,7 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.overlay,
         arguments.base,
         chained=arguments.chained,
-        level=Protection.from_label(arguments.level),
+        level=arguments.level,
         compress=arguments.compress,
         update_domains=arguments.update_domains,
         herd=arguments.herd,

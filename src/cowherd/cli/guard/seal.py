@@ -56,11 +56,10 @@ def run(arguments: argparse.Namespace) -> Report:
 
 def _run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.seals.seal import seal
-    from cowherd.storage.protection import Protection
 
     done = seal(
         arguments.base,
-        level=Protection.from_label(arguments.level),
+        level=arguments.level,
         image_format=arguments.format,
         shadow=arguments.shadow,
         bind=arguments.bind,

@@ -9,15 +9,16 @@ from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.seals.verify import Checker
+from cowherd.paths import path_names
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from cowherd.herd.doctor.finding import Finding
     from cowherd.herd.machines.running import Runs
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
     from cowherd.progress import Progress
 
 LONGEST_CHAIN = 16
@@ -70,7 +71,7 @@ class Diagnosis(NamedTuple):
 
 
 def doctor(
-    directories: Sequence[PathName] = (),
+    directories: PathNames = (),
     *,
     full: bool = False,
     longest_chain: int = LONGEST_CHAIN,
@@ -82,6 +83,7 @@ def doctor(
     images and the tables of all images. `longest_chain`: a chain of more images is a finding. Asks the monitors of machines that
     run on the herd, within the limits of time of `cowherd.live.qmp`. Raises `HostFileError` if /proc can't be read.
     """
+    directories = path_names(directories)
     return diagnosis_of(survey(directories or ["."]), full=full, longest_chain=longest_chain, progress=progress)
 
 

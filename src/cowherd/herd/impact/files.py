@@ -25,13 +25,14 @@ from cowherd.herd.seals.drift import Drift, drift_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 from cowherd.ops.exposure import exposed_bytes
+from cowherd.paths import path_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -39,8 +40,8 @@ def impact_on_files(
     base: PathName,
     *,
     against: PathName | None = None,
-    donors: Sequence[PathName] = (),
-    herd: Sequence[PathName] = (),
+    donors: PathNames = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
     watch: Callable[[str, Path], Progress | None] | None = None,
 ) -> Impact:
@@ -52,6 +53,7 @@ def impact_on_files(
     It judges internal snapshots by their blocks, as `impact` does, without a look inside.
     Raises as `impact` does, and a named donor's own error if it can't be read.
     """
+    donors, herd = path_names(donors), path_names(herd)
     lineage = survey_around(base, *donors, herd=herd)
     image = lineage.find(base)
     drift = drift_of(lineage, image, against, progress)

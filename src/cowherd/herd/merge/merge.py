@@ -26,6 +26,7 @@ from cowherd.herd.merge.planning import plan_merge
 from cowherd.herd.merge.requirements import require_nobody_new, require_possible
 from cowherd.herd.records.faults import HerdNotReadable, OverlaysUnseen
 from cowherd.live.holders import naming_holders
+from cowherd.paths import path_names
 from cowherd.storage.filetype import is_device
 from cowherd.storage.holding import Holding
 from cowherd.storage.locks import READ, WRITE
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.steps import Left
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -69,7 +70,7 @@ def merge(
     dry_run: bool = False,
     ignore_unreadable: bool = False,
     update_domains: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Merged:
     """Merges `overlay` into its base, or into the image `into` of its chain; every other disk keeps its content.
@@ -86,6 +87,7 @@ def merge(
     `NotEnoughSpace`, `MergePending`, `UnsupportedFeature`. Raises `MergeInterrupted` if it fails later: then `recover` finishes
     it.
     """
+    herd = path_names(herd)
     _check_choices(strategy, keep)
     lineage = survey_around(overlay, *([into] if into else []), herd=herd)
     top = lineage.find(overlay)

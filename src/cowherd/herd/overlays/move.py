@@ -34,7 +34,7 @@ from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.upkeep import Kept, holding_seals
 from cowherd.live.holders import naming_holders
-from cowherd.paths import in_real_directory
+from cowherd.paths import in_real_directory, path_names
 from cowherd.storage import atomic, protection
 from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.machines.domains import Naming
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -81,7 +81,7 @@ def move(
     dry_run: bool = False,
     ignore_unreadable: bool = False,
     update_domains: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Move:
     """Moves the image file `source` to `target`, a new name or a directory, with its seal, and makes its overlays name it there.
@@ -93,6 +93,7 @@ def move(
     or an overlay is in use, `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there,
     `NotEnoughSpace`, and, unless `update_domains`, `DiskOfDomain` if a libvirt domain names the image.
     """
+    herd = path_names(herd)
     plan, lineage = _plan(source, target, herd)
     namings = require_unnamed([plan.image], "move", _UPDATE, redefining=update_domains)
     if not dry_run:

@@ -32,7 +32,7 @@ from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
-from cowherd.paths import in_real_directory
+from cowherd.paths import in_real_directory, path_names
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
 from cowherd.storage.filetype import refuse_device_node
@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
+    from cowherd.storage.protection import Level
 
 
 _UPDATE = "With --update-domains its definition is made to fit the new overlay; without --chained the disk stays as it is"
@@ -71,10 +72,10 @@ def promote(
     base: PathName,
     *,
     chained: bool = False,
-    level: Protection = Protection.READONLY,
+    level: Level = Protection.READONLY,
     compress: bool = False,
     update_domains: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Promoted:
@@ -89,6 +90,7 @@ def promote(
     and, unless `force`, `NotSound` for a disk that is damaged, cut off or empty, or no disk image, and `BindingContradicted` for
     one that was made on another base.
     """
+    herd, level = path_names(herd), Protection.named(level)
     source, target = Path(os.path.realpath(disk)), in_real_directory(base)
     lineage = survey_around(source, target, herd=herd)
     image = lineage.find(source)

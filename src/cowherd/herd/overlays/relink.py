@@ -37,6 +37,7 @@ from cowherd.herd.seals.quick_check import condition, of_file, record_of, record
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.seal import refresh
 from cowherd.herd.seals.shadow import keep_shadow
+from cowherd.paths import path_names
 from cowherd.storage.durable import make_durable, make_durable_if_recent
 from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.scan import Image, Key
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
     from cowherd.progress import Progress
 
 
@@ -84,10 +85,10 @@ class Relinked:
 
 
 def relink(
-    images: Sequence[PathName],
+    images: PathNames,
     *,
     dry_run: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> list[Relinked]:
     """Repairs the backing names of overlays: it finds lost bases by their content, and rewrites names that lead to the base only
@@ -96,6 +97,7 @@ def relink(
     Returns the overlays that needed something. `problem` says what went wrong with one, or with a file that can't be read and
     may be an overlay.
     """
+    images, herd = path_names(images), path_names(herd)
     directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
     meant = {lineage.find(path).key for path in named}

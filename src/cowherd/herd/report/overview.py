@@ -13,15 +13,16 @@ from cowherd.herd.lineage.survey import survey
 from cowherd.herd.machines.running import look_at
 from cowherd.herd.records.status import Status
 from cowherd.herd.report.tree import Tree, tree_of
+from cowherd.paths import path_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cowherd.extents import Ranges
     from cowherd.herd.impact.verdict import Hit
     from cowherd.herd.machines.running import Machine, Runs
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
     from cowherd.progress import Progress
 
 Spans = tuple[tuple[int, int], ...]
@@ -70,12 +71,13 @@ class Overview:
     drifts: tuple[DriftPicture, ...]
 
 
-def overview(directories: Sequence[PathName] = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
+def overview(directories: PathNames = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
     """Examines the herd in `directories` (the current one by default); changes nothing.
 
     It reads bases whose files are not as their seals left them, to find where they differ; with `full` it reads all sealed
     images.
     """
+    directories = path_names(directories)
     lineage = survey(directories or ["."])
     runs = look_at(lineage, only_machines=False)
     found = tree_of(lineage, runs)

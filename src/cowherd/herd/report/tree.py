@@ -10,12 +10,12 @@ from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.machines.running import NOTHING_RUNS, running_on
 from cowherd.herd.seals.verify import Checker
-from cowherd.paths import as_path
+from cowherd.paths import as_path, path_names
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cowherd.herd.machines.running import Machine, Runs
     from cowherd.herd.records.status import Status
     from cowherd.live.gone import GoneDisk
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
 
 
 class Node(NamedTuple):
@@ -110,8 +110,9 @@ class Tree(NamedTuple):
         return tuple(map(as_path, self.directory_names))
 
 
-def tree(directories: Sequence[PathName] = ()) -> Tree:
+def tree(directories: PathNames = ()) -> Tree:
     """Returns the herd in `directories` (the current one by default). Reads only headers and the records of seals."""
+    directories = path_names(directories)
     lineage = survey(directories or ["."])
     runs = running_on(lineage)
     here = tuple(disk for disk in runs.glance.gone if lineage.was_listed(os.path.dirname(disk.path)))

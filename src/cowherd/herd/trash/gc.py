@@ -27,6 +27,7 @@ from cowherd.herd.records.trashbox import disk_size, entries, is_entry_name, rem
 from cowherd.herd.seals.shadow import shadow_of
 from cowherd.live.holders import writers
 from cowherd.live.libvirt_records import read_records
+from cowherd.paths import path_names
 from cowherd.storage import atomic
 from cowherd.storage.directory import Directory
 from cowherd.storage.presence import is_there, look_up, require_directories
@@ -37,7 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
 
 
 class Sort(enum.StrEnum):
@@ -62,8 +63,9 @@ class Garbage(NamedTuple):
     remedy: tuple[str, ...]
 
 
-def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
+def gc(directories: PathNames = ()) -> list[Garbage]:
     """Lists what the herd in `directories` (the current one by default) could do without; changes nothing."""
+    directories = path_names(directories)
     require_directories(directories)
     places = [os.path.realpath(directory) for directory in directories or ["."]]
     lineage = survey(places)
