@@ -259,6 +259,8 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
         )  # durably: the machine must be able to open it after a power cut, too
         require_free([source])
         os.rename(unfinished, source)
+    except HostFileError:
+        raise
     except OSError as error:
         raise HostFileError(source, "replace", error) from error
     finally:

@@ -117,6 +117,8 @@ def _remove(path: Path) -> None:
                 os.rmdir(place.held(path.name))
             elif info is not None:
                 os.unlink(place.held(path.name))
+        except HostFileError:
+            raise
         except OSError as error:
             raise HostFileError(path, "remove", error) from error
         atomic.sync_directory(place.held())
