@@ -24,6 +24,8 @@ from cowherd.sizes import size_in_bytes, whole_sectors
 from cowherd.text import printable
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cowherd.sizes import Size
     from cowherd.urls import ImageName
 
@@ -41,6 +43,11 @@ class Measurement:
     required: int
     fully_allocated: int
     bitmaps: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img measure --output=json` prints them."""
+        bitmaps = {} if self.bitmaps is None else {"bitmaps": self.bitmaps}
+        return {**bitmaps, "required": self.required, "fully-allocated": self.fully_allocated}
 
 
 def measure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
@@ -55,11 +54,5 @@ def run(arguments: argparse.Namespace) -> Report:
     lines = [f"{shown(done.base)}: a base of {human_size(record.size)}, sealed, {record.level.label}"]
     if done.overlay:
         lines.append(f"{shown(done.overlay)}: a new overlay of it, in the place of the disk")
-    document = {
-        "base": os.fspath(done.base),
-        "content_digest": record.content_digest.hex(),
-        "level": record.level.label,
-        "overlay": os.fspath(done.overlay) if done.overlay else None,
-        "copied_bytes": done.copied_bytes,
-    }
-    return Report(document, tuple(lines))
+
+    return Report(done.to_json(), tuple(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cowherd.herd.doctor import content, files, links, machines, running
@@ -15,6 +16,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from cowherd.herd.doctor.finding import Finding
     from cowherd.herd.machines.running import Runs
@@ -68,6 +70,18 @@ class Diagnosis(NamedTuple):
     def healthy(self) -> bool:
         """Whether all findings are mere notes."""
         return all(finding.kind.is_note for finding in self.findings)
+
+    def to_json(self, rows: Callable[[Iterator[dict[str, Any]]], Any] = list) -> dict[str, Any]:
+        """Returns plain values, as `cowherd doctor --json` prints them; `rows` makes the list of the findings."""
+        return {
+            "directories": [os.fspath(directory) for directory in self.directories],
+            "images": self.images,
+            "healthy": self.healthy,
+            "full": self.full,
+            "catalog": os.fspath(self.catalog) if self.catalog else None,
+            "not_asked": list(self.not_asked),
+            "findings": rows(finding.to_json() for finding in self.findings),
+        }
 
 
 def doctor(

@@ -5,6 +5,7 @@ docs/merge.md describes the order of the steps, and why a merge can be interrupt
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,7 @@ from cowherd.storage.presence import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.steps import Left
@@ -58,6 +60,11 @@ class Merged:
     plan: MergePlan
     done: bool
     left: Sequence[Left] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd merge --json` prints them."""
+        left = [{"path": os.fspath(path), "problem": problem} for path, problem in self.left]
+        return self.plan.to_json() | {"done": self.done, "left": left}
 
 
 def merge(

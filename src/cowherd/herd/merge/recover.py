@@ -45,6 +45,7 @@ from cowherd.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.steps import Left
@@ -68,6 +69,17 @@ class Recovered:
     outcome: str
     left: Sequence[Left] = ()
     error: CowherdError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd recover --json` prints them."""
+        return {
+            "journal": os.fspath(self.journal),
+            "overlay": os.fspath(self.overlay) if self.overlay else None,
+            "base": os.fspath(self.base) if self.base else None,
+            "outcome": self.outcome,
+            "left": [{"path": os.fspath(path), "problem": problem} for path, problem in self.left],
+            "error": str(self.error) if self.error else None,
+        }
 
 
 def recover(directories: PathNames = (), *, progress: Progress | None = None) -> list[Recovered]:

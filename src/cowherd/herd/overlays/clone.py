@@ -33,6 +33,8 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
@@ -51,6 +53,19 @@ class Cloned(NamedTuple):
     size: int
     binding: Binding | None
     sealed: Sealed | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd clone --json` prints them."""
+        return {
+            "overlay": os.fspath(self.overlay),
+            "base": os.fspath(self.base),
+            "backing_file": self.backing.name,
+            "backing_format": self.backing.format,
+            "size": self.size,
+            "bound": self.binding is not None,
+            "content_digest": self.binding.content_digest.hex() if self.binding else None,
+            "sealed_now": self.sealed is not None,
+        }
 
 
 def clone(

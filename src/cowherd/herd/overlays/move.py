@@ -48,6 +48,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.machines.domains import Naming
@@ -72,6 +73,15 @@ class Move(NamedTuple):
     target: Path
     overlays: tuple[Image, ...]
     copied_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd move --json` prints them, but for whether it was done."""
+        return {
+            "source": os.fspath(self.source),
+            "target": os.fspath(self.target),
+            "overlays": [os.fspath(overlay.path) for overlay in self.overlays],
+            "copied_bytes": self.copied_bytes,
+        }
 
 
 def move(

@@ -44,6 +44,7 @@ from cowherd.storage.transfer import give_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName, PathNames
@@ -65,6 +66,17 @@ class Promoted:
     sealed: Sealed
     overlay: Path | None
     copied_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd promote --json` prints them."""
+        record = self.sealed.record
+        return {
+            "base": os.fspath(self.base),
+            "content_digest": record.content_digest.hex(),
+            "level": record.level.label,
+            "overlay": os.fspath(self.overlay) if self.overlay else None,
+            "copied_bytes": self.copied_bytes,
+        }
 
 
 def promote(

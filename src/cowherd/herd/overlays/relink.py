@@ -45,6 +45,7 @@ from cowherd.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.scan import Image, Key
@@ -82,6 +83,16 @@ class Relinked:
     name: str | None = None
     by_content: bool = False
     problem: CowherdError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd move --repair --json` prints them."""
+        return {
+            "overlay": os.fspath(self.overlay),
+            "base": os.fspath(self.base) if self.base else None,
+            "name": self.name,
+            "by_content": self.by_content,
+            "problem": str(self.problem) if self.problem else None,
+        }
 
 
 def relink(

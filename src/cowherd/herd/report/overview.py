@@ -18,6 +18,7 @@ from cowherd.paths import path_names
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Any
 
     from cowherd.extents import Ranges
     from cowherd.herd.impact.verdict import Hit
@@ -69,6 +70,15 @@ class Overview:
     tree: Tree
     diagnosis: Diagnosis
     drifts: tuple[DriftPicture, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values: how much there is of what; `tree` and `diagnosis` have documents of their own."""
+        return {
+            "images": len(self.tree.nodes),
+            "findings": len(self.diagnosis.findings),
+            "healthy": self.diagnosis.healthy,
+            "drifts": len(self.drifts),
+        }
 
 
 def overview(directories: PathNames = (), *, full: bool = False, progress: Progress | None = None) -> Overview:

@@ -27,6 +27,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.paths import PathName, PathNames
@@ -45,6 +46,18 @@ class Adopted(NamedTuple):
     sealed_now: bool = False
     format_recorded: str | None = None
     problem: CowherdError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd bind --json` prints them."""
+        return {
+            "overlay": os.fspath(self.overlay),
+            "base": os.fspath(self.base) if self.base else None,
+            "bound": self.binding is not None,
+            "content_digest": self.binding.content_digest.hex() if self.binding else None,
+            "sealed_now": self.sealed_now,
+            "format_recorded": self.format_recorded,
+            "problem": str(self.problem) if self.problem else None,
+        }
 
 
 def adopt(

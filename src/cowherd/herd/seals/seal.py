@@ -47,6 +47,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.records.digest import BlockDigests
@@ -73,6 +74,27 @@ class Sealed(NamedTuple):
     bound: tuple[Path, ...] = ()
     not_bound: tuple[tuple[Path, str], ...] = ()
     contradicted: tuple[Path, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd seal --json` prints them."""
+        record = self.record
+        return {
+            "image": os.fspath(self.image),
+            "seal": os.fspath(self.seal),
+            "content_digest": record.content_digest.hex(),
+            "seal_id": record.seal_id.hex(),
+            "generation": record.generation,
+            "size": record.size,
+            "format": record.format,
+            "level": record.level.label,
+            "wanted_level": self.wanted.label,
+            "shadow": record.shadow,
+            "shadow_problem": self.shadow_problem,
+            "anew": self.anew,
+            "signed_by": record.signature.public_key.hex() if record.signature else None,
+            "bound": [os.fspath(path) for path in self.bound],
+            "not_bound": [{"path": os.fspath(path), "problem": problem} for path, problem in self.not_bound],
+        }
 
 
 def seal(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import Pending, describe
@@ -19,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.herd.records.binding import Binding
@@ -48,6 +51,18 @@ class Verified(NamedTuple):
     base: Path | None = None
     changed_bytes: int | None = None
     certain: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd verify --json` prints them."""
+        return {
+            "path": os.fspath(self.path),
+            "status": self.status.value,
+            "detail": self.detail,
+            "sealed": self.sealed,
+            "certain": self.certain,
+            "base": os.fspath(self.base) if self.base else None,
+            "changed_bytes": self.changed_bytes,
+        }
 
 
 def verify(

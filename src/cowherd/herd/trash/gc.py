@@ -37,6 +37,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from cowherd.paths import PathNames
 
@@ -61,6 +62,16 @@ class Garbage(NamedTuple):
     detail: str
     frees: int
     remedy: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd gc --json` prints them, but for what became of it."""
+        return {
+            "kind": self.sort.value,
+            "path": os.fspath(self.path),
+            "detail": self.detail,
+            "frees": self.frees,
+            "remedy": list(self.remedy),
+        }
 
 
 def gc(directories: PathNames = ()) -> list[Garbage]:

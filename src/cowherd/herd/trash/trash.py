@@ -50,6 +50,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName, PathNames
@@ -65,6 +66,10 @@ class Restored(NamedTuple):
     path: Path
     sealed: bool
     base_problem: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd trash restore --json` prints them."""
+        return {"path": os.fspath(self.path), "sealed": self.sealed, "base_problem": self.base_problem}
 
 
 def trash(images: PathNames, *, force: bool = False, ignore_unreadable: bool = False, herd: PathNames = ()) -> list[Entry]:
