@@ -17,6 +17,7 @@ FUNCTIONS = {name: function for name in dir(cowherd) if inspect.isfunction(funct
 CALLS: dict[str, dict[str, object]] = {
     # What each function needs to come as far as to look at the names that it was given.
     "bind": {"images": ["web.qcow2"]},
+    "check_domain": {"xml": "<domain type='kvm'><name>web</name></domain>"},
     "clone": {"base": "base.qcow2", "overlay": "new.qcow2"},
     "commit": {"overlay": "web.qcow2"},
     "convert": {"sources": "web.qcow2", "target": "base.qcow2"},
@@ -37,6 +38,7 @@ CALLS: dict[str, dict[str, object]] = {
     "recover": {},
     "relink": {"images": ["web.qcow2"]},
     "repair": {"base": "base.qcow2"},
+    "report": {},
     "resize": {"path": "base.qcow2", "size": "2M"},
     "restore": {"name": "old.qcow2"},
     "retarget": {"overlays": ["web.qcow2"], "onto": "base.qcow2"},
@@ -46,6 +48,7 @@ CALLS: dict[str, dict[str, object]] = {
     "tree": {},
     "unseal": {"image": "base.qcow2"},
     "verify": {},
+    "watch": {"on_event": lambda event: False},
 }
 
 
@@ -118,6 +121,7 @@ SIZES: dict[str, dict[str, object]] = {
     "inspect": {"source": "web.qcow2"},
     "measure": {"target_format": "qcow2"},
     "resize": {"path": "web.qcow2"},
+    "watch": {"directories": ".", "on_event": lambda event: False, "fanotify": False},
 }
 
 
