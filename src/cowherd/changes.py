@@ -178,7 +178,7 @@ def commit(
                 opener=held.open,
                 progress=progress,
             )
-            rebind(overlay, held, herd=herd)
+            rebind(overlay, held)
         return done
 
 
@@ -241,7 +241,7 @@ def rebase(
                 progress=progress,
             )
             if not unsafe:
-                rebind(overlay, held, herd=herd)
+                rebind(overlay, held)
         return done
 
 

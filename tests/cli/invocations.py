@@ -82,6 +82,9 @@ file='{long}'/><target dev='vda'/></disk></devices></domain>"
 
 INVOCATIONS = (
     Invocation("cowherd", ("tree", "{root}")),
+    Invocation("cowherd", ("status", "{root}"), drift=True),
+    Invocation("cowherd", ("show", "{one}"), drift=True),
+    Invocation("cowherd", ("log", "{base}")),
     Invocation("cowherd", ("clone", "{base}", "{new}")),
     Invocation("cowherd", ("seal", "{alone}")),
     Invocation("cowherd", ("unseal", "--force", "{base}")),

@@ -50,20 +50,30 @@ function _shtab_cowherd_using
   test "$_shtab_cowherd_cmdpath" = "$argv"
 end
 
-set -g _shtab_cowherd_commands tree doctor verify impact ps report inspect gc seal unseal bind watch hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -o
+set -g _shtab_cowherd_commands status tree show doctor verify impact ps report inspect log gc seal unseal bind watch hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --serve --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -n -o
 
 complete -c cowherd -e
 complete -c cowherd -f
 
 complete -c cowherd -n _shtab_cowherd_using -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n _shtab_cowherd_using -l version -d 'show the version and exit'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a status -d DESCRIBED
+complete -c cowherd -n '_shtab_cowherd_using status' -s h -l help -d 'show this help message and exit'
+complete -c cowherd -n '_shtab_cowherd_using status' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using status' -l rescan -d 'read every header anew, also where the catalog knows it'
+complete -c cowherd -n '_shtab_cowherd_using status' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a tree -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using tree' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using tree' -l json -d 'print one JSON document instead of text, errors included'
 complete -c cowherd -n '_shtab_cowherd_using tree' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using tree' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
-complete -c cowherd -n '_shtab_cowherd_using tree; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_directories)" -d 'where to look (default: the current directory)'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a show -d DESCRIBED
+complete -c cowherd -n '_shtab_cowherd_using show' -s h -l help -d 'show this help message and exit'
+complete -c cowherd -n '_shtab_cowherd_using show' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using show' -l rescan -d 'read every header anew, also where the catalog knows it'
+complete -c cowherd -n '_shtab_cowherd_using show' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
+complete -c cowherd -n '_shtab_cowherd_using show; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image; of a directory, every image'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a doctor -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l json -d 'print one JSON document instead of text, errors included'
@@ -105,7 +115,11 @@ complete -c cowherd -n '_shtab_cowherd_using report' -s h -l help -d 'show this 
 complete -c cowherd -n '_shtab_cowherd_using report' -l json -d 'print one JSON document instead of text, errors included'
 complete -c cowherd -n '_shtab_cowherd_using report' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using report' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'the page to write; one that is there is replaced'
+complete -c cowherd -n '_shtab_cowherd_using report' -l serve -x -d 'serve the page (default: 127.0.0.1:8642); directories come before it'
+complete -c cowherd -n '_shtab_cowherd_using report' -l serve-anywhere -d 'allow an address that other machines can reach'
 complete -c cowherd -n '_shtab_cowherd_using report' -l full -d 'read the content of all sealed images, and all tables'
+complete -c cowherd -n '_shtab_cowherd_using report' -l files -d 'look inside: which files and file systems a change hits'
+complete -c cowherd -n '_shtab_cowherd_using report' -l from -x -d 'with --files: an image that holds the old content'
 complete -c cowherd -n '_shtab_cowherd_using report' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using report; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_directories)" -d 'where to look (default: the current directory)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a inspect -d DESCRIBED
@@ -119,6 +133,13 @@ complete -c cowherd -n '_shtab_cowherd_using inspect' -l max-size -x -d 'the lar
 complete -c cowherd -n '_shtab_cowherd_using inspect' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using inspect' -s U -l force-share -d 'even while a machine has the image open for writing'
 complete -c cowherd -n '_shtab_cowherd_using inspect; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image, - for standard input; of a directory, every image'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a log -d DESCRIBED
+complete -c cowherd -n '_shtab_cowherd_using log' -s h -l help -d 'show this help message and exit'
+complete -c cowherd -n '_shtab_cowherd_using log' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using log' -l rescan -d 'read every header anew, also where the catalog knows it'
+complete -c cowherd -n '_shtab_cowherd_using log' -s n -l number -x -d 'only the last N commands'
+complete -c cowherd -n '_shtab_cowherd_using log' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
+complete -c cowherd -n '_shtab_cowherd_using log; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'an image, also one that is gone, or a directory'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a gc -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using gc' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using gc' -l json -d 'print one JSON document instead of text, errors included'

@@ -15,16 +15,20 @@ def user_of(pid: int) -> str | None:
 
     Returns None if the process has ended.
     """
-    import pwd  # only where a process is found: this module is loaded whenever a file is opened
-
     with contextlib.suppress(OSError), open(f"{PROC}/{pid}/status", "rb") as file:
         uid = next((line.split()[2] for line in file if line.startswith(b"Uid:")), None)
-        if uid is not None:
-            try:
-                return printable(pwd.getpwuid(int(uid)).pw_name)
-            except KeyError:
-                return uid.decode("ascii")
+        return None if uid is None else user_name(int(uid))
     return None
+
+
+def user_name(uid: int) -> str:
+    """Returns the name of a user, escaped, or the number if it has no name."""
+    import pwd  # only where it is asked: this module is loaded whenever a file is opened
+
+    try:
+        return printable(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return str(uid)
 
 
 def unit_of(groups: str) -> str | None:

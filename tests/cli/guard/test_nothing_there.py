@@ -11,6 +11,9 @@ pytestmark = pytest.mark.qemu("qemu-img")
 
 GONE = {
     "tree": ["tree", "gone"],
+    "status": ["status", "gone"],
+    "show": ["show", "gone"],
+    "log": ["log", "gone"],
     "clone": ["clone", "gone", "new"],
     "seal": ["seal", "gone"],
     "unseal": ["unseal", "gone"],
@@ -41,6 +44,10 @@ GONE = {
     "serve": ["serve", "--check-config", "--config", "gone"],
 }
 WITH_HERD = {
+    "tree of one": ["tree", "overlay"],
+    "status": ["status"],
+    "show": ["show", "overlay"],
+    "log": ["log"],
     "clone": ["clone", "base", "new"],
     "seal": ["seal", "base"],
     "unseal": ["unseal", "base"],

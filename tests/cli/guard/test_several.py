@@ -74,7 +74,7 @@ def test_one_image_gives_the_document_of_one(cowherd, herd):
 
 def test_a_directory_without_images_has_none(cowherd, tmp_path):
     (tmp_path / "empty").mkdir()
-    for command in ("seal", "unseal", "impact", "repair", "inspect", "verify", "tree"):
+    for command in ("seal", "unseal", "impact", "repair", "inspect", "verify", "tree", "status", "show"):
         assert cowherd(command, tmp_path / "empty") == (0, "no images\n", "")
 
 
@@ -91,7 +91,7 @@ def test_a_directory_that_is_not_there_is_no_place_to_move_to(cowherd, herd):
     assert (herd / "two/alone").exists()
 
 
-@pytest.mark.parametrize("command", ["tree", "recover", "ps", "verify", "doctor", "gc"])
+@pytest.mark.parametrize("command", ["tree", "status", "log", "recover", "ps", "verify", "doctor", "gc"])
 def test_a_directory_that_is_not_there_is_an_error_wherever_one_is_named(cowherd, tmp_path, command):
     for words in ([tmp_path / "nowhere"], ["--herd", tmp_path / "nowhere"]):
         code, _, err = cowherd(command, *words)

@@ -194,7 +194,7 @@ ELSEWHERE = {
 }
 LOOKING = {
     "herd",
-    "tree", "verify", "impact", "inspect", "doctor", "watch", "ps", "report", "run", "hook",
+    "tree", "status", "show", "log", "verify", "impact", "inspect", "doctor", "watch", "ps", "report", "run", "hook",
     "serve",  # changes what is in its own directory, where no machine's images are
     "unseal",  # changes what protects a file, and not what it holds
     "gc",  # lists; what --clean removes is no image

@@ -8,6 +8,7 @@ import sys
 
 from cowherd import notes
 from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.logged import CHANGING, run_logged
 from cowherd.cli.guard.looked import told
 from cowherd.cli.guard.output import Report, error_report, show, with_losses
 from cowherd.cli.guard.usage import UsageError, no_such_command
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "look": {
+        "status": "say of each base whether it is whole, worst first",
         "tree": "show the herd: bases, the overlays under them, and how each is",
+        "show": "show all that is known of an image",
         "doctor": "say everything that is wrong, worst first, each with its remedy",
         "verify": "check seals and bindings along whole chains",
         "impact": "say which overlays a changed base hits, and where",
         "ps": "show what runs on which images, and where memory and disk part",
         "report": "write one HTML page about a herd",
         "inspect": "say whether an image from a stranger may be used",
+        "log": "show what cowherd did to an image",
         "gc": "list what a herd could do without, and what each would free",
     },
     "keep bases whole": {
@@ -71,12 +75,6 @@ Exit codes: {EXIT_CODES}.
 'cowherd help COMMAND' explains a command, with an example. What qemu-img does, cowherd-img does.
 """
 
-_CHANGING = frozenset(
-    (
-        *("bind", "clone", "delete", "flatten", "gc", "merge", "move", "promote"),
-        *("recover", "rename", "repair", "retarget", "seal", "trash", "unseal"),
-    )
-)
 _WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "seal")
 
 
@@ -112,9 +110,9 @@ def _run(words: list[str]) -> Report:
 
         keep_freed_memory()
     with _rescanning() if arguments.rescan else contextlib.nullcontext(), noting_looks() as looks, gathering() as lost:
-        report = module.run(arguments)
+        report = run_logged(words[0], arguments, module.run)
     assert isinstance(report, Report)
-    report = told(report, looks) if words[0] in _CHANGING else report
+    report = told(report, looks) if words[0] in CHANGING else report
     return with_losses(report, lost) if lost else report
 
 

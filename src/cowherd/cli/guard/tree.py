@@ -37,10 +37,11 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Shows the images under some directories: each base with the overlays under it, sizes, seals, drift and broken links.\n"
         "Only headers and the records of seals are read, so it is quick, and images may be in use.\n"
-        "Machines that run on an image are named behind it.",
-        "cowherd tree /var/lib/libvirt/images",
+        "Machines that run on an image are named behind it. Of an image it shows the family: its chain, and all that stands on\n"
+        "any image of that.",
+        "cowherd tree /var/lib/libvirt/images\ncowherd tree web.qcow2",
     )
-    parser.add_argument("directories", nargs="*", metavar="DIR", help="where to look (default: the current directory)")
+    parser.add_argument("places", nargs="*", metavar="DIR|IMAGE", help="where to look (default: the current directory)")
     parser.add_herd()
 
 
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.machines.running import hidden_in_words
     from cowherd.herd.report.tree import tree
 
-    found = tree([*arguments.directories, *arguments.herd])
+    found = tree(arguments.places, herd=arguments.herd)
     notes = []
     if found.unreadable:
         more = f" and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""

@@ -25,7 +25,9 @@ ELSEWHERE = {
     "protect": "cowherd seal",
     "lock": "cowherd seal",
     "top": "cowherd ps",
-    **{name: f"cowherd-img {name}" for name in ("compare", "convert", "create", "dd", "info", "map", "measure", "resize")},
+    "history": "cowherd log",
+    "info": "cowherd show (or cowherd-img info, as qemu-img has it)",
+    **{name: f"cowherd-img {name}" for name in ("compare", "convert", "create", "dd", "map", "measure", "resize")},
 }
 """What other tools call a command, and the command line here that does it."""
 

@@ -68,6 +68,10 @@ def run(arguments: argparse.Namespace) -> Report:
         herd=arguments.herd,
         progress=progress("reading"),
     )
+    if arguments.full:
+        from cowherd.herd.log import concerned
+
+        concerned.note(row.path for row in found if row.sealed and row.certain and row.status.holds)
     fine = all(row.status.is_fine for row in found)
     lines = table((row.status.value, shown(row.path), row.detail) for row in found)
     document = {"images": [row.to_json() for row in found], "fine": fine}

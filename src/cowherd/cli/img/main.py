@@ -15,10 +15,10 @@ from cowherd.urls import is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from cowherd.cli.img.options import Syntax
+    from cowherd.cli.img.options import Arguments, Syntax
 
 COMMANDS = {
     "check": "Check basic image integrity",
@@ -35,6 +35,12 @@ COMMANDS = {
     "snapshot": "List snapshots within image",
 }
 """Each command is a module of this package with `SYNTAX` and `run(arguments) -> exit code`."""
+
+_NAMING_FIRST = ("commit", "rebase", "resize")
+"""The commands whose first operand is the image that they change."""
+
+_LOGGED = (*_NAMING_FIRST, "convert", "create", "dd")
+"""The commands that are logged; the last three if they write over an image that is there."""
 
 ABSENT = ("amend", "bench", "bitmap")
 """Commands of qemu-img that cowherd-img does not have."""
@@ -75,7 +81,7 @@ def _run(command: str, words: list[str], program: str) -> int:
     syntax: Syntax = module.SYNTAX
     _warn_of_merges(words, program)
     try:
-        code: int = module.run(parse(syntax, words, program))
+        code = _carried_out(command, module.run, parse(syntax, words, program))
     except HelpWanted:
         from cowherd.cli.img.help import command_help
 
@@ -87,6 +93,17 @@ def _run(command: str, words: list[str], program: str) -> int:
     except OSError as error:
         return _complain(error_of_host(error), program, command)
     return code
+
+
+def _carried_out(command: str, run: Callable[[Arguments], int], arguments: Arguments) -> int:
+    """Carries a command out, and logs it if it may change an image that is there."""
+    if command not in _LOGGED:
+        return run(arguments)
+    from cowherd.cli.logged import log_command
+
+    with log_command("cowherd-img", command, arguments.operands[:1] if command in _NAMING_FIRST else ()) as outcome:
+        outcome.exit_code = run(arguments)
+    return outcome.exit_code
 
 
 def _warn_of_merges(words: list[str], program: str) -> None:

@@ -259,21 +259,21 @@ class Lineage:
         pairs = zip(self._ordered, self._parents, strict=True)
         return [image for image, base in pairs if base == _NOBODY and self._is_shown(image) and self.broken(image)]
 
-    def show_only(self, directories: Sequence[str]) -> None:
-        """Hides the images that neither lie under `directories` nor share a chain with one that does.
+    def show_only(self, places: Sequence[str]) -> None:
+        """Hides the images that are neither at or under one of `places` nor share a chain with one that is.
 
         `dependents` and `children` still return them.
         """
-        inside = [f"{directory.rstrip('/')}/" for directory in directories]
-        if all(f"{directory}/".startswith(tuple(inside)) for directory in self.listed):
+        inside, exact = tuple(f"{place.rstrip('/')}/" for place in places), frozenset(places)
+        if all(f"{directory}/".startswith(inside) for directory in self.listed):
             return
-        mine = [image for image in self._ordered if any(name.startswith(tuple(inside)) for name in image.filenames)]
+        mine = [image for image in self._ordered if any(name.startswith(inside) or name in exact for name in image.filenames)]
         related = {one.key for image in mine for one in (*self.chain(image), *self.dependents(image))}
         self._hidden |= {number for number, image in enumerate(self._ordered) if image.key not in related}
 
     @property
     def shown(self) -> list[Image]:
-        """The images that are not hidden: neither deleted, nor unrelated to the directories of `show_only`; by path."""
+        """The images that are not hidden: neither deleted, nor unrelated to the places of `show_only`; by path."""
         return [image for image in self._ordered if self._is_shown(image)] if self._hidden else self._ordered
 
     def _is_shown(self, image: Image) -> bool:

@@ -7,20 +7,21 @@ import errno
 import os
 
 from cowherd.errors import HostFileError
+from cowherd.herd.lineage.book.config import herds
 from cowherd.herd.lineage.book.notes import note_look
+from cowherd.herd.lineage.book.places import Places
 from cowherd.herd.lineage.book.query import places_around, places_under, remember
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.links import probed_format
 from cowherd.herd.lineage.scan import Found, Image, scan
-from cowherd.storage.presence import require_directories
+from cowherd.storage.presence import parted, require_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from typing import Any
 
     from cowherd.formats.reference import BackingReference
-    from cowherd.herd.lineage.book.places import Places
     from cowherd.paths import PathName
     from cowherd.storage.holding import Holding
 
@@ -52,6 +53,22 @@ def survey(directories: Iterable[PathName], homes: Iterable[PathName] = ()) -> L
     return lineage
 
 
+def survey_named(places: Sequence[PathName], herd: Sequence[PathName] = ()) -> Lineage:
+    """Returns the lineage of what a user names: it shows what lies under the directories among `places`, and the families of the
+    images among them, which are their chains and all that stands on any image of these.
+
+    Relatives of the images are also looked for under `herd`, whose directories it shows only where no image is named. Raises
+    `HostFileError` if there is nothing under one of the names.
+    """
+    directories, images = parted(places)
+    if not images:
+        return survey([*directories, *herd] or ["."])
+    lineage = survey_around(*images, herd=[*directories, *herd])
+    roots = [lineage.chain(lineage.find(path))[-1].filename for path in images]
+    lineage.show_only([*map(os.path.realpath, directories), *roots])
+    return lineage
+
+
 def _lineage_of(places: Places) -> Lineage:
     found = scan(places)
     for device in places.devices:
@@ -63,13 +80,29 @@ def _lineage_of(places: Places) -> Lineage:
     return lineage
 
 
-def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Path, BackingReference | None]) -> Lineage:
+def survey_own_chain(overlay: PathName, image_format: str | None) -> Lineage:
+    """Returns the lineage of an overlay and its chain as they are now, and remembers where the overlay stands.
+
+    For what has just been put on another base, and no other image is asked about: it takes no look through the herd. Raises
+    `ConfigUnclear`, `HostFileError`.
+    """
+    lineage = _chains_of(Found(Places({}, herds=tuple(herds()))), [(os.path.abspath(overlay), image_format)], {})
+    remember(lineage)
+    return lineage
+
+
+def survey_chains(images: Iterable[tuple[PathName, str | None]], backing: Mapping[Any, BackingReference | None]) -> Lineage:
     """Returns the lineage of some images and their chains; it reads nothing else, so it does not take long.
 
     Each image comes with its format, None to guess. `backing` maps paths of images to their backing files, and overrides their
     headers. Files that are no images are left out. Raises `HostFileError` if a file can't be read.
     """
-    found = Found()
+    return _chains_of(Found(), images, backing)
+
+
+def _chains_of(
+    found: Found, images: Iterable[tuple[PathName, str | None]], backing: Mapping[Any, BackingReference | None]
+) -> Lineage:
     for path, image_format in images:
         image = found.add(os.fspath(path), image_format or probed_format(path))
         if image and path in backing:

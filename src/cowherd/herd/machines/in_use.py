@@ -14,6 +14,7 @@ import time
 
 from cowherd.errors import CowherdError, ImageInUse
 from cowherd.formats import registry
+from cowherd.herd.log import concerned
 from cowherd.herd.records.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
@@ -70,6 +71,7 @@ def require_free(
     Raises `HoldersHidden` if some processes can't be seen and the environment asks for certainty.
     """
     writes, reads = _by_key(changed), _by_key(stable)
+    concerned.note(name for name, _ in writes.values())
     if locks:
         _take_locks(writes, reads, _try_lock if held is None else held.lock)
     own = {(FILE, *key): fd for key, fd in held.descriptors().items()} if held is not None else NONE_HELD

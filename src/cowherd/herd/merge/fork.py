@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.log import concerned
 from cowherd.herd.merge.faults import MergeFailed
 from cowherd.herd.records.ownership import SHADOW_SUFFIX, mode_given_back
 from cowherd.herd.records.sealrecord import SUFFIX
@@ -99,6 +100,7 @@ def complete_fork(lineage: Lineage, base: Image, entry: Entry, progress: Progres
     """Gives the finished copy its name, and a seal if the old base has one. A second run goes on where the first stopped."""
     assert entry.temporary is not None
     assert entry.fork is not None
+    concerned.note([entry.fork])
     record = record_of(base)
     if is_there(entry.temporary):
         _give_name(entry.temporary, entry.fork, Attributes.of(base.path)._replace(mode=_mode_for(base, record)))

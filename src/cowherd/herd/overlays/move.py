@@ -24,6 +24,7 @@ from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_readable
 from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.log import concerned
 from cowherd.herd.machines.domains import redefine, require_unnamed
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.sealplace import forget_listing, is_kept, is_sealed, seal_path
@@ -111,6 +112,7 @@ def move(
             require_readable(lineage, plan.image, "move")
         _require_free(plan)
         check_space([(plan.target.parent, plan.copied_bytes)])
+        concerned.note([plan.target])
         with naming_holders():
             _execute(plan, lineage, namings, herd, progress)
     return plan

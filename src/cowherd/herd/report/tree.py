@@ -7,10 +7,11 @@ import os
 
 from cowherd.errors import CowherdError
 from cowherd.herd.lineage.lineage import Lineage
-from cowherd.herd.lineage.survey import survey
+from cowherd.herd.lineage.survey import survey_named
 from cowherd.herd.machines.running import NOTHING_RUNS, running_on
 from cowherd.herd.seals.verify import Checker
 from cowherd.paths import as_path, path_names
+from cowherd.storage.presence import parted
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -145,18 +146,37 @@ class Tree(NamedTuple):
         }
 
 
-def tree(directories: PathNames = ()) -> Tree:
-    """Returns the herd in `directories` (the current one by default). Reads only headers and the records of seals."""
-    directories = path_names(directories)
-    lineage = survey(directories or ["."])
+def tree(places: PathNames = (), *, herd: PathNames = ()) -> Tree:
+    """Returns the herd in some directories (the current one by default), and the families of images. Reads only headers and the
+    records of seals.
+
+    An image's family is its chain and all that stands on any image of it; relatives are also looked for under `herd`, which is
+    shown too where `places` has no image. Raises `HostFileError` if a place is not there.
+    """
+    places, herd = path_names(places), path_names(herd)
+    lineage = survey_named(places, herd)
     runs = running_on(lineage)
-    here = tuple(disk for disk in runs.glance.gone if lineage.was_listed(os.path.dirname(disk.path)))
-    return tree_of(lineage, runs)._replace(running_on_gone=here)
+    images = [lineage.find(place) for place in parted(places)[1]]
+    found = tree_of(lineage, runs)
+    if not images:
+        here = tuple(disk for disk in runs.glance.gone if lineage.was_listed(os.path.dirname(disk.path)))
+        return found._replace(running_on_gone=here)
+    known = {node.image.key for node in found.nodes}
+    alone = tuple(node_of(lineage, image, runs) for image in images if image.key not in known)
+    return found._replace(nodes=found.nodes + alone, gone=())
 
 
-def tree_of(lineage: Lineage, runs: Runs = NOTHING_RUNS) -> Tree:
-    """Returns the herd of a lineage that the caller has already, with what runs on it."""
-    checker = Checker(full=False)
+def node_of(lineage: Lineage, image: Image, runs: Runs = NOTHING_RUNS) -> Node:
+    """Returns one image of a lineage as a node, also one that no overlay and no seal names."""
+    return _node(lineage, Checker(full=False), runs, lineage.length(image) - 1, image, lineage.parent(image))
+
+
+def tree_of(lineage: Lineage, runs: Runs = NOTHING_RUNS, checker: Checker | None = None) -> Tree:
+    """Returns the herd of a lineage that the caller has already, with what runs on it.
+
+    The statuses are those that `checker` finds, by default from files alone.
+    """
+    checker = checker or Checker(full=False)
     nodes = tuple(_node(lineage, checker, runs, *step) for step in lineage.walk())
     return Tree(tuple(lineage.directories), nodes, lineage.orphans, lineage.unreadable, hidden_machines=runs.hidden)
 

@@ -19,6 +19,7 @@ from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
 from cowherd.herd.lineage.survey import survey_again, survey_around
+from cowherd.herd.log import concerned
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.binding import Binding
 from cowherd.herd.records.faults import BindingContradicted, DriftFound, NotSealed
@@ -173,6 +174,7 @@ def seal_found(
     kept = holding_seals(lineage, *lineage.dependents(base))
     with held_content(lineage, base, progress, held) as found:
         require_free(stable=lineage.chain(base), locks=False)
+        concerned.note([base.filename])
         content = found.digests.content_digest
         if before and before.content_digest != content:
             raise DriftFound(base.path, Status.DRIFTED, "seal it over the content that its seal holds")

@@ -12,6 +12,7 @@ from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_seen
 from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.log import concerned
 from cowherd.herd.records.faults import NotSealed, UnsealRefused
 from cowherd.herd.records.ownership import believed, is_proven_seal, made_immutable_by_cowherd, mode_given_back
 from cowherd.herd.records.sealplace import forget_listing, is_kept, seal_path
@@ -55,6 +56,7 @@ def unseal(image: PathName, *, force: bool = False, herd: PathNames = ()) -> Pat
         require_seen(lineage, base, "unseal")
     if base.seal is None:
         raise NotSealed(base.path)
+    concerned.note([base.filename])
     path = Path(base.seal)
     _restore_mode(base, force=force)
     _take_sidecars(path)
