@@ -11,7 +11,9 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src" / "cowherd"
 ABOUT_FILES = {"HostFileError", "FlushFailed", "RemoteFileError"}
 PASSED_ON = {"CowherdError", *ABOUT_FILES}
-ALSO_NAMES_OF_OTHERS = {"close", "open", "read", "write", "size", "names", "below", "add", "unlink", "flush", "readinto", "__init__"}
+ALSO_NAMES_OF_OTHERS = {
+    *("__init__", "add", "below", "close", "flush", "names", "open", "read", "readinto", "size", "unlink", "write"),
+}
 """Methods of files, directories and classes that share their name with one of cowherd's."""
 MEANT = {
     ("herd/lineage/links.py", "probed_format"): "a base that can't be opened is a lead to nowhere, whoever says so",
