@@ -20,7 +20,7 @@ def test_the_api_offers_what_the_package_does_but_for_the_errors():
     offered = {
         name for name, value in vars(api).items() if not name.startswith("_") and name != "annotations" and callable(value)
     }
-    assert offered == {name for name, home in cowherd._HOME_OF.items() if home != "cowherd.errors"}
+    assert offered == {*cowherd._HOMES["cowherd.api"], *cowherd._HOMES["cowherd.changes"]}
 
 
 def test_every_error_is_public():

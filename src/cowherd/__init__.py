@@ -15,7 +15,14 @@ if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds 
 
     from cowherd.api import *  # noqa: F403  (all that it imports by name as itself, and no more)
     from cowherd.changes import *  # noqa: F403 - all that it defines
+    from cowherd.cli.guard.page_of import report as report
     from cowherd.errors import *  # noqa: F403 - likewise
+    from cowherd.herd.gate.startup import Start as Start
+    from cowherd.herd.gate.startup import check_domain as check_domain
+    from cowherd.herd.watch.daemon import WatchFailed as WatchFailed
+    from cowherd.herd.watch.notifier import CantWatch as CantWatch
+    from cowherd.herd.watch.watching import watch as watch
+    from cowherd.live.machine.drive import MachineUnclear as MachineUnclear
 
 _PROJECT = "qemu-cowherd"  # by which the installed programs know that this is the package they belong to
 _HOMES = {
@@ -104,6 +111,13 @@ _HOMES = {
         "unseal",
         "verify",
     ),
+    # Each of these is loaded by itself: the rest of the API does without what they need.
+    "cowherd.herd.gate.startup": ("Start", "check_domain"),
+    "cowherd.live.machine.drive": ("MachineUnclear",),
+    "cowherd.herd.watch.watching": ("watch",),
+    "cowherd.herd.watch.daemon": ("WatchFailed",),
+    "cowherd.herd.watch.notifier": ("CantWatch",),
+    "cowherd.cli.guard.page_of": ("report",),
     "cowherd.errors": (
         "BackingFileError",
         "BackingNotFollowed",

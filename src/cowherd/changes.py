@@ -11,7 +11,8 @@ import os
 from cowherd.errors import HostFileError
 from cowherd.formats import registry
 from cowherd.live.holders import naming_holders
-from cowherd.sizes import DEFAULT_SPARSE_SIZE
+from cowherd.paths import path_names
+from cowherd.sizes import DEFAULT_SPARSE_SIZE, size_in_bytes
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.presence import is_there
 from cowherd.urls import Url
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from cowherd.image.disk import Disk
     from cowherd.ops.commit import Committed
     from cowherd.ops.rebase.rebased import Rebased
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
+    from cowherd.sizes import Size
     from cowherd.storage.holding import Holding
     from cowherd.urls import ImageName
 
@@ -40,7 +42,7 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
     backing: bool = True,
     force_share: bool = False,
     break_dependents: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
 ) -> Disk:
     """Opens an image and the chain under it; see `cowherd.image.open.open_disk` for the arguments and errors.
 
@@ -48,6 +50,8 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
     """
     from cowherd.herd.gate.gate import announce_override, guard_write
     from cowherd.image.open import open_disk
+
+    herd = path_names(herd)
 
     if writable and break_dependents:
         announce_override(path)
@@ -61,7 +65,7 @@ def open(  # shadows the built-in on purpose: callers write cowherd.open
 @naming_holders()
 def create(
     path: PathName,
-    size: int | None = None,
+    size: Size | None = None,
     *,
     format: str = registry.OVERLAY,
     options: Mapping[str, str] | Qcow2Options | None = None,
@@ -69,10 +73,13 @@ def create(
     backing_format: str | None = None,
     unsafe: bool = False,
     break_dependents: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
 ) -> int:
     """Makes an empty image, which replaces an existing file; see `cowherd.ops.create.create`. Returns the virtual size."""
     from cowherd.ops import create as job
+
+    herd = path_names(herd)
+    size = None if size is None else size_in_bytes(size)
 
     _guard_replace(path, herd, break_dependents=break_dependents)
     if is_there(path):
@@ -91,16 +98,18 @@ def convert(
     backing: str | None = None,
     backing_format: str | None = None,
     compress: bool = False,
-    sparse_size: int = DEFAULT_SPARSE_SIZE,
+    sparse_size: Size = DEFAULT_SPARSE_SIZE,
     create_target: bool = True,
     target_is_zero: bool = False,
     force_share: bool = False,
     break_dependents: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> None:
     """Copies the content of images into another image; see `cowherd.ops.convert.convert.convert`."""
     from cowherd.ops.convert import convert as job
+
+    herd = path_names(herd)
 
     _guard_replace(target, herd, break_dependents=break_dependents, in_place=not create_target)
     if is_there(target) or not force_share:
@@ -114,7 +123,7 @@ def convert(
         backing=backing,
         backing_format=backing_format,
         compress=compress,
-        sparse_size=sparse_size,
+        sparse_size=size_in_bytes(sparse_size),
         create_target=create_target,
         target_is_zero=target_is_zero,
         force_share=force_share,
@@ -130,7 +139,7 @@ def commit(
     base: str | None = None,
     keep_content: bool = False,
     break_dependents: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Committed:
     """Writes an overlay's content into its base; see `cowherd.ops.commit.commit`.
@@ -144,6 +153,8 @@ def commit(
     from cowherd.ops import commit as job
     from cowherd.storage.holding import Holding
     from cowherd.storage.opening import require_host
+
+    herd = path_names(herd)
 
     with Holding() as held:
         with open_disk(overlay, format=format, opener=held.keep) as chain:
@@ -182,7 +193,7 @@ def rebase(
     compress: bool = False,
     force_share: bool = False,
     break_dependents: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Rebased:
     """Gives an overlay another base; see `cowherd.ops.rebase.rebase.rebase`.
@@ -199,6 +210,8 @@ def rebase(
     from cowherd.herd.seals.sealed_pair import bases_of_rebase
     from cowherd.ops.rebase import rebase as job
     from cowherd.storage.holding import Holding
+
+    herd = path_names(herd)
 
     with Holding() as held:
         lineage = None
@@ -235,17 +248,19 @@ def rebase(
 @naming_holders()
 def resize(
     path: PathName,
-    size: int,
+    size: Size,
     *,
     format: str | None = None,
     shrink: bool = False,
     preallocation: str = "off",
     break_dependents: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
 ) -> None:
     """Changes an image's virtual size; see `cowherd.ops.resize.resize`."""
     from cowherd.herd.gate.gate import announce_override, guard_resize
     from cowherd.ops import resize as job
+
+    herd, size = path_names(herd), size_in_bytes(size)
 
     if break_dependents:
         announce_override(path)
@@ -255,8 +270,9 @@ def resize(
     job.resize(path, size, format=format, shrink=shrink, preallocation=preallocation)
 
 
-def delete(path: PathName, *, break_dependents: bool = False, herd: Sequence[PathName] = ()) -> None:
+def delete(path: PathName, *, break_dependents: bool = False, herd: PathNames = ()) -> None:
     """Deletes an image file. Raises `BaseSealed` or `BaseInUse` if it is sealed or has dependents, `HostFileError`."""
+    herd = path_names(herd)
     refuse_device_node(path, "delete")
     if not break_dependents:
         from cowherd.herd.gate.gate import guard_delete

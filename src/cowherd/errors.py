@@ -61,24 +61,42 @@ class InvalidRequest(CowherdError):
         self.problem = problem
 
 
-class HostFileError(CowherdError):
+class HostFileError(CowherdError, OSError):
     """The host refused an operation on a file.
+
+    It is an `OSError`, too, with `errno`, `strerror` and `filename`: within cowherd, code that turns an `OSError` into this error
+    must let this one pass first.
 
     Attributes: `path`, `action` (what was tried, as in "open"), `reason` (the host's own words), `errno`.
     """
 
     def __init__(self, path: ImageName, action: str, error: OSError):
-        self.path, self.action = _path_or_url(path), action
-        self.errno, self.reason = error.errno, error.strerror or str(error)
+        self.path, self.action, self.reason = _path_or_url(path), action, error.strerror or str(error)
+        OSError.__init__(self, error.errno, self.reason, str(self.path))
 
     def __str__(self) -> str:
         return f"Could not {self.action} '{printable(self.path)}': {self.reason}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remade, (type(self), self.errno, vars(self))  # OSError's own way is for classes that take what OSError takes
+
+    def facts(self) -> dict[str, object]:
+        """Returns the attributes, but for those that `OSError` has and that say the same."""
+        return {"path": self.path, "action": self.action, "errno": self.errno} | vars(self)
 
     @classmethod
     def named_by(cls, error: OSError) -> Self:
         """Returns an error about the file that `error` itself names; it must name one."""
         name = error.filename
         return cls(f"file descriptor {name}" if isinstance(name, int) else os.fsdecode(name), "use", error)
+
+
+def _remade(kind: type[HostFileError], number: int | None, attributes: dict[str, object]) -> HostFileError:
+    """Returns an error that came from another process as it was there."""
+    error = kind.__new__(kind)
+    vars(error).update(attributes)
+    OSError.__init__(error, number, error.reason, str(error.path))
+    return error
 
 
 class HostError(CowherdError):

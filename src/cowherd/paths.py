@@ -6,11 +6,15 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import TypeAlias
 
     PathName: TypeAlias = str | os.PathLike[str]
     """The name of a file, as a caller gives it."""
+
+    PathNames: TypeAlias = PathName | Iterable[PathName]
+    """The names of files, as a caller gives them. One alone is one file, also as text."""
 
 
 def as_path(*parts: PathName) -> Path:
@@ -18,6 +22,14 @@ def as_path(*parts: PathName) -> Path:
     from pathlib import Path
 
     return Path(*parts)
+
+
+def path_names(names: PathNames) -> tuple[str, ...]:
+    """Returns the names of files that a caller gave; one name alone, and not its letters, if it is text.
+
+    Raises `TypeError` if one is no name of a file, as a number is none, which the host would take for an open descriptor.
+    """
+    return tuple(map(os.fsdecode, [names] if isinstance(names, str | bytes | os.PathLike) else names))
 
 
 def in_real_directory(path: PathName) -> Path:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import functools
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Size: TypeAlias = int | str
+    """A size as a caller gives it: bytes, or text as QEMU's tools read it, as in "20G"."""
+
 SECTOR = 512
 """Bytes of a sector, the unit in which QEMU counts a disk: every virtual size is whole sectors."""
 
@@ -20,6 +27,21 @@ _MULTIPLIERS = {suffix: 1 << 10 * power for power, suffix in enumerate("BKMGTPE"
 def whole_sectors(size: int) -> int:
     """Returns a size in bytes, rounded up to whole sectors."""
     return -(-size // SECTOR) * SECTOR
+
+
+def size_in_bytes(size: Size) -> int:
+    """Returns the bytes of a size that a caller of the API gave. Raises `InvalidRequest` for text that is no size."""
+    if not isinstance(size, str):
+        return size
+    from cowherd.errors import InvalidRequest
+
+    try:
+        found = parse_size(size)
+    except SizeError as error:
+        raise InvalidRequest(f"{size!a} is no size; write it as in 512M or 20G") from error
+    if found > INT64_MAX:
+        raise InvalidRequest(f"{size!a} is too large")
+    return found
 
 
 class SizeError(ValueError):

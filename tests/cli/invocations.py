@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,15 @@ NAMES = {
     "copy": "d—.raw",
     "new": "e☃.qcow2",
 }
+CHINESE = {
+    "base": "系统盘 模板.qcow2",
+    "one": "网站.qcow2",
+    "two": "邮件服务器（测试）.qcow2",  # noqa: RUF001 - full-width brackets, as people type them
+    "long": "-" + "长" * 80 + ".qcow2",
+    "alone": "独立.qcow2",
+    "copy": "备份.raw",
+    "new": "新建.qcow2",
+}
 
 
 @dataclass(frozen=True)
@@ -38,24 +48,24 @@ class Invocation:
     def name(self) -> str:
         return f"{self.program} {self.words[0]}"
 
-    def prepare(self, root: Path) -> list[str]:
+    def prepare(self, root: Path, names: Mapping[str, str] = NAMES) -> list[str]:
         """Makes the herd, and returns the words of the command."""
-        make_herd(root, sealed=self.sealed, drift=self.drift)
-        return [fill(word, root) for word in self.words]
+        make_herd(root, names, sealed=self.sealed, drift=self.drift)
+        return [fill(word, root, names) for word in self.words]
 
 
-def fill(text: str, root: Path) -> str:
+def fill(text: str, root: Path, names: Mapping[str, str] = NAMES) -> str:
     """Puts paths in the places of names."""
-    for name, file in NAMES.items():
+    for name, file in names.items():
         text = text.replace(f"{{{name}}}", os.fspath(root / file))
     return text.replace("{root}", os.fspath(root))
 
 
-def make_herd(root: Path, *, sealed: bool = True, drift: bool = False) -> None:
+def make_herd(root: Path, names: Mapping[str, str] = NAMES, *, sealed: bool = True, drift: bool = False) -> None:
     """A base with three overlays, one of them on another, an image that stands alone, and a raw copy of the base."""
-    path = {name: root / file for name, file in NAMES.items()}
+    path = {name: root / file for name, file in names.items()}
     for name, backing in (("base", None), ("one", "base"), ("two", "one"), ("long", "base"), ("alone", None)):
-        size, below = (None, NAMES[backing]) if backing else (SIZE, None)
+        size, below = (None, names[backing]) if backing else (SIZE, None)
         api.create(path[name], size, backing=below, backing_format="qcow2" if backing else None, break_dependents=True)
         with api.open(path[name], writable=True, break_dependents=True) as disk:
             disk.write(len(name) * 8 * KIB, name.encode() * 8 * KIB)

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 import cowherd
-from tests.cli.invocations import COMMANDS, INVOCATIONS, Invocation, fill
+from tests import locales
+from tests.cli.invocations import CHINESE, COMMANDS, INVOCATIONS, NAMES, Invocation, fill
 
 SOURCES = Path(cowherd.__file__).parents[1]
 PROGRAM = """\
@@ -51,13 +52,14 @@ class Ended:
 class Surroundings:
     """What a command is started with. `shell`: how a shell starts "$@"; `unset` and `more`: of the environment.
 
-    One of `signals` comes at some moment after it has begun.
+    One of `signals` comes at some moment after it has begun. `names` are those of the herd's files.
     """
 
     shell: str = 'exec "$@"'
     more: dict[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
     signals: tuple[signal.Signals, ...] = ()
+    names: dict[str, str] = field(default_factory=lambda: NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +87,11 @@ def start(programs: Path, root: Path, invocation: Invocation, around: Surroundin
     """Runs one command on a herd of its own."""
     root.mkdir()
     (root / "qemu-system-x86_64").symlink_to("/bin/true")
-    words = invocation.prepare(root)
+    words = invocation.prepare(root, around.names)
     environment = {name: value for name, value in os.environ.items() if name not in around.unset}
     environment |= {"PYTHONPATH": os.fspath(SOURCES), "ROOT": os.fspath(root)} | around.more
     command = ["sh", "-c", around.shell, "sh", programs / invocation.program, *words]
-    given = os.fsencode(fill(invocation.given, root))
+    given = os.fsencode(fill(invocation.given, root, around.names))
     with _signalled(around.signals, environment) as (more, send):
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **more
@@ -180,6 +182,46 @@ def test_a_locale_of_old_and_a_full_standard_error_change_nothing(usual, program
 
 def _without_folder(text: bytes) -> bytes:
     return re.sub(rb"/[^ ]*/cowherd-img-", b"", text)
+
+
+@pytest.fixture(scope="module")
+def chinese_locales(tmp_path_factory) -> str:
+    """A folder that has Chinese locales."""
+    return locales.make_chinese(tmp_path_factory.mktemp("chinese"))
+
+
+@pytest.fixture(scope="module")
+def chinese(programs, tmp_path_factory) -> dict[str, Ended]:
+    """How every command ends on files with Chinese names."""
+    return start_all(programs, tmp_path_factory.mktemp("names"), Surroundings(names=CHINESE))
+
+
+def test_files_have_chinese_names(usual, chinese):
+    """Each command does what it does with any names, and shows these as they are."""
+    assert {name: one.code for name, one in chinese.items()} == {name: one.code for name, one in usual.items()}
+    shown = "".join(one.out.decode() for name, one in chinese.items() if name.startswith("cowherd "))
+    assert [file for name, file in CHINESE.items() if name != "copy" and file not in shown] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", locales.ENCODINGS)
+def test_a_chinese_locale_changes_nothing(chinese, chinese_locales, programs, tmp_path, locale):
+    """Files have the names that they have, and the terminal gets them in its own encoding."""
+    environment = {"LOCPATH": chinese_locales, "LC_ALL": locale, "LANG": locale}
+    ended = start_all(programs, tmp_path / "herds", Surroundings(more=environment, names=CHINESE))
+    assert_as_usual(chinese, ended)
+    assert CHINESE["one"] in ended["cowherd tree"].out.decode(locales.ENCODINGS[locale])
+
+
+@pytest.mark.slow
+def test_names_stored_as_gbk_are_found_and_shown_by_their_bytes(chinese, chinese_locales, programs, tmp_path):
+    names = {name: os.fsdecode(file.encode("gbk")) for name, file in CHINESE.items()}
+    environment = {"LOCPATH": chinese_locales, "LC_ALL": "zh_CN.GBK"}
+    ended = start_all(programs, tmp_path / "herds", Surroundings(more=environment, names=names))
+    no_xml = ("cowherd hook",)  # bytes that are not UTF-8 have no place in the XML of a machine
+    assert {name: one.err for name, one in ended.items() if any(word in one.err for word in FORBIDDEN)} == {}
+    assert {name: one for name, one in ended.items() if one.code != chinese[name].code and name not in no_xml} == {}
+    assert CHINESE["two"] in ended["cowherd-img info"].out.decode("gbk")
 
 
 def test_with_all_streams_closed_everything_is_done_but_what_needs_input(usual, programs, tmp_path):

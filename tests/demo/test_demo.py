@@ -1,4 +1,4 @@
-"""`make demo` tells its story to the end, checks what it says, and the README shows what it prints."""
+"""`make demo` tells its story to the end, checks what it says, and its page shows what it prints."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def masked(text: str) -> list[str]:
 
 
 def comparable(excerpt: str) -> list[str]:
-    """The lines of the README's excerpt that every machine's story has: not what e2fsck complains of first, nor QEMU without
+    """The lines of the page's excerpt that every machine's story has: not what e2fsck complains of first, nor QEMU without
     QEMU."""
     other = r"\.\.\.$|e2fsck |Entry '|Fix\? |Pass N:" + ("" if shutil.which("qemu-img") else r"|\$ qemu-img ")
     return [line for line in masked(excerpt) if not re.match(other, line)]
@@ -67,13 +67,13 @@ def missing_in_order(wanted: list[str], lines: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_demo_ends_well_and_the_readme_shows_what_it_prints(tmp_path):
+def test_the_demo_ends_well_and_its_page_shows_what_it_prints(tmp_path):
     installed.require()
     done = run(installed.ROOT / "demo/run.py", folder=tmp_path, NO_COLOR="", PATH="/usr/bin:/bin")
     assert (done.returncode, done.stderr) == (0, "")
     told = masked(done.stdout)
     assert missing_in_order(list(KEY_LINES), told) == []
-    [shown] = [block for block in installed.blocks("README.md", "console") if "cowherd impact" in block]
+    [shown] = [block for block in installed.blocks("docs/demo.md", "console") if "cowherd impact" in block]
     excerpt = comparable(shown)
     assert len(excerpt) > 30
     assert missing_in_order(excerpt, told) == []

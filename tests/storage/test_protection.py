@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cowherd.errors import HostFileError
+from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.storage.protection import Protection, current, protect, unprotect
 from tests.storage.hosts import NOBODY, as_nobody, require_root, run
 
@@ -50,9 +50,9 @@ def test_the_levels_are_in_order() -> None:
 
 
 def test_a_level_is_found_by_its_label_and_another_word_is_refused() -> None:
-    assert Protection.from_label("immutable") is Protection.IMMUTABLE
-    with pytest.raises(ValueError, match="'frozen' is no level"):
-        Protection.from_label("frozen")
+    assert Protection.named("immutable") is Protection.IMMUTABLE
+    with pytest.raises(InvalidRequest, match="'frozen' is no level"):
+        Protection.named("frozen")
 
 
 def test_recorded_leaves_the_file_alone(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the pages under docs/ and the README name is there: pages, their sections, and the files of the project."""
+"""What the pages under docs/ and the READMEs name is there: pages, their sections, and the files of the project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")])
 GUIDE = ROOT / "docs" / "where-to-change.md"
 LEADING = [ROOT / "docs" / "architecture.md", GUIDE]
 _NOT_IN_A_NAME = re.compile(r"[^\w\- ]")
@@ -40,7 +40,7 @@ def entries() -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=page_name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_a_page_links_to_what_is_there(page):
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):

@@ -6,6 +6,8 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cowherd.formats.qcow2.bitmaps import Bitmap
     from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.formats.reference import BackingReference
@@ -27,6 +29,23 @@ class Qcow2Info(NamedTuple):
     data_file: str | None
     data_file_raw: bool | None
     encryption: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img info --output=json` prints them under "format-specific"."""
+        if self.version == 2:
+            document: dict[str, Any] = {"compat": "0.10", "compression-type": "zlib", "refcount-bits": self.refcount_bits}
+            return document | ({"encrypt": {"format": self.encryption}} if self.encryption else {})
+        document = {"compat": "1.1", "compression-type": self.compression, "lazy-refcounts": self.lazy_refcounts}
+        if self.bitmaps:
+            document["bitmaps"] = [bitmap.to_json() for bitmap in self.bitmaps]
+        document["refcount-bits"] = self.refcount_bits
+        if self.data_file is not None:
+            document["data-file"] = self.data_file
+        if self.encryption:
+            document["encrypt"] = {"format": self.encryption}
+        if self.data_file_raw is not None:
+            document["data-file-raw"] = self.data_file_raw
+        return document | {"corrupt": self.corrupt, "extended-l2": self.extended_l2}
 
 
 class Facts(NamedTuple):

@@ -31,6 +31,8 @@ from cowherd.storage.space import check_space
 from cowherd.text import printable
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cowherd.paths import PathName
     from cowherd.storage.blocks import Opener
 
@@ -42,6 +44,10 @@ class Committed:
     base: Path
     plan: Plan
     emptied: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values: the file that was written to, and how many bytes were copied."""
+        return {"base": os.fspath(self.base), "copied_bytes": self.plan.bytes_to_copy, "emptied": self.emptied}
 
 
 def commit(

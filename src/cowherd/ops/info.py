@@ -17,6 +17,7 @@ from cowherd.urls import Url
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+    from typing import Any
 
     from cowherd.formats.facts import Qcow2Info
     from cowherd.formats.qcow2.snapshots import Snapshot
@@ -35,6 +36,22 @@ class FileInfo(NamedTuple):
     length: int
     allocated: int | None
     protocol: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img info --output=json` prints them."""
+        document: dict[str, Any] = {
+            "children": [],
+            "virtual-size": self.length,
+            "filename": self.filename,
+            "format": self.protocol,
+        }
+        if self.allocated is None:
+            return document
+        return document | {
+            "actual-size": self.allocated,
+            "format-specific": {"type": "file", "data": {}},
+            "dirty-flag": False,
+        }
 
 
 class ImageInfo(NamedTuple):
@@ -55,6 +72,34 @@ class ImageInfo(NamedTuple):
     backing_format: str | None = None
     snapshots: tuple[Snapshot, ...] = ()
     qcow2: Qcow2Info | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img info --output=json` prints them.
+
+        The order of keys is that in which QEMU prints them: of the buckets of its hash table of names.
+        """
+        document: dict[str, Any] = {"children": [{"name": "file", "info": self.file.to_json()}]}
+        if self.backing_name is not None and self.backing_format is not None:
+            document["backing-filename-format"] = self.backing_format
+        if self.snapshots:
+            document["snapshots"] = [snapshot.to_json() for snapshot in self.snapshots]
+        document |= {"virtual-size": self.virtual_size, "filename": self.filename}
+        if self.cluster_size is not None:
+            document["cluster-size"] = self.cluster_size
+        document["format"] = self.format
+        if self.file.allocated is not None:
+            document["actual-size"] = self.file.allocated
+        if self.qcow2 is not None:
+            document["format-specific"] = {"type": self.format, "data": self.qcow2.to_json()}
+        if self.backing_filename is not None:
+            document["full-backing-filename"] = self.backing_filename
+        if self.qcow2 is not None and self.qcow2.encryption:
+            document["encrypted"] = True
+        if self.backing_name is not None:
+            document["backing-filename"] = self.backing_name
+        if self.qcow2 is None and self.file.allocated is None:
+            return document  # as QEMU, to which neither of both is known to be clean
+        return document | {"dirty-flag": self.dirty}
 
 
 class BackingLoop(CowherdError):

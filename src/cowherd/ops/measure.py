@@ -20,10 +20,13 @@ from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.ops.map import entries
-from cowherd.sizes import whole_sectors
+from cowherd.sizes import size_in_bytes, whole_sectors
 from cowherd.text import printable
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from cowherd.sizes import Size
     from cowherd.urls import ImageName
 
 _WORD = 8
@@ -41,11 +44,16 @@ class Measurement:
     fully_allocated: int
     bitmaps: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img measure --output=json` prints them."""
+        bitmaps = {} if self.bitmaps is None else {"bitmaps": self.bitmaps}
+        return {**bitmaps, "required": self.required, "fully-allocated": self.fully_allocated}
+
 
 def measure(
     path: ImageName | None = None,
     *,
-    size: int | None = None,
+    size: Size | None = None,
     source_format: str | None = None,
     target_format: str = registry.NEW_TARGET,
     options: Mapping[str, str] | Qcow2Options | None = None,
@@ -66,7 +74,7 @@ def measure(
         raise InvalidRequest("either a size or an image must be given to measure")
     chosen = options if isinstance(options, Qcow2Options) else Qcow2Options.from_mapping(options or {})
     if path is None:
-        return _measure_empty(size or 0, target, chosen)
+        return _measure_empty(size_in_bytes(0 if size is None else size), target, chosen)
     with open_disk(path, format=source_format, force_share=force_share) as disk:
         if target.verbatim:
             return Measurement(disk.size, disk.size)

@@ -126,6 +126,8 @@ def name_newcomer(file: HostFile, path: Path) -> None:
             if error.errno not in NO_HARD_LINKS or is_there(path):
                 raise
             os.rename(file.name, path)
+    except HostFileError:
+        raise
     except OSError as error:
         raise HostFileError(path, "create", error) from error
     file.name = os.fspath(path)

@@ -5,7 +5,6 @@ A device is written to and read like a file, but its name belongs to the host: s
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -80,8 +79,11 @@ def refuse_other_than_images(path: str, action: str) -> None:
 
     The name may lead elsewhere by the time it is opened, so the open file must be checked again. Raises `HostFileError`.
     """
-    with contextlib.suppress(OSError):  # open() says better what is wrong with the name
-        check_type(path, os.stat(path), action)
+    try:
+        info = os.stat(path)
+    except OSError:  # open() says better what is wrong with the name
+        return
+    check_type(path, info, action)
 
 
 def check_type(path: str, info: os.stat_result, action: str) -> None:

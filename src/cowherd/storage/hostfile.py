@@ -397,5 +397,7 @@ def naming_file(name: PathName, action: str) -> Iterator[None]:
     """Turns an OSError of the block into a `HostFileError` that names the file and the `action`, such as "read"."""
     try:
         yield
+    except HostFileError:
+        raise
     except OSError as error:
         raise HostFileError(name, action, error) from error

@@ -153,6 +153,8 @@ class RangeClient:
     def _telling(self, action: str) -> Iterator[None]:
         try:
             yield
+        except RemoteFileError:
+            raise
         except (OSError, http.client.HTTPException, _Refused) as error:
             raise RemoteFileError(self.url, action, _reason(error)) from error
 

@@ -117,6 +117,8 @@ def _flush(path: PathName, *, touch: bool) -> None:
             _sync(path, fd)
         finally:
             os.close(fd)
+    except FlushFailed:
+        raise
     except OSError as error:
         if error.errno not in _NOT_OURS:
             raise HostFileError(path, "flush", error) from error

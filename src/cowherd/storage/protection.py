@@ -10,14 +10,18 @@ import fcntl
 import os
 import stat
 
-from cowherd.errors import HostFileError
+from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.storage.hostfile import HostFile, naming_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from cowherd.paths import PathName
+
+    Level: TypeAlias = "Protection | str"
+    """A level as a caller gives it: itself, or its name, as in "readonly"."""
 
 Key = tuple[int, int]
 """A file's identity: (device, inode)."""
@@ -46,12 +50,14 @@ class Protection(enum.IntEnum):
         return self.name.lower()
 
     @classmethod
-    def from_label(cls, label: str) -> Protection:
-        """Returns the level of that name; raises ValueError for another word."""
-        try:
-            return cls[label.upper()]
-        except KeyError as error:
-            raise ValueError(f"'{label}' is no level of protection: {', '.join(level.label for level in cls)}") from error
+    def named(cls, level: Level) -> Protection:
+        """Returns the level that a caller means; raises `InvalidRequest` for a word that names none."""
+        if not isinstance(level, str):
+            return cls(level)
+        found = {one.label: one for one in cls}.get(level)
+        if found is None:
+            raise InvalidRequest(f"{level!a} is no level of protection: {', '.join(one.label for one in cls)}")
+        return found
 
 
 def protect(path: PathName, level: Protection) -> Protection:

@@ -222,7 +222,7 @@ def test_a_directory_of_which_the_host_can_not_tell_is_not_passed_over(tmp_path,
     stat = os.stat
 
     def failing(path, *arguments, **options):
-        if path == tmp_path:
+        if path == os.fspath(tmp_path):
             monkeypatch.undo()  # it fails once
             raise OSError(errno.EIO, "Input/output error")
         return stat(path, *arguments, **options)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report, progress
 from cowherd.text import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.seals.adopt import Adopted
@@ -51,7 +48,7 @@ def run(arguments: argparse.Namespace) -> Report:
     failed = [one.problem for one in done if one.problem]
     lines = [_line(one) for one in done if not one.problem] or ([] if failed else ["nothing to bind"])
     return Report(
-        {"overlays": [_document(one) for one in done]},
+        {"overlays": [one.to_json() for one in done]},
         tuple(lines),
         tuple(f"cowherd: {problem}" for problem in failed),
         exit_code=max((problem.exit_code for problem in failed), default=0),
@@ -64,15 +61,3 @@ def _line(one: Adopted) -> str:
     did += ["which was sealed"] if one.sealed_now else []
     did += [f"its format recorded as {one.format_recorded}"] if one.format_recorded else []
     return f"{shown(one.overlay)}: {', '.join(did)}"
-
-
-def _document(one: Adopted) -> dict[str, Any]:
-    return {
-        "overlay": os.fspath(one.overlay),
-        "base": os.fspath(one.base) if one.base else None,
-        "bound": one.binding is not None,
-        "content_digest": one.binding.content_digest.hex() if one.binding else None,
-        "sealed_now": one.sealed_now,
-        "format_recorded": one.format_recorded,
-        "problem": str(one.problem) if one.problem else None,
-    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.arguments import Parser, size_argument
 from cowherd.cli.guard.output import Report, progress
 from cowherd.sizes import human_size
@@ -46,18 +44,9 @@ def run(arguments: argparse.Namespace) -> Report:
         force=arguments.force,
         progress=progress(f"sealing {shown(arguments.base)}"),
     )
-    document = {
-        "overlay": os.fspath(made.overlay),
-        "base": os.fspath(made.base),
-        "backing_file": made.backing.name,
-        "backing_format": made.backing.format,
-        "size": made.size,
-        "bound": made.binding is not None,
-        "content_digest": made.binding.content_digest.hex() if made.binding else None,
-        "sealed_now": made.sealed is not None,
-    }
+
     bound = "bound to its seal" if made.binding else "not bound, since its base is not sealed"
     lines = [f"{shown(made.overlay)}: an overlay of {human_size(made.size)} on {shown(made.base)}, {bound}"]
     if made.sealed:
         lines.insert(0, f"{shown(made.base)}: sealed")
-    return Report(document, tuple(lines))
+    return Report(made.to_json(), tuple(lines))

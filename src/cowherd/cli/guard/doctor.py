@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.rows import Rows
 from cowherd.cli.guard.screen import state, wrong
@@ -13,11 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.doctor.doctor import Diagnosis
-    from cowherd.herd.doctor.finding import Finding
 
 FOUND = 4
 _LONGEST_CHAIN = 16
@@ -54,7 +50,7 @@ def run(arguments: argparse.Namespace) -> Report:
         longest_chain=arguments.longest_chain,
         progress=progress("reading"),
     )
-    return Report(_document(found), tuple(_lines(found)), exit_code=0 if found.healthy else FOUND)
+    return Report(found.to_json(Rows), tuple(_lines(found)), exit_code=0 if found.healthy else FOUND)
 
 
 def _lines(found: Diagnosis) -> Iterator[str]:
@@ -72,26 +68,3 @@ def _lines(found: Diagnosis) -> Iterator[str]:
         yield "neither content nor all tables were read; --full does"
     for reason in found.not_asked:
         yield f"not every machine was asked: {reason}"
-
-
-def _document(found: Diagnosis) -> dict[str, Any]:
-    return {
-        "directories": [os.fspath(directory) for directory in found.directories],
-        "images": found.images,
-        "healthy": found.healthy,
-        "full": found.full,
-        "catalog": os.fspath(found.catalog) if found.catalog else None,
-        "not_asked": list(found.not_asked),
-        "findings": Rows(map(finding_document, found.findings)),
-    }
-
-
-def finding_document(finding: Finding) -> dict[str, Any]:
-    """Returns a finding as plain values."""
-    return {
-        "kind": finding.kind.value,
-        "note": finding.kind.is_note,
-        "path": os.fspath(finding.path),
-        "detail": finding.detail,
-        "remedy": list(finding.remedy),
-    }

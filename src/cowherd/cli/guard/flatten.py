@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
-from cowherd.cli.guard.rebased import rebased_document, rebased_line
+from cowherd.cli.guard.rebased import rebased_line
 from cowherd.text import shown
 
 if TYPE_CHECKING:
@@ -36,4 +36,4 @@ def run(arguments: argparse.Namespace) -> Report:
         herd=arguments.herd,
         progress=progress(f"flattening {shown(arguments.overlay)}"),
     )
-    return Report(rebased_document(done), (rebased_line(done),))
+    return Report(done.to_json(), (rebased_line(done),))

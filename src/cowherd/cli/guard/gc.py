@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report
 from cowherd.sizes import human_size
 from cowherd.text import command_line, counted, shown
@@ -43,17 +41,7 @@ def run(arguments: argparse.Namespace) -> Report:
     for one in found:
         lines.append(f"{one.sort.value}: {shown(one.path)}: {human_size(one.frees)}, {one.detail}")
         lines.append("    removed" if one in removed else f"    {command_line(one.remedy)}")
-    document = [
-        {
-            "kind": one.sort.value,
-            "path": os.fspath(one.path),
-            "detail": one.detail,
-            "frees": one.frees,
-            "remedy": list(one.remedy),
-            "removed": one in removed,
-        }
-        for one in found
-    ]
+    document = [one.to_json() | {"removed": one in removed} for one in found]
     total = sum(one.frees for one in found)
     lines.append(f"{counted(len(found), 'thing')}, {human_size(total)}" if found else "nothing to remove")
     return Report({"garbage": document, "frees": total}, tuple(lines))

@@ -115,4 +115,4 @@ def _check(arguments: argparse.Namespace) -> Report:
     name = printable(arguments.name or name_of(xml))
     lines = () if found.exit_code else starting.lines(found)
     said = starting.reasons(found, name) if found.exit_code else starting.remarks(found)
-    return Report(starting.document(found), lines, said, found.exit_code)
+    return Report(found.to_json(), lines, said, found.exit_code)

@@ -12,7 +12,6 @@ from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from cowherd.ops.inspect.report import Inspection
 
@@ -64,24 +63,10 @@ def _run(arguments: argparse.Namespace) -> Report:
     name = "standard input" if arguments.image == "-" else shown(arguments.image)
     lines = table((check.outcome.value, check.name, printable(check.detail)) for check in found.checks)
     verdict = f"{name}: {_verdict(found)} ({found.format}, policy {found.policy})"
-    return Report(_document(arguments.image, found), (*lines, verdict), exit_code=0 if found.safe else UNSAFE)
+    return Report({"image": arguments.image, **found.to_json()}, (*lines, verdict), exit_code=0 if found.safe else UNSAFE)
 
 
 def _verdict(found: Inspection) -> str:
     if found.refused:
         return f"refused: {', '.join(dict.fromkeys(check.name for check in found.refused))}"
     return "safe" if found.complete else "safe as far as it could be checked"
-
-
-def _document(image: str, found: Inspection) -> dict[str, Any]:
-    return {
-        "image": image,
-        "format": found.format,
-        "policy": found.policy,
-        "safe": found.safe,
-        "complete": found.complete,
-        "virtual_size": found.virtual_size,
-        "file_size": found.file_size,
-        "expands_to": found.expands_to,
-        "checks": [{"name": check.name, "outcome": check.outcome.value, "detail": check.detail} for check in found.checks],
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.groups import amounts
@@ -70,14 +69,12 @@ def run(arguments: argparse.Namespace) -> Report:
         herd=arguments.herd,
         progress=progress(f"merging {shown(arguments.overlay)}"),
     )
-    left = [{"path": os.fspath(path), "problem": problem} for path, problem in done.left]
     notes = tuple(f"cowherd: {shown(path)}: {problem}" for path, problem in done.left)
     if done.plan.unreadable:
         more = f" and {len(done.plan.unreadable) - 1} more" if len(done.plan.unreadable) > 1 else ""
         notes += (f"cowherd: could not look at {shown(done.plan.unreadable[0])}{more}: there may be overlays among them",)
-    document = done.plan.to_json() | {"done": done.done, "left": left}
     lines = _lines(done.plan, done.done, None if arguments.all else _LISTED_AMOUNTS)
-    return Report(document, tuple(lines), notes, exit_code=FAILED if left else 0)
+    return Report(done.to_json(), tuple(lines), notes, exit_code=FAILED if done.left else 0)
 
 
 def _lines(plan: MergePlan, done: bool, most: int | None) -> Iterator[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.moving import move_report
 from cowherd.cli.guard.output import Report, progress
 from cowherd.errors import InvalidRequest
@@ -12,7 +10,6 @@ from cowherd.text import shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.overlays.relink import Relinked
@@ -58,7 +55,7 @@ def _repair(arguments: argparse.Namespace) -> Report:
     done = relink(arguments.paths, dry_run=arguments.dry_run, herd=arguments.herd, progress=progress("looking for lost bases"))
     failed = [one.problem for one in done if one.problem]
     lines = [_line(one, arguments.dry_run) for one in done if not one.problem] or ([] if failed else ["nothing to repair"])
-    document = {"overlays": [_document(one) for one in done], "done": not arguments.dry_run}
+    document = {"overlays": [one.to_json() for one in done], "done": not arguments.dry_run}
     notes = tuple(f"cowherd: {problem}" for problem in failed)
     return Report(document, tuple(lines), notes, exit_code=max((problem.exit_code for problem in failed), default=0))
 
@@ -67,13 +64,3 @@ def _line(one: Relinked, dry_run: bool) -> str:
     assert one.base is not None
     how = ", found by its content" if one.by_content else ""
     return f"{shown(one.overlay)}: {'would stand' if dry_run else 'stands'} on {shown(one.base)}{how}"
-
-
-def _document(one: Relinked) -> dict[str, Any]:
-    return {
-        "overlay": os.fspath(one.overlay),
-        "base": os.fspath(one.base) if one.base else None,
-        "name": one.name,
-        "by_content": one.by_content,
-        "problem": str(one.problem) if one.problem else None,
-    }

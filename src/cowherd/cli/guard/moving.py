@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report
 from cowherd.sizes import human_size
 from cowherd.text import shown
@@ -17,13 +15,7 @@ if TYPE_CHECKING:
 
 def move_report(plan: Move, *, done: bool) -> Report:
     """Returns a move, done or only planned, as a report."""
-    document = {
-        "source": os.fspath(plan.source),
-        "target": os.fspath(plan.target),
-        "overlays": [os.fspath(overlay.path) for overlay in plan.overlays],
-        "copied_bytes": plan.copied_bytes,
-        "done": done,
-    }
+    document = plan.to_json() | {"done": done}
     return Report(document, tuple(_lines(plan, done)))
 
 

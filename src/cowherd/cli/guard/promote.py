@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
@@ -37,7 +36,6 @@ def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from cowherd.errors import InvalidRequest
     from cowherd.herd.overlays.promote import promote
-    from cowherd.storage.protection import Protection
 
     if arguments.chained and arguments.compress:
         raise InvalidRequest("--compress is for a copy; with --chained nothing is copied")
@@ -45,7 +43,7 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.overlay,
         arguments.base,
         chained=arguments.chained,
-        level=Protection.from_label(arguments.level),
+        level=arguments.level,
         compress=arguments.compress,
         update_domains=arguments.update_domains,
         herd=arguments.herd,
@@ -56,11 +54,5 @@ def run(arguments: argparse.Namespace) -> Report:
     lines = [f"{shown(done.base)}: a base of {human_size(record.size)}, sealed, {record.level.label}"]
     if done.overlay:
         lines.append(f"{shown(done.overlay)}: a new overlay of it, in the place of the disk")
-    document = {
-        "base": os.fspath(done.base),
-        "content_digest": record.content_digest.hex(),
-        "level": record.level.label,
-        "overlay": os.fspath(done.overlay) if done.overlay else None,
-        "copied_bytes": done.copied_bytes,
-    }
-    return Report(document, tuple(lines))
+
+    return Report(done.to_json(), tuple(lines))

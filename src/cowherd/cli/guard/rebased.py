@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.sizes import human_size
 from cowherd.text import shown
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from cowherd.herd.overlays.rebasing import RebasedOverlay
-
-
-def rebased_document(done: RebasedOverlay) -> dict[str, Any]:
-    """Returns a result as plain values."""
-    return {
-        "overlay": os.fspath(done.overlay),
-        "base": os.fspath(done.base) if done.base else None,
-        "read_bytes": done.read_bytes,
-        "written_bytes": done.written_bytes,
-        "done": done.done,
-    }
 
 
 def rebased_line(done: RebasedOverlay) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
@@ -10,7 +9,6 @@ from cowherd.text import shown
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.merge.recover import Recovered
@@ -40,21 +38,10 @@ def run(arguments: argparse.Namespace) -> Report:
     notes = [f"cowherd: {error}" for error in errors] + [f"cowherd: {shown(path)}: {problem}" for path, problem in left]
     code = errors[0].exit_code if errors else FAILED if left else 0
     lines = tuple(map(_line, ended)) or ("no merge was interrupted",)
-    return Report({"merges": [_document(one) for one in ended]}, lines, tuple(notes), exit_code=code)
+    return Report({"merges": [one.to_json() for one in ended]}, lines, tuple(notes), exit_code=code)
 
 
 def _line(one: Recovered) -> str:
     if one.overlay is None or one.base is None:
         return f"{shown(one.journal)}: {one.outcome}"
     return f"the merge of {shown(one.overlay)} into {shown(one.base)}: {one.outcome}"
-
-
-def _document(one: Recovered) -> dict[str, Any]:
-    return {
-        "journal": os.fspath(one.journal),
-        "overlay": os.fspath(one.overlay) if one.overlay else None,
-        "base": os.fspath(one.base) if one.base else None,
-        "outcome": one.outcome,
-        "left": [{"path": os.fspath(path), "problem": problem} for path, problem in one.left],
-        "error": str(one.error) if one.error else None,
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
@@ -64,10 +63,8 @@ def _run(arguments: argparse.Namespace) -> Report:
         herd=arguments.herd,
         progress=progress(f"repairing {shown(arguments.base)}"),
     )
-    left = [{"path": os.fspath(path), "problem": problem} for path, problem in done.left]
     notes = tuple(f"cowherd: {shown(path)}: {problem}" for path, problem in done.left)
-    document = done.plan.to_json() | {"done": done.done, "left": left}
-    return Report(document, tuple(_lines(done.plan, done.done)), notes, exit_code=FAILED if left else 0)
+    return Report(done.to_json(), tuple(_lines(done.plan, done.done)), notes, exit_code=FAILED if done.left else 0)
 
 
 def _lines(plan: RepairPlan, done: bool) -> Iterator[str]:

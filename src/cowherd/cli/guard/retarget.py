@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
-from cowherd.cli.guard.rebased import rebased_document, rebased_line
+from cowherd.cli.guard.rebased import rebased_line
 from cowherd.text import shown
 
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ def run(arguments: argparse.Namespace) -> Report:
         herd=arguments.herd,
         progress=progress(f"moving to {shown(arguments.onto)}"),
     )
-    return Report({"overlays": [rebased_document(one) for one in done]}, tuple(map(rebased_line, done)))
+    return Report({"overlays": [one.to_json() for one in done]}, tuple(map(rebased_line, done)))

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> Report:
             print(remark, file=sys.stderr)
         _become(command)
     lines = starting.lines(found) if arguments.dry_run else ()
-    return Report(starting.document(found), lines, starting.reasons(found, command[program]), found.exit_code)
+    return Report(found.to_json(), lines, starting.reasons(found, command[program]), found.exit_code)
 
 
 def _become(command: list[str]) -> NoReturn:

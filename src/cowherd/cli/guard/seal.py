@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
@@ -12,7 +11,6 @@ from cowherd.text import counted, shown
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.seals.seal import Sealed
@@ -56,11 +54,10 @@ def run(arguments: argparse.Namespace) -> Report:
 
 def _run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.seals.seal import seal
-    from cowherd.storage.protection import Protection
 
     done = seal(
         arguments.base,
-        level=Protection.from_label(arguments.level),
+        level=arguments.level,
         image_format=arguments.format,
         shadow=arguments.shadow,
         bind=arguments.bind,
@@ -70,27 +67,7 @@ def _run(arguments: argparse.Namespace) -> Report:
         force=arguments.force,
         progress=progress(f"sealing {shown(arguments.base)}"),
     )
-    return Report(_document(done), (_line(done),), _notes(done), exit_code=NOT_BOUND if done.contradicted else 0)
-
-
-def _document(done: Sealed) -> dict[str, Any]:
-    return {
-        "image": os.fspath(done.image),
-        "seal": os.fspath(done.seal),
-        "content_digest": done.record.content_digest.hex(),
-        "seal_id": done.record.seal_id.hex(),
-        "generation": done.record.generation,
-        "size": done.record.size,
-        "format": done.record.format,
-        "level": done.record.level.label,
-        "wanted_level": done.wanted.label,
-        "shadow": done.record.shadow,
-        "shadow_problem": done.shadow_problem,
-        "anew": done.anew,
-        "signed_by": done.record.signature.public_key.hex() if done.record.signature else None,
-        "bound": [os.fspath(path) for path in done.bound],
-        "not_bound": [{"path": os.fspath(path), "problem": problem} for path, problem in done.not_bound],
-    }
+    return Report(done.to_json(), (_line(done),), _notes(done), exit_code=NOT_BOUND if done.contradicted else 0)
 
 
 def _line(done: Sealed) -> str:

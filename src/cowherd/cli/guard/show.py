@@ -141,7 +141,6 @@ def _standing(node: Node) -> str:
 
 
 def _document(found: Shown) -> dict[str, Any]:
-    from cowherd.cli.guard.doctor import finding_document
 
     node = found.node
     image = node.image
@@ -167,7 +166,7 @@ def _document(found: Shown) -> dict[str, Any]:
         "open_in": [_holder(holder) for holder in found.users],
         "hidden_machines": found.hidden_machines,
         "healthy": found.healthy,
-        "findings": [finding_document(finding) for finding in found.findings],
+        "findings": [finding.to_json() for finding in found.findings],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import table
@@ -41,23 +40,6 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "dependents": not arguments.no_dependents,
         "herd": arguments.herd,
         "allow_unknown": arguments.allow_unknown,
-    }
-
-
-def document(found: Start) -> dict[str, Any]:
-    """Returns the answer for --json."""
-    return {"may_start": not found.exit_code, "drives": [_drive(answer) for answer in found.answers]}
-
-
-def _drive(answer: Answer) -> dict[str, Any]:
-    return {
-        "where": answer.drive.where,
-        "path": os.fspath(answer.drive.path) if answer.drive.path else None,
-        "writable": answer.drive.writable,
-        "status": str(answer.status),
-        "image": os.fspath(answer.image) if answer.image else None,
-        "detail": answer.detail,
-        "refused": bool(answer.exit_code),
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report, table
 from cowherd.errors import InvalidRequest
 from cowherd.sizes import human_size
@@ -12,10 +10,8 @@ from cowherd.text import shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.records.trashbox import Entry
 
 
 def configure(parser: Parser) -> None:
@@ -48,9 +44,7 @@ def _list(arguments: argparse.Namespace) -> Report:
     found = trashed([*arguments.names, *arguments.herd])
     notes = _notes(arguments)
     lines = table((f"{entry.deleted[:19]}Z", entry.id, human_size(entry.disk_size), shown(entry.path)) for entry in found)
-    return Report(
-        {"images": [_document(entry, entry.disk_size) for entry in found]}, tuple(lines or ["the trash is empty"]), notes
-    )
+    return Report({"images": [entry.to_json() for entry in found]}, tuple(lines or ["the trash is empty"]), notes)
 
 
 def _restore(arguments: argparse.Namespace) -> Report:
@@ -61,7 +55,7 @@ def _restore(arguments: argparse.Namespace) -> Report:
     back = [restore(name, herd=arguments.herd) for name in arguments.names]
     lines = [f"{shown(one.path)}: restored{', its seal holds' if one.sealed else ''}" for one in back]
     notes = [f"cowherd: {shown(one.path)}: its base can't be followed: {one.base_problem}" for one in back if one.base_problem]
-    document = [{"path": os.fspath(one.path), "sealed": one.sealed, "base_problem": one.base_problem} for one in back]
+    document = [one.to_json() for one in back]
     return Report({"images": document}, tuple(lines), tuple(notes))
 
 
@@ -72,7 +66,7 @@ def _empty(arguments: argparse.Namespace) -> Report:
     gone = empty_trash([*arguments.names, *arguments.herd], **how)
     word = "would be removed" if arguments.dry_run else "removed"
     lines = [f"{shown(entry.path)}: {word}, {human_size(size)}" for entry, size in gone]
-    document = {"images": [_document(entry, size) for entry, size in gone], "done": not arguments.dry_run}
+    document = {"images": [entry.to_json() | {"disk_size": size} for entry, size in gone], "done": not arguments.dry_run}
     return Report(document, tuple(lines or ["nothing to remove"]), _notes(arguments))
 
 
@@ -81,13 +75,3 @@ def _notes(arguments: argparse.Namespace) -> tuple[str, ...]:
 
     strange = left_alone([*arguments.names, *arguments.herd])
     return tuple(f"cowherd: {shown(path)}: left alone, it is no deleted image of cowherd's" for path in strange)
-
-
-def _document(entry: Entry, size: int) -> dict[str, Any]:
-    return {
-        "path": os.fspath(entry.path),
-        "id": entry.id,
-        "deleted": entry.deleted,
-        "disk_size": size,
-        "dependents": [os.fspath(path) for path in entry.dependents],
-    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report, table
 from cowherd.cli.guard.rows import Rows
 from cowherd.cli.guard.screen import state
@@ -16,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.report.tree import Node, Tree
@@ -62,17 +59,7 @@ def run(arguments: argparse.Namespace) -> Report:
     notes += [_running_on_gone(disk) for disk in found.running_on_gone]
     notes += [f"cowherd: {hidden_in_words(found.hidden_machines)}"] if found.hidden_machines and found.nodes else []
     gone = [f"{shown(path)}: its seal is there, but it is not" for path in found.gone]
-    document = {
-        "directories": list(found.directory_names),
-        "images": Rows(map(_document, found.nodes) if arguments.json else ()),
-        "gone": [os.fspath(path) for path in found.gone],
-        "unreadable": [os.fspath(path) for path in found.unreadable],
-        "running_on_gone": [
-            {"path": disk.path, "replaced": disk.replaced, "pid": disk.holder.pid, "open_as": disk.descriptor}
-            for disk in found.running_on_gone
-        ],
-        "hidden_machines": found.hidden_machines,
-    }
+    document = found.to_json(Rows) if arguments.json else {}
     lines = [] if arguments.json else [*table(_rows(found)), *gone]
     return Report(document, tuple(lines or ["no images"]), tuple(notes))
 
@@ -82,27 +69,6 @@ def _running_on_gone(disk: GoneDisk) -> str:
 
     how = "another file has its name" if disk.replaced else "it was deleted"
     return f"cowherd: {shown(disk.path)}: {how} while {describe(disk.holder)} runs on it; 'cowherd doctor' says how to save it"
-
-
-def _document(node: Node) -> dict[str, Any]:
-    image = node.image
-    return {
-        "path": image.filename,
-        "names": image.filenames,
-        "base": node.base_name,
-        "depth": node.depth,
-        "format": image.format,
-        "virtual_size": image.size,
-        "disk_size": image.disk_size,
-        "seal": node.level,
-        "status": node.status.value,
-        "detail": node.detail,
-        "bound": image.binding is not None,
-        "dependents": node.dependents,
-        "running": [machine.to_json() for machine in node.machines],
-        "running_overlays": node.running_overlays,
-        "problem": image.problem,
-    }
 
 
 def _rows(found: Tree) -> Iterator[tuple[str, ...]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report, progress, table
 from cowherd.cli.guard.screen import state
 from cowherd.errors import InvalidRequest
@@ -12,10 +10,8 @@ from cowherd.text import shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.seals.verify import Verified
 
 FOUND = 4
 
@@ -79,17 +75,5 @@ def run(arguments: argparse.Namespace) -> Report:
         concerned.note(row.path for row in found if row.sealed and row.certain and row.status.holds)
     fine = all(row.status.is_fine for row in found)
     lines = table((state(row.status.value), shown(row.path), row.detail) for row in found)
-    document = {"images": [_document(row) for row in found], "fine": fine}
+    document = {"images": [row.to_json() for row in found], "fine": fine}
     return Report(document, tuple(lines or ["no images"]), exit_code=0 if fine else FOUND)
-
-
-def _document(row: Verified) -> dict[str, Any]:
-    return {
-        "path": os.fspath(row.path),
-        "status": row.status.value,
-        "detail": row.detail,
-        "sealed": row.sealed,
-        "certain": row.certain,
-        "base": os.fspath(row.base) if row.base else None,
-        "changed_bytes": row.changed_bytes,
-    }

@@ -72,18 +72,10 @@ def run(arguments: Arguments) -> int:
 
 def _document(report: CheckReport, filename: str, format: str) -> Json:
     """Returns the report for JSON, with the keys in QEMU's order, and without those that are 0."""
-    numbers = {
-        "image-end-offset": report.image_end_offset,
-        "compressed-clusters": report.compressed_clusters,
-        "total-clusters": report.total_clusters,
-        "corruptions": report.corruptions,
-        "check-errors": report.check_errors,
-        "leaks": report.leaks,
-        "allocated-clusters": report.allocated_clusters,
-    }
-    document: dict[str, Json] = {key: value for key, value in numbers.items() if value or key == "check-errors"}
+    document = report.to_json()
+    fragmented = document.pop("fragmented-clusters", None)
     document |= {"filename": filename, "format": format}
-    return document | ({"fragmented-clusters": report.fragmented_clusters} if report.fragmented_clusters else {})
+    return document | ({} if fragmented is None else {"fragmented-clusters": fragmented})
 
 
 def _text(report: CheckReport) -> str:

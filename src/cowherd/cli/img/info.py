@@ -12,9 +12,6 @@ from cowherd.sizes import human_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.cli.img.jsonout import Json
-    from cowherd.formats.facts import Qcow2Info
-    from cowherd.formats.qcow2.bitmaps import Bitmap
-    from cowherd.formats.qcow2.snapshots import Snapshot
     from cowherd.ops.info import FileInfo, ImageInfo
 
 SYNTAX = Syntax(
@@ -39,7 +36,7 @@ def run(arguments: Arguments) -> int:
     if wants_json(arguments):
         from cowherd.cli.img.jsonout import dumps
 
-        documents = [_document(info) for info in infos]
+        documents = [info.to_json() for info in infos]
         out(dumps(documents if chain else documents[0]) + "\n")
     else:
         out("\n".join(map(_text, infos)))
@@ -53,86 +50,6 @@ def _collect(image: SourceToRead, chain: bool, force_share: bool) -> list[ImageI
         if chain:
             return chain_info(image.path, format=image.format, force_share=force_share)
         return [image_info(image.path, format=image.format, force_share=force_share)]
-
-
-# The orders of keys below are those in which QEMU prints them: the order of the buckets of its hash table of names.
-
-
-def _document(info: ImageInfo) -> Json:
-    document: dict[str, Json] = {"children": [{"name": "file", "info": _file_document(info.file)}]}
-    if info.backing_name is not None and info.backing_format is not None:
-        document["backing-filename-format"] = info.backing_format
-    if info.snapshots:
-        document["snapshots"] = [_snapshot_document(snapshot) for snapshot in info.snapshots]
-    document |= {"virtual-size": info.virtual_size, "filename": info.filename}
-    if info.cluster_size is not None:
-        document["cluster-size"] = info.cluster_size
-    document["format"] = info.format
-    if info.file.allocated is not None:
-        document["actual-size"] = info.file.allocated
-    if info.qcow2 is not None:
-        document["format-specific"] = {"type": info.format, "data": _qcow2_document(info.qcow2)}
-    if info.backing_filename is not None:
-        document["full-backing-filename"] = info.backing_filename
-    if info.qcow2 is not None and info.qcow2.encryption:
-        document["encrypted"] = True
-    if info.backing_name is not None:
-        document["backing-filename"] = info.backing_name
-    if info.qcow2 is None and info.file.allocated is None:
-        return document  # as QEMU, to which neither of both is known to be clean
-    return document | {"dirty-flag": info.dirty}
-
-
-def _file_document(file: FileInfo) -> Json:
-    document: dict[str, Json] = {
-        "children": [],
-        "virtual-size": file.length,
-        "filename": file.filename,
-        "format": file.protocol,
-    }
-    if file.allocated is None:
-        return document
-    return document | {
-        "actual-size": file.allocated,
-        "format-specific": {"type": "file", "data": {}},
-        "dirty-flag": False,
-    }
-
-
-def _snapshot_document(snapshot: Snapshot) -> Json:
-    seconds, nanoseconds = divmod(snapshot.vm_clock_nanoseconds, 10**9)
-    document: dict[str, Json] = {} if snapshot.icount is None else {"icount": snapshot.icount}
-    return document | {
-        "vm-clock-nsec": nanoseconds,
-        "name": snapshot.name,
-        "date-sec": snapshot.date_seconds,
-        "date-nsec": snapshot.date_nanoseconds,
-        "vm-clock-sec": seconds,
-        "id": snapshot.id,
-        "vm-state-size": snapshot.vm_state_size,
-    }
-
-
-def _qcow2_document(facts: Qcow2Info) -> dict[str, Json]:
-    if facts.version == 2:
-        document: dict[str, Json] = {"compat": "0.10", "compression-type": "zlib", "refcount-bits": facts.refcount_bits}
-        return document | ({"encrypt": {"format": facts.encryption}} if facts.encryption else {})
-    document = {"compat": "1.1", "compression-type": facts.compression, "lazy-refcounts": facts.lazy_refcounts}
-    if facts.bitmaps:
-        document["bitmaps"] = [_bitmap_document(bitmap) for bitmap in facts.bitmaps]
-    document["refcount-bits"] = facts.refcount_bits
-    if facts.data_file is not None:
-        document["data-file"] = facts.data_file
-    if facts.encryption:
-        document["encrypt"] = {"format": facts.encryption}
-    if facts.data_file_raw is not None:
-        document["data-file-raw"] = facts.data_file_raw
-    return document | {"corrupt": facts.corrupt, "extended-l2": facts.extended_l2}
-
-
-def _bitmap_document(bitmap: Bitmap) -> Json:
-    flags = ["in-use"] * bitmap.in_use + ["auto"] * bitmap.auto
-    return {"flags": flags, "name": bitmap.name, "granularity": bitmap.granularity}
 
 
 def _text(info: ImageInfo) -> str:
@@ -151,7 +68,7 @@ def _text(info: ImageInfo) -> str:
 
         lines += ["Snapshot list:", *snapshot_table(info.snapshots)]
     if info.qcow2 is not None:
-        lines += ["Format specific information:", *_dump(_qcow2_document(info.qcow2), 1)]
+        lines += ["Format specific information:", *_dump(info.qcow2.to_json(), 1)]
     return "\n".join([*lines, *_file_lines(info.file)]) + "\n"
 
 

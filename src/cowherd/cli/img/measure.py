@@ -8,7 +8,7 @@ from cowherd.cli.img import format_options
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import OPTIONS, OUTPUT, no_snapshot, number_between, wants_json
 from cowherd.cli.img.errors import CommandFailed
-from cowherd.cli.img.jsonout import Json, dumps
+from cowherd.cli.img.jsonout import dumps
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
@@ -45,7 +45,7 @@ def run(arguments: Arguments) -> int:
         no_snapshot(look(image)[0].snapshots, arguments.text("snapshot"))
     result = _measure(arguments, image, size)
     if wants_json(arguments):
-        out(dumps(_document(result)) + "\n")
+        out(dumps(result.to_json()) + "\n")
         return 0
     out(f"required size: {result.required}\nfully allocated size: {result.fully_allocated}\n")
     if result.bitmaps is not None:
@@ -89,8 +89,3 @@ def _measure(arguments: Arguments, image: SourceToRead | None, size: int | None)
             backing="backing_file" in options,
             force_share=arguments.flag("force-share"),
         )
-
-
-def _document(result: Measurement) -> Json:
-    document: dict[str, Json] = {} if result.bitmaps is None else {"bitmaps": result.bitmaps}
-    return document | {"required": result.required, "fully-allocated": result.fully_allocated}

@@ -9,6 +9,8 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cowherd.formats.qcow2.header import Header
     from cowherd.storage.blocks import BlockFile
 
@@ -54,6 +56,11 @@ class Bitmap(NamedTuple):
     auto: bool
     table_offset: int
     table_entries: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img info --output=json` prints them."""
+        flags = ["in-use"] * self.in_use + ["auto"] * self.auto
+        return {"flags": flags, "name": self.name, "granularity": self.granularity}
 
 
 def read_bitmaps(file: BlockFile, header: Header) -> tuple[Bitmap, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,21 @@ class CheckReport:
     compressed_clusters: int
     messages: tuple[str, ...]
     messages_cut: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img check --output=json` prints them, but for name and format of the image; numbers
+        that are 0 are left out."""
+        numbers = {
+            "image-end-offset": self.image_end_offset,
+            "compressed-clusters": self.compressed_clusters,
+            "total-clusters": self.total_clusters,
+            "corruptions": self.corruptions,
+            "check-errors": self.check_errors,
+            "leaks": self.leaks,
+            "allocated-clusters": self.allocated_clusters,
+            "fragmented-clusters": self.fragmented_clusters,
+        }
+        return {key: value for key, value in numbers.items() if value or key == "check-errors"}
 
 
 def check(file: BlockFile, header: Header) -> CheckReport:

@@ -11,6 +11,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.formats.qcow2.header import Header
     from cowherd.storage.blocks import BlockFile
@@ -63,6 +64,20 @@ class Snapshot(NamedTuple):
     def label(self) -> str:
         """Its name, or its id if it has no name."""
         return self.name or self.id
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd-img info --output=json` prints them."""
+        seconds, nanoseconds = divmod(self.vm_clock_nanoseconds, 10**9)
+        document: dict[str, Any] = {} if self.icount is None else {"icount": self.icount}
+        return document | {
+            "vm-clock-nsec": nanoseconds,
+            "name": self.name,
+            "date-sec": self.date_seconds,
+            "date-nsec": self.date_nanoseconds,
+            "vm-clock-sec": seconds,
+            "id": self.id,
+            "vm-state-size": self.vm_state_size,
+        }
 
 
 def read_snapshots(file: BlockFile, header: Header, *, cut: bool = False) -> tuple[Snapshot, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cowherd.herd.doctor import content, files, links, machines, running
@@ -9,15 +10,17 @@ from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.seals.verify import Checker
+from cowherd.paths import path_names
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
     from cowherd.herd.doctor.finding import Finding
     from cowherd.herd.machines.running import Runs
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
     from cowherd.progress import Progress
 
 LONGEST_CHAIN = 16
@@ -68,9 +71,21 @@ class Diagnosis(NamedTuple):
         """Whether all findings are mere notes."""
         return all(finding.kind.is_note for finding in self.findings)
 
+    def to_json(self, rows: Callable[[Iterator[dict[str, Any]]], Any] = list) -> dict[str, Any]:
+        """Returns plain values, as `cowherd doctor --json` prints them; `rows` makes the list of the findings."""
+        return {
+            "directories": [os.fspath(directory) for directory in self.directories],
+            "images": self.images,
+            "healthy": self.healthy,
+            "full": self.full,
+            "catalog": os.fspath(self.catalog) if self.catalog else None,
+            "not_asked": list(self.not_asked),
+            "findings": rows(finding.to_json() for finding in self.findings),
+        }
+
 
 def doctor(
-    directories: Sequence[PathName] = (),
+    directories: PathNames = (),
     *,
     full: bool = False,
     longest_chain: int = LONGEST_CHAIN,
@@ -82,6 +97,7 @@ def doctor(
     images and the tables of all images. `longest_chain`: a chain of more images is a finding. Asks the monitors of machines that
     run on the herd, within the limits of time of `cowherd.live.qmp`. Raises `HostFileError` if /proc can't be read.
     """
+    directories = path_names(directories)
     return diagnosis_of(survey(directories or ["."]), full=full, longest_chain=longest_chain, progress=progress)
 
 

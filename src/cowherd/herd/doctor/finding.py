@@ -11,6 +11,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 
 class Kind(enum.StrEnum):
@@ -83,3 +84,13 @@ class Finding(NamedTuple):
     def rank(self) -> tuple[int, str]:
         """Sort key, the worst first."""
         return _ORDER[self.kind], path_order(os.fspath(self.path))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd doctor --json` prints them."""
+        return {
+            "kind": self.kind.value,
+            "note": self.kind.is_note,
+            "path": os.fspath(self.path),
+            "detail": self.detail,
+            "remedy": list(self.remedy),
+        }

@@ -25,15 +25,17 @@ from cowherd.image.backing import has_protocol, path_of
 from cowherd.live.machine.drive import Below, Drive
 from cowherd.live.machine.foreign import named_by
 from cowherd.live.machine.stacked import files_below
+from cowherd.paths import path_names
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import require_directories
 from cowherd.text import overlays_stand, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 DRIFT, HARM, UNCLEAR = 4, 3, 1
@@ -60,6 +62,18 @@ class Answer:
     detail: str = ""
     exit_code: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd hook check --json` prints them."""
+        return {
+            "where": self.drive.where,
+            "path": os.fspath(self.drive.path) if self.drive.path else None,
+            "writable": self.drive.writable,
+            "status": str(self.status),
+            "image": os.fspath(self.image) if self.image else None,
+            "detail": self.detail,
+            "refused": bool(self.exit_code),
+        }
+
 
 @dataclass(frozen=True)
 class Start:
@@ -76,6 +90,10 @@ class Start:
     def exit_code(self) -> int:
         """4 if an image has drifted; else 3 if the guest would harm other images; else 1 if a file is not understood."""
         return max((answer.exit_code for answer in self.answers), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd hook check --json` prints them."""
+        return {"may_start": not self.exit_code, "drives": [answer.to_json() for answer in self.answers]}
 
 
 def check_start(
@@ -104,6 +122,27 @@ def check_start(
     if allow_unknown:
         answers = [replace(answer, exit_code=0) if answer.status == NOT_UNDERSTOOD else answer for answer in answers]
     return Start(tuple(answers))
+
+
+def check_domain(
+    xml: str | bytes,
+    *,
+    full: bool = False,
+    strict: bool = False,
+    dependents: bool = True,
+    herd: PathNames = (),
+    allow_unknown: bool = False,
+    progress: Progress | None = None,
+) -> Start:
+    """Checks all images of a libvirt domain, given by its XML, as the hook does before a start. Arguments as `check_start`.
+
+    The result's `exit_code` is 0 if the domain may start. Raises `MachineUnclear` for XML that is no domain's, `HostFileError`.
+    """
+    from cowherd.live.machine.domain import drives_of
+
+    drives = drives_of(xml.encode("utf-8", "surrogateescape") if isinstance(xml, str) else xml)
+    how = {"full": full, "strict": strict, "dependents": dependents, "allow_unknown": allow_unknown}
+    return check_start(drives, **how, herd=path_names(herd), directory="/", progress=progress)
 
 
 class Judge:

@@ -25,6 +25,7 @@ from cowherd.herd.seals.drift import drift_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 from cowherd.ops.exposure import exposed_bytes, has_own_data
+from cowherd.paths import path_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.records.digest import BlockDigests
     from cowherd.image.disk import Disk
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -41,8 +42,8 @@ def impact_on_files(
     base: PathName,
     *,
     against: PathName | None = None,
-    donors: Sequence[PathName] = (),
-    herd: Sequence[PathName] = (),
+    donors: PathNames = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
     watch: Callable[[str, Path], Progress | None] | None = None,
 ) -> Impact:
@@ -55,6 +56,7 @@ def impact_on_files(
     it looks into one: the others share what was found there.
     Raises as `impact` does, and a named donor's own error if it can't be read.
     """
+    donors, herd = path_names(donors), path_names(herd)
     lineage = survey_around(base, *donors, herd=herd)
     image = lineage.find(base)
     drift = drift_of(lineage, image, against, progress)

@@ -17,6 +17,7 @@ from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.machines.running import NOTHING_RUNS, running_on
 from cowherd.herd.seals.drift import drift_of, pairs
+from cowherd.paths import path_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
     Verdict = tuple[str, Ranges, Ranges]
@@ -76,7 +77,7 @@ def impact(
     base: PathName,
     *,
     against: PathName | None = None,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Impact:
     """Compares `base` with its seal, or with the image `against`, and judges every dependent in the herd.
@@ -84,6 +85,8 @@ def impact(
     Raises `NotSealed` if there is neither, `ImageInUse` if a process has the base open for writing.
     """
     from cowherd.herd.impact.judging import judge_all
+
+    herd = path_names(herd)
 
     lineage = survey_around(base, herd=herd)
     image = lineage.find(base)

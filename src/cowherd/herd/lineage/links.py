@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from operator import attrgetter
 
-from cowherd.errors import BackingFileError, BackingNotFollowed, CowherdError, HostFileError
+from cowherd.errors import BackingFileError, BackingNotFollowed, CowherdError
 from cowherd.formats.probe import probe
 from cowherd.herd.lineage.scan import Found, Image, Key
 from cowherd.image.backing import resolve
@@ -147,8 +147,6 @@ class FollowedLinks:
             return Lead(path, None, error.strerror or str(error), error.errno not in NOTHING)
         except ValueError:
             return Lead(path, None, "no file can have this name")
-        except HostFileError as error:
-            return Lead(path, None, error.reason, error.errno not in NOTHING)
         except BackingFileError as error:
             return Lead(path, None, error.problem)
         except CowherdError as error:

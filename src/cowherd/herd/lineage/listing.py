@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from cowherd.errors import HostFileError
 from cowherd.herd.records.header import Identity, identity_of
 from cowherd.herd.records.ownership import SHADOW_SUFFIX, TRASH, is_unfinished_name
 from cowherd.herd.records.sidecars import is_shadow
@@ -61,7 +60,7 @@ def list_directory(directory: str, device: int | None) -> Listed:
                     if name.endswith(SHADOW_SUFFIX) and is_file and is_shadow(entry.path):
                         continue
                     info = entry.stat()
-                except (OSError, HostFileError):
+                except OSError:
                     unreadable.append(name)
                     continue
                 files[name] = identity_of(info), info.st_blocks

@@ -17,7 +17,7 @@ import stat
 import time
 from collections import deque
 
-from cowherd.errors import ImageFormatError, UnsupportedFeature
+from cowherd.errors import HostFileError, ImageFormatError, UnsupportedFeature
 from cowherd.formats import registry
 from cowherd.herd.lineage.book.known import KnownPlaces
 from cowherd.herd.lineage.book.memory import Memory
@@ -161,6 +161,8 @@ class Found:
                 image = image._replace(filenames=_ordered(*image.filenames, filename))
             if os.path.dirname(filename) not in self.listed or os.path.islink(filename) or stat.S_ISBLK(info.st_mode):
                 self.strays.add((info.st_dev, info.st_ino))
+        except HostFileError:
+            raise
         except OSError:
             self.unreadable.append(as_path(filename))
             return None

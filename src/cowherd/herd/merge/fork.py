@@ -135,6 +135,8 @@ def _give_name(temporary: Path, path: Path, attributes: Attributes) -> None:
             losses.note(path, give_to(temporary, attributes))
         if not _linked(temporary, path):
             os.rename(temporary, path)
+    except HostFileError:
+        raise
     except OSError as error:
         raise HostFileError(path, "create", error) from error
     sync_directory(path.parent)

@@ -5,6 +5,7 @@ docs/merge.md describes the order of the steps, and why a merge can be interrupt
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,7 @@ from cowherd.herd.merge.planning import plan_merge
 from cowherd.herd.merge.requirements import require_nobody_new, require_possible
 from cowherd.herd.records.faults import HerdNotReadable, OverlaysUnseen
 from cowherd.live.holders import naming_holders
+from cowherd.paths import path_names
 from cowherd.storage.filetype import is_device
 from cowherd.storage.holding import Holding
 from cowherd.storage.locks import READ, WRITE
@@ -34,10 +36,11 @@ from cowherd.storage.presence import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.steps import Left
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -58,6 +61,11 @@ class Merged:
     done: bool
     left: Sequence[Left] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd merge --json` prints them."""
+        left = [{"path": os.fspath(path), "problem": problem} for path, problem in self.left]
+        return self.plan.to_json() | {"done": self.done, "left": left}
+
 
 def merge(
     overlay: PathName,
@@ -69,7 +77,7 @@ def merge(
     dry_run: bool = False,
     ignore_unreadable: bool = False,
     update_domains: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Merged:
     """Merges `overlay` into its base, or into the image `into` of its chain; every other disk keeps its content.
@@ -86,6 +94,7 @@ def merge(
     `NotEnoughSpace`, `MergePending`, `UnsupportedFeature`. Raises `MergeInterrupted` if it fails later: then `recover` finishes
     it.
     """
+    herd = path_names(herd)
     _check_choices(strategy, keep)
     lineage = survey_around(overlay, *([into] if into else []), herd=herd)
     top = lineage.find(overlay)

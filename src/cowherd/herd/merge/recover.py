@@ -35,6 +35,7 @@ from cowherd.herd.records.ownership import is_journal, is_regular, is_vouched_fo
 from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.seals.held import Held
 from cowherd.live.holders import naming_holders
+from cowherd.paths import path_names
 from cowherd.storage.durable import make_durable
 from cowherd.storage.holding import Holding
 from cowherd.storage.locks import WRITE
@@ -44,10 +45,11 @@ from cowherd.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.merge.steps import Left
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 FINISHED, TAKEN_BACK, FAILED = "finished", "taken back", "failed"
@@ -68,14 +70,26 @@ class Recovered:
     left: Sequence[Left] = ()
     error: CowherdError | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd recover --json` prints them."""
+        return {
+            "journal": os.fspath(self.journal),
+            "overlay": os.fspath(self.overlay) if self.overlay else None,
+            "base": os.fspath(self.base) if self.base else None,
+            "outcome": self.outcome,
+            "left": [{"path": os.fspath(path), "problem": problem} for path, problem in self.left],
+            "error": str(self.error) if self.error else None,
+        }
 
-def recover(directories: Sequence[PathName] = (), *, progress: Progress | None = None) -> list[Recovered]:
+
+def recover(directories: PathNames = (), *, progress: Progress | None = None) -> list[Recovered]:
     """Ends every interrupted merge whose journal lies under `directories` (the current one by default), each by itself.
 
     A merge that runs, or one that can't be ended now (a machine has an image open, the disk is full), is FAILED and can be
     tried again. Directories below that this user may not look through are passed over.
     Raises `HostFileError` for a path that is no directory.
     """
+    directories = path_names(directories)
     found = sorted({path for directory in directories or ["."] for path in _journals_under(directory)})
     with naming_holders():
         return [_recovered(path, progress) for path in found]

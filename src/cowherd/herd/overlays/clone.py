@@ -22,8 +22,8 @@ from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
-from cowherd.paths import in_real_directory
-from cowherd.sizes import whole_sectors
+from cowherd.paths import in_real_directory, path_names
+from cowherd.sizes import size_in_bytes, whole_sectors
 from cowherd.storage.atomic import newcomer
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ
@@ -33,11 +33,12 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
+    from cowherd.sizes import Size
 
 
 class Cloned(NamedTuple):
@@ -53,15 +54,28 @@ class Cloned(NamedTuple):
     binding: Binding | None
     sealed: Sealed | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd clone --json` prints them."""
+        return {
+            "overlay": os.fspath(self.overlay),
+            "base": os.fspath(self.base),
+            "backing_file": self.backing.name,
+            "backing_format": self.backing.format,
+            "size": self.size,
+            "bound": self.binding is not None,
+            "content_digest": self.binding.content_digest.hex() if self.binding else None,
+            "sealed_now": self.sealed is not None,
+        }
+
 
 def clone(
     base: PathName,
     overlay: PathName,
     *,
-    size: int | None = None,
+    size: Size | None = None,
     base_format: str | None = None,
     seal_base: bool = True,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Cloned:
@@ -72,6 +86,7 @@ def clone(
     `HostFileError` if `overlay` is there already, `ImageInUse` if a process writes to the base, and, unless `force`, `NotSound`
     for an unsealed base that is damaged, cut off, empty, or no disk image.
     """
+    herd = path_names(herd)
     target = in_real_directory(overlay)
     if is_there(target):
         raise HostFileError(overlay, "create", FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
@@ -88,7 +103,7 @@ def clone(
             require_uncontradicted(lineage, [image], "make an overlay of it", progress=progress)
             require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
         require_free(stable=lineage.chain(image), locks=False)
-        size = _checked_size(image, size)
+        virtual_size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:
             sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
@@ -96,19 +111,20 @@ def clone(
         require_as_sealed(lineage, image, "make an overlay of it")
         reference = BackingReference(stored_name(image.path, target), image.format)
         binding = Binding.to(record) if record else None
-        _create(target, size, reference, binding)
+        _create(target, virtual_size, reference, binding)
     remember_overlay(image, os.fspath(target))
-    return Cloned(target, image.path, reference, size, binding, sealed)
+    return Cloned(target, image.path, reference, virtual_size, binding, sealed)
 
 
-def _checked_size(image: Image, size: int | None) -> int:
+def _checked_size(image: Image, size: Size | None) -> int:
     if not registry.named(image.format).is_known:
         raise UnsupportedFeature(image.path, f"a base of format {image.format}")
     if image.size is None:
         raise InvalidRequest(image.problem or f"the size of {printable(image.path)} is unknown")
-    if size is not None and size < image.size:
-        raise InvalidRequest(f"an overlay of {size} bytes would cut off the end of its base, which has {image.size}")
-    return image.size if size is None else whole_sectors(size)
+    wanted = image.size if size is None else size_in_bytes(size)
+    if wanted < image.size:
+        raise InvalidRequest(f"an overlay of {wanted} bytes would cut off the end of its base, which has {image.size}")
+    return image.size if size is None else whole_sectors(wanted)
 
 
 def _create(path: Path, size: int, reference: BackingReference, binding: Binding | None) -> None:

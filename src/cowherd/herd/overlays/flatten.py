@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.overlays.rebasing import RebasedOverlay, execute, plan_rebase
+from cowherd.paths import path_names
 from cowherd.storage.holding import Holding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -19,7 +18,7 @@ def flatten(
     overlay: PathName,
     *,
     dry_run: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> RebasedOverlay:
     """Copies into `overlay` what it shows through its base, and removes the base's name from it; its content stays the same.
@@ -27,6 +26,7 @@ def flatten(
     The content of everything that stands on it stays the same too. An image without a base is left as it is. `dry_run` only
     plans. Raises as `plan_rebase` and `execute` in `cowherd.herd.overlays.rebasing`.
     """
+    herd = path_names(herd)
     lineage = survey_around(overlay, herd=herd)
     image = lineage.find(overlay)
     if image.backing is None:

@@ -35,7 +35,7 @@ from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.upkeep import Kept, holding_seals
 from cowherd.live.holders import naming_holders
-from cowherd.paths import in_real_directory
+from cowherd.paths import in_real_directory, path_names
 from cowherd.storage import atomic, protection
 from cowherd.storage.durable import make_durable
 from cowherd.storage.filetype import refuse_device_node
@@ -49,10 +49,11 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.machines.domains import Naming
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -74,6 +75,15 @@ class Move(NamedTuple):
     overlays: tuple[Image, ...]
     copied_bytes: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd move --json` prints them, but for whether it was done."""
+        return {
+            "source": os.fspath(self.source),
+            "target": os.fspath(self.target),
+            "overlays": [os.fspath(overlay.path) for overlay in self.overlays],
+            "copied_bytes": self.copied_bytes,
+        }
+
 
 def move(
     source: PathName,
@@ -82,7 +92,7 @@ def move(
     dry_run: bool = False,
     ignore_unreadable: bool = False,
     update_domains: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Move:
     """Moves the image file `source` to `target`, a new name or a directory, with its seal, and makes its overlays name it there.
@@ -94,6 +104,7 @@ def move(
     or an overlay is in use, `ProtectedByOthers`, `NameTaken` if something else has the name of its seal or its shadow there,
     `NotEnoughSpace`, and, unless `update_domains`, `DiskOfDomain` if a libvirt domain names the image.
     """
+    herd = path_names(herd)
     plan, lineage = _plan(source, target, herd)
     namings = require_unnamed([plan.image], "move", _UPDATE, redefining=update_domains)
     if not dry_run:

@@ -32,7 +32,7 @@ from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
-from cowherd.paths import in_real_directory
+from cowherd.paths import in_real_directory, path_names
 from cowherd.storage import atomic, losses
 from cowherd.storage.attributes import Attributes, give_to, mode_before
 from cowherd.storage.filetype import refuse_device_node
@@ -44,10 +44,12 @@ from cowherd.storage.transfer import give_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
+    from cowherd.storage.protection import Level
 
 
 _UPDATE = "With --update-domains its definition is made to fit the new overlay; without --chained the disk stays as it is"
@@ -65,16 +67,27 @@ class Promoted:
     overlay: Path | None
     copied_bytes: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd promote --json` prints them."""
+        record = self.sealed.record
+        return {
+            "base": os.fspath(self.base),
+            "content_digest": record.content_digest.hex(),
+            "level": record.level.label,
+            "overlay": os.fspath(self.overlay) if self.overlay else None,
+            "copied_bytes": self.copied_bytes,
+        }
+
 
 def promote(
     disk: PathName,
     base: PathName,
     *,
     chained: bool = False,
-    level: Protection = Protection.READONLY,
+    level: Level = Protection.READONLY,
     compress: bool = False,
     update_domains: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Promoted:
@@ -89,6 +102,7 @@ def promote(
     and, unless `force`, `NotSound` for a disk that is damaged, cut off or empty, or no disk image, and `BindingContradicted` for
     one that was made on another base.
     """
+    herd, level = path_names(herd), Protection.named(level)
     source, target = Path(os.path.realpath(disk)), in_real_directory(base)
     lineage = survey_around(source, target, herd=herd)
     image = lineage.find(source)
@@ -258,6 +272,8 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
         )  # durably: the machine must be able to open it after a power cut, too
         require_free([source])
         os.rename(unfinished, source)
+    except HostFileError:
+        raise
     except OSError as error:
         raise HostFileError(source, "replace", error) from error
     finally:

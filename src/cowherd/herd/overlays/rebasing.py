@@ -23,6 +23,7 @@ from cowherd.storage.space import check_space
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from cowherd.extents import Ranges
     from cowherd.formats.reference import BackingReference
@@ -57,6 +58,16 @@ class RebasedOverlay:
     read_bytes: int
     written_bytes: int
     done: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd flatten --json` prints them."""
+        return {
+            "overlay": os.fspath(self.overlay),
+            "base": os.fspath(self.base) if self.base else None,
+            "read_bytes": self.read_bytes,
+            "written_bytes": self.written_bytes,
+            "done": self.done,
+        }
 
 
 def plan_rebase(

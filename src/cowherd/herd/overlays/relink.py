@@ -37,6 +37,7 @@ from cowherd.herd.seals.quick_check import condition, of_file, record_of, record
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.seals.seal import refresh
 from cowherd.herd.seals.shadow import keep_shadow
+from cowherd.paths import path_names
 from cowherd.storage.durable import make_durable, make_durable_if_recent
 from cowherd.storage.presence import is_there, parted
 from cowherd.storage.transfer import take_name
@@ -44,10 +45,11 @@ from cowherd.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.scan import Image, Key
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
     from cowherd.progress import Progress
 
 
@@ -82,12 +84,22 @@ class Relinked:
     by_content: bool = False
     problem: CowherdError | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd move --repair --json` prints them."""
+        return {
+            "overlay": os.fspath(self.overlay),
+            "base": os.fspath(self.base) if self.base else None,
+            "name": self.name,
+            "by_content": self.by_content,
+            "problem": str(self.problem) if self.problem else None,
+        }
+
 
 def relink(
-    images: Sequence[PathName],
+    images: PathNames,
     *,
     dry_run: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> list[Relinked]:
     """Repairs the backing names of overlays: it finds lost bases by their content, and rewrites names that lead to the base only
@@ -96,6 +108,7 @@ def relink(
     Returns the overlays that needed something. `problem` says what went wrong with one, or with a file that can't be read and
     may be an overlay.
     """
+    images, herd = path_names(images), path_names(herd)
     directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
     meant = {lineage.find(path).key for path in named}

@@ -14,6 +14,7 @@ from cowherd.herd.overlays.rebasing import RebasedOverlay, RebasePlan, execute, 
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.quick_check import require_as_sealed
 from cowherd.herd.seals.sealed_pair import sealed_pair
+from cowherd.paths import path_names
 from cowherd.storage.holding import MOST_HELD, Holding
 from cowherd.text import printable
 
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
 def retarget(
-    overlays: Sequence[PathName],
+    overlays: PathNames,
     onto: PathName,
     *,
     base_format: str | None = None,
     dry_run: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> list[RebasedOverlay]:
     """Makes each of `overlays` stand on the image `onto`, one after the other; what they show stays the same.
@@ -42,6 +43,7 @@ def retarget(
     Raises `InvalidRequest` if `onto` stands on one of the overlays, `DriftFound` if `onto` has changed since it was sealed, and
     as `plan_rebase` and `execute` in `cowherd.herd.overlays.rebasing`. The overlays before the one that fails are done then.
     """
+    overlays, herd = path_names(overlays), path_names(herd)
     lineage = survey_around(*overlays, onto, herd=herd)
     base = lineage.find(onto, base_format)
     images = [lineage.find(overlay) for overlay in overlays]

@@ -78,6 +78,16 @@ class Entry(NamedTuple):
         """Bytes that its files occupy on the host."""
         return sum(disk_size(path) for path in _files(self.directory))
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd trash list --json` prints them."""
+        return {
+            "path": os.fspath(self.path),
+            "id": self.id,
+            "deleted": self.deleted,
+            "disk_size": self.disk_size,
+            "dependents": [os.fspath(path) for path in self.dependents],
+        }
+
 
 def write_entry(entry: Entry, box: Directory) -> None:
     """Records an entry durably in its trash `box`. Raises `HostFileError`."""

@@ -86,3 +86,8 @@ class Repaired:
     plan: RepairPlan
     done: bool
     left: Sequence[tuple[Path, str]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd repair --json` prints them."""
+        left = [{"path": os.fspath(path), "problem": problem} for path, problem in self.left]
+        return self.plan.to_json() | {"done": self.done, "left": left}

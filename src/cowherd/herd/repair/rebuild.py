@@ -87,6 +87,8 @@ def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, pr
             raise RepairFailed(path)
         losses.note(path, give_to(unfinished, attributes))
         os.link(unfinished, path)  # unlike a rename, a link never replaces a file that appeared meanwhile
+    except HostFileError:
+        raise
     except OSError as error:
         raise HostFileError(path, "put the rebuilt image in place", error) from error
     finally:

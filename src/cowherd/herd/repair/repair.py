@@ -32,6 +32,7 @@ from cowherd.herd.seals.unseal import unprotected
 from cowherd.image.open import open_disk
 from cowherd.image.snapshots import snapshots_of
 from cowherd.live.holders import naming_holders
+from cowherd.paths import path_names
 from cowherd.storage.holding import Holding
 from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import is_there
@@ -42,18 +43,18 @@ if TYPE_CHECKING:
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.scan import Image
     from cowherd.image.disk import Disk
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
 def repair(
     base: PathName,
     *,
-    donors: Sequence[PathName] = (),
+    donors: PathNames = (),
     preserve: bool = False,
     dry_run: bool = False,
     ignore_unreadable: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> Repaired:
     """Brings a sealed base back to its sealed content, or with `preserve` writes the old blocks into the overlays that need them.
@@ -66,6 +67,8 @@ def repair(
     """
     from cowherd.herd.repair import preserve as preserving
     from cowherd.herd.repair import rebuild as rebuilding
+
+    donors, herd = path_names(donors), path_names(herd)
 
     if not is_there(base) and is_sealed(base) and not preserve:
         return rebuilding.rebuild(base, donors=donors, dry_run=dry_run, herd=herd, progress=progress)

@@ -15,10 +15,12 @@ from cowherd.herd.records.status import Status
 from cowherd.herd.report.readings import Readings
 from cowherd.herd.report.tree import Tree, tree_of
 from cowherd.herd.seals.verify import Checker
+from cowherd.paths import path_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import Any
 
     from cowherd.extents import Ranges
     from cowherd.herd.impact.inside import Inside
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.machines.running import Machine
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
     from cowherd.progress import Progress
 
 Spans = tuple[tuple[int, int], ...]
@@ -73,6 +75,15 @@ class Overview:
     diagnosis: Diagnosis
     drifts: tuple[DriftPicture, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values: how much there is of what; `tree` and `diagnosis` have documents of their own."""
+        return {
+            "images": len(self.tree.nodes),
+            "findings": len(self.diagnosis.findings),
+            "healthy": self.diagnosis.healthy,
+            "drifts": len(self.drifts),
+        }
+
 
 @dataclass(frozen=True)
 class Look:
@@ -89,7 +100,7 @@ class Look:
     watch: Callable[[str, Path], Progress | None] | None = None
 
 
-def overview(directories: Sequence[PathName] = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
+def overview(directories: PathNames = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
     """Examines the herd in `directories` (the current one by default); changes nothing.
 
     It reads bases whose files are not as their seals left them, to find where they differ; with `full` it reads all sealed
@@ -98,8 +109,9 @@ def overview(directories: Sequence[PathName] = (), *, full: bool = False, progre
     return look_over(directories, Look(full=full, progress=progress), Readings())
 
 
-def look_over(directories: Sequence[PathName], look: Look, readings: Readings) -> Overview:
+def look_over(directories: PathNames, look: Look, readings: Readings) -> Overview:
     """Does so as `look` says. What `readings` knows of content is not read again; what is read now is known to it afterwards."""
+    directories = path_names(directories)
     lineage = survey(directories or ["."])
     runs = look_at(lineage, only_machines=False)
     states = readings.states(lineage)

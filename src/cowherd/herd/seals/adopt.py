@@ -19,16 +19,18 @@ from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.herd.seals.seal import Sealed, seal
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.image.backing import resolve
+from cowherd.paths import path_names
 from cowherd.storage.presence import parted
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image, Key
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
 
 
@@ -45,14 +47,26 @@ class Adopted(NamedTuple):
     format_recorded: str | None = None
     problem: CowherdError | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd bind --json` prints them."""
+        return {
+            "overlay": os.fspath(self.overlay),
+            "base": os.fspath(self.base) if self.base else None,
+            "bound": self.binding is not None,
+            "content_digest": self.binding.content_digest.hex() if self.binding else None,
+            "sealed_now": self.sealed_now,
+            "format_recorded": self.format_recorded,
+            "problem": str(self.problem) if self.problem else None,
+        }
+
 
 def adopt(
-    images: Sequence[PathName],
+    images: PathNames,
     *,
     base_format: str | None = None,
     seal_bases: bool = True,
     rebind: bool = False,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> list[Adopted]:
     """Binds overlays to the bases that they stand on; a directory among `images` means every overlay in it that is not bound.
@@ -62,6 +76,7 @@ def adopt(
     that is bound to other content is left alone unless `rebind`: then what it shows now counts as right. The `problem` of an
     overlay says what went wrong with it.
     """
+    images, herd = path_names(images), path_names(herd)
     directories, named = parted(images)
     lineage = survey_around(*named, herd=[*herd, *directories])
     done: list[Adopted] = []

@@ -37,6 +37,7 @@ from cowherd.herd.seals.recorded_files import with_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.herd.seals.unseal import lower
+from cowherd.paths import path_names
 from cowherd.storage import protection
 from cowherd.storage.attributes import Attributes
 from cowherd.storage.filetype import is_device
@@ -46,12 +47,14 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.records.digest import BlockDigests
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
+    from cowherd.storage.protection import Level
 
 
 class Sealed(NamedTuple):
@@ -73,17 +76,38 @@ class Sealed(NamedTuple):
     not_bound: tuple[tuple[Path, str], ...] = ()
     contradicted: tuple[Path, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd seal --json` prints them."""
+        record = self.record
+        return {
+            "image": os.fspath(self.image),
+            "seal": os.fspath(self.seal),
+            "content_digest": record.content_digest.hex(),
+            "seal_id": record.seal_id.hex(),
+            "generation": record.generation,
+            "size": record.size,
+            "format": record.format,
+            "level": record.level.label,
+            "wanted_level": self.wanted.label,
+            "shadow": record.shadow,
+            "shadow_problem": self.shadow_problem,
+            "anew": self.anew,
+            "signed_by": record.signature.public_key.hex() if record.signature else None,
+            "bound": [os.fspath(path) for path in self.bound],
+            "not_bound": [{"path": os.fspath(path), "problem": problem} for path, problem in self.not_bound],
+        }
+
 
 def seal(
     image: PathName,
     *,
-    level: Protection = Protection.RECORDED,
+    level: Level = Protection.RECORDED,
     image_format: str | None = None,
     shadow: bool = False,
     bind: bool = False,
     rebind: bool = False,
     sign_with: PathName | None = None,
-    herd: Sequence[PathName] = (),
+    herd: PathNames = (),
     force: bool = False,
     looked_at: bool = False,
     progress: Progress | None = None,
@@ -100,6 +124,7 @@ def seal(
     `force`, it raises `NotSound` if the image is damaged, cut off, empty, or no disk image (`looked_at`: the caller has checked
     that already), and `BindingContradicted` if an overlay was made on other content.
     """
+    herd, level = path_names(herd), Protection.named(level)
     lineage = survey_around(image, herd=herd)
     base = lineage.find(image, image_format)
     require_none(lineage, [base], "seal")

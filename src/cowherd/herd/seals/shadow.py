@@ -45,6 +45,8 @@ class NewShadow(NamedTuple):
                 os.rename(self.unfinished, self.path)
                 sync_directory(self.path.parent)
                 return
+        except HostFileError:
+            raise
         except OSError as error:
             raise HostFileError(self.path, "replace", error) from error
         with HostFile.open(self.unfinished, lock=None, follow=False) as file:

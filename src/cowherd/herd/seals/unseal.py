@@ -19,6 +19,7 @@ from cowherd.herd.records.sealplace import forget_listing, is_kept, seal_path
 from cowherd.herd.records.sealrecord import SUFFIX
 from cowherd.herd.records.sidecars import require_liftable, sidecars
 from cowherd.herd.seals.quick_check import record_of
+from cowherd.paths import path_names
 from cowherd.storage import protection
 from cowherd.storage.identity import make_lasting
 from cowherd.storage.presence import is_there
@@ -32,18 +33,19 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.records.sealrecord import SealRecord
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
 
 _NOTHING_TO_GIVE_UP = "there is no seal to give up"
 
 
-def unseal(image: PathName, *, force: bool = False, herd: Sequence[PathName] = ()) -> Path:
+def unseal(image: PathName, *, force: bool = False, herd: PathNames = ()) -> Path:
     """Gives up the seal of `image`, its shadow and its protection, and restores the mode that the file had before.
 
     Returns where the seal was. A protection that somebody else gave the file stays. An image that is gone can be unsealed too.
     Raises `NotSealed`, and, unless `force`, `UnsealRefused` while overlays in the herd depend on the image, and
     `ProtectedByOthers` where somebody else's protection keeps the mode from being restored.
     """
+    herd = path_names(herd)
     if not is_there(image):
         return _drop_orphan(Path(image), force=force, herd=herd)
     lineage = survey_around(image, herd=herd)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, UnsupportedFeature
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import Pending, describe
@@ -10,20 +12,22 @@ from cowherd.herd.records.sealfile import check_seal
 from cowherd.herd.records.status import Status
 from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
+from cowherd.paths import path_names
 from cowherd.storage.presence import is_directory
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.herd.records.binding import Binding
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.herd.seals.difference import Difference
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
     from cowherd.progress import Progress
 
 _SEVERITY = {status: number for number, status in enumerate(Status)}
@@ -49,16 +53,28 @@ class Verified(NamedTuple):
     changed_bytes: int | None = None
     certain: bool = True
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd verify --json` prints them."""
+        return {
+            "path": os.fspath(self.path),
+            "status": self.status.value,
+            "detail": self.detail,
+            "sealed": self.sealed,
+            "certain": self.certain,
+            "base": os.fspath(self.base) if self.base else None,
+            "changed_bytes": self.changed_bytes,
+        }
+
 
 def verify(
-    images: Sequence[PathName] = (),
+    images: PathNames = (),
     *,
     full: bool = False,
     refresh_seals: bool = False,
     strict: bool = False,
     require_sealed: bool = False,
-    trusted: Sequence[bytes] = (),
-    herd: Sequence[PathName] = (),
+    trusted: bytes | Iterable[bytes] = (),
+    herd: PathNames = (),
     progress: Progress | None = None,
 ) -> list[Verified]:
     """Checks `images` and their chains; without images, the whole herd (of the current directory, if `herd` is empty). A
@@ -70,12 +86,13 @@ def verify(
     Ed25519 public keys of 32 bytes: every base must have a seal that is signed with one of them. The result has bases before
     their overlays. Raises `HostFileError` if an image or a directory does not exist.
     """
+    images, herd = path_names(images), path_names(herd)
     checker = Checker(
         full=full,
         refresh_seals=refresh_seals,
         strict=strict,
         require_sealed=require_sealed,
-        trusted=tuple(trusted),
+        trusted=(trusted,) if isinstance(trusted, bytes) else tuple(trusted),
         progress=progress,
     )
     directories = [path for path in images if is_directory(path)]

@@ -27,6 +27,7 @@ from cowherd.herd.records.trashbox import disk_size, entries, is_entry_name, rem
 from cowherd.herd.seals.shadow import shadow_of
 from cowherd.live.holders import writers
 from cowherd.live.libvirt_records import read_records
+from cowherd.paths import path_names
 from cowherd.storage import atomic
 from cowherd.storage.directory import Directory
 from cowherd.storage.presence import is_there, look_up, require_directories
@@ -36,8 +37,9 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
 
 
 class Sort(enum.StrEnum):
@@ -61,9 +63,20 @@ class Garbage(NamedTuple):
     frees: int
     remedy: tuple[str, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd gc --json` prints them, but for what became of it."""
+        return {
+            "kind": self.sort.value,
+            "path": os.fspath(self.path),
+            "detail": self.detail,
+            "frees": self.frees,
+            "remedy": list(self.remedy),
+        }
 
-def gc(directories: Sequence[PathName] = ()) -> list[Garbage]:
+
+def gc(directories: PathNames = ()) -> list[Garbage]:
     """Lists what the herd in `directories` (the current one by default) could do without; changes nothing."""
+    directories = path_names(directories)
     require_directories(directories)
     places = [os.path.realpath(directory) for directory in directories or ["."]]
     lineage = survey(places)
@@ -115,6 +128,8 @@ def _remove(path: Path) -> None:
                 os.rmdir(place.held(path.name))
             elif info is not None:
                 os.unlink(place.held(path.name))
+        except HostFileError:
+            raise
         except OSError as error:
             raise HostFileError(path, "remove", error) from error
         atomic.sync_directory(place.held())

@@ -36,6 +36,7 @@ from cowherd.herd.records.trashbox import (
 from cowherd.herd.seals.quick_check import condition
 from cowherd.herd.seals.recorded_files import record_files
 from cowherd.herd.trash.checks import checked_for_deletion, make_others_durable, refuse_awaited
+from cowherd.paths import path_names
 from cowherd.storage import atomic, protection
 from cowherd.storage.directory import Directory
 from cowherd.storage.durable import make_durable
@@ -49,9 +50,10 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from cowherd.herd.lineage.scan import Image
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
 
 
 _MOST_DAYS = 100_000
@@ -65,10 +67,12 @@ class Restored(NamedTuple):
     sealed: bool
     base_problem: str | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd trash restore --json` prints them."""
+        return {"path": os.fspath(self.path), "sealed": self.sealed, "base_problem": self.base_problem}
 
-def trash(
-    images: Sequence[PathName], *, force: bool = False, ignore_unreadable: bool = False, herd: Sequence[PathName] = ()
-) -> list[Entry]:
+
+def trash(images: PathNames, *, force: bool = False, ignore_unreadable: bool = False, herd: PathNames = ()) -> list[Entry]:
     """Moves images with their seals and shadows into the trash beside each, overlays before their bases.
 
     Raises, with nothing moved and unless `force`: `BaseSealed` or `BaseInUse` if an overlay that is not among them stands on one,
@@ -76,6 +80,7 @@ def trash(
     image that somebody else has made immutable, `DiskOfDomain` if a libvirt domain names one. Raises, with nothing moved,
     `ImageInUse` if a process has one open, also with `force`.
     """
+    images, herd = path_names(images), path_names(herd)
     with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         for directory in {os.path.dirname(os.path.realpath(image.path)) for image in doomed}:
             with Directory.open(directory) as home, open_trash(home, make=True):
@@ -84,12 +89,13 @@ def trash(
 
 
 def purge(
-    images: Sequence[PathName], *, force: bool = False, ignore_unreadable: bool = False, herd: Sequence[PathName] = ()
+    images: PathNames, *, force: bool = False, ignore_unreadable: bool = False, herd: PathNames = ()
 ) -> list[tuple[Path, int]]:
     """Deletes images for good, with their seals and shadows, and returns each with the bytes that its file occupied.
 
     Raises as `trash`, and, unless `force`, `BaseSealed` also for a sealed image that has no overlays.
     """
+    images, herd = path_names(images), path_names(herd)
     with checked_for_deletion(images, force=force, readable=not (force or ignore_unreadable), herd=herd) as (lineage, doomed):
         refuse_awaited(lineage, doomed)
         for image in doomed if not force else ():
@@ -171,8 +177,9 @@ def _unlink(place: Directory, name: str) -> None:
     atomic.sync_directory(place.held())
 
 
-def trashed(directories: Sequence[PathName] = ()) -> list[Entry]:
+def trashed(directories: PathNames = ()) -> list[Entry]:
     """Returns the deleted images in the trash of `directories` (the current one by default) and all under them, oldest first."""
+    directories = path_names(directories)
     require_directories(directories)
     found = [entry for trash in trash_directories(directories or ["."]) for entry in entries(trash)[0]]
     return sorted(found, key=lambda entry: (entry.deleted, entry.id))
@@ -184,12 +191,13 @@ def left_alone(directories: Sequence[PathName] = ()) -> list[Path]:
     return [*strange_trashes(places), *(path for trash in trash_directories(places) for path in strays(trash))]
 
 
-def restore(name: PathName, *, herd: Sequence[PathName] = ()) -> Restored:
+def restore(name: PathName, *, herd: PathNames = ()) -> Restored:
     """Puts a deleted image back where it was: `name` is its entry's id, or its path from before (the newest of that path).
 
     The seal comes back too; it holds if it held before and the file was not touched in the trash. Raises `InvalidRequest` if no
     such image is in a trash, `HostFileError` if something else has its place.
     """
+    herd = path_names(herd)
     require_directories(herd)
     found = find_entries([], name) or find_entries(list(trash_directories(herd or ["."])), name)
     if not found:
@@ -267,7 +275,7 @@ def _settle(entry: Entry, *, sealed: bool, herd: Sequence[PathName]) -> Restored
 
 
 def empty_trash(
-    directories: Sequence[PathName] = (), *, older_than_days: float = 0, force: bool = False, dry_run: bool = False
+    directories: PathNames = (), *, older_than_days: float = 0, force: bool = False, dry_run: bool = False
 ) -> list[tuple[Entry, int]]:
     """Removes for good what lies in the trash of `directories` and of all under them, and returns each with the bytes it freed.
 
@@ -276,6 +284,7 @@ def empty_trash(
     `ProtectedByOthers` for one that somebody else has made immutable. `dry_run` only tells. What lies there beside deleted images
     with their seals and shadows stays (`left_alone`).
     """
+    directories = path_names(directories)
     if not 0 <= older_than_days <= _MOST_DAYS:  # NaN is refused too: it is in no range
         raise InvalidRequest(f"{older_than_days} is no number of days from 0 to {_MOST_DAYS}")
     before = (datetime.now(UTC) - timedelta(days=older_than_days)).isoformat(timespec="microseconds")

@@ -100,6 +100,11 @@ class Daemon:
             os.close(self._wake_out)
             os.close(self._wake_in)
 
+    def stop(self) -> None:
+        """Has `run` end soon."""
+        self._stopping = True
+        os.write(self._wake_in, b"\0")
+
     def _begin(self) -> None:
         stock = take_stock(self.settings.directories)
         self.watch.adopt(stock, time.monotonic())

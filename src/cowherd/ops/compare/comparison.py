@@ -7,7 +7,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal, TypeAlias
+    from typing import Any, Literal, TypeAlias
 
     from cowherd.urls import Url
 
@@ -32,6 +32,10 @@ class Comparison(NamedTuple):
     def passed_smaller_end(self) -> bool:
         """Whether the sizes differ, and all bytes that both images have were found to be equal."""
         return self.size_differs and self.reason != "size" and (self.offset is None or self.offset >= self.smaller_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns its fields."""
+        return self._asdict()
 
 
 class ReadFailed(CowherdError):

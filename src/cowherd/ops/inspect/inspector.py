@@ -27,6 +27,7 @@ from cowherd.storage.locks import READ, READ_SHARED
 
 if TYPE_CHECKING:
     from cowherd.paths import PathName
+    from cowherd.sizes import Size
 
 _CHUNK_BYTES = 64 << 10
 _NOT_RE_READ = "what the tables hold can't be checked in a stream: inspect the stored file too before it is used"
@@ -53,12 +54,12 @@ class Inspector:
         *,
         format: str | None = None,
         policy: str = "untrusted",
-        allow: Iterable[str] = (),
-        max_size: int | None = None,
+        allow: str | Iterable[str] = (),
+        max_size: Size | None = None,
         length: int | None = None,
     ):
         """`format` is the declared format (None: guessed), `allow` names features to allow that the policy would refuse,
-        `max_size` is the largest disk in bytes, `length` the bytes that will come (None: not known)."""
+        `max_size` is the largest disk, `length` the bytes that will come (None: not known)."""
         self.policy: Policy = find_policy(policy, allow, max_size)
         self.length = length
         self.checks: list[Check] = []
@@ -183,8 +184,8 @@ def inspect(
     *,
     format: str | None = None,
     policy: str = "untrusted",
-    allow: Iterable[str] = (),
-    max_size: int | None = None,
+    allow: str | Iterable[str] = (),
+    max_size: Size | None = None,
     length: int | None = None,
     force_share: bool = False,
 ) -> Inspection:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from cowherd.errors import InvalidRequest
 from cowherd.ops.inspect.report import Check, note, refuse
+from cowherd.sizes import size_in_bytes
+
+if TYPE_CHECKING:
+    from cowherd.sizes import Size
 
 FEATURES = (
     "backing-file",
@@ -45,12 +50,13 @@ POLICIES = {
 }
 
 
-def find_policy(name: str, allow: Iterable[str] = (), max_size: int | None = None) -> Policy:
+def find_policy(name: str, allow: str | Iterable[str] = (), max_size: Size | None = None) -> Policy:
     """Returns a policy by name, with the features in `allow` accepted. Raises `InvalidRequest` for unknown names."""
-    allowed = frozenset(allow)
+    allowed = frozenset([allow] if isinstance(allow, str) else allow)
     if name not in POLICIES:
         raise InvalidRequest(f"there is no policy {name!a}; there are {', '.join(POLICIES)}")
     if strange := sorted(allowed.difference(FEATURES)):
         raise InvalidRequest(f"{strange[0]!a} can't be allowed; what can is {', '.join(FEATURES)}")
     policy = POLICIES[name]
-    return replace(policy, refused=policy.refused - allowed, max_size=policy.max_size if max_size is None else max_size)
+    most = policy.max_size if max_size is None else size_in_bytes(max_size)
+    return replace(policy, refused=policy.refused - allowed, max_size=most)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class Outcome(Enum):
@@ -60,6 +61,19 @@ class Inspection:
     def complete(self) -> bool:
         """Whether everything could be checked."""
         return all(check.outcome is not Outcome.UNKNOWN for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd inspect --json` prints them, but for the name of the image."""
+        return {
+            "format": self.format,
+            "policy": self.policy,
+            "safe": self.safe,
+            "complete": self.complete,
+            "virtual_size": self.virtual_size,
+            "file_size": self.file_size,
+            "expands_to": self.expands_to,
+            "checks": [{"name": check.name, "outcome": check.outcome.value, "detail": check.detail} for check in self.checks],
+        }
 
 
 def ok(name: str, detail: str = "") -> Check:
