@@ -38,6 +38,7 @@ REASONS = (
     ),
     Reason("The length of every body is said.", "header content-length", glance=_ABSENT),
     Reason("An answer without a body has neither a length nor a type.", "header content-(length|type)", ours=_ABSENT),
+    Reason("Without keystone the challenge names none.", "header www-authenticate", ours=("Token",)),
     Reason("Glance fails on the request.", "status", glance=(0, 500)),
     Reason(
         "HEAD and If-None-Match save a download.", "status", "HEAD /v2/images/{a}/file|If-None-Match", (200, 405), (200, 204, 304)
