@@ -13,9 +13,9 @@ from sqlalchemy import update
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.staging import Staging
 from cowherd.service.intake.upload import Upload
-from cowherd.service.keeping.recovery import REASON, recover
+from cowherd.service.keeping.recovery import EXPIRED, REASON, recover
 from cowherd.service.records.database import open_database
-from cowherd.service.records.image import Image
+from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import delete_image, read_image
 from cowherd.service.records.schema import uploads
 from cowherd.service.records.states import ACTIVE, QUEUED, SAVING, UPLOADING
@@ -88,6 +88,25 @@ def test_what_was_staged_waits_but_half_of_it_does_not(intake: Intake, queued: Q
     upload = Upload.of_staged(intake, whole, record)
     upload.feed_staged()
     assert upload.finish().status == ACTIVE
+
+
+def test_what_was_staged_does_not_wait_for_ever(intake: Intake, queued: Queued):
+    image = queued()
+    stage(intake, image).finish()
+    with intake.database.write() as connection:
+        connection.execute(update(uploads).values(expires_at=now()))
+    assert recover(intake.database, stores_of(intake)) == ((image.id,), 1)
+    assert (found(intake, image).status, found(intake, image).reason) == (QUEUED, EXPIRED)
+    assert intake.store.incoming() == []
+
+
+def test_a_resumable_upload_waits_before_its_first_byte(intake: Intake, queued: Queued):
+    image = queued()
+    stage(intake, image).finish()
+    with intake.database.write() as connection:
+        connection.execute(update(uploads).values(kind="resumable", offset=0))
+    assert recover(intake.database, stores_of(intake)) == ((), 0)
+    assert len(intake.store.incoming()) == 1
 
 
 def test_an_import_whose_process_was_killed_is_over(intake: Intake, queued: Queued):

@@ -15,12 +15,16 @@ from cowherd.herd.records.digest_rows import Content
 from cowherd.service.intake.about import with_image
 from cowherd.service.intake.hashing import Digests
 from cowherd.service.intake.sealing import seal_blob
-from cowherd.service.records.blobs import WHOLE, Blob, place_state, read_blob, record_blob, record_place
+from cowherd.service.records.blobs import WHOLE, Blob, read_blob, record_blob, record_place
 from cowherd.service.records.database import Database
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, read_image
+from cowherd.service.records.places import Place, place_of
 from cowherd.service.records.states import ACTIVE
 from cowherd.service.records.uploads import UploadRecord, end_upload, note_digest
+from cowherd.storage.identity import FileIdentity
+from cowherd.storage.presence import GONE, look_up
+from cowherd.storage.ticks import wait_for_tick
 from cowherd.stores.directory import DirectoryStore
 
 
@@ -61,11 +65,21 @@ def adopt(database: Database, store: DirectoryStore, upload: UploadRecord, statu
     with store.locked(digest), _tidying(database, store, digest):
         with database.read() as connection:
             image = read_image(connection, upload.image_id)
-            state = place_state(connection, digest, store.name)
-        new = store.adopt(upload.temporary or "", digest, replaces=state not in (None, WHOLE))
+            place = place_of(connection, digest, store.name)
+        # What arrived is proved: it takes the place of a file of which that can't be said.
+        new = store.adopt(upload.temporary or "", digest, replaces=not _is_proved(store, digest, place))
         image = _with_bytes(image, arrived)
         _write_beside(store, image, arrived, new=new)
-        return _record(database, upload, status, image, arrived)
+        identity = wait_for_tick(store.path(digest))[0] if new else None  # so that every later change shows in it
+        return _record(database, upload, status, image, arrived, identity)
+
+
+def _is_proved(store: DirectoryStore, digest: str, place: Place | None) -> bool:
+    """Returns whether a store has a blob as it was when it was last verified."""
+    if place is None or place.state != WHOLE or place.identity is None:
+        return False
+    info = look_up(store.path(digest), follow=False, absent=GONE)
+    return info is not None and tuple(FileIdentity.from_stat(info)) == place.identity
 
 
 @contextlib.contextmanager
@@ -109,10 +123,14 @@ def _write_beside(store: DirectoryStore, image: Image, arrived: Arrived, *, new:
     store.write_beside(digest, "about", with_image(store.read_beside(digest, "about"), arrived.blob, image))
 
 
-def _record(database: Database, upload: UploadRecord, status: str, image: Image, arrived: Arrived) -> Image:
+def _record(
+    database: Database, upload: UploadRecord, status: str, image: Image, arrived: Arrived, identity: FileIdentity | None
+) -> Image:
+    """Records it. `identity` is that of the blob's file if it is new."""
     with database.write() as connection:
         record_blob(connection, arrived.blob)
-        record_place(connection, arrived.digests.blake3, upload.store, "upload")
+        if identity is not None:
+            record_place(connection, arrived.digests.blake3, upload.store, "upload", identity)
         change_status(connection, image.id, {status}, ACTIVE, **{name: getattr(image, name) for name in _BYTES})
         end_upload(connection, upload.id)
         return read_image(connection, image.id)

@@ -1,7 +1,7 @@
 """Puts right what processes left that ended in the middle of uploads.
 
 Whoever appends to a file that arrives holds it (`DirectoryStore.is_held`), and the kernel lets go of it when the process ends: so
-uploads of processes that still run are left alone, also while others start.
+uploads of processes that still run are left alone, also while others start, and this can be done at any time.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import ImageNotFound, StatusConflict
+from cowherd.service.records.image import now
 from cowherd.service.records.images import change_status
 from cowherd.service.records.states import IMPORTING, QUEUED, SAVING, UPLOADING
 from cowherd.service.records.uploads import UploadRecord, end_upload, list_uploads, read_upload
 from cowherd.stores.directory import DirectoryStore
 
-WAITING = ("stage", "resumable")
-"""Kinds of uploads that outlive the request that brought them, once their bytes are durable."""
+STAGE, RESUMABLE = "stage", "resumable"
+"""Kinds of uploads that outlive the request that brought them: what is staged once its bytes are durable."""
 REASON = "The service ended while the image was uploaded. Upload it again"
+EXPIRED = "What was uploaded of the image waited too long for more, or for its import, and was deleted. Upload it again"
 
 
 class Recovered(NamedTuple):
@@ -30,7 +32,7 @@ class Recovered(NamedTuple):
 
 
 def recover(database: Database, stores: Mapping[str, DirectoryStore]) -> Recovered:
-    """Queues images whose upload nobody continues, and deletes files that no upload needs.
+    """Queues images whose upload nobody continues, or did not continue in time, and deletes files that no upload needs.
 
     Raises `HostFileError`, and what the records raise.
     """
@@ -45,8 +47,9 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
 
     One that waits to be continued is left as it is. In a store that is not configured any more (None) nothing can arrive.
     """
-    waits = upload.kind in WAITING and upload.offset > 0
-    if _is_alive(store, upload) or (waits and store is not None):
+    kept = upload.kind == RESUMABLE or (upload.kind == STAGE and upload.offset > 0)
+    in_time = upload.expires_at > now()
+    if _is_alive(store, upload) or (kept and in_time and store is not None):
         return False
     # Between the rename to a blob and the end of the transaction the file is held no more, but the blob is locked.
     with store.locked(upload.digest) if store and upload.digest else contextlib.nullcontext(), database.write() as connection:
@@ -54,7 +57,8 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
             return False
         end_upload(connection, upload.id)
         try:
-            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=REASON)
+            reason = EXPIRED if kept and not in_time else REASON
+            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=reason)
         except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
             return False
     return True

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A blob in a store; `damage` holds (start, end) in bytes of the file, half-open, where the state is "damaged"."""
+    """A blob in a store; `damage` holds (start, end) in bytes of the file, half-open, where the state is "damaged".
+
+    `identity` is that of the file which was verified last (device, inode, size, mtime, ctime), None if that is not known.
+    """
 
     blob: str
     store: str
@@ -27,11 +30,17 @@ class Place(msgspec.Struct, frozen=True):
     verified_at: datetime | None
     verified_how: str | None
     damage: tuple[tuple[int, int], ...] = ()
+    identity: tuple[int, ...] | None = None
 
 
 def places_of(connection: Connection, digest: str) -> list[Place]:
     """Returns where a blob is, by the stores' names."""
     return _read(connection, select(places).where(places.c.blob == digest).order_by(places.c.store))
+
+
+def place_of(connection: Connection, digest: str, store: str) -> Place | None:
+    """Returns the place of a blob in a store, None if it is not to be there."""
+    return next((one for one in places_of(connection, digest) if one.store == store), None)
 
 
 def places_in(connection: Connection, store: str, *, after: str = "", limit: int = 1000) -> list[Place]:
@@ -68,7 +77,7 @@ def forget_place(connection: Connection, digest: str, store: str) -> bool:
 
 
 def _record(connection: Connection, digest: str, store: str, *, state: str, damage: list[list[int]] | None, how: str) -> None:
-    values = {"state": state, "damage": damage, "verified_at": now(), "verified_how": how}
+    values = {"state": state, "damage": damage, "identity": None, "verified_at": now(), "verified_how": how}
     connection.execute(update(places).where(places.c.blob == digest, places.c.store == store).values(values))
 
 
@@ -76,5 +85,6 @@ def _read(connection: Connection, asked: Select[tuple[object, ...]]) -> list[Pla
     found = []
     for row in connection.execute(asked):
         damage = tuple((start, end) for start, end in row.damage or ())
-        found.append(Place(row.blob, row.store, row.state, row.verified_at, row.verified_how, damage))
+        identity = None if row.identity is None else tuple(row.identity)
+        found.append(Place(row.blob, row.store, row.state, row.verified_at, row.verified_how, damage, identity))
     return found

@@ -6,11 +6,14 @@ import contextlib
 import logging
 import os
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.inspection import Rules
+from cowherd.service.keeping.duties import Care, duties
+from cowherd.service.keeping.keeper import Keeper
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
@@ -45,7 +48,7 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
 
         def work(answers: Callable[[], None]) -> None:
             service = open_service(settings)
-            with contextlib.closing(service.database), service.runner:
+            with contextlib.closing(service.database), service.runner, keeper_of(service):
                 serve(make_app(service), bound, answers)
 
         if settings.workers == 1:
@@ -66,6 +69,12 @@ def open_service(settings: Settings) -> Service:
         database, {imports.TYPE: imports.Imports(database, stores, intake_of, Addresses(settings.import_allowed)).run}
     )
     return Service(settings, auth_of(settings), database, stores, intake_of, runner)
+
+
+def keeper_of(service: Service) -> Keeper:
+    """Returns what keeps the stores of a service in order."""
+    care = Care(grace=timedelta(seconds=service.settings.reap_after))
+    return Keeper(service.database, duties(service.database, service.stores, care))
 
 
 def auth_of(settings: Settings) -> Auth:

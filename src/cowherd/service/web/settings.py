@@ -55,6 +55,8 @@ class Settings:
         (), "addresses of this host or network that may be imported from, each HOST or HOST:PORT"
     )
 
+    reap_after: int = _setting(60, "how many seconds the bytes of a deleted image stay")
+
     @property
     def database_url(self) -> str:
         """The address of the database."""

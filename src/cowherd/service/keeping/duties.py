@@ -1,0 +1,37 @@
+"""What is done again and again to keep the stores in order, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cowherd.service.keeping.keeper import Duty
+from cowherd.service.keeping.reaper import delete_orphans, reap
+from cowherd.service.keeping.recovery import recover
+from cowherd.service.records.database import Database
+from cowherd.stores.directory import DirectoryStore
+
+_REAP_SECONDS, _RECOVER_SECONDS, _ORPHANS_SECONDS = 10, 60, 3600
+
+
+@dataclass(frozen=True)
+class Care:
+    """How the stores are kept: bytes that no image has stay for `grace`."""
+
+    grace: timedelta
+
+
+def duties(database: Database, stores: Mapping[str, DirectoryStore], care: Care) -> list[Duty]:
+    """Returns the duties of a keeper of these stores."""
+
+    def delete_all_orphans(go_on: Callable[[], None]) -> None:
+        for store in stores.values():
+            go_on()
+            delete_orphans(database, store)
+
+    return [
+        Duty("deleting what no image has", _REAP_SECONDS, lambda go_on: reap(database, stores, care.grace)),
+        Duty("putting uploads right", _RECOVER_SECONDS, lambda go_on: recover(database, stores)),
+        Duty("deleting what no record names", _ORPHANS_SECONDS, delete_all_orphans),
+    ]
