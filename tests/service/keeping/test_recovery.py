@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from sqlalchemy import update
 
 from cowherd.service.intake.arriving import Intake
+from cowherd.service.intake.resumable import Sessions, begin_resumable
 from cowherd.service.intake.staging import Staging
 from cowherd.service.intake.upload import Upload
 from cowherd.service.keeping.recovery import EXPIRED, REASON, recover
@@ -100,13 +102,44 @@ def test_what_was_staged_does_not_wait_for_ever(intake: Intake, queued: Queued):
     assert intake.store.incoming() == []
 
 
-def test_a_resumable_upload_waits_before_its_first_byte(intake: Intake, queued: Queued):
-    image = queued()
-    stage(intake, image).finish()
-    with intake.database.write() as connection:
-        connection.execute(update(uploads).values(kind="resumable", offset=0))
+def test_a_resumable_upload_waits_from_its_first_byte_on(intake: Intake, queued: Queued):
+    image, other = queued(), queued()
+    records = [begin_resumable(intake, image, len(DATA), {}), begin_resumable(intake, other, len(DATA), {})]
+
+    def half(there: Intake) -> None:
+        session = Sessions().take(there, image, records[0], 0)
+        session.append(DATA[:5000])
+        session.keep(whole=False)
+        session.append(DATA[5000:])
+
+    killed_in(intake, half)
     assert recover(intake.database, stores_of(intake)) == ((), 0)
-    assert len(intake.store.incoming()) == 1
+    for one, record, offset in ((image, records[0], 5000), (other, records[1], 0)):
+        assert found(intake, one).status == UPLOADING
+        session = Sessions().take(intake, one, record, offset)
+        session.append(DATA[offset:])
+        session.keep(whole=True)
+        assert session.finish().status == ACTIVE
+        assert intake.store.path(blake3(DATA).hexdigest()).read_bytes() == DATA
+
+
+def test_a_resumable_upload_that_was_killed_when_its_file_was_a_blob_already_is_over(
+    intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch
+):
+    image = queued()
+    record = begin_resumable(intake, image, len(DATA), {})
+    monkeypatch.setattr("cowherd.service.intake.adoption._record", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+
+    def whole(there: Intake) -> None:
+        session = Sessions().take(there, image, record, 0)
+        session.append(DATA)
+        session.keep(whole=True)
+        session.finish()
+
+    killed_in(intake, whole)
+    assert intake.store.incoming() == []
+    assert recover(intake.database, stores_of(intake)).images == (image.id,)
+    assert found(intake, image).status == QUEUED
 
 
 def test_an_import_whose_process_was_killed_is_over(intake: Intake, queued: Queued):

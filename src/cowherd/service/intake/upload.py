@@ -84,10 +84,13 @@ class Upload(Arriving):
     def feed(self, block: Buffer) -> None:
         """Takes the next bytes, which nobody may change any more; waits while hashing or the disk is behind."""
         with self._tidying():
-            self._count(len(block))
-            if self._flight:
-                self._flight.feed(block)
-            self._hasher.feed(block)
+            self._take(block)
+
+    def _take(self, block: Buffer) -> None:
+        self._count(len(block))
+        if self._flight:
+            self._flight.feed(block)
+        self._hasher.feed(block)
 
     def feed_staged(self) -> None:
         """Takes all bytes from the file that has them already. Raises as `feed`."""

@@ -16,10 +16,11 @@ from cowherd.service.records.image import now
 from cowherd.service.records.images import change_status
 from cowherd.service.records.states import IMPORTING, QUEUED, SAVING, UPLOADING
 from cowherd.service.records.uploads import UploadRecord, end_upload, list_uploads, read_upload
+from cowherd.storage.presence import is_there
 from cowherd.stores.directory import DirectoryStore
 
 STAGE, RESUMABLE = "stage", "resumable"
-"""Kinds of uploads that outlive the request that brought them: what is staged once its bytes are durable."""
+"""Kinds of uploads that outlive the request that brought them: once all bytes are durable, and from the first byte on."""
 REASON = "The service ended while the image was uploaded. Upload it again"
 EXPIRED = "What was uploaded of the image waited too long for more, or for its import, and was deleted. Upload it again"
 
@@ -47,21 +48,27 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
 
     One that waits to be continued is left as it is. In a store that is not configured any more (None) nothing can arrive.
     """
-    kept = upload.kind == RESUMABLE or (upload.kind == STAGE and upload.offset > 0)
-    in_time = upload.expires_at > now()
-    if _is_alive(store, upload) or (kept and in_time and store is not None):
+    waits, in_time = store is not None and _waits(store, upload), upload.expires_at > now()
+    if _is_alive(store, upload) or (waits and in_time):
         return False
     # Between the rename to a blob and the end of the transaction the file is held no more, but the blob is locked.
     with store.locked(upload.digest) if store and upload.digest else contextlib.nullcontext(), database.write() as connection:
-        if read_upload(connection, upload.id) is None or _is_alive(store, upload):
+        known = read_upload(connection, upload.id)
+        if known is None or known.digest != upload.digest or _is_alive(store, upload):  # its end came in between
             return False
         end_upload(connection, upload.id)
         try:
-            reason = EXPIRED if kept and not in_time else REASON
+            reason = EXPIRED if waits and not in_time else REASON
             change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=reason)
         except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
             return False
     return True
+
+
+def _waits(store: DirectoryStore, upload: UploadRecord) -> bool:
+    """Tells whether an upload waits to be continued. One whose file has become a blob, just before the kill, can't be."""
+    is_begun = upload.kind == RESUMABLE or (upload.kind == STAGE and upload.offset > 0)
+    return is_begun and upload.temporary is not None and is_there(store.arriving(upload.temporary))
 
 
 def _is_alive(store: DirectoryStore | None, upload: UploadRecord) -> bool:

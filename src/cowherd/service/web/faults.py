@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 
 from cowherd.errors import HostError, HostFileError, InvalidRequest
-from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
+from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDiffers, Refused, StoreFull, TooLarge
 from cowherd.service.records import faults
 from cowherd.service.tasks.addresses import AddressRefused
 from cowherd.service.web import errors
-from cowherd.stores.faults import BlobMissing
+from cowherd.stores.faults import BlobMissing, StillArriving
 
 _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.ImageNotFound, errors.NotFound),
@@ -27,6 +27,9 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.DatabaseUnavailable, errors.Unavailable),
     (Refused, errors.UnsupportedMedia),
     (LengthDiffers, errors.BadRequest),
+    (OffsetDiffers, errors.Conflict),
+    (DigestsDiffer, errors.ChecksumMismatch),
+    (StillArriving, errors.Locked),
     (StoreFull, errors.TooLarge),
     (TooLarge, errors.TooLarge),
     (BlobMissing, errors.Unavailable),

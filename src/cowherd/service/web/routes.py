@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.service.web import cache, health, info, stores, tasks, versions
+from cowherd.service.web import cache, health, info, stores, tasks, uploads, versions
 from cowherd.service.web.images import actions, data, locations, members, records, staging, tags
 from cowherd.service.web.metadefs import namespaces
 from cowherd.service.web.routing import resource
@@ -24,6 +24,7 @@ ROUTES: list[Route] = [
     *locations.ROUTES,
     *members.ROUTES,
     *namespaces.ROUTES,
+    *uploads.ROUTES,
     *tasks.ROUTES,
     *stores.ROUTES,
     *info.ROUTES,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cowherd.errors import HostFileError
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.inspection import Rules
+from cowherd.service.intake.resumable import Sessions
 from cowherd.service.keeping.duties import Care, duties
 from cowherd.service.keeping.keeper import Keeper
 from cowherd.service.keeping.recovery import recover
@@ -48,7 +49,8 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
 
         def work(answers: Callable[[], None]) -> None:
             service = open_service(settings)
-            with contextlib.closing(service.database), service.runner, keeper_of(service):
+            sessions = contextlib.closing(service.sessions)
+            with contextlib.closing(service.database), service.runner, sessions, keeper_of(service):
                 serve(make_app(service), bound, answers)
 
         if settings.workers == 1:
@@ -68,7 +70,7 @@ def open_service(settings: Settings) -> Service:
     runner = Runner(
         database, {imports.TYPE: imports.Imports(database, stores, intake_of, Addresses(settings.import_allowed)).run}
     )
-    return Service(settings, auth_of(settings), database, stores, intake_of, runner)
+    return Service(settings, auth_of(settings), database, stores, intake_of, runner, Sessions())
 
 
 def keeper_of(service: Service) -> Keeper:

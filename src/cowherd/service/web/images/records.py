@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from cowherd.service.intake.resumable import RESUMABLE
 from cowherd.service.intake.staging import STAGE
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import create_image, delete_image, read_image, update_image
@@ -95,11 +96,12 @@ def delete(call: Call) -> Response:
         image = require_image(call, connection, "delete_image")
         if image.protected:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
-        staged = [one for one in list_uploads(connection, image_id=image.id) if one.kind == STAGE]
+        staged = [one for one in list_uploads(connection, image_id=image.id) if one.kind in (STAGE, RESUMABLE)]
         delete_image(connection, image.id)
         note(call, connection, "image.delete", image.id, name=image.name, blob=image.blob)
     for one in staged:
         store = call.service.stores.get(one.store)
+        call.service.sessions.forget(one.id)
         if store and one.temporary and not store.is_held(one.temporary):  # what still arrives is ended by who takes it
             store.discard(one.temporary)
     return empty_answer()

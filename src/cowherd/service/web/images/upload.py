@@ -72,7 +72,7 @@ def require_formats(image: Image) -> None:
 async def receive(call: Call, begun: Upload | Staging) -> None:
     """Feeds the body to an upload, and finishes it. Whatever goes wrong, the upload is over when this raises."""
     try:
-        async for block in _blocks(call):
+        async for block in blocks_of(call):
             await run_in_threadpool(begun.feed, block)
         await run_in_threadpool(begun.finish)
     except ImageNotFound as error:
@@ -95,16 +95,21 @@ def _begin(call: Call, length: int | None) -> Upload:
     return Upload.begin(intake, image, length)
 
 
-async def _blocks(call: Call) -> AsyncIterator[bytes]:
-    """Gives the body in blocks as large as the intake takes them best."""
+async def blocks_of(call: Call) -> AsyncIterator[bytes]:
+    """Gives the body in blocks as large as the intake takes them best; also what came before the client was gone."""
     parts: list[bytes] = []
     size = 0
-    async for part in call.parts():
-        parts.append(part)
-        size += len(part)
-        if size >= BLOCK_BYTES:
+    try:
+        async for part in call.parts():
+            parts.append(part)
+            size += len(part)
+            if size >= BLOCK_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+    except (ClientGone, BodyStalled):
+        if parts:
             yield b"".join(parts)
-            parts, size = [], 0
+        raise
     if parts:
         yield b"".join(parts)
 
