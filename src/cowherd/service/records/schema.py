@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from cowherd.service.records.columns import Key, Timestamp, Words
 
-VERSION = "0002"
+VERSION = "0003"
 """The revision of the migrations that makes these tables."""
 
 _INDEXED_CHARACTERS = 200
@@ -174,6 +174,13 @@ members = Table(
     PrimaryKeyConstraint("image_id", "member"),
     Index("members_by_member", "member", "status", "image_id"),
     sqlite_with_rowid=False,
+)
+
+cached = Table(
+    "cached",
+    metadata,
+    _key("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _moment("at"),
 )
 
 lineage = Table(
