@@ -223,6 +223,10 @@ class DirectoryStore:
         """Writes what lies beside a blob, whole and durably, in place of what lay there."""
         write_atomically(self.beside(digest, kind), data, _BLOB_MODE)
 
+    def delete_beside(self, digest: str, kind: Kind) -> None:
+        """Deletes what lies beside a blob; does nothing if nothing of that kind does."""
+        _delete(self.beside(digest, kind))
+
     def read_beside(self, digest: str, kind: Kind) -> bytes | None:
         """Returns what lies beside a blob, None if nothing of that kind does."""
         path = self.beside(digest, kind)

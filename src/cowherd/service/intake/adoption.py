@@ -18,7 +18,7 @@ from cowherd.service.intake.sealing import seal_blob
 from cowherd.service.records.blobs import WHOLE, Blob, read_blob, record_blob, record_place
 from cowherd.service.records.database import Database
 from cowherd.service.records.image import Image
-from cowherd.service.records.images import change_status, read_image
+from cowherd.service.records.images import change_status, note_reason, read_image
 from cowherd.service.records.places import Place, place_of
 from cowherd.service.records.states import ACTIVE
 from cowherd.service.records.uploads import UploadRecord, end_upload, note_digest
@@ -131,6 +131,7 @@ def _record(
         record_blob(connection, arrived.blob)
         if identity is not None:
             record_place(connection, arrived.digests.blake3, upload.store, "upload", identity)
+            note_reason(connection, arrived.digests.blake3, None)  # what was damaged, for others, is whole again
         change_status(connection, image.id, {status}, ACTIVE, **{name: getattr(image, name) for name in _BYTES})
         end_upload(connection, upload.id)
         return read_image(connection, image.id)

@@ -73,6 +73,11 @@ def change_status(connection: Connection, image_id: str, allowed: Collection[str
         raise StatusConflict(image_id, status_of(connection, image_id), target)
 
 
+def note_reason(connection: Connection, digest: str, reason: str | None) -> None:
+    """Has the images that have a blob say what is wrong with it, or with None that nothing is any more."""
+    connection.execute(update(images).where(images.c.blob == digest).values(reason=reason))
+
+
 def status_of(connection: Connection, image_id: str) -> str:
     """Returns the state of an image. Raises `ImageNotFound`."""
     status: str | None = connection.execute(select(images.c.status).where(images.c.id == image_id)).scalar()

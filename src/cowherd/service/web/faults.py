@@ -6,6 +6,7 @@ import errno
 
 from cowherd.errors import HostError, HostFileError, InvalidRequest
 from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDiffers, Refused, StoreFull, TooLarge
+from cowherd.service.keeping.faults import ContentDamaged
 from cowherd.service.records import faults
 from cowherd.service.tasks.addresses import AddressRefused
 from cowherd.service.web import errors
@@ -33,6 +34,7 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (StoreFull, errors.TooLarge),
     (TooLarge, errors.TooLarge),
     (BlobMissing, errors.Unavailable),
+    (ContentDamaged, errors.Unavailable),
     (AddressRefused, errors.BadRequest),
     (InvalidRequest, errors.BadRequest),
 )

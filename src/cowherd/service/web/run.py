@@ -75,7 +75,8 @@ def open_service(settings: Settings) -> Service:
 
 def keeper_of(service: Service) -> Keeper:
     """Returns what keeps the stores of a service in order."""
-    care = Care(grace=timedelta(seconds=service.settings.reap_after))
+    settings = service.settings
+    care = Care(timedelta(seconds=settings.reap_after), timedelta(days=settings.scrub_days), settings.scrub_rate or None)
     return Keeper(service.database, duties(service.database, service.stores, care))
 
 

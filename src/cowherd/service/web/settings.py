@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 AUTHS = ("none", "tokens", "keystone")
 HASHES = ("sha256", "sha512")
+CHANGED, ALWAYS = "changed", "always"
+VERIFYING = (CHANGED, ALWAYS)
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -55,6 +57,11 @@ class Settings:
         (), "addresses of this host or network that may be imported from, each HOST or HOST:PORT"
     )
 
+    verify_reads: str = _setting(
+        CHANGED, "when content is verified before it is sent: changed (if its file is not as it was verified) or always"
+    )
+    scrub_rate: int = _setting(64 << 20, "how many bytes a second are read to verify what is stored; 0 for as many as possible")
+    scrub_days: int = _setting(7, "after how many days what is stored is verified again")
     reap_after: int = _setting(60, "how many seconds the bytes of a deleted image stay")
 
     @property
@@ -150,7 +157,7 @@ def _converted(key: str, value: Any) -> Any:
 def _check(settings: Settings) -> None:
     if not settings.data:
         raise InvalidRequest("where are the data of the service? write it as in --data /var/lib/cowherd")
-    for name, allowed in (("auth", AUTHS), ("hash_algorithm", HASHES)):
+    for name, allowed in (("auth", AUTHS), ("hash_algorithm", HASHES), ("verify_reads", VERIFYING)):
         if getattr(settings, name) not in allowed:
             raise InvalidRequest(f"{name} can't be {getattr(settings, name)!a}; it is one of {', '.join(allowed)}")
     if settings.listen and settings.socket:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import base64
-import os
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
+from cowherd.service.keeping.reading import Reader
 from cowherd.service.web.access import require_image
 from cowherd.service.web.call import empty_answer
-from cowherd.service.web.errors import BadRequest, Unavailable
+from cowherd.service.web.errors import BadRequest
 from cowherd.service.web.images.ranges import wanted_range
-from cowherd.service.web.serving.files import FileAnswer
-from cowherd.stores.faults import BlobMissing
+from cowherd.service.web.serving.files import FileAnswer, PiecesAnswer
+from cowherd.service.web.settings import ALWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.responses import Response
 
     from cowherd.service.records.image import Image
@@ -48,8 +46,11 @@ def _open(call: Call) -> Response:
     if wanted:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{image.size}"
         headers.pop("Content-Digest", None)  # which is that of what is sent, not of the whole
-    descriptor = _open_blob(call, image, preferred)
-    return FileAnswer(descriptor, start, end - start, 206 if wanted else 200, headers)
+    status = 206 if wanted else 200
+    reader = Reader(call.service.database, call.service.stores, image.blob, image.size, preferred)
+    if call.service.settings.verify_reads == ALWAYS and call.request.method != "HEAD":
+        return PiecesAnswer(reader.pieces(start, end), end - start, status, headers)
+    return FileAnswer(reader.open(start, end), start, end - start, status, headers)
 
 
 def _headers(image: Image) -> dict[str, str]:
@@ -89,21 +90,3 @@ def _preferred_stores(call: Call) -> list[str]:
         if name not in call.service.stores:
             raise BadRequest(f"Store '{name}' is not configured.")
     return names
-
-
-def _open_blob(call: Call, image: Image, preferred: Iterable[str]) -> int:
-    """Opens the content in the first store that has it whole as far as its size tells."""
-    assert image.blob is not None
-    names = [*(name for name in preferred if name in image.stores), *image.stores]
-    for name in dict.fromkeys(names):
-        store = call.service.stores.get(name)
-        if store is None:
-            continue
-        try:
-            descriptor = store.open(image.blob)
-        except BlobMissing:
-            continue
-        if os.fstat(descriptor).st_size == image.size:
-            return descriptor
-        os.close(descriptor)
-    raise Unavailable(f"The content of image {image.id} is damaged or missing in every store that should have it.")
