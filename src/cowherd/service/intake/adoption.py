@@ -132,6 +132,8 @@ def _record(
         if identity is not None:
             record_place(connection, arrived.digests.blake3, upload.store, "upload", identity)
             note_reason(connection, arrived.digests.blake3, None)  # what was damaged, for others, is whole again
-        change_status(connection, image.id, {status}, ACTIVE, **{name: getattr(image, name) for name in _BYTES})
+        # An address on the web from an import that failed is not that of these bytes.
+        facts = {name: getattr(image, name) for name in _BYTES}
+        change_status(connection, image.id, {status}, ACTIVE, locations=[], **facts)
         end_upload(connection, upload.id)
         return read_image(connection, image.id)

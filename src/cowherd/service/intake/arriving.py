@@ -126,7 +126,7 @@ class Arriving:
         with self._intake.database.write() as connection:
             end_upload(connection, self.record.id)
             with contextlib.suppress(ImageNotFound, StatusConflict):  # it was deleted meanwhile, or became active after all
-                change_status(connection, self.record.image_id, {self._status}, QUEUED, reason=reason)
+                change_status(connection, self.record.image_id, {self._status}, QUEUED, reason=reason, size=None)
 
 
 def begin_arriving(

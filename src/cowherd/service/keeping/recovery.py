@@ -59,7 +59,7 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
         end_upload(connection, upload.id)
         try:
             reason = EXPIRED if waits and not in_time else REASON
-            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=reason)
+            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=reason, size=None)
         except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
             return False
     return True

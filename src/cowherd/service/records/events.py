@@ -56,6 +56,11 @@ def list_events(
     return [Event(**row._asdict()) for row in connection.execute(asked)]
 
 
+def was_deleted(connection: Connection, image_id: str) -> bool:
+    """Tells whether there was an image of this id that somebody deleted, as long as events are kept."""
+    return bool(list_events(connection, image_id=image_id, actions=["image.delete"], limit=1))
+
+
 def forget_events(connection: Connection, before: datetime) -> int:
     """Forgets the events before a moment; returns how many."""
     return connection.execute(delete(events).where(events.c.at < before)).rowcount

@@ -61,8 +61,7 @@ def fetch(url: str, addresses: Addresses) -> Iterator[Fetched]:
     """Opens a URL, and gives what its server sends. Raises `AddressRefused`, `FetchFailed`."""
     for _ in range(_MOST_REDIRECTS + 1):
         parts = addresses.check(url)
-        with contextlib.closing(_connect(url, parts, addresses)) as connection, _told(url):
-            answer = _ask(connection, parts)
+        with contextlib.closing(_connect(url, parts, addresses)) as connection, _told(url), _ask(connection, parts) as answer:
             target = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or target is None:
                 if answer.status != http.client.OK:

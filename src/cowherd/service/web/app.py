@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cowherd.service.web.service import Service
 
 MOST_REQUEST_ID_CHARACTERS = 64
+_NO_NAMES = (".", "..")
 _log = logging.getLogger("cowherd.service")
 
 
@@ -68,6 +69,8 @@ class _App:
             await answer(scope, receive, send)
             return
         _refuse_other_sites(call)
+        if any(part in _NO_NAMES for part in scope["path"].split("/")):
+            raise NotFound("The resource could not be found.")
         if call.request.url.path != "/healthcheck":
             call.caller = await run_in_threadpool(self._service.auth.caller, call.request.headers)
         scope["cowherd.call"] = call
@@ -80,7 +83,9 @@ class _App:
         if answering.begun:
             raise error
         told = told or WebError("The server has either erred or is incapable of performing the requested operation.")
-        answer = answer_to_error(request.headers.get("accept", ""), told)
+        # Whoever asks for the head only is told of the page that a GET would give.
+        accept = "text/html" if request.method == "HEAD" else request.headers.get("accept", "")
+        answer = answer_to_error(accept, told)
         await answer(request.scope, request.receive, answering)
 
 

@@ -18,7 +18,7 @@ from cowherd.service.keeping.keeper import Keeper
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
-from cowherd.service.tasks import imports
+from cowherd.service.tasks import imports, locating
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.runner import Runner
 from cowherd.service.web.app import make_app
@@ -67,9 +67,10 @@ def open_service(settings: Settings) -> Service:
         rules = Rules(match_format=settings.require_format_match)
         return Intake(database, stores[name], rules, settings.hash_algorithm, settings.md5, settings.image_size_cap)
 
-    runner = Runner(
-        database, {imports.TYPE: imports.Imports(database, stores, intake_of, Addresses(settings.import_allowed)).run}
-    )
+    addresses = Addresses(settings.import_allowed)
+    located = locating.Locating(database, addresses, settings.hash_algorithm, settings.md5, settings.image_size_cap)
+    works = {imports.TYPE: imports.Imports(database, stores, intake_of, addresses).run, locating.TYPE: located.run}
+    runner = Runner(database, works)
     return Service(settings, auth_of(settings), database, stores, intake_of, runner, Sessions())
 
 

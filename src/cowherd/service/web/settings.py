@@ -52,7 +52,9 @@ class Settings:
     import_methods: tuple[str, ...] = _setting(
         ("glance-direct", "web-download", "copy-image"), "the ways to import that are offered"
     )
-
+    http_store: str = _setting(
+        "", "the name of a read-only store of addresses on the web, which images then may have as locations (default: none)"
+    )
     import_allowed: tuple[str, ...] = _setting(
         (), "addresses of this host or network that may be imported from, each HOST or HOST:PORT"
     )
@@ -167,6 +169,8 @@ def _check(settings: Settings) -> None:
     for entry in settings.stores:
         if not all(entry.partition("=")):
             raise InvalidRequest(f"{entry!a} is no store; write it as in fast=/srv/images")
+    if settings.http_store in settings.store_directories:
+        raise InvalidRequest(f"there are two stores {settings.http_store!a}; call one otherwise")
     if settings.listen and settings.auth == "none" and not is_loopback(split_address(settings.listen)[0]):
         raise InvalidRequest(f"everybody who reaches {settings.listen} could do anything: use --auth tokens or keystone there")
     if settings.auth == "keystone" and not settings.keystone:

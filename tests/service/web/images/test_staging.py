@@ -112,7 +112,6 @@ def test_damage_is_not_copied(client, tmp_path):
         ({**DIRECT, "all_stores": "true"}, 400),
         ({**DIRECT, "all_stores_must_succeed": 1}, 400),
         ({**DIRECT, "stores": ["three"]}, 409),
-        ({**DIRECT, "stores": []}, 409),
         ({**DIRECT, "stores": "one"}, 409),
         ({**DIRECT, "stores": ["one"], "all_stores": True}, 400),
         (COPY, 409),

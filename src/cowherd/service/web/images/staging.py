@@ -120,7 +120,7 @@ def _targets(call: Call, document: dict[str, Any], image: Image, method: str) ->
         if asked is not None:
             raise BadRequest("All_stores parameter can't be used with x-image-meta-store header or stores parameter")
         return [name for name in known if method != COPY_IMAGE or name not in image.stores]
-    stores = asked if asked is not None else [call.header(STORE_HEADER) or call.service.default_store]
+    stores = asked or [call.header(STORE_HEADER) or call.service.default_store]
     if not isinstance(stores, list) or not stores or not all(isinstance(name, str) and name in known for name in stores):
         raise Conflict(f"The stores are to be some of these: {', '.join(known)}")
     if method == COPY_IMAGE and any(name in image.stores for name in stores):
