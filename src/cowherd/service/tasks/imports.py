@@ -59,16 +59,24 @@ class Imports:
     def run(self, task: Task) -> dict[str, Any]:
         """Carries one import out, and returns the result for its record. What is left to do is told in the image's properties."""
         image_id, targets = task.image_id or "", list(task.input["backend"])
+        asked = task.input["import_req"]
         try:
-            method = task.input["import_req"]["method"]
+            self._take_in(image_id, asked["method"], targets)
+            self._copy(image_id, targets, bool(asked.get("all_stores_must_succeed", True)))
+        finally:
+            self._note(image_id, {TASK_PROPERTY: None})
+        return {"image_id": image_id}
+
+    def _take_in(self, image_id: str, method: dict[str, Any], targets: Sequence[str]) -> None:
+        """Gives the image its content, if it does not have it. If that fails, none of the stores gets it, which is told."""
+        try:
             if method["name"] == GLANCE_DIRECT:
                 self._import_staged(image_id)
             elif method["name"] == WEB_DOWNLOAD:
                 self._import_fetched(image_id, method["uri"], targets[0])
-            self._copy(image_id, targets, bool(task.input["import_req"].get("all_stores_must_succeed", True)))
-        finally:
-            self._note(image_id, TASK_PROPERTY, None)
-        return {"image_id": image_id}
+        except Exception:
+            self._note(image_id, {LEFT_PROPERTY: "", FAILED_PROPERTY: ",".join(targets)})
+            raise
 
     def _import_staged(self, image_id: str) -> None:
         with self.database.read() as connection:
@@ -116,11 +124,11 @@ class Imports:
                     self._copy_to(image, name)
             except CowherdError:
                 failed.append(name)
-                self._note(image_id, FAILED_PROPERTY, ",".join(failed))
                 if all_must_succeed:
+                    self._note(image_id, {LEFT_PROPERTY: "", FAILED_PROPERTY: ",".join(left)})
                     raise
             left.remove(name)
-            self._note(image_id, LEFT_PROPERTY, ",".join(left))
+            self._note(image_id, {LEFT_PROPERTY: ",".join(left), FAILED_PROPERTY: ",".join(failed)})
 
     def _copy_to(self, image: Image, name: str) -> None:
         digest = image.blob or ""
@@ -130,12 +138,13 @@ class Imports:
                 return
         raise BlobMissing(name, digest)
 
-    def _note(self, image_id: str, name: str, value: str | None) -> None:
-        """Sets a property of an image, or removes it. That the image was deleted meanwhile is no error: it is told nobody."""
+    def _note(self, image_id: str, told: Mapping[str, str | None]) -> None:
+        """Sets properties of an image; None removes one. That the image was deleted meanwhile is no error: it is told nobody."""
         with self.database.write() as connection:
             try:
                 image = read_image(connection, image_id)
             except ImageNotFound:
                 return
-            kept = {key: one for key, one in image.properties.items() if key != name}
-            update_image(connection, msgspec.structs.replace(image, properties=kept if value is None else {**kept, name: value}))
+            told = {**image.properties, **told}
+            kept = {name: value for name, value in told.items() if value is not None}
+            update_image(connection, msgspec.structs.replace(image, properties=kept))

@@ -71,6 +71,7 @@ def test_a_refused_import_says_why_and_leaves_nothing(client, tmp_path):
     image = client.get(path).json
     assert image["status"] == "queued"
     assert "'format'" in image["cowherd_reason"]
+    assert (image["os_glance_importing_to_stores"], image["os_glance_failed_import"]) == ("", "one")
     assert list((tmp_path / "one/incoming").iterdir()) == []
     assert client.ask("PUT", f"{path}/stage", b"again", **OCTETS).status == 204
 
@@ -97,7 +98,7 @@ def test_damage_is_not_copied(client, tmp_path):
     assert task["status"] == "failure"
     assert "damaged in the store one" in task["message"]
     image = client.get(path).json
-    assert (image["stores"], image["os_glance_failed_import"]) == ("one", "two")
+    assert (image["stores"], image["os_glance_importing_to_stores"], image["os_glance_failed_import"]) == ("one", "", "two")
     assert list((tmp_path / "two/incoming").iterdir()) == []
 
 

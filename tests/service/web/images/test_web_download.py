@@ -83,6 +83,7 @@ def test_what_can_not_be_fetched_leaves_a_queued_image_that_says_why(client, web
     document = client.get(image).json
     assert document["status"] == "queued"
     assert said in document["cowherd_reason"]
+    assert (document["os_glance_importing_to_stores"], document["os_glance_failed_import"]) == ("", "default")
     assert list((tmp_path / "data/store/incoming").iterdir()) == []
 
 
