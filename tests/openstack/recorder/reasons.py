@@ -47,9 +47,15 @@ REASONS = (
     Reason("Why an image has no content is said in its record.", r"body\.cowherd_reason", glance=_ABSENT),
     Reason(
         "Nothing is known of refused content: Glance keeps its digests and the name of its store.",
-        r"body\.(checksum|os_hash_algo|os_hash_value|stores|size|virtual_size)",
+        r"body\.(checksum|os_hash_algo|os_hash_value|stores|size|virtual_size|direct_url|locations)",
         r"upload formats: GET .*\(after ",
-        ours=(None, "(absent)"),
+        ours=(None, "(absent)", []),
+    ),
+    Reason(
+        "Where content lies is told to the image's own project.",
+        r"body\.(direct_url|locations)",
+        r"policy (community|public): GET .* as alt",
+        ours=("(absent)", []),
     ),
     Reason(
         "Links to pages keep a parameter that was given several times; Glance keeps its last value only, and gives another page.",
@@ -62,11 +68,13 @@ REASONS = (
     Reason(
         "A name of more than 255 characters is refused where it is changed, as where it is made.",
         "status",
-        '"/x{80}',
+        '"/?x{60}',
         (200,),
         (400,),
     ),
-    Reason("A name that long was refused.", r"body\.x{80,}", glance=("x",), ours=_ABSENT),
+    Reason("A name that long was refused.", r"body\.x{80,}", ours=_ABSENT),
+    Reason("Stores for staging and for tasks are none for images.", "header openstack-image-store-ids", ours=("cheap,fast,web",)),
+    Reason("All methods of locations are named.", "header allow", "/v2/images/{a}/locations", ("POST",), ("GET, POST",)),
     Reason("A NUL is in no name.", r"body(\.\w+)?", r"namespaces: GET .* as admin|metadef objects: GET .*limit=1"),
     Reason("A NUL is no tag, and a tag is what was written: Glance decodes it twice.", r"body\.tags\.\d+", "tags: GET"),
     Reason("OPTIONS names the methods.", "header allow", "OPTIONS", _ABSENT),
@@ -95,7 +103,14 @@ REASONS = (
         ("cheap", "fast"),
         ("cheap,fast",),
     ),
-    Reason("Bytes are stored once: an image is in every store that has them.", "status", "DELETE /v2/stores/fast", (403,)),
+    Reason(
+        "Bytes are stored once: an image is in every store that has them.",
+        r"body\.locations|body",
+        ours=([{"url": "<file>", "metadata": {"store": store}} for store in ("cheap", "fast")],),
+    ),
+    Reason(
+        "Bytes are stored once: an image is in every store that has them.", "status", "DELETE /v2/stores/", (403,), (204, 404)
+    ),
     Reason("A task is done sooner.", r"body\.(os_glance_\w+|stores)", "import: GET"),
     Reason("A task is done sooner.", r"body\.tasks.*|body\.os_glance_\w+", "web-download: GET|tasks: GET"),
     Reason("Nothing can be copied to a store of addresses on the web.", "status", "stores: POST .*copy-image.*(web|fast)"),
