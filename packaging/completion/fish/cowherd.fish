@@ -51,7 +51,7 @@ function _shtab_cowherd_using
 end
 
 set -g _shtab_cowherd_commands tree doctor verify impact ps report inspect gc seal unseal bind watch hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -o
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --reap-after --require-format-match --role --root --scrub-days --scrub-rate --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --verify-reads --workers -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -316,6 +316,9 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l rescan -d 'read every hea
 complete -c cowherd -n '_shtab_cowherd_using serve' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read settings from this file'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l set -x -d 'set one (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l check-config -d 'say whether the settings make sense, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l fsck -d 'check the records against the stores and back, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l repair -d 'with --fsck: put right what can be'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l rebuild -d 'make lost records again from what the stores have, and end'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l data -xka "(__fish_complete_directories)" -d 'the directory of the database and of the first store'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l listen -x -d 'HOST:PORT to answer on; port 0 takes a free one'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l socket -x -d 'the path of a socket to answer on, which only its owner may use (default: service.sock in data)'
@@ -338,6 +341,10 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l limit-param-default -x -d
 complete -c cowherd -n '_shtab_cowherd_using serve' -l api-limit-max -x -d 'how many images a page has at most (default: 1000)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l import-methods -x -d 'the ways to import that are offered (default: glance-direct,web-download,copy-image)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l import-allowed -x -d 'addresses of this host or network that may be imported from, each HOST or HOST:PORT'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l verify-reads -x -d 'when content is verified before it is sent: changed (if its file is not as it was verified) or always (default: changed)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l scrub-rate -x -d 'how many bytes a second are read to verify what is stored; 0 for as many as possible (default: 67108864)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l scrub-days -x -d 'after how many days what is stored is verified again (default: 7)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l reap-after -x -d 'how many seconds the bytes of a deleted image stay (default: 60)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l new-token -d 'add a caller to the file of tokens, print the token, and end'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l user -x -d 'the caller'"'"'s name (default: the project'"'"'s)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l project -x -d 'the caller'"'"'s project'

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cowherd.service.keeping.keeper import Duty
+from cowherd.service.keeping.notes import Notes
 from cowherd.service.keeping.reaper import delete_orphans, reap
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.keeping.scrub import Scrub
 from cowherd.service.records.database import Database
 from cowherd.stores.directory import DirectoryStore
 
-_REAP_SECONDS, _RECOVER_SECONDS, _SCRUB_SECONDS, _REPAIR_SECONDS, _ORPHANS_SECONDS = 30, 60, 60, 15, 3600
+_REAP_SECONDS, _RECOVER_SECONDS, _SCRUB_SECONDS, _REPAIR_SECONDS, _ORPHANS_SECONDS, _NOTES_SECONDS = 30, 60, 60, 15, 3600, 15
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,6 @@ def duties(database: Database, stores: Mapping[str, DirectoryStore], care: Care)
         Duty("putting uploads right", _RECOVER_SECONDS, lambda go_on: recover(database, stores)),
         Duty("deleting what no record names", _ORPHANS_SECONDS, delete_all_orphans),
         Duty("verifying what is stored", _SCRUB_SECONDS, scrub.verify_due),
+        Duty("writing notes beside blobs", _NOTES_SECONDS, Notes(database, stores).follow),
         Duty("repairing what is damaged", _REPAIR_SECONDS, scrub.repair_all),
     ]

@@ -83,12 +83,19 @@ def orphans(database: Database, store: DirectoryStore, grace: timedelta = ORPHAN
     """
     found = list(store.digests())  # before the records are asked: what becomes a blob meanwhile is recorded then, or locked
     known = _placed(database, store)
-    return [digest for digest in found if digest not in known and _is_older(store, digest, grace)]
+    loose = [digest for digest in found if digest not in known and _is_older(store, digest, grace)]
+    return [digest for digest in loose if not _is_placed(database, store, digest)]
 
 
 def delete_orphans(database: Database, store: DirectoryStore, grace: timedelta = ORPHAN_GRACE) -> list[str]:
     """Deletes the blobs that `orphans` returns, and returns their digests. Raises `HostFileError`, and what the records raise."""
     return [digest for digest in orphans(database, store, grace) if _deletes_orphan(database, store, digest)]
+
+
+def _is_placed(database: Database, store: DirectoryStore, digest: str) -> bool:
+    """Returns whether the records place a blob in a store, once who may be adopting it is done."""
+    with store.locked(digest), database.read() as connection:
+        return place_of(connection, digest, store.name) is not None
 
 
 def _deletes_orphan(database: Database, store: DirectoryStore, digest: str) -> bool:

@@ -49,7 +49,7 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
     One that waits to be continued is left as it is. In a store that is not configured any more (None) nothing can arrive.
     """
     waits, in_time = store is not None and _waits(store, upload), upload.expires_at > now()
-    if _is_alive(store, upload) or (waits and in_time):
+    if not is_dead(store, upload):
         return False
     # Between the rename to a blob and the end of the transaction the file is held no more, but the blob is locked.
     with store.locked(upload.digest) if store and upload.digest else contextlib.nullcontext(), database.write() as connection:
@@ -65,6 +65,20 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
     return True
 
 
+def is_dead(store: DirectoryStore | None, upload: UploadRecord) -> bool:
+    """Returns whether nobody brings more of an upload, and it does not wait either, or no more. Raises `HostFileError`."""
+    waits = store is not None and _waits(store, upload)
+    return not _is_alive(store, upload) and not (waits and upload.expires_at > now())
+
+
+def strays(database: Database, store: DirectoryStore) -> list[str]:
+    """Returns the names of the files that arrived for no upload, and that nobody holds. Raises `HostFileError`."""
+    left = [one.name for one in store.incoming() if not store.is_held(one.name)]
+    with database.read() as connection:
+        known = {one.temporary for one in list_uploads(connection, store=store.name)}
+    return [name for name in left if name not in known]
+
+
 def _waits(store: DirectoryStore, upload: UploadRecord) -> bool:
     """Tells whether an upload waits to be continued. One whose file has become a blob, just before the kill, can't be."""
     is_begun = upload.kind == RESUMABLE or (upload.kind == STAGE and upload.offset > 0)
@@ -77,10 +91,7 @@ def _is_alive(store: DirectoryStore | None, upload: UploadRecord) -> bool:
 
 def _discard_strays(database: Database, store: DirectoryStore) -> int:
     """Deletes the files that arrived for no upload, and returns how many there were."""
-    strays = [one.name for one in store.incoming() if not store.is_held(one.name)]
-    with database.read() as connection:
-        known = {one.temporary for one in list_uploads(connection, store=store.name)}
-    strays = [name for name in strays if name not in known]
-    for name in strays:
+    found = strays(database, store)
+    for name in found:
         store.discard(name)
-    return len(strays)
+    return len(found)

@@ -61,7 +61,7 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
 
 def open_service(settings: Settings) -> Service:
     """Returns the service over data that are ready."""
-    database, stores = open_database(settings.database_url), _stores_of(settings)
+    database, stores = open_database(settings.database_url), stores_of(settings)
 
     def intake_of(name: str) -> Intake:
         rules = Rules(match_format=settings.require_format_match)
@@ -97,7 +97,7 @@ def prepare(settings: Settings) -> None:
         os.makedirs(settings.data, 0o700, exist_ok=True)
     except OSError as error:
         raise HostFileError(settings.data, "make", error) from error
-    stores = _stores_of(settings)
+    stores = stores_of(settings)
     for store in stores.values():
         store.prepare()
     database = open_database(settings.database_url)
@@ -108,5 +108,6 @@ def prepare(settings: Settings) -> None:
         database.close()
 
 
-def _stores_of(settings: Settings) -> dict[str, DirectoryStore]:
+def stores_of(settings: Settings) -> dict[str, DirectoryStore]:
+    """Returns the stores by their names, in the order of the settings."""
     return {name: DirectoryStore(name, directory) for name, directory in settings.store_directories.items()}
