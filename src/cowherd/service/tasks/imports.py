@@ -18,21 +18,27 @@ from cowherd.service.records.uploads import list_uploads
 from cowherd.service.tasks.addresses import Addresses, AddressRefused
 from cowherd.service.tasks.copying import copy_blob
 from cowherd.service.tasks.fetching import FetchFailed, fetch
+from cowherd.service.tasks.regions import RegionUnknown, RemoteImage, TokenGone, taken_over
 from cowherd.stores.faults import BlobMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from cowherd.service.intake.arriving import Intake
     from cowherd.service.records.database import Database
     from cowherd.service.records.image import Image
     from cowherd.service.records.tasks import Task
+    from cowherd.service.tasks.fetching import Fetched
+    from cowherd.service.tasks.regions import EndpointOf
     from cowherd.stores.directory import DirectoryStore
 
 TYPE = "api_image_import"
 """The type of these tasks."""
 GLANCE_DIRECT, WEB_DOWNLOAD, COPY_IMAGE = "glance-direct", "web-download", "copy-image"
-METHODS = (GLANCE_DIRECT, WEB_DOWNLOAD, COPY_IMAGE)
+GLANCE_DOWNLOAD = "glance-download"
+TOKEN = "token"
+"""Where the progress of a task keeps the token with which it asks another service, until it ends."""
 TASK_PROPERTY = "os_glance_import_task"
 LEFT_PROPERTY, FAILED_PROPERTY = "os_glance_importing_to_stores", "os_glance_failed_import"
 
@@ -55,25 +61,30 @@ class Imports:
     stores: Mapping[str, DirectoryStore]
     intake_of: Callable[[str], Intake]
     addresses: Addresses
+    endpoint_of: EndpointOf
+    """Gives the address of an image service for a token, a region and an interface."""
 
     def run(self, task: Task) -> dict[str, Any]:
         """Carries one import out, and returns the result for its record. What is left to do is told in the image's properties."""
         image_id, targets = task.image_id or "", list(task.input["backend"])
         asked = task.input["import_req"]
         try:
-            self._take_in(image_id, asked["method"], targets)
+            self._take_in(task, image_id, targets)
             self._copy(image_id, targets, bool(asked.get("all_stores_must_succeed", True)))
         finally:
             self._note(image_id, {TASK_PROPERTY: None})
         return {"image_id": image_id}
 
-    def _take_in(self, image_id: str, method: dict[str, Any], targets: Sequence[str]) -> None:
+    def _take_in(self, task: Task, image_id: str, targets: Sequence[str]) -> None:
         """Gives the image its content, if it does not have it. If that fails, none of the stores gets it, which is told."""
+        method = task.input["import_req"]["method"]
         try:
             if method["name"] == GLANCE_DIRECT:
                 self._import_staged(image_id)
             elif method["name"] == WEB_DOWNLOAD:
-                self._import_fetched(image_id, method["uri"], targets[0])
+                self._import_fetched(image_id, lambda: fetch(method["uri"], self.addresses), targets[0])
+            elif method["name"] == GLANCE_DOWNLOAD:
+                self._import_from_region(task, image_id, targets[0])
         except Exception:
             self._note(image_id, {LEFT_PROPERTY: "", FAILED_PROPERTY: ",".join(targets)})
             raise
@@ -88,10 +99,23 @@ class Imports:
         upload.feed_staged()
         upload.finish()
 
-    def _import_fetched(self, image_id: str, url: str, store: str) -> None:
+    def _import_from_region(self, task: Task, image_id: str, store: str) -> None:
+        method, token = task.input["import_req"]["method"], task.progress.get(TOKEN)
+        with self._telling_reason(image_id):
+            if token is None:
+                raise TokenGone
+            endpoint = self.endpoint_of(token, method["glance_region"], method.get("glance_service_interface", "public"))
+            remote = RemoteImage(endpoint, method["glance_image_id"], token)
+            formats, properties = taken_over(remote.record())
+            with self.database.write() as connection:
+                image = read_image(connection, image_id)
+                update_image(connection, msgspec.structs.replace(image, **formats, properties={**image.properties, **properties}))
+        self._import_fetched(image_id, remote.content, store)
+
+    def _import_fetched(self, image_id: str, fetching: Callable[[], AbstractContextManager[Fetched]], store: str) -> None:
         with self.database.read() as connection:
             image = read_image(connection, image_id)
-        with self._telling_reason(image_id), fetch(url, self.addresses) as fetched:
+        with self._telling_reason(image_id), fetching() as fetched:
             upload = Upload.begin(self.intake_of(store), image, fetched.length, status=IMPORTING, kind=IMPORT)
             try:
                 for block in fetched.blocks():
@@ -106,7 +130,7 @@ class Imports:
         """Has the image say why nothing could be fetched."""
         try:
             yield
-        except (AddressRefused, FetchFailed) as error:
+        except (AddressRefused, FetchFailed, RegionUnknown, TokenGone) as error:
             with self.database.write() as connection:
                 image = read_image(connection, image_id)
                 if image.status == QUEUED:

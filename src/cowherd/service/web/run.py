@@ -20,6 +20,7 @@ from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
 from cowherd.service.tasks import imports, locating
 from cowherd.service.tasks.addresses import Addresses
+from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.tasks.runner import Runner
 from cowherd.service.web.app import make_app
 from cowherd.service.web.callers import Auth, NoAuth, TokenAuth
@@ -67,11 +68,28 @@ def open_service(settings: Settings) -> Service:
         rules = Rules(match_format=settings.require_format_match)
         return Intake(database, stores[name], rules, settings.hash_algorithm, settings.md5, settings.image_size_cap)
 
-    addresses = Addresses(settings.import_allowed)
+    auth, addresses = auth_of(settings), Addresses(settings.import_allowed)
     located = locating.Locating(database, addresses, settings.hash_algorithm, settings.md5, settings.image_size_cap)
-    works = {imports.TYPE: imports.Imports(database, stores, intake_of, addresses).run, locating.TYPE: located.run}
+    works = {
+        imports.TYPE: imports.Imports(database, stores, intake_of, addresses, endpoints_of(settings, auth)).run,
+        locating.TYPE: located.run,
+    }
     runner = Runner(database, works)
-    return Service(settings, auth_of(settings), database, stores, intake_of, runner, Sessions())
+    return Service(settings, auth, database, stores, intake_of, runner, Sessions())
+
+
+def endpoints_of(settings: Settings, auth: Auth) -> Callable[[str, str, str], str]:
+    """Returns what knows other image services: the settings, and then the identity service."""
+    set_here = dict(entry.split("=", 1) for entry in settings.regions)
+
+    def endpoint_of(token: str, region: str, interface: str) -> str:
+        if region in set_here:
+            return set_here[region]
+        if isinstance(auth, KeystoneAuth):
+            return auth.endpoint_of(token, region, interface)
+        raise RegionUnknown(region, interface)
+
+    return endpoint_of
 
 
 def keeper_of(service: Service) -> Keeper:

@@ -50,7 +50,10 @@ class Settings:
     limit_param_default: int = _setting(25, "how many images a page has, unless the client says otherwise")
     api_limit_max: int = _setting(1000, "how many images a page has at most")
     import_methods: tuple[str, ...] = _setting(
-        ("glance-direct", "web-download", "copy-image"), "the ways to import that are offered"
+        ("glance-direct", "web-download", "copy-image", "glance-download"), "the ways to import that are offered"
+    )
+    regions: tuple[str, ...] = _setting(
+        (), "other image services to import from, each as REGION=URL (default: those of keystone's catalog)"
     )
     http_store: str = _setting(
         "", "the name of a read-only store of addresses on the web, which images then may have as locations (default: none)"
@@ -166,6 +169,9 @@ def _check(settings: Settings) -> None:
         raise InvalidRequest("a service listens on an address or on a socket, not on both: leave out --listen or --socket")
     if settings.workers < 1:
         raise InvalidRequest("workers can't be less than 1")
+    for entry in settings.regions:
+        if not all(entry.partition("=")):
+            raise InvalidRequest(f"{entry!a} is no region; write it as in north=http://images.north.example:9292")
     for entry in settings.stores:
         if not all(entry.partition("=")):
             raise InvalidRequest(f"{entry!a} is no store; write it as in fast=/srv/images")
