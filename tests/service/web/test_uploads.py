@@ -10,7 +10,6 @@ import http.client
 import io
 import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from cowherd.service.records.image import now
 from cowherd.service.records.schema import uploads
 from cowherd.service.web import uploads as web
 from cowherd.stores.incoming import Incoming
+from tests.service.web.breaking import Breaking
 from tests.service.web.running import Answer, Client, running
 
 DATA = random.Random(7).randbytes(3_000_000)
@@ -346,42 +346,6 @@ def test_an_end_that_fails_can_be_asked_for_again(client, monkeypatch):
     assert offset_of(client, path) == len(DATA)
     assert appended(client, path, len(DATA), b"").status == 204
     assert content(client, image_id) == DATA
-
-
-class Breaking:
-    """Stands in front of a service, and breaks `breaks` connections, each after less than `most` bytes from the client."""
-
-    def __init__(self, port: int, breaks: int, most: int, seed: int):
-        self.target, self.left, self._most, self._random = port, breaks, most, random.Random(seed)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near = self._listening.accept()[0]
-                threading.Thread(target=self._pass_on, args=(near,), daemon=True).start()
-
-    def _pass_on(self, near: socket.socket) -> None:
-        most = self._random.randrange(300, self._most) if self.left else 1 << 40
-        with near, socket.create_connection(("127.0.0.1", self.target)) as far, contextlib.suppress(OSError):
-            threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
-            while most > 0 and (part := near.recv(min(most, 1 << 14))):
-                far.sendall(part)
-                most -= len(part)
-            self.left -= not most
-            for one in (near, far):
-                one.shutdown(socket.SHUT_RDWR)
-
-    @staticmethod
-    def _answer(far: socket.socket, near: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while part := far.recv(1 << 14):
-                near.sendall(part)
-
-    def close(self) -> None:
-        self._listening.close()
 
 
 def test_an_upload_comes_through_fifty_broken_connections(client):

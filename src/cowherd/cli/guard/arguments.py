@@ -75,6 +75,15 @@ class Parser(argparse.ArgumentParser):
         """Adds --dry-run, which says `what` and changes nothing."""
         self.add_argument("--dry-run", action="store_true", help=f"say {what}, and change nothing")
 
+    def add_service(self) -> None:
+        """Adds --to, for commands that talk to an image service."""
+        self.add_argument(
+            "--to",
+            metavar="URL",
+            help="the service, as in http://HOST:9292 or unix:PATH (default: COWHERD_SERVICE, or OpenStack's OS_* variables and "
+            "clouds.yaml)",
+        )
+
     def add_level(self, file: str, default: str) -> None:
         """Adds --level, for commands that protect a file."""
         self.add_argument(
