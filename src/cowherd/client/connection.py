@@ -100,8 +100,8 @@ class Service:
         return self._parts.path + path
 
     def headers(self) -> dict[str, str]:
-        """Returns the headers that tell who asks."""
-        return {"X-Auth-Token": self._token} if self._token else {}
+        """Returns the headers that tell who asks, and that errors are to be told in JSON rather than on a page."""
+        return {"Accept": "application/json", **({"X-Auth-Token": self._token} if self._token else {})}
 
     def renew_token(self) -> bool:
         """Called when the service asks for a token: fetches one, once. Returns whether there is a new one."""

@@ -6,13 +6,19 @@ import contextlib
 import random
 import socket
 import threading
+import time
 
 
 class Breaking:
-    """Stands in front of a service, and breaks `breaks` connections, each after less than `most` bytes from the client."""
+    """Stands in front of a service, and breaks `breaks` connections, each after less than `most` bytes from the client.
+
+    `passed` counts the client's bytes; `pace_bytes` is how many of them a second are let through, None for all.
+    """
 
     def __init__(self, port: int, breaks: int, most: int, seed: int):
         self.target, self.left, self._most, self._random = port, breaks, most, random.Random(seed)
+        self.passed = 0
+        self.pace_bytes: float | None = None
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -30,6 +36,9 @@ class Breaking:
             while most > 0 and (part := near.recv(min(most, 1 << 14))):
                 far.sendall(part)
                 most -= len(part)
+                self.passed += len(part)
+                if self.pace_bytes:
+                    time.sleep(len(part) / self.pace_bytes)
             self.left -= not most
             for one in (near, far):
                 one.shutdown(socket.SHUT_RDWR)
