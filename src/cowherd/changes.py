@@ -167,7 +167,7 @@ def commit(
                 opener=held.open,
                 progress=progress,
             )
-            rebind(overlay, held, herd=herd)
+            rebind(overlay, held)
         return done
 
 
@@ -228,7 +228,7 @@ def rebase(
                 progress=progress,
             )
             if not unsafe:
-                rebind(overlay, held, herd=herd)
+                rebind(overlay, held)
         return done
 
 

@@ -61,18 +61,18 @@ class Looks(NamedTuple):
 LOOKS = {
     "rebase": Looks(
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
-        scans=2,  # where the overlay stands now, and what it is bound to, is looked up when its header has changed
+        scans=1,
         opens={
-            "overlay": 3,  # held; written to; bound, when the kernel has been asked who else has it open
+            "overlay": 2,  # held; written to
             "base": 1,
             "copy": 1,
         },
     ),
     "rebase, unsealed": Looks(
         lambda herd: rebase(herd / "overlay", "copy", backing_format="qcow2"),
-        scans=2,  # as above
+        scans=1,
         opens={
-            "overlay": 3,  # held; written to; bound, when the kernel has been asked who else has it open
+            "overlay": 2,  # held; written to
             "base": 1,
             "copy": 1,
         },
@@ -80,7 +80,7 @@ LOOKS = {
     ),
     "commit": Looks(
         lambda herd: commit(herd / "top"),
-        scans=2,  # what the overlay is bound to is looked up when its base has changed
+        scans=1,
         opens={
             "top": 2,  # held and read; emptied
             "overlay": 2,  # held and read; written to
@@ -128,7 +128,7 @@ LOOKS = {
     ),
     "retarget": Looks(
         lambda herd: retarget([herd / "overlay"], herd / "copy"),
-        scans=2,  # where the overlay stands is looked up when its header has changed
+        scans=1,
         opens={
             "overlay": 2,  # held and read; written to
             "base": 1,
@@ -137,7 +137,7 @@ LOOKS = {
     ),
     "flatten": Looks(
         lambda herd: flatten(herd / "overlay"),
-        scans=2,  # as retarget
+        scans=1,
         opens={
             "overlay": 2,  # held and read; written to
             "base": 1,

@@ -86,7 +86,7 @@ FOLLOWING = {
     "cowherd move": "move IMAGE OUT",
     "cowherd delete": "delete IMAGE",
     "cowherd gc": "gc DIR",
-    "cowherd report": "report DIR",
+    "cowherd report": "report DIR -o OUT",
     "cowherd promote": "promote OVERLAY OUT",
     "cowherd flatten": "flatten OVERLAY",
     "cowherd retarget": "retarget OVERLAY --onto SOUND",

@@ -51,7 +51,7 @@ function _shtab_cowherd_using
 end
 
 set -g _shtab_cowherd_commands tree doctor verify impact ps report inspect gc seal unseal bind watch push pull images hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --set --settle --sign --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -o
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -105,7 +105,11 @@ complete -c cowherd -n '_shtab_cowherd_using report' -s h -l help -d 'show this 
 complete -c cowherd -n '_shtab_cowherd_using report' -l json -d 'print one JSON document instead of text, errors included'
 complete -c cowherd -n '_shtab_cowherd_using report' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using report' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'the page to write; one that is there is replaced'
+complete -c cowherd -n '_shtab_cowherd_using report' -l serve -x -d 'serve the page (default: 127.0.0.1:8642); directories come before it'
+complete -c cowherd -n '_shtab_cowherd_using report' -l serve-anywhere -d 'allow an address that other machines can reach'
 complete -c cowherd -n '_shtab_cowherd_using report' -l full -d 'read the content of all sealed images, and all tables'
+complete -c cowherd -n '_shtab_cowherd_using report' -l files -d 'look inside: which files and file systems a change hits'
+complete -c cowherd -n '_shtab_cowherd_using report' -l from -x -d 'with --files: an image that holds the old content'
 complete -c cowherd -n '_shtab_cowherd_using report' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using report; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_directories)" -d 'where to look (default: the current directory)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a inspect -d DESCRIBED

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cowherd.cli.guard.main import main
-from cowherd.cli.guard.page import page
+from cowherd.cli.guard.page.document import page
 from cowherd.herd.report.overview import overview
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 from tests.live.machines import machine
@@ -121,7 +121,7 @@ def test_the_page_shows_what_runs_in_the_lineage_and_at_the_drift(changed):
     text = (changed / "page.html").read_text()
     assert "1 of 3 overlays runs" in text
     assert text.count(f"running: &lt;b&gt;web (pid {process.pid})") == 2
-    assert "<b>1</b>run now" in text
+    assert "<strong>1</strong>run now" in text
     assert "no-locks" in text
     assert "<b>web" not in text
 

@@ -111,11 +111,17 @@ def run(arguments: argparse.Namespace) -> Report:
         return _install(arguments.unit_dir, named)
     if arguments.json and "-" in arguments.events:
         raise UsageError("--json and --events - both want standard output", "as in: cowherd watch --events FILE --json")
-    directories = tuple(Path(os.path.realpath(directory)) for directory in named or ["."])
+    directories = directories_of(arguments)
+    return _once(arguments, directories) if arguments.once else _watch(arguments, directories)
+
+
+def directories_of(arguments: argparse.Namespace) -> tuple[Path, ...]:
+    """Returns the directories to watch, without symbolic links. Raises `HostFileError` if one is not there."""
+    directories = tuple(Path(os.path.realpath(directory)) for directory in [*arguments.directories, *arguments.herd] or ["."])
     for directory in directories:
         if not directory.is_dir():
             raise HostFileError(directory, "watch", NotADirectoryError(20, "there is no such directory"))
-    return _once(arguments, directories) if arguments.once else _watch(arguments, directories)
+    return directories
 
 
 class _Counted:

@@ -67,6 +67,8 @@ def drift(exam: Examination) -> Iterator[Finding]:
             yield Finding(Kind.NOT_READ, image.path, f"its content can't be read now: {error}")
             continue
         if found.status not in _KINDS:
+            if image.key in exam.checker.unread:
+                yield Finding(Kind.NOT_READ, image.path, f"its content can't be read now: {exam.checker.unread[image.key]}")
             continue
         if exam.lineage.seal(image) or (found.status in _STATUSES_OF_BINDING and _is_its_own(exam, image, found)):
             yield _finding_of(exam, image, found)
@@ -82,7 +84,7 @@ def _finding_of(exam: Examination, image: Image, found: Condition) -> Finding:
     kind, remedy = _KINDS[found.status], exam.command("cowherd", "verify", "--full", "--refresh", image.path)
     if _seal_is_damaged(exam, image):
         remedy = exam.command("cowherd", "unseal", "--force", image.path)
-    elif kind is Kind.DRIFTED or (kind is Kind.REPLACED and exam.full):
+    elif kind is Kind.DRIFTED or (kind is Kind.REPLACED and (exam.full or image.key in exam.checker.differences)):
         remedy = exam.command("cowherd", "repair", image.path)
     elif kind is Kind.UNVOUCHED:
         base = exam.lineage.parent(image)

@@ -92,12 +92,14 @@ def diagnosis_of(
     longest_chain: int = LONGEST_CHAIN,
     progress: Progress | None = None,
     runs: Runs | None = None,
+    checker: Checker | None = None,
 ) -> Diagnosis:
     """Examines the herd of a lineage that the caller has already; raises as `doctor`.
 
-    `runs` is what runs on it, if the caller has looked through all processes already.
+    `runs` is what runs on it, if the caller has looked through all processes already; `checker` finds the conditions of images,
+    if the caller has one.
     """
-    exam = Examination(lineage, Checker(full=full, progress=progress), full, longest_chain, runs)
+    exam = Examination(lineage, checker or Checker(full=full, progress=progress), full, longest_chain, runs)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
     unasked = tuple(running.not_asked(exam))
     return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog, unasked)

@@ -21,7 +21,7 @@ from cowherd.herd.lineage.survey import survey_around
 from cowherd.herd.records.digest import expand, to_blocks
 from cowherd.herd.records.faults import DonorMissing
 from cowherd.herd.seals.donors import BlockReader, locate
-from cowherd.herd.seals.drift import Drift, drift_of
+from cowherd.herd.seals.drift import drift_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import naming_holders
 from cowherd.ops.exposure import exposed_bytes
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cowherd.extents import Ranges
     from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.records.digest import BlockDigests
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
@@ -57,25 +58,41 @@ def impact_on_files(
     drift = drift_of(lineage, image, against, progress)
     overlays = lineage.dependents(image)
     hits = judge_all(lineage, overlays, image, drift.changed)
-    if not any(len(hit.exposed) for hit in hits):
-        return impact_of(lineage, image, drift.changed, overlays, hits)
     named = [Path(donor) for donor in (*donors, *([against] if against is not None else []))]
-    with _old_blocks(lineage, drift, hits, named) as (reader, problem):
-        looked = [
-            _look_into(overlay, image, hit, drift.changed, reader, problem, _watch_of(watch, overlay))
-            for overlay, hit in zip(overlays, hits, strict=True)
-        ]
+    looked = look_into(lineage, image, drift.old, drift.changed, hits, named, watch)
     return impact_of(lineage, image, drift.changed, overlays, looked)
+
+
+def look_into(
+    lineage: Lineage,
+    base: Image,
+    old: BlockDigests,
+    changed: Ranges,
+    hits: Sequence[Hit],
+    donors: Sequence[Path] = (),
+    watch: Callable[[str, Path], Progress | None] | None = None,
+) -> list[Hit]:
+    """Returns the hits that `judge_all` found for all dependents of `base`, each with what is inside of its overlay.
+
+    `old` are the digests of the content before, `changed` the bytes that differ from it.
+    """
+    if not any(len(hit.exposed) for hit in hits):
+        return list(hits)
+    with _old_blocks(lineage, base, old, hits, donors) as (reader, problem):
+        return [
+            _look_into(overlay, base, hit, changed, reader, problem, _watch_of(watch, overlay))
+            for overlay, hit in zip(lineage.dependents(base), hits, strict=True)
+        ]
 
 
 @contextlib.contextmanager
 def _old_blocks(
-    lineage: Lineage, drift: Drift, hits: Sequence[Hit], named: Sequence[Path]
+    lineage: Lineage, base: Image, old: BlockDigests, hits: Sequence[Hit], named: Sequence[Path]
 ) -> Iterator[tuple[BlockReader | None, str]]:
     """Yields a reader of the old content of all exposed bytes, or None and the reason why there is none."""
     needed = extents.normalised(np.concatenate([to_blocks(hit.exposed) for hit in hits]))
     try:
-        located = locate(drift.base, drift.old, expand(needed), lineage, named)
+        located = locate(base, old, expand(needed), lineage, named)
     except DonorMissing as error:
         yield None, f"no copy of {error.missing_bytes} bytes of the old content was found"
         return

@@ -7,7 +7,9 @@ import errno
 import os
 
 from cowherd.errors import HostFileError
+from cowherd.herd.lineage.book.config import herds
 from cowherd.herd.lineage.book.notes import note_look
+from cowherd.herd.lineage.book.places import Places
 from cowherd.herd.lineage.book.query import places_around, places_under, remember
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.links import probed_format
@@ -17,10 +19,9 @@ from cowherd.storage.presence import require_directories
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from typing import Any
 
     from cowherd.formats.reference import BackingReference
-    from cowherd.herd.lineage.book.places import Places
     from cowherd.paths import PathName
     from cowherd.storage.holding import Holding
 
@@ -63,13 +64,29 @@ def _lineage_of(places: Places) -> Lineage:
     return lineage
 
 
-def survey_chains(images: Iterable[tuple[Path, str | None]], backing: Mapping[Path, BackingReference | None]) -> Lineage:
+def survey_own_chain(overlay: PathName, image_format: str | None) -> Lineage:
+    """Returns the lineage of an overlay and its chain as they are now, and remembers where the overlay stands.
+
+    For what has just been put on another base, and no other image is asked about: it takes no look through the herd. Raises
+    `ConfigUnclear`, `HostFileError`.
+    """
+    lineage = _chains_of(Found(Places({}, herds=tuple(herds()))), [(os.path.abspath(overlay), image_format)], {})
+    remember(lineage)
+    return lineage
+
+
+def survey_chains(images: Iterable[tuple[PathName, str | None]], backing: Mapping[Any, BackingReference | None]) -> Lineage:
     """Returns the lineage of some images and their chains; it reads nothing else, so it does not take long.
 
     Each image comes with its format, None to guess. `backing` maps paths of images to their backing files, and overrides their
     headers. Files that are no images are left out. Raises `HostFileError` if a file can't be read.
     """
-    found = Found()
+    return _chains_of(Found(), images, backing)
+
+
+def _chains_of(
+    found: Found, images: Iterable[tuple[PathName, str | None]], backing: Mapping[Any, BackingReference | None]
+) -> Lineage:
     for path, image_format in images:
         image = found.add(os.fspath(path), image_format or probed_format(path))
         if image and path in backing:

@@ -11,7 +11,7 @@ from cowherd.formats import registry
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import require_none
 from cowherd.herd.lineage.requirements import require_one_format
-from cowherd.herd.lineage.survey import image_now, survey_again
+from cowherd.herd.lineage.survey import survey_own_chain
 from cowherd.herd.machines.in_use import chain_below, require_free
 from cowherd.herd.records.binding import EXTENSION_TYPE
 from cowherd.herd.seals.bind import rebind_found
@@ -117,8 +117,8 @@ def execute(lineage: Lineage, plan: RebasePlan, held: Holding, progress: Progres
             opener=held.open,
             progress=progress,
         )
-        after = survey_again(lineage)
-        now = image_now(after, overlay)
+        after = survey_own_chain(overlay.path, overlay.format)
+        now = after.find(overlay.path)
         rebind_found(after, now, held.open)
         base = after.parent(now)
     held.end_writing()  # the kernel tells then again who else has the overlay open: others of the job may stand on it

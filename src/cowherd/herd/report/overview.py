@@ -6,27 +6,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cowherd.errors import CowherdError
+from cowherd.extents import total
 from cowherd.herd.doctor.doctor import Diagnosis, diagnosis_of
-from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.machines.running import look_at
+from cowherd.herd.records.sealfile import read_digests
 from cowherd.herd.records.status import Status
+from cowherd.herd.report.readings import Readings
 from cowherd.herd.report.tree import Tree, tree_of
+from cowherd.herd.seals.verify import Checker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from cowherd.extents import Ranges
+    from cowherd.herd.impact.inside import Inside
     from cowherd.herd.impact.verdict import Hit
-    from cowherd.herd.machines.running import Machine, Runs
+    from cowherd.herd.lineage.lineage import Lineage
+    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.machines.running import Machine
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
 Spans = tuple[tuple[int, int], ...]
-
-_MAY_HAVE_DRIFTED = (Status.TOUCHED, Status.DRIFTED, Status.REPLACED)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class HitPicture:
     """What the change does to one dependent, as `cowherd.impact` finds: [start, end) of guest bytes that it sees change or not.
 
     `snapshot` names an internal snapshot of the dependent if this is about that, None for its present state. `machines` are those
-    that are seen to run on it.
+    that are seen to run on it. `inside` is what a look into its file systems found, if there was one.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class HitPicture:
     problem: str | None
     snapshot: str | None = None
     machines: tuple[Machine, ...] = ()
+    inside: Inside | None = None
 
 
 @dataclass(frozen=True)
@@ -70,43 +74,74 @@ class Overview:
     drifts: tuple[DriftPicture, ...]
 
 
+@dataclass(frozen=True)
+class Look:
+    """How closely to look: `full` reads all sealed images, `files` looks inside of the overlays that a change hits.
+
+    `donors` hold old content for that. `progress` is that of reading; `watch(what, overlay)` is called before each step inside
+    and returns another, or None.
+    """
+
+    full: bool = False
+    files: bool = False
+    donors: tuple[Path, ...] = ()
+    progress: Progress | None = None
+    watch: Callable[[str, Path], Progress | None] | None = None
+
+
 def overview(directories: Sequence[PathName] = (), *, full: bool = False, progress: Progress | None = None) -> Overview:
     """Examines the herd in `directories` (the current one by default); changes nothing.
 
     It reads bases whose files are not as their seals left them, to find where they differ; with `full` it reads all sealed
-    images.
+    images. So every status in it is that of the content, but for a base that can't be read now.
     """
+    return look_over(directories, Look(full=full, progress=progress), Readings())
+
+
+def look_over(directories: Sequence[PathName], look: Look, readings: Readings) -> Overview:
+    """Does so as `look` says. What `readings` knows of content is not read again; what is read now is known to it afterwards."""
     lineage = survey(directories or ["."])
     runs = look_at(lineage, only_machines=False)
-    found = tree_of(lineage, runs)
-    diagnosis = diagnosis_of(lineage, full=full, progress=progress, runs=runs)
+    states = readings.states(lineage)
+    checker = Checker(full=look.full, doubtful=True, known=readings.known(states), progress=look.progress)
+    found = tree_of(lineage, runs, checker)
+    diagnosis = diagnosis_of(lineage, full=look.full, progress=look.progress, runs=runs, checker=checker)
+    readings.note(states, checker.differences)
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return Overview(made, found, diagnosis, tuple(_drifts(lineage, runs, found, diagnosis, progress)))
+    return Overview(made, found, diagnosis, tuple(_drifts(lineage, found, checker, look)))
 
 
-def _drifts(lineage: Lineage, runs: Runs, found: Tree, diagnosis: Diagnosis, progress: Progress | None) -> list[DriftPicture]:
-    suspects = {node.path for node in found.nodes if node.level is not None and node.status in _MAY_HAVE_DRIFTED}
-    suspects |= {finding.path for finding in diagnosis.findings if finding.kind.value == Status.DRIFTED.value}
-    return [_picture(lineage, runs, path, progress) for path in sorted(suspects)]
+def _drifts(lineage: Lineage, found: Tree, checker: Checker, look: Look) -> Iterator[DriftPicture]:
+    machines = {node.image.key: node.machines for node in found.nodes}
+    for node in found.nodes:
+        difference = checker.differences.get(node.image.key)
+        if difference is not None and difference.changed is not None:
+            hits = _hits(lineage, node.image, difference.changed, look) if total(difference.changed) else ()
+            pictures = tuple(picture for one, hit in hits for picture in _pictures_of(hit, machines.get(one.key, ())))
+            size = max(difference.sealed_size, difference.size)
+            yield DriftPicture(node.path, size, _spans(difference.changed), None, pictures)
+        elif difference is not None and node.detail:
+            yield DriftPicture(node.path, difference.size, ())
+        elif node.level is not None and (node.image.key in checker.unread or node.status in (Status.DRIFTED, Status.REPLACED)):
+            yield DriftPicture(node.path, 0, (), checker.unread.get(node.image.key, node.detail))
 
 
-def _picture(lineage: Lineage, runs: Runs, path: Path, progress: Progress | None) -> DriftPicture:
+def _hits(lineage: Lineage, base: Image, changed: Ranges, look: Look) -> Iterator[tuple[Image, Hit]]:
     from cowherd.herd.impact.judging import judge_all
-    from cowherd.herd.seals.drift import drift_of
 
-    try:
-        base = lineage.find(path)
-        drift = drift_of(lineage, base, None, progress)
-    except CowherdError as error:
-        return DriftPicture(path, 0, (), str(error))
-    overlays = lineage.dependents(base) if len(drift.changed) else []
-    hits = zip(overlays, judge_all(lineage, overlays, base, drift.changed), strict=True)
-    pictures = tuple(picture for one, hit in hits for picture in _pictures_of(hit, runs.machines.get(one.key, ())))
-    return DriftPicture(path, max(drift.old.size, drift.new.size), _spans(drift.changed), None, pictures)
+    overlays = lineage.dependents(base)
+    hits = judge_all(lineage, overlays, base, changed)
+    if look.files:
+        from cowherd.herd.impact.files import look_into
+
+        _, old = read_digests(base.expected_seal)
+        hits = look_into(lineage, base, old, changed, hits, look.donors, look.watch)
+    return zip(overlays, hits, strict=True)
 
 
 def _pictures_of(hit: Hit, machines: tuple[Machine, ...]) -> Iterator[HitPicture]:
-    yield HitPicture(hit.path, hit.verdict, _spans(hit.exposed), _spans(hit.shielded), hit.problem, machines=machines)
+    seen, kept = _spans(hit.exposed), _spans(hit.shielded)
+    yield HitPicture(hit.path, hit.verdict, seen, kept, hit.problem, machines=machines, inside=hit.inside)
     for one in hit.snapshots:
         yield HitPicture(hit.path, one.verdict, _spans(one.exposed), _spans(one.shielded), one.problem, one.label)
 

@@ -118,9 +118,12 @@ def tree(directories: Sequence[PathName] = ()) -> Tree:
     return tree_of(lineage, runs)._replace(running_on_gone=here)
 
 
-def tree_of(lineage: Lineage, runs: Runs = NOTHING_RUNS) -> Tree:
-    """Returns the herd of a lineage that the caller has already, with what runs on it."""
-    checker = Checker(full=False)
+def tree_of(lineage: Lineage, runs: Runs = NOTHING_RUNS, checker: Checker | None = None) -> Tree:
+    """Returns the herd of a lineage that the caller has already, with what runs on it.
+
+    The statuses are those that `checker` finds, by default from files alone.
+    """
+    checker = checker or Checker(full=False)
     nodes = tuple(_node(lineage, checker, runs, *step) for step in lineage.walk())
     return Tree(tuple(lineage.directories), nodes, lineage.orphans, lineage.unreadable, hidden_machines=runs.hidden)
 

@@ -6,8 +6,9 @@ import contextlib
 import os
 
 from cowherd.formats import registry
+from cowherd.formats.probe import probe
 from cowherd.herd.lineage.book.seals import remember_overlay
-from cowherd.herd.lineage.survey import survey_around
+from cowherd.herd.lineage.survey import survey_own_chain
 from cowherd.herd.machines.in_use import require_free
 from cowherd.herd.records.binding import Binding, write_binding
 from cowherd.herd.records.faults import BindingContradicted
@@ -21,7 +22,7 @@ from cowherd.storage.opening import open_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from cowherd.herd.lineage.lineage import Lineage
     from cowherd.herd.lineage.scan import Image
@@ -52,14 +53,15 @@ def bind(lineage: Lineage, overlay: Image, base: SealRecord, *, rebind: bool = F
         remember_overlay(parent, overlay.filename)
 
 
-def rebind(overlay: PathName, held: Holding, *, herd: Sequence[PathName] = ()) -> None:
+def rebind(overlay: PathName, held: Holding) -> None:
     """Binds an overlay to the seal of the base that it stands on now; without a seal that holds, removes its binding.
 
     For an overlay whose content was right on that base a moment ago, and that the caller has `held`. Raises as
     `cowherd.herd.records.binding.write_binding`.
     """
-    held.end_writing()  # or the survey would look through all processes for who else has it open
-    lineage = survey_around(overlay, herd=herd, held=held)
+    with contextlib.closing(held.open(overlay)) as file:
+        image_format = probe(file)
+    lineage = survey_own_chain(overlay, image_format)
     rebind_found(lineage, lineage.find(overlay), held.open)
 
 

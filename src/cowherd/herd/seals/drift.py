@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cowherd import extents
 from cowherd.herd.records.digest import BlockDigests, differing, digest_disk, to_bytes
 from cowherd.herd.records.faults import NotSealed
 from cowherd.herd.records.sealfile import read_digests
@@ -71,11 +70,6 @@ def drift_of(lineage: Lineage, base: Image, against: PathName | None = None, pro
         old = digest_disk(disk, progress)
     with held_content(lineage, base, progress) as held:
         return Drift(base, old, held, differing(old, held.digests))
-
-
-def changed_bytes(old: BlockDigests, new: BlockDigests) -> int:
-    """Returns the bytes in the blocks that differ."""
-    return extents.total(to_bytes(differing(old, new), max(old.size, new.size)))
 
 
 def pairs(ranges: Ranges) -> list[list[int]]:

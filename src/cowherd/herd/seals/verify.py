@@ -6,7 +6,7 @@ from cowherd.errors import BackingFileError, CowherdError, ImageFormatError, Uns
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.pending import Pending, describe
 from cowherd.herd.lineage.survey import survey, survey_around
-from cowherd.herd.records.sealfile import check_seal, read_digests
+from cowherd.herd.records.sealfile import check_seal
 from cowherd.herd.records.status import Status
 from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
@@ -16,18 +16,19 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cowherd.herd.lineage.scan import Image, Key
     from cowherd.herd.records.binding import Binding
     from cowherd.herd.records.sealrecord import SealRecord
-    from cowherd.herd.seals.held import Held
+    from cowherd.herd.seals.difference import Difference
     from cowherd.paths import PathName
     from cowherd.progress import Progress
 
 _SEVERITY = {status: number for number, status in enumerate(Status)}
 _UNSEALED = Condition(Status.UNSEALED)
+_NOT_AS_SEALED = (Status.TOUCHED, Status.REPLACED)
 _NO_SEAL = Condition(Status.UNVOUCHED, "others stand on it, and it is not sealed")
 _UNBOUND = Condition(Status.OK, "not bound to its base")
 
@@ -94,12 +95,19 @@ def verify(
 
 
 class Checker:
-    """Checks images of one herd, each only once, and reads the content of each only once."""
+    """Checks images of one herd, each only once, and reads the content of each only once.
+
+    `full` reads that of all sealed images, `doubtful` at least that of images whose files are not as sealed. With `doubtful`, an
+    image that can't be read keeps the condition that its files have, and `unread` says why; else the error is raised.
+    `differences` are those of the images that were read, and of those in `known`, which the caller has read before.
+    """
 
     def __init__(
         self,
         *,
         full: bool,
+        doubtful: bool = False,
+        known: Mapping[Key, Difference] | None = None,
         refresh_seals: bool = False,
         strict: bool = False,
         require_sealed: bool = False,
@@ -108,9 +116,11 @@ class Checker:
     ):
         self.full, self.refresh_seals, self.trusted, self.progress = full, refresh_seals, trusted, progress
         self.strict, self.require_sealed = strict, require_sealed
+        self.doubtful, self._known = doubtful, known or {}
+        self.differences: dict[Key, Difference] = {}
+        self.unread: dict[Key, str] = {}
         self._conditions: dict[Key, Condition] = {}
         self._of_overlays: dict[tuple[Key, bytes | None], Condition] = {}
-        self._changed: dict[Key, int] = {}
         self._contents: dict[Key, bytes | None] = {}
         self._pending: Pending | None = None
         self._quick: Conditions | None = None
@@ -120,13 +130,14 @@ class Checker:
         base = lineage.parent(image)
         found = self.condition(lineage, image, base)
         broken = lineage.broken(image)
+        difference = self.differences.get(image.key)
         return Verified(
             path=image.path,
             status=found.status,
             detail=found.detail,
             sealed=lineage.seal(image) is not None,
             base=base.path if base else broken.path if broken else None,
-            changed_bytes=self._changed.get(image.key),
+            changed_bytes=None if difference is None else difference.changed_bytes,
             certain=found.certain,
         )
 
@@ -181,7 +192,7 @@ class Checker:
         if self._quick is None:
             self._quick = Conditions(lineage, lineage.record_of)
         quick = self._quick.of(image)
-        found = self._read_again(lineage, image, quick) if self.full and quick.status is not Status.MISSING_BASE else quick
+        found = self._by_content(lineage, image, quick) if self._is_to_be_read(quick) else quick
         return found if self.full else _worse(found, self._of_binding(lineage, image))
 
     def _of_signature(self, lineage: Lineage, image: Image) -> str | None:
@@ -244,6 +255,20 @@ class Checker:
         with held_content(lineage, base, self.progress) as held:
             return held.content.content_digest
 
+    def _is_to_be_read(self, quick: Condition) -> bool:
+        if self.full:
+            return quick.status is not Status.MISSING_BASE
+        return self.doubtful and quick.status in _NOT_AS_SEALED
+
+    def _by_content(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
+        try:
+            return self._read_again(lineage, image, quick)
+        except CowherdError as error:
+            if not self.doubtful:
+                raise
+            self.unread[image.key] = str(error)
+            return quick._replace(detail=f"{quick.detail}; its content can't be read now: {error}".removeprefix("; "))
+
     def _read_again(self, lineage: Lineage, image: Image, quick: Condition) -> Condition:
         try:
             record = check_seal(image.expected_seal)
@@ -255,10 +280,16 @@ class Checker:
             return Condition(max(quick.status, Status.DRIFTED, key=list(Status).index), f"it can't be read any more: {error}")
 
     def _compare_content(self, lineage: Lineage, image: Image, record: SealRecord, quick: Condition) -> Condition:
+        from cowherd.herd.seals.difference import difference_of
+
+        known = self._known.get(image.key)
+        if known and not self.refresh_seals:
+            self.differences[image.key] = known
+            return _as_sealed(quick) if known.changed is None else _drifted(quick, known)
         with held_content(lineage, image, self.progress) as held:
-            if held.content.content_digest != record.content_digest:
-                return self._describe_drift(image, quick, held)
-            self._changed[image.key] = 0
+            found = self.differences[image.key] = difference_of(image, record, held)
+            if found.changed is not None:
+                return _drifted(quick, found)
             if self.refresh_seals and _may_be_refreshed(quick):
                 from cowherd.herd.seals.seal import refresh
 
@@ -266,14 +297,6 @@ class Checker:
                 self._quick = None  # its dependents may be in order now: their remembered conditions are void
                 return Condition(Status.OK, "its content is as sealed, and its seal now knows the file as it is")
             return _as_sealed(quick)
-
-    def _describe_drift(self, image: Image, quick: Condition, held: Held) -> Condition:
-        from cowherd.herd.seals.drift import changed_bytes
-
-        _, sealed = read_digests(image.expected_seal)
-        self._changed[image.key] = changed_bytes(sealed, held.digests)
-        worse = quick if quick.status is Status.REPLACED else Condition(Status.DRIFTED)
-        return Condition(worse.status, _difference(sealed.size, held.content.size, self._changed[image.key]))
 
 
 def _record_in(lineage: Lineage, image: Image) -> SealRecord | None:
@@ -322,9 +345,8 @@ def _as_sealed(quick: Condition) -> Condition:
     return FINE if quick.status is Status.OK else Condition(Status.OK, f"its content is as sealed, though {quick.detail}")
 
 
-def _difference(sealed_size: int, size: int, changed: int) -> str:
-    grown = f"its size went from {sealed_size} to {size} bytes; " if size != sealed_size else ""
-    return f"{grown}blocks with {changed} bytes differ from what was sealed"
+def _drifted(quick: Condition, found: Difference) -> Condition:
+    return Condition(quick.status if quick.status is Status.REPLACED else Status.DRIFTED, found.describe())
 
 
 def _may_be_refreshed(quick: Condition) -> bool:

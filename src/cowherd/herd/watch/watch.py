@@ -52,7 +52,10 @@ class Known:
 
 
 class Watch:
-    """Turns notices into incidents and events. It calls `report` with each event; `settle` seconds of quiet end an incident."""
+    """Turns notices into incidents and events. It calls `report` with each event; `settle` seconds of quiet end an incident.
+
+    `changes` counts the notices that something was changed by others, whether that means anything or not.
+    """
 
     def __init__(self, report: Callable[[Event], None], settle: float):
         self._report, self._settle = report, settle
@@ -60,7 +63,7 @@ class Watch:
         self.known: dict[Path, Known] = {}
         self.incidents: dict[Path, Incident] = {}
         self.wants_stock = False
-        self.overflows = 0
+        self.overflows = self.changes = 0
         self._processes = SeenProcesses()
 
     def emit(
@@ -96,6 +99,7 @@ class Watch:
     def hear(self, notice: Notice, now: float) -> None:
         """Handles a notice."""
         assert self.stock is not None
+        self.changes += notice.what is not What.OPENED and notice.pid != os.getpid()
         if notice.what is What.OVERFLOW or notice.path is None:
             self.overflows += 1
             self.wants_stock = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.distribution import how_to_install
-from cowherd.errors import CowherdError, InvalidRequest
+from cowherd.errors import CowherdError
 from cowherd.herd.watch.events import Event
+from cowherd.herd.watch.reporting.address import parse_address
 from cowherd.text import printable
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
-
-DEFAULT_ADDRESS = "127.0.0.1"
-_LAST_PORT = 65535
 
 
 class MetricsUnavailable(CowherdError):
@@ -66,7 +63,7 @@ class Metrics:
     """
 
     def __init__(self, where: str, *, anywhere: bool = False):
-        address, port = _parse_address(where, anywhere=anywhere)
+        address, port = parse_address(where, "--metrics", anywhere=anywhere)
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ModuleNotFoundError as error:
@@ -147,21 +144,3 @@ def _watch_metrics(figures: Figures, counted: dict[str, int]) -> Iterator[Metric
     for kind, count in sorted(counted.items()):
         events.add_metric([kind], count)
     yield events
-
-
-def _parse_address(where: str, *, anywhere: bool) -> tuple[str, int]:
-    """Parses `[ADDRESS:]PORT`, with an IPv6 address in brackets."""
-    host, _, port = where.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or DEFAULT_ADDRESS
-    if not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
-        raise InvalidRequest(f"--metrics {where!a}: it has to be a port, or an address, a colon and a port")
-    try:
-        address = ipaddress.ip_address(DEFAULT_ADDRESS if host == "localhost" else host)
-    except ValueError as error:
-        raise InvalidRequest(f"--metrics {where!a}: {host!a} is no address") from error
-    if not address.is_loopback and not anywhere:
-        raise InvalidRequest(
-            f"--metrics {where!a}: others could read it, names of images and all; --metrics-anywhere allows that, "
-            f"{DEFAULT_ADDRESS}:{port} keeps it on this machine"
-        )
-    return str(address), int(port)
