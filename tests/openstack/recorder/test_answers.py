@@ -15,8 +15,9 @@ from tests.openstack.recorder.scenes import SCENES
 from tests.service.web.running import running
 
 _NAMES = (
-    *("versions", "tokens", "patch", "patch base", "patch owner", "patch 2.0", "patch media types"),
-    *("list pages", "list filters", "list sorts", "members", "tags", "actions", "upload", "ranges", "policy shared"),
+    *("versions", "tokens", "info", "create", "show and delete", "patch", "patch base", "patch owner", "patch 2.0"),
+    *("patch media types", "list pages", "list filters", "list sorts", "upload", "ranges", "actions", "members", "tags"),
+    *("cache", "policy shared"),
 )
 
 
