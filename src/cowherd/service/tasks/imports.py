@@ -11,8 +11,10 @@ import msgspec
 from cowherd.errors import CowherdError
 from cowherd.service.intake.staging import STAGE
 from cowherd.service.intake.upload import IMPORT, Upload
+from cowherd.service.records.blobs import WHOLE, images_with_blob
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
+from cowherd.service.records.places import forget_place, places_of
 from cowherd.service.records.states import IMPORTING, QUEUED
 from cowherd.service.records.uploads import list_uploads
 from cowherd.service.tasks.addresses import Addresses, AddressRefused
@@ -69,27 +71,36 @@ class Imports:
         image_id, targets = task.image_id or "", list(task.input["backend"])
         asked = task.input["import_req"]
         try:
-            self._take_in(task, image_id, targets)
+            taken_in = self._take_in(task, image_id, targets)
             self._copy(image_id, targets, bool(asked.get("all_stores_must_succeed", True)))
+            if taken_in is not None and taken_in not in targets:
+                self._take_out(image_id, taken_in)
         finally:
             self._note(image_id, {TASK_PROPERTY: None})
         return {"image_id": image_id}
 
-    def _take_in(self, task: Task, image_id: str, targets: Sequence[str]) -> None:
-        """Gives the image its content, if it does not have it. If that fails, none of the stores gets it, which is told."""
+    def _take_in(self, task: Task, image_id: str, targets: Sequence[str]) -> str | None:
+        """Gives the image its content; returns in which store, None if the image has it already.
+
+        If that fails, none of the stores gets it, which is told.
+        """
         method = task.input["import_req"]["method"]
         try:
             if method["name"] == GLANCE_DIRECT:
-                self._import_staged(image_id)
-            elif method["name"] == WEB_DOWNLOAD:
+                return self._import_staged(image_id)
+            if method["name"] == WEB_DOWNLOAD:
                 self._import_fetched(image_id, lambda: fetch(method["uri"], self.addresses), targets[0])
             elif method["name"] == GLANCE_DOWNLOAD:
                 self._import_from_region(task, image_id, targets[0])
+            else:
+                return None
         except Exception:
             self._note(image_id, {LEFT_PROPERTY: "", FAILED_PROPERTY: ",".join(targets)})
             raise
+        return targets[0]
 
-    def _import_staged(self, image_id: str) -> None:
+    def _import_staged(self, image_id: str) -> str:
+        """Makes what was staged the content; returns in which store it is."""
         with self.database.read() as connection:
             image = read_image(connection, image_id)
             staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
@@ -98,6 +109,7 @@ class Imports:
         upload = Upload.of_staged(self.intake_of(staged[0].store), image, staged[0])
         upload.feed_staged()
         upload.finish()
+        return staged[0].store
 
     def _import_from_region(self, task: Task, image_id: str, store: str) -> None:
         method, token = task.input["import_req"]["method"], task.progress.get(TOKEN)
@@ -161,6 +173,19 @@ class Imports:
                 copy_blob(self.database, self.stores[source], self.stores[name], digest)
                 return
         raise BlobMissing(name, digest)
+
+    def _take_out(self, image_id: str, name: str) -> None:
+        """Removes the content from a store that was not asked for, if another store has it whole and no other image wants it."""
+        with self.database.read() as connection:
+            digest = read_image(connection, image_id).blob or ""
+        store = self.stores[name]
+        with store.locked(digest):
+            with self.database.write() as connection:
+                elsewhere = any(one.state == WHOLE for one in places_of(connection, digest) if one.store != name)
+                if not elsewhere or images_with_blob(connection, digest) != [image_id]:
+                    return
+                forget_place(connection, digest, name)
+            store.remove(digest)
 
     def _note(self, image_id: str, told: Mapping[str, str | None]) -> None:
         """Sets properties of an image; None removes one. That the image was deleted meanwhile is no error: it is told nobody."""
