@@ -167,3 +167,11 @@ def test_the_check_and_the_making_of_lost_records(serve, tmp_path):
 def test_repair_without_the_check_is_refused(tmp_path):
     code, document = upkeep(tmp_path, "--repair")
     assert (code, document["error"]["kind"]) == (2, "UsageError")
+
+
+def test_the_units_run_this_program(tmp_path, cowherd):
+    code, out, _ = cowherd("serve", "--install-units", "--unit-dir", tmp_path)
+    assert code == 0
+    assert "systemctl enable --now cowherd-serve.socket" in out
+    assert re.search(r'^ExecStart="/.*" serve \$COWHERD_SERVE_OPTIONS$', (tmp_path / "cowherd-serve.service").read_text(), re.M)
+    assert "ListenStream=127.0.0.1:9292" in (tmp_path / "cowherd-serve.socket").read_text()

@@ -75,6 +75,9 @@ REASONS = (
     Reason("A name that long was refused.", r"body\.x{80,}", ours=_ABSENT),
     Reason("Stores for staging and for tasks are none for images.", "header openstack-image-store-ids", ours=("cheap,fast,web",)),
     Reason("All methods of locations are named.", "header allow", "/v2/images/{a}/locations", ("POST",), ("GET, POST",)),
+    Reason(
+        "A task goes on a moment after its image is active.", r"body\.(os_glance_\w+|locations|stores)", "(stage|import): GET"
+    ),
     Reason("A NUL is in no name.", r"body(\.\w+)?", r"namespaces: GET .* as admin|metadef objects: GET .*limit=1"),
     Reason("A NUL is no tag, and a tag is what was written: Glance decodes it twice.", r"body\.tags\.\d+", "tags: GET"),
     Reason("OPTIONS names the methods.", "header allow", "OPTIONS", _ABSENT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
@@ -10,10 +11,11 @@ from cowherd.cli.guard.output import Report, plain
 from cowherd.cli.guard.usage import UsageError
 from cowherd.errors import CowherdError
 from cowherd.service.web.settings import FIELDS, Settings, read_settings
-from cowherd.text import printable
+from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from dataclasses import Field
     from typing import Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _METAVARS = {str: "TEXT", int: "NUMBER", bool: "true|false", tuple: "A,B"}
 _NAMED = {"data": "DIR", "listen": "HOST:PORT", "socket": "PATH", "keystone": "URL", "tokens": "FILE", "database": "URL"}
+_UNITS = Path("/etc/systemd/system")
 _ROLES = ("admin", "manager", "member", "reader", "service")
 
 
@@ -39,7 +42,7 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Answers OpenStack's Image API v2 until it is ended. Uploads are hashed and inspected before anybody can read them, and\n"
         "stored once however often they come. Standard error says in one line where it listens, once it answers. SIGTERM lets\n"
-        "requests that are under way finish for 30 seconds.\n\n"
+        "requests that are under way finish for 30 seconds; SIGHUP does too, and goes on with the settings as they are then.\n\n"
         "Every setting below may stand in the file of --config, in TOML, with _ for - in its name.",
         "cowherd serve --data /var/lib/cowherd\n"
         "cowherd serve --data /var/lib/cowherd --new-token --project demo --role member\n"
@@ -53,6 +56,10 @@ def configure(parser: Parser) -> None:
     upkeep.add_argument("--fsck", action="store_true", help="check the records against the stores and back, and end")
     upkeep.add_argument("--repair", action="store_true", help="with --fsck: put right what can be")
     upkeep.add_argument("--rebuild", action="store_true", help="make lost records again from what the stores have, and end")
+    parser.add_argument("--install-units", action="store_true", help="write units that let systemd run this, and end")
+    parser.add_argument(
+        "--unit-dir", type=Path, default=_UNITS, metavar="UNITDIR", help=f"where --install-units writes them (default: {_UNITS})"
+    )
     settings = parser.add_argument_group("settings")
     for name, field in FIELDS.items():
         _add_setting(settings, name, field)
@@ -79,7 +86,9 @@ def _add_setting(group: argparse._ArgumentGroup, name: str, field: Field[Any]) -
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    settings = read_settings(arguments.config, arguments.words, {name: getattr(arguments, name) for name in FIELDS})
+    if arguments.install_units:
+        return _install(arguments.unit_dir)
+    settings = _read(arguments)
     if arguments.check_config:
         document = {name: plain(getattr(settings, name)) for name in FIELDS}
         return Report({"settings": document}, ("the settings make sense",))
@@ -90,7 +99,7 @@ def run(arguments: argparse.Namespace) -> Report:
             return _fsck(settings, repair=arguments.repair)
         if arguments.rebuild:
             return _rebuild(settings)
-        return _new_token(arguments, settings) if arguments.new_token else _serve(settings)
+        return _new_token(arguments, settings) if arguments.new_token else _serve(settings, lambda: _read(arguments))
     except ModuleNotFoundError as error:
         raise ServiceUnavailable(error.name or "?") from error
 
@@ -130,8 +139,21 @@ def _rebuild(settings: Settings) -> Report:
     return Report(rebuilt._asdict(), lines, exit_code=4 if rebuilt.problems else 0)
 
 
-def _serve(settings: Settings) -> Report:
+def _read(arguments: argparse.Namespace) -> Settings:
+    return read_settings(arguments.config, arguments.words, {name: getattr(arguments, name) for name in FIELDS})
+
+
+def _install(target: Path) -> Report:
+    from cowherd.cli.guard.units import SERVICE, install, this_program
+
+    written = install(target, (), this_program(), SERVICE)
+    lines = (*(f"{shown(path)} written" for path in written), "now: systemctl daemon-reload")
+    more = ("     useradd --system --home-dir /var/lib/cowherd cowherd", "     systemctl enable --now cowherd-serve.socket")
+    return Report({"written": [str(path) for path in written]}, lines + more)
+
+
+def _serve(settings: Settings, read_again: Callable[[], Settings]) -> Report:
     from cowherd.service.web.run import run_service
 
-    run_service(settings, lambda said: print(f"cowherd: {said}", file=sys.stderr, flush=True))
+    run_service(settings, lambda said: print(f"cowherd: {said}", file=sys.stderr, flush=True), read_again)
     return Report({"served": settings.data})

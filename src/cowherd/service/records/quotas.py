@@ -61,6 +61,13 @@ def set_quota(connection: Connection, project: str, resource: Resource, amount: 
         connection.execute(insert(quotas), {"project": project, "resource": str(resource), "amount": amount})
 
 
+def replace_quotas(connection: Connection, amounts: Mapping[tuple[str, Resource], int]) -> None:
+    """Sets what projects may have of resources, and nothing else: what was set before is forgotten."""
+    connection.execute(delete(quotas))
+    for (project, resource), amount in amounts.items():
+        set_quota(connection, project, resource, amount)
+
+
 def quotas_of(connection: Connection, project: str) -> dict[Resource, int]:
     """Returns what was set for a project."""
     asked = select(quotas.c.resource, quotas.c.amount).where(quotas.c.project == project)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 AUTHS = ("none", "tokens", "keystone")
+RESOURCES = ("bytes", "images", "uploads")
 HASHES = ("sha256", "sha512")
 CHANGED, ALWAYS = "changed", "always"
 VERIFYING = (CHANGED, ALWAYS)
@@ -47,6 +48,9 @@ class Settings:
     image_tag_quota: int = _setting(128, "how many tags an image may have")
     image_member_quota: int = _setting(128, "how many projects an image may be shared with")
     image_location_quota: int = _setting(10, "how many locations an image may have")
+    quotas: tuple[str, ...] = _setting(
+        (), "what projects may have of bytes, images, and uploads at once: each RESOURCE=NUMBER, or PROJECT:RESOURCE=NUMBER"
+    )
     limit_param_default: int = _setting(25, "how many images a page has, unless the client says otherwise")
     api_limit_max: int = _setting(1000, "how many images a page has at most")
     import_methods: tuple[str, ...] = _setting(
@@ -89,6 +93,24 @@ class Settings:
         """The directory of each store by its name, the first one for uploads."""
         named = dict(entry.split("=", 1) for entry in self.stores)
         return named or {"default": os.path.join(self.data, "store")}
+
+
+def quotas_of(settings: Settings) -> dict[tuple[str | None, str], int]:
+    """Returns what each project may have of each resource; None stands for all projects of which nothing else is said.
+
+    Raises `InvalidRequest` for an entry that makes no sense.
+    """
+    found: dict[tuple[str | None, str], int] = {}
+    for entry in settings.quotas:
+        name, _, amount = entry.rpartition("=")
+        project, _, resource = name.rpartition(":")
+        try:
+            found[project or None, resource] = parse_size(amount)
+        except SizeError as error:
+            raise InvalidRequest(f"{entry!a} is no quota; write it as in bytes=100G or demo:images=50") from error
+        if resource not in RESOURCES:
+            raise InvalidRequest(f"{entry!a}: a quota is of {', '.join(RESOURCES)}")
+    return found
 
 
 FIELDS = {one.name: one for one in fields(Settings)}
@@ -169,6 +191,7 @@ def _check(settings: Settings) -> None:
         raise InvalidRequest("a service listens on an address or on a socket, not on both: leave out --listen or --socket")
     if settings.workers < 1:
         raise InvalidRequest("workers can't be less than 1")
+    quotas_of(settings)
     for entry in settings.regions:
         if not all(entry.partition("=")):
             raise InvalidRequest(f"{entry!a} is no region; write it as in north=http://images.north.example:9292")

@@ -12,6 +12,7 @@ from cowherd.service.records.faults import ImageExists, MarkerNotFound, Unstorab
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, create_image, delete_image, is_known, read_image, update_image
 from cowherd.service.records.pages import page
+from cowherd.service.records.quotas import Resource, check_quota
 from cowherd.service.records.uploads import list_uploads
 from cowherd.service.web.access import require_for_new, require_image, viewer
 from cowherd.service.web.audit import note
@@ -49,6 +50,7 @@ def create(call: Call) -> Response:
     with call.service.database.write() as connection:
         if was_deleted(connection, image.id):
             raise ImageExists(image.id)
+        check_quota(connection, image.owner, {Resource.IMAGES: 1}, call.service.intakes(call.service.default_store).quotas)
         create_image(connection, image)
         note(call, connection, "image.create", image.id, name=image.name, visibility=image.visibility)
         image = read_image(connection, image.id)
