@@ -51,7 +51,7 @@ function _shtab_cowherd_using
 end
 
 set -g _shtab_cowherd_commands tree doctor verify impact ps report inspect gc seal unseal bind watch push pull images hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -o
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --quotas --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -347,6 +347,8 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l check-config -d 'say whet
 complete -c cowherd -n '_shtab_cowherd_using serve' -l fsck -d 'check the records against the stores and back, and end'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l repair -d 'with --fsck: put right what can be'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l rebuild -d 'make lost records again from what the stores have, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l install-units -d 'write units that let systemd run this, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l unit-dir -xka "(__fish_complete_directories)" -d 'where --install-units writes them (default: /etc/systemd/system)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l data -xka "(__fish_complete_directories)" -d 'the directory of the database and of the first store'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l listen -x -d 'HOST:PORT to answer on; port 0 takes a free one'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l socket -x -d 'the path of a socket to answer on, which only its owner may use (default: service.sock in data)'
@@ -365,6 +367,7 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l image-property-quota -x -
 complete -c cowherd -n '_shtab_cowherd_using serve' -l image-tag-quota -x -d 'how many tags an image may have (default: 128)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l image-member-quota -x -d 'how many projects an image may be shared with (default: 128)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l image-location-quota -x -d 'how many locations an image may have (default: 10)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l quotas -x -d 'what projects may have of bytes, images, and uploads at once: each RESOURCE=NUMBER, or PROJECT:RESOURCE=NUMBER'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l limit-param-default -x -d 'how many images a page has, unless the client says otherwise (default: 25)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l api-limit-max -x -d 'how many images a page has at most (default: 1000)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l import-methods -x -d 'the ways to import that are offered (default: glance-direct,web-download,copy-image,glance-download)'
