@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -64,9 +66,11 @@ def run_service(settings: Settings, say: Callable[[str], None], read_again: Call
             systemd.tell("READY=1")
 
         def work(told: Callable[[], None]) -> None:
-            now = settings
-            life = Life(systemd.watchdog_seconds, lambda: systemd.tell("WATCHDOG=1"))
+            life = Life(threading.Event(), systemd.watchdog_seconds, lambda: systemd.tell("WATCHDOG=1"))
+            signal.signal(signal.SIGHUP, lambda *_: life.hangup.set())
+            now = _read_again(settings, read_again)  # which may have changed since this process's parent began
             while _serve_once(now, bound, told, life):
+                life.hangup.clear()
                 now, told = _read_again(now, read_again), lambda: None
 
         if settings.workers == 1:

@@ -15,7 +15,6 @@ from cowherd.service.web.serving.protocol import protocol_class
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
-    from types import FrameType
 
 PATIENCE_SECONDS = 30
 """How long requests may go on after the signal that ends the server."""
@@ -24,17 +23,15 @@ _TICKS_A_SECOND = 10
 
 
 class Life(NamedTuple):
-    """How the service says that it lives: every so many `seconds` (never if None) it calls `tell`."""
+    """How the service lives: every so many `seconds` (never if None) it calls `tell`, until `hangup` is set, for a new one."""
 
+    hangup: threading.Event
     seconds: float | None = None
     tell: Callable[[], None] = lambda: None
 
 
 class Server(uvicorn.Server):
     """Tells when it answers, and returns after a signal instead of raising it again."""
-
-    reloads = False
-    """Whether it ended to be started again, with new settings."""
 
     def __init__(self, config: uvicorn.Config, answers: Callable[[], None], life: Life):
         super().__init__(config)
@@ -44,7 +41,7 @@ class Server(uvicorn.Server):
         """Called ten times a second, by the loop that answers requests: as long as it runs, the service lives."""
         if self._life.seconds and counter % max(1, int(self._life.seconds * _TICKS_A_SECOND)) == 0:
             self._life.tell()
-        return await super().on_tick(counter)
+        return self._life.hangup.is_set() or await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to answer, and tells it."""
@@ -58,28 +55,24 @@ class Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in _ENDING}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _reload(self, _number: int, _frame: FrameType | None) -> None:
-        self.reloads = self.should_exit = True
-
 
 def serve(app: Any, bound: socket.socket, answers: Callable[[], None], life: Life) -> bool:
-    """Answers requests on a listening socket with an ASGI application until SIGTERM, SIGINT or SIGHUP.
+    """Answers requests on a listening socket with an ASGI application until SIGTERM, SIGINT or `life.hangup`.
 
-    Returns whether it was SIGHUP: the caller serves again then, and clients that knock meanwhile wait.
+    Returns whether it was the last one: the caller serves again then, and clients that knock meanwhile wait.
 
     Calls `answers` once requests are answered. After the signal no new connection is taken, and requests that are under way get
     `PATIENCE_SECONDS` before they are cancelled.
     """
     server = make_server(app, answers, life=life)
     server.run([bound.dup()])  # which the server closes at its end
-    return server.reloads
+    return not server.should_exit
 
 
 def make_server(
@@ -98,4 +91,4 @@ def make_server(
         server_header=False,
         timeout_graceful_shutdown=patience_seconds,
     )
-    return Server(config, answers, life or Life())
+    return Server(config, answers, life or Life(threading.Event()))
