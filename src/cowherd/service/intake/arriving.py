@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cowherd.errors import CowherdError, HostFileError, error_of_host
 from cowherd.service.intake.faults import LengthDiffers, StoreFull, TooLarge
 from cowherd.service.intake.inspection import Rules
+from cowherd.service.intake.lineage import Bases
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image, now
@@ -42,6 +43,8 @@ class Intake:
     hash_algorithm: str = "sha512"
     md5: bool = True
     most_bytes: int = 1 << 40
+    bases: Bases | None = None
+    """What overlays may stand on; without it none is taken."""
     quotas: Mapping[Resource, int] = field(default_factory=dict)
     """What a project may have for which nothing else is recorded."""
 

@@ -12,11 +12,13 @@ from cowherd.service.intake.about import about_of, read_about, tells_of
 from cowherd.service.intake.content import FlatContent
 from cowherd.service.intake.hashing import BLOCK_BYTES
 from cowherd.service.intake.inspection import MOST_VIRTUAL_BYTES
+from cowherd.service.intake.lineage import Below, chain_of
 from cowherd.service.intake.sealing import seal_blob
 from cowherd.service.intake.stored import inspect_stored
 from cowherd.service.records.blobs import Blob, images_with_blob, read_blob
 from cowherd.service.records.database import Database
 from cowherd.service.records.images import read_image
+from cowherd.service.records.lineage import base_of
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import GONE
 from cowherd.stores.directory import DirectoryStore, Kind
@@ -51,7 +53,7 @@ def restore_beside(database: Database, store: DirectoryStore, digest: str) -> li
     if "sums" in damaged and (sums := made_sums(store, digest)):
         store.write_beside(digest, "sums", sums.encode(digest))
     if "seal" in damaged:
-        _make_seal(store, blob)
+        _make_seal(store, blob, _below(database, store, digest))
     write_about(database, store, digest)
     left = damaged_beside(store, blob)
     return [kind for kind in damaged if kind not in left]
@@ -96,18 +98,25 @@ def _seal_is_sound(store: DirectoryStore, blob: Blob) -> bool:
     return record.content_digest.hex() == blob.content_digest
 
 
-def _make_seal(store: DirectoryStore, blob: Blob) -> None:
+def _below(database: Database, store: DirectoryStore, digest: str) -> tuple[Below, ...]:
+    """Returns what an overlay stands on, in the same store. Raises `Refused` if that is not there whole."""
+    with database.read() as connection:
+        overlays = [one for one in images_with_blob(connection, digest) if base_of(connection, one)]
+        return chain_of(connection, {store.name: store}, read_image(connection, overlays[0]))[1:] if overlays else ()
+
+
+def _make_seal(store: DirectoryStore, blob: Blob, below: tuple[Below, ...]) -> None:
     """Writes the seal of a blob anew if what a guest sees in it is what the records say."""
-    content = _content_of(store, blob)
+    content = _content_of(store, blob, below)
     if content is not None and content.content_digest.hex() == blob.content_digest:
         store.delete_beside(blob.digest, "seal")  # nobody writes a seal over what is none, as a damaged one may be
         seal_blob(store, blob.digest, blob.format or "", content)
 
 
-def _content_of(store: DirectoryStore, blob: Blob) -> Content | None:
+def _content_of(store: DirectoryStore, blob: Blob, below: tuple[Below, ...]) -> Content | None:
     path, format = store.path(blob.digest), blob.format or ""
     if format == registry.QCOW2.name:
-        return inspect_stored(path, format, MOST_VIRTUAL_BYTES).content
+        return inspect_stored(path, format, MOST_VIRTUAL_BYTES, below=below).content
     flat = FlatContent()
     with HostFile.open(path, lock=None, follow=False) as file:
         for begin in range(0, blob.size, BLOCK_BYTES):

@@ -12,18 +12,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from cowherd.errors import InvalidRequest
+from cowherd.errors import ImageFormatError, InvalidRequest
+from cowherd.formats import registry
+from cowherd.formats.qcow2.header import read_header
+from cowherd.herd.records.binding import binding_in
 from cowherd.herd.records.sealfile import read_record_or_none
 from cowherd.ops.inspect.signatures import SIGNATURE_BYTES
 from cowherd.service.intake.about import About, read_about
 from cowherd.service.intake.hashing import BLOCK_BYTES, Digests, Hasher
 from cowherd.service.intake.inspection import recognise
-from cowherd.service.records.blobs import Blob, record_blob, record_place
+from cowherd.service.intake.lineage import having
+from cowherd.service.records.blobs import Blob, images_with_blob, read_blob, record_blob, record_place
 from cowherd.service.records.checks import is_empty
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import ImageExists
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import create_image, note_unused
+from cowherd.service.records.lineage import Claim, record_base, set_base
+from cowherd.service.records.places import places_of
 from cowherd.service.records.states import ACTIVE, DEACTIVATED
 from cowherd.storage.hostfile import HostFile
 from cowherd.stores.directory import DirectoryStore
@@ -54,6 +60,7 @@ def rebuild(database: Database, stores: Mapping[str, DirectoryStore]) -> Rebuilt
         for store in stores.values():
             for digest in store.digests():
                 work.take(store, digest)
+        work.record_lineage(stores)
         return Rebuilt(len(work.images), len(work.blobs), tuple(work.problems))
 
 
@@ -89,6 +96,27 @@ class _Rebuilding:
                 self.images.add(image.id)
         note_unused(self._connection, blob.digest)
 
+    def record_lineage(self, stores: Mapping[str, DirectoryStore]) -> None:
+        """Records of what overlays stand on, as the bindings in them say."""
+        bound = {digest: content for digest in self.blobs if (content := self._bound_to(stores, digest))}
+        claims = [
+            Claim(image_id, content, None, "binding")
+            for digest, content in sorted(bound.items())
+            for image_id in images_with_blob(self._connection, digest)
+        ]
+        for claim in claims:
+            record_base(self._connection, claim)
+        for claim in claims:  # an overlay may show what its base shows: only now it is known which ones are overlays
+            base = next((one.id for one in having(self._connection, claim.base_content)), None)
+            set_base(self._connection, claim.child, base)
+
+    def _bound_to(self, stores: Mapping[str, DirectoryStore], digest: str) -> str | None:
+        blob = read_blob(self._connection, digest)
+        if blob is None or blob.format != registry.QCOW2.name:
+            return None
+        held = [stores[one.store] for one in places_of(self._connection, digest)]
+        return next((content for store in held if (content := _binding_of(store, digest))), None)
+
     def _found_out(self, store: DirectoryStore, digest: str) -> tuple[Blob, list[Image]] | None:
         """Returns the records of a blob whose note is lost, by its bytes and its seal: of an image that only admins see."""
         with HostFile.open(store.path(digest), lock=None, follow=False) as file:
@@ -108,6 +136,17 @@ class _Rebuilding:
             content_digest=seal.content_digest.hex() if seal else None,
         )
         return blob, [_image_of(blob)]
+
+
+def _binding_of(store: DirectoryStore, digest: str) -> str | None:
+    """Returns the content digest that a blob is bound to, None if it is no overlay or its header can't be read."""
+    try:
+        with HostFile.open(store.path(digest), lock=None, follow=False) as file:
+            header = read_header(file)
+            binding = binding_in(header, store.path(digest)) if header.backing_name is not None else None
+    except ImageFormatError:
+        return None
+    return binding.content_digest.hex() if binding else None
 
 
 def _hashed(file: HostFile) -> Digests:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cowherd.errors import CowherdError
+from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.staging import STAGE
 from cowherd.service.intake.upload import IMPORT, Upload
+from cowherd.service.policy.personas import Caller, Persona
 from cowherd.service.records.blobs import WHOLE, images_with_blob
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
@@ -87,9 +89,9 @@ class Imports:
         method = task.input["import_req"]["method"]
         try:
             if method["name"] == GLANCE_DIRECT:
-                return self._import_staged(image_id)
+                return self._import_staged(task, image_id)
             if method["name"] == WEB_DOWNLOAD:
-                self._import_fetched(image_id, lambda: fetch(method["uri"], self.addresses), targets[0])
+                self._import_fetched(task, image_id, lambda: fetch(method["uri"], self.addresses), targets[0])
             elif method["name"] == GLANCE_DOWNLOAD:
                 self._import_from_region(task, image_id, targets[0])
             else:
@@ -99,14 +101,19 @@ class Imports:
             raise
         return targets[0]
 
-    def _import_staged(self, image_id: str) -> str:
+    def _intake(self, task: Task, store: str) -> Intake:
+        """Returns where content goes; overlays may stand on what the project may see that asked for the import."""
+        caller = Caller(task.user_id, task.owner, frozenset((Persona.MEMBER,)))
+        return replace(self.intake_of(store), bases=Bases(self.database, self.stores, caller))
+
+    def _import_staged(self, task: Task, image_id: str) -> str:
         """Makes what was staged the content; returns in which store it is."""
         with self.database.read() as connection:
             image = read_image(connection, image_id)
             staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
         if not staged:
             raise NothingStaged(image_id)
-        upload = Upload.of_staged(self.intake_of(staged[0].store), image, staged[0])
+        upload = Upload.of_staged(self._intake(task, staged[0].store), image, staged[0])
         upload.feed_staged()
         upload.finish()
         return staged[0].store
@@ -122,13 +129,15 @@ class Imports:
             with self.database.write() as connection:
                 image = read_image(connection, image_id)
                 update_image(connection, msgspec.structs.replace(image, **formats, properties={**image.properties, **properties}))
-        self._import_fetched(image_id, remote.content, store)
+        self._import_fetched(task, image_id, remote.content, store)
 
-    def _import_fetched(self, image_id: str, fetching: Callable[[], AbstractContextManager[Fetched]], store: str) -> None:
+    def _import_fetched(
+        self, task: Task, image_id: str, fetching: Callable[[], AbstractContextManager[Fetched]], store: str
+    ) -> None:
         with self.database.read() as connection:
             image = read_image(connection, image_id)
         with self._telling_reason(image_id), fetching() as fetched:
-            upload = Upload.begin(self.intake_of(store), image, fetched.length, status=IMPORTING, kind=IMPORT)
+            upload = Upload.begin(self._intake(task, store), image, fetched.length, status=IMPORTING, kind=IMPORT)
             try:
                 for block in fetched.blocks():
                     upload.feed(block)

@@ -6,6 +6,7 @@ import errno
 
 from cowherd.errors import HostError, HostFileError, InvalidRequest
 from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDiffers, Refused, StoreFull, TooLarge
+from cowherd.service.intake.lineage import MoreVisible
 from cowherd.service.keeping.faults import ContentDamaged
 from cowherd.service.records import faults
 from cowherd.service.tasks.addresses import AddressRefused
@@ -27,6 +28,7 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.Unstorable, errors.BadRequest),
     (faults.DatabaseUnavailable, errors.Unavailable),
     (Refused, errors.UnsupportedMedia),
+    (MoreVisible, errors.Conflict),
     (LengthDiffers, errors.BadRequest),
     (OffsetDiffers, errors.Conflict),
     (DigestsDiffer, errors.ChecksumMismatch),

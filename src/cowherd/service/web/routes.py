@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.service.web import cache, health, info, stores, tasks, uploads, versions
-from cowherd.service.web.images import actions, data, locations, members, records, staging, tags
+from cowherd.service.web.images import actions, data, lineage, locations, members, records, staging, tags
 from cowherd.service.web.metadefs import namespaces
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas import routes as schemas
@@ -23,6 +23,7 @@ ROUTES: list[Route] = [
     *actions.ROUTES,
     *locations.ROUTES,
     *members.ROUTES,
+    *lineage.ROUTES,
     *namespaces.ROUTES,
     *uploads.ROUTES,
     *tasks.ROUTES,

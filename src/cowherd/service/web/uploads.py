@@ -38,7 +38,7 @@ from cowherd.service.web.errors import (
     UnsupportedMedia,
 )
 from cowherd.service.web.faults import web_error_of
-from cowherd.service.web.images.upload import blocks_of, intake_of, require_formats
+from cowherd.service.web.images.upload import blocks_of, intake_into, intake_of, require_formats
 from cowherd.service.web.routing import resource, takes_body
 from cowherd.service.web.versions import base_url
 from cowherd.stores.faults import StillArriving
@@ -274,7 +274,7 @@ def _patiently(attempt: Callable[[], _T]) -> _T:
 def _intake(call: Call, record: UploadRecord) -> Intake:
     if record.store not in call.service.stores:
         raise Gone(f"The store '{record.store}' is not configured any more. Begin another upload")
-    return call.service.intakes(record.store)
+    return intake_into(call, record.store)
 
 
 def _expiry(record: UploadRecord) -> dict[str, str]:

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+from cowherd.service.intake.lineage import having
 from cowherd.service.keeping.fsck.report import Finding
 from cowherd.service.keeping.recovery import REASON, is_dead, recover, strays
 from cowherd.service.records.checks import contentless_images, lapsed_tasks, loose_claims, stranded_images
@@ -14,11 +16,14 @@ from cowherd.service.records.database import Database
 from cowherd.service.records.faults import ImageNotFound, LeaseLost, StatusConflict
 from cowherd.service.records.image import now
 from cowherd.service.records.images import change_status
-from cowherd.service.records.lineage import Claim, images_of_content, set_base
+from cowherd.service.records.lineage import Claim, set_base
 from cowherd.service.records.states import QUEUED
 from cowherd.service.records.tasks import Task, finish_task
 from cowherd.service.records.uploads import UploadRecord, list_uploads, read_upload
 from cowherd.stores.directory import DirectoryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 PATIENCE = timedelta(hours=1)
 """After how long without a word of its process a task is stuck: until then a service that runs takes it over."""
@@ -100,7 +105,7 @@ class RecordsCheck:
 
     def _check_lineage(self) -> Iterator[Finding]:
         with self.database.read() as connection:
-            loose = [(claim, images_of_content(connection, claim.base_content)) for claim in loose_claims(connection)]
+            loose = [(claim, _bases(connection, claim)) for claim in loose_claims(connection)]
         for claim, bases in loose:
             yield self._loose_finding(claim, bases)
 
@@ -112,3 +117,7 @@ class RecordsCheck:
             with self.database.write() as connection:
                 set_base(connection, claim.child, bases[0])
         return Finding("dangling", f"the image is not said to stand on image {bases[0]}", image=claim.child, repaired=self.repair)
+
+
+def _bases(connection: Connection, claim: Claim) -> list[str]:
+    return [image.id for image in having(connection, claim.base_content)]

@@ -21,6 +21,7 @@ from cowherd.service.web.errors import Forbidden, TooLarge
 from cowherd.service.web.images.changes import parse_changes
 from cowherd.service.web.images.document import image_document, path_of
 from cowherd.service.web.images.editing import apply_changes
+from cowherd.service.web.images.lineage import release_children, require_visibility
 from cowherd.service.web.images.listing import links, parse_query
 from cowherd.service.web.images.properties import new_image_values
 from cowherd.service.web.images.relocating import sizes_of_added
@@ -106,6 +107,7 @@ def update(call: Call) -> Response:
         changed = apply_changes(call, connection, image, changes, sizes)
         if changed != image:
             check_quotas(call.service.settings, changed)
+            require_visibility(connection, image, changed)
             status, changed = changed.status, update_image(connection, changed)
             if status != image.status:
                 change_status(connection, image.id, {image.status}, status)
@@ -121,6 +123,7 @@ def delete(call: Call) -> Response:
         if image.protected:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
         staged = [one for one in list_uploads(connection, image_id=image.id) if one.kind in (STAGE, RESUMABLE)]
+        release_children(call, connection, image)
         delete_image(connection, image.id)
         note(call, connection, "image.delete", image.id, name=image.name, blob=image.blob)
     for one in staged:

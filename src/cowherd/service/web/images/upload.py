@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
 from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.upload import Upload
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.web.access import require_image
@@ -59,7 +61,13 @@ def intake_of(call: Call) -> Intake:
     name = call.header(STORE_HEADER) or call.service.default_store
     if name not in stores:
         raise BadRequest(f"The store '{name}' is not configured. There are: {', '.join(stores)}.")
-    return call.service.intakes(name)
+    return intake_into(call, name)
+
+
+def intake_into(call: Call, store: str) -> Intake:
+    """Returns where content goes that is put into a store; overlays may stand on what the caller may see."""
+    service = call.service
+    return replace(service.intakes(store), bases=Bases(service.database, service.stores, call.caller))
 
 
 def require_formats(image: Image) -> None:
