@@ -43,10 +43,10 @@ class Intake:
     hash_algorithm: str = "sha512"
     md5: bool = True
     most_bytes: int = 1 << 40
-    bases: Bases | None = None
-    """What overlays may stand on; without it none is taken."""
     quotas: Mapping[Resource, int] = field(default_factory=dict)
     """What a project may have for which nothing else is recorded."""
+    bases: Bases | None = None
+    """What overlays may stand on; without it none is taken."""
 
     @property
     def hashes(self) -> tuple[str, ...]:
