@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Router
 
-from cowherd.service.web import versions
+from cowherd.service.web import metrics, versions
 from cowherd.service.web.call import Call, ClientGone
 from cowherd.service.web.errors import Forbidden, HeadTooLarge, NotFound, WebError, answer_to_error
 from cowherd.service.web.faults import web_error_of
@@ -71,7 +71,7 @@ class _App:
         _refuse_other_sites(call)
         if any(part in _NO_NAMES for part in scope["path"].split("/")):
             raise NotFound("The resource could not be found.")
-        if call.request.url.path != "/healthcheck":
+        if not _is_open(call):
             call.caller = await run_in_threadpool(self._service.auth.caller, call.request.headers)
         scope["cowherd.call"] = call
         await self._router(scope, receive, send)
@@ -93,6 +93,12 @@ def _request_id(given: str) -> str:
     if not given or len(given) > MOST_REQUEST_ID_CHARACTERS:
         return f"req-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
     return given if given.startswith("req-") else f"req-{given}"
+
+
+def _is_open(call: Call) -> bool:
+    """Tells whether a request is answered without asking who sends it."""
+    path = call.request.url.path
+    return path == "/healthcheck" or (path == metrics.PATH and metrics.is_local(call.request))
 
 
 def _refuse_other_sites(call: Call) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.service.web import cache, health, info, stores, tasks, uploads, versions
+from cowherd.service.web import cache, health, info, metrics, stores, tasks, uploads, versions
 from cowherd.service.web.images import actions, data, lineage, locations, members, records, staging, tags
 from cowherd.service.web.metadefs import namespaces
 from cowherd.service.web.routing import resource
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROUTES: list[Route] = [
     resource("/healthcheck", GET=health.show, HEAD=health.show),
+    *metrics.ROUTES,
     resource("/v2", GET=versions.redirect),
     *records.ROUTES,
     *data.ROUTES,
