@@ -152,8 +152,9 @@ def test_hashes_that_are_stated_become_those_of_the_image_and_others_contradict_
     assert client.patch(image, ("add", "/locations/-", value)).status == 200
 
 
-def test_a_location_is_read_and_its_image_active_with_the_hashes(client, site):
-    image, task = imported(client, queued(client), {"url": site.url})
+@pytest.mark.parametrize("stated", [{}, {"validation_data": {}}])
+def test_a_location_is_read_and_its_image_active_with_the_hashes(client, site, stated):
+    image, task = imported(client, queued(client), {"url": site.url, **stated})
     assert (task["type"], task["status"]) == ("location_import", "success")
     assert (image["status"], image["size"], image["stores"]) == ("active", len(CONTENT), "web")
     assert image["os_hash_value"] == hashlib.sha512(CONTENT).hexdigest()

@@ -36,7 +36,6 @@ _NEW: dict[str, Any] = {
         "url": {"type": "string", "maxLength": 255},
         "validation_data": {
             "type": "object",
-            "required": ["os_hash_algo", "os_hash_value"],
             "additionalProperties": False,
             "properties": {"os_hash_algo": {"type": "string"}, "os_hash_value": {"type": "string"}},
         },
@@ -58,6 +57,8 @@ def create(call: Call) -> Response:
     for problem in problems(document, _NEW):
         raise BadRequest(f"Provided object does not match schema 'location': {problem}")
     url, stated = document["url"], document.get("validation_data", {})
+    if len(stated) == 1:  # nothing is stated by an empty one, too
+        raise BadRequest("validation_data: os_hash_algo and os_hash_value are stated together")
     check_hash(stated)
     with call.service.database.write() as connection:
         image = require_image(call, connection, "get_image")
