@@ -24,7 +24,7 @@ from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
 from cowherd.service.records.quotas import Resource, replace_quotas
-from cowherd.service.tasks import imports, locating
+from cowherd.service.tasks import imports, locating, standalone
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.tasks.runner import Runner
@@ -127,6 +127,7 @@ def open_service(settings: Settings) -> Service:
     works = {
         imports.TYPE: imports.Imports(database, stores, intake_of, addresses, endpoints_of(settings, auth)).run,
         locating.TYPE: located.run,
+        standalone.TYPE: standalone.Standalones(database, stores, intake_of).run,
     }
     runner = Runner(database, works)
     return Service(settings, auth, database, stores, intake_of, runner, Sessions())

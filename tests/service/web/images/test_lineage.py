@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from blake3 import blake3
 
 from cowherd.api import clone
 from cowherd.image.open import open_disk
 from cowherd.service.web.settings import read_settings
 from cowherd.service.web.upkeep import fsck, rebuild_records
 from tests.qemu import Tool
+from tests.service.keeping.keeping import flip
 from tests.service.web.images.test_data import OCTETS, file_of
 from tests.service.web.images.test_members import clients as clients  # noqa: PLC0414  # a fixture
 from tests.service.web.running import Answer, Client, running
@@ -184,3 +187,38 @@ def test_nobody_stands_on_what_they_may_not_see_nor_learns_of_it(clients, disks)
     assert child["id"] not in answer.json["message"]
     assert lineage(owner, base["id"])["hidden"] == {"children": 1, "siblings": 0}
     assert other.get(f"/cowherd/v1/images/{base['id']}/lineage").status == 200
+
+
+def test_an_image_is_made_that_stands_on_nothing(client, disks):
+    base, child, grandchild = put_chain(client, disks, name="a")
+    answer = client.ask("POST", f"/cowherd/v1/images/{grandchild}/standalone")
+    assert answer.status == 202
+    path = answer.headers["location"]
+    for _ in range(500):
+        made = client.get(path).json
+        if made["status"] == "active":
+            break
+        time.sleep(0.02)
+    assert (made["status"], made["disk_format"], made["name"], made["visibility"]) == ("active", "raw", "a", "private")
+    written = b"written by the child"
+    assert client.get(f"{path}/file").body == written + disks.base[len(written) :]
+    assert "cowherd_base" not in made
+    for image_id in (grandchild, child, base):
+        assert client.ask("DELETE", f"/v2/images/{image_id}").status == 204
+    queued = client.create(disk_format="raw", container_format="bare")
+    assert client.ask("POST", f"/cowherd/v1/images/{queued['id']}/standalone").status == 409
+
+
+def test_no_image_is_made_of_what_has_rotted(client, disks, tmp_path):
+    _, child, _ = put_chain(client, disks)
+    digest = blake3(disks.base).hexdigest()
+    flip(tmp_path / "data/store/blobs" / digest[:2] / digest[2:], MIB // 2)
+    path = client.ask("POST", f"/cowherd/v1/images/{child}/standalone").headers["location"]
+    for _ in range(500):
+        (task,) = client.get(f"{path}/tasks").json["tasks"]
+        if task["status"] == "failure":
+            break
+        time.sleep(0.02)
+    assert "is not what it was" in task["message"]
+    made = client.get(path).json
+    assert (made["status"], made["cowherd_reason"]) == ("queued", task["message"])

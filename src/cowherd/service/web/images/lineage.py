@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from cowherd.service.intake.lineage import MoreVisible, allows, children_of, having
 from cowherd.service.policy.rules import Verdict, may
-from cowherd.service.records.images import read_image
+from cowherd.service.records.image import Image
+from cowherd.service.records.images import create_image, read_image
 from cowherd.service.records.lineage import ancestors, children_of_content, content_of, set_base
 from cowherd.service.records.members import member_status
-from cowherd.service.web.access import require_image
+from cowherd.service.records.tasks import Task, create_task
+from cowherd.service.tasks.standalone import TYPE
+from cowherd.service.web.access import require_for_new, require_image
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import Conflict
-from cowherd.service.web.images.document import path_of
+from cowherd.service.web.images.document import image_document, path_of
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
@@ -22,7 +27,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from cowherd.service.records.image import Image
     from cowherd.service.web.call import Call
 
 _MOST_NAMED = 10
@@ -51,6 +55,45 @@ def show(call: Call) -> Response:
             "siblings": [_facts(one) for one in seen_beside],
             "hidden": {"children": hidden_above, "siblings": hidden_beside},
         }
+    )
+
+
+def make_standalone(call: Call) -> Response:
+    """Begins to make a raw image with what a guest sees of an image, and answers with its record before it has content."""
+    with call.service.database.write() as connection:
+        source = require_image(call, connection, "get_image")
+        require_image(call, connection, "make_standalone", source)
+        if source.blob is None or source.disk_format not in ("raw", "qcow2"):
+            raise Conflict(f"Image {source.id} has no content that could be read as a disk.")
+        target = Image(
+            id=str(uuid.uuid4()),
+            name=source.name,
+            owner=call.caller.project,
+            visibility="private",
+            disk_format="raw",
+            container_format="bare",
+            min_ram=source.min_ram,
+            min_disk=source.min_disk,
+            properties={name: value for name, value in source.properties.items() if not name.startswith("os_glance_")},
+        )
+        require_for_new(call, target)
+        create_image(connection, target)
+        create_task(connection, _standalone_task(call, source, target))
+        note(call, connection, "image.standalone", target.id, source=source.id)
+        target = read_image(connection, target.id)
+    call.service.runner.wake()
+    return document_answer(image_document(call, target), 202, {"Location": path_of(target.id)})
+
+
+def _standalone_task(call: Call, source: Image, target: Image) -> Task:
+    return Task(
+        id=str(uuid.uuid4()),
+        type=TYPE,
+        owner=call.caller.project,
+        user_id=call.caller.user,
+        request_id=call.request_id,
+        image_id=target.id,
+        input={"image_id": source.id, "store": call.service.default_store},
     )
 
 
@@ -129,4 +172,7 @@ def _facts(image: Image) -> dict[str, Any]:
     }
 
 
-ROUTES: list[Route] = [resource("/cowherd/v1/images/{image_id}/lineage", GET=show)]
+ROUTES: list[Route] = [
+    resource("/cowherd/v1/images/{image_id}/lineage", GET=show),
+    resource("/cowherd/v1/images/{image_id}/standalone", POST=make_standalone),
+]
