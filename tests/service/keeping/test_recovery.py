@@ -123,12 +123,14 @@ def test_a_resumable_upload_waits_from_its_first_byte_on(intake: Intake, queued:
         assert intake.store.path(blake3(DATA).hexdigest()).read_bytes() == DATA
 
 
-def test_a_resumable_upload_that_was_killed_when_its_file_was_a_blob_already_is_over(
-    intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_a_resumable_upload_that_was_killed_when_its_file_was_a_blob_already_goes_on_if_that_is_its_own(
+    intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch, stored_before: bool
 ):
     image = queued()
+    if stored_before:
+        begin(intake, queued()).finish()
     record = begin_resumable(intake, image, len(DATA), {})
-    monkeypatch.setattr("cowherd.service.intake.adoption._record", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
     def whole(there: Intake) -> None:
         session = Sessions().take(there, image, record, 0)
@@ -136,10 +138,18 @@ def test_a_resumable_upload_that_was_killed_when_its_file_was_a_blob_already_is_
         session.keep(whole=True)
         session.finish()
 
-    killed_in(intake, whole)
+    with monkeypatch.context() as patch:
+        patch.setattr("cowherd.service.intake.adoption._record", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        killed_in(intake, whole)
     assert intake.store.incoming() == []
-    assert recover(intake.database, stores_of(intake)).images == (image.id,)
-    assert found(intake, image).status == QUEUED
+    assert recover(intake.database, stores_of(intake)).images == ((image.id,) if stored_before else ())
+    assert found(intake, image).status == (QUEUED if stored_before else UPLOADING)
+    if not stored_before:
+        assert list(intake.store.digests()) == []
+        assert Sessions().take(intake, image, record, len(DATA)).finish().status == ACTIVE
+    assert [path.suffix for path in sorted(intake.store.path(blake3(DATA).hexdigest()).parent.iterdir())] == [
+        "", ".about", ".seal", ".sums",
+    ]  # fmt: skip
 
 
 def test_an_import_whose_process_was_killed_is_over(intake: Intake, queued: Queued):

@@ -10,6 +10,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from sqlalchemy import Connection
+
+from cowherd.service.records.blobs import read_blob
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import ImageNotFound, StatusConflict
 from cowherd.service.records.image import now
@@ -56,6 +59,8 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
         known = read_upload(connection, upload.id)
         if known is None or known.digest != upload.digest or _is_alive(store, upload):  # its end came in between
             return False
+        if store and in_time and _puts_back(connection, store, known):
+            return False
         end_upload(connection, upload.id)
         try:
             reason = EXPIRED if waits and not in_time else REASON
@@ -63,6 +68,16 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
         except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
             return False
     return True
+
+
+def _puts_back(connection: Connection, store: DirectoryStore, upload: UploadRecord) -> bool:
+    """Has a resumable upload wait again whose file became a blob just before the kill; returns whether it does.
+
+    If the store had the same bytes before, they were given up for those, and the client must send them again.
+    """
+    if upload.kind != RESUMABLE or upload.digest is None or upload.temporary is None:
+        return False
+    return read_blob(connection, upload.digest) is None and store.put_back(upload.digest, upload.temporary)
 
 
 def is_dead(store: DirectoryStore | None, upload: UploadRecord) -> bool:
@@ -80,7 +95,7 @@ def strays(database: Database, store: DirectoryStore) -> list[str]:
 
 
 def _waits(store: DirectoryStore, upload: UploadRecord) -> bool:
-    """Tells whether an upload waits to be continued. One whose file has become a blob, just before the kill, can't be."""
+    """Tells whether an upload waits to be continued. One whose file has become a blob, just before a kill, does not."""
     is_begun = upload.kind == RESUMABLE or (upload.kind == STAGE and upload.offset > 0)
     return is_begun and upload.temporary is not None and is_there(store.arriving(upload.temporary))
 
