@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -93,3 +94,35 @@ def test_a_push_that_was_ended_by_a_signal_goes_on(cowherd, client, tmp_path):
     (image,) = client.get("/v2/images").json["images"]
     assert client.get(f"/v2/images/{image['id']}/file").body == DATA
     assert os.listdir(tmp_path / "state/pushes") == []
+
+
+def serving(folder, port):
+    """Starts the service as a process; it answers when this returns."""
+    words = ["serve", "--data", folder, "--listen", f"127.0.0.1:{port}"]
+    process = subprocess.Popen([*COWHERD, *words], stderr=subprocess.PIPE, text=True)
+    assert "serving" in process.stderr.readline()
+    return process
+
+
+def test_a_push_outlives_a_kill_of_the_service(cowherd, tmp_path, monkeypatch):
+    monkeypatch.setenv("COWHERD_STATE", str(tmp_path / "state"))
+    (tmp_path / "disk.img").write_bytes(DATA)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    proxy = Breaking(port, 0, 1, seed=1)
+    proxy.pace_bytes = 4_000_000
+    with serving(tmp_path / "data", port) as service:
+        to = ["--to", f"http://127.0.0.1:{proxy.port}"]
+        with subprocess.Popen([*COWHERD, "push", tmp_path / "disk.img", *to], stdout=subprocess.PIPE, text=True) as push:
+            while proxy.passed < 1_200_000 and push.poll() is None:
+                time.sleep(0.01)
+            service.kill()
+            service.communicate()
+            with serving(tmp_path / "data", port) as again:
+                out, _ = push.communicate(timeout=30)
+                assert (push.returncode, out.split(": sent, ")[0]) == (0, str(tmp_path / "disk.img"))
+                cowherd("pull", "disk.img", "-o", tmp_path / "copy.img", "--to", f"127.0.0.1:{port}")
+                again.terminate()
+                again.communicate()
+    proxy.close()
+    assert (tmp_path / "copy.img").read_bytes() == DATA

@@ -31,7 +31,7 @@ class Breaking:
 
     def _pass_on(self, near: socket.socket) -> None:
         most = self._random.randrange(300, self._most) if self.left else 1 << 40
-        with near, socket.create_connection(("127.0.0.1", self.target)) as far, contextlib.suppress(OSError):
+        with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.target)) as far:
             threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
             while most > 0 and (part := near.recv(min(most, 1 << 14))):
                 far.sendall(part)
