@@ -162,3 +162,19 @@ def test_an_overlay_of_other_content_than_the_service_says_is_not_kept(client, s
     with pytest.raises(ContentDiffers, match="was not made on"):
         pull(service, child)
     assert not (here / "web.qcow2").exists()
+
+
+def test_a_chain_that_is_pushed_by_its_top_comes_back_as_it_was(client, service, disk, here):
+    middle = cowherd.clone(disk, disk.with_name("middle.qcow2")).overlay
+    with cowherd.open(middle, writable=True) as overlay:
+        overlay.write(0, b"of the middle")
+    top = cowherd.clone(middle, disk.with_name("top.qcow2")).overlay
+    with cowherd.open(top, writable=True) as overlay:
+        overlay.write(100_000, b"of the top")
+    sent = push(service, top)
+    assert [(one.name, one.sent) for one in sent] == [("disk.img", True), ("middle.qcow2", True), ("top.qcow2", True)]
+    assert [one.sent for one in push(service, top)] == [False] * 3
+    assert client.get(f"/v2/images/{sent[2].image_id}").json["cowherd_base"] == sent[1].image_id
+    assert [one.path for one in pull(service, "top.qcow2")] == ["disk.img", "middle.qcow2", "top.qcow2"]
+    assert [one.backing_name for one in cowherd.chain_info(here / "top.qcow2")] == ["middle.qcow2", "disk.img", None]
+    assert cowherd.compare(top, here / "top.qcow2").identical

@@ -53,7 +53,7 @@ def fetch(
 
 
 def _create(path: Path) -> HostFile:
-    return HostFile.create(path, exclusive=True, lock=None, mode=0o600)
+    return HostFile.create(path, exclusive=True, lock=None)
 
 
 def _fetch_rest(
