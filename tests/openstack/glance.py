@@ -58,7 +58,7 @@ filesystem_store_datadir = {folder}/staging
 filesystem_store_datadir = {folder}/tasks
 [import_filtering_opts]
 allowed_hosts = [127.0.0.1]
-allowed_ports = [{web_port}]
+allowed_ports = [{web_port},{port}]
 [image_format]
 require_image_format_match = {enforced}
 """
@@ -66,7 +66,7 @@ require_image_format_match = {enforced}
 
 @contextlib.contextmanager
 def glance(peers: Peers, folder: Path, port: int, identity: Identity, web_port: int, *, enforced: bool = True) -> Iterator[str]:
-    """Starts Glance on a new database; yields its URL. `web_port`: where on the loopback it may fetch images from."""
+    """Starts Glance on a new database; yields its URL. It may fetch images from `web_port` on the loopback, and from itself."""
     for name in ("cheap", "fast", "staging", "tasks", "cache", "settings"):
         (folder / name).mkdir(parents=True)
     settings = _SETTINGS.format(

@@ -63,7 +63,12 @@ def run_suite(suite: Suite, workers: int, peers: Peers, folder: Path, env: dict[
     (folder / "CONTRIBUTING.rst").write_text("What a test of the SDK uploads.\n")
     began = time.monotonic()
     started = [_start(suite, part, workers, peers, folder, env) for part in range(workers)]
-    lost = [_wait(process, part, folder) for part, process in enumerate(started)]
+    try:
+        lost = [_wait(process, part, folder) for part, process in enumerate(started)]
+    finally:
+        for process in started:
+            process.kill()  # of those that have not ended: the run was interrupted
+            process.wait()
     tests = [test for part in range(workers) for test in _read(_results(folder, part))]
     return Result(suite, workers, time.monotonic() - began, tuple(tests), tuple(filter(None, lost)))
 

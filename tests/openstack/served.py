@@ -35,7 +35,7 @@ def served(
     argv = cowherd(
         *("serve", "--data", folder, "--listen", f"127.0.0.1:{port}", *auth, "--workers", str(workers)),
         *("--store", f"cheap={folder / 'cheap'}", "--store", f"fast={folder / 'fast'}"),
-        *("--import-allowed", f"127.0.0.1:{web_port}"),
+        *("--import-allowed", f"127.0.0.1:{web_port}", "--http-store", "web"),
         *(["--require-format-match", "false"] if not enforced else []),
     )
     url = f"http://127.0.0.1:{port}"

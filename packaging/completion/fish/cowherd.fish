@@ -50,8 +50,8 @@ function _shtab_cowherd_using
   test "$_shtab_cowherd_cmdpath" = "$argv"
 end
 
-set -g _shtab_cowherd_commands status tree show doctor verify impact ps report inspect log gc seal unseal bind watch hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --color --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --rate --require-format-match --role --root --serve --set --settle --sign --size --socket --store --strategy --tokens --trusted --unit-dir --user --workers -n -o
+set -g _shtab_cowherd_commands status tree show doctor verify impact ps report inspect log gc seal unseal bind watch push pull images hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --color --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --quotas --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -n -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -240,6 +240,39 @@ complete -c cowherd -n '_shtab_cowherd_using watch' -l install-units -d 'write u
 complete -c cowherd -n '_shtab_cowherd_using watch' -l unit-dir -xka "(__fish_complete_directories)" -d 'where --install-units writes them (default: /etc/systemd/system)'
 complete -c cowherd -n '_shtab_cowherd_using watch' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using watch; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_directories)" -d 'where to look (default: the current directory)'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a push -d DESCRIBED
+complete -c cowherd -n '_shtab_cowherd_using push' -s h -l help -d 'show this help message and exit'
+complete -c cowherd -n '_shtab_cowherd_using push' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using push' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using push' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using push' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
+complete -c cowherd -n '_shtab_cowherd_using push' -l rescan -d 'read every header anew, also where the catalog knows it'
+complete -c cowherd -n '_shtab_cowherd_using push' -l to -x -d 'the service, as in http://HOST:9292 or unix:PATH (default: COWHERD_SERVICE, or OpenStack'"'"'s OS_* variables and clouds.yaml)'
+complete -c cowherd -n '_shtab_cowherd_using push' -l name -x -d 'what the service is to call it (default: the name of the file)'
+complete -c cowherd -n '_shtab_cowherd_using push' -l format -x -d 'the format of IMAGE (default: as its first bytes say)'
+complete -c cowherd -n '_shtab_cowherd_using push' -l visibility -x -d 'who may see it: private, shared, community or public'
+complete -c cowherd -n '_shtab_cowherd_using push' -l dry-run -d 'say what would be sent, and change nothing'
+complete -c cowherd -n '_shtab_cowherd_using push; and test $_shtab_cowherd_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the image to send'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a pull -d DESCRIBED
+complete -c cowherd -n '_shtab_cowherd_using pull' -s h -l help -d 'show this help message and exit'
+complete -c cowherd -n '_shtab_cowherd_using pull' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using pull' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using pull' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using pull' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
+complete -c cowherd -n '_shtab_cowherd_using pull' -l rescan -d 'read every header anew, also where the catalog knows it'
+complete -c cowherd -n '_shtab_cowherd_using pull' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'the file to make (default: the image'"'"'s name, here)'
+complete -c cowherd -n '_shtab_cowherd_using pull' -l to -x -d 'the service, as in http://HOST:9292 or unix:PATH (default: COWHERD_SERVICE, or OpenStack'"'"'s OS_* variables and clouds.yaml)'
+complete -c cowherd -n '_shtab_cowherd_using pull' -l level -xka "recorded readonly immutable" -d 'how well the files is to be protected (default: recorded)'
+complete -c cowherd -n '_shtab_cowherd_using pull' -l dry-run -d 'say what would be fetched, and change nothing'
+complete -c cowherd -n '_shtab_cowherd_using pull; and test $_shtab_cowherd_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the id or the name of the image'
+complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a images -d DESCRIBED
+complete -c cowherd -n '_shtab_cowherd_using images' -s h -l help -d 'show this help message and exit'
+complete -c cowherd -n '_shtab_cowherd_using images' -l json -d 'print one JSON document instead of text, errors included'
+complete -c cowherd -n '_shtab_cowherd_using images' -l color -xka "auto always never" -d 'paint states (auto: on a terminal, without NO_COLOR)'
+complete -c cowherd -n '_shtab_cowherd_using images' -s q -l quiet -d 'print no text and no progress, only what went wrong'
+complete -c cowherd -n '_shtab_cowherd_using images' -s v -l verbose -d 'also say where overlays were looked for, and how long it took'
+complete -c cowherd -n '_shtab_cowherd_using images' -l rescan -d 'read every header anew, also where the catalog knows it'
+complete -c cowherd -n '_shtab_cowherd_using images' -l to -x -d 'the service, as in http://HOST:9292 or unix:PATH (default: COWHERD_SERVICE, or OpenStack'"'"'s OS_* variables and clouds.yaml)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a hook -d DESCRIBED
 complete -c cowherd -n '_shtab_cowherd_using hook' -s h -l help -d 'show this help message and exit'
 complete -c cowherd -n '_shtab_cowherd_using hook' -l json -d 'print one JSON document instead of text, errors included'
@@ -428,6 +461,11 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l rescan -d 'read every hea
 complete -c cowherd -n '_shtab_cowherd_using serve' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read settings from this file'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l set -x -d 'set one (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l check-config -d 'say whether the settings make sense, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l fsck -d 'check the records against the stores and back, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l repair -d 'with --fsck: put right what can be'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l rebuild -d 'make lost records again from what the stores have, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l install-units -d 'write units that let systemd run this, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l unit-dir -xka "(__fish_complete_directories)" -d 'where --install-units writes them (default: /etc/systemd/system)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l data -xka "(__fish_complete_directories)" -d 'the directory of the database and of the first store'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l listen -x -d 'HOST:PORT to answer on; port 0 takes a free one'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l socket -x -d 'the path of a socket to answer on, which only its owner may use (default: service.sock in data)'
@@ -446,10 +484,17 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l image-property-quota -x -
 complete -c cowherd -n '_shtab_cowherd_using serve' -l image-tag-quota -x -d 'how many tags an image may have (default: 128)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l image-member-quota -x -d 'how many projects an image may be shared with (default: 128)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l image-location-quota -x -d 'how many locations an image may have (default: 10)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l quotas -x -d 'what projects may have of bytes, images, and uploads at once: each RESOURCE=NUMBER, or PROJECT:RESOURCE=NUMBER'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l limit-param-default -x -d 'how many images a page has, unless the client says otherwise (default: 25)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l api-limit-max -x -d 'how many images a page has at most (default: 1000)'
-complete -c cowherd -n '_shtab_cowherd_using serve' -l import-methods -x -d 'the ways to import that are offered (default: glance-direct,web-download,copy-image)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l import-methods -x -d 'the ways to import that are offered (default: glance-direct,web-download,copy-image,glance-download)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l regions -x -d 'other image services to import from, each as REGION=URL (default: those of keystone'"'"'s catalog)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l http-store -x -d 'the name of a read-only store of addresses on the web, which images then may have as locations (default: none)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l import-allowed -x -d 'addresses of this host or network that may be imported from, each HOST or HOST:PORT'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l verify-reads -x -d 'when content is verified before it is sent: changed (if its file is not as it was verified) or always (default: changed)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l scrub-rate -x -d 'how many bytes a second are read to verify what is stored; 0 for as many as possible (default: 67108864)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l scrub-days -x -d 'after how many days what is stored is verified again (default: 7)'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l reap-after -x -d 'how many seconds the bytes of a deleted image stay (default: 60)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l new-token -d 'add a caller to the file of tokens, print the token, and end'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l user -x -d 'the caller'"'"'s name (default: the project'"'"'s)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l project -x -d 'the caller'"'"'s project'

@@ -36,6 +36,7 @@ KINDS: tuple[Kind, ...] = ("seal", "sums", "about")
 """What may lie beside a blob."""
 
 _BLOB_MODE = 0o440
+_ARRIVING_MODE = 0o600
 _DIRECTORY_MODE = 0o750
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
@@ -76,7 +77,7 @@ class DirectoryStore:
     def begin(self) -> Incoming:
         """Makes an empty file for bytes that arrive, under a name that nobody can guess."""
         name = os.urandom(16).hex()
-        file = HostFile.create(self._incoming / name, exclusive=True, lock=None, mode=0o600)
+        file = HostFile.create(self._incoming / name, exclusive=True, lock=None, mode=_ARRIVING_MODE)
         try:
             return self._held(name, file, 0)
         except BaseException:
@@ -219,9 +220,30 @@ class DirectoryStore:
         _delete(path)
         sync_directory(path.parent)
 
+    def put_back(self, digest: str, temporary: str) -> bool:
+        """Makes a blob that no record names the file again that arrived as it, durably; the caller holds `locked`.
+
+        Returns False if there is no such blob.
+        """
+        path, target = self.path(digest), self._arriving(temporary)
+        if look_up(path, follow=False, absent=GONE) is None:
+            return False
+        for kind in KINDS:
+            _delete(self.beside(digest, kind))
+        with naming_file(path, "rename"):
+            os.chmod(path, _ARRIVING_MODE)
+            os.rename(path, target)
+        sync_directory(path.parent)
+        sync_directory(self._incoming)
+        return True
+
     def write_beside(self, digest: str, kind: Kind, data: Buffer) -> None:
         """Writes what lies beside a blob, whole and durably, in place of what lay there."""
         write_atomically(self.beside(digest, kind), data, _BLOB_MODE)
+
+    def delete_beside(self, digest: str, kind: Kind) -> None:
+        """Deletes what lies beside a blob; does nothing if nothing of that kind does."""
+        _delete(self.beside(digest, kind))
 
     def read_beside(self, digest: str, kind: Kind) -> bytes | None:
         """Returns what lies beside a blob, None if nothing of that kind does."""

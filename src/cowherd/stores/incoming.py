@@ -44,6 +44,11 @@ class Incoming:
             if holds_data:
                 self._file.pwrite(self.offset + first * PAGE, part[first * PAGE : end * PAGE])
 
+    def cut_back(self, offset: int) -> None:
+        """Goes on at `offset`, which lies before the end; what lies behind it is cut off."""
+        self._file.truncate(offset)
+        self.offset = self._started = offset
+
     def sync(self) -> None:
         """Makes everything durable up to `offset`, which is the file's length then, and its name. Raises `FlushFailed`."""
         self._file.truncate(self.offset)

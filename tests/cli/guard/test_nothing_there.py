@@ -42,6 +42,9 @@ GONE = {
     "retarget onto": ["retarget", "overlay", "--onto", "gone"],
     "herd": ["herd", "add", "gone"],
     "serve": ["serve", "--check-config", "--config", "gone"],
+    "push": ["push", "gone", "--to", "http://127.0.0.1:1"],
+    "pull": ["pull", "image", "--to", "unix:/gone"],
+    "images": ["images", "--to", "unix:/gone"],
 }
 WITH_HERD = {
     "tree of one": ["tree", "overlay"],

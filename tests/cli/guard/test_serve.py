@@ -134,3 +134,44 @@ def test_what_makes_no_sense_is_told(tmp_path, words, code, said):
     assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def upkeep(tmp_path, *words):
+    done = subprocess.run([*SERVE, "--data", tmp_path / "data", *words, "--json"], capture_output=True, text=True, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_the_check_and_the_making_of_lost_records(serve, tmp_path):
+    client = client_of(serve("--listen", "127.0.0.1:0")[1])
+    image = client.create(disk_format="raw", container_format="bare", name="mine")
+    assert client.ask("PUT", f"/v2/images/{image['id']}/file", b"content", **OCTETS).status == 204
+    code, document = upkeep(tmp_path, "--fsck")
+    assert (code, document) == (0, {"findings": [], "left": 0}), document
+    (blob,) = (path for path in (tmp_path / "data/store/blobs").glob("*/*") if not path.suffix)
+    blob.chmod(0o600)
+    blob.write_bytes(b"contenx")
+    code, document = upkeep(tmp_path, "--fsck", "--repair")
+    assert (code, document["left"], document["findings"][0]["kind"]) == (4, 1, "damaged")
+    blob.write_bytes(b"content")
+    assert upkeep(tmp_path, "--fsck", "--repair")[1]["findings"][0]["repaired"] is True
+    assert upkeep(tmp_path, "--rebuild")[0] == 2
+    for path in (tmp_path / "data").glob("records.sqlite*"):
+        path.rename(f"{path}.lost")
+    assert upkeep(tmp_path, "--fsck")[0] == 2
+    assert upkeep(tmp_path, "--rebuild") == (0, {"images": 1, "blobs": 1, "problems": []})
+    client = client_of(serve("--listen", "127.0.0.1:0")[1])
+    assert client.get(f"/v2/images/{image['id']}").json["name"] == "mine"
+    assert client.get(f"/v2/images/{image['id']}/file").body == b"content"
+
+
+def test_repair_without_the_check_is_refused(tmp_path):
+    code, document = upkeep(tmp_path, "--repair")
+    assert (code, document["error"]["kind"]) == (2, "UsageError")
+
+
+def test_the_units_run_this_program(tmp_path, cowherd):
+    code, out, _ = cowherd("serve", "--install-units", "--unit-dir", tmp_path)
+    assert code == 0
+    assert "systemctl enable --now cowherd-serve.socket" in out
+    assert re.search(r'^ExecStart="/.*" serve \$COWHERD_SERVE_OPTIONS$', (tmp_path / "cowherd-serve.service").read_text(), re.M)
+    assert "ListenStream=127.0.0.1:9292" in (tmp_path / "cowherd-serve.socket").read_text()

@@ -123,17 +123,19 @@ def test_systemd_understands_the_units(tmp_path, cowherd):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     cowherd("watch", "--install-units", "--unit-dir", tmp_path, "/srv/vms")
+    cowherd("serve", "--install-units", "--unit-dir", tmp_path)
     units = sorted(tmp_path.iterdir())
-    assert len(units) == 3
+    assert len(units) == 5
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", ["cowherd-watch.service", "cowherd-verify.service"])
+@pytest.mark.parametrize("unit", ["cowherd-watch.service", "cowherd-verify.service", "cowherd-serve.service"])
 def test_the_services_may_do_little(tmp_path, cowherd, unit):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     cowherd("watch", "--install-units", "--unit-dir", tmp_path, "/srv/vms")
+    cowherd("serve", "--install-units", "--unit-dir", tmp_path)
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=40", tmp_path / unit]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "unrecognized option" in done.stderr:

@@ -23,7 +23,7 @@ _PATTERNS = (
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"), "<time>"),
     (re.compile(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "<time>"),
-    (re.compile(r"\bfile:///\S*"), "<file>"),
+    (re.compile(r"\b(file:///|cowherd://)\S*"), "<file>"),  # in a store
     (re.compile(r"^/\S*/(?=(cheap|fast)$)"), "<folder>/"),  # of stores
 )
 

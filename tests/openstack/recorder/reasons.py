@@ -38,6 +38,7 @@ REASONS = (
     ),
     Reason("The length of every body is said.", "header content-length", glance=_ABSENT),
     Reason("An answer without a body has neither a length nor a type.", "header content-(length|type)", ours=_ABSENT),
+    Reason("Without keystone the challenge names none.", "header www-authenticate", ours=("Token",)),
     Reason("Glance fails on the request.", "status", glance=(0, 500)),
     Reason(
         "HEAD and If-None-Match save a download.", "status", "HEAD /v2/images/{a}/file|If-None-Match", (200, 405), (200, 204, 304)
@@ -46,9 +47,15 @@ REASONS = (
     Reason("Why an image has no content is said in its record.", r"body\.cowherd_reason", glance=_ABSENT),
     Reason(
         "Nothing is known of refused content: Glance keeps its digests and the name of its store.",
-        r"body\.(checksum|os_hash_algo|os_hash_value|stores|size|virtual_size)",
+        r"body\.(checksum|os_hash_algo|os_hash_value|stores|size|virtual_size|direct_url|locations)",
         r"upload formats: GET .*\(after ",
-        ours=(None, "(absent)"),
+        ours=(None, "(absent)", []),
+    ),
+    Reason(
+        "Where content lies is told to the image's own project.",
+        r"body\.(direct_url|locations)",
+        r"policy (community|public): GET .* as alt",
+        ours=("(absent)", []),
     ),
     Reason(
         "Links to pages keep a parameter that was given several times; Glance keeps its last value only, and gives another page.",
@@ -61,10 +68,69 @@ REASONS = (
     Reason(
         "A name of more than 255 characters is refused where it is changed, as where it is made.",
         "status",
-        '"/x{80}',
+        '"/?x{60}',
         (200,),
         (400,),
     ),
+    Reason("A name that long was refused.", r"body\.x{80,}", ours=_ABSENT),
+    Reason("Stores for staging and for tasks are none for images.", "header openstack-image-store-ids", ours=("cheap,fast,web",)),
+    Reason("All methods of locations are named.", "header allow", "/v2/images/{a}/locations", ("POST",), ("GET, POST",)),
+    Reason(
+        "A task goes on a moment after its image is active.", r"body\.(os_glance_\w+|locations|stores)", "(stage|import): GET"
+    ),
+    Reason("A NUL is in no name.", r"body(\.\w+)?", r"namespaces: GET .* as admin|metadef objects: GET .*limit=1"),
+    Reason("A NUL is no tag, and a tag is what was written: Glance decodes it twice.", r"body\.tags\.\d+", "tags: GET"),
+    Reason("OPTIONS names the methods.", "header allow", "OPTIONS", _ABSENT),
+    Reason("What is no method of HTTP ends at the parser.", "status", "FETCH", (405,), (400,)),
+    Reason("An id ends where it ends.", "status", "%0a", (200,), (404,)),
+    Reason("What only the service says of an image is read-only.", "status", 'POST .*"(os_hash_|cowherd_)', (201,), (403,)),
+    Reason("What only the service says of an image is read-only.", "status", 'PATCH .*"/stores"', (200,), (403,)),
+    Reason("What is refused changes nothing: Glance changes the owner all the same.", r"status|body\.owner", "patch owner: GET"),
+    Reason(
+        "Of a parameter that was given several times the last one counts; Glance lists nothing.",
+        r"body\.images",
+        r"[?&](\w+)=[^&]*&(.*&)?\1=",
+        ([],),
+    ),
+    Reason("A broken image is refused.", "status", r"upload formats: PUT .*\(qcow2 header", (204,), (415,)),
+    Reason("A broken image is refused.", r"body\.\w+", r"upload formats: GET .*\(after qcow2 header"),
+    Reason("A raw disk may begin with a boot record.", "status", r"upload formats: PUT .*\(gpt", (415,), (204,)),
+    Reason("A raw disk may begin with a boot record.", r"body\.\w+", r"upload formats: GET .*\(after gpt"),
+    Reason("The last 0 bytes are no range (RFC 9110).", "status", "bytes=-0", (206,), (416,)),
+    Reason("A member is a text of at most 255 characters.", "status", "member bodies: POST", (200,), (400,)),
+    Reason("A member is a text of at most 255 characters.", r"body\.members", "member bodies: GET"),
+    Reason(
+        "Bytes are stored once: an image is in every store that has them.",
+        r"body\.stores",
+        "",
+        ("cheap", "fast"),
+        ("cheap,fast",),
+    ),
+    Reason(
+        "Bytes are stored once: an image is in every store that has them.",
+        r"body\.locations|body",
+        ours=([{"url": "<file>", "metadata": {"store": store}} for store in ("cheap", "fast")],),
+    ),
+    Reason(
+        "Bytes are stored once: an image is in every store that has them.", "status", "DELETE /v2/stores/", (403,), (204, 404)
+    ),
+    Reason("A task is done sooner.", r"body\.(os_glance_\w+|stores)", "import: GET"),
+    Reason("A task is done sooner.", r"body\.tasks.*|body\.os_glance_\w+", "web-download: GET|tasks: GET"),
+    Reason("Nothing can be copied to a store of addresses on the web.", "status", "stores: POST .*copy-image.*(web|fast)"),
+    Reason("Nothing can be copied to a store of addresses on the web.", r"body\.os_glance_\w+", r"stores: GET .*\(copied"),
+    Reason(
+        "Only the port that is allowed may be asked, and the request says so; Glance's task fails.",
+        r"status|body\.\w+",
+        "web-download: (POST .*https://127.0.0.1/x|GET)",
+    ),
+    Reason("A store is what it is.", r"body\.stores\.0\.(weight|properties\.\w+)", "info: GET /v2/info/stores/detail"),
+    Reason("Locations stay in the order that they were given.", r"body\.(locations\.)?\d\.url", "patch locations: GET"),
+    Reason(
+        "The content at a location is hashed before its image is active, not after.",
+        r"body\.(checksum|os_hash_\w+|os_glance_import_task)",
+        "^locations: GET",
+    ),
+    Reason("Where somebody sees no image, there is none to be refused.", "status", r"policy .* as service", (403,), (404,)),
     Reason("Characters outside of the basic plane are characters.", "status", r"\\ud83d\\udc02", (400,), (201,)),
     Reason("A document may come in chunks.", "status", "Transfer-Encoding: chunked", (400,), (201,)),
 )

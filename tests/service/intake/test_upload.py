@@ -24,11 +24,12 @@ from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.upload import Upload
-from cowherd.service.records.blobs import DAMAGED, WHOLE, place_state, read_blob
+from cowherd.service.records.blobs import DAMAGED, WHOLE, read_blob
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import DatabaseBusy, ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, delete_image, read_image
+from cowherd.service.records.places import place_of
 from cowherd.service.records.quotas import Resource
 from cowherd.service.records.schema import blobs, places, uploads
 from cowherd.service.records.states import ACTIVE, QUEUED, SAVING
@@ -158,7 +159,7 @@ def test_the_same_bytes_heal_a_blob_that_is_known_as_damaged_or_gone(intake: Int
     upload(intake, queued())
     assert read(intake, DIGEST) == DATA
     with intake.database.read() as connection:
-        assert place_state(connection, DIGEST, "main") == WHOLE
+        assert place_of(connection, DIGEST, "main").state == WHOLE
     intake.store.remove(DIGEST)
     upload(intake, queued())
     assert (read(intake, DIGEST), intake.store.verify(DIGEST)) == (DATA, ())

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from sqlalchemy import update
 
 from cowherd.service.intake.arriving import Intake
+from cowherd.service.intake.resumable import Sessions, begin_resumable
 from cowherd.service.intake.staging import Staging
 from cowherd.service.intake.upload import Upload
-from cowherd.service.keeping.recovery import REASON, recover
+from cowherd.service.keeping.recovery import EXPIRED, REASON, recover
 from cowherd.service.records.database import open_database
-from cowherd.service.records.image import Image
+from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import delete_image, read_image
 from cowherd.service.records.schema import uploads
 from cowherd.service.records.states import ACTIVE, QUEUED, SAVING, UPLOADING
@@ -88,6 +90,66 @@ def test_what_was_staged_waits_but_half_of_it_does_not(intake: Intake, queued: Q
     upload = Upload.of_staged(intake, whole, record)
     upload.feed_staged()
     assert upload.finish().status == ACTIVE
+
+
+def test_what_was_staged_does_not_wait_for_ever(intake: Intake, queued: Queued):
+    image = queued()
+    stage(intake, image).finish()
+    with intake.database.write() as connection:
+        connection.execute(update(uploads).values(expires_at=now()))
+    assert recover(intake.database, stores_of(intake)) == ((image.id,), 1)
+    assert (found(intake, image).status, found(intake, image).reason) == (QUEUED, EXPIRED)
+    assert intake.store.incoming() == []
+
+
+def test_a_resumable_upload_waits_from_its_first_byte_on(intake: Intake, queued: Queued):
+    image, other = queued(), queued()
+    records = [begin_resumable(intake, image, len(DATA), {}), begin_resumable(intake, other, len(DATA), {})]
+
+    def half(there: Intake) -> None:
+        session = Sessions().take(there, image, records[0], 0)
+        session.append(DATA[:5000])
+        session.keep(whole=False)
+        session.append(DATA[5000:])
+
+    killed_in(intake, half)
+    assert recover(intake.database, stores_of(intake)) == ((), 0)
+    for one, record, offset in ((image, records[0], 5000), (other, records[1], 0)):
+        assert found(intake, one).status == UPLOADING
+        session = Sessions().take(intake, one, record, offset)
+        session.append(DATA[offset:])
+        session.keep(whole=True)
+        assert session.finish().status == ACTIVE
+        assert intake.store.path(blake3(DATA).hexdigest()).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_a_resumable_upload_that_was_killed_when_its_file_was_a_blob_already_goes_on_if_that_is_its_own(
+    intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch, stored_before: bool
+):
+    image = queued()
+    if stored_before:
+        begin(intake, queued()).finish()
+    record = begin_resumable(intake, image, len(DATA), {})
+
+    def whole(there: Intake) -> None:
+        session = Sessions().take(there, image, record, 0)
+        session.append(DATA)
+        session.keep(whole=True)
+        session.finish()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cowherd.service.intake.adoption._record", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        killed_in(intake, whole)
+    assert intake.store.incoming() == []
+    assert recover(intake.database, stores_of(intake)).images == ((image.id,) if stored_before else ())
+    assert found(intake, image).status == (QUEUED if stored_before else UPLOADING)
+    if not stored_before:
+        assert list(intake.store.digests()) == []
+        assert Sessions().take(intake, image, record, len(DATA)).finish().status == ACTIVE
+    assert [path.suffix for path in sorted(intake.store.path(blake3(DATA).hexdigest()).parent.iterdir())] == [
+        "", ".about", ".seal", ".sums",
+    ]  # fmt: skip
 
 
 def test_an_import_whose_process_was_killed_is_over(intake: Intake, queued: Queued):

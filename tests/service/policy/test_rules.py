@@ -123,7 +123,7 @@ MATRIX = {
         "reader": "nnnnnnnnnnn.",
         "other member": "..nnn.n.n.nn",
         "other reader": "..nnn.n.n.nn",
-        "service": "yyyyyyyyyyyy",
+        "service": "...yy.y.y.y.",
         "nobody": "............",
     },
     "get_members get_member": {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import update
 
-from cowherd.service.records.blobs import DAMAGED, WHOLE, Blob, place_state, read_blob, record_blob, record_place
+from cowherd.service.records.blobs import DAMAGED, WHOLE, Blob, read_blob, record_blob, record_place
 from cowherd.service.records.image import now
+from cowherd.service.records.places import place_of
 from cowherd.service.records.schema import blobs, places
 
 DIGEST = "ab" * 32
@@ -31,13 +32,13 @@ def test_what_was_not_known_of_a_blob_is_added_and_it_is_in_use_again(connection
 
 def test_a_place_is_whole_once_it_is_recorded_whatever_it_was(connection):
     record_blob(connection, Blob(digest=DIGEST, size=5))
-    assert place_state(connection, DIGEST, "main") is None
+    assert place_of(connection, DIGEST, "main") is None
     record_place(connection, DIGEST, "main", "upload")
-    assert place_state(connection, DIGEST, "main") == WHOLE
+    assert place_of(connection, DIGEST, "main").state == WHOLE
     connection.execute(update(places).values(state=DAMAGED, damage=[[0, 5]]))
-    assert place_state(connection, DIGEST, "main") == DAMAGED
+    assert place_of(connection, DIGEST, "main").state == DAMAGED
     record_place(connection, DIGEST, "main", "upload")
-    assert place_state(connection, DIGEST, "main") == WHOLE
+    assert place_of(connection, DIGEST, "main").state == WHOLE
     assert connection.execute(places.select()).one().damage is None
-    assert place_state(connection, DIGEST, "other") is None
+    assert place_of(connection, DIGEST, "other") is None
     assert connection.execute(blobs.select()).one().digest == DIGEST

@@ -11,11 +11,11 @@ from cowherd.service.records.lineage import (
     Claim,
     ancestors,
     base_of,
-    change_base,
     children_of_content,
     content_of,
     images_of_content,
     record_base,
+    set_base,
 )
 
 
@@ -62,7 +62,8 @@ def test_images_of_one_content_stand_in_for_each_other(chain):
     assert content_of(chain, "a2") == "a"
     assert images_of_content(chain, "a") == ["a", "a2"]
     assert children_of_content(chain, "a") == ["b", "b2"]
-    assert change_base(chain, "a", "a2") == 2
+    for child in ("b", "b2"):
+        set_base(chain, child, "a2")
     delete_image(chain, "a")
     assert [claim.base for claim in ancestors(chain, "c")] == ["b", "a2"]
 

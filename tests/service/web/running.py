@@ -70,5 +70,6 @@ def running(directory: Path, *words: str) -> Iterator[Client]:
     settings = read_settings(None, words, {"data": str(directory / "data")})
     prepare(settings)
     service = open_service(settings)
-    with contextlib.closing(service.database), service.runner, served(make_app(service)) as port:
+    sessions = contextlib.closing(service.sessions)
+    with contextlib.closing(service.database), service.runner, sessions, served(make_app(service)) as port:
         yield Client(port)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cowherd.errors import InvalidRequest
+from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.web import keystone
 from cowherd.service.web.errors import Unauthorized, Unavailable
 from cowherd.service.web.keystone import KeystoneAuth
@@ -131,3 +132,27 @@ def test_the_memory_of_tokens_is_bounded(identity, monkeypatch):
     auth = KeystoneAuth(identity.url)
     assert {auth.caller(shown(name)).project for name in "abcabc"} == {"p"}
     assert len(identity.asked) == 4
+
+
+def catalog(*services):
+    return 200, json.dumps({"catalog": [{"type": kind, "endpoints": list(endpoints)} for kind, endpoints in services]}).encode()
+
+
+def endpoint(url, interface="public", region="north"):
+    return {"url": url, "interface": interface, "region": region}
+
+
+def test_the_catalog_tells_where_the_image_service_of_a_region_is(identity):
+    images = (endpoint("http://inside", "internal"), endpoint("http://other", region="south"), endpoint("http://images"))
+    identity.answers["t"] = catalog(("identity", [endpoint("http://identity")]), ("image", images))
+    assert KeystoneAuth(identity.url).endpoint_of("t", "north", "public") == "http://images"
+    assert identity.asked[0][0] == "/v3/auth/catalog"
+
+
+@pytest.mark.parametrize(
+    "answer", [catalog(), catalog(("image", [endpoint("http://x", region="south")])), (401, b"{}"), (200, b"?")]
+)
+def test_a_region_that_no_catalog_names_is_told(identity, answer):
+    identity.answers["t"] = answer
+    with pytest.raises(RegionUnknown, match="north"):
+        KeystoneAuth(identity.url).endpoint_of("t", "north", "public")

@@ -83,6 +83,15 @@ class Parser(argparse.ArgumentParser):
         """Adds --all, for commands that say once what is true of many images, and leave out what is longest."""
         self.add_argument("--all", action="store_true", help="name each image in a line of its own, and leave nothing out")
 
+    def add_service(self) -> None:
+        """Adds --to, for commands that talk to an image service."""
+        self.add_argument(
+            "--to",
+            metavar="URL",
+            help="the service, as in http://HOST:9292 or unix:PATH (default: COWHERD_SERVICE, or OpenStack's OS_* variables and "
+            "clouds.yaml)",
+        )
+
     def add_level(self, file: str, default: str) -> None:
         """Adds --level, for commands that protect a file."""
         self.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
@@ -10,14 +11,19 @@ from cowherd.cli.guard.output import Report, plain
 from cowherd.cli.guard.usage import UsageError
 from cowherd.errors import CowherdError
 from cowherd.service.web.settings import FIELDS, Settings, read_settings
+from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from dataclasses import Field
     from typing import Any
 
+    from cowherd.service.keeping.fsck.report import Finding
+
 _METAVARS = {str: "TEXT", int: "NUMBER", bool: "true|false", tuple: "A,B"}
 _NAMED = {"data": "DIR", "listen": "HOST:PORT", "socket": "PATH", "keystone": "URL", "tokens": "FILE", "database": "URL"}
+_UNITS = Path("/etc/systemd/system")
 _ROLES = ("admin", "manager", "member", "reader", "service")
 
 
@@ -36,15 +42,24 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Answers OpenStack's Image API v2 until it is ended. Uploads are hashed and inspected before anybody can read them, and\n"
         "stored once however often they come. Standard error says in one line where it listens, once it answers. SIGTERM lets\n"
-        "requests that are under way finish for 30 seconds.\n\n"
+        "requests that are under way finish for 30 seconds; SIGHUP does too, and goes on with the settings as they are then.\n\n"
         "Every setting below may stand in the file of --config, in TOML, with _ for - in its name.",
         "cowherd serve --data /var/lib/cowherd\n"
         "cowherd serve --data /var/lib/cowherd --new-token --project demo --role member\n"
-        "cowherd serve --data /var/lib/cowherd --listen 0.0.0.0:9292 --auth tokens",
+        "cowherd serve --data /var/lib/cowherd --listen 0.0.0.0:9292 --auth tokens\n"
+        "cowherd serve --data /var/lib/cowherd --fsck --repair",
     )
     parser.add_argument("--config", metavar="FILE", help="read settings from this file")
     parser.add_argument("--set", dest="words", action="append", default=[], metavar="KEY=VALUE", help="set one (may be repeated)")
     parser.add_argument("--check-config", action="store_true", help="say whether the settings make sense, and end")
+    upkeep = parser.add_argument_group("upkeep, also while the service answers")
+    upkeep.add_argument("--fsck", action="store_true", help="check the records against the stores and back, and end")
+    upkeep.add_argument("--repair", action="store_true", help="with --fsck: put right what can be")
+    upkeep.add_argument("--rebuild", action="store_true", help="make lost records again from what the stores have, and end")
+    parser.add_argument("--install-units", action="store_true", help="write units that let systemd run this, and end")
+    parser.add_argument(
+        "--unit-dir", type=Path, default=_UNITS, metavar="UNITDIR", help=f"where --install-units writes them (default: {_UNITS})"
+    )
     settings = parser.add_argument_group("settings")
     for name, field in FIELDS.items():
         _add_setting(settings, name, field)
@@ -71,12 +86,20 @@ def _add_setting(group: argparse._ArgumentGroup, name: str, field: Field[Any]) -
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    settings = read_settings(arguments.config, arguments.words, {name: getattr(arguments, name) for name in FIELDS})
+    if arguments.install_units:
+        return _install(arguments.unit_dir)
+    settings = _read(arguments)
     if arguments.check_config:
         document = {name: plain(getattr(settings, name)) for name in FIELDS}
         return Report({"settings": document}, ("the settings make sense",))
+    if arguments.repair and not arguments.fsck:
+        raise UsageError("--repair says what --fsck does with what it finds", "cowherd serve --data DIR --fsck --repair")
     try:
-        return _new_token(arguments, settings) if arguments.new_token else _serve(settings)
+        if arguments.fsck:
+            return _fsck(settings, repair=arguments.repair)
+        if arguments.rebuild:
+            return _rebuild(settings)
+        return _new_token(arguments, settings) if arguments.new_token else _serve(settings, lambda: _read(arguments))
     except ModuleNotFoundError as error:
         raise ServiceUnavailable(error.name or "?") from error
 
@@ -91,8 +114,46 @@ def _new_token(arguments: argparse.Namespace, settings: Settings) -> Report:
     return Report({"token": token, "project": arguments.project, "roles": list(roles)}, (token,))
 
 
-def _serve(settings: Settings) -> Report:
+def _fsck(settings: Settings, *, repair: bool) -> Report:
+    from cowherd.service.web.upkeep import fsck
+
+    findings = fsck(settings, repair=repair)
+    left = sum(one.is_left for one in findings)
+    lines = [_line(one) for one in findings]
+    lines.append(f"{left} of {len(findings)} findings are left" if findings else "everything is as it should be")
+    document = {"findings": [one._asdict() for one in findings], "left": left}
+    return Report(document, tuple(lines), exit_code=4 if left else 0)
+
+
+def _line(finding: Finding) -> str:
+    facts = {"image": finding.image, "blob": finding.blob, "store": finding.store}
+    where = ", ".join(f"{name} {printable(value)}" for name, value in facts.items() if value)
+    return f"{finding.kind}{' (repaired)' if finding.repaired else ''}: {where}: {printable(finding.problem)}"
+
+
+def _rebuild(settings: Settings) -> Report:
+    from cowherd.service.web.upkeep import rebuild_records
+
+    rebuilt = rebuild_records(settings)
+    lines = (*map(printable, rebuilt.problems), f"{rebuilt.images} images and {rebuilt.blobs} blobs are recorded")
+    return Report(rebuilt._asdict(), lines, exit_code=4 if rebuilt.problems else 0)
+
+
+def _read(arguments: argparse.Namespace) -> Settings:
+    return read_settings(arguments.config, arguments.words, {name: getattr(arguments, name) for name in FIELDS})
+
+
+def _install(target: Path) -> Report:
+    from cowherd.cli.guard.units import SERVICE, install, this_program
+
+    written = install(target, (), this_program(), SERVICE)
+    lines = (*(f"{shown(path)} written" for path in written), "now: systemctl daemon-reload")
+    more = ("     useradd --system --home-dir /var/lib/cowherd cowherd", "     systemctl enable --now cowherd-serve.socket")
+    return Report({"written": [str(path) for path in written]}, lines + more)
+
+
+def _serve(settings: Settings, read_again: Callable[[], Settings]) -> Report:
     from cowherd.service.web.run import run_service
 
-    run_service(settings, lambda said: print(f"cowherd: {said}", file=sys.stderr, flush=True))
+    run_service(settings, lambda said: print(f"cowherd: {said}", file=sys.stderr, flush=True), read_again)
     return Report({"served": settings.data})

@@ -222,11 +222,11 @@ def _once(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Repor
 
 
 def _install(target: Path, directories: list[str]) -> Report:
-    from cowherd.cli.guard.units import install
+    from cowherd.cli.guard.units import install, this_program
 
     if not directories:
         raise InvalidRequest("--install-units needs the directories to watch, as in --install-units /srv/vms")
-    written = install(target, [os.path.realpath(directory) for directory in directories], _program())
+    written = install(target, [os.path.realpath(directory) for directory in directories], this_program())
     document: dict[str, Any] = {"written": [os.fspath(path) for path in written]}
     return Report(
         document,
@@ -237,11 +237,3 @@ def _install(target: Path, directories: list[str]) -> Report:
             "     systemctl enable --now cowherd-verify.timer    to read everything once a night",
         ),
     )
-
-
-def _program() -> list[str]:
-    """Returns the command that runs this program again, by its full name."""
-    program = Path(sys.argv[0])
-    if program.name == "cowherd" and program.exists():
-        return [os.path.abspath(program)]
-    return [sys.executable, "-m", "cowherd.cli.guard.main"]

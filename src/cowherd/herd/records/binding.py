@@ -26,6 +26,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cowherd.formats.layer import AnyHeader
@@ -64,10 +65,15 @@ def binding_in(header: Header, path: PathName) -> Binding | None:
 
     Raises `ImageFormatError` if the binding is damaged, or a newer cowherd wrote it.
     """
-    data = header.extension(EXTENSION_TYPE)
-    if data is None:
+    return parse_binding([extension.data for extension in header.extensions if extension.type == EXTENSION_TYPE], path)
+
+
+def parse_binding(found: Sequence[bytes], path: PathName) -> Binding | None:
+    """Returns the binding that the header extensions of its type hold, None if there are none. Raises as `binding_in`."""
+    if not found:
         return None
-    if any(extension.data != data for extension in header.extensions if extension.type == EXTENSION_TYPE):
+    data = found[-1]
+    if any(other != data for other in found):
         # QEMU reverses the order of the extensions that it does not know whenever it writes the header, so the order says
         # nothing about which of two bindings is the newer.
         raise ImageFormatError(path, "it holds two bindings that contradict each other")

@@ -65,6 +65,8 @@ class Inspector:
         self.checks: list[Check] = []
         self.received = 0
         self.regions: list[Region] = []
+        self.extensions: list[tuple[int, bytes]] = []
+        """The header extensions of a qcow2 image: their types and data, once they were read."""
         self.format = format or "unknown"
         self._declared = format
         self._virtual_size: int | None = None
@@ -170,6 +172,7 @@ class Inspector:
         yield max(head.cluster_size, SIGNATURE_BYTES)
         self.checks.append(check_single_format(bytes(self._head), self.format))
         names = NameArea(head, bytes(self._head))
+        self.extensions = names.extensions
         self.checks += check_names(names, self.policy)
         if self._any_refused():
             return

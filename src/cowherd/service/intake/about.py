@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from cowherd.service.records.blobs import Blob
 from cowherd.service.records.image import Image
+from cowherd.service.records.states import ACTIVE, DEACTIVATED
 
 _OF_BLOB = ("digest", "size", "md5", "sha256", "sha512", "format", "virtual_size", "content_digest")
 _OF_IMAGE = (
@@ -29,14 +31,40 @@ def with_image(text: bytes | None, blob: Blob, image: Image) -> bytes:
 
     What does not make sense is replaced: it is a note to people, and the records know better.
     """
-    images = dict(_read(text).images)
-    images[image.id] = {name: getattr(image, name) for name in _OF_IMAGE}
-    about = About(blob={name: getattr(blob, name) for name in _OF_BLOB}, images=images)
+    before = read_about(text)
+    return _encoded(blob, {**(before.images if before else {}), image.id: _facts_of(image)})
+
+
+def about_of(blob: Blob, images: Iterable[Image]) -> bytes:
+    """Returns the text that is to lie beside a blob which these images have."""
+    return _encoded(blob, {image.id: _facts_of(image) for image in images})
+
+
+def read_about(text: bytes | None) -> About | None:
+    """Returns what a text says that lay beside a blob, None if it makes no sense, or there is none."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=About)
+    except msgspec.MsgspecError:
+        return None
+
+
+def tells_of(about: About | None, blob: Blob) -> bool:
+    """Returns whether a text is sound and says of a blob what the records do."""
+    return about is not None and about.blob == _facts_of_blob(blob)
+
+
+def _encoded(blob: Blob, images: dict[str, dict[str, Any]]) -> bytes:
+    about = About(blob=_facts_of_blob(blob), images=images)
     return msgspec.json.format(msgspec.json.encode(about), indent=1) + b"\n"
 
 
-def _read(text: bytes | None) -> About:
-    try:
-        return msgspec.json.decode(text or b"{}", type=About)
-    except msgspec.MsgspecError:
-        return About()
+def _facts_of_blob(blob: Blob) -> dict[str, Any]:
+    return {name: getattr(blob, name) for name in _OF_BLOB}
+
+
+def _facts_of(image: Image) -> dict[str, Any]:
+    """Returns what is told of an image that has its bytes, or is just getting them."""
+    status = DEACTIVATED if image.status == DEACTIVATED else ACTIVE
+    return {"status": status, **{name: getattr(image, name) for name in _OF_IMAGE}}

@@ -14,13 +14,19 @@ import msgspec
 from cowherd.herd.records.digest_rows import Content
 from cowherd.service.intake.about import with_image
 from cowherd.service.intake.hashing import Digests
+from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.sealing import seal_blob
-from cowherd.service.records.blobs import WHOLE, Blob, place_state, read_blob, record_blob, record_place
+from cowherd.service.records.blobs import WHOLE, Blob, read_blob, record_blob, record_place
 from cowherd.service.records.database import Database
 from cowherd.service.records.image import Image
-from cowherd.service.records.images import change_status, read_image
+from cowherd.service.records.images import change_status, note_reason, read_image
+from cowherd.service.records.lineage import record_base
+from cowherd.service.records.places import Place, place_of
 from cowherd.service.records.states import ACTIVE
 from cowherd.service.records.uploads import UploadRecord, end_upload, note_digest
+from cowherd.storage.identity import FileIdentity
+from cowherd.storage.presence import GONE, look_up
+from cowherd.storage.ticks import wait_for_tick
 from cowherd.stores.directory import DirectoryStore
 
 
@@ -32,6 +38,8 @@ class Arrived:
     format: str
     virtual_size: int | None
     content: Content | None
+    bound_to: str | None = None
+    """The content digest of what an overlay stands on, in hexadecimal digits."""
 
     @property
     def blob(self) -> Blob:
@@ -49,10 +57,13 @@ class Arrived:
         )
 
 
-def adopt(database: Database, store: DirectoryStore, upload: UploadRecord, status: str, arrived: Arrived) -> Image:
+def adopt(
+    database: Database, store: DirectoryStore, upload: UploadRecord, status: str, arrived: Arrived, bases: Bases | None = None
+) -> Image:
     """Makes what arrived as `upload` a blob of the store, and its image active, which is `status`; returns it as it is then.
 
-    Raises `HostFileError` and what the records raise: `ImageNotFound`, or `StatusConflict` if the image is not `status` any more.
+    `bases` finds what an overlay stands on. Raises `HostFileError`, for an overlay `Refused` and `MoreVisible`, and what the
+    records raise: `ImageNotFound`, or `StatusConflict` if the image is not `status` any more.
     After an error the store has a blob more only if a record names it, or the records can't be asked.
     """
     digest = arrived.digests.blake3
@@ -61,11 +72,21 @@ def adopt(database: Database, store: DirectoryStore, upload: UploadRecord, statu
     with store.locked(digest), _tidying(database, store, digest):
         with database.read() as connection:
             image = read_image(connection, upload.image_id)
-            state = place_state(connection, digest, store.name)
-        new = store.adopt(upload.temporary or "", digest, replaces=state not in (None, WHOLE))
+            place = place_of(connection, digest, store.name)
+        # What arrived is proved: it takes the place of a file of which that can't be said.
+        new = store.adopt(upload.temporary or "", digest, replaces=not _is_proved(store, digest, place))
         image = _with_bytes(image, arrived)
         _write_beside(store, image, arrived, new=new)
-        return _record(database, upload, status, image, arrived)
+        identity = wait_for_tick(store.path(digest))[0] if new else None  # so that every later change shows in it
+        return _record(database, upload, status, image, arrived, identity, bases)
+
+
+def _is_proved(store: DirectoryStore, digest: str, place: Place | None) -> bool:
+    """Returns whether a store has a blob as it was when it was last verified."""
+    if place is None or place.state != WHOLE or place.identity is None:
+        return False
+    info = look_up(store.path(digest), follow=False, absent=GONE)
+    return info is not None and tuple(FileIdentity.from_stat(info)) == place.identity
 
 
 @contextlib.contextmanager
@@ -109,10 +130,25 @@ def _write_beside(store: DirectoryStore, image: Image, arrived: Arrived, *, new:
     store.write_beside(digest, "about", with_image(store.read_beside(digest, "about"), arrived.blob, image))
 
 
-def _record(database: Database, upload: UploadRecord, status: str, image: Image, arrived: Arrived) -> Image:
+def _record(
+    database: Database,
+    upload: UploadRecord,
+    status: str,
+    image: Image,
+    arrived: Arrived,
+    identity: FileIdentity | None,
+    bases: Bases | None,
+) -> Image:
+    """Records it. `identity` is that of the blob's file if it is new."""
     with database.write() as connection:
         record_blob(connection, arrived.blob)
-        record_place(connection, arrived.digests.blake3, upload.store, "upload")
-        change_status(connection, image.id, {status}, ACTIVE, **{name: getattr(image, name) for name in _BYTES})
+        if identity is not None:
+            record_place(connection, arrived.digests.blake3, upload.store, "upload", identity)
+            note_reason(connection, arrived.digests.blake3, None)  # what was damaged, for others, is whole again
+        # An address on the web from an import that failed is not that of these bytes.
+        facts = {name: getattr(image, name) for name in _BYTES}
+        change_status(connection, image.id, {status}, ACTIVE, locations=[], **facts)
         end_upload(connection, upload.id)
+        if arrived.bound_to is not None and bases is not None:
+            record_base(connection, bases.claim(connection, image, arrived.bound_to))
         return read_image(connection, image.id)

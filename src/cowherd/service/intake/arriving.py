@@ -8,11 +8,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cowherd.errors import CowherdError, HostFileError, error_of_host
 from cowherd.service.intake.faults import LengthDiffers, StoreFull, TooLarge
 from cowherd.service.intake.inspection import Rules
+from cowherd.service.intake.lineage import Bases
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image, now
@@ -44,6 +45,8 @@ class Intake:
     most_bytes: int = 1 << 40
     quotas: Mapping[Resource, int] = field(default_factory=dict)
     """What a project may have for which nothing else is recorded."""
+    bases: Bases | None = None
+    """What overlays may stand on; without it none is taken."""
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -112,24 +115,30 @@ class Arriving:
             with told_if_full(self._intake.store):
                 yield
         except CowherdError as error:
-            self.abandon(str(error))
+            self._end(error, str(error))
             raise
         except BaseException as error:
-            self.abandon(f"The upload ended with an error of the service: {type(error).__name__}. Upload the image again")
+            self._end(error, f"The upload ended with an error of the service: {type(error).__name__}. Upload the image again")
             raise
+
+    def _end(self, error: BaseException, reason: str) -> None:
+        """Called for an error; `reason` tells of it in the image's record."""
+        self.abandon(reason)
 
     def _queue_again(self, reason: str) -> None:
         with self._intake.database.write() as connection:
             end_upload(connection, self.record.id)
             with contextlib.suppress(ImageNotFound, StatusConflict):  # it was deleted meanwhile, or became active after all
-                change_status(connection, self.record.image_id, {self._status}, QUEUED, reason=reason)
+                change_status(connection, self.record.image_id, {self._status}, QUEUED, reason=reason, size=None)
 
 
-def begin_arriving(intake: Intake, image: Image, length: int | None, status: str, kind: str) -> tuple[UploadRecord, Incoming]:
+def begin_arriving(
+    intake: Intake, image: Image, length: int | None, status: str, kind: str, details: dict[str, Any] | None = None
+) -> tuple[UploadRecord, Incoming]:
     """Makes the file and the record of bytes that begin to arrive for a queued image, which becomes `status`.
 
-    `length` is the number of bytes announced (None: none were). Raises `TooLarge` or `StoreFull` if that many can't be kept,
-    `QuotaExceeded`, `StatusConflict` unless the image is queued, `HostFileError`.
+    `length` is the number of bytes announced (None: none were), `details` are kept in the record. Raises `TooLarge` or
+    `StoreFull` if that many can't be kept, `QuotaExceeded`, `StatusConflict` unless the image is queued, `HostFileError`.
     """
     _require_room(intake, length)
     with told_if_full(intake.store):
@@ -144,6 +153,7 @@ def begin_arriving(intake: Intake, image: Image, length: int | None, status: str
         expires_at=now() + LONGEST,
         length=length,
         reserved=length or 0,
+        details=details or {},
     )
     try:
         with intake.database.write() as connection:

@@ -2,7 +2,10 @@
 
 CowherdError
     Refused             an inspection found that the bytes must not be kept
+    LengthDiffers       more or fewer bytes came than were announced
+    OffsetDiffers       bytes came for another place than where an upload goes on
     DigestsDiffer       the bytes are not those that were announced
+    TooLarge            more bytes than are accepted
     StoreFull           no room for what arrives
 """
 
@@ -42,6 +45,26 @@ class TooLarge(CowherdError):
 
     def __str__(self) -> str:
         return f"The image has {self.size} bytes or more, and at most {self.most} are accepted"
+
+
+class OffsetDiffers(CowherdError):
+    """Bytes came for another place than the one at which an upload goes on. Attributes: `expected`, `given` (bytes)."""
+
+    def __init__(self, expected: int, given: int):
+        self.expected, self.given = expected, given
+
+    def __str__(self) -> str:
+        return f"The upload goes on at {self.expected}, and the bytes are for {self.given}. Ask where it goes on"
+
+
+class DigestsDiffer(CowherdError):
+    """Bytes do not hash to what was announced. Attributes: `algorithm`."""
+
+    def __init__(self, algorithm: str):
+        self.algorithm = algorithm
+
+    def __str__(self) -> str:
+        return f"The bytes do not have the {self.algorithm} that was announced, and were dropped. Send them again"
 
 
 class StoreFull(CowherdError):

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cowherd.errors import ImageFormatError
 from cowherd.formats import registry
 from cowherd.formats.probe import PROBED_BYTES, probe_bytes
+from cowherd.herd.records.binding import EXTENSION_TYPE, parse_binding
 from cowherd.ops.inspect.content import ends_as_fixed_vhd
 from cowherd.ops.inspect.inspector import Inspector
-from cowherd.ops.inspect.report import Inspection
+from cowherd.ops.inspect.report import Inspection, Outcome
 from cowherd.ops.inspect.signatures import SIGNATURE_BYTES, is_disc
 from cowherd.service.intake.faults import Refused
+from cowherd.service.intake.lineage import Bases, Below
 from cowherd.storage.hostfile import Buffer
 
 POLICY = "glance"
@@ -23,6 +26,7 @@ ALLOWED = ("extended-l2",)
 """Features that are let through although Glance refuses them."""
 ALLOWED_IN_RAW = (*ALLOWED, "empty", "foreign-content")
 """A raw disk may hold anything; Glance stores a text that is stated to be one."""
+ALLOWED_IN_OVERLAYS = (*ALLOWED, "backing-file")
 MOST_VIRTUAL_BYTES = 64 << 40
 """Bytes of the largest disk that is accepted unless somebody says otherwise."""
 
@@ -43,14 +47,22 @@ class Rules:
 class InFlight:
     """Judges bytes as they arrive, in order; each method raises `Refused` as soon as the bytes must not be kept."""
 
-    def __init__(self, disk_format: str, rules: Rules, length: int | None = None):
-        """`disk_format` is what the record states, `length` the number of bytes that will come (None: not known)."""
+    def __init__(self, disk_format: str, rules: Rules, length: int | None = None, bases: Bases | None = None):
+        """`disk_format` is what the record states, `length` the number of bytes that will come (None: not known).
+
+        Overlays are let through that stand on what `bases` finds: none without it.
+        """
         self.stated, self._rules, self._length = disk_format, rules, length
         self.format: str | None = None
         """The format that was recognised; None until enough bytes have come."""
         self._head, self._tail = bytearray(), b""
         self._received = 0
         self._inspector: Inspector | None = None
+        self._bases = bases
+        self.content_below: str | None = None
+        """The content digest, in hexadecimal digits, of what an overlay is bound to; None for what is no overlay."""
+        self.below: tuple[Below, ...] = ()
+        """The files that an overlay stands on, the nearest first."""
 
     def feed(self, block: Buffer) -> None:
         """Takes the next bytes."""
@@ -72,9 +84,12 @@ class InFlight:
             self._begin()
         if self._awaits_end and not ends_as_fixed_vhd(self._tail):
             self._refuse_other_format()
+        was_decided = self._inspector is None or self._inspector.decided
         found = self._inspector.finish() if self._inspector else None
         if found is not None:
             _require_safe(found)
+        if self._inspector is not None and not was_decided:
+            self._find_base(self._inspector)
         if self.stated == registry.RAW.name:
             return self._received
         return found.virtual_size if found and found.format == self.stated else None
@@ -93,13 +108,33 @@ class InFlight:
         self._inspect(head)
 
     def _inspect(self, data: Buffer) -> None:
-        if self._inspector is not None and not self._inspector.feed(data):
+        if self._inspector is None:
+            return
+        was_decided = self._inspector.decided
+        if not self._inspector.feed(data):
             _require_safe(self._inspector.inspection())
+        if self._inspector.decided and not was_decided:
+            self._find_base(self._inspector)
+
+    def _find_base(self, inspector: Inspector) -> None:
+        """Called once the head of a qcow2 image is there: finds what it stands on, if it does. Raises `Refused`."""
+        backing = next((check for check in inspector.checks if check.name == "backing-file"), None)
+        if self._bases is None or backing is None or backing.outcome is Outcome.OK:
+            return
+        try:
+            binding = parse_binding([data for kind, data in inspector.extensions if kind == EXTENSION_TYPE], "the image")
+        except ImageFormatError as error:
+            raise Refused("backing-file", error.problem) from error
+        if binding is None:
+            raise Refused("backing-file", f"{backing.detail}, and no binding says what that holds: see 'cowherd bind'")
+        self.content_below = binding.content_digest.hex()
+        self.below = self._bases.chain(self.content_below)
 
     def _inspector_for(self, found: str) -> Inspector | None:
         """Returns an inspector for formats that cowherd reads; whatever is stated, a QCOW2 image must be a harmless one."""
         if found == registry.QCOW2.name:
-            return self._new_inspector(found, ALLOWED)
+            may_stand_on = self._bases is not None and self.stated == found
+            return self._new_inspector(found, ALLOWED_IN_OVERLAYS if may_stand_on else ALLOWED)
         return self._new_inspector(found, ALLOWED_IN_RAW) if found == registry.RAW.name and self.stated == found else None
 
     def _new_inspector(self, format: str, allow: tuple[str, ...]) -> Inspector:

@@ -7,6 +7,7 @@ import msgspec
 from cowherd.service.intake.arriving import LONGEST, Arriving, Intake, begin_arriving
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.image import Image, now
+from cowherd.service.records.images import note_size
 from cowherd.service.records.states import UPLOADING
 from cowherd.service.records.uploads import UploadRecord, advance_upload
 from cowherd.storage.hostfile import Buffer
@@ -46,6 +47,7 @@ class Staging(Arriving):
             with self._intake.database.write() as connection:
                 if not advance_upload(connection, self.record.id, self.received, expires_at):
                     raise ImageNotFound(self.record.image_id)
+                note_size(connection, self.record.image_id, self.received)
         self._over = True
         self._incoming.close()
         return msgspec.structs.replace(self.record, offset=self.received, reserved=self._reserved, expires_at=expires_at)

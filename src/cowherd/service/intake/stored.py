@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from cowherd.herd.records.block import BLOCK, DIGEST_BYTES
 from cowherd.herd.records.digest_rows import Content
 from cowherd.service.intake import foreign
 from cowherd.service.intake.faults import Refused
+from cowherd.service.intake.lineage import Below
 from cowherd.text import printable
 
 MEMORY = 4 << 30
@@ -43,17 +45,21 @@ class Stored(NamedTuple):
     content: Content | None
 
 
-def inspect_stored(path: Path, format: str, most: int, *, memory: int = MEMORY, seconds: int = SECONDS) -> Stored:
+def inspect_stored(
+    path: Path, format: str, most: int, *, below: Sequence[Below] = (), memory: int = MEMORY, seconds: int = SECONDS
+) -> Stored:
     """Inspects the image that is stored at `path`, of a `format` that was recognised in its bytes.
 
-    `most` is the bytes of the largest disk that is let through. Raises `Refused`, also if the inspection takes more than
-    `memory` (bytes) or `seconds` (of processor time); `HostFileError`.
+    `most` is the bytes of the largest disk that is let through, `below` what an overlay stands on. Raises `Refused`, also if the
+    inspection takes more than `memory` (bytes) or `seconds` (of processor time); `HostFileError`.
     """
     if format != registry.QCOW2.name:
         return Stored(foreign.virtual_size_of(path, format, most), None)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     limits = map(str, (memory, seconds, MOST_ANSWER, most))
     command = [sys.executable, "-P", "-m", "cowherd.service.intake.worker", *limits, os.fspath(path)]
+    for one in below:
+        command += [one.format, os.fspath(one.path)]
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
         try:
             ended = subprocess.run(

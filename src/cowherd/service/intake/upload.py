@@ -42,7 +42,7 @@ class Upload(Arriving):
         super().__init__(intake, record, incoming, status)
         is_disk = image.container_format == BARE
         self._format = image.disk_format or ""
-        self._flight = InFlight(self._format, intake.rules, record.length) if is_disk else None
+        self._flight = InFlight(self._format, intake.rules, record.length, intake.bases) if is_disk else None
         self._flat = FlatContent() if is_disk and registry.named(self._format).verbatim else None
         takers = [] if is_stored else [incoming.append]
         self._hasher = Hasher(intake.hashes, *takers, *([self._flat.take] if self._flat else []))
@@ -84,10 +84,13 @@ class Upload(Arriving):
     def feed(self, block: Buffer) -> None:
         """Takes the next bytes, which nobody may change any more; waits while hashing or the disk is behind."""
         with self._tidying():
-            self._count(len(block))
-            if self._flight:
-                self._flight.feed(block)
-            self._hasher.feed(block)
+            self._take(block)
+
+    def _take(self, block: Buffer) -> None:
+        self._count(len(block))
+        if self._flight:
+            self._flight.feed(block)
+        self._hasher.feed(block)
 
     def feed_staged(self) -> None:
         """Takes all bytes from the file that has them already. Raises as `feed`."""
@@ -101,7 +104,8 @@ class Upload(Arriving):
         with self._tidying():
             self._require_all()
             arrived = self._arrived()
-            image = adopt(self._intake.database, self._intake.store, self.record, self._status, arrived)
+            intake = self._intake
+            image = adopt(intake.database, intake.store, self.record, self._status, arrived, intake.bases)
         self._over = True
         self._incoming.close()
         return image
@@ -119,9 +123,11 @@ class Upload(Arriving):
         self._incoming.sync()
         if self._flight is None:
             return Arrived(digests, self._format, None, None)
-        found = inspect_stored(self._path, self._flight.format or "", self._intake.rules.max_virtual_size)
+        most, below = self._intake.rules.max_virtual_size, self._flight.below
+        found = inspect_stored(self._path, self._flight.format or "", most, below=below)
         if self._flat:
             return Arrived(digests, self._format, virtual_size or None, self._flat.finish())
         if self._flight.format != self._format:
             return Arrived(digests, self._format, None, None)
-        return Arrived(digests, self._format, virtual_size or found.virtual_size, found.content)
+        bound_to = self._flight.content_below
+        return Arrived(digests, self._format, virtual_size or found.virtual_size, found.content, bound_to)

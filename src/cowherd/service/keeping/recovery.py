@@ -1,7 +1,7 @@
 """Puts right what processes left that ended in the middle of uploads.
 
 Whoever appends to a file that arrives holds it (`DirectoryStore.is_held`), and the kernel lets go of it when the process ends: so
-uploads of processes that still run are left alone, also while others start.
+uploads of processes that still run are left alone, also while others start, and this can be done at any time.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from sqlalchemy import Connection
+
+from cowherd.service.records.blobs import read_blob
 from cowherd.service.records.database import Database
 from cowherd.service.records.faults import ImageNotFound, StatusConflict
+from cowherd.service.records.image import now
 from cowherd.service.records.images import change_status
 from cowherd.service.records.states import IMPORTING, QUEUED, SAVING, UPLOADING
 from cowherd.service.records.uploads import UploadRecord, end_upload, list_uploads, read_upload
+from cowherd.storage.presence import is_there
 from cowherd.stores.directory import DirectoryStore
 
-WAITING = ("stage", "resumable")
-"""Kinds of uploads that outlive the request that brought them, once their bytes are durable."""
+STAGE, RESUMABLE = "stage", "resumable"
+"""Kinds of uploads that outlive the request that brought them: once all bytes are durable, and from the first byte on."""
 REASON = "The service ended while the image was uploaded. Upload it again"
+EXPIRED = "What was uploaded of the image waited too long for more, or for its import, and was deleted. Upload it again"
 
 
 class Recovered(NamedTuple):
@@ -30,7 +36,7 @@ class Recovered(NamedTuple):
 
 
 def recover(database: Database, stores: Mapping[str, DirectoryStore]) -> Recovered:
-    """Queues images whose upload nobody continues, and deletes files that no upload needs.
+    """Queues images whose upload nobody continues, or did not continue in time, and deletes files that no upload needs.
 
     Raises `HostFileError`, and what the records raise.
     """
@@ -45,19 +51,53 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
 
     One that waits to be continued is left as it is. In a store that is not configured any more (None) nothing can arrive.
     """
-    waits = upload.kind in WAITING and upload.offset > 0
-    if _is_alive(store, upload) or (waits and store is not None):
+    waits, in_time = store is not None and _waits(store, upload), upload.expires_at > now()
+    if not is_dead(store, upload):
         return False
     # Between the rename to a blob and the end of the transaction the file is held no more, but the blob is locked.
     with store.locked(upload.digest) if store and upload.digest else contextlib.nullcontext(), database.write() as connection:
-        if read_upload(connection, upload.id) is None or _is_alive(store, upload):
+        known = read_upload(connection, upload.id)
+        if known is None or known.digest != upload.digest or _is_alive(store, upload):  # its end came in between
+            return False
+        if store and in_time and _puts_back(connection, store, known):
             return False
         end_upload(connection, upload.id)
         try:
-            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=REASON)
+            reason = EXPIRED if waits and not in_time else REASON
+            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=reason, size=None)
         except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
             return False
     return True
+
+
+def _puts_back(connection: Connection, store: DirectoryStore, upload: UploadRecord) -> bool:
+    """Has a resumable upload wait again whose file became a blob just before the kill; returns whether it does.
+
+    If the store had the same bytes before, they were given up for those, and the client must send them again.
+    """
+    if upload.kind != RESUMABLE or upload.digest is None or upload.temporary is None:
+        return False
+    return read_blob(connection, upload.digest) is None and store.put_back(upload.digest, upload.temporary)
+
+
+def is_dead(store: DirectoryStore | None, upload: UploadRecord) -> bool:
+    """Returns whether nobody brings more of an upload, and it does not wait either, or no more. Raises `HostFileError`."""
+    waits = store is not None and _waits(store, upload)
+    return not _is_alive(store, upload) and not (waits and upload.expires_at > now())
+
+
+def strays(database: Database, store: DirectoryStore) -> list[str]:
+    """Returns the names of the files that arrived for no upload, and that nobody holds. Raises `HostFileError`."""
+    left = [one.name for one in store.incoming() if not store.is_held(one.name)]
+    with database.read() as connection:
+        known = {one.temporary for one in list_uploads(connection, store=store.name)}
+    return [name for name in left if name not in known]
+
+
+def _waits(store: DirectoryStore, upload: UploadRecord) -> bool:
+    """Tells whether an upload waits to be continued. One whose file has become a blob, just before a kill, does not."""
+    is_begun = upload.kind == RESUMABLE or (upload.kind == STAGE and upload.offset > 0)
+    return is_begun and upload.temporary is not None and is_there(store.arriving(upload.temporary))
 
 
 def _is_alive(store: DirectoryStore | None, upload: UploadRecord) -> bool:
@@ -66,10 +106,7 @@ def _is_alive(store: DirectoryStore | None, upload: UploadRecord) -> bool:
 
 def _discard_strays(database: Database, store: DirectoryStore) -> int:
     """Deletes the files that arrived for no upload, and returns how many there were."""
-    strays = [one.name for one in store.incoming() if not store.is_held(one.name)]
-    with database.read() as connection:
-        known = {one.temporary for one in list_uploads(connection, store=store.name)}
-    strays = [name for name in strays if name not in known]
-    for name in strays:
+    found = strays(database, store)
+    for name in found:
         store.discard(name)
-    return len(strays)
+    return len(found)

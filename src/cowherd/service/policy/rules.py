@@ -119,7 +119,7 @@ RULES: dict[str, Rule] = {
     "set_image_location": _CHANGED,
     "delete_image_location": _image(),
     "add_image_location": _image(_grant(MEMBER, Scope.OWN), _BY_SERVICE),
-    "fetch_image_location": _image(_BY_SERVICE),
+    "fetch_image_location": _image(_grant(SERVICE, *_VISIBLE)),
     "get_members": _MEMBERS_SEEN,
     "get_member": _MEMBERS_SEEN,
     "add_member": _MEMBERS_CHANGED,

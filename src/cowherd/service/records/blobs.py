@@ -12,6 +12,8 @@ from cowherd.service.records.image import now
 from cowherd.service.records.schema import blobs, images, places, uploads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import ColumnElement, Connection
 
 WHOLE, DAMAGED, MISSING = "whole", "damaged", "missing"
@@ -52,19 +54,17 @@ def record_blob(connection: Connection, blob: Blob) -> None:
     connection.execute(update(blobs).where(blobs.c.digest == blob.digest).values({**new, "unused_since": None}))
 
 
-def place_state(connection: Connection, digest: str, store: str) -> str | None:
-    """Returns the state of a blob in a store, None if it was never there."""
-    state: str | None = connection.execute(
-        select(places.c.state).where(places.c.blob == digest, places.c.store == store)
-    ).scalar()
-    return state
+def record_place(
+    connection: Connection, digest: str, store: str, how: str, identity: Sequence[int] | None = None, *, verified: bool = True
+) -> None:
+    """Records that a store has a blob whole, and unless it is not `verified`, that this was verified now.
 
-
-def record_place(connection: Connection, digest: str, store: str, how: str) -> None:
-    """Records that a store has a blob whole, and that this was verified now; `how` says in which way, as in "upload"."""
+    `how` says in which way, as in "upload"; `identity` is that of the file which was verified: device, inode, size, mtime, ctime.
+    """
     connection.execute(delete(places).where(places.c.blob == digest, places.c.store == store))
-    values = {"blob": digest, "store": store, "state": WHOLE, "verified_at": now(), "verified_how": how}
-    connection.execute(insert(places), values)
+    values = {"blob": digest, "store": store, "state": WHOLE, "verified_how": how}
+    seen = {"verified_at": now() if verified else None, "identity": None if identity is None else list(identity)}
+    connection.execute(insert(places), {**values, **seen})
 
 
 def images_with_blob(connection: Connection, digest: str) -> list[str]:

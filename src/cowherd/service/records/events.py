@@ -56,6 +56,17 @@ def list_events(
     return [Event(**row._asdict()) for row in connection.execute(asked)]
 
 
+def was_deleted(connection: Connection, image_id: str) -> bool:
+    """Tells whether there was an image of this id that somebody deleted, as long as events are kept."""
+    return bool(list_events(connection, image_id=image_id, actions=["image.delete"], limit=1))
+
+
+def images_since(connection: Connection, last: int, limit: int) -> list[tuple[int, str | None, str | None]]:
+    """Returns the events after that with the id `last`, at most `limit`, the eldest first: (id, image, blob that it tells of)."""
+    asked = select(events.c.id, events.c.image_id, events.c.detail).where(events.c.id > last).order_by(events.c.id).limit(limit)
+    return [(number, image_id, detail.get("blob")) for number, image_id, detail in connection.execute(asked)]
+
+
 def forget_events(connection: Connection, before: datetime) -> int:
     """Forgets the events before a moment; returns how many."""
     return connection.execute(delete(events).where(events.c.at < before)).rowcount

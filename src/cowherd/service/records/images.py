@@ -24,14 +24,18 @@ _KEPT = frozenset({"id", "status", "created_at", "updated_at", "version", "blob"
 
 def create_image(connection: Connection, image: Image) -> None:
     """Records a new image, with its properties, tags and locations. Raises `ImageExists` if its id is taken, `Unstorable`."""
-    taken = connection.execute(select(images.c.id).where(images.c.id == image.id)).first()
-    if taken is not None:
+    if is_known(connection, image.id):
         raise ImageExists(image.id)
     try:
         connection.execute(insert(images), row_of(image))
     except IntegrityError as error:  # two at once, which only PostgreSQL lets come so far
         raise ImageExists(image.id) from error
     _note_facts(connection, image)
+
+
+def is_known(connection: Connection, image_id: str) -> bool:
+    """Tells whether there is an image `image_id`."""
+    return connection.execute(select(images.c.id).where(images.c.id == image_id)).first() is not None
 
 
 def read_image(connection: Connection, image_id: str) -> Image:
@@ -73,12 +77,22 @@ def change_status(connection: Connection, image_id: str, allowed: Collection[str
         raise StatusConflict(image_id, status_of(connection, image_id), target)
 
 
+def note_reason(connection: Connection, digest: str, reason: str | None) -> None:
+    """Has the images that have a blob say what is wrong with it, or with None that nothing is any more."""
+    connection.execute(update(images).where(images.c.blob == digest).values(reason=reason))
+
+
 def status_of(connection: Connection, image_id: str) -> str:
     """Returns the state of an image. Raises `ImageNotFound`."""
     status: str | None = connection.execute(select(images.c.status).where(images.c.id == image_id)).scalar()
     if status is None:
         raise ImageNotFound(image_id)
     return status
+
+
+def note_size(connection: Connection, image_id: str, size: int) -> None:
+    """Notes how many bytes came for an image that wait to be imported."""
+    connection.execute(update(images).where(images.c.id == image_id).values(size=size))
 
 
 def delete_image(connection: Connection, image_id: str) -> None:

@@ -72,6 +72,6 @@ def children_of_content(connection: Connection, content: str) -> list[str]:
     return list(connection.execute(asked.order_by(images.c.created_at, images.c.id)).scalars())
 
 
-def change_base(connection: Connection, before: str, after: str) -> int:
-    """Records that the overlays of the image `before` are those of `after`, which has the same content; returns how many."""
-    return connection.execute(update(lineage).where(lineage.c.base == before).values(base=after)).rowcount
+def set_base(connection: Connection, child: str, base: str | None) -> None:
+    """Records which image an overlay stands on, of those with the content that its claim names; None if it is not known."""
+    connection.execute(update(lineage).where(lineage.c.child == child).values(base=base))

@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 CHOICES = frozenset(
-    {"name", "id", "status", "container_format", "disk_format", "owner", "protected", "checksum", "os_hash_value"}
+    {"name", "id", "status", "container_format", "disk_format", "owner", "protected", "checksum", "os_hash_algo", "os_hash_value"}
 )
 """The fields of which a query can list the values it takes."""
 
-RANGES = frozenset({"size", "min_ram", "min_disk"})
+RANGES = frozenset({"size", "virtual_size", "min_ram", "min_disk"})
 """The fields that a query can bound."""
 
 SORT_KEYS = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")

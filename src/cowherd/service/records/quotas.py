@@ -6,11 +6,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import case, delete, func, insert, select
 
 from cowherd.service.records.database import take_turn
 from cowherd.service.records.faults import QuotaExceeded
 from cowherd.service.records.schema import images, quotas, uploads
+from cowherd.service.records.states import IMPORTING, UPLOADING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,10 @@ class Usage(msgspec.Struct, frozen=True):
 
 def usage_of(connection: Connection, project: str) -> Usage:
     """Returns what a project has now."""
+    # What is staged is counted as reserved.
+    stored = case((images.c.status.in_([UPLOADING, IMPORTING]), 0), else_=images.c.size)
     size, count = connection.execute(
-        select(func.coalesce(func.sum(images.c.size), 0), func.count()).where(images.c.owner == project)
+        select(func.coalesce(func.sum(stored), 0), func.count()).where(images.c.owner == project)
     ).one()
     reserved, under_way = connection.execute(
         select(func.coalesce(func.sum(uploads.c.reserved), 0), func.count()).where(uploads.c.project == project)
@@ -56,6 +59,13 @@ def set_quota(connection: Connection, project: str, resource: Resource, amount: 
     connection.execute(delete(quotas).where(quotas.c.project == project, quotas.c.resource == resource))
     if amount is not None:
         connection.execute(insert(quotas), {"project": project, "resource": str(resource), "amount": amount})
+
+
+def replace_quotas(connection: Connection, amounts: Mapping[tuple[str, Resource], int]) -> None:
+    """Sets what projects may have of resources, and nothing else: what was set before is forgotten."""
+    connection.execute(delete(quotas))
+    for (project, resource), amount in amounts.items():
+        set_quota(connection, project, resource, amount)
 
 
 def quotas_of(connection: Connection, project: str) -> dict[Resource, int]:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from cowherd.service.records.columns import Key, Timestamp, Words
 
-VERSION = "0001"
+VERSION = "0003"
 """The revision of the migrations that makes these tables."""
 
 _INDEXED_CHARACTERS = 200
@@ -87,6 +87,7 @@ places = Table(
     _moment("verified_at", nullable=True),
     _key("verified_how"),
     Column("damage", JSON),  # [[start, end], ...] in bytes of the file
+    Column("identity", JSON),  # of the file when it was verified whole: device, inode, size, mtime and ctime in nanoseconds
     PrimaryKeyConstraint("blob", "store"),
     Index("places_by_verification", "store", "verified_at"),
     Index("places_by_state", "state"),
@@ -175,6 +176,13 @@ members = Table(
     sqlite_with_rowid=False,
 )
 
+cached = Table(
+    "cached",
+    metadata,
+    _key("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    _moment("at"),
+)
+
 lineage = Table(
     "lineage",
     metadata,
@@ -231,6 +239,14 @@ tasks = Table(
     Index("tasks_by_image", "image_id", "created_at"),
     Index("tasks_by_age", "created_at", "id"),
     Index("tasks_by_expiry", "expires_at"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    _key("name", primary_key=True),
+    _key("holder", nullable=False),
+    _moment("leased_until"),
 )
 
 metadefs = Table(

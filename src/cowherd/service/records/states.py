@@ -1,4 +1,7 @@
-"""The states of an image, and which may follow which, as the Image API has them."""
+"""The states of an image, and which may follow which, as the Image API has them.
+
+One step is our own: a resumable upload leads from `uploading` to `active`, since nobody asks for an import then.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ PENDING_DELETE, DELETED = "pending_delete", "deleted"
 TARGETS: dict[str, frozenset[str]] = {
     QUEUED: frozenset({SAVING, UPLOADING, IMPORTING, ACTIVE, DELETED}),
     SAVING: frozenset({ACTIVE, KILLED, DELETED, QUEUED}),
-    UPLOADING: frozenset({IMPORTING, QUEUED, DELETED}),
+    UPLOADING: frozenset({IMPORTING, QUEUED, DELETED, ACTIVE}),
     IMPORTING: frozenset({ACTIVE, DELETED, QUEUED}),
     ACTIVE: frozenset({DEACTIVATED, PENDING_DELETE, DELETED}),
     DEACTIVATED: frozenset({ACTIVE, DELETED}),

@@ -110,7 +110,8 @@ def finish_task(
     connection: Connection, task_id: str, holder: str, *, result: Any = None, failure: str | None = None, expires_at: datetime
 ) -> None:
     """Records that a task has succeeded, or failed for the reason `failure`. Raises `LeaseLost` if another process has it."""
-    values = {"status": SUCCESS if failure is None else FAILURE, "message": failure or "", "result": result}
+    # What a task kept while it was under way, as a token, nobody needs any more.
+    values = {"status": SUCCESS if failure is None else FAILURE, "message": failure or "", "result": result, "progress": {}}
     _change_held(connection, task_id, holder, **values, holder=None, leased_until=None, updated_at=now(), expires_at=expires_at)
 
 

@@ -9,11 +9,13 @@ from blake3 import blake3
 
 from cowherd.errors import CowherdError
 from cowherd.service.records.blobs import record_place
+from cowherd.storage.identity import FileIdentity
 from cowherd.stores.directory import KINDS
 
 if TYPE_CHECKING:
     from cowherd.service.records.database import Database
     from cowherd.stores.directory import DirectoryStore
+    from cowherd.stores.incoming import Incoming
 
 _PIECE = 1 << 20
 
@@ -33,33 +35,29 @@ def copy_blob(database: Database, source: DirectoryStore, target: DirectoryStore
 
     Raises `SourceDamaged`, `BlobMissing`, `HostFileError`, and what the records raise; the target is as before then.
     """
-    temporary = _copy(source, target, digest)
-    try:
-        with target.locked(digest):
-            target.adopt(temporary, digest, replaces=True)
-            for kind in KINDS:
-                beside = source.read_beside(digest, kind)
-                if beside is not None:
-                    target.write_beside(digest, kind, beside)
-            with database.write() as connection:
-                record_place(connection, digest, target.name, "copy")
-    except BaseException:
-        target.discard(temporary)
-        raise
-
-
-def _copy(source: DirectoryStore, target: DirectoryStore, digest: str) -> str:
-    """Returns the name of the copy, which is durable, in the target."""
-    whole = blake3()
-    with os.fdopen(source.open(digest), "rb", buffering=0) as file, target.begin() as incoming:
+    with target.begin() as incoming:  # open until it is a blob, so that nobody takes it for one that was left behind
         try:
-            while piece := file.read(_PIECE):
-                whole.update(piece)
-                incoming.append(piece)
-            if whole.hexdigest() != digest:
-                raise SourceDamaged(source.name, digest)
-            incoming.sync()
+            _copy(source, digest, incoming)
+            with target.locked(digest):
+                target.adopt(incoming.name, digest, replaces=True)
+                for kind in KINDS:
+                    beside = source.read_beside(digest, kind)
+                    if beside is not None:
+                        target.write_beside(digest, kind, beside)
+                with database.write() as connection:
+                    record_place(connection, digest, target.name, "copy", FileIdentity.of(target.path(digest)))
         except BaseException:
             target.discard(incoming.name)
             raise
-        return incoming.name
+
+
+def _copy(source: DirectoryStore, digest: str, incoming: Incoming) -> None:
+    """Writes the blob, durably, into the file."""
+    whole = blake3()
+    with os.fdopen(source.open(digest), "rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            whole.update(piece)
+            incoming.append(piece)
+    if whole.hexdigest() != digest:
+        raise SourceDamaged(source.name, digest)
+    incoming.sync()

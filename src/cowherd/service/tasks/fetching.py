@@ -15,7 +15,7 @@ from cowherd.service.tasks.addresses import DEFAULT_PORTS, Addresses, port_of
 from cowherd.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from urllib.parse import SplitResult
 
 SILENCE_SECONDS = 60.0
@@ -57,19 +57,25 @@ class Fetched:
 
 
 @contextlib.contextmanager
-def fetch(url: str, addresses: Addresses) -> Iterator[Fetched]:
-    """Opens a URL, and gives what its server sends. Raises `AddressRefused`, `FetchFailed`."""
+def fetch(url: str, addresses: Addresses, headers: Mapping[str, str] | None = None) -> Iterator[Fetched]:
+    """Opens a URL, and gives what its server sends. Raises `AddressRefused`, `FetchFailed`.
+
+    More `headers` are sent to this URL only: where it redirects to, nobody is to get a token.
+    """
     for _ in range(_MOST_REDIRECTS + 1):
         parts = addresses.check(url)
-        with contextlib.closing(_connect(url, parts, addresses)) as connection, _told(url):
-            answer = _ask(connection, parts)
+        with (
+            contextlib.closing(_connect(url, parts, addresses)) as connection,
+            _told(url),
+            _ask(connection, parts, headers or {}) as answer,
+        ):
             target = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or target is None:
                 if answer.status != http.client.OK:
                     raise FetchFailed(url, f"its server answered {answer.status}")
                 yield Fetched(url, answer)
                 return
-            url = urljoin(url, target)
+            url, headers = urljoin(url, target), None
     raise FetchFailed(url, f"its server redirects more than {_MOST_REDIRECTS} times")
 
 
@@ -90,12 +96,13 @@ def _connect(url: str, parts: SplitResult, addresses: Addresses) -> http.client.
         return connection
 
 
-def _ask(connection: http.client.HTTPConnection, parts: SplitResult) -> http.client.HTTPResponse:
+def _ask(connection: http.client.HTTPConnection, parts: SplitResult, headers: Mapping[str, str]) -> http.client.HTTPResponse:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     port = port_of(parts)
     shown = host if port == DEFAULT_PORTS[parts.scheme] else f"{host}:{port}"
-    connection.request("GET", path, headers={"Host": shown, "Accept-Encoding": "identity", "Connection": "close"})
+    usual = {"Host": shown, "Accept-Encoding": "identity", "Connection": "close"}
+    connection.request("GET", path, headers={**headers, **usual})
     return connection.getresponse()
 
 

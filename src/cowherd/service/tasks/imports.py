@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cowherd.errors import CowherdError
+from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.staging import STAGE
 from cowherd.service.intake.upload import IMPORT, Upload
+from cowherd.service.policy.personas import Caller, Persona
+from cowherd.service.records.blobs import WHOLE, images_with_blob
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
+from cowherd.service.records.places import forget_place, places_of
 from cowherd.service.records.states import IMPORTING, QUEUED
 from cowherd.service.records.uploads import list_uploads
 from cowherd.service.tasks.addresses import Addresses, AddressRefused
 from cowherd.service.tasks.copying import copy_blob
 from cowherd.service.tasks.fetching import FetchFailed, fetch
+from cowherd.service.tasks.regions import RegionUnknown, RemoteImage, TokenGone, taken_over
 from cowherd.stores.faults import BlobMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from cowherd.service.intake.arriving import Intake
     from cowherd.service.records.database import Database
     from cowherd.service.records.image import Image
     from cowherd.service.records.tasks import Task
+    from cowherd.service.tasks.fetching import Fetched
+    from cowherd.service.tasks.regions import EndpointOf
     from cowherd.stores.directory import DirectoryStore
 
 TYPE = "api_image_import"
 """The type of these tasks."""
 GLANCE_DIRECT, WEB_DOWNLOAD, COPY_IMAGE = "glance-direct", "web-download", "copy-image"
-METHODS = (GLANCE_DIRECT, WEB_DOWNLOAD, COPY_IMAGE)
+GLANCE_DOWNLOAD = "glance-download"
+TOKEN = "token"
+"""Where the progress of a task keeps the token with which it asks another service, until it ends."""
 TASK_PROPERTY = "os_glance_import_task"
 LEFT_PROPERTY, FAILED_PROPERTY = "os_glance_importing_to_stores", "os_glance_failed_import"
 
@@ -55,36 +65,79 @@ class Imports:
     stores: Mapping[str, DirectoryStore]
     intake_of: Callable[[str], Intake]
     addresses: Addresses
+    endpoint_of: EndpointOf
+    """Gives the address of an image service for a token, a region and an interface."""
 
     def run(self, task: Task) -> dict[str, Any]:
         """Carries one import out, and returns the result for its record. What is left to do is told in the image's properties."""
         image_id, targets = task.image_id or "", list(task.input["backend"])
+        asked = task.input["import_req"]
         try:
-            method = task.input["import_req"]["method"]
-            if method["name"] == GLANCE_DIRECT:
-                self._import_staged(image_id)
-            elif method["name"] == WEB_DOWNLOAD:
-                self._import_fetched(image_id, method["uri"], targets[0])
-            self._copy(image_id, targets, bool(task.input["import_req"].get("all_stores_must_succeed", True)))
+            taken_in = self._take_in(task, image_id, targets)
+            self._copy(image_id, targets, bool(asked.get("all_stores_must_succeed", True)))
+            if taken_in is not None and taken_in not in targets:
+                self._take_out(image_id, taken_in)
         finally:
-            self._note(image_id, TASK_PROPERTY, None)
+            self._note(image_id, {TASK_PROPERTY: None})
         return {"image_id": image_id}
 
-    def _import_staged(self, image_id: str) -> None:
+    def _take_in(self, task: Task, image_id: str, targets: Sequence[str]) -> str | None:
+        """Gives the image its content; returns in which store, None if the image has it already.
+
+        If that fails, none of the stores gets it, which is told.
+        """
+        method = task.input["import_req"]["method"]
+        try:
+            if method["name"] == GLANCE_DIRECT:
+                return self._import_staged(task, image_id)
+            if method["name"] == WEB_DOWNLOAD:
+                self._import_fetched(task, image_id, lambda: fetch(method["uri"], self.addresses), targets[0])
+            elif method["name"] == GLANCE_DOWNLOAD:
+                self._import_from_region(task, image_id, targets[0])
+            else:
+                return None
+        except Exception:
+            self._note(image_id, {LEFT_PROPERTY: "", FAILED_PROPERTY: ",".join(targets)})
+            raise
+        return targets[0]
+
+    def _intake(self, task: Task, store: str) -> Intake:
+        """Returns where content goes; overlays may stand on what the project may see that asked for the import."""
+        caller = Caller(task.user_id, task.owner, frozenset((Persona.MEMBER,)))
+        return replace(self.intake_of(store), bases=Bases(self.database, self.stores, caller))
+
+    def _import_staged(self, task: Task, image_id: str) -> str:
+        """Makes what was staged the content; returns in which store it is."""
         with self.database.read() as connection:
             image = read_image(connection, image_id)
             staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
         if not staged:
             raise NothingStaged(image_id)
-        upload = Upload.of_staged(self.intake_of(staged[0].store), image, staged[0])
+        upload = Upload.of_staged(self._intake(task, staged[0].store), image, staged[0])
         upload.feed_staged()
         upload.finish()
+        return staged[0].store
 
-    def _import_fetched(self, image_id: str, url: str, store: str) -> None:
+    def _import_from_region(self, task: Task, image_id: str, store: str) -> None:
+        method, token = task.input["import_req"]["method"], task.progress.get(TOKEN)
+        with self._telling_reason(image_id):
+            if token is None:
+                raise TokenGone
+            endpoint = self.endpoint_of(token, method["glance_region"], method.get("glance_service_interface", "public"))
+            remote = RemoteImage(endpoint, method["glance_image_id"], token)
+            formats, properties = taken_over(remote.record())
+            with self.database.write() as connection:
+                image = read_image(connection, image_id)
+                update_image(connection, msgspec.structs.replace(image, **formats, properties={**image.properties, **properties}))
+        self._import_fetched(task, image_id, remote.content, store)
+
+    def _import_fetched(
+        self, task: Task, image_id: str, fetching: Callable[[], AbstractContextManager[Fetched]], store: str
+    ) -> None:
         with self.database.read() as connection:
             image = read_image(connection, image_id)
-        with self._telling_reason(image_id), fetch(url, self.addresses) as fetched:
-            upload = Upload.begin(self.intake_of(store), image, fetched.length, status=IMPORTING, kind=IMPORT)
+        with self._telling_reason(image_id), fetching() as fetched:
+            upload = Upload.begin(self._intake(task, store), image, fetched.length, status=IMPORTING, kind=IMPORT)
             try:
                 for block in fetched.blocks():
                     upload.feed(block)
@@ -98,7 +151,7 @@ class Imports:
         """Has the image say why nothing could be fetched."""
         try:
             yield
-        except (AddressRefused, FetchFailed) as error:
+        except (AddressRefused, FetchFailed, RegionUnknown, TokenGone) as error:
             with self.database.write() as connection:
                 image = read_image(connection, image_id)
                 if image.status == QUEUED:
@@ -116,11 +169,11 @@ class Imports:
                     self._copy_to(image, name)
             except CowherdError:
                 failed.append(name)
-                self._note(image_id, FAILED_PROPERTY, ",".join(failed))
                 if all_must_succeed:
+                    self._note(image_id, {LEFT_PROPERTY: "", FAILED_PROPERTY: ",".join(left)})
                     raise
             left.remove(name)
-            self._note(image_id, LEFT_PROPERTY, ",".join(left))
+            self._note(image_id, {LEFT_PROPERTY: ",".join(left), FAILED_PROPERTY: ",".join(failed)})
 
     def _copy_to(self, image: Image, name: str) -> None:
         digest = image.blob or ""
@@ -130,12 +183,26 @@ class Imports:
                 return
         raise BlobMissing(name, digest)
 
-    def _note(self, image_id: str, name: str, value: str | None) -> None:
-        """Sets a property of an image, or removes it. That the image was deleted meanwhile is no error: it is told nobody."""
+    def _take_out(self, image_id: str, name: str) -> None:
+        """Removes the content from a store that was not asked for, if another store has it whole and no other image wants it."""
+        with self.database.read() as connection:
+            digest = read_image(connection, image_id).blob or ""
+        store = self.stores[name]
+        with store.locked(digest):
+            with self.database.write() as connection:
+                elsewhere = any(one.state == WHOLE for one in places_of(connection, digest) if one.store != name)
+                if not elsewhere or images_with_blob(connection, digest) != [image_id]:
+                    return
+                forget_place(connection, digest, name)
+            store.remove(digest)
+
+    def _note(self, image_id: str, told: Mapping[str, str | None]) -> None:
+        """Sets properties of an image; None removes one. That the image was deleted meanwhile is no error: it is told nobody."""
         with self.database.write() as connection:
             try:
                 image = read_image(connection, image_id)
             except ImageNotFound:
                 return
-            kept = {key: one for key, one in image.properties.items() if key != name}
-            update_image(connection, msgspec.structs.replace(image, properties=kept if value is None else {**kept, name: value}))
+            told = {**image.properties, **told}
+            kept = {name: value for name, value in told.items() if value is not None}
+            update_image(connection, msgspec.structs.replace(image, properties=kept))

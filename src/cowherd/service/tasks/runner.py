@@ -101,7 +101,7 @@ class Runner:
             while not over.wait(LEASE.total_seconds() / 3):
                 try:
                     with self._database.write() as connection:
-                        renew_lease(connection, task.id, self._holder, LEASE, {})
+                        renew_lease(connection, task.id, self._holder, LEASE, task.progress)
                 except (LeaseLost, DatabaseUnavailable) as error:
                     _log.error("task %s: %s", task.id, error)
 

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Router
 
-from cowherd.service.web import versions
+from cowherd.service.web import metrics, versions
 from cowherd.service.web.call import Call, ClientGone
 from cowherd.service.web.errors import Forbidden, HeadTooLarge, NotFound, WebError, answer_to_error
 from cowherd.service.web.faults import web_error_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cowherd.service.web.service import Service
 
 MOST_REQUEST_ID_CHARACTERS = 64
+_NO_NAMES = (".", "..")
 _log = logging.getLogger("cowherd.service")
 
 
@@ -68,7 +69,9 @@ class _App:
             await answer(scope, receive, send)
             return
         _refuse_other_sites(call)
-        if call.request.url.path != "/healthcheck":
+        if any(part in _NO_NAMES for part in scope["path"].split("/")):
+            raise NotFound("The resource could not be found.")
+        if not _is_open(call):
             call.caller = await run_in_threadpool(self._service.auth.caller, call.request.headers)
         scope["cowherd.call"] = call
         await self._router(scope, receive, send)
@@ -80,7 +83,9 @@ class _App:
         if answering.begun:
             raise error
         told = told or WebError("The server has either erred or is incapable of performing the requested operation.")
-        answer = answer_to_error(request.headers.get("accept", ""), told)
+        # Whoever asks for the head only is told of the page that a GET would give.
+        accept = "text/html" if request.method == "HEAD" else request.headers.get("accept", "")
+        answer = answer_to_error(accept, told)
         await answer(request.scope, request.receive, answering)
 
 
@@ -88,6 +93,12 @@ def _request_id(given: str) -> str:
     if not given or len(given) > MOST_REQUEST_ID_CHARACTERS:
         return f"req-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
     return given if given.startswith("req-") else f"req-{given}"
+
+
+def _is_open(call: Call) -> bool:
+    """Tells whether a request is answered without asking who sends it."""
+    path = call.request.url.path
+    return path == "/healthcheck" or (path == metrics.PATH and metrics.is_local(call.request))
 
 
 def _refuse_other_sites(call: Call) -> None:

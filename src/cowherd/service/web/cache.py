@@ -1,55 +1,78 @@
-"""The cache of images: always empty, as every image lies on this host already. Who manages one is answered all the same."""
+"""The cache of images. An image that lies on this host is as near as a cache could bring it: to have it cached, it is noted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cowherd.service.records.cached import add_cached, forget_cached, list_cached
+from cowherd.service.records.states import ACTIVE
 from cowherd.service.web.access import require, require_image
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import BadRequest
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from starlette.responses import Response
     from starlette.routing import Route
 
+    from cowherd.service.records.image import Image
     from cowherd.service.web.call import Call
 
-_TARGETS = ("", "cache", "queue")
+_CACHED, _QUEUED = "cached_images", "queued_images"
+_TARGETS = {"": (_CACHED, _QUEUED), "cache": (_CACHED,), "queue": (_QUEUED,)}
 
 
 def show(call: Call) -> Response:
-    """Shows what is cached, and what will be."""
-    require(call, "cache_list")
-    return document_answer({"cached_images": [], "queued_images": []})
+    """Shows what is cached, and what waits for it."""
+    return document_answer(_shown(call))
+
+
+def show_cached(call: Call) -> Response:
+    """Shows what is cached, as older clients ask for it."""
+    return document_answer({_CACHED: _shown(call)[_CACHED]})
+
+
+def show_queued(call: Call) -> Response:
+    """Shows what waits for being cached, as older clients ask for it."""
+    return document_answer({_QUEUED: _shown(call)[_QUEUED]})
 
 
 def clear(call: Call) -> Response:
-    """Empties the cache."""
+    """Empties the cache, the queue, or both."""
     require(call, "cache_delete")
-    if (call.header("x-image-cache-clear-target") or "").lower() not in _TARGETS:
+    target = (call.header("x-image-cache-clear-target") or "").lower()
+    if target not in _TARGETS:
         raise BadRequest("If 'x-image-cache-clear-target' header is specified, it must be one of: cache, queue.")
+    with call.service.database.write() as connection:
+        for image, _ in list_cached(connection):
+            if _list_of(image) in _TARGETS[target]:
+                forget_cached(connection, image.id)
     return empty_answer()
 
 
 def put(call: Call) -> Response:
     """Has an image cached."""
     require(call, "cache_image")
-    with call.service.database.read() as connection:
-        require_image(call, connection, "get_image")
+    with call.service.database.write() as connection:
+        image = require_image(call, connection, "get_image")
+        if image.status != ACTIVE:
+            raise BadRequest("Only images with status active can be targeted for queueing")
+        add_cached(connection, image.id)
     return empty_answer(202)
 
 
 def delete(call: Call) -> Response:
-    """Takes an image from the cache."""
+    """Takes an image from the cache, and from the queue."""
     require(call, "cache_delete")
-    with call.service.database.read() as connection:
-        require_image(call, connection, "get_image")
+    with call.service.database.write() as connection:
+        forget_cached(connection, require_image(call, connection, "get_image").id)
     return empty_answer()
 
 
 def show_nodes(call: Call) -> Response:
-    """Shows the hosts that have an image cached."""
+    """Shows the hosts that have an image cached: none has an address of its own."""
     require(call, "list_cached_nodes")
     return document_answer([])
 
@@ -66,7 +89,30 @@ def prune(call: Call) -> Response:
     return document_answer({"total_files_pruned": 0, "total_bytes_pruned": 0})
 
 
+def _shown(call: Call) -> dict[str, list[Any]]:
+    """Returns both lists; what waits is named by its ids only."""
+    require(call, "cache_list")
+    with call.service.database.read() as connection:
+        found = list_cached(connection)
+    return {
+        _CACHED: [_document(image, at) for image, at in found if _list_of(image) == _CACHED],
+        _QUEUED: [image.id for image, _ in found if _list_of(image) == _QUEUED],
+    }
+
+
+def _list_of(image: Image) -> str:
+    """Returns which list an image stands in: one whose content lies at other addresses only is not here yet."""
+    return _CACHED if image.blob is not None else _QUEUED
+
+
+def _document(image: Image, at: datetime) -> dict[str, Any]:
+    facts = {"image_id": image.id, "size": image.size, "checksum": image.checksum, "hits": 0}
+    return {**facts, "last_accessed": at.timestamp(), "last_modified": at.timestamp()}
+
+
 ROUTES: list[Route] = [
+    resource("/v2/cached_images", GET=show_cached),
+    resource("/v2/queued_images", GET=show_queued),
     resource("/v2/cache", GET=show, DELETE=clear),
     resource("/v2/cache/clean", POST=clean),
     resource("/v2/cache/prune", POST=prune),

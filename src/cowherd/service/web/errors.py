@@ -3,7 +3,8 @@
 WebError
   BadRequest 400        Unauthorized 401      Forbidden 403      NotFound 404        MethodNotAllowed 405
   BodyStalled 408       Conflict 409          Gone 410           TooLarge 413        UnsupportedMedia 415
-  RangeNotSatisfiable 416                     HeadTooLarge 431   Unavailable 503
+  PreconditionFailed 412                      RangeNotSatisfiable 416            Locked 423
+  HeadTooLarge 431      ChecksumMismatch 460  Unavailable 503
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class WebError(CowherdError):
     """A request that is answered with an error. Attributes: `problem` (a sentence), `headers` (more headers of the answer)."""
 
     status = 500
+    phrase: str | None = None
+    """What the status means, where HTTP itself does not say it."""
 
     def __init__(self, problem: str, headers: Mapping[str, str] | None = None):
         super().__init__(problem)
@@ -79,6 +82,12 @@ class Gone(WebError):
     status = 410
 
 
+class PreconditionFailed(WebError):
+    """The request asks for another version of a protocol than there is."""
+
+    status = 412
+
+
 class TooLarge(WebError):
     """The request is larger than is allowed, or than there is room for."""
 
@@ -97,10 +106,23 @@ class RangeNotSatisfiable(WebError):
     status = 416
 
 
+class Locked(WebError):
+    """Another request works on the thing."""
+
+    status = 423
+
+
 class HeadTooLarge(WebError):
     """A header is longer than is allowed."""
 
     status = 431
+
+
+class ChecksumMismatch(WebError):
+    """The body does not have the checksum that was announced; the status is one of the protocol tus."""
+
+    status = 460
+    phrase = "Checksum Mismatch"
 
 
 class Unavailable(WebError):
@@ -125,7 +147,7 @@ _PAGE = """\
 
 def answer_to_error(accept: str, error: WebError) -> Response:
     """Returns the answer that tells of an error, in a form that a client with the header Accept takes."""
-    title = http.HTTPStatus(error.status).phrase
+    title = error.phrase or http.HTTPStatus(error.status).phrase
     status = f"{error.status} {title}"
     kind = _preferred(accept)
     if kind == "text/html":

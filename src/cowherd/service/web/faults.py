@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 
 from cowherd.errors import HostError, HostFileError, InvalidRequest
-from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
+from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDiffers, Refused, StoreFull, TooLarge
+from cowherd.service.intake.lineage import MoreVisible
+from cowherd.service.keeping.faults import ContentDamaged
 from cowherd.service.records import faults
 from cowherd.service.tasks.addresses import AddressRefused
 from cowherd.service.web import errors
-from cowherd.stores.faults import BlobMissing
+from cowherd.stores.faults import BlobMissing, StillArriving
 
 _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.ImageNotFound, errors.NotFound),
@@ -26,10 +28,15 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.Unstorable, errors.BadRequest),
     (faults.DatabaseUnavailable, errors.Unavailable),
     (Refused, errors.UnsupportedMedia),
+    (MoreVisible, errors.Conflict),
     (LengthDiffers, errors.BadRequest),
+    (OffsetDiffers, errors.Conflict),
+    (DigestsDiffer, errors.ChecksumMismatch),
+    (StillArriving, errors.Locked),
     (StoreFull, errors.TooLarge),
     (TooLarge, errors.TooLarge),
     (BlobMissing, errors.Unavailable),
+    (ContentDamaged, errors.Unavailable),
     (AddressRefused, errors.BadRequest),
     (InvalidRequest, errors.BadRequest),
 )

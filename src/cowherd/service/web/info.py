@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowherd.service.web.access import require
 from cowherd.service.web.call import document_answer
-from cowherd.service.web.routing import resource
+from cowherd.service.web.routing import resource, untold_resource
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -23,13 +23,14 @@ def show_imports(call: Call) -> Response:
 
 def show_stores(call: Call) -> Response:
     """Shows the stores."""
-    return document_answer({"stores": [_store(call, name) for name in call.service.stores]})
+    return document_answer({"stores": [*(_store(call, name) for name in call.service.stores), *_web_stores(call)]})
 
 
 def show_stores_in_detail(call: Call) -> Response:
     """Shows the stores with where they are."""
     require(call, "stores_info_detail")
-    return document_answer({"stores": [_store_in_detail(call, name) for name in call.service.stores]})
+    web = [{**one, "type": "http", "properties": {}, "weight": 0} for one in _web_stores(call)]
+    return document_answer({"stores": [*(_store_in_detail(call, name) for name in call.service.stores), *web]})
 
 
 def show_usage(call: Call) -> Response:
@@ -43,6 +44,11 @@ def _store(call: Call, name: str) -> dict[str, Any]:
     return {"id": name, "description": f"the store {name}", **default}
 
 
+def _web_stores(call: Call) -> list[dict[str, Any]]:
+    name = call.service.settings.http_store
+    return [{"id": name, "description": "addresses on the web", "read-only": "true"}] if name else []
+
+
 def _store_in_detail(call: Call, name: str) -> dict[str, Any]:
     store = call.service.stores[name]
     weight = len(call.service.stores) - list(call.service.stores).index(name)
@@ -54,5 +60,5 @@ ROUTES: list[Route] = [
     resource("/v2/info/import", GET=show_imports),
     resource("/v2/info/stores", GET=show_stores),
     resource("/v2/info/stores/detail", GET=show_stores_in_detail),
-    resource("/v2/info/usage", GET=show_usage),
+    untold_resource("/v2/info/usage", GET=show_usage),
 ]

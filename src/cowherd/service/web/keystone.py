@@ -14,6 +14,7 @@ import msgspec
 
 from cowherd.errors import InvalidRequest
 from cowherd.service.policy.personas import Caller
+from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.web.errors import Unauthorized, Unavailable
 
 if TYPE_CHECKING:
@@ -48,6 +49,21 @@ class _Token(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     token: _Token
+
+
+class _Endpoint(msgspec.Struct):
+    interface: str
+    url: str
+    region: str | None = None
+
+
+class _Offered(msgspec.Struct):
+    type: str = ""
+    endpoints: list[_Endpoint] = []
+
+
+class _Catalog(msgspec.Struct):
+    catalog: list[_Offered]
 
 
 class KeystoneAuth:
@@ -90,8 +106,20 @@ class KeystoneAuth:
                 self._known[key] = min(token.expires_at.timestamp(), now + BELIEVED_SECONDS), caller
         return caller
 
+    def endpoint_of(self, token: str, region: str, interface: str) -> str:
+        """Returns the address of the image service of a region, by the catalog that a token shows. Raises `RegionUnknown`."""
+        _, body = self._exchange(token, self._path.replace("/tokens?nocatalog", "/catalog"))
+        try:
+            services = msgspec.json.decode(body, type=_Catalog).catalog
+        except msgspec.MsgspecError as error:
+            raise RegionUnknown(region, interface) from error
+        for endpoint in (one for service in services if service.type == "image" for one in service.endpoints):
+            if (endpoint.region, endpoint.interface) == (region, interface):
+                return endpoint.url
+        raise RegionUnknown(region, interface)
+
     def _ask(self, token: str) -> _Token:
-        status, body = self._exchange(token)
+        status, body = self._exchange(token, self._path)
         if status in _UNKNOWN:
             raise self._unauthorized()
         try:
@@ -104,13 +132,11 @@ class KeystoneAuth:
             raise self._unauthorized()
         return found
 
-    def _exchange(self, token: str) -> tuple[int, bytes]:
+    def _exchange(self, token: str, path: str) -> tuple[int, bytes]:
         connection = _CONNECTIONS[self._parts.scheme](self._parts.hostname or "", self._parts.port, timeout=PATIENCE_SECONDS)
         try:
             # A token may ask about itself, so the service needs no name and password of its own.
-            connection.request(
-                "GET", self._path, headers={"X-Auth-Token": token, "X-Subject-Token": token, "Connection": "close"}
-            )
+            connection.request("GET", path, headers={"X-Auth-Token": token, "X-Subject-Token": token, "Connection": "close"})
             answer = connection.getresponse()
             return answer.status, answer.read(_MOST_ANSWER_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as error:

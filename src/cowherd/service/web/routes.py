@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.service.web import cache, health, info, stores, tasks, versions
-from cowherd.service.web.images import actions, data, locations, members, records, staging, tags
+from cowherd.service.web import cache, health, info, metrics, stores, tasks, uploads, versions
+from cowherd.service.web.images import actions, data, lineage, locations, members, records, staging, tags
 from cowherd.service.web.metadefs import namespaces
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas import routes as schemas
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROUTES: list[Route] = [
     resource("/healthcheck", GET=health.show, HEAD=health.show),
+    *metrics.ROUTES,
     resource("/v2", GET=versions.redirect),
     *records.ROUTES,
     *data.ROUTES,
@@ -23,7 +24,9 @@ ROUTES: list[Route] = [
     *actions.ROUTES,
     *locations.ROUTES,
     *members.ROUTES,
+    *lineage.ROUTES,
     *namespaces.ROUTES,
+    *uploads.ROUTES,
     *tasks.ROUTES,
     *stores.ROUTES,
     *info.ROUTES,

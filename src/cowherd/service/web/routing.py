@@ -6,17 +6,18 @@ import inspect
 from typing import TYPE_CHECKING, cast
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 from starlette.routing import Route
 
-from cowherd.service.web.errors import BadRequest, MethodNotAllowed
+from cowherd.service.web.errors import BadRequest, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
     from cowherd.service.web.call import Call
+    from cowherd.service.web.errors import WebError
 
     Handler = Callable[[Call], Response | Awaitable[Response]]
 
@@ -32,19 +33,27 @@ def takes_body(handler: Handler) -> Handler:
 class Resource:
     """What lies at a path. A coroutine as handler reads the body itself; a function runs in a thread, and gets the body whole."""
 
-    def __init__(self, handlers: dict[str, Handler]):
-        self.handlers = handlers
+    def __init__(self, handlers: dict[str, Handler], *, tells_methods: bool = True):
+        self.handlers, self._tells_methods = handlers, tells_methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, as an ASGI application."""
         call: Call = scope["cowherd.call"]
         call.request.scope["path_params"] = scope["path_params"]
         handler = self.handlers.get(scope["method"])
-        if handler is None:
-            allowed = ", ".join(self.handlers)
-            raise MethodNotAllowed(f"The method {scope['method']} is not allowed for this resource.", {"Allow": allowed})
-        answer = await _answer(handler, call)
+        if handler is not None:
+            answer = await _answer(handler, call)
+        elif scope["method"] == "OPTIONS":
+            answer = Response(None, 200, {"Allow": ", ".join(self.handlers)})
+        else:
+            raise self._refusal(scope["method"])
         await answer(scope, receive, send)
+
+    def _refusal(self, method: str) -> WebError:
+        if not self._tells_methods:
+            return NotFound("The resource could not be found.")
+        allowed = ", ".join(self.handlers)
+        return MethodNotAllowed(f"The method {method} is not allowed for this resource.", {"Allow": allowed})
 
 
 async def _answer(handler: Handler, call: Call) -> Response:
@@ -60,3 +69,8 @@ async def _answer(handler: Handler, call: Call) -> Response:
 def resource(path: str, **handlers: Handler) -> Route:
     """Returns the route to what lies at `path`: a handler for each method."""
     return Route(path, Resource(handlers))
+
+
+def untold_resource(path: str, **handlers: Handler) -> Route:
+    """Returns a route as `resource` does, to what answers other methods as if it weren't there: so Glance does with some."""
+    return Route(path, Resource(handlers, tells_methods=False))

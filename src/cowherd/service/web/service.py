@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cowherd.service.intake.arriving import Intake
+    from cowherd.service.intake.resumable import Sessions
     from cowherd.service.records.database import Database
     from cowherd.service.tasks.runner import Runner
     from cowherd.service.web.callers import Auth
@@ -29,6 +30,8 @@ class Service:
     intakes: Callable[[str], Intake]
     """Where content goes, for the name of a store."""
     runner: Runner
+    sessions: Sessions
+    """The resumable uploads of this process."""
 
     @property
     def default_store(self) -> str:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 AUTHS = ("none", "tokens", "keystone")
+RESOURCES = ("bytes", "images", "uploads")
 HASHES = ("sha256", "sha512")
+CHANGED, ALWAYS = "changed", "always"
+VERIFYING = (CHANGED, ALWAYS)
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -45,15 +48,30 @@ class Settings:
     image_tag_quota: int = _setting(128, "how many tags an image may have")
     image_member_quota: int = _setting(128, "how many projects an image may be shared with")
     image_location_quota: int = _setting(10, "how many locations an image may have")
+    quotas: tuple[str, ...] = _setting(
+        (), "what projects may have of bytes, images, and uploads at once: each RESOURCE=NUMBER, or PROJECT:RESOURCE=NUMBER"
+    )
     limit_param_default: int = _setting(25, "how many images a page has, unless the client says otherwise")
     api_limit_max: int = _setting(1000, "how many images a page has at most")
     import_methods: tuple[str, ...] = _setting(
-        ("glance-direct", "web-download", "copy-image"), "the ways to import that are offered"
+        ("glance-direct", "web-download", "copy-image", "glance-download"), "the ways to import that are offered"
     )
-
+    regions: tuple[str, ...] = _setting(
+        (), "other image services to import from, each as REGION=URL (default: those of keystone's catalog)"
+    )
+    http_store: str = _setting(
+        "", "the name of a read-only store of addresses on the web, which images then may have as locations (default: none)"
+    )
     import_allowed: tuple[str, ...] = _setting(
         (), "addresses of this host or network that may be imported from, each HOST or HOST:PORT"
     )
+
+    verify_reads: str = _setting(
+        CHANGED, "when content is verified before it is sent: changed (if its file is not as it was verified) or always"
+    )
+    scrub_rate: int = _setting(64 << 20, "how many bytes a second are read to verify what is stored; 0 for as many as possible")
+    scrub_days: int = _setting(7, "after how many days what is stored is verified again")
+    reap_after: int = _setting(60, "how many seconds the bytes of a deleted image stay")
 
     @property
     def database_url(self) -> str:
@@ -75,6 +93,24 @@ class Settings:
         """The directory of each store by its name, the first one for uploads."""
         named = dict(entry.split("=", 1) for entry in self.stores)
         return named or {"default": os.path.join(self.data, "store")}
+
+
+def quotas_of(settings: Settings) -> dict[tuple[str | None, str], int]:
+    """Returns what each project may have of each resource; None stands for all projects of which nothing else is said.
+
+    Raises `InvalidRequest` for an entry that makes no sense.
+    """
+    found: dict[tuple[str | None, str], int] = {}
+    for entry in settings.quotas:
+        name, _, amount = entry.rpartition("=")
+        project, _, resource = name.rpartition(":")
+        try:
+            found[project or None, resource] = parse_size(amount)
+        except SizeError as error:
+            raise InvalidRequest(f"{entry!a} is no quota; write it as in bytes=100G or demo:images=50") from error
+        if resource not in RESOURCES:
+            raise InvalidRequest(f"{entry!a}: a quota is of {', '.join(RESOURCES)}")
+    return found
 
 
 FIELDS = {one.name: one for one in fields(Settings)}
@@ -148,16 +184,22 @@ def _converted(key: str, value: Any) -> Any:
 def _check(settings: Settings) -> None:
     if not settings.data:
         raise InvalidRequest("where are the data of the service? write it as in --data /var/lib/cowherd")
-    for name, allowed in (("auth", AUTHS), ("hash_algorithm", HASHES)):
+    for name, allowed in (("auth", AUTHS), ("hash_algorithm", HASHES), ("verify_reads", VERIFYING)):
         if getattr(settings, name) not in allowed:
             raise InvalidRequest(f"{name} can't be {getattr(settings, name)!a}; it is one of {', '.join(allowed)}")
     if settings.listen and settings.socket:
         raise InvalidRequest("a service listens on an address or on a socket, not on both: leave out --listen or --socket")
     if settings.workers < 1:
         raise InvalidRequest("workers can't be less than 1")
+    quotas_of(settings)
+    for entry in settings.regions:
+        if not all(entry.partition("=")):
+            raise InvalidRequest(f"{entry!a} is no region; write it as in north=http://images.north.example:9292")
     for entry in settings.stores:
         if not all(entry.partition("=")):
             raise InvalidRequest(f"{entry!a} is no store; write it as in fast=/srv/images")
+    if settings.http_store in settings.store_directories:
+        raise InvalidRequest(f"there are two stores {settings.http_store!a}; call one otherwise")
     if settings.listen and settings.auth == "none" and not is_loopback(split_address(settings.listen)[0]):
         raise InvalidRequest(f"everybody who reaches {settings.listen} could do anything: use --auth tokens or keystone there")
     if settings.auth == "keystone" and not settings.keystone:

@@ -9,11 +9,12 @@ from cowherd.service.records.tasks import FAILURE, PENDING, PROCESSING, SUCCESS,
 from cowherd.service.web.access import require, require_image
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.documents import time_text
-from cowherd.service.web.errors import BadRequest
+from cowherd.service.web.errors import BadRequest, MethodNotAllowed
 from cowherd.service.web.images.listing import links
 from cowherd.service.web.metadefs.common import descends, limit_of
-from cowherd.service.web.routing import resource
+from cowherd.service.web.routing import resource, takes_body, untold_resource
 from cowherd.service.web.schemas.others import TASK
+from cowherd.service.web.schemas.validation import problems
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 TYPES = tuple(TASK["properties"]["type"]["enum"])
 _STATUSES = (PENDING, PROCESSING, SUCCESS, FAILURE)
+_NEW_TASK: dict[str, Any] = {
+    "name": "task",
+    "type": "object",
+    "required": ["type", "input"],
+    "additionalProperties": False,
+    "properties": {"type": TASK["properties"]["type"], "input": {"type": "object"}},
+}
 _SORT_KEYS = ("created_at",)
 _PATH = "/v2/tasks"
 
@@ -54,6 +62,24 @@ def show(call: Call) -> Response:
         task = read_task(connection, call.names["task"])
     facts = {"input": task.input, "result": task.result, "message": task.message}
     return document_answer({**_stub(task), **_started_by(task), **facts})
+
+
+@takes_body
+def create(call: Call) -> Response:
+    """Refuses a task: the service makes them itself, for the requests that need them."""
+    require(call, "tasks_api_access")
+    document = call.document()
+    for problem in problems(document, _NEW_TASK):
+        raise BadRequest(f"Provided object does not match schema 'task': {problem}")
+    raise BadRequest(
+        f"Tasks of type {document['type']} are made by the service. Import an image by POST /v2/images/{{id}}/import instead."
+    )
+
+
+def delete(call: Call) -> Response:
+    """Refuses the deletion of a task: its record goes by itself, some time after its end."""
+    require(call, "tasks_api_access")
+    raise MethodNotAllowed("The method DELETE is not allowed for this resource.", {"Allow": "GET"})
 
 
 def index_of_image(call: Call) -> Response:
@@ -106,7 +132,7 @@ def _whole(task: Task) -> dict[str, Any]:
 
 
 ROUTES: list[Route] = [
-    resource(_PATH, GET=index),
-    resource(_PATH + "/{task}", GET=show),
-    resource("/v2/images/{image_id}/tasks", GET=index_of_image),
+    resource(_PATH, GET=index, POST=create),
+    resource(_PATH + "/{task}", GET=show, DELETE=delete),
+    untold_resource("/v2/images/{image_id}/tasks", GET=index_of_image),
 ]

@@ -34,6 +34,8 @@ def answer(call: Call) -> Response | None:
     if accept.startswith(_BY_MEDIA_TYPE):
         first, slash, rest = accept.removeprefix(_BY_MEDIA_TYPE), "/", path
     if first not in _SEGMENTS:
+        if scope["method"] == "OPTIONS":
+            return empty_answer(200)
         return document_answer(document(call), 300)
     scope["path"] = f"/v2{slash}{rest.lstrip('/')}"
     return None

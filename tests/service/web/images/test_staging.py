@@ -56,11 +56,21 @@ def test_what_was_staged_is_imported(client):
 
 
 @pytest.mark.parametrize("where", [{"stores": ["two"]}, {"stores": ["two", "one"]}, {"all_stores": True}])
-def test_an_import_goes_to_the_stores_that_are_asked_for(client, where):
+def test_an_import_goes_to_the_stores_that_are_asked_for(client, tmp_path, where):
     path = staged(client)
     assert imported(client, path, {**DIRECT, **where})["status"] == "success"
-    assert set(where.get("stores", ["one", "two"])) <= set(client.get(path).json["stores"].split(","))
+    wanted = where.get("stores", ["one", "two"])
+    assert set(client.get(path).json["stores"].split(",")) == set(wanted)
     assert client.get(f"{path}/file?prefer=two").body == b"content"
+    kept = [one.parts[-4] for one in tmp_path.glob("*/blobs/*/*") if "." not in one.name]
+    assert sorted(kept) == sorted(wanted)
+
+
+def test_an_import_leaves_to_other_images_what_they_have(client):
+    first, second = staged(client), staged(client)
+    imported(client, first, DIRECT)
+    assert imported(client, second, {**DIRECT, "stores": ["two"]})["status"] == "success"
+    assert client.get(first).json["stores"] == client.get(second).json["stores"] == "one,two"
 
 
 def test_a_refused_import_says_why_and_leaves_nothing(client, tmp_path):
@@ -71,6 +81,7 @@ def test_a_refused_import_says_why_and_leaves_nothing(client, tmp_path):
     image = client.get(path).json
     assert image["status"] == "queued"
     assert "'format'" in image["cowherd_reason"]
+    assert (image["os_glance_importing_to_stores"], image["os_glance_failed_import"]) == ("", "one")
     assert list((tmp_path / "one/incoming").iterdir()) == []
     assert client.ask("PUT", f"{path}/stage", b"again", **OCTETS).status == 204
 
@@ -97,7 +108,7 @@ def test_damage_is_not_copied(client, tmp_path):
     assert task["status"] == "failure"
     assert "damaged in the store one" in task["message"]
     image = client.get(path).json
-    assert (image["stores"], image["os_glance_failed_import"]) == ("one", "two")
+    assert (image["stores"], image["os_glance_importing_to_stores"], image["os_glance_failed_import"]) == ("one", "", "two")
     assert list((tmp_path / "two/incoming").iterdir()) == []
 
 
@@ -112,7 +123,6 @@ def test_damage_is_not_copied(client, tmp_path):
         ({**DIRECT, "all_stores": "true"}, 400),
         ({**DIRECT, "all_stores_must_succeed": 1}, 400),
         ({**DIRECT, "stores": ["three"]}, 409),
-        ({**DIRECT, "stores": []}, 409),
         ({**DIRECT, "stores": "one"}, 409),
         ({**DIRECT, "stores": ["one"], "all_stores": True}, 400),
         (COPY, 409),

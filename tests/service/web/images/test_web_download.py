@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import sqlite3
 import threading
 
 import pytest
@@ -83,6 +85,7 @@ def test_what_can_not_be_fetched_leaves_a_queued_image_that_says_why(client, web
     document = client.get(image).json
     assert document["status"] == "queued"
     assert said in document["cowherd_reason"]
+    assert (document["os_glance_importing_to_stores"], document["os_glance_failed_import"]) == ("", "default")
     assert list((tmp_path / "data/store/incoming").iterdir()) == []
 
 
@@ -91,6 +94,47 @@ def test_an_address_that_may_not_be_asked_is_refused_at_once(client, uri):
     image = queued(client)
     assert client.ask("POST", f"{image}/import", wanted(uri)).status == 400
     assert client.get(image).json["status"] == "queued"
+
+
+def remote(image_id, region="north"):
+    return {"method": {"name": "glance-download", "glance_image_id": image_id, "glance_region": region}}
+
+
+@pytest.fixture
+def regions(tmp_path):
+    """Clients of two services, of which the second one knows the first one as the region north."""
+    with running(tmp_path / "north") as north, running(tmp_path, f"regions=north=http://127.0.0.1:{north.port}") as south:
+        north.headers["x-auth-token"] = south.headers["x-auth-token"] = "t"
+        yield north, south
+
+
+def test_an_image_of_another_region_comes_with_its_formats_and_what_a_machine_needs(regions, tmp_path):
+    north, south = regions
+    source = north.create(disk_format="raw", container_format="bare", hw_cpu_cores="5", os_distro="rhel", speed="88mph")
+    north.ask("PUT", f"/v2/images/{source['id']}/file", CONTENT, content_type="application/octet-stream")
+    image = f"/v2/images/{south.create(disk_format='iso', container_format='ovf', hw_cpu_cores='1')['id']}"
+    assert imported(south, image, remote(source["id"]))["status"] == "success"
+    record = south.get(image).json
+    assert (record["disk_format"], record["container_format"], record["hw_cpu_cores"]) == ("raw", "bare", "5")
+    assert record["os_distro"] == "rhel"
+    assert "speed" not in record
+    assert south.get(f"{image}/file").body == CONTENT
+    with contextlib.closing(sqlite3.connect(tmp_path / "data/records.sqlite")) as database:
+        assert database.execute("select progress from tasks").fetchall() == [("{}",)]
+
+
+@pytest.mark.parametrize(("region", "said"), [("north", "answered 404"), ("nowhere", "No image service is known")])
+def test_an_image_of_another_region_that_is_not_there_is_told(regions, region, said):
+    image = queued(regions[1])
+    task = imported(regions[1], image, remote("36d4b546-64a2-4bb9-bdd0-ba676aa48f2c", region))
+    assert task["status"] == "failure"
+    assert said in task["message"]
+    assert regions[1].get(image).json["status"] == "queued"
+
+
+@pytest.mark.parametrize("document", [remote("foo"), remote(None), remote("36d4b546-64a2-4bb9-bdd0-ba676aa48f2c", 7)])
+def test_an_image_of_another_region_that_can_be_none_is_refused(client, document):
+    assert client.ask("POST", f"{queued(client)}/import", document).status == 400
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path):

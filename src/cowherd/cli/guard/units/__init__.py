@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -9,13 +11,15 @@ from pathlib import Path
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.storage.atomic import write_atomically
 
+SERVICE = ("cowherd-serve.service", "cowherd-serve.socket")
+"""The units of `serve`."""
 NAMES = ("cowherd-watch.service", "cowherd-verify.service", "cowherd-verify.timer")
 _PROGRAM = "/usr/bin/cowherd"
 _DIRECTORIES = "Environment=COWHERD_DIRECTORIES=/var/lib/libvirt/images"
 
 
-def install(target: Path, directories: Sequence[str], program: Sequence[str]) -> list[Path]:
-    """Writes the units into the directory `target`, for these directories and this program; returns what was written.
+def install(target: Path, directories: Sequence[str], program: Sequence[str], names: Sequence[str] = NAMES) -> list[Path]:
+    """Writes units into the directory `target`, for these directories and this program; returns what was written.
 
     Raises `InvalidRequest` for names that a unit can't hold, `HostFileError`. Units of the same names are replaced: what an
     administrator adds belongs into /etc/default/cowherd, or `systemctl edit`.
@@ -25,12 +29,20 @@ def install(target: Path, directories: Sequence[str], program: Sequence[str]) ->
     watched = " ".join(map(_word, directories))
     run = " ".join(f'"{_escaped(word).replace("$", "$$")}"' for word in program)
     written = []
-    for name in NAMES:
+    for name in names:
         text = files(__package__).joinpath(name).read_text("utf-8")
         text = text.replace(_DIRECTORIES, f'Environment="COWHERD_DIRECTORIES={_escaped(watched)}"')
         write_atomically(target / name, text.replace(_PROGRAM, run).encode(), mode=0o644)
         written.append(target / name)
     return written
+
+
+def this_program() -> list[str]:
+    """Returns the command that runs this program again, by its full name."""
+    program = Path(sys.argv[0])
+    if program.name == "cowherd" and program.exists():
+        return [os.path.abspath(program)]
+    return [sys.executable, "-m", "cowherd.cli.guard.main"]
 
 
 def _word(name: str) -> str:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import base64
-import os
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
+from cowherd.service.keeping.reading import Reader
+from cowherd.service.records.states import ACTIVE, DEACTIVATED
+from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.web.access import require_image
 from cowherd.service.web.call import empty_answer
-from cowherd.service.web.errors import BadRequest, Unavailable
 from cowherd.service.web.images.ranges import wanted_range
-from cowherd.service.web.serving.files import FileAnswer
-from cowherd.stores.faults import BlobMissing
+from cowherd.service.web.images.remote import RemoteAnswer, open_remote
+from cowherd.service.web.serving.files import FileAnswer, PiecesAnswer
+from cowherd.service.web.settings import ALWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from starlette.responses import Response
 
     from cowherd.service.records.image import Image
@@ -37,28 +37,36 @@ def _open(call: Call) -> Response:
         image = require_image(call, connection, "get_image")
         require_image(call, connection, "download_image", image)
     preferred = _preferred_stores(call)
-    if image.blob is None or image.size is None:
+    located = bool(image.locations) and image.status in (ACTIVE, DEACTIVATED)
+    if image.size is None or (image.blob is None and not located):
         return empty_answer()
     headers = _headers(image)
     if _is_known(call, headers):
-        return empty_answer(304, {name: headers[name] for name in ("ETag", "Last-Modified")})
-    validators = frozenset((headers["ETag"], headers["Last-Modified"]))
+        return empty_answer(304, {name: headers[name] for name in ("ETag", "Last-Modified") if name in headers})
+    validators = frozenset(headers[name] for name in ("ETag", "Last-Modified") if name in headers)
     wanted = wanted_range(call.request.headers, image.size, validators)
     start, end = wanted or (0, image.size)
     if wanted:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{image.size}"
         headers.pop("Content-Digest", None)  # which is that of what is sent, not of the whole
-    descriptor = _open_blob(call, image, preferred)
-    return FileAnswer(descriptor, start, end - start, 206 if wanted else 200, headers)
+    status = 206 if wanted else 200
+    if image.blob is None:
+        remote = open_remote(image, Addresses(call.service.settings.import_allowed))
+        return RemoteAnswer(remote, image, start, end, status, headers)
+    reader = Reader(call.service.database, call.service.stores, image.blob, image.size, preferred)
+    if call.service.settings.verify_reads == ALWAYS and call.request.method != "HEAD":
+        return PiecesAnswer(reader.pieces(start, end), end - start, status, headers)
+    return FileAnswer(reader.open(start, end), start, end - start, status, headers)
 
 
 def _headers(image: Image) -> dict[str, str]:
     headers = {
         "Content-Type": "application/octet-stream",
-        "ETag": f'"{image.blob}"',
         "Last-Modified": format_datetime(image.updated_at, usegmt=True),
         "Accept-Ranges": "bytes",
     }
+    if image.blob or image.os_hash_value:
+        headers["ETag"] = f'"{image.blob or image.os_hash_value}"'
     if image.checksum:
         headers["Content-MD5"] = image.checksum
     if image.os_hash_value and image.os_hash_algo in _DIGESTS:
@@ -72,7 +80,7 @@ def _is_known(call: Call, headers: dict[str, str]) -> bool:
     known = call.header("if-none-match")
     if known is not None:
         tags = [tag.strip().removeprefix("W/") for tag in known.split(",")]
-        return "*" in tags or headers["ETag"] in tags
+        return "*" in tags or headers.get("ETag") in tags
     since = call.header("if-modified-since")
     if since is None:
         return False
@@ -84,26 +92,4 @@ def _is_known(call: Call, headers: dict[str, str]) -> bool:
 
 def _preferred_stores(call: Call) -> list[str]:
     wanted = dict(call.query).get("prefer", "")
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
-    for name in names:
-        if name not in call.service.stores:
-            raise BadRequest(f"Store '{name}' is not configured.")
-    return names
-
-
-def _open_blob(call: Call, image: Image, preferred: Iterable[str]) -> int:
-    """Opens the content in the first store that has it whole as far as its size tells."""
-    assert image.blob is not None
-    names = [*(name for name in preferred if name in image.stores), *image.stores]
-    for name in dict.fromkeys(names):
-        store = call.service.stores.get(name)
-        if store is None:
-            continue
-        try:
-            descriptor = store.open(image.blob)
-        except BlobMissing:
-            continue
-        if os.fstat(descriptor).st_size == image.size:
-            return descriptor
-        os.close(descriptor)
-    raise Unavailable(f"The content of image {image.id} is damaged or missing in every store that should have it.")
+    return [name.strip() for name in wanted.split(",") if name.strip()]

@@ -9,10 +9,11 @@ import msgspec
 from cowherd.service.policy.personas import Persona
 from cowherd.service.web.access import PUBLISHING, require_image
 from cowherd.service.web.errors import Conflict, Forbidden
+from cowherd.service.web.images.relocating import LOCATIONS, with_locations
 from cowherd.service.web.schemas.image import PROPERTIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -24,22 +25,20 @@ _FORMATS = ("disk_format", "container_format")
 _BEFORE_CONTENT = ("queued", "importing")
 
 
-def apply_changes(call: Call, connection: Connection, image: Image, changes: Sequence[Change]) -> Image:
+def apply_changes(call: Call, connection: Connection, image: Image, changes: Sequence[Change], sizes: Mapping[str, int]) -> Image:
     """Returns the image as the changes make it, one after the other. Records nothing.
+
+    `sizes` gives how long the content is at the addresses that they add.
 
     Raises `Forbidden` for what the caller may not change, `Conflict` for a property that is not there, or is there already.
     """
     for change in changes:
-        if change.name == "locations":
-            image = _with_locations(call, connection, image, change)
+        if change.name == LOCATIONS:
+            image = with_locations(call, connection, image, change, sizes)
         else:
             _check_allowed(call, connection, image, change)
             image = _applied(image, change)
     return image
-
-
-def _with_locations(call: Call, connection: Connection, image: Image, change: Change) -> Image:
-    raise Forbidden("It's not allowed to change locations if locations are invisible.")
 
 
 def _check_allowed(call: Call, connection: Connection, image: Image, change: Change) -> None:

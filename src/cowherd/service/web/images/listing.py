@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _LISTED = ("name", "id", "status", "container_format", "disk_format")
 """The filters that take several values, as in `in:a,b`."""
-_EXACT = ("owner", "checksum", "os_hash_value")
+_EXACT = ("owner", "checksum", "os_hash_algo", "os_hash_value")
 _VISIBILITIES = ("community", "public", "private", "shared", "all")
 _MEMBER_STATUSES = ("pending", "accepted", "rejected", "all")
 _COMPARISONS = ("gt", "gte", "lt", "lte", "eq", "neq")
 _NO_FILTERS = frozenset(
-    ("limit", "marker", "sort", "sort_key", "sort_dir", "tag", "member_status", "visibility", "os_hidden", "deleted")
+    ("limit", "marker", "sort", "sort_key", "sort_dir", "tag", "tags", "member_status", "visibility", "os_hidden", "deleted")
 )
 _ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"(?:,|\Z)|([^,"]*)(?:,|\Z)')
 _MOST_NUMBER = (1 << 63) - 1
@@ -42,12 +42,12 @@ def parse_query(parameters: Parameters, default_limit: int, most: int) -> Query:
     return Query(
         **fields,
         moments=moments,
-        tags=[value.strip() for name, value in parameters if name == "tag"],
+        tags=[value.strip() for name, value in parameters if name in ("tag", "tags")],
         visibility=_one_of("visibility value", last.get("visibility") or None, _VISIBILITIES),
         os_hidden=_truth("os_hidden", last.get("os_hidden", "false").lower()),
         member_status=_one_of("status", last.get("member_status", "accepted"), _MEMBER_STATUSES),
         sort=_parse_sort(parameters),
-        limit=min(_limit(last["limit"]) if "limit" in last else default_limit, most),
+        limit=_page_limit(last, default_limit, most),
         marker=last.get("marker"),
     )
 
@@ -66,7 +66,7 @@ def _add_filter(name: str, value: str, fields: dict[str, Any], moments: list[Mom
     if bounded in RANGES and end in ("min", "max"):
         fields["at_least" if end == "min" else "at_most"][bounded] = _number(name, value)
     elif name in RANGES:
-        fields["at_least"][name] = fields["at_most"][name] = _number(name, value)
+        fields["at_least"][name], fields["at_most"][name] = _exactly(name, value)
     elif name in ("created_at", "updated_at"):
         moments.append(_moment(name, value))
     elif name in _LISTED:
@@ -79,12 +79,26 @@ def _add_filter(name: str, value: str, fields: dict[str, Any], moments: list[Mom
         fields["properties"][name] = value
 
 
+def _exactly(name: str, value: str) -> tuple[int, int]:
+    """Returns the least and the most that is exactly a value. No number is what is none."""
+    try:
+        return (_number(name, value),) * 2
+    except BadRequest:
+        return 1, 0
+
+
 def _number(name: str, value: str) -> int:
     try:
         number = int(value)
     except ValueError as error:
         raise BadRequest(f"Unable to filter on a range with a non-numeric value: {name}") from error
     return max(-_MOST_NUMBER, min(number, _MOST_NUMBER))
+
+
+def _page_limit(last: dict[str, str], default: int, most: int) -> int:
+    limit = _limit(last["limit"]) if "limit" in last else default
+    # No image has a visibility without a name.
+    return 0 if last.get("visibility") == "" else min(limit, most)
 
 
 def _limit(text: str) -> int:

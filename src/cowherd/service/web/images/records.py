@@ -5,27 +5,35 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from cowherd.service.intake.resumable import RESUMABLE
 from cowherd.service.intake.staging import STAGE
+from cowherd.service.records.events import was_deleted
+from cowherd.service.records.faults import ImageExists, MarkerNotFound, Unstorable
 from cowherd.service.records.image import Image
-from cowherd.service.records.images import create_image, delete_image, read_image, update_image
+from cowherd.service.records.images import change_status, create_image, delete_image, is_known, read_image, update_image
 from cowherd.service.records.pages import page
+from cowherd.service.records.quotas import Resource, check_quota
 from cowherd.service.records.uploads import list_uploads
-from cowherd.service.web.access import require_for_new, require_image, sees_own, viewer
+from cowherd.service.web.access import require_for_new, require_image, viewer
 from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import Forbidden, TooLarge
 from cowherd.service.web.images.changes import parse_changes
 from cowherd.service.web.images.document import image_document, path_of
 from cowherd.service.web.images.editing import apply_changes
+from cowherd.service.web.images.lineage import release_children, require_visibility
 from cowherd.service.web.images.listing import links, parse_query
 from cowherd.service.web.images.properties import new_image_values
+from cowherd.service.web.images.relocating import sizes_of_added
 from cowherd.service.web.routing import resource, takes_body
 from cowherd.service.web.versions import base_url
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from starlette.responses import Response
     from starlette.routing import Route
 
+    from cowherd.service.records.query import Query
     from cowherd.service.web.call import Call
     from cowherd.service.web.settings import Settings
 
@@ -41,15 +49,18 @@ def create(call: Call) -> Response:
     require_for_new(call, image)
     check_quotas(call.service.settings, image)
     with call.service.database.write() as connection:
+        if was_deleted(connection, image.id):
+            raise ImageExists(image.id)
+        check_quota(connection, image.owner, {Resource.IMAGES: 1}, call.service.intakes(call.service.default_store).quotas)
         create_image(connection, image)
         note(call, connection, "image.create", image.id, name=image.name, visibility=image.visibility)
         image = read_image(connection, image.id)
     headers = {
         "Location": base_url(call) + path_of(image.id),
         "OpenStack-image-import-methods": ",".join(call.service.settings.import_methods),
-        "OpenStack-image-store-ids": ",".join(call.service.stores),
+        "OpenStack-image-store-ids": ",".join([*call.service.stores, *filter(None, [call.service.settings.http_store])]),
     }
-    return document_answer(image_document(image, own=True), 201, headers)
+    return document_answer(image_document(call, image), 201, headers)
 
 
 def index(call: Call) -> Response:
@@ -57,36 +68,52 @@ def index(call: Call) -> Response:
     settings = call.service.settings
     query = parse_query(call.query, settings.limit_param_default, settings.api_limit_max)
     with call.service.database.read() as connection:
-        images = page(connection, query, viewer(call))
+        images = _page(call, connection, query)
     after = images[-1].id if images and len(images) == query.limit else None
     return document_answer(
         {
-            "images": [image_document(image, own=sees_own(call, image)) for image in images],
+            "images": [image_document(call, image) for image in images],
             **links("/v2/images", call.query, after),
             "schema": "/v2/schemas/images",
         }
     )
 
 
+def _page(call: Call, connection: Connection, query: Query) -> list[Image]:
+    try:
+        return page(connection, query, viewer(call))
+    except Unstorable:  # as no image can have what is asked for, none has
+        return []
+    except MarkerNotFound as error:
+        if not is_known(connection, error.marker):
+            raise
+        raise Forbidden("You are not authorized to see the image after which the page begins.") from error
+
+
 def show(call: Call) -> Response:
     """Shows one image."""
     with call.service.database.read() as connection:
         image = require_image(call, connection, "get_image")
-    return document_answer(image_document(image, own=sees_own(call, image)))
+    return document_answer(image_document(call, image))
 
 
 @takes_body
 def update(call: Call) -> Response:
     """Changes properties of an image."""
     changes = parse_changes(call.header("content-type") or "", call.document)
+    sizes = sizes_of_added(call, changes)
     with call.service.database.write() as connection:
         image = require_image(call, connection, "get_image")
-        changed = apply_changes(call, connection, image, changes)
+        changed = apply_changes(call, connection, image, changes, sizes)
         if changed != image:
             check_quotas(call.service.settings, changed)
-            changed = update_image(connection, changed)
+            require_visibility(connection, image, changed)
+            status, changed = changed.status, update_image(connection, changed)
+            if status != image.status:
+                change_status(connection, image.id, {image.status}, status)
+                changed = read_image(connection, image.id)
             note(call, connection, "image.update", image.id, changed=sorted({change.name for change in changes}))
-    return document_answer(image_document(changed, own=sees_own(call, changed)))
+    return document_answer(image_document(call, changed))
 
 
 def delete(call: Call) -> Response:
@@ -95,11 +122,13 @@ def delete(call: Call) -> Response:
         image = require_image(call, connection, "delete_image")
         if image.protected:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
-        staged = [one for one in list_uploads(connection, image_id=image.id) if one.kind == STAGE]
+        staged = [one for one in list_uploads(connection, image_id=image.id) if one.kind in (STAGE, RESUMABLE)]
+        release_children(call, connection, image)
         delete_image(connection, image.id)
         note(call, connection, "image.delete", image.id, name=image.name, blob=image.blob)
     for one in staged:
         store = call.service.stores.get(one.store)
+        call.service.sessions.forget(one.id)
         if store and one.temporary and not store.is_held(one.temporary):  # what still arrives is ended by who takes it
             store.discard(one.temporary)
     return empty_answer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from cowherd.service.tasks.imports import (
     COPY_IMAGE,
     FAILED_PROPERTY,
     GLANCE_DIRECT,
+    GLANCE_DOWNLOAD,
     LEFT_PROPERTY,
     TASK_PROPERTY,
+    TOKEN,
     TYPE,
     WEB_DOWNLOAD,
 )
@@ -28,6 +31,7 @@ from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import BadRequest, Conflict, NotFound
 from cowherd.service.web.images.upload import STORE_HEADER, announced_bytes, intake_of, receive, require_content
 from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.schemas.image import UUID_PATTERN
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -66,6 +70,8 @@ def begin_import(call: Call) -> Response:
         stores = _targets(call, document, image, method)
         if method == WEB_DOWNLOAD:
             _check_uri(call, document)
+        if method == GLANCE_DOWNLOAD:
+            _check_remote(document["method"])
         under_way = [list_tasks(connection, image_id=image.id, status=status, limit=1) for status in (PENDING, PROCESSING)]
         if any(under_way):
             raise Conflict(f"New operation on image '{image.id}' is not permitted as prior operation is still in progress")
@@ -98,8 +104,10 @@ def _check_state(image: Image, method: str) -> None:
         raise Conflict("Image with status active cannot be target for import")
     if method == GLANCE_DIRECT and image.status != UPLOADING:
         raise Conflict("Image needs to be staged before 'glance-direct' method can be used")
-    if method == WEB_DOWNLOAD and image.status != QUEUED:
-        raise Conflict("Image needs to be in 'queued' state to use 'web-download' method")
+    if method in (WEB_DOWNLOAD, GLANCE_DOWNLOAD) and image.status != QUEUED:
+        raise Conflict(f"Image needs to be in 'queued' state to use '{method}' method")
+    if method == GLANCE_DOWNLOAD:  # which takes the formats over from the other image
+        return
     for name in ("container_format", "disk_format"):
         if not getattr(image, name):
             raise Conflict(f"'{name}' needs to be set before import")
@@ -112,6 +120,15 @@ def _check_uri(call: Call, document: dict[str, Any]) -> None:
     Addresses(call.service.settings.import_allowed).check(uri)
 
 
+def _check_remote(method: dict[str, Any]) -> None:
+    if not re.fullmatch(UUID_PATTERN[1:-1], str(method.get("glance_image_id"))):
+        raise BadRequest("Invalid glance-download request: image id does not look like a UUID")
+    if not isinstance(method.get("glance_region"), str):
+        raise BadRequest("Invalid glance-download request: 'glance_region' is not given")
+    if not isinstance(method.get("glance_service_interface", "public"), str):
+        raise BadRequest("Invalid glance-download request: 'glance_service_interface' is no text")
+
+
 def _targets(call: Call, document: dict[str, Any], image: Image, method: str) -> list[str]:
     """Returns the stores that are to have the content. Raises `Conflict` for stores that there are not."""
     known = call.service.stores
@@ -120,7 +137,7 @@ def _targets(call: Call, document: dict[str, Any], image: Image, method: str) ->
         if asked is not None:
             raise BadRequest("All_stores parameter can't be used with x-image-meta-store header or stores parameter")
         return [name for name in known if method != COPY_IMAGE or name not in image.stores]
-    stores = asked if asked is not None else [call.header(STORE_HEADER) or call.service.default_store]
+    stores = asked or [call.header(STORE_HEADER) or call.service.default_store]
     if not isinstance(stores, list) or not stores or not all(isinstance(name, str) and name in known for name in stores):
         raise Conflict(f"The stores are to be some of these: {', '.join(known)}")
     if method == COPY_IMAGE and any(name in image.stores for name in stores):
@@ -137,6 +154,7 @@ def _task(call: Call, image: Image, document: dict[str, Any], stores: list[str])
         request_id=call.request_id,
         image_id=image.id,
         input={"image_id": image.id, "import_req": document, "backend": stores},
+        progress={TOKEN: call.header("x-auth-token")} if document["method"]["name"] == GLANCE_DOWNLOAD else {},
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
 from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.upload import Upload
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.web.access import require_image
@@ -59,7 +61,13 @@ def intake_of(call: Call) -> Intake:
     name = call.header(STORE_HEADER) or call.service.default_store
     if name not in stores:
         raise BadRequest(f"The store '{name}' is not configured. There are: {', '.join(stores)}.")
-    return call.service.intakes(name)
+    return intake_into(call, name)
+
+
+def intake_into(call: Call, store: str) -> Intake:
+    """Returns where content goes that is put into a store; overlays may stand on what the caller may see."""
+    service = call.service
+    return replace(service.intakes(store), bases=Bases(service.database, service.stores, call.caller))
 
 
 def require_formats(image: Image) -> None:
@@ -72,7 +80,7 @@ def require_formats(image: Image) -> None:
 async def receive(call: Call, begun: Upload | Staging) -> None:
     """Feeds the body to an upload, and finishes it. Whatever goes wrong, the upload is over when this raises."""
     try:
-        async for block in _blocks(call):
+        async for block in blocks_of(call):
             await run_in_threadpool(begun.feed, block)
         await run_in_threadpool(begun.finish)
     except ImageNotFound as error:
@@ -95,16 +103,21 @@ def _begin(call: Call, length: int | None) -> Upload:
     return Upload.begin(intake, image, length)
 
 
-async def _blocks(call: Call) -> AsyncIterator[bytes]:
-    """Gives the body in blocks as large as the intake takes them best."""
+async def blocks_of(call: Call) -> AsyncIterator[bytes]:
+    """Gives the body in blocks as large as the intake takes them best; also what came before the client was gone."""
     parts: list[bytes] = []
     size = 0
-    async for part in call.parts():
-        parts.append(part)
-        size += len(part)
-        if size >= BLOCK_BYTES:
+    try:
+        async for part in call.parts():
+            parts.append(part)
+            size += len(part)
+            if size >= BLOCK_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+    except (ClientGone, BodyStalled):
+        if parts:
             yield b"".join(parts)
-            parts, size = [], 0
+        raise
     if parts:
         yield b"".join(parts)
 

@@ -10,6 +10,7 @@ from cowherd.service.records.metadefs import (
     create_definition,
     delete_definition,
     list_namespaces,
+    read_definition,
     update_definition,
 )
 from cowherd.service.web.access import require, viewer
@@ -51,6 +52,10 @@ def index(call: Call) -> Response:
     types = [name for name in parameters.get("resource_types", "").split(",") if name]
     with call.service.database.read() as connection:
         found = list_namespaces(connection, viewer(call), visibility=visibility, resource_types=types)
+        marker = parameters.get("marker")
+        if marker and marker not in {one.name for one in found}:
+            read_definition(connection, Kind.NAMESPACE, marker, marker)
+            raise Forbidden(f"You are not authorized to see the namespace {marker}, after which the page begins.")
         shown = ordered(found, parameters, _SORTED_BY, limit)
         documents = [_with_associations(connection, one) for one in shown]
     after = shown[-1].name if shown and len(shown) == limit else None

@@ -1,4 +1,4 @@
-"""An answer whose body is a range of an open file."""
+"""Answers whose body is content: a range of an open file, or parts that are made one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from cowherd.service.web.serving.protocol import ZERO_COPY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from starlette.types import Receive, Scope, Send
 
@@ -45,3 +45,23 @@ class FileAnswer(Response):
             if len(piece) != length:
                 raise OSError(errno.EIO, f"a file ended after {offset + len(piece)} bytes")
             await send({"type": "http.response.body", "body": piece, "more_body": offset + length < end})
+
+
+class PiecesAnswer(Response):
+    """Sends `count` bytes that `pieces` gives in parts. The first part is made before the answer begins.
+
+    So an error at the first one can still be told in an answer; a later one ends the connection.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], count: int, status: int, headers: Mapping[str, str]):
+        super().__init__(None, status, {**headers, "content-length": str(count)})
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer, as an ASGI application. Raises what `pieces` raises."""
+        piece = await run_in_threadpool(next, self._pieces, b"")
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        while piece:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            piece = await run_in_threadpool(next, self._pieces, b"")
+        await send({"type": "http.response.body", "body": b""})

@@ -48,8 +48,10 @@ class Cycle(RequestResponseCycle):
         self.message_event.set()
 
     async def receive(self) -> Any:
-        """Gives the application what came of the body since it last asked."""
+        """Gives the application what came of the body since it last asked; that the client is gone it tells after that."""
         message: Any = await super().receive()
+        if self.parts and message["type"] == "http.disconnect" and not self.response_complete:
+            message = {"type": "http.request", "body": b"", "more_body": self.more_body}
         if self.parts and message["type"] == "http.request":
             message["body"] = b"".join(self.parts)
             self.parts, self.waiting = [], 0

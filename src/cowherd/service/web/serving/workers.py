@@ -67,6 +67,7 @@ class Workers:
     @contextlib.contextmanager
     def _handling_signals(self) -> Iterator[None]:
         before = {number: signal.signal(number, self._end) for number in _ENDING}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
         try:
             yield
         finally:
@@ -77,6 +78,10 @@ class Workers:
         self._ending = True
         for pid in self._running:
             os.kill(pid, signal.SIGTERM)
+
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        for pid in self._running:
+            os.kill(pid, signal.SIGHUP)
 
     def _start(self, writer: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # so that no signal comes between the fork and the note of it
@@ -92,6 +97,7 @@ class Workers:
             self._running.clear()
             for number in _ENDING:
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it answers
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             _die_with(parent)
             self._work(lambda: _say(writer))

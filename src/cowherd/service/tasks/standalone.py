@@ -1,0 +1,75 @@
+"""Makes images that stand on nothing: raw disks with what a guest sees of an overlay, for those who take no overlays."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cowherd.image.open import disk_of
+from cowherd.service.intake.content import FlatContent
+from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.lineage import chain_of
+from cowherd.service.intake.upload import IMPORT, Upload
+from cowherd.service.keeping.faults import ContentDamaged
+from cowherd.service.records.images import read_image
+from cowherd.service.records.lineage import content_of
+from cowherd.service.records.states import IMPORTING
+from cowherd.storage.hostfile import HostFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cowherd.image.disk import Disk
+    from cowherd.service.intake.arriving import Intake
+    from cowherd.service.records.database import Database
+    from cowherd.service.records.image import Image
+    from cowherd.service.records.tasks import Task
+    from cowherd.stores.directory import DirectoryStore
+
+TYPE = "standalone"
+"""The type of these tasks."""
+_DAMAGED = "What a guest sees of the image, with what it stands on, is not what it was: see 'cowherd serve --fsck'"
+_FAILED = "The image that it was to be made from could not be read"
+
+
+@dataclass(frozen=True)
+class Standalones:
+    """Makes them. `intake_of` gives where content goes for the name of a store."""
+
+    database: Database
+    stores: Mapping[str, DirectoryStore]
+    intake_of: Callable[[str], Intake]
+
+    def run(self, task: Task) -> dict[str, Any]:
+        """Gives the queued image of a task the content of the image that its input names; returns the result for its record."""
+        with self.database.read() as connection:
+            target = read_image(connection, task.image_id or "")
+            source = read_image(connection, task.input["image_id"])
+            chain, content = chain_of(connection, self.stores, source), content_of(connection, source.id)
+        with ExitStack() as stack:
+            files = [(stack.enter_context(HostFile.open(one.path, lock=None)), one.format) for one in chain]
+            disk = stack.enter_context(disk_of(files))
+            intake = self.intake_of(task.input["store"])
+            upload = Upload.begin(intake, target, disk.size, status=IMPORTING, kind=IMPORT)
+            _feed(upload, disk, source, content)
+        return {"image_id": target.id}
+
+
+def _feed(upload: Upload, disk: Disk, source: Image, content: str | None) -> None:
+    """Uploads what a guest sees of a disk, if it is the content that `source` is recorded with. Raises `ContentDamaged`."""
+    seen = FlatContent()
+    try:
+        for begin in range(0, disk.size, BLOCK_BYTES):
+            block = disk.read(begin, min(BLOCK_BYTES, disk.size - begin))
+            seen.take(block)
+            upload.feed(block)
+        if seen.finish().content_digest.hex() != content:
+            raise ContentDamaged(source.blob or "", _DAMAGED)
+        upload.finish()
+    except ContentDamaged as error:
+        upload.abandon(str(error))
+        raise
+    except BaseException:
+        upload.abandon(_FAILED)  # which does nothing if the upload has ended itself
+        raise

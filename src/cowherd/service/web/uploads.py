@@ -1,0 +1,313 @@
+"""Resumable uploads of images, by the protocol tus 1.0 (https://tus.io/protocols/resumable-upload).
+
+    POST    /cowherd/v1/uploads                         Upload-Metadata: image_id BASE64; the image waits for content
+    HEAD    /cowherd/v1/uploads/{image_id}/{upload_id}  where the upload goes on
+    PATCH                                               appends bytes there; the last ones make the image active
+    DELETE                                              ends the upload; its image is queued again
+
+Extensions: creation, expiration, checksum, termination.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import inspect
+import time
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from starlette.concurrency import run_in_threadpool
+
+from cowherd.service.intake.resumable import RESUMABLE, Checksum, Resumable, begin_resumable, end_resumable
+from cowherd.service.records.events import list_events
+from cowherd.service.records.image import now
+from cowherd.service.records.uploads import UploadRecord, read_upload
+from cowherd.service.web.access import require_image
+from cowherd.service.web.audit import note
+from cowherd.service.web.call import ClientGone, empty_answer, whole_number
+from cowherd.service.web.errors import (
+    BadRequest,
+    BodyStalled,
+    Gone,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+    UnsupportedMedia,
+)
+from cowherd.service.web.faults import web_error_of
+from cowherd.service.web.images.upload import blocks_of, intake_into, intake_of, require_formats
+from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.versions import base_url
+from cowherd.stores.faults import StillArriving
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from cowherd.service.intake.arriving import Intake
+    from cowherd.service.records.image import Image
+    from cowherd.service.web.call import Call
+    from cowherd.service.web.routing import Handler
+
+_T = TypeVar("_T")
+
+VERSION = "1.0.0"
+PATH = "/cowherd/v1/uploads"
+PATIENCE_SECONDS = 5.0
+"""How long a request waits for the end of another one on the same upload: the end of a connection shows a moment later."""
+_PAUSE_SECONDS = 0.02
+_EXTENSIONS = "creation,expiration,checksum,termination"
+_CHECKSUMS = ("sha1", "md5", "sha256", "sha512")
+_CHUNK = "application/offset+octet-stream"
+_UPLOADED = "image.upload"
+_TERMINATED = "The upload was ended by its client. Upload the image again"
+_EXPIRED = "The upload waited too long for its next bytes, and was ended. Upload the image again"
+
+
+def _tus(handler: Handler) -> Callable[[Call], Awaitable[Response]]:
+    """Makes a handler speak the protocol: its version is asked for, and told with every answer."""
+
+    @functools.wraps(handler)
+    async def speaking(call: Call) -> Response:
+        try:
+            _require_version(call)
+            if inspect.iscoroutinefunction(handler):
+                answer = await handler(call)
+            else:
+                answer = await run_in_threadpool(handler, call)
+        except Exception as error:
+            told = web_error_of(error)
+            if told is None:
+                raise
+            told.headers.setdefault("Tus-Resumable", VERSION)
+            raise told from error
+        answer.headers["Tus-Resumable"] = VERSION
+        return cast("Response", answer)
+
+    return speaking
+
+
+def _require_version(call: Call) -> None:
+    if call.header("tus-resumable") != VERSION:
+        raise PreconditionFailed(f"The header Tus-Resumable must be {VERSION}.", {"Tus-Version": VERSION})
+
+
+def describe(call: Call) -> Response:
+    """Tells what of the protocol there is."""
+    headers = {
+        "Tus-Resumable": VERSION,
+        "Tus-Version": VERSION,
+        "Tus-Extension": _EXTENSIONS,
+        "Tus-Max-Size": str(call.service.settings.image_size_cap),
+        "Tus-Checksum-Algorithm": ",".join(_CHECKSUMS),
+    }
+    return empty_answer(204, headers)
+
+
+@_tus
+def create(call: Call) -> Response:
+    """Begins an upload for an image that waits for content."""
+    text = call.header("upload-length")
+    if text is None:
+        raise BadRequest("The header Upload-Length must say how many bytes will come.")
+    length = whole_number(text, "The header Upload-Length")
+    metadata = call.header("upload-metadata") or ""
+    image_id = _metadata(metadata).get("image_id", "")
+    call.request.scope["path_params"] = {"image_id": image_id}
+    with call.service.database.read() as connection:
+        image = require_image(call, connection, "upload_image")
+    if image.status == "queued":
+        require_formats(image)
+    record = begin_resumable(intake_of(call), image, length, {"metadata": metadata})
+    if length == 0:
+        _end_request(call, _patiently(lambda: call.service.sessions.take(_intake(call, record), image, record, 0)))
+    location = f"{base_url(call)}{PATH}/{image.id}/{record.id}"
+    return empty_answer(201, {"Location": location, "Upload-Offset": "0", **_expiry(record)})
+
+
+@_tus
+def show(call: Call) -> Response:
+    """Tells where an upload goes on."""
+    image, record = _find(call)
+    if record is not None:
+        _wait_until_idle(call, record)
+        image, record = _find(call)
+    headers = {"Cache-Control": "no-store"}
+    if record is None:
+        size = str(image.size or 0)
+        return empty_answer(200, {**headers, "Upload-Offset": size, "Upload-Length": size})
+    if record.details.get("metadata"):
+        headers["Upload-Metadata"] = record.details["metadata"]
+    headers |= {"Upload-Offset": str(record.offset), "Upload-Length": str(record.length), **_expiry(record)}
+    return empty_answer(200, headers)
+
+
+@_tus
+async def append(call: Call) -> Response:
+    """Appends the body to an upload. With the last byte the image becomes active, before the answer is given."""
+    if (call.header("content-type") or "").partition(";")[0].strip() != _CHUNK:
+        raise UnsupportedMedia(f"Bytes of an upload are sent as {_CHUNK}.")
+    offset = whole_number(call.header("upload-offset") or "", "The header Upload-Offset")
+    session = await run_in_threadpool(_begin, call, offset, _checksum(call))
+    try:
+        async for block in blocks_of(call):
+            await run_in_threadpool(session.append, block)
+    except (ClientGone, BodyStalled):
+        await run_in_threadpool(_rest, call, session)
+        raise
+    except BaseException:
+        # Something failed, or the service is being ended, and waits for nothing more. What came so far is kept.
+        _rest(call, session)
+        raise
+    return await run_in_threadpool(_end_request, call, session)
+
+
+@_tus
+def end(call: Call) -> Response:
+    """Ends an upload; nothing of it is kept."""
+    image, record = _find(call)
+    if record is None:
+        raise Gone("The upload has ended, and its image is active.")
+    _end_waiting(call, record, _TERMINATED)
+    with call.service.database.write() as connection:
+        note(call, connection, "image.upload-end", image.id, upload=record.id, offset=record.offset)
+    return empty_answer()
+
+
+@takes_body
+async def override(call: Call) -> Response:
+    """Does what another method does, for clients that can't send it."""
+    handlers = {"PATCH": append, "DELETE": end, "HEAD": show}
+    method = call.header("x-http-method-override") or ""
+    if method not in handlers:
+        raise MethodNotAllowed("The header X-HTTP-Method-Override must name a method.", {"Allow": ", ".join(handlers)})
+    return await handlers[method](call)
+
+
+def _find(call: Call) -> tuple[Image, UploadRecord | None]:
+    """Returns the image and the upload that the path names; no upload if it has made the image active.
+
+    Raises `NotFound`, and `Gone` for one that waited too long: it is ended.
+    """
+    upload_id = call.names["upload_id"]
+    with call.service.database.read() as connection:
+        image = require_image(call, connection, "upload_image")
+        record = read_upload(connection, upload_id)
+        done = list_events(connection, image_id=image.id, actions=(_UPLOADED,)) if record is None else []
+    if any(event.detail.get("upload") == upload_id for event in done):
+        return image, None
+    if record is None or record.image_id != image.id or record.kind != RESUMABLE:
+        raise NotFound("There is no such upload. Begin another one")
+    if record.expires_at < now():
+        _end_waiting(call, record, _EXPIRED)
+        raise Gone(_EXPIRED)
+    return image, record
+
+
+def _begin(call: Call, offset: int, checksum: Checksum | None) -> Resumable:
+    image, record = _find(call)
+    if record is None:
+        raise Gone("The upload has ended, and its image is active.")
+    length = record.length or 0
+    if offset + (call.declared_bytes or 0) > length:
+        raise TooLarge(f"The upload has {length} bytes, and these would go beyond.")
+    return _patiently(lambda: call.service.sessions.take(_intake(call, record), image, record, offset, checksum))
+
+
+def _rest(call: Call, session: Resumable) -> None:
+    """Keeps what came of a request that did not end well."""
+    if not session.is_over:
+        session.keep(whole=False)
+        call.service.sessions.give_back(session)
+
+
+def _end_request(call: Call, session: Resumable) -> Response:
+    try:
+        session.keep(whole=True)
+        if session.is_complete:
+            _finish(call, session)
+    finally:
+        call.service.sessions.give_back(session)
+    expiry = {} if session.is_complete else _expiry(session.record)
+    return empty_answer(204, {"Upload-Offset": str(session.durable), **expiry})
+
+
+def _finish(call: Call, session: Resumable) -> None:
+    image = session.finish()
+    with call.service.database.write() as connection:
+        note(call, connection, _UPLOADED, image.id, upload=session.record.id, size=image.size, blob=image.blob)
+
+
+def _end_waiting(call: Call, record: UploadRecord, reason: str) -> None:
+    call.service.sessions.forget(record.id)
+    _patiently(lambda: end_resumable(_intake(call, record), record, reason))
+
+
+def _wait_until_idle(call: Call, record: UploadRecord) -> None:
+    """Waits until no request brings bytes, so that the offset that is told lasts. Raises `StillArriving`."""
+    store = _intake(call, record).store
+
+    def require_idle() -> None:
+        if store.is_held(record.temporary or ""):
+            raise StillArriving(store.name, record.temporary or "")
+
+    _patiently(require_idle)
+
+
+def _patiently(attempt: Callable[[], _T]) -> _T:
+    """Tries again for a while what another request is in the way of. Raises `StillArriving`, and what the attempt raises."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return attempt()
+        except StillArriving:
+            if time.monotonic() > ends:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _intake(call: Call, record: UploadRecord) -> Intake:
+    if record.store not in call.service.stores:
+        raise Gone(f"The store '{record.store}' is not configured any more. Begin another upload")
+    return intake_into(call, record.store)
+
+
+def _expiry(record: UploadRecord) -> dict[str, str]:
+    return {"Upload-Expires": format_datetime(record.expires_at, usegmt=True)}
+
+
+def _checksum(call: Call) -> Checksum | None:
+    """Reads the checksum of the body. Raises `BadRequest`."""
+    text = call.header("upload-checksum")
+    if text is None:
+        return None
+    algorithm, _, digest = text.partition(" ")
+    if algorithm not in _CHECKSUMS:
+        raise BadRequest(f"The header Upload-Checksum names none of {', '.join(_CHECKSUMS)}.")
+    return Checksum(algorithm, _decoded(digest, "Upload-Checksum"))
+
+
+def _metadata(text: str) -> dict[str, str]:
+    """Reads pairs of a key and a value in base64, with commas between. Raises `BadRequest`."""
+    pairs = (pair.strip().partition(" ") for pair in text.split(",") if pair.strip())
+    return {key: _decoded(value, "Upload-Metadata").decode("utf-8", "replace") for key, _, value in pairs}
+
+
+def _decoded(text: str, header: str) -> bytes:
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except binascii.Error as error:
+        raise BadRequest(f"The header {header} holds {text!a}, which is no base64.") from error
+
+
+ROUTES: list[Route] = [
+    resource(PATH, OPTIONS=describe, POST=create),
+    resource(
+        f"{PATH}/{{image_id}}/{{upload_id}}", OPTIONS=describe, HEAD=show, PATCH=takes_body(append), DELETE=end, POST=override
+    ),
+]

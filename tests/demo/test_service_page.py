@@ -1,0 +1,68 @@
+"""The commands of the page about the service do what the page shows: each is run, in order, in one shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.demo import installed
+
+PAGE = "docs/service.md"
+PORT = "9292"
+END = "\x1e"
+_KILLED = re.compile(r"bash: line \d+: .* Killed ")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return str(taken.getsockname()[1])
+
+
+def replayed(session: str, folder: Path) -> str:
+    """Returns a session with the output that its commands have in `folder`, at a port of its own that is shown as the page's."""
+    port = free_port()
+    commands = re.findall(r"^\$ (.*)$", session, re.MULTILINE)
+    script = "\n".join(f"{command}\nprintf '{END}'" for command in commands).replace(PORT, port)
+    end = "\nkill %1 %2 %3 2>/dev/null; wait\n"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
+    environment["PATH"] = f"{installed.COMMANDS}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script + end],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    outputs = done.stdout.replace(port, PORT).split(END)
+    return "".join(f"$ {command}\n{output}" for command, output in zip(commands, outputs, strict=False))
+
+
+def comparable(session: str) -> list[str]:
+    """A session's lines, without ids, the widths of columns, and what the shell says of a process that was killed."""
+    return [" ".join(_ID.sub("ID", line).split()) for line in session.splitlines() if not _KILLED.match(line)]
+
+
+def test_each_command_of_the_page_prints_what_it_shows(tmp_path):
+    installed.require()
+    session = "".join(installed.blocks(PAGE, "console"))
+    assert session.count("$ ") > 20
+    assert comparable(replayed(session, tmp_path)) == comparable(session)
+
+
+def test_openstacks_client_does_what_the_page_shows(tmp_path):
+    installed.require()
+    if not shutil.which("openstack"):
+        pytest.skip("pip install python-openstackclient python-glanceclient")
+    blocks = installed.blocks(PAGE, "console(?: openstack)?")
+    session = "".join(blocks[: 1 + next(place for place, one in enumerate(blocks) if "$ openstack" in one)])
+    assert comparable(replayed(session, tmp_path)) == comparable(session)

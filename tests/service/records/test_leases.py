@@ -1,0 +1,34 @@
+"""Leases: one process does a work, and another one once that has not renewed its lease."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from cowherd.service.records.leases import end_lease, take_lease
+
+MINUTE, LAPSED = timedelta(minutes=1), timedelta(minutes=-1)
+
+
+def test_one_process_has_a_lease_and_renews_it(connection):
+    assert take_lease(connection, "work", "one", MINUTE) is True
+    assert take_lease(connection, "work", "two", MINUTE) is False
+    assert take_lease(connection, "work", "one", MINUTE) is True
+
+
+def test_works_of_other_names_are_others(connection):
+    assert take_lease(connection, "work", "one", MINUTE) is True
+    assert take_lease(connection, "play", "two", MINUTE) is True
+
+
+def test_a_lease_that_was_not_renewed_goes_to_who_asks(connection):
+    assert take_lease(connection, "work", "one", LAPSED) is True
+    assert take_lease(connection, "work", "two", MINUTE) is True
+    assert take_lease(connection, "work", "one", MINUTE) is False
+
+
+def test_a_lease_that_is_given_up_goes_to_who_asks(connection):
+    take_lease(connection, "work", "one", MINUTE)
+    end_lease(connection, "work", "two")
+    assert take_lease(connection, "work", "two", MINUTE) is False
+    end_lease(connection, "work", "one")
+    assert take_lease(connection, "work", "two", MINUTE) is True
