@@ -12,7 +12,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "cowherd"
 ABOUT_FILES = {"HostFileError", "FlushFailed", "RemoteFileError"}
 PASSED_ON = {"CowherdError", *ABOUT_FILES}
 ALSO_NAMES_OF_OTHERS = {
-    *("__init__", "add", "below", "close", "flush", "names", "open", "read", "readinto", "size", "unlink", "write"),
+    *("__init__", "add", "append", "below", "close", "flush", "names", "open", "read", "readinto", "report", "run", "size"),
+    *("unlink", "write"),
 }
 """Methods of files, directories and classes that share their name with one of cowherd's."""
 MEANT = {

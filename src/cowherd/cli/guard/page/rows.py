@@ -8,6 +8,7 @@ from cowherd.cli.guard.page.families import Family, Member, counted
 from cowherd.cli.guard.page.markup import Places, badges, count_of, text
 from cowherd.cli.guard.page.pictures import crowd
 from cowherd.cli.guard.page.states import severity_of
+from cowherd.formats import registry
 from cowherd.herd.machines.running import in_words
 from cowherd.sizes import human_size
 
@@ -70,7 +71,7 @@ def _table(family: Family, largest: int, places: Places, hidden: int) -> Iterato
 def _row(member: Member, largest: int, places: Places) -> str:
     node, image = member.node, member.node.image
     size = "?" if image.size is None else human_size(image.size)
-    other = "" if image.format == "qcow2" else f" <small>{text(image.format)}</small>"
+    other = "" if image.format == registry.OVERLAY else f" <small>{text(image.format)}</small>"
     step = -(-_STEPS * image.disk_size // largest)
     return (
         f"<tr class={severity_of(member.state)}><td>{_branch(member)}{places.shown(image.filename)}{other}</td>"

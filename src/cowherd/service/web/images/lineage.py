@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from cowherd.formats import registry
 from cowherd.service.intake.lineage import MoreVisible, allows, children_of, having
 from cowherd.service.policy.rules import Verdict, may
 from cowherd.service.records.image import Image
@@ -63,7 +64,7 @@ def make_standalone(call: Call) -> Response:
     with call.service.database.write() as connection:
         source = require_image(call, connection, "get_image")
         require_image(call, connection, "make_standalone", source)
-        if source.blob is None or source.disk_format not in ("raw", "qcow2"):
+        if source.blob is None or not registry.named(source.disk_format or "").is_known:
             raise Conflict(f"Image {source.id} has no content that could be read as a disk.")
         target = Image(
             id=str(uuid.uuid4()),
