@@ -19,6 +19,7 @@ def clients(tmp_path):
             ("owner", "one", "member"),
             ("reader", "one", "reader"),
             ("other", "two", "member"),
+            ("stranger", "three", "of-no-use"),
         )
     }
     with running(tmp_path, "auth=tokens", "image_member_quota=2") as client:
@@ -45,6 +46,11 @@ def test_who_has_no_token_is_told_so(clients):
     assert "www-authenticate" in answer.headers
     assert clients["nobody"].get("/v2/images", x_auth_token="guess").status == 401
     assert clients["nobody"].get("/versions").status == 200
+
+
+def test_who_has_no_role_for_images_lists_none(clients):
+    assert clients["stranger"].get("/v2/images").status == 403
+    assert clients["reader"].get("/v2/images").status == 200
 
 
 def test_a_shared_image_is_listed_once_its_member_accepts(clients, shared):

@@ -14,7 +14,7 @@ from cowherd.service.records.images import change_status, create_image, delete_i
 from cowherd.service.records.pages import page
 from cowherd.service.records.quotas import Resource, check_quota
 from cowherd.service.records.uploads import list_uploads
-from cowherd.service.web.access import require_for_new, require_image, viewer
+from cowherd.service.web.access import require, require_for_new, require_image, viewer
 from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import Forbidden, TooLarge
@@ -65,6 +65,7 @@ def create(call: Call) -> Response:
 
 def index(call: Call) -> Response:
     """Shows a page of the images that the caller may see."""
+    require(call, "get_images")
     settings = call.service.settings
     query = parse_query(call.query, settings.limit_param_default, settings.api_limit_max)
     with call.service.database.read() as connection:
