@@ -42,7 +42,7 @@ GROUPS = {
         "bind": "make overlays that others made know what they stand on",
         "watch": "notice writes to sealed images, and say who does it to whom",
         "push": "send an image to an image service, with what it stands on",
-        "pull": "fetch an image from an image service with its chain, verified and sealed",
+        "pull": "fetch an image from an image service with its chain, verified",
         "images": "list the images of an image service",
         "hook": "have libvirt check each machine's images before it starts",
         "run": "start QEMU, if its images stand on what they were made on",
