@@ -152,6 +152,11 @@ def test_the_name_is_free_for_each_extra_that_a_page_names():
     assert {extra for _, extra in named} <= set(PROJECT["optional-dependencies"])
 
 
+def test_no_text_of_the_program_tells_anybody_to_install_another_package():
+    told = {path: re.findall(r"(?<![\w-])cowherd\[\w+\]", path.read_text()) for path in (ROOT / "src").rglob("*.py")}
+    assert {path: names for path, names in told.items() if names} == {}
+
+
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other versions of argparse lay usage out otherwise")
 def test_man_pages_and_completion_are_what_the_parsers_say(tmp_path):
     subprocess.run([sys.executable, ROOT / "scripts/write-manuals", tmp_path], check=True, timeout=60)

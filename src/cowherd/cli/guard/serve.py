@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.output import Report, plain
 from cowherd.cli.guard.usage import UsageError
+from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError
 from cowherd.service.web.settings import FIELDS, Settings, read_settings
 from cowherd.text import printable, shown
@@ -34,7 +35,7 @@ class ServiceUnavailable(CowherdError):
         self.package = package
 
     def __str__(self) -> str:
-        return f"the service needs the package {self.package}: pip install 'cowherd[service]'"
+        return f"the service needs the package {self.package.partition('.')[0]}: {how_to_install('service')}"
 
 
 def configure(parser: Parser) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DontWrapMixin
 
+from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError, InvalidRequest
 from cowherd.text import printable
 
@@ -173,4 +174,4 @@ class DriverMissing(InvalidRequest):
     """PostgreSQL was asked for, and what speaks to it is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("Records in PostgreSQL need psycopg: pip install 'cowherd[postgresql]'")
+        super().__init__(f"Records in PostgreSQL need psycopg: {how_to_install('postgresql')}")
