@@ -125,5 +125,7 @@ INVOCATIONS = (
     Invocation("cowherd-img", ("snapshot", "-l", "{one}")),
 )
 
-COMMANDS = {*(f"cowherd {name}" for name in GUARD), *(f"cowherd-img {name}" for name in IMG)}
+WITH_A_SERVER = {"cowherd push", "cowherd pull", "cowherd images"}
+"""Commands that talk to an image service; their tests have one (tests/client, tests/cli/guard/test_push.py)."""
+COMMANDS = {*(f"cowherd {name}" for name in GUARD), *(f"cowherd-img {name}" for name in IMG)} - WITH_A_SERVER
 """All there are, from the programs' own tables."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cowherd.ops.create import create
+from cowherd.storage.state import state_directories
 from tests.hostile.commands import ALONE, COMMANDS, Runner
 from tests.hostile.corpus import CLUSTER, NAMES, Case, corpus, seed
 
@@ -60,6 +61,11 @@ def _decoys(folder: Path) -> set[str]:
     return {str(folder.parent / "secret" / name) for name in names} | {str(folder.parent / "secret"), str(folder.parent)}
 
 
+def _is_log(path: str) -> bool:
+    """Whether a path is that of the log of what cowherd did, or of the directory of its state."""
+    return any(path == state or path.startswith(os.path.join(state, "log")) for state in state_directories())
+
+
 def _chosen(number: int) -> list[str]:
     names = list(COMMANDS)
     return names if EVERYTHING else [names[number // 4 % len(names)]]
@@ -77,8 +83,9 @@ def test_a_command_ends_soundly(number: int, runner: Runner, tmp_path: Path):
         outside = {path for path in outside if not (allowed and path.startswith(secret))}
         if not outside <= allowed:
             problem = f"opened {sorted(outside - allowed)[:9]}"
-        if outcome.changed and not (name in BELOW and all(path.startswith(secret) for path in outcome.changed)):
-            problem = f"would have changed {sorted(outcome.changed)[:9]}"
+        changed = {path for path in outcome.changed if not _is_log(path)}
+        if changed and not (name in BELOW and all(path.startswith(secret) for path in changed)):
+            problem = f"would have changed {sorted(changed)[:9]}"
         if any(Path(decoy).read_bytes() != SECRET for decoy in _decoys(folder) if Path(decoy).name in ("p", "sh")):
             problem = "changed a file outside"
         if problem:

@@ -11,6 +11,7 @@ import pytest
 from cowherd.live.kernel_holders import key_of
 from cowherd.live.running import look_at_all
 from cowherd.live.running_faults import Fault, faults_of
+from cowherd.text import counted
 from tests.herd.qemu_herd import make_base, make_overlay, noise
 from tests.live.machines import QEMU, machine
 from tests.live.test_running import MONITORS, look, named
@@ -138,7 +139,9 @@ def test_who_may_not_look_is_told_how_many_processes_are_hidden(herd):
         found = faults_of(seen)
     assert process.pid not in [one.pid for one in seen.all]
     assert seen.hidden > 0
-    assert [one.detail.split(" may not")[0] for one in found if one.fault is Fault.HIDDEN] == [f"{seen.hidden} process(es)"]
+    assert [one.detail.split(" may not")[0] for one in found if one.fault is Fault.HIDDEN] == [
+        counted(seen.hidden, "process", "processes")
+    ]
 
 
 def test_of_two_machines_with_one_monitor_only_the_one_that_answers_is_believed(herd):

@@ -195,6 +195,8 @@ ELSEWHERE = {
 LOOKING = {
     "herd",
     "tree", "status", "show", "log", "verify", "impact", "inspect", "doctor", "watch", "ps", "report", "run", "hook",
+    "images", "push",
+    "pull",  # makes new files, under names that nothing has
     "serve",  # changes what is in its own directory, where no machine's images are
     "unseal",  # changes what protects a file, and not what it holds
     "gc",  # lists; what --clean removes is no image
