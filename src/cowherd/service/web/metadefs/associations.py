@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cowherd.service.records.faults import DefinitionNotFound
-from cowherd.service.records.metadefs import Definition, Kind, delete_definition, list_definitions, read_definition
+from cowherd.service.records.metadefs import Definition, Kind, list_definitions, read_definition
 from cowherd.service.web.access import require
-from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import BadRequest
-from cowherd.service.web.metadefs.common import NAMESPACES, add, given, require_namespace, times
+from cowherd.service.web.metadefs.common import NAMESPACES, add, deleting, given, require_namespace, times
 from cowherd.service.web.routing import resource, takes_body
 from cowherd.service.web.schemas.metadefs import RESOURCE_TYPE
 
@@ -48,14 +48,6 @@ def create(call: Call) -> Response:
         namespace = require_namespace(call, connection, "add_metadef_resource_type_association")
         definition = add_to(connection, namespace.name, document)
     return document_answer(_document(definition), 201)
-
-
-def delete(call: Call) -> Response:
-    """Says no more that a namespace is meant for a type of resources."""
-    with call.service.database.write() as connection:
-        namespace = require_namespace(call, connection, "remove_metadef_resource_type_association")
-        delete_definition(connection, _KIND, namespace.name, call.names["name"])
-    return empty_answer()
 
 
 def all_of(connection: Connection, namespace: str) -> list[dict[str, Any]]:
@@ -98,5 +90,5 @@ _PATH = NAMESPACES + "/{namespace}/resource_types"
 ROUTES: list[Route] = [
     resource("/v2/metadefs/resource_types", GET=index_types),
     resource(_PATH, GET=index, POST=create),
-    resource(_PATH + "/{name}", DELETE=delete),
+    resource(_PATH + "/{name}", DELETE=deleting(_KIND, "remove_metadef_resource_type_association")),
 ]

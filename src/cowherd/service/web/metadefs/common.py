@@ -1,19 +1,29 @@
-"""What the routes of the vocabulary share: the namespace of the path, the body that was given, and the order of lists."""
+"""What the routes of the vocabulary share: the path's namespace, the body that was given, lists, and DELETE."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cowherd.service.policy.rules import Verdict, may
-from cowherd.service.records.metadefs import Definition, Kind, create_definition, list_definitions, read_definition
+from cowherd.service.records.metadefs import (
+    Definition,
+    Kind,
+    create_definition,
+    delete_definition,
+    delete_definitions,
+    list_definitions,
+    read_definition,
+)
+from cowherd.service.web.call import empty_answer
 from cowherd.service.web.documents import time_text
 from cowherd.service.web.errors import BadRequest, Forbidden, NotFound
 from cowherd.service.web.schemas.validation import problems
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection
+    from starlette.responses import Response
 
     from cowherd.service.web.call import Call
 
@@ -121,3 +131,27 @@ def ordered(
             raise NotFound(f"There is no {marker} after which the list could begin.")
         found = found[place:]
     return found if limit is None else found[:limit]
+
+
+def deleting(kind: Kind, action: str) -> Callable[[Call], Response]:
+    """Returns what answers DELETE of one definition of a kind in a namespace, for who may do `action`."""
+
+    def delete(call: Call) -> Response:
+        with call.service.database.write() as connection:
+            namespace = require_namespace(call, connection, action)
+            delete_definition(connection, kind, namespace.name, call.names["name"])
+        return empty_answer()
+
+    return delete
+
+
+def deleting_all(kind: Kind, action: str) -> Callable[[Call], Response]:
+    """Returns what answers DELETE of all definitions of a kind in a namespace, for who may do `action`."""
+
+    def delete_all(call: Call) -> Response:
+        with call.service.database.write() as connection:
+            namespace = require_namespace(call, connection, action)
+            delete_definitions(connection, kind, namespace.name)
+        return empty_answer()
+
+    return delete_all

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 from cowherd.service.records.metadefs import (
     Definition,
     Kind,
-    delete_definition,
-    delete_definitions,
     list_definitions,
     read_definition,
     update_definition,
 )
-from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import BadRequest
 from cowherd.service.web.metadefs.common import (
     NAMESPACES,
     add,
     check,
+    deleting,
+    deleting_all,
     descends,
     given,
     limit_of,
@@ -80,22 +80,6 @@ def update(call: Call) -> Response:
     return document_answer(_document(definition))
 
 
-def delete(call: Call) -> Response:
-    """Deletes an object."""
-    with call.service.database.write() as connection:
-        namespace = require_namespace(call, connection, "delete_metadef_object")
-        delete_definition(connection, _KIND, namespace.name, call.names["name"])
-    return empty_answer()
-
-
-def delete_all(call: Call) -> Response:
-    """Deletes all objects of a namespace."""
-    with call.service.database.write() as connection:
-        namespace = require_namespace(call, connection, "delete_metadef_object")
-        delete_definitions(connection, _KIND, namespace.name)
-    return empty_answer()
-
-
 def all_of(connection: Connection, namespace: str) -> list[dict[str, Any]]:
     """Returns the documents of all objects of a namespace, by their names."""
     return [{**_EMPTY, **_document(one)} for one in list_definitions(connection, _KIND, namespace)]
@@ -134,6 +118,6 @@ def _document(definition: Definition) -> dict[str, Any]:
 
 _PATH = NAMESPACES + "/{namespace}/objects"
 ROUTES: list[Route] = [
-    resource(_PATH, GET=index, POST=create, DELETE=delete_all),
-    resource(_PATH + "/{name}", GET=show, PUT=update, DELETE=delete),
+    resource(_PATH, GET=index, POST=create, DELETE=deleting_all(_KIND, "delete_metadef_object")),
+    resource(_PATH + "/{name}", GET=show, PUT=update, DELETE=deleting(_KIND, "delete_metadef_object")),
 ]

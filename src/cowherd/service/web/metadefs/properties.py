@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 from cowherd.service.records.metadefs import (
     Definition,
     Kind,
-    delete_definition,
-    delete_definitions,
     read_definition,
     update_definition,
 )
-from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import NotFound
 from cowherd.service.web.metadefs.associations import prefix_of
-from cowherd.service.web.metadefs.common import NAMESPACES, add, given, newest_first, require_namespace
+from cowherd.service.web.metadefs.common import NAMESPACES, add, deleting, deleting_all, given, newest_first, require_namespace
 from cowherd.service.web.routing import resource, takes_body
 from cowherd.service.web.schemas.metadefs import PROPERTY
 
@@ -73,22 +71,6 @@ def update(call: Call) -> Response:
     return document_answer(definition.body)
 
 
-def delete(call: Call) -> Response:
-    """Deletes a property."""
-    with call.service.database.write() as connection:
-        namespace = require_namespace(call, connection, "remove_metadef_property")
-        delete_definition(connection, _KIND, namespace.name, call.names["name"])
-    return empty_answer()
-
-
-def delete_all(call: Call) -> Response:
-    """Deletes all properties of a namespace."""
-    with call.service.database.write() as connection:
-        namespace = require_namespace(call, connection, "remove_metadef_property")
-        delete_definitions(connection, _KIND, namespace.name)
-    return empty_answer()
-
-
 def all_of(connection: Connection, namespace: str) -> dict[str, dict[str, Any]]:
     """Returns the documents of all properties of a namespace by their names."""
     return {one.name: one.body for one in newest_first(connection, _KIND, namespace)}
@@ -108,6 +90,6 @@ def stored(document: dict[str, Any]) -> dict[str, Any]:
 
 _PATH = NAMESPACES + "/{namespace}/properties"
 ROUTES: list[Route] = [
-    resource(_PATH, GET=index, POST=create, DELETE=delete_all),
-    resource(_PATH + "/{name}", GET=show, PUT=update, DELETE=delete),
+    resource(_PATH, GET=index, POST=create, DELETE=deleting_all(_KIND, "remove_metadef_property")),
+    resource(_PATH + "/{name}", GET=show, PUT=update, DELETE=deleting(_KIND, "remove_metadef_property")),
 ]

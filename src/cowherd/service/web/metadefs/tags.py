@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 from cowherd.service.records.metadefs import (
     Definition,
     Kind,
-    delete_definition,
     delete_definitions,
     list_definitions,
     read_definition,
     update_definition,
 )
-from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import BadRequest
 from cowherd.service.web.metadefs.common import (
     NAMESPACES,
     add,
     check,
+    deleting,
+    deleting_all,
     given,
     limit_of,
     newest_first,
@@ -95,22 +96,6 @@ def update(call: Call) -> Response:
     return document_answer(_document(definition))
 
 
-def delete(call: Call) -> Response:
-    """Deletes a tag."""
-    with call.service.database.write() as connection:
-        namespace = require_namespace(call, connection, "delete_metadef_tag")
-        delete_definition(connection, _KIND, namespace.name, call.names["name"])
-    return empty_answer()
-
-
-def delete_all(call: Call) -> Response:
-    """Deletes all tags of a namespace."""
-    with call.service.database.write() as connection:
-        namespace = require_namespace(call, connection, "delete_metadef_tags")
-        delete_definitions(connection, _KIND, namespace.name)
-    return empty_answer()
-
-
 def all_of(connection: Connection, namespace: str) -> list[dict[str, Any]]:
     """Returns the names of all tags of a namespace, each as a document."""
     return [{"name": one.name} for one in newest_first(connection, _KIND, namespace)]
@@ -127,6 +112,6 @@ def _document(definition: Definition) -> dict[str, Any]:
 
 _PATH = NAMESPACES + "/{namespace}/tags"
 ROUTES: list[Route] = [
-    resource(_PATH, GET=index, POST=create_all, DELETE=delete_all),
-    resource(_PATH + "/{name}", GET=show, POST=create, PUT=update, DELETE=delete),
+    resource(_PATH, GET=index, POST=create_all, DELETE=deleting_all(_KIND, "delete_metadef_tags")),
+    resource(_PATH + "/{name}", GET=show, POST=create, PUT=update, DELETE=deleting(_KIND, "delete_metadef_tag")),
 ]
