@@ -11,9 +11,8 @@ from cowherd import notes
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.logged import CHANGING, run_logged
 from cowherd.cli.guard.looked import said_in_full, told
-from cowherd.cli.guard.output import Report, error_report, quiet, show, with_losses
+from cowherd.cli.guard.output import Report, error_report, quiet, reported, show, with_losses
 from cowherd.cli.guard.usage import UsageError, no_such_command
-from cowherd.errors import CowherdError, error_of_host
 from cowherd.herd.lineage.book.notes import noting_looks
 from cowherd.storage.losses import gathering
 
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quietly = "-q" in options or "--quiet" in options
     token = quiet.set(quietly)
     try:
-        return show(_outcome(words), as_json="--json" in options, colour=_colour(options), quietly=quietly)
+        return show(reported(lambda: _run(words)), as_json="--json" in options, colour=_colour(options), quietly=quietly)
     finally:
         quiet.reset(token)
 
@@ -103,15 +102,6 @@ def _colour(options: Sequence[str]) -> str:
         if name == "--color":
             choice = value or after
     return choice
-
-
-def _outcome(words: list[str]) -> Report:
-    try:
-        return _run(words)
-    except CowherdError as error:
-        return error_report(error)
-    except OSError as error:
-        return error_report(error_of_host(error))
 
 
 def _run(words: list[str]) -> Report:

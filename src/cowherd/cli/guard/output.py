@@ -8,6 +8,7 @@ import time
 from contextvars import ContextVar
 
 from cowherd.cli.guard.screen import columns, padded, terminal_columns, unpainted, wants_colour, window
+from cowherd.errors import CowherdError, error_of_host
 from cowherd.sizes import human_size
 from cowherd.text import shown
 from cowherd.tuples import NamedTuple
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-    from cowherd.errors import CowherdError
     from cowherd.storage.losses import Loss
 
 _TO_THE_END = "\x1b[K"
@@ -72,6 +72,16 @@ def error_report(error: CowherdError) -> Report:
     facts = {name: plain(value) for name, value in error.facts().items()}
     document = {"error": {"kind": type(error).__name__, "message": str(error), **facts}, "exit_code": error.exit_code}
     return Report(document, notes=(f"cowherd: {error}",), exit_code=error.exit_code)
+
+
+def reported(work: Callable[[], Report]) -> Report:
+    """Returns the report of some work, or the error that ended it as one."""
+    try:
+        return work()
+    except CowherdError as error:
+        return error_report(error)
+    except OSError as error:
+        return error_report(error_of_host(error))
 
 
 def plain(value: object) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 
-from cowherd.cli.guard.output import Report, error_report
-from cowherd.errors import CowherdError, error_of_host
+from cowherd.cli.guard.output import Report, reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def each(
     images = list({os.path.realpath(image): image for image in _expanded(listed, chosen)}.values())
     if images == list(listed) and len(images) == 1:
         return command(_with(arguments, name, images[0]))
-    reports = [_report(command, _with(arguments, name, image)) for image in images]
+    reports = [reported(partial(command, _with(arguments, name, image))) for image in images]
     documents: list[Any] = [report.document for report in reports]
     codes = {report.exit_code for report in reports}
     return Report(
@@ -60,15 +60,6 @@ def _expanded(names: Iterable[str], chosen: Callable[[Lineage, Image], bool]) ->
 
 def _with(arguments: argparse.Namespace, name: str, value: str) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(arguments), name: value})
-
-
-def _report(command: Callable[[argparse.Namespace], Report], arguments: argparse.Namespace) -> Report:
-    try:
-        return command(arguments)
-    except CowherdError as error:
-        return error_report(error)
-    except OSError as error:
-        return error_report(error_of_host(error))
 
 
 def is_base(lineage: Lineage, image: Image) -> bool:
