@@ -179,7 +179,7 @@ def test_one_at_a_time_holds_the_lock_of_a_blob(store: DirectoryStore):
     inside, entered = threading.Event(), threading.Event()
 
     def enter() -> None:
-        inside.wait(5)
+        inside.wait(30)
         with DirectoryStore("again", str(store.directory)).locked(DIGEST):
             entered.set()
 
@@ -188,7 +188,7 @@ def test_one_at_a_time_holds_the_lock_of_a_blob(store: DirectoryStore):
     with store.locked(DIGEST):
         inside.set()
         assert not entered.wait(0.2)
-    assert entered.wait(5)
+    assert entered.wait(30)
     thread.join()
 
 

@@ -16,6 +16,7 @@ import pytest
 import cowherd
 from tests.herd.qemu_herd import make_base, noise, write
 from tests.herd.watch.watcher import COWHERD, environment, watching
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -126,13 +127,6 @@ def test_hangup_opens_the_events_file_again(herd, tmp_path):
         wait_until(events.exists)
     assert "started" in rotated.read_text()
     assert json.loads(events.read_text())["event"] == "stopped"
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_systemd_is_told_of_the_beginning_and_the_end(herd, tmp_path):

@@ -41,7 +41,7 @@ def test_one_that_is_slow_holds_the_feeding_up():
     gate, taken = threading.Event(), []
 
     def slow(block: Buffer) -> None:
-        gate.wait(10)
+        gate.wait(30)
         taken.append(block)
 
     hasher = Hasher((), slow)

@@ -69,7 +69,7 @@ def test_a_document_that_is_too_large_is_refused(client, monkeypatch):
 
 def test_a_body_that_stops_coming_is_given_up(client, monkeypatch):
     monkeypatch.setattr(call_module, "SILENCE_SECONDS", 0.2)
-    with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
         connection.sendall(b"POST /v2/images HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
         assert read_all(connection).startswith(b"HTTP/1.1 408")
 

@@ -25,6 +25,7 @@ from cowherd.service.web import uploads as web
 from cowherd.stores.incoming import Incoming
 from tests.service.web.breaking import Breaking
 from tests.service.web.running import Answer, Client, running
+from tests.waiting import wait_until
 
 DATA = random.Random(7).randbytes(3_000_000)
 TUS = {"tus_resumable": "1.0.0"}
@@ -64,7 +65,7 @@ def offset_of(client: Client, path: str) -> int:
 
 def break_off(client: Client, path: str, offset: int, part: bytes, **headers: str) -> None:
     """Sends a part of a chunk, and closes the connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
     with contextlib.closing(connection):
         connection.putrequest("PATCH", path)
         for name, value in {**CHUNK, **headers, "upload_offset": str(offset), "content_length": str(len(DATA) - offset)}.items():
@@ -195,8 +196,7 @@ def test_a_broken_chunk_is_kept_up_to_its_last_byte_but_not_with_a_checksum(clie
     image_id = new_image(client)
     path = begun(client, image_id)
     break_off(client, path, 0, DATA[:1_500_000])
-    while offset_of(client, path) != 1_500_000:  # it comes to the service a moment later
-        time.sleep(0.01)
+    wait_until(lambda: offset_of(client, path) == 1_500_000)  # it comes to the service a moment later
     checksum = f"sha1 {encoded(hashlib.sha1(DATA[1_500_000:]).digest())}"
     break_off(client, path, 1_500_000, DATA[1_500_000:2_000_000], upload_checksum=checksum)
     time.sleep(0.1)
@@ -305,14 +305,14 @@ def test_a_second_request_waits_for_the_first_and_is_refused_while_that_lasts(cl
     def slowly() -> Iterator[bytes]:
         yield DATA[:2_000_000]
         came.set()
-        assert go_on.wait(10)
+        assert go_on.wait(30)
         yield DATA[2_000_000:]
 
     thread = threading.Thread(target=appended, args=(client, path, 0, slowly()))
     thread.start()
-    assert came.wait(10)
+    assert came.wait(30)
+    wait_until(lambda: client.ask("HEAD", path, **TUS).status == 423)  # the server may have read nothing of the first yet
     assert appended(client, path, 0, b"x").status == 423
-    assert client.ask("HEAD", path, **TUS).status == 423
     assert client.ask("DELETE", path, **TUS).status == 423
     monkeypatch.setattr(web, "PATIENCE_SECONDS", 10)
     go_on.set()

@@ -15,6 +15,7 @@ from cowherd.cli.guard.page.live import LivePage
 from cowherd.errors import InvalidRequest
 from cowherd.herd.report.overview import overview
 from tests.herd.watch.reporting.events import event
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -47,13 +48,6 @@ def told(page):
     return json.loads(page.version())
 
 
-def until(holds):
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def page(herd):
     made = LivePage(herd.look)
@@ -70,14 +64,14 @@ def test_the_first_page_is_made_at_once(herd, page):
 def test_an_event_makes_a_new_version_of_a_page_that_is_looked_at(herd, page):
     herd.change()
     page.report(event())
-    until(lambda: told(page)["version"] == 2)
+    wait_until(lambda: told(page)["version"] == 2)
     assert b"/new" in page.page()
 
 
 def test_changes_that_are_no_event_do_so_too(herd, page):
     herd.change()
     page.hear(SimpleNamespace(watch=SimpleNamespace(changes=1)))
-    until(lambda: told(page)["version"] == 2)
+    wait_until(lambda: told(page)["version"] == 2)
     looks = herd.looks
     page.hear(SimpleNamespace(watch=SimpleNamespace(changes=1)))
     time.sleep(0.3)
@@ -89,31 +83,31 @@ def test_nothing_is_looked_at_for_nobody(herd, page):
     time.sleep(0.3)
     assert herd.looks == 1
     page.version()
-    until(lambda: herd.looks == 2)
+    wait_until(lambda: herd.looks == 2)
 
 
 def test_a_herd_in_which_nothing_is_new_keeps_its_version(herd, page):
     herd.seen = dataclasses.replace(herd.seen, made="later")
     page.version()
     page.report(event())
-    until(lambda: told(page)["made"] == "later")
+    wait_until(lambda: told(page)["made"] == "later")
     assert told(page)["version"] == 1
 
 
 def test_without_events_it_is_looked_at_again_in_time(herd, page, monkeypatch):
     monkeypatch.setattr(living, "OLDEST_SECONDS", 0.1)
-    until(lambda: page.version() and herd.looks > 2)
+    wait_until(lambda: page.version() and herd.looks > 2)
 
 
 def test_a_reader_is_told_of_what_went_wrong_and_of_its_end(herd, page):
     herd.problem = InvalidRequest("no <way>")
     page.page()
     page.report(event())
-    until(lambda: told(page)["problem"] == "no <way>")
+    wait_until(lambda: told(page)["problem"] == "no <way>")
     assert b"data-version=1>" in page.page()
     herd.problem = None
     page.report(event())
-    until(lambda: told(page)["problem"] is None)
+    wait_until(lambda: told(page)["problem"] is None)
 
 
 def test_what_takes_long_is_not_done_all_the_time(herd, monkeypatch):

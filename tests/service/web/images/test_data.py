@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import os
 import socket
-import time
 
 import pytest
 from blake3 import blake3
@@ -15,6 +14,7 @@ from blake3 import blake3
 from cowherd.service.web import call as call_module
 from tests.service.web.running import running
 from tests.service.web.serving.serving import read_all
+from tests.waiting import wait_until
 
 CONTENT = os.urandom(2_500_000)
 OCTETS = {"content_type": "application/octet-stream"}
@@ -155,7 +155,7 @@ def test_too_much_is_refused_before_a_byte_is_read(tmp_path):
         head = (
             f"PUT {file_of(image)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 1001\r\n\r\n"
         )
-        with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
             connection.sendall(head.encode())
             assert connection.recv(1000).startswith(b"HTTP/1.1 413")
         assert put(client, image, iter([b"x" * 600, b"x" * 600])).status == 413
@@ -166,7 +166,7 @@ def test_too_much_is_refused_before_a_byte_is_read(tmp_path):
 def test_a_client_that_goes_away_leaves_a_queued_image_that_says_so(client):
     image = raw(client)
     head = f"PUT {file_of(image)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
         connection.sendall(head.encode() + b"x" * 10)
         wait_for(client, image, "saving")
     after = wait_for(client, image, "queued")
@@ -174,19 +174,16 @@ def test_a_client_that_goes_away_leaves_a_queued_image_that_says_so(client):
 
 
 def wait_for(client, image, status):
-    for _ in range(200):
-        now = client.get(f"/v2/images/{image['id']}").json
-        if now["status"] == status:
-            return now
-        time.sleep(0.02)
-    raise AssertionError(now)
+    path = f"/v2/images/{image['id']}"
+    wait_until(lambda: client.get(path).json["status"] == status)
+    return client.get(path).json
 
 
 def test_a_client_that_sends_nothing_more_is_told_so(client, monkeypatch):
     monkeypatch.setattr(call_module, "SILENCE_SECONDS", 0.3)
     image = raw(client)
     head = f"PUT {file_of(image)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
         connection.sendall(head.encode() + b"x" * 10)
         assert read_all(connection).startswith(b"HTTP/1.1 408")
     assert "sent nothing more" in client.get(f"/v2/images/{image['id']}").json["cowherd_reason"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from tests.service.keeping.keeping import flip
 from tests.service.web.images.test_data import OCTETS, file_of
 from tests.service.web.images.test_members import clients as clients  # noqa: PLC0414  # a fixture
 from tests.service.web.running import Answer, Client, running
+from tests.waiting import wait_until
 
 MIB = 1 << 20
 
@@ -194,11 +194,8 @@ def test_an_image_is_made_that_stands_on_nothing(client, disks):
     answer = client.ask("POST", f"/cowherd/v1/images/{grandchild}/standalone")
     assert answer.status == 202
     path = answer.headers["location"]
-    for _ in range(500):
-        made = client.get(path).json
-        if made["status"] == "active":
-            break
-        time.sleep(0.02)
+    wait_until(lambda: client.get(path).json["status"] == "active")
+    made = client.get(path).json
     assert (made["status"], made["disk_format"], made["name"], made["visibility"]) == ("active", "raw", "a", "private")
     written = b"written by the child"
     assert client.get(f"{path}/file").body == written + disks.base[len(written) :]
@@ -214,11 +211,8 @@ def test_no_image_is_made_of_what_has_rotted(client, disks, tmp_path):
     digest = blake3(disks.base).hexdigest()
     flip(tmp_path / "data/store/blobs" / digest[:2] / digest[2:], MIB // 2)
     path = client.ask("POST", f"/cowherd/v1/images/{child}/standalone").headers["location"]
-    for _ in range(500):
-        (task,) = client.get(f"{path}/tasks").json["tasks"]
-        if task["status"] == "failure":
-            break
-        time.sleep(0.02)
+    wait_until(lambda: client.get(f"{path}/tasks").json["tasks"][0]["status"] == "failure")
+    (task,) = client.get(f"{path}/tasks").json["tasks"]
     assert "is not what it was" in task["message"]
     made = client.get(path).json
     assert (made["status"], made["cowherd_reason"]) == ("queued", task["message"])

@@ -7,11 +7,11 @@ import hashlib
 import http.client
 import http.server
 import threading
-import time
 
 import pytest
 
 from tests.service.web.running import running
+from tests.waiting import wait_until
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -69,11 +69,9 @@ def located(client, site, *, ending="", **more):
 def imported(client, image, document):
     """Adds a location by POST; returns the image's record and the task once it has ended."""
     assert client.ask("POST", f"/v2/images/{image}/locations", document).status == 202
-    latest = time.monotonic() + 10
-    while (task := client.get(f"/v2/images/{image}/tasks").json["tasks"][0])["status"] in ("pending", "processing"):
-        assert time.monotonic() < latest
-        time.sleep(0.02)
-    return client.get(f"/v2/images/{image}").json, task
+    path = f"/v2/images/{image}/tasks"
+    wait_until(lambda: client.get(path).json["tasks"][0]["status"] not in ("pending", "processing"))
+    return client.get(f"/v2/images/{image}").json, client.get(path).json["tasks"][0]
 
 
 def test_a_queued_image_is_active_with_its_first_location(client, site):

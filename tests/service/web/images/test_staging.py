@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from cowherd.service.tasks import runner
 from tests.service.web.running import running
+from tests.waiting import wait_until
 
 OCTETS = {"content_type": "application/octet-stream"}
 DIRECT = {"method": {"name": "glance-direct"}}
@@ -36,12 +35,8 @@ def imported(client, path, document):
 
 
 def ended(client, path):
-    for _ in range(500):
-        task = client.get(f"{path}/tasks").json["tasks"][0]
-        if task["status"] in ("success", "failure"):
-            return task
-        time.sleep(0.02)
-    raise AssertionError(task)
+    wait_until(lambda: client.get(f"{path}/tasks").json["tasks"][0]["status"] in ("success", "failure"))
+    return client.get(f"{path}/tasks").json["tasks"][0]
 
 
 def test_what_was_staged_is_imported(client):

@@ -22,17 +22,17 @@ def served(app, patience_seconds: int = 2) -> Iterator[int]:
         thread = threading.Thread(target=server.run, args=([bound],))
         thread.start()
         try:
-            assert answers.wait(10)
+            assert answers.wait(30)
             yield port
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(30)
         assert not thread.is_alive()
 
 
 def ask(port: int, request: bytes) -> bytes:
     """Sends raw bytes, and returns all that comes until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
         return read_all(connection)
 

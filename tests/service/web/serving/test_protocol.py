@@ -133,7 +133,7 @@ def test_a_body_comes_whole_and_in_order_however_slowly_it_is_taken_and_little_o
 
 def test_no_more_than_a_bound_is_dropped(monkeypatch):
     monkeypatch.setattr(protocol, "MOST_DRAINED_BYTES", 1 << 20)
-    with served(hello) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with served(hello) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             connection.sendall(b"x" * 999_999_999)
@@ -149,7 +149,7 @@ def test_a_client_that_was_never_asked_for_its_body_is_left():
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab"])
 def test_a_client_that_says_nothing_is_left(monkeypatch, sent):
     monkeypatch.setattr(protocol, "SILENCE_SECONDS", 0.2)
-    with served(hello) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with served(hello) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(sent)
         begin = time.monotonic()
         read_all(connection)

@@ -69,7 +69,7 @@ def test_a_signal_ends_all_of_them(minder):
     assert ready == "ready"
     process.send_signal(signal.SIGTERM)
     assert lines(process, 1) == ["done"]
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert all(gone(pid) for pid in pids)
 
 
@@ -92,7 +92,7 @@ def test_they_die_with_the_process_that_minds_them(minder):
 
 def test_those_that_can_not_start_end_all(minder):
     process = minder("fails")
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "ready" not in out
     assert "RuntimeError: broken" in err
