@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from cowherd.service.web.service import Service
+    from cowherd.storage.hostfile import Buffer
 
 MOST_DOCUMENT_BYTES = 4 << 20
 """The largest body of a request that is a document, not content: as large as 128 properties and tags can make it, with room."""
@@ -98,7 +99,7 @@ class Call:
             parts.append(part)
         self.body = b"".join(parts)
 
-    async def parts(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncIterator[Buffer]:
         """Gives the body as it comes. Raises `BodyStalled` when nothing comes, `ClientGone` when nobody is there."""
         more = True
         while more:

@@ -23,31 +23,31 @@ async def hello(scope, receive, send):
     await send({"type": "http.response.body", "body": b"hello"})
 
 
-def file_sender(file, parts, stated=None):
+def file_sender(path, parts):
     async def app(scope, receive, send):
         assert ZERO_COPY in scope["extensions"]
-        length = sum(count for _, count in parts) if stated is None else stated
+        length = sum(count for _, count in parts)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % length)]})
-        for index, (offset, count) in enumerate(parts, 1):
-            message = {"type": ZERO_COPY, "file": file, "offset": offset, "count": count}
-            await send({**message, "more_body": index < len(parts)})
+        with open(path, "rb") as file:
+            for index, (offset, count) in enumerate(parts, 1):
+                message = {"type": ZERO_COPY, "file": file, "offset": offset, "count": count}
+                await send({**message, "more_body": index < len(parts)})
 
     return app
 
 
 @pytest.fixture
 def content(tmp_path):
-    """A file of 3 MB, opened, with its bytes."""
+    """A file of 3 MB, with its bytes."""
     data = os.urandom(3_000_000)
     (tmp_path / "content").write_bytes(data)
-    with open(tmp_path / "content", "rb") as file:
-        yield file, data
+    return tmp_path / "content", data
 
 
 @pytest.mark.parametrize("parts", [[(0, 3_000_000)], [(5, 1)], [(1000, 2_000_000), (0, 7)]], ids=["whole", "byte", "two"])
 def test_ranges_of_a_file_are_sent_as_they_lie_there(content, parts):
-    file, data = content
-    with served(file_sender(file, parts)) as port:
+    path, data = content
+    with served(file_sender(path, parts)) as port:
         answer = ask(port, b"GET / HTTP/1.1\r\n" + CLOSING)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK")
@@ -55,24 +55,24 @@ def test_ranges_of_a_file_are_sent_as_they_lie_there(content, parts):
 
 
 def test_a_connection_goes_on_after_a_file(content):
-    file, data = content
-    with served(file_sender(file, [(0, 100)])) as port:
+    path, data = content
+    with served(file_sender(path, [(0, 100)])) as port:
         answer = ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n" + CLOSING)
     assert answer.count(data[:100]) == 2
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_is_shorter_than_stated_ends_the_connection(content):
-    file, data = content
-    with served(file_sender(file, [(2_999_000, 2000)])) as port:
+    path, data = content
+    with served(file_sender(path, [(2_999_000, 2000)])) as port:
         head, _, body = ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").partition(b"\r\n\r\n")
     assert b"content-length: 2000" in head
     assert body == data[2_999_000:]
 
 
 def test_a_client_that_goes_away_in_the_middle_of_a_file_harms_nobody(content, caplog):
-    file, _ = content
-    with served(file_sender(file, [(0, 3_000_000)] * 20)) as port:
+    path, _ = content
+    with served(file_sender(path, [(0, 3_000_000)] * 20)) as port:
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             connection.recv(1000)

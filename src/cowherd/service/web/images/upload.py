@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cowherd.service.intake.staging import Staging
     from cowherd.service.records.image import Image
     from cowherd.service.web.call import Call
+    from cowherd.storage.hostfile import Buffer
 
 _CONTENT = "application/octet-stream"
 STORE_HEADER = "x-image-meta-store"
@@ -103,12 +104,15 @@ def _begin(call: Call, length: int | None) -> Upload:
     return Upload.begin(intake, image, length)
 
 
-async def blocks_of(call: Call) -> AsyncIterator[bytes]:
+async def blocks_of(call: Call) -> AsyncIterator[Buffer]:
     """Gives the body in blocks as large as the intake takes them best; also what came before the client was gone."""
-    parts: list[bytes] = []
+    parts: list[Buffer] = []
     size = 0
     try:
         async for part in call.parts():
+            if not parts and len(part) >= BLOCK_BYTES:
+                yield part
+                continue
             parts.append(part)
             size += len(part)
             if size >= BLOCK_BYTES:

@@ -10,18 +10,25 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.web.serving.body import LongBody
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
 
+    from cowherd.storage.hostfile import Buffer
+
 ZERO_COPY = "http.response.zerocopysend"
-"""The ASGI extension, and the type of its message: `file` (opened binary), `offset`, `count`, `more_body`."""
+"""The ASGI extension, and the type of its message: `file` (binary, nobody else's), `offset`, `count`, `more_body`."""
 MOST_HEAD_BYTES = 64 << 10
 """The most that a request's line and headers may take together."""
-MOST_WAITING_BYTES = 1 << 20
+MOST_WAITING_BYTES = BLOCK_BYTES
 """The most of a body that waits for the application before no more is read."""
 MOST_DRAINED_BYTES = 16 << 20
 """The most that is read of a request's body after its answer was given."""
@@ -34,12 +41,12 @@ class Cycle(RequestResponseCycle):
 
     never_asked = False
     """Whether the client waits for `100 Continue` that it never got, so that nobody knows whether a body comes."""
-    parts: list[bytes]
+    parts: deque[Buffer]
     """What came of the body and was not taken yet. Uvicorn appends to one array, which copies each byte twice more."""
     waiting = 0
     """Bytes in `parts`."""
 
-    def take(self, body: bytes) -> None:
+    def take(self, body: Buffer) -> None:
         """Keeps a part of the body for `receive`; stops the reading while much of it waits."""
         self.parts.append(body)
         self.waiting += len(body)
@@ -53,9 +60,20 @@ class Cycle(RequestResponseCycle):
         if self.parts and message["type"] == "http.disconnect" and not self.response_complete:
             message = {"type": "http.request", "body": b"", "more_body": self.more_body}
         if self.parts and message["type"] == "http.request":
-            message["body"] = b"".join(self.parts)
-            self.parts, self.waiting = [], 0
+            message["body"] = self._next_part()
+            if self.parts:
+                message["more_body"] = True
+                self.message_event.set()
         return message
+
+    def _next_part(self) -> Buffer:
+        """Takes a whole block, or else all that comes before the next one."""
+        taken = [self.parts.popleft()]
+        while self.parts and len(taken[-1]) < BLOCK_BYTES and len(self.parts[0]) < BLOCK_BYTES:
+            taken.append(self.parts.popleft())
+        part = taken[0] if len(taken) == 1 else b"".join(taken)
+        self.waiting -= len(part)
+        return part
 
     async def send(self, message: Any) -> None:
         """Sends one message of the application."""
@@ -75,6 +93,8 @@ class Cycle(RequestResponseCycle):
         if self.disconnected or self.transport.is_closing():
             return
         loop = asyncio.get_running_loop()
+        # Where the kernel can't send at once, since the client is gone for instance, asyncio reads from where the file stands.
+        message["file"].seek(message["offset"])
         try:
             sent = await loop.sendfile(self.transport, message["file"], message["offset"], count)
         except ConnectionError:
@@ -99,6 +119,7 @@ class Protocol(HttpToolsProtocol):
         self._ended_a_message = False
         self._drained_bytes = 0
         self._refused = False
+        self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
@@ -117,6 +138,7 @@ class Protocol(HttpToolsProtocol):
             return
         self._ended_a_message = False
         super().data_received(data)
+        self._receive_in_blocks()
         if self._in_head and not self._ended_a_message and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
@@ -127,7 +149,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Starts a request."""
         super().on_message_begin()
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Gives the request to the application, unless its head is too large."""
@@ -141,18 +163,20 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
             # Uvicorn makes the cycle itself, and its task has not begun to run yet.
             self.cycle.__class__ = Cycle
-            self.cycle.parts = []  # type: ignore[attr-defined]  # of a `Cycle`
+            self.cycle.parts = deque()  # type: ignore[attr-defined]  # of a `Cycle`
             if self.scheme == "http":  # the kernel would send a file's bytes past the encryption
                 self.scope["extensions"] = {ZERO_COPY: {}}
 
-    def on_body(self, body: bytes) -> None:
+    def on_body(self, body: Buffer) -> None:
         """Takes a part of the body, or drops it after the answer."""
         if self._refused:
             return
+        self._unset_keepalive_if_required()
+        self._body_bytes += len(body)
         if isinstance(self.cycle, Cycle) and not self.cycle.response_complete and not self.parser.should_upgrade():
             self.cycle.take(body)
         else:
-            super().on_body(body)
+            super().on_body(bytes(body))
         if self.cycle.response_complete:
             self._drained_bytes += len(body)
             if self._drained_bytes > MOST_DRAINED_BYTES:
@@ -167,6 +191,21 @@ class Protocol(HttpToolsProtocol):
         self._stop_timer()
         if self.cycle.response_complete:  # now the client may send its next request
             self._start_timer()
+
+    def end_body(self) -> None:
+        """Takes the connection back after a body that was received in blocks."""
+        self.transport.set_protocol(self)
+        self.parser = new_parser(self)  # the one before still waits for the body
+        self.on_message_complete()
+
+    def _receive_in_blocks(self) -> None:
+        """Lets the rest of the body come in blocks if it is long, of a stated length, and wanted."""
+        cycle = self._last_cycle()
+        if self._in_head or self._refused or self.transport.is_closing() or not isinstance(cycle, Cycle):
+            return
+        length = stated_bytes(self.headers)
+        if length - self._body_bytes >= BLOCK_BYTES and not cycle.response_complete and not self.parser.should_upgrade():
+            self.transport.set_protocol(LongBody(self, self.loop, length, self._body_bytes))
 
     def on_response_complete(self) -> None:
         """Goes on to the next request, or drops the rest of the body of this one."""
@@ -208,6 +247,20 @@ class Protocol(HttpToolsProtocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
+
+
+def stated_bytes(headers: list[tuple[bytes, bytes]]) -> int:
+    """Returns the length that a request states for its body; 0 if it states none, or its body comes in chunks."""
+    stated = {value for name, value in headers if name == b"content-length"}
+    chunked = any(name == b"transfer-encoding" for name, _ in headers)
+    return 0 if chunked or len(stated) != 1 else int(stated.pop())
+
+
+def new_parser(protocol: Protocol) -> httptools.HttpRequestParser:
+    """Returns a parser of requests as uvicorn makes it."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def protocol_class() -> type[HttpToolsProtocol]:
