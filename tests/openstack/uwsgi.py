@@ -31,6 +31,7 @@ disable-logging = true
 listen = 100
 add-header = Connection: close
 worker-reload-mercy = 10
+socket-timeout = 60
 """
 
 
