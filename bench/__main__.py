@@ -24,11 +24,16 @@ from bench.scale import FULL, QUICK, Scale, scale
 _PAIRS = 5
 _SECONDS = 120
 _ROW_SECONDS = 150
+_SERVICE = "service"
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the jobs that the command line asks for; returns 0, or 1 if one failed or gave another result than its peer."""
     words = sys.argv[1:] if words is None else list(words)
+    if words[:2] == ["--job", _SERVICE]:
+        from bench.service.__main__ import main as measure_service
+
+        return measure_service(words[2:])
     arguments = _parser().parse_args(words)
     if shutil.which("qemu-img") is None:
         print("qemu-img is not installed: there is nothing to compare with ('make qemu' installs it)", file=sys.stderr)
@@ -76,7 +81,7 @@ def _grow(arguments: argparse.Namespace, under: report.Circumstances, size: Scal
 
 def _parser() -> argparse.ArgumentParser:
     folder = places.default_folder()
-    names = list(dict.fromkeys([*(job.name for job in JOBS), *(job.name for job in GROWTH_JOBS)]))
+    names = list(dict.fromkeys([*(job.name for job in JOBS), *(job.name for job in GROWTH_JOBS), _SERVICE]))
     parser = argparse.ArgumentParser(prog="python -m bench", description="Runs cowherd and its peers side by side.")
     parser.add_argument("--quick", action="store_true", help="small images, and one pair")
     parser.add_argument(
@@ -106,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write the ratios there, as SVG")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
-    listed = "\n".join([*(job.name for job in JOBS), "", "with --growth:", *(job.name for job in GROWTH_JOBS)])
+    alone = ["", "alone, with its own options (python -m bench.service --help):", _SERVICE]
+    listed = "\n".join([*(job.name for job in JOBS), "", "with --growth:", *(job.name for job in GROWTH_JOBS), *alone])
     parser.add_argument("--list", action="version", version=listed, help="list the jobs")
     return parser
 

@@ -34,7 +34,7 @@ class Scale:
 
 
 def scale(factor: float = 1.0) -> Scale:
-    """The issue's sizes times `factor`; the number of layers and of images stays as it is from 1/4 up, and is a tenth below."""
+    """The full sizes times `factor`; the number of layers and of images stays as it is from 1/4 up, and is a tenth below."""
     tenth = 10 if factor < 0.25 else 1
     return Scale(
         factor=factor,
