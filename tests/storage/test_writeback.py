@@ -10,6 +10,7 @@ import pytest
 
 from cowherd.storage import writeback
 from cowherd.storage.hostfile import HostFile
+from cowherd.storage.writeback import WriteBehind
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +54,14 @@ def test_a_c_library_without_the_call_is_fine(tmp_path: Path, monkeypatch: pytes
     with HostFile.create(tmp_path / "file") as file:
         file.start_writing(0, 4096)
     assert writeback._sync_file_range()(-1, 0, 0, 0) == 0
+
+
+def test_much_that_is_written_is_sent_to_the_disk_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(HostFile, "start_writing", lambda self, offset, length: begun.append((offset, length)))
+    with HostFile.create(tmp_path / "file") as file:
+        behind = WriteBehind(file)
+        for _ in range(5):
+            behind.wrote(writeback.BEHIND_BYTES // 2)
+    assert begun == [(0, 0), (0, 0)]
+    WriteBehind(None).wrote(1 << 40)

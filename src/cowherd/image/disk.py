@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cowherd.extents import Extents
     from cowherd.formats.layer import Below, Layer
     from cowherd.formats.reference import BackingReference
+    from cowherd.storage.ahead import Stretch
     from cowherd.urls import Url
 
 Buffer = bytes | bytearray | memoryview
@@ -164,6 +165,13 @@ class Disk:
         rows = batch.tolist()
         ends = accumulate(row[1] for row in rows)
         self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
+
+    def stretches(self, batch: Extents) -> Iterator[Stretch]:
+        """Yields where files of this host hold `batch`, extents of this disk, as far as they are plain data."""
+        for _, length, host, depth, _ in batch[batch["kind"] == ext.DATA].tolist():
+            file = self.layers[depth].data.host
+            if file is not None:
+                yield file, host, length
 
     def _read_each(self, rows: Iterable[Row], views: Iterable[memoryview]) -> None:
         plain: dict[int, list[tuple[int, memoryview]]] = {}

@@ -28,6 +28,7 @@ from cowherd.progress import Progress
 from cowherd.storage.copying import can_clone
 from cowherd.storage.opening import open_file, require_host
 from cowherd.storage.space import check_space
+from cowherd.storage.writeback import WriteBehind
 from cowherd.text import printable
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _names(overlay: Layer, below: Layer, base: str) -> bool:
 def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None = None) -> None:
     """Carries out a plan of `plan_commit`, or a part of one. Repeating it does no harm. It does not flush `target`."""
     total, done = plan.bytes_to_copy, 0
+    behind = WriteBehind(target.layers[0].data.host)
     buffers = Buffers(CHUNK_BYTES)
 
     def load(move: Move) -> memoryview | None:
@@ -165,6 +167,7 @@ def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None =
         else:
             target.zero(move.start, move.end - move.start)
             return
+        behind.wrote(move.end - move.start)
         done += move.end - move.start
         if progress is not None:
             progress(done, total)

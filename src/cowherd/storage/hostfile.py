@@ -246,7 +246,10 @@ class HostFile:
                 first = _advance(pending, first, count)
 
     def start_writing(self, offset: int, length: int) -> None:
-        """Has the host begin to write a range to its disk, so that the next `flush` finds less to do; waits for nothing."""
+        """Has the host begin to write a range to its disk, so that the next `flush` finds less to do; waits for nothing.
+
+        A `length` of 0 reaches to the file's end.
+        """
         from cowherd.storage.writeback import start_writing  # only callers that write much need it
 
         start_writing(self.fd, offset, length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from threading import Lock
@@ -13,7 +13,7 @@ from cowherd.formats import registry
 from cowherd.formats.qcow2.create import new_header
 from cowherd.formats.qcow2.options import Qcow2Options
 from cowherd.image.reading import open_reading
-from cowherd.ops.convert.batches import KERNEL_COPY, REFLINK, ZERO, Batch, batches, lot_bytes
+from cowherd.ops.convert.batches import COPY, KERNEL_COPY, REFLINK, ZERO, Batch, batches, lot_bytes
 from cowherd.ops.convert.sinks import NewCompressedQcow2, NewQcow2, Prepared, RawDevice, RawFile
 from cowherd.ops.convert.sources import Source
 from cowherd.ops.copying import Buffers
@@ -22,6 +22,7 @@ from cowherd.ops.flow import WriteJob, flow
 from cowherd.progress import Progress
 from cowherd.sizes import DEFAULT_SPARSE_SIZE, SECTOR, whole_sectors
 from cowherd.storage import locks
+from cowherd.storage.ahead import reading_ahead
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.opening import open_file
@@ -33,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.convert.sink import Sink
     from cowherd.paths import PathName
+    from cowherd.storage.ahead import Stretch
     from cowherd.storage.blocks import Opener
     from cowherd.urls import ImageName
 
@@ -196,7 +198,10 @@ def _copy(source: Source, sink: Sink, wanted: _Target, progress: Progress | None
             with taking:  # without this, others would wait busily in the kernel, and for long
                 job()
 
-    flow(batches(source, sink, size, overlay=wanted.backing is not None), load, store)
+    def needed(batch: Batch) -> Iterable[Stretch]:
+        return source.stretches(batch.held) if batch.means in (COPY, KERNEL_COPY) else ()
+
+    flow(reading_ahead(batches(source, sink, size, overlay=wanted.backing is not None), needed), load, store)
     sink.finish()
     if progress:
         progress(source.size, source.size)

@@ -130,9 +130,8 @@ def runs_in(ranges: Ranges, nonzero: bytes | None, unit: int, *, zeros: bool = F
 def _write(file: HostFile, writes: Writes, data: memoryview | FileRanges) -> None:
     for offset, first, end in writes:
         put(file, offset, data[first:end])
-    if isinstance(data, memoryview):
-        last, first, end = writes[-1]
-        file.start_writing(writes[0][0], last + end - first - writes[0][0])
+    last, first, end = writes[-1]
+    file.start_writing(writes[0][0], last + end - first - writes[0][0])
 
 
 class NewQcow2:

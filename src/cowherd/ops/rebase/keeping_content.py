@@ -22,13 +22,16 @@ from cowherd.ops.rebase.rebased import NewBackingFileError, Rebased
 from cowherd.ops.side_by_side import SideBySide, chunks, differing_units, read_gathered
 from cowherd.ops.snapshots import exposed_snapshots, require_same
 from cowherd.progress import Progress
+from cowherd.storage.ahead import reading_ahead
 from cowherd.storage.buffers import is_zero
 from cowherd.storage.locks import NAMES, WRITE_PERMISSION
 from cowherd.storage.opening import open_file, require_host
+from cowherd.storage.writeback import WriteBehind
 from cowherd.text import printable
 
 if TYPE_CHECKING:
     from cowherd.paths import PathName
+    from cowherd.storage.ahead import Stretch
     from cowherd.storage.blocks import Opener
 
 _READ_BYTES = 2 << 20
@@ -185,6 +188,7 @@ class _ContentKeeper:
     def run(self, progress: Progress | None) -> Rebased:
         """Compares and writes everything, and flushes the overlay."""
         size, compared, written = self.disk.size, 0, 0
+        behind = WriteBehind(self.top.data.host)
 
         def store(group: _Group, found: _Found) -> None:
             nonlocal compared, written
@@ -192,15 +196,22 @@ class _ContentKeeper:
             for change in found.changes:
                 self._write(change, compress=group.compress)
                 written += len(change.data)
+                behind.wrote(len(change.data))
             self.buffers.append(found.buffers)
             if progress is not None:
                 progress(int(group.ranges[-1, 1]), size)
 
-        flow(self._groups(size), self._differences, store)
+        flow(reading_ahead(self._groups(size), self._stretches), self._differences, store)
         self.disk.flush()
         if progress is not None:
             progress(size, size)
         return Rebased(compared, written)
+
+    def _stretches(self, group: _Group) -> Iterator[Stretch]:
+        """Yields where files hold the bytes to compare."""
+        for disk, held in ((self.old, group.old), (self.new, group.new)):
+            if disk is not None:
+                yield from disk.stretches(held)
 
     def _groups(self, size: int) -> Iterator[_Group]:
         both = SideBySide(self.old, self.new)
