@@ -47,6 +47,8 @@ class Intake:
     """What a project may have for which nothing else is recorded."""
     bases: Bases | None = None
     """What overlays may stand on; without it none is taken."""
+    certificates: str = ""
+    """The directory of the certificates for signatures, "" if there is none."""
 
     @property
     def hashes(self) -> tuple[str, ...]:

@@ -65,6 +65,9 @@ class Settings:
     import_allowed: tuple[str, ...] = _setting(
         (), "addresses of this host or network that may be imported from, each HOST or HOST:PORT"
     )
+    signatures_certificates: str = _setting(
+        "", "the directory of the certificates with which signatures of images are verified, each file called by its UUID"
+    )
 
     verify_reads: str = _setting(
         CHANGED, "when content is verified before it is sent: changed (if its file is not as it was verified) or always"
