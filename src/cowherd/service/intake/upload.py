@@ -43,6 +43,7 @@ class Upload(Arriving):
         """Takes over the file; `is_stored`: it has the bytes already that are fed. Raises `SignatureRefused`."""
         self._verifier = verifier_of(image.properties, intake.certificates)
         super().__init__(intake, record, incoming, status)
+        self._image = image
         is_disk = image.container_format == BARE
         self._format = image.disk_format or ""
         self._flight = InFlight(self._format, intake.rules, record.length, intake.bases) if is_disk else None
@@ -113,12 +114,14 @@ class Upload(Arriving):
         """Called after the last byte: inspects what is stored, and makes the image active with it; returns its record."""
         with self._tidying():
             self._require_all()
-            arrived = self._arrived()
-            intake = self._intake
-            image = adopt(intake.database, intake.store, self.record, self._status, arrived, intake.bases)
+            image = self._commit(self._arrived())
         self._over = True
         self._incoming.close()
         return image
+
+    def _commit(self, arrived: Arrived) -> Image:
+        intake = self._intake
+        return adopt(intake.database, intake.store, self.record, self._status, arrived, intake.bases)
 
     @property
     def _path(self) -> Path:

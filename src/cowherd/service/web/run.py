@@ -127,8 +127,9 @@ def open_service(settings: Settings) -> Service:
 
     auth, addresses = auth_of(settings), Addresses(settings.import_allowed)
     located = locating.Locating(database, addresses, settings.hash_algorithm, settings.md5, settings.image_size_cap, certificates)
+    imported = imports.Imports(database, stores, intake_of, addresses, endpoints_of(settings, auth), settings.import_convert)
     works = {
-        imports.TYPE: imports.Imports(database, stores, intake_of, addresses, endpoints_of(settings, auth)).run,
+        imports.TYPE: imported.run,
         locating.TYPE: located.run,
         standalone.TYPE: standalone.Standalones(database, stores, intake_of).run,
     }
