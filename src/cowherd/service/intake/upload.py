@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from cowherd.errors import CowherdError
 from cowherd.formats import registry
 from cowherd.service.intake.adoption import Arrived, adopt
 from cowherd.service.intake.arriving import Arriving, Intake, begin_arriving
 from cowherd.service.intake.content import FlatContent
-from cowherd.service.intake.faults import SignatureRefused
 from cowherd.service.intake.hashing import BLOCK_BYTES, Digests, Hasher, Take
 from cowherd.service.intake.inspection import InFlight
 from cowherd.service.intake.signatures import verifier_of
@@ -88,7 +88,7 @@ class Upload(Arriving):
         try:
             return cls(intake, image, record, incoming, status, is_stored=is_stored)
         except BaseException as error:
-            said = str(error) if isinstance(error, SignatureRefused) else "The service could not take the upload. Upload it again"
+            said = str(error) if isinstance(error, CowherdError) else "The service could not take the upload. Upload it again"
             Arriving(intake, record, incoming, status).abandon(said)
             raise
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from cowherd.service.intake.signatures import PROPERTIES
@@ -103,6 +105,15 @@ def test_without_certificates_signed_images_are_refused_and_others_taken(tmp_pat
         assert put(client, image).status == 400
         requires_nothing_kept(client, tmp_path, image, "signatures_certificates")
         assert put(client, client.create(**RAW)["id"]).status == 204
+
+
+def test_without_the_library_the_answer_says_what_to_install(client, properties, tmp_path, monkeypatch):
+    image = client.create(**RAW, **properties)["id"]
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    answer = put(client, image)
+    assert answer.status == 503
+    assert b"pip install" in answer.body
+    requires_nothing_kept(client, tmp_path, image, "cryptography")
 
 
 @pytest.mark.parametrize("data", [DATA, OTHER])
