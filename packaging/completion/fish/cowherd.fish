@@ -51,7 +51,7 @@ function _shtab_cowherd_using
 end
 
 set -g _shtab_cowherd_commands status tree show doctor verify impact ps report inspect log gc seal unseal bind watch push pull images hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --color --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --quotas --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -n -o
+set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --color --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-convert --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --project --public-endpoint --qmp --quotas --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --signatures-certificates --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -n -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -491,6 +491,8 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l import-methods -x -d 'the
 complete -c cowherd -n '_shtab_cowherd_using serve' -l regions -x -d 'other image services to import from, each as REGION=URL (default: those of keystone'"'"'s catalog)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l http-store -x -d 'the name of a read-only store of addresses on the web, which images then may have as locations (default: none)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l import-allowed -x -d 'addresses of this host or network that may be imported from, each HOST or HOST:PORT'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l signatures-certificates -xka "(__fish_complete_directories)" -d 'the directory of the certificates with which signatures of images are verified, each file called by its UUID'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l import-convert -x -d 'the format that imported images are converted to: raw or qcow2'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l verify-reads -x -d 'when content is verified before it is sent: changed (if its file is not as it was verified) or always (default: changed)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l scrub-rate -x -d 'how many bytes a second are read to verify what is stored; 0 for as many as possible (default: 67108864)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l scrub-days -x -d 'after how many days what is stored is verified again (default: 7)'

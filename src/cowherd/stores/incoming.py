@@ -49,6 +49,10 @@ class Incoming:
         self._file.truncate(offset)
         self.offset = self._started = offset
 
+    def seek_end(self) -> None:
+        """Goes on at the file's end, once another process has written into it."""
+        self.offset = self._started = self._file.size()
+
     def sync(self) -> None:
         """Makes everything durable up to `offset`, which is the file's length then, and its name. Raises `FlushFailed`."""
         self._file.truncate(self.offset)

@@ -13,6 +13,7 @@ from cowherd.herd.records.digest_rows import read_content
 from cowherd.image.reading import open_reading
 from cowherd.service.intake import stored
 from cowherd.service.intake.faults import Refused
+from cowherd.service.intake.processes import limited
 from cowherd.service.intake.stored import inspect_stored
 from tests.hostile.corpus import seed
 from tests.images import Features, create_with_cowherd
@@ -94,6 +95,6 @@ def test_an_answer_that_makes_no_sense_is_not_believed(tmp_path: Path, monkeypat
     liar.write_bytes(b"#!/bin/sh\ncat " + os.fsencode(tmp_path / "answer") + b"\n")
     liar.chmod(0o755)
     (tmp_path / "answer").write_bytes(answer)
-    monkeypatch.setattr(stored.sys, "executable", str(liar))
+    monkeypatch.setattr(limited.sys, "executable", str(liar))
     with pytest.raises(Refused, match="no sensible answer"):
         inspect_stored(tmp_path / "image", "qcow2", MIB)

@@ -14,10 +14,13 @@ def settings(words=(), path=None, **options):
 
 def test_options_win_over_words_and_words_over_the_file(tmp_path):
     file = tmp_path / "service.toml"
-    file.write_text('workers = 2\napi_limit_max = 7\nlimit-param-default = 5\nstores = ["a=/a"]\n[image]\nsize_cap = 100\n')
+    file.write_text(
+        'workers = 2\napi_limit_max = 7\nlimit-param-default = 5\nstores = ["a=/a"]\n'
+        '[image]\nsize_cap = 100\n[import]\nconvert = "raw"\n'
+    )
     read = settings(["api_limit_max=8", "workers=3"], str(file), workers="4")
     assert (read.workers, read.api_limit_max, read.limit_param_default, read.image_size_cap) == (4, 8, 5, 100)
-    assert read.store_directories == {"a": "/a"}
+    assert (read.store_directories, read.import_convert) == ({"a": "/a"}, "raw")
 
 
 def test_what_is_not_set_lies_in_the_directory_of_the_data():
@@ -43,6 +46,7 @@ def test_sizes_truths_and_lists_are_read_from_text():
         (["md5=perhaps"], {}, "md5 can't be"),
         (["auth=all"], {}, "none, tokens, keystone"),
         (["hash_algorithm=md4"], {}, "sha256"),
+        (["import_convert=vmdk"], {}, "raw, qcow2"),
         ([], {"data": ""}, "--data"),
         ([], {"listen": "127.0.0.1:1", "socket": "s"}, "not on both"),
         ([], {"listen": "0.0.0.0:9292"}, "everybody"),

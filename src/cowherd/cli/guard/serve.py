@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from cowherd.service.keeping.fsck.report import Finding
 
 _METAVARS = {str: "TEXT", int: "NUMBER", bool: "true|false", tuple: "A,B"}
-_NAMED = {"data": "DIR", "listen": "HOST:PORT", "socket": "PATH", "keystone": "URL", "tokens": "FILE", "database": "URL"}
+_NAMED = {
+    "data": "DIR",
+    "listen": "HOST:PORT",
+    "socket": "PATH",
+    "keystone": "URL",
+    "tokens": "FILE",
+    "database": "URL",
+    "signatures_certificates": "DIR",
+}
 _UNITS = Path("/etc/systemd/system")
 _ROLES = ("admin", "manager", "member", "reader", "service")
 

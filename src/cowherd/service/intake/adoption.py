@@ -114,11 +114,12 @@ def _with_bytes(image: Image, arrived: Arrived) -> Image:
         os_hash_value=named[algorithm] if algorithm else None,
         size=arrived.digests.size,
         virtual_size=arrived.virtual_size,
+        disk_format=arrived.format or image.disk_format,
         reason=None,
     )
 
 
-_BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "reason")
+_BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format", "reason")
 
 
 def _write_beside(store: DirectoryStore, image: Image, arrived: Arrived, *, new: bool) -> None:

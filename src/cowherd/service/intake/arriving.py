@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,14 @@ LONGEST = timedelta(days=1)
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """The format that imported images are converted to; `tell` is called with a sentence when that begins."""
+
+    format: str
+    tell: Callable[[str], None]
+
+
+@dataclass(frozen=True)
 class Intake:
     """Where bytes go, and what is asked of them. `hash_algorithm` is that of `os_hash_algo`; an image may have `most_bytes`."""
 
@@ -47,6 +55,10 @@ class Intake:
     """What a project may have for which nothing else is recorded."""
     bases: Bases | None = None
     """What overlays may stand on; without it none is taken."""
+    certificates: str = ""
+    """The directory of the certificates for signatures, "" if there is none."""
+    conversion: Conversion | None = None
+    """What imported images are converted to; None leaves them as they are."""
 
     @property
     def hashes(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 CowherdError
     Refused             an inspection found that the bytes must not be kept
+    SignatureRefused    the signature of an image is not that of its bytes, or can't be verified
     LengthDiffers       more or fewer bytes came than were announced
     OffsetDiffers       bytes came for another place than where an upload goes on
     DigestsDiffer       the bytes are not those that were announced
@@ -23,6 +24,16 @@ class Refused(CowherdError):
 
     def __str__(self) -> str:
         return f"The image was refused by the check '{self.check}': {self.detail}. Nothing of it was kept"
+
+
+class SignatureRefused(CowherdError):
+    """The signature that an image states was not verified. Attributes: `problem`."""
+
+    def __init__(self, problem: str):
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"The signature of the image could not be verified: {self.problem}. Nothing of the image was kept"
 
 
 class LengthDiffers(CowherdError):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from cowherd.service.intake.arriving import LONGEST, Arriving, begin_arriving
-from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDiffers, Refused
+from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDiffers, Refused, SignatureRefused
 from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.signatures import verifier_of
 from cowherd.service.intake.upload import Upload
 from cowherd.service.records.faults import ImageNotFound, StatusConflict
 from cowherd.service.records.image import now
@@ -39,7 +40,7 @@ MOST_IDLE = 16
 """How many uploads a process keeps its threads for between requests."""
 _STEP = 128 << 20
 """Bytes after which what has come is made durable amid a request."""
-_FINAL = (Refused, ImageNotFound, StatusConflict)
+_FINAL = (Refused, SignatureRefused, ImageNotFound, StatusConflict)
 """Errors that no retry gets past."""
 
 
@@ -53,8 +54,9 @@ class Checksum(NamedTuple):
 def begin_resumable(intake: Intake, image: Image, length: int, details: dict[str, Any]) -> UploadRecord:
     """Makes the file and the record of an upload of `length` bytes; the queued image becomes uploading until they are there.
 
-    Raises as `begin_arriving`.
+    Raises as `begin_arriving`, and `SignatureRefused` for a signature that can't be verified, whatever the bytes.
     """
+    verifier_of(image.properties, intake.certificates)  # so that nobody sends in vain what is refused at the end
     record, incoming = begin_arriving(intake, image, length, UPLOADING, RESUMABLE, details)
     try:
         incoming.sync()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from cowherd.errors import CowherdError
 from cowherd.formats import registry
 from cowherd.service.intake.adoption import Arrived, adopt
 from cowherd.service.intake.arriving import Arriving, Intake, begin_arriving
 from cowherd.service.intake.content import FlatContent
-from cowherd.service.intake.hashing import BLOCK_BYTES, Hasher, Take
+from cowherd.service.intake.hashing import BLOCK_BYTES, Digests, Hasher, Take
 from cowherd.service.intake.inspection import InFlight
+from cowherd.service.intake.signatures import verifier_of
 from cowherd.service.intake.stored import inspect_stored
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status
@@ -31,15 +33,17 @@ IMPORT = "import"
 class Upload(Arriving):
     """A body that arrives: fed in blocks, best of `BLOCK_BYTES`, by one thread at a time, until `finish` or `abandon`.
 
-    An error of `feed` or `finish` ends it: all is tidied up when it is raised. They raise `Refused`, `LengthDiffers`, `TooLarge`,
-    `StoreFull`, `HostFileError` or `HostError`, and what the records raise.
+    An error of `feed` or `finish` ends it: all is tidied up when it is raised. They raise `Refused`, `SignatureRefused`,
+    `LengthDiffers`, `TooLarge`, `StoreFull`, `HostFileError` or `HostError`, and what the records raise.
     """
 
     def __init__(
         self, intake: Intake, image: Image, record: UploadRecord, incoming: Incoming, status: str, *, is_stored: bool = False
     ):
-        """Takes over the file; `is_stored`: it has the bytes already that are fed."""
+        """Takes over the file; `is_stored`: it has the bytes already that are fed. Raises `SignatureRefused`."""
+        self._verifier = verifier_of(image.properties, intake.certificates)
         super().__init__(intake, record, incoming, status)
+        self._image = image
         is_disk = image.container_format == BARE
         self._format = image.disk_format or ""
         self._flight = InFlight(self._format, intake.rules, record.length, intake.bases) if is_disk else None
@@ -47,11 +51,15 @@ class Upload(Arriving):
         self._takers: list[Take] = [] if is_stored else [incoming.append]
         if self._flat:
             self._takers.append(self._flat.take)
-        self._hasher = Hasher(intake.hashes, self._take_in_turn)
+        signed = (self._verifier.hash,) if self._verifier else ()
+        self._hasher = Hasher((*intake.hashes, *signed), self._take_in_turn)
 
     @classmethod
     def begin(cls, intake: Intake, image: Image, length: int | None = None, *, status: str = SAVING, kind: str = FILE) -> Upload:
-        """Begins an upload for a queued image, which becomes `status`. Raises as `begin_arriving`."""
+        """Begins an upload for a queued image, which becomes `status`.
+
+        Raises as `begin_arriving`, and `SignatureRefused` for a signature that can't be verified, whatever the bytes.
+        """
         record, incoming = begin_arriving(intake, image, length, status, kind)
         return cls._of(intake, image, record, incoming, status)
 
@@ -59,7 +67,7 @@ class Upload(Arriving):
     def of_staged(cls, intake: Intake, image: Image, record: UploadRecord) -> Upload:
         """Begins to import what was staged as `record` for an image, which becomes importing; go on with `feed_staged`.
 
-        Raises `StatusConflict` unless the image is uploading, `StillArriving`, `HostFileError`.
+        Raises `StatusConflict` unless the image is uploading, `StillArriving`, `HostFileError`, `SignatureRefused`.
         """
         incoming = intake.store.resume(record.temporary or "", record.offset)
         try:
@@ -79,8 +87,9 @@ class Upload(Arriving):
         """Makes an upload; if that fails, the image is queued again."""
         try:
             return cls(intake, image, record, incoming, status, is_stored=is_stored)
-        except BaseException:
-            Arriving(intake, record, incoming, status).abandon("The service could not take the upload. Upload the image again")
+        except BaseException as error:
+            said = str(error) if isinstance(error, CowherdError) else "The service could not take the upload. Upload it again"
+            Arriving(intake, record, incoming, status).abandon(said)
             raise
 
     def feed(self, block: Buffer) -> None:
@@ -105,12 +114,14 @@ class Upload(Arriving):
         """Called after the last byte: inspects what is stored, and makes the image active with it; returns its record."""
         with self._tidying():
             self._require_all()
-            arrived = self._arrived()
-            intake = self._intake
-            image = adopt(intake.database, intake.store, self.record, self._status, arrived, intake.bases)
+            image = self._commit(self._arrived())
         self._over = True
         self._incoming.close()
         return image
+
+    def _commit(self, arrived: Arrived) -> Image:
+        intake = self._intake
+        return adopt(intake.database, intake.store, self.record, self._status, arrived, intake.bases)
 
     @property
     def _path(self) -> Path:
@@ -126,7 +137,7 @@ class Upload(Arriving):
 
     def _arrived(self) -> Arrived:
         virtual_size = self._flight.finish() if self._flight else None
-        digests = self._hasher.finish()
+        digests = self._verified(self._hasher.finish())
         self._incoming.sync()
         if self._flight is None:
             return Arrived(digests, self._format, None, None)
@@ -138,3 +149,9 @@ class Upload(Arriving):
             return Arrived(digests, self._format, None, None)
         bound_to = self._flight.content_below
         return Arrived(digests, self._format, virtual_size or found.virtual_size, found.content, bound_to)
+
+    def _verified(self, digests: Digests) -> Digests:
+        """Returns those of the digests that are recorded. Raises `SignatureRefused`."""
+        if self._verifier:
+            self._verifier.verify(bytes.fromhex(digests.named[self._verifier.hash]))
+        return digests._replace(named={name: digests.named[name] for name in self._intake.hashes})

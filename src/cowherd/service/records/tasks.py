@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PENDING, PROCESSING, SUCCESS, FAILURE = "pending", "processing", "success", "failure"
 """The states of a task."""
+MESSAGE = "message"
+"""Where the progress of a task keeps a sentence about what is being done."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,11 @@ def renew_lease(connection: Connection, task_id: str, holder: str, lease: timede
     """Keeps a task for its holder, and records how far it has come. Raises `LeaseLost` if another one has it."""
     moment = now()
     _change_held(connection, task_id, holder, leased_until=moment + lease, updated_at=moment, progress=progress)
+
+
+def note_progress(connection: Connection, task_id: str, progress: dict[str, Any]) -> None:
+    """Records how far a task has come."""
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(progress=progress, updated_at=now()))
 
 
 def finish_task(

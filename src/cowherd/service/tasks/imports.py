@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cowherd.errors import CowherdError
+from cowherd.service.intake.arriving import Conversion
+from cowherd.service.intake.conversion import Converting
 from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.staging import STAGE
-from cowherd.service.intake.upload import IMPORT, Upload
+from cowherd.service.intake.upload import IMPORT
 from cowherd.service.policy.personas import Caller, Persona
 from cowherd.service.records.blobs import WHOLE, images_with_blob
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
 from cowherd.service.records.places import forget_place, places_of
 from cowherd.service.records.states import IMPORTING, QUEUED
+from cowherd.service.records.tasks import MESSAGE, note_progress
 from cowherd.service.records.uploads import list_uploads
 from cowherd.service.tasks.addresses import Addresses, AddressRefused
 from cowherd.service.tasks.copying import copy_blob
@@ -67,6 +70,8 @@ class Imports:
     addresses: Addresses
     endpoint_of: EndpointOf
     """Gives the address of an image service for a token, a region and an interface."""
+    convert: str = ""
+    """The format that images are converted to, "" for none."""
 
     def run(self, task: Task) -> dict[str, Any]:
         """Carries one import out, and returns the result for its record. What is left to do is told in the image's properties."""
@@ -104,7 +109,15 @@ class Imports:
     def _intake(self, task: Task, store: str) -> Intake:
         """Returns where content goes; overlays may stand on what the project may see that asked for the import."""
         caller = Caller(task.user_id, task.owner, frozenset((Persona.MEMBER,)))
-        return replace(self.intake_of(store), bases=Bases(self.database, self.stores, caller))
+        bases = Bases(self.database, self.stores, caller)
+        conversion = Conversion(self.convert, lambda said: self._tell(task, said)) if self.convert else None
+        return replace(self.intake_of(store), bases=bases, conversion=conversion)
+
+    def _tell(self, task: Task, said: str) -> None:
+        """Has the task say what is being done."""
+        task.progress[MESSAGE] = said
+        with self.database.write() as connection:
+            note_progress(connection, task.id, task.progress)
 
     def _import_staged(self, task: Task, image_id: str) -> str:
         """Makes what was staged the content; returns in which store it is."""
@@ -113,7 +126,7 @@ class Imports:
             staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
         if not staged:
             raise NothingStaged(image_id)
-        upload = Upload.of_staged(self._intake(task, staged[0].store), image, staged[0])
+        upload = Converting.of_staged(self._intake(task, staged[0].store), image, staged[0])
         upload.feed_staged()
         upload.finish()
         return staged[0].store
@@ -137,7 +150,7 @@ class Imports:
         with self.database.read() as connection:
             image = read_image(connection, image_id)
         with self._telling_reason(image_id), fetching() as fetched:
-            upload = Upload.begin(self._intake(task, store), image, fetched.length, status=IMPORTING, kind=IMPORT)
+            upload = Converting.begin(self._intake(task, store), image, fetched.length, status=IMPORTING, kind=IMPORT)
             try:
                 for block in fetched.blocks():
                     upload.feed(block)

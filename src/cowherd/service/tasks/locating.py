@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from cowherd.errors import CowherdError
 from cowherd.service.intake.faults import TooLarge
+from cowherd.service.intake.signatures import verifier_of
 from cowherd.service.records.faults import ImageNotFound
-from cowherd.service.records.images import change_status
+from cowherd.service.records.images import change_status, read_image
 from cowherd.service.records.states import ACTIVE, IMPORTING, QUEUED
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.fetching import fetch
 
 if TYPE_CHECKING:
+    from cowherd.service.intake.signatures import Verifier
     from cowherd.service.records.database import Database
     from cowherd.service.records.tasks import Task
 
@@ -34,19 +36,23 @@ class HashDiffers(CowherdError):
 
 @dataclass(frozen=True)
 class Locating:
-    """Reads what lies at the locations of images. `algorithm` is that of `os_hash_algo`; an image may have `most_bytes`."""
+    """Reads what lies at the locations of images. `algorithm` is that of `os_hash_algo`; an image may have `most_bytes`;
+    `certificates` is the directory of those for signatures."""
 
     database: Database
     addresses: Addresses
     algorithm: str
     md5: bool
     most_bytes: int
+    certificates: str
 
     def run(self, task: Task) -> dict[str, Any]:
         """Reads the content of one image, which is importing, and makes the image active with its hashes."""
         image_id, url, stated = task.image_id or "", task.input["url"], task.input["validation_data"]
         try:
-            facts = self._read(url, stated.get("os_hash_algo", self.algorithm))
+            with self.database.read() as connection:
+                verifier = verifier_of(read_image(connection, image_id).properties, self.certificates)
+            facts = self._read(url, stated.get("os_hash_algo", self.algorithm), verifier)
             if stated and facts["os_hash_value"] != stated["os_hash_value"]:
                 raise HashDiffers(url, facts["os_hash_algo"], facts["os_hash_value"])
             with self.database.write() as connection:
@@ -62,16 +68,18 @@ class Locating:
             raise
         return {"image_id": image_id}
 
-    def _read(self, url: str, algorithm: str) -> dict[str, Any]:
-        """Returns what the image's record says of the content."""
-        size, hashed, checksum = 0, hashlib.new(algorithm), hashlib.md5(usedforsecurity=False)
+    def _read(self, url: str, algorithm: str, verifier: Verifier | None) -> dict[str, Any]:
+        """Returns what the image's record says of the content. Raises `SignatureRefused`."""
+        names = {algorithm, *(["md5"] if self.md5 else []), *([verifier.hash] if verifier else [])}
+        size, hashing = 0, {name: hashlib.new(name, usedforsecurity=False) for name in names}
         with fetch(url, self.addresses) as fetched:
             for block in fetched.blocks():
                 size += len(block)
                 if size > self.most_bytes:
                     raise TooLarge(size, self.most_bytes)
-                hashed.update(block)
-                if self.md5:
-                    checksum.update(block)
-        found = {"size": size, "os_hash_algo": algorithm, "os_hash_value": hashed.hexdigest()}
-        return {**found, "checksum": checksum.hexdigest() if self.md5 else None}
+                for one in hashing.values():
+                    one.update(block)
+        if verifier:
+            verifier.verify(hashing[verifier.hash].digest())
+        found = {"size": size, "os_hash_algo": algorithm, "os_hash_value": hashing[algorithm].hexdigest()}
+        return {**found, "checksum": hashing["md5"].hexdigest() if self.md5 else None}

@@ -5,7 +5,16 @@ from __future__ import annotations
 import errno
 
 from cowherd.errors import HostError, HostFileError, InvalidRequest
-from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDiffers, Refused, StoreFull, TooLarge
+from cowherd.herd.records.signing import SigningUnavailable
+from cowherd.service.intake.faults import (
+    DigestsDiffer,
+    LengthDiffers,
+    OffsetDiffers,
+    Refused,
+    SignatureRefused,
+    StoreFull,
+    TooLarge,
+)
 from cowherd.service.intake.lineage import MoreVisible
 from cowherd.service.keeping.faults import ContentDamaged
 from cowherd.service.records import faults
@@ -28,6 +37,8 @@ _TABLE: tuple[tuple[type[Exception], type[errors.WebError]], ...] = (
     (faults.Unstorable, errors.BadRequest),
     (faults.DatabaseUnavailable, errors.Unavailable),
     (Refused, errors.UnsupportedMedia),
+    (SignatureRefused, errors.BadRequest),
+    (SigningUnavailable, errors.Unavailable),
     (MoreVisible, errors.Conflict),
     (LengthDiffers, errors.BadRequest),
     (OffsetDiffers, errors.Conflict),

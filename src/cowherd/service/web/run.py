@@ -110,6 +110,8 @@ def open_service(settings: Settings) -> Service:
     with database.write() as connection:
         replace_quotas(connection, of_projects)
 
+    certificates = settings.signatures_certificates
+
     def intake_of(name: str) -> Intake:
         rules = Rules(match_format=settings.require_format_match)
         return Intake(
@@ -120,12 +122,14 @@ def open_service(settings: Settings) -> Service:
             settings.md5,
             settings.image_size_cap,
             default_quotas(settings),
+            certificates=certificates,
         )
 
     auth, addresses = auth_of(settings), Addresses(settings.import_allowed)
-    located = locating.Locating(database, addresses, settings.hash_algorithm, settings.md5, settings.image_size_cap)
+    located = locating.Locating(database, addresses, settings.hash_algorithm, settings.md5, settings.image_size_cap, certificates)
+    imported = imports.Imports(database, stores, intake_of, addresses, endpoints_of(settings, auth), settings.import_convert)
     works = {
-        imports.TYPE: imports.Imports(database, stores, intake_of, addresses, endpoints_of(settings, auth)).run,
+        imports.TYPE: imported.run,
         locating.TYPE: located.run,
         standalone.TYPE: standalone.Standalones(database, stores, intake_of).run,
     }

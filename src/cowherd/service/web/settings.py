@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 AUTHS = ("none", "tokens", "keystone")
 RESOURCES = ("bytes", "images", "uploads")
 HASHES = ("sha256", "sha512")
+CONVERTING = ("raw", "qcow2")
 CHANGED, ALWAYS = "changed", "always"
 VERIFYING = (CHANGED, ALWAYS)
 
@@ -65,6 +66,10 @@ class Settings:
     import_allowed: tuple[str, ...] = _setting(
         (), "addresses of this host or network that may be imported from, each HOST or HOST:PORT"
     )
+    signatures_certificates: str = _setting(
+        "", "the directory of the certificates with which signatures of images are verified, each file called by its UUID"
+    )
+    import_convert: str = _setting("", f"the format that imported images are converted to: {' or '.join(CONVERTING)}")
 
     verify_reads: str = _setting(
         CHANGED, "when content is verified before it is sent: changed (if its file is not as it was verified) or always"
@@ -184,7 +189,8 @@ def _converted(key: str, value: Any) -> Any:
 def _check(settings: Settings) -> None:
     if not settings.data:
         raise InvalidRequest("where are the data of the service? write it as in --data /var/lib/cowherd")
-    for name, allowed in (("auth", AUTHS), ("hash_algorithm", HASHES), ("verify_reads", VERIFYING)):
+    choices = (("auth", AUTHS), ("hash_algorithm", HASHES), ("verify_reads", VERIFYING), ("import_convert", ("", *CONVERTING)))
+    for name, allowed in choices:
         if getattr(settings, name) not in allowed:
             raise InvalidRequest(f"{name} can't be {getattr(settings, name)!a}; it is one of {', '.join(allowed)}")
     if settings.listen and settings.socket:

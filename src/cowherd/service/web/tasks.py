@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cowherd.service.records.faults import TaskNotFound
-from cowherd.service.records.tasks import FAILURE, PENDING, PROCESSING, SUCCESS, Task, list_tasks, read_task
+from cowherd.service.records.tasks import FAILURE, MESSAGE, PENDING, PROCESSING, SUCCESS, Task, list_tasks, read_task
 from cowherd.service.web.access import require, require_image
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.documents import time_text
@@ -60,7 +60,7 @@ def show(call: Call) -> Response:
     require(call, "tasks_api_access")
     with call.service.database.read() as connection:
         task = read_task(connection, call.names["task"])
-    facts = {"input": task.input, "result": task.result, "message": task.message}
+    facts = {"input": task.input, "result": task.result, "message": _message(task)}
     return document_answer({**_stub(task), **_started_by(task), **facts})
 
 
@@ -88,6 +88,11 @@ def index_of_image(call: Call) -> Response:
         image = require_image(call, connection, "get_image")
         found = list_tasks(connection, image_id=image.id)
     return document_answer({"tasks": [_whole(task) for task in found]})
+
+
+def _message(task: Task) -> str:
+    """Returns why a task failed, or what it is doing."""
+    return task.message or str(task.progress.get(MESSAGE, ""))
 
 
 def _stub(task: Task) -> dict[str, Any]:
@@ -127,7 +132,7 @@ def _whole(task: Task) -> dict[str, Any]:
         "user_id": task.user_id,
         "input": task.input,
         "result": task.result,
-        "message": task.message,
+        "message": _message(task),
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowherd.formats import registry
 from cowherd.service.intake.lineage import MoreVisible, allows, children_of, having
+from cowherd.service.intake.signatures import PROPERTIES
 from cowherd.service.policy.rules import Verdict, may
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import create_image, read_image
@@ -22,7 +23,7 @@ from cowherd.service.web.images.document import image_document, path_of
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection
     from starlette.responses import Response
@@ -75,7 +76,7 @@ def make_standalone(call: Call) -> Response:
             container_format="bare",
             min_ram=source.min_ram,
             min_disk=source.min_disk,
-            properties={name: value for name, value in source.properties.items() if not name.startswith("os_glance_")},
+            properties=_for_other_bytes(source.properties),
         )
         require_for_new(call, target)
         create_image(connection, target)
@@ -84,6 +85,12 @@ def make_standalone(call: Call) -> Response:
         target = read_image(connection, target.id)
     call.service.runner.wake()
     return document_answer(image_document(call, target), 202, {"Location": path_of(target.id)})
+
+
+def _for_other_bytes(properties: Mapping[str, str]) -> dict[str, str]:
+    """Returns the properties that an image of other bytes takes over: a signature is one of the bytes."""
+    kept = {name: value for name, value in properties.items() if not name.startswith("os_glance_")}
+    return {name: value for name, value in kept.items() if name not in PROPERTIES}
 
 
 def _standalone_task(call: Call, source: Image, target: Image) -> Task:

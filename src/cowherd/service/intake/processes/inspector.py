@@ -1,16 +1,14 @@
-"""The process that inspects a stored qcow2 image: `python -m cowherd.service.intake.worker`, started by `stored`.
+"""The process that inspects a stored qcow2 image: `python -m cowherd.service.intake.processes.inspector`, started by `stored`.
 
-Its arguments are the most bytes of memory, seconds, bytes of its answer and bytes of the disk, the image, and for each file that
-it stands on, the nearest first, its format and its path. Its answer is a
-line of JSON: `check` and `detail` of a refusal, `host` (an errno) if the host can't read the file, or `virtual_size`. `runs` and
-`digests` say how many of them follow, if the content could be read.
+Its arguments are the image, the most bytes of the disk, and for each file that it stands on, the nearest first, its format and
+its path. Its answer is a line of JSON: `check` and `detail` of a refusal, `host` (an errno) if the host can't read the file, or
+`virtual_size`. `runs` and `digests` say how many of them follow, if the content could be read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 
 from cowherd.errors import CowherdError, HostFileError
@@ -21,18 +19,17 @@ from cowherd.image.reading import Reading, open_reading
 from cowherd.ops.inspect.inspector import inspect
 from cowherd.ops.inspect.report import Inspection
 from cowherd.service.intake.inspection import ALLOWED, ALLOWED_IN_OVERLAYS, POLICY
-from cowherd.service.intake.stored import HOST_FAILED
+from cowherd.service.intake.processes.limited import HOST_FAILED, enter
 from cowherd.storage.hostfile import HostFile
 
 
 def main() -> int:
     """Inspects one image, and writes the answer. Returns the exit code."""
-    memory, seconds, most_answer, most = map(int, sys.argv[1:5])
-    _limit(memory, seconds, most_answer)
-    path, below = sys.argv[5], list(zip(sys.argv[6::2], sys.argv[7::2], strict=True))
+    path, most, *others = enter()
+    below = list(zip(others[::2], others[1::2], strict=True))
     try:
         found = inspect(
-            path, format=registry.QCOW2.name, policy=POLICY, allow=ALLOWED_IN_OVERLAYS if below else ALLOWED, max_size=most
+            path, format=registry.QCOW2.name, policy=POLICY, allow=ALLOWED_IN_OVERLAYS if below else ALLOWED, max_size=int(most)
         )
         content = _content_of(path, found, below) if found.safe else None
     except HostFileError as error:
@@ -69,19 +66,6 @@ def _answer(facts: dict[str, object], content: Content | None = None) -> None:
         out.write(content.runs.tobytes())
         out.write(content.digests)
     out.flush()
-
-
-def _limit(memory: int, seconds: int, most_answer: int) -> None:
-    for limit, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, most_answer),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        # A limit that the caller already has may be lower, and only root could raise it.
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
 
 
 if __name__ == "__main__":
