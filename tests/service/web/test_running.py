@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from cowherd.errors import InvalidRequest
 from cowherd.service.web.run import check_reach
 from cowherd.service.web.settings import read_settings
 from tests.service.web.running import Client
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -161,6 +164,24 @@ def test_an_upload_goes_on_while_settings_are_read_again(settled, workers):
     assert client.get(f"/v2/images/{image}/file").body == b"one halfthe other half"
     other = client.create(disk_format="raw", container_format="bare")["id"]
     assert client.ask("PUT", f"/v2/images/{other}/file", b"x" * 11, content_type="application/octet-stream").status == 413
+
+
+def test_what_all_processes_counted_is_told_by_each_also_after_one_died(settled):
+    pytest.importorskip("prometheus_client")
+    process, client, _ = settled(2)
+    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    for number in range(1, 7):
+        assert client.get("/v2/images").status == 200
+        wait_until(lambda number=number: lists_counted(client) == number)  # a request is counted right after its answer
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+        assert f"process {pid} of the service ended (SIGKILL)" in process.stderr.readline()
+    assert lists_counted(client) == 6
+
+
+def lists_counted(client):
+    found = re.search(r'^cowherd_requests_total\{kind="list",status="2xx"\} (\S+)$', client.get("/metrics").body.decode(), re.M)
+    return found and float(found[1])
 
 
 def test_settings_by_which_everybody_could_come_in_are_refused_at_sighup_too(started, systemd, tmp_path):

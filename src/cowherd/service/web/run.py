@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.watch.reporting.systemd import Systemd
+from cowherd.service import counting
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.resumable import Sessions
@@ -28,6 +29,7 @@ from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.tasks.runner import Runner
 from cowherd.service.web.callers import Auth, NoAuth, TokenAuth
 from cowherd.service.web.keystone import KeystoneAuth
+from cowherd.service.web.measuring import Measured
 from cowherd.service.web.reloading import Held, Running
 from cowherd.service.web.service import Service
 from cowherd.service.web.serving.hangups import Hangups
@@ -97,9 +99,12 @@ class _Processes:
                 self._tell_ready()
             return makes_sense
 
+        counting.share(self._held.settings.workers)
         Workers(self._held.settings.workers, self._work).run(answers, reload, self._tell_ready)
 
-    def _work(self, tell: Callable[[], None]) -> None:
+    def _work(self, place: int, tell: Callable[[], None]) -> None:
+        counting.be_process(place)
+
         def reload(running: Running) -> None:
             self._held.reread(lambda new: running.become(reopened(running.app.service, new)))
             tell()
@@ -112,7 +117,7 @@ class _Processes:
             Running(open_service(self._held.settings), keeper_of) as running,
             hangups.calling(lambda: reload(running)),
         ):
-            serve(running.app, self._bound, answers, self._life)
+            serve(Measured(running.app), self._bound, answers, self._life)
 
     def _reread(self, use: Callable[[Settings], None]) -> bool:
         self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -18,10 +18,10 @@ import os, signal, sys, time
 from cowherd.service.web.serving.hangups import Hangups
 from cowherd.service.web.serving.workers import Workers
 
-def work(tell):
+def work(place, tell):
     if mode == "fails":
         raise RuntimeError("broken")
-    os.write(1, b"%d\n" % os.getpid())
+    os.write(1, b"%d %d\n" % (place, os.getpid()) if mode == "places" else b"%d\n" % os.getpid())
     if mode == "deaf":
         time.sleep(0.5)
     stopped = []
@@ -92,6 +92,15 @@ def test_one_that_dies_is_replaced_and_said(minder):
     assert process.stderr.readline() == f"process {first} of the service ended (SIGKILL)\n"
     process.send_signal(signal.SIGTERM)
     assert lines(process, 1) == ["done"]
+
+
+def test_one_that_replaces_another_has_its_place(minder):
+    process = minder("places")
+    pids = dict(line.split() for line in lines(process, 2))
+    assert lines(process, 1) == ["ready"]
+    assert pids.keys() == {"0", "1"}
+    os.kill(int(pids["0"]), signal.SIGKILL)
+    assert lines(process, 1)[0].startswith("0 ")
 
 
 def test_those_that_die_again_and_again_are_replaced_once_a_second(minder):

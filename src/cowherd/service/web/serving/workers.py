@@ -38,13 +38,14 @@ class WorkerFailed(CowherdError):
 class Workers:
     """Processes that each run `work`, and are replaced when they die.
 
-    `work` is given a function to call once it answers, and then each time that it has done what SIGHUP asks for. It gets SIGHUP
-    blocked, so that none is lost before it can be handled.
+    `work` is given the number of its place, from 0 on, and a function to call once it answers, and then each time that it has
+    done what SIGHUP asks for. It gets SIGHUP blocked, so that none is lost before it can be handled.
     """
 
-    def __init__(self, count: int, work: Callable[[Callable[[], None]], None]):
+    def __init__(self, count: int, work: Callable[[int, Callable[[], None]], None]):
         self._count, self._work = count, work
-        self._running: set[int] = set()
+        self._running: dict[int, int] = {}
+        """The processes, each with its place."""
         self._told: set[int] = set()
         """Who answers, and has done what was asked for last."""
         self._then: Callable[[], None] | None = None
@@ -119,7 +120,7 @@ class Workers:
         with contextlib.suppress(BlockingIOError):
             while said := os.read(self._reader, _PID_BYTES):
                 self._told.add(int.from_bytes(said, sys.byteorder))
-        if self._then is not None and len(self._running) == self._count and self._running <= self._told:
+        if self._then is not None and len(self._running) == self._count and self._running.keys() <= self._told:
             then, self._then = self._then, None
             then()
 
@@ -129,7 +130,7 @@ class Workers:
             if ended and not self._ending:
                 _log.error("process %d of the service ended (%s)", pid, _reason(status))
                 self._failed = not self._answered
-            self._running -= {ended}
+            self._running.pop(ended, None)
         if self._failed and not self._ending:
             self._end()
 
@@ -139,12 +140,13 @@ class Workers:
             self._next_start = time.monotonic() + _PAUSE_SECONDS
 
     def _start(self) -> None:
+        place = min(set(range(self._count)) - set(self._running.values()))
         parent, pid = os.getpid(), os.fork()
         if not pid:
-            self._be_worker(parent)
-        self._running.add(pid)
+            self._be_worker(parent, place)
+        self._running[pid] = place
 
-    def _be_worker(self, parent: int) -> NoReturn:
+    def _be_worker(self, parent: int, place: int) -> NoReturn:
         code = 1
         try:
             for number in _ENDING:
@@ -152,7 +154,7 @@ class Workers:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
             _die_with(parent)
             os.close(self._reader)
-            self._work(lambda: _say(self._writer))
+            self._work(place, lambda: _say(self._writer))
             code = 0
         except BaseException:  # noqa: BLE001  # the process ends here: what is not told now is never told
             sys.excepthook(*sys.exc_info())
