@@ -166,6 +166,17 @@ def test_an_upload_goes_on_while_settings_are_read_again(settled, workers):
     assert client.ask("PUT", f"/v2/images/{other}/file", b"x" * 11, content_type="application/octet-stream").status == 413
 
 
+def test_stores_are_kept_by_new_settings_too(settled, tmp_path):
+    _, client, settings = settled(1)
+    image = client.create(disk_format="raw", container_format="bare")["id"]
+    client.ask("PUT", f"/v2/images/{image}/file", b"content", content_type="application/octet-stream")
+    client.ask("DELETE", f"/v2/images/{image}")
+    blobs = tmp_path / "data/store/blobs"
+    assert any(path.is_file() for path in blobs.rglob("*"))
+    settings.become("reap_after = 0")
+    wait_until(lambda: not any(path.is_file() for path in blobs.rglob("*")))
+
+
 def test_what_all_processes_counted_is_told_by_each_also_after_one_died(settled):
     pytest.importorskip("prometheus_client")
     process, client, _ = settled(2)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from cowherd.errors import CowherdError
+from cowherd.service.keeping.duties import Care, duties
+from cowherd.service.keeping.keeper import Keeper
 from cowherd.service.web.app import App
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cowherd.service.keeping.keeper import Keeper
     from cowherd.service.web.service import Service
     from cowherd.service.web.settings import Settings
 
@@ -50,8 +52,8 @@ class Running:
     Its settings may change while it answers: requests and tasks that are under way end by those with which they began.
     """
 
-    def __init__(self, service: Service, keeper_of: Callable[[Service], Keeper]):
-        self.app, self._keeper_of = App(service), keeper_of
+    def __init__(self, service: Service):
+        self.app = App(service)
         self._keeper, self._rest = contextlib.ExitStack(), contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -59,7 +61,7 @@ class Running:
         self._rest.callback(service.database.close)
         self._rest.enter_context(service.runner)
         self._rest.callback(service.sessions.close)
-        self._keeper.enter_context(self._keeper_of(service))
+        self._keeper.enter_context(_keeper_of(service))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -67,7 +69,20 @@ class Running:
         self._rest.close()
 
     def become(self, service: Service) -> None:
-        """Answers as another service over the same data from now on. Waits for the keeper to pause, which takes seconds."""
-        self.app.service = service
-        self._keeper.close()
-        self._keeper.enter_context(self._keeper_of(service))
+        """Answers as another service over the same data from now on.
+
+        If its stores are to be kept otherwise, this waits for the keeper to pause, which takes seconds.
+        """
+        before, self.app.service = self.app.service, service
+        if care_of(service.settings) != care_of(before.settings):
+            self._keeper.close()
+            self._keeper.enter_context(_keeper_of(service))
+
+
+def care_of(settings: Settings) -> Care:
+    """Returns how the stores are to be kept."""
+    return Care(timedelta(seconds=settings.reap_after), timedelta(days=settings.scrub_days), settings.scrub_rate or None)
+
+
+def _keeper_of(service: Service) -> Keeper:
+    return Keeper(service.database, duties(service.database, service.stores, care_of(service.settings)))

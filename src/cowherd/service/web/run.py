@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cowherd.errors import HostFileError, InvalidRequest
@@ -17,8 +16,6 @@ from cowherd.service import counting
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.resumable import Sessions
-from cowherd.service.keeping.duties import Care, duties
-from cowherd.service.keeping.keeper import Keeper
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
@@ -114,7 +111,7 @@ class _Processes:
     def _answer(self, answers: Callable[[], None], reload: Callable[[Running], None]) -> None:
         with (
             Hangups() as hangups,
-            Running(open_service(self._held.settings), keeper_of) as running,
+            Running(open_service(self._held.settings)) as running,
             hangups.calling(lambda: reload(running)),
         ):
             serve(Measured(running.app), self._bound, answers, self._life)
@@ -205,13 +202,6 @@ def endpoints_of(settings: Settings, auth: Auth) -> Callable[[str, str, str], st
         raise RegionUnknown(region, interface)
 
     return endpoint_of
-
-
-def keeper_of(service: Service) -> Keeper:
-    """Returns what keeps the stores of a service in order."""
-    settings = service.settings
-    care = Care(timedelta(seconds=settings.reap_after), timedelta(days=settings.scrub_days), settings.scrub_rate or None)
-    return Keeper(service.database, duties(service.database, service.stores, care))
 
 
 def auth_of(settings: Settings) -> Auth:
