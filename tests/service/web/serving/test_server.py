@@ -8,9 +8,11 @@ import threading
 
 import pytest
 
+from cowherd.service.web.serving import server as server_module
 from cowherd.service.web.serving.server import make_server
 from tests.service.web.serving.serving import read_all
 from tests.service.web.serving.test_protocol import CLOSING, hello
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -37,13 +39,24 @@ def serving(bound):
     assert not thread.is_alive()
 
 
-def test_whoever_was_let_in_gets_an_answer_after_the_signal(bound):
+def is_answered(bound):
+    with socket.create_connection(bound.getsockname(), timeout=0.5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n" + CLOSING)
+        try:
+            return read_all(connection) != b""
+        except TimeoutError:
+            return False
+
+
+def test_whoever_was_let_in_gets_an_answer_after_the_signal(bound, monkeypatch):
+    monkeypatch.setattr(server_module, "_FIRST_SECONDS", 30.0)
     with serving(bound) as end, socket.create_connection(bound.getsockname(), timeout=30) as connection:
         connection.sendall(b"G")  # so that the connection has been taken when the answer to the next one comes
         with socket.create_connection(bound.getsockname(), timeout=30) as other:
             other.sendall(b"GET / HTTP/1.1\r\n" + CLOSING)
             read_all(other)
         end()
+        wait_until(lambda: not is_answered(bound))
         connection.sendall(b"ET / HTTP/1.1\r\n" + CLOSING)
         assert read_all(connection).endswith(b"hello")
 
