@@ -205,6 +205,11 @@ def test_settings_by_which_everybody_could_come_in_are_refused_at_sighup_too(sta
     assert client.get("/v2/images").status == 401
 
 
+def test_no_process_of_the_service_holds_numpy_before_somebody_needs_it():
+    program = "import sys, cowherd.service.web.run; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_an_address_that_others_reach_needs_known_callers():
     with socket.socket() as bound:
         bound.bind(("0.0.0.0", 0))
