@@ -186,7 +186,7 @@ def test_what_all_processes_counted_is_told_by_each_also_after_one_died(settled)
         wait_until(lambda number=number: lists_counted(client) == number)  # a request is counted right after its answer
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-        assert f"process {pid} of the service ended (SIGKILL)" in process.stderr.readline()
+        assert f"process {pid} of the service ended (signal 9)" in process.stderr.readline()
     assert lists_counted(client) == 6
 
 

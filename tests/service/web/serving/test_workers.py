@@ -89,7 +89,7 @@ def test_one_that_dies_is_replaced_and_said(minder):
     os.kill(int(first), signal.SIGKILL)
     [replacement] = lines(process, 1)
     assert replacement not in (first, second)
-    assert process.stderr.readline() == f"process {first} of the service ended (SIGKILL)\n"
+    assert process.stderr.readline() == f"process {first} of the service ended (signal 9)\n"
     process.send_signal(signal.SIGTERM)
     assert lines(process, 1) == ["done"]
 

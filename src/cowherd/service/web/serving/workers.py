@@ -176,4 +176,4 @@ def _say(writer: int) -> None:
 
 def _reason(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
