@@ -10,6 +10,8 @@ import pytest
 from starlette.requests import Request
 
 from cowherd.service import counting
+from cowherd.service.records.database import Database
+from cowherd.service.records.faults import DatabaseUnavailable
 from cowherd.service.web.callers import add_token
 from cowherd.service.web.measuring import kind_of
 from cowherd.service.web.metrics import is_local
@@ -130,6 +132,15 @@ def test_damage_and_its_repair_are_counted_and_what_is_overdue_is_told(tmp_path,
 )
 def test_requests_are_of_few_kinds(asked, kind):
     assert kind_of(*asked.split()) == kind
+
+
+def test_a_service_whose_database_does_not_answer_is_not_well(client, monkeypatch):
+    def refuse(database):
+        raise DatabaseUnavailable("disk I/O error")
+
+    monkeypatch.setattr(Database, "read", refuse)
+    answer = client.get("/healthcheck")
+    assert (answer.status, b"disk I/O error" in answer.body) == (503, True)
 
 
 def test_a_service_without_its_store_is_not_well_and_has_figures_of_the_others(tmp_path):
