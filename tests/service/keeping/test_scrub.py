@@ -15,6 +15,7 @@ from sqlalchemy import update
 
 from cowherd.errors import HostFileError
 from cowherd.herd.records.sealfile import check_seal
+from cowherd.service import counting
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.keeping.beside import damaged_beside
 from cowherd.service.keeping.keeper import Ended
@@ -122,6 +123,21 @@ def test_damage_is_repaired_from_another_store(intake: Intake, queued: Queued, w
     assert told(intake, image)[0] == "blob.whole"
     assert intake.store.incoming() == []
     assert intake.store.path(DIGEST).stat().st_mode & 0o777 == 0o440
+
+
+def test_what_is_read_found_and_repaired_is_counted(intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch):
+    image = stored(intake, queued())
+    stores = two_stores(intake, image)
+    monkeypatch.setattr(counting, "_rows", counting.Rows(1))
+    for way in ("bit", "gone"):
+        damage_blob(intake.store.path(DIGEST), way)
+        verified(intake, stores)
+        verified(intake, stores)
+        repaired(intake, stores)
+    totals = counting.totals()
+    for what, count in ((counting.DAMAGED, 1), (counting.MISSING, 1), (counting.REPAIRED, 2)):
+        assert totals[what.name] == {("main",): count}
+    assert totals[counting.SCRUBBED.name] == {("main",): 2 * len(DATA), ("other",): 4 * len(DATA)}
 
 
 def test_two_stores_that_are_damaged_in_different_places_heal_each_other(intake: Intake, queued: Queued):

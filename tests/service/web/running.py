@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cowherd.service.web.app import make_app
+from cowherd.service.web.app import App
+from cowherd.service.web.measuring import Measured
 from cowherd.service.web.run import open_service, prepare
 from cowherd.service.web.settings import read_settings
 from tests.service.web.serving.serving import served
@@ -71,5 +72,5 @@ def running(directory: Path, *words: str) -> Iterator[Client]:
     prepare(settings)
     service = open_service(settings)
     sessions = contextlib.closing(service.sessions)
-    with contextlib.closing(service.database), service.runner, sessions, served(make_app(service)) as port:
+    with contextlib.closing(service.database), service.runner, sessions, served(Measured(App(service))) as port:
         yield Client(port)

@@ -51,7 +51,7 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Answers OpenStack's Image API v2 until it is ended. Uploads are hashed and inspected before anybody can read them, and\n"
         "stored once however often they come. Standard error says in one line where it listens, once it answers. SIGTERM lets\n"
-        "requests that are under way finish for 30 seconds; SIGHUP does too, and goes on with the settings as they are then.\n\n"
+        "requests that are under way finish for 30 seconds; SIGHUP has the settings read again, and ends none.\n\n"
         "Every setting below may stand in the file of --config, in TOML, with _ for - in its name.",
         "cowherd serve --data /var/lib/cowherd\n"
         "cowherd serve --data /var/lib/cowherd --new-token --project demo --role member\n"

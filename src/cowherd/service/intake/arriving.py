@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cowherd.errors import CowherdError, HostFileError, error_of_host
-from cowherd.service.intake.faults import LengthDiffers, StoreFull, TooLarge
+from cowherd.service import counting
+from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, TooLarge
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.lineage import Bases
 from cowherd.service.records.database import Database
@@ -127,6 +128,8 @@ class Arriving:
             with told_if_full(self._intake.store):
                 yield
         except CowherdError as error:
+            if isinstance(error, Refused) and not self._over:  # and not over by the same error in a block within this one
+                counting.add(counting.REFUSED, error.check)
             self._end(error, str(error))
             raise
         except BaseException as error:

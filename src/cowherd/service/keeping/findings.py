@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from cowherd.service import counting
 from cowherd.service.records.blobs import DAMAGED, MISSING, WHOLE, images_with_blob
 from cowherd.service.records.events import Event, record_event
 from cowherd.service.records.images import note_reason
@@ -23,6 +24,7 @@ def note_whole(connection: Connection, digest: str, store: str, how: str, identi
     before = place_of(connection, digest, store)
     record_verified(connection, digest, store, how, identity)
     if before is not None and before.state != WHOLE:
+        counting.add(counting.REPAIRED, store)
         _tell(connection, digest, "blob.whole", store=store, how=how, damage=[list(one) for one in before.damage])
 
 
@@ -33,6 +35,7 @@ def note_damage(
     before = place_of(connection, digest, store)
     record_damage(connection, digest, store, damage, how, identity)
     if before is not None and (before.state, before.damage) != (DAMAGED, damage):
+        counting.add(counting.DAMAGED, store)
         _tell(connection, digest, "blob.damaged", store=store, how=how, damage=[list(one) for one in damage])
 
 
@@ -41,6 +44,7 @@ def note_missing(connection: Connection, digest: str, store: str, how: str) -> N
     before = place_of(connection, digest, store)
     record_missing(connection, digest, store, how)
     if before is not None and before.state != MISSING:
+        counting.add(counting.MISSING, store)
         _tell(connection, digest, "blob.missing", store=store, how=how)
 
 

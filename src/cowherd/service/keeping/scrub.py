@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from cowherd.errors import CowherdError
+from cowherd.progress import Progress
+from cowherd.service import counting
 from cowherd.service.keeping.beside import restore_beside
 from cowherd.service.keeping.repair import repair_place
 from cowherd.service.keeping.verifying import has_changed, identity_in, verify_place
@@ -59,7 +61,7 @@ class Scrub:
         looked = False
         with _telling(f"blob {place.blob} in the store {store.name}"):
             go_on()
-            verify_place(self._database, store, place.blob, HOW, rate=self._rate, progress=lambda _done, _total: go_on())
+            verify_place(self._database, store, place.blob, HOW, rate=self._rate, progress=_counting(store, go_on))
             with self._database.read() as connection:
                 found = place_of(connection, place.blob, store.name)
             looked = found is None or found.verified_at != place.verified_at
@@ -95,6 +97,19 @@ class Scrub:
             return True
         self._given_up[key] = known
         return False
+
+
+def _counting(store: DirectoryStore, go_on: Callable[[], None]) -> Progress:
+    """Returns what counts the bytes of one blob that are verified, and calls `go_on` each time."""
+    seen = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal seen
+        counting.add(counting.SCRUBBED, store.name, by=done - seen)
+        seen = done
+        go_on()
+
+    return told
 
 
 def _was_restored(store: DirectoryStore, place: Place) -> bool:

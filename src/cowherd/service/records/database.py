@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import QueuePool, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, TimeoutError
 
+from cowherd.service import counting
 from cowherd.service.records.faults import (
     DatabaseBusy,
     DatabaseFull,
@@ -61,7 +63,9 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Gives a connection that sees one state of the database. Raises `DatabaseUnavailable`."""
+        began = perf_counter()
         with _told(), self._reading.connect() as connection, connection.begin():
+            counting.observe(counting.WAITED, perf_counter() - began, "read")
             yield connection
 
     @contextmanager
@@ -70,6 +74,7 @@ class Database:
 
         Raises `DatabaseUnavailable`; `DatabaseBusy` if another had the lock for `BUSY_SECONDS`, `DatabaseFull`.
         """
+        began = perf_counter()
         with _told(), ExitStack() as stack:
             if self._turn is not None:
                 if not self._turn.acquire(timeout=BUSY_SECONDS):
@@ -77,6 +82,7 @@ class Database:
                 stack.callback(self._turn.release)
             connection = stack.enter_context(self.engine.connect()).execution_options(**{_WRITING: True})
             stack.enter_context(connection.begin())
+            counting.observe(counting.WAITED, perf_counter() - began, "write")
             yield connection
 
     def close(self) -> None:

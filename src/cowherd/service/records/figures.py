@@ -20,7 +20,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     `images` and `tasks` are counted by their states, `uploads` by their kinds, `places` by stores and states. `named` is what the
     images have in sum, `stored` what their blobs have, which is less where images share one. `least_verified` gives by stores
-    when that content was verified of which it is the longest ago; None if some of it never was.
+    when that content was verified of which it is the longest ago; None if some of it never was. `overdue` counts by stores the
+    contents that were due to be verified before now.
     """
 
     images: dict[str, int]
@@ -30,10 +31,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     named: int
     stored: int
     least_verified: dict[str, datetime | None]
+    overdue: dict[str, int]
 
 
-def figures(connection: Connection) -> Figures:
-    """Returns the figures of now."""
+def figures(connection: Connection, due: datetime) -> Figures:
+    """Returns the figures of now. What was verified before `due`, or never, is overdue."""
     per_place = select(places.c.store, places.c.state, func.count()).group_by(places.c.store, places.c.state)
     return Figures(
         images=_counts(connection, images.c.status),
@@ -43,6 +45,7 @@ def figures(connection: Connection) -> Figures:
         named=_sum(connection, images.c.size),
         stored=_sum(connection, blobs.c.size),
         least_verified=_least_verified(connection),
+        overdue=_overdue(connection, due),
     )
 
 
@@ -59,3 +62,9 @@ def _least_verified(connection: Connection) -> dict[str, datetime | None]:
     counted = func.count(places.c.verified_at) == func.count()
     asked = select(places.c.store, func.min(places.c.verified_at), counted).where(there).group_by(places.c.store)
     return {store: moment if whole else None for store, moment, whole in connection.execute(asked)}
+
+
+def _overdue(connection: Connection, due: datetime) -> dict[str, int]:
+    late = (places.c.state != MISSING) & (places.c.verified_at.is_(None) | (places.c.verified_at < due))
+    asked = select(places.c.store, func.count()).where(late).group_by(places.c.store)
+    return {store: count for store, count in connection.execute(asked)}  # noqa: C416  # rows are no pairs to the type checker

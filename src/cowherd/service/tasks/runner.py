@@ -54,6 +54,10 @@ class Runner:
         for thread in self._threads:
             thread.join()
 
+    def use(self, works: Mapping[str, Work]) -> None:
+        """Does tasks by other `works` from now on. Those that are under way go on as they began."""
+        self._works = dict(works)
+
     def wake(self) -> None:
         """Says that there is a new task."""
         with self._wake:

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cowherd.image.open import disk_of
 from cowherd.service.intake.content import FlatContent
 from cowherd.service.intake.hashing import BLOCK_BYTES
 from cowherd.service.intake.lineage import chain_of
@@ -43,6 +42,8 @@ class Standalones:
 
     def run(self, task: Task) -> dict[str, Any]:
         """Gives the queued image of a task the content of the image that its input names; returns the result for its record."""
+        from cowherd.image.open import disk_of  # with numpy, which every process of the service would hold for this alone
+
         with self.database.read() as connection:
             target = read_image(connection, task.image_id or "")
             source = read_image(connection, task.input["image_id"])

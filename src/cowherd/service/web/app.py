@@ -18,18 +18,13 @@ from cowherd.service.web.faults import web_error_of
 from cowherd.service.web.routes import ROUTES
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from cowherd.service.web.service import Service
 
 MOST_REQUEST_ID_CHARACTERS = 64
 _NO_NAMES = (".", "..")
 _log = logging.getLogger("cowherd.service")
-
-
-def make_app(service: Service) -> ASGIApp:
-    """Returns the service as an ASGI application."""
-    return _App(service)
 
 
 class _Answering:
@@ -45,19 +40,22 @@ class _Answering:
         await self._send(message)
 
 
-class _App:
+class App:
+    """The service as an ASGI application. Each request is answered by what `service` is when it comes."""
+
     def __init__(self, service: Service):
-        self._service = service
+        self.service = service
         self._router = Router(ROUTES, redirect_slashes=False, default=_nothing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
         request = Request(scope, receive)
         given = request.headers.get("x-openstack-request-id", "")
         answering = _Answering(send, _request_id(given))
         try:
             if len(given) > MOST_REQUEST_ID_CHARACTERS:
                 raise HeadTooLarge(f"x-openstack-request-id is longer than {MOST_REQUEST_ID_CHARACTERS} characters")
-            await self._answer(Call(self._service, request, answering._request_id), scope, receive, answering)
+            await self._answer(Call(self.service, request, answering._request_id), scope, receive, answering)
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  # whatever a handler did wrong ends its own request, and no other
@@ -72,7 +70,7 @@ class _App:
         if any(part in _NO_NAMES for part in scope["path"].split("/")):
             raise NotFound("The resource could not be found.")
         if not _is_open(call):
-            call.caller = await run_in_threadpool(self._service.auth.caller, call.request.headers)
+            call.caller = await run_in_threadpool(call.service.auth.caller, call.request.headers)
         scope["cowherd.call"] = call
         await self._router(scope, receive, send)
 

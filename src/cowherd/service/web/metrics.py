@@ -1,22 +1,29 @@
-"""Figures for Prometheus: what there is, what is under way, what is damaged, and how long ago content was verified."""
+"""Figures for Prometheus: what there is, what is under way, what was done, what is damaged, and when content was verified."""
 
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import math
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from cowherd.distribution import how_to_install
 from cowherd.errors import HostFileError
+from cowherd.service import counting
+from cowherd.service.counting import BOUNDS, COUNTERS, GAUGES, TIMED
 from cowherd.service.records.figures import figures
+from cowherd.service.records.image import now
 from cowherd.service.web.access import require
 from cowherd.service.web.errors import Unavailable
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from prometheus_client.metrics_core import Metric
     from starlette.requests import Request
@@ -56,13 +63,15 @@ class _Collector:
         self._call = call
 
     def collect(self) -> Iterator[Metric]:
-        began = time.perf_counter()
+        began, due = time.perf_counter(), now() - timedelta(days=self._call.service.settings.scrub_days)
         with self._call.service.database.read() as connection:
-            found = figures(connection)
+            found = figures(connection, due)
         took = time.perf_counter() - began
         yield from _of_records(found)
+        yield from _of_scrub(found, due)
         yield _gauge("cowherd_database_seconds", "How long the database took for these figures.", (), {(): took})
         yield from _of_stores(self._call)
+        yield from _of_work([*self._call.service.stores])
 
     def describe(self) -> list[Metric]:
         return []  # so that registering asks for no figures
@@ -80,9 +89,19 @@ def _of_records(found: Figures) -> Iterator[Metric]:
     )
     yield _gauge("cowherd_named_bytes", "What all images have in sum.", (), {(): found.named})
     yield _gauge("cowherd_stored_bytes", "What their contents have, each counted once.", (), {(): found.stored})
+
+
+def _of_scrub(found: Figures, due: datetime) -> Iterator[Metric]:
     verified: _Values = {(store,): moment.timestamp() if moment else 0.0 for store, moment in found.least_verified.items()}
     about = "When the content was verified that was verified the longest ago, in seconds since 1970; 0 if never."
     yield _gauge("cowherd_least_verified_timestamp_seconds", about, ("store",), verified)
+    lag: _Values = {
+        (store,): max(0.0, (due - moment).total_seconds()) if moment else math.inf
+        for store, moment in found.least_verified.items()
+    }
+    yield _gauge("cowherd_scrub_lag_seconds", "For how long content has been due to be verified, at most.", ("store",), lag)
+    overdue = {store: found.overdue.get(store, 0) for store in found.least_verified}
+    yield _gauge("cowherd_scrub_overdue_blobs", "Contents that are due to be verified.", ("store",), _keyed(overdue))
 
 
 def _of_stores(call: Call) -> Iterator[Metric]:
@@ -93,6 +112,27 @@ def _of_stores(call: Call) -> Iterator[Metric]:
         except HostFileError:  # a store without a figure is one that can't be asked: there is an alarm for absent figures
             continue
     yield _gauge("cowherd_store_free_bytes", "What a store has room for.", ("store",), free)
+
+
+def _of_work(stores: Sequence[str]) -> Iterator[Metric]:
+    """Gives what was counted since the service began. Each store has a figure from then on, so that its first rise is seen."""
+    from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
+
+    found = counting.totals()
+    for one in COUNTERS:
+        counter = CounterMetricFamily(one.name, one.about, labels=one.labels)
+        values: _Values = {(store,): 0.0 for store in stores if one.labels == ("store",)}
+        for words, value in (values | found.get(one.name, {})).items():
+            counter.add_metric(words, value)
+        yield counter
+    for one in GAUGES:
+        yield _gauge(one.name, one.about, one.labels, found.get(one.name, {}))
+    for one in TIMED:
+        histogram = HistogramMetricFamily(one.name, one.about, labels=one.labels)
+        for words, timed in counting.buckets(found.get(one.name, {})).items():
+            sums = zip((*map(str, BOUNDS), "+Inf"), itertools.accumulate(timed.counts), strict=True)
+            histogram.add_metric(words, list(sums), timed.seconds)
+        yield histogram
 
 
 def _keyed(counts: Mapping[str, int]) -> _Values:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
-from datetime import timedelta
+import time
 from typing import TYPE_CHECKING
 
-from cowherd.errors import CowherdError, HostFileError, InvalidRequest
+from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.watch.reporting.systemd import Systemd
+from cowherd.service import counting
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.resumable import Sessions
-from cowherd.service.keeping.duties import Care, duties
-from cowherd.service.keeping.keeper import Keeper
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate
@@ -28,10 +24,12 @@ from cowherd.service.tasks import imports, locating, standalone
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.tasks.runner import Runner
-from cowherd.service.web.app import make_app
 from cowherd.service.web.callers import Auth, NoAuth, TokenAuth
 from cowherd.service.web.keystone import KeystoneAuth
+from cowherd.service.web.measuring import Measured
+from cowherd.service.web.reloading import Held, Running
 from cowherd.service.web.service import Service
+from cowherd.service.web.serving.hangups import Hangups
 from cowherd.service.web.serving.server import Life, serve
 from cowherd.service.web.serving.sockets import is_loopback, listening, url_of
 from cowherd.service.web.serving.workers import Workers
@@ -39,19 +37,17 @@ from cowherd.service.web.settings import quotas_of
 from cowherd.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from cowherd.service.records.database import Database
     from cowherd.service.web.settings import Settings
-
-_OF_THE_START = ("data", "listen", "socket", "workers", "database", "stores")
-"""The settings that hold until the service ends."""
-_log = logging.getLogger("cowherd.service")
 
 
 def run_service(settings: Settings, say: Callable[[str], None], read_again: Callable[[], Settings]) -> None:
     """Answers requests until SIGTERM or SIGINT. Calls `say` with where it listens once it answers.
 
-    At SIGHUP the settings are `read_again`, and hold from then on, but for the data, the address and the number of workers.
+    At SIGHUP the settings are `read_again`, and hold from then on, but for the data, the address, the stores and the number of
+    processes; no connection ends by that.
     Raises `HostFileError` if the host refuses the directories or the socket, `InvalidRequest` for a socket that anybody reaches.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="cowherd: %(message)s")
@@ -65,36 +61,74 @@ def run_service(settings: Settings, say: Callable[[str], None], read_again: Call
             say(f"serving on {url_of(bound)}")
             systemd.tell("READY=1")
 
-        def work(told: Callable[[], None]) -> None:
-            life = Life(threading.Event(), systemd.watchdog_seconds, lambda: systemd.tell("WATCHDOG=1"))
-            signal.signal(signal.SIGHUP, lambda *_: life.hangup.set())
-            now = _read_again(settings, read_again)  # which may have changed since this process's parent began
-            while _serve_once(now, bound, told, life):
-                life.hangup.clear()
-                now, told = _read_again(now, read_again), lambda: None
-
-        if settings.workers == 1:
-            work(answers)
-        else:
-            Workers(settings.workers, work).run(answers)
+        processes = _Processes(bound, Held(settings, read_again), systemd)
+        run = processes.be_one if settings.workers == 1 else processes.be_several
+        run(answers)
         systemd.tell("STOPPING=1")
 
 
-def _serve_once(settings: Settings, bound: socket.socket, told: Callable[[], None], life: Life) -> bool:
-    service = open_service(settings)
-    sessions = contextlib.closing(service.sessions)
-    with contextlib.closing(service.database), service.runner, sessions, keeper_of(service):
-        return serve(make_app(service), bound, told, life)
+class _Processes:
+    """The one process that answers on a socket, or the several: what they do at SIGHUP, and what they tell systemd."""
 
+    def __init__(self, bound: socket.socket, held: Held, systemd: Systemd):
+        self._bound, self._held, self._systemd = bound, held, systemd
+        self._life = Life(systemd.watchdog_seconds, lambda: systemd.tell("WATCHDOG=1"))
 
-def _read_again(settings: Settings, read_again: Callable[[], Settings]) -> Settings:
-    """Returns the settings as they are now, or those that held until now if they make no sense, which the log says."""
-    try:
-        new = read_again()
-    except CowherdError as error:
-        _log.error("the settings stay as they are: %s", error)
-        return settings
-    return dataclasses.replace(new, **{name: getattr(settings, name) for name in _OF_THE_START})
+    def be_one(self, answers: Callable[[], None]) -> None:
+        """Answers in this process."""
+
+        def reload(running: Running) -> None:
+            def use(new: Settings) -> None:
+                self._ready(new)
+                running.become(reopened(running.app.service, new))
+
+            self._reread(use)
+            self._tell_ready()
+
+        self._answer(answers, reload)
+
+    def be_several(self, answers: Callable[[], None]) -> None:
+        """Answers in processes that this one minds. It alone says what is wrong with new settings."""
+
+        def reload() -> bool:
+            makes_sense = self._reread(self._ready)
+            if not makes_sense:
+                self._tell_ready()
+            return makes_sense
+
+        counting.share(self._held.settings.workers)
+        Workers(self._held.settings.workers, self._work).run(answers, reload, self._tell_ready)
+
+    def _work(self, place: int, tell: Callable[[], None]) -> None:
+        counting.be_process(place)
+
+        def reload(running: Running) -> None:
+            self._held.reread(lambda new: running.become(reopened(running.app.service, new)))
+            tell()
+
+        self._answer(tell, reload)
+
+    def _answer(self, answers: Callable[[], None], reload: Callable[[Running], None]) -> None:
+        with (
+            Hangups() as hangups,
+            Running(open_service(self._held.settings)) as running,
+            hangups.calling(lambda: reload(running)),
+        ):
+            serve(Measured(running.app), self._bound, answers, self._life)
+
+    def _reread(self, use: Callable[[Settings], None]) -> bool:
+        self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        return self._held.reread(use)
+
+    def _ready(self, settings: Settings) -> None:
+        """Readies the records for settings. Raises `InvalidRequest` for those by which no process could go on."""
+        check_reach(self._bound, settings)
+        auth_of(settings)
+        with contextlib.closing(open_database(settings.database_url)) as database:
+            store_quotas(database, settings)
+
+    def _tell_ready(self) -> None:
+        self._systemd.tell("READY=1")
 
 
 def check_reach(bound: socket.socket, settings: Settings) -> None:
@@ -105,11 +139,18 @@ def check_reach(bound: socket.socket, settings: Settings) -> None:
 
 def open_service(settings: Settings) -> Service:
     """Returns the service over data that are ready."""
-    database, stores = open_database(settings.database_url), stores_of(settings)
-    of_projects = {(name, Resource(what)): amount for (name, what), amount in quotas_of(settings).items() if name is not None}
-    with database.write() as connection:
-        replace_quotas(connection, of_projects)
+    database = open_database(settings.database_url)
+    return _service_of(settings, database, stores_of(settings), Runner(database, {}), Sessions())
 
+
+def reopened(service: Service, settings: Settings) -> Service:
+    """Returns the service with other settings, over the same data. Its runner does new tasks by them."""
+    return _service_of(settings, service.database, service.stores, service.runner, service.sessions)
+
+
+def _service_of(
+    settings: Settings, database: Database, stores: Mapping[str, DirectoryStore], runner: Runner, sessions: Sessions
+) -> Service:
     certificates = settings.signatures_certificates
 
     def intake_of(name: str) -> Intake:
@@ -133,8 +174,15 @@ def open_service(settings: Settings) -> Service:
         locating.TYPE: located.run,
         standalone.TYPE: standalone.Standalones(database, stores, intake_of).run,
     }
-    runner = Runner(database, works)
-    return Service(settings, auth, database, stores, intake_of, runner, Sessions())
+    runner.use(works)
+    return Service(settings, auth, database, stores, intake_of, runner, sessions)
+
+
+def store_quotas(database: Database, settings: Settings) -> None:
+    """Has the records say what the settings allow each project by name."""
+    of_projects = {(name, Resource(what)): amount for (name, what), amount in quotas_of(settings).items() if name is not None}
+    with database.write() as connection:
+        replace_quotas(connection, of_projects)
 
 
 def default_quotas(settings: Settings) -> dict[Resource, int]:
@@ -154,13 +202,6 @@ def endpoints_of(settings: Settings, auth: Auth) -> Callable[[str, str, str], st
         raise RegionUnknown(region, interface)
 
     return endpoint_of
-
-
-def keeper_of(service: Service) -> Keeper:
-    """Returns what keeps the stores of a service in order."""
-    settings = service.settings
-    care = Care(timedelta(seconds=settings.reap_after), timedelta(days=settings.scrub_days), settings.scrub_rate or None)
-    return Keeper(service.database, duties(service.database, service.stores, care))
 
 
 def auth_of(settings: Settings) -> Auth:
@@ -185,6 +226,7 @@ def prepare(settings: Settings) -> None:
     database = open_database(settings.database_url)
     try:
         migrate(database)
+        store_quotas(database, settings)
         recover(database, stores)
     finally:
         database.close()

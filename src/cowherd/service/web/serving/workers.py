@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -13,14 +14,18 @@ from typing import TYPE_CHECKING
 from cowherd.errors import CowherdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
     from typing import NoReturn
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_HEARD = (*_ENDING, signal.SIGHUP, signal.SIGCHLD)
 _PR_SET_PDEATHSIG = 1
 _PAUSE_SECONDS = 1.0
-"""Between the death of a process and its successor, so that one that can't start does not take all of the host's time."""
+"""Between the starts of successors, so that processes that can't live do not take all of the host's time."""
+_SOON_SECONDS = 0.05
+_LATER_SECONDS = 3600.0
+_PID_BYTES = 4
+_log = logging.getLogger("cowherd.service")
 
 
 class WorkerFailed(CowherdError):
@@ -31,93 +36,131 @@ class WorkerFailed(CowherdError):
 
 
 class Workers:
-    """Processes that each run `work`, which is given a function to call once it answers. They are replaced when they die."""
+    """Processes that each run `work`, and are replaced when they die.
 
-    def __init__(self, count: int, work: Callable[[Callable[[], None]], None]):
+    `work` is given the number of its place, from 0 on, and a function to call once it answers, and then each time that it has
+    done what SIGHUP asks for. It gets SIGHUP blocked, so that none is lost before it can be handled.
+    """
+
+    def __init__(self, count: int, work: Callable[[int, Callable[[], None]], None]):
         self._count, self._work = count, work
-        self._running: set[int] = set()
-        self._ending = False
+        self._running: dict[int, int] = {}
+        """The processes, each with its place."""
+        self._told: set[int] = set()
+        """Who answers, and has done what was asked for last."""
+        self._then: Callable[[], None] | None = None
+        """What to call once all have."""
+        self._next_start = 0.0
+        self._answered = self._ending = self._failed = False
 
-    def run(self, answers: Callable[[], None]) -> None:
+    def run(
+        self,
+        answers: Callable[[], None],
+        reload: Callable[[], bool] = lambda: False,
+        reloaded: Callable[[], None] = lambda: None,
+    ) -> None:
         """Starts the processes, calls `answers` once all of them answer, and returns when SIGTERM or SIGINT has ended them all.
 
-        Raises `WorkerFailed` if one ends before it answers; the others are ended then.
+        At SIGHUP `reload` says whether the processes are to hear of it; `reloaded` is called once all have done what it asks for.
+        Raises `WorkerFailed` if one ends before all answer; the others are ended then.
         """
-        with self._handling_signals():
-            if self._start_all():
-                answers()
-            elif not self._ending:
-                self._end()
-                self._mind()
-                raise WorkerFailed
-            self._mind()
 
-    def _start_all(self) -> bool:
-        """Starts the processes. Returns whether all of them came to answer."""
-        reader, writer = os.pipe()
-        for _ in range(self._count):
-            self._start(writer)
-        os.close(writer)
-        ready = 0
-        while ready < self._count and (said := os.read(reader, self._count)):
-            ready += len(said)
-        os.close(reader)
-        return ready == self._count
+        def answered() -> None:
+            self._answered = True
+            answers()
 
-    @contextlib.contextmanager
-    def _handling_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._end) for number in _ENDING}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
+        # The signals wait until they are asked for: so none comes between a fork and the note of it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
         try:
-            yield
+            self._then = answered
+            while len(self._running) < self._count:
+                self._start()
+            self._mind(reload, reloaded)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            os.close(self._reader)
+            os.close(self._writer)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if self._failed:
+            raise WorkerFailed
 
-    def _end(self, _number: int = 0, _frame: FrameType | None = None) -> None:
-        self._ending = True
+    def _mind(self, reload: Callable[[], bool], reloaded: Callable[[], None]) -> None:
+        while self._running or not self._ending:
+            heard = signal.sigtimedwait(_HEARD, self._patience())
+            if heard is None or heard.si_signo == signal.SIGCHLD:
+                self._note_ends()
+            elif heard.si_signo in _ENDING:
+                self._end()
+            elif reload() and not self._ending:
+                self._pass_on(reloaded)
+            self._note_told()
+            self._replace()
+
+    def _patience(self) -> float:
+        """Returns how long to wait for a signal. What the processes tell comes without one."""
+        if self._then is not None:
+            return _SOON_SECONDS
+        missing = len(self._running) < self._count and not self._ending
+        return max(0.0, self._next_start - time.monotonic()) if missing else _LATER_SECONDS
+
+    def _end(self) -> None:
+        self._ending, self._then = True, None
         for pid in self._running:
             os.kill(pid, signal.SIGTERM)
 
-    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+    def _pass_on(self, reloaded: Callable[[], None]) -> None:
+        self._note_told()
+        self._told.clear()
+        self._then = reloaded if self._answered else self._then
         for pid in self._running:
             os.kill(pid, signal.SIGHUP)
 
-    def _start(self, writer: int) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # so that no signal comes between the fork and the note of it
+    def _note_told(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while said := os.read(self._reader, _PID_BYTES):
+                self._told.add(int.from_bytes(said, sys.byteorder))
+        if self._then is not None and len(self._running) == self._count and self._running.keys() <= self._told:
+            then, self._then = self._then, None
+            then()
+
+    def _note_ends(self) -> None:
+        for pid in list(self._running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended and not self._ending:
+                _log.error("process %d of the service ended (%s)", pid, _reason(status))
+                self._failed = not self._answered
+            self._running.pop(ended, None)
+        if self._failed and not self._ending:
+            self._end()
+
+    def _replace(self) -> None:
+        if len(self._running) < self._count and not self._ending and time.monotonic() >= self._next_start:
+            self._start()
+            self._next_start = time.monotonic() + _PAUSE_SECONDS
+
+    def _start(self) -> None:
+        place = min(set(range(self._count)) - set(self._running.values()))
         parent, pid = os.getpid(), os.fork()
         if not pid:
-            self._be_worker(parent, writer)
-        self._running.add(pid)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            self._be_worker(parent, place)
+        self._running[pid] = place
 
-    def _be_worker(self, parent: int, writer: int) -> NoReturn:
+    def _be_worker(self, parent: int, place: int) -> NoReturn:
         code = 1
         try:
-            self._running.clear()
             for number in _ENDING:
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it answers
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
             _die_with(parent)
-            self._work(lambda: _say(writer))
+            os.close(self._reader)
+            self._work(place, lambda: _say(self._writer))
             code = 0
         except BaseException:  # noqa: BLE001  # the process ends here: what is not told now is never told
             sys.excepthook(*sys.exc_info())
         finally:
             sys.stderr.flush()
             os._exit(code)
-
-    def _mind(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        while self._running:
-            pid, _ = os.wait()
-            self._running.discard(pid)
-            if not self._ending:
-                time.sleep(_PAUSE_SECONDS)
-            if not self._ending:
-                self._start(nowhere)
-        os.close(nowhere)
 
 
 def _die_with(parent: int) -> None:
@@ -128,5 +171,9 @@ def _die_with(parent: int) -> None:
 
 
 def _say(writer: int) -> None:
-    os.write(writer, b".")
-    os.close(writer)
+    os.write(writer, os.getpid().to_bytes(_PID_BYTES, sys.byteorder))
+
+
+def _reason(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
