@@ -1,0 +1,33 @@
+"""Pieces of HTML. Whatever comes from outside passes through `text`."""
+
+from __future__ import annotations
+
+import html
+
+from cowherd.text import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cowherd.paths import PathName
+
+
+def text(value: PathName) -> str:
+    """Returns a text or name from outside as HTML."""
+    return html.escape(printable(value))
+
+
+def count_of(number: int, noun: str) -> str:
+    """Returns a number with a noun that forms its plural with an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def branch(open_lines: Sequence[bool], *, has_overlays: bool) -> str:
+    """Returns the part of a tree that lies in a row: lines past it, one up to its base, and a dot for the image.
+
+    `open_lines` tells for each level whether more images follow on it.
+    """
+    passing = "".join(f"<i class={'l' if more else 'g'}></i>" for more in open_lines[:-1])
+    up = "".join(f"<i class={'t' if more else 'e'}></i>" for more in open_lines[-1:])
+    return f"{passing}{up}{'<i class=d></i>' if has_overlays else ''}<b></b>"

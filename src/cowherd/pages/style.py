@@ -1,0 +1,20 @@
+"""The look that all pages share (light, dark, narrow, on paper), and how a page is told to run nothing but what is its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def style(own: Path) -> str:
+    """Returns the style of a page as CSS: that of all pages, and then its `own`, a file."""
+    basis = Path(__file__).with_name("basis.css")
+    return basis.read_text(encoding="utf-8") + own.read_text(encoding="utf-8")
+
+
+def source_of(content: str) -> str:
+    """Returns how a Content Security Policy names a style or script that stands in the page itself."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
