@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import html
 
 from cowherd.text import printable
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
     from cowherd.paths import PathName
 
 
+class Severity(enum.StrEnum):
+    """How bad a state is, worst first. Each has a colour on the page, and a shape for those who do not see colours."""
+
+    BAD = "bad"
+    WARN = "warn"
+    QUIET = "quiet"
+    GOOD = "good"
+
+
 def text(value: PathName) -> str:
     """Returns a text or name from outside as HTML."""
     return html.escape(printable(value))
@@ -21,6 +31,11 @@ def text(value: PathName) -> str:
 def count_of(number: int, noun: str) -> str:
     """Returns a number with a noun that forms its plural with an s."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def marked(severity: Severity, words: str) -> str:
+    """Returns words, as HTML, in the colour of a severity and with its shape."""
+    return f"<span class={severity}><b></b>{words}</span>"
 
 
 def branch(open_lines: Sequence[bool], *, has_overlays: bool) -> str:

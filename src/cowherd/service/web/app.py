@@ -15,11 +15,13 @@ from cowherd.service.web import metrics, versions
 from cowherd.service.web.call import Call, ClientGone
 from cowherd.service.web.errors import Forbidden, HeadTooLarge, NotFound, WebError, answer_to_error
 from cowherd.service.web.faults import web_error_of
+from cowherd.service.web.page.visitor import is_for_people, visitor
 from cowherd.service.web.routes import ROUTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from cowherd.service.policy.personas import Caller
     from cowherd.service.web.service import Service
 
 MOST_REQUEST_ID_CHARACTERS = 64
@@ -72,7 +74,7 @@ class _App:
         if any(part in _NO_NAMES for part in scope["path"].split("/")):
             raise NotFound("The resource could not be found.")
         if not _is_open(call):
-            call.caller = await run_in_threadpool(self._service.auth.caller, call.request.headers)
+            call.caller = await run_in_threadpool(_caller, call)
         scope["cowherd.call"] = call
         await self._router(scope, receive, send)
 
@@ -93,6 +95,12 @@ def _request_id(given: str) -> str:
     if not given or len(given) > MOST_REQUEST_ID_CHARACTERS:
         return f"req-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
     return given if given.startswith("req-") else f"req-{given}"
+
+
+def _caller(call: Call) -> Caller:
+    if is_for_people(call.request.url.path):
+        return visitor(call)
+    return call.service.auth.caller(call.request.headers)
 
 
 def _is_open(call: Call) -> bool:

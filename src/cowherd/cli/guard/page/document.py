@@ -13,9 +13,9 @@ from cowherd.cli.guard.page.families import Family, families_of
 from cowherd.cli.guard.page.findings import of_family, overall
 from cowherd.cli.guard.page.markup import Places, anchor, badge, badges
 from cowherd.cli.guard.page.rows import images_of
-from cowherd.cli.guard.page.states import Severity, rank_of
+from cowherd.cli.guard.page.states import rank_of
 from cowherd.herd.machines.running import hidden_in_words
-from cowherd.pages.markup import count_of, text
+from cowherd.pages.markup import Severity, count_of, text
 from cowherd.pages.style import source_of, style
 from cowherd.sizes import human_size
 

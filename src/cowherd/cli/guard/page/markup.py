@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.page.states import severity_of
-from cowherd.pages.markup import text
+from cowherd.pages.markup import marked, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def anchor(title: str | None) -> str:
 
 def badge(state: str, words: str = "") -> str:
     """Returns a state in its colour and with its shape; `words` instead of its own if they are given, as HTML."""
-    return f"<span class={severity_of(state)}><b></b>{words or state}</span>"
+    return marked(severity_of(state), words or state)
 
 
 def badges(states: Mapping[str, int], most: int = 6) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from cowherd.cli.guard.page.document import policy
 from cowherd.errors import CowherdError
 from cowherd.pages.hosts import is_own_name
+from cowherd.pages.style import headers_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -132,11 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             "Content-Type": f"{kind}; charset=utf-8",
             "Content-Length": str(len(content)),
-            "Content-Security-Policy": f"{policy(live=True)}; frame-ancestors 'none'",
-            "Cache-Control": "no-store",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
+            **headers_of(policy(live=True)),
         }
         for name, value in headers.items():
             self.send_header(name, value)
