@@ -47,7 +47,7 @@ def test_what_is_late_was_verified_too_long_ago_or_never(stored):
     assert found["s"] == StoreState(contents=4, late=3, eldest=None)
     assert found["t"] == StoreState(contents=1, late=1, eldest=None)
     assert found["empty"] == StoreState()
-    assert late_bytes(stored, now() - WEEK) == (2110, True)
+    assert late_bytes(stored, now() - WEEK, 4) == (2110, True)
 
 
 def test_what_is_missing_can_not_be_late(stored):
@@ -57,13 +57,14 @@ def test_what_is_missing_can_not_be_late(stored):
     record_damage(stored, "b", "s", [(0, 5)], "scrub")
     found = store_states(stored, ["s"], now() - WEEK)["s"]
     assert (found.contents, found.damaged, found.missing, found.late) == (4, 1, 2, 0)
+    assert late_bytes(stored, now() - WEEK, 0) == (1000, True)  # d in t
     assert found.eldest == soundness.places_to_verify(stored, "s", 1)[0].verified_at
 
 
 def test_of_very_much_the_bytes_are_reckoned(stored, monkeypatch):
     monkeypatch.setattr(soundness, "_COUNTED_EXACTLY", 1)
-    size, exactly = late_bytes(stored, now() - WEEK)
-    assert (size > 0, exactly) == (True, False)
+    size, exactly = late_bytes(stored, now() - WEEK, 4)
+    assert (size % 2, exactly) == (0, False)  # twice what two of them have
 
 
 def test_images_that_are_not_whole_are_listed_the_latest_first(stored):

@@ -15,7 +15,7 @@ from cowherd.service.web import metrics, versions
 from cowherd.service.web.call import Call, ClientGone
 from cowherd.service.web.errors import Forbidden, HeadTooLarge, NotFound, WebError, answer_to_error
 from cowherd.service.web.faults import web_error_of
-from cowherd.service.web.page.visitor import is_for_people, visitor
+from cowherd.service.web.page.visitor import is_for_people, refuse_strange_names, visitor
 from cowherd.service.web.routes import ROUTES
 
 if TYPE_CHECKING:
@@ -115,8 +115,11 @@ def _refuse_other_sites(call: Call) -> None:
     Without tokens, whoever can reach the address may do all: a page that somebody reads on this host must not.
     """
     origin = call.header("origin")
-    if origin is not None and call.service.settings.auth == "none" and origin.partition("://")[2] != call.header("host"):
+    if origin is None or call.service.settings.auth != "none":
+        return
+    if origin.partition("://")[2] != call.header("host"):
         raise Forbidden(f"Pages of {origin} may ask nothing of this service.")
+    refuse_strange_names(call)  # for which the stranger's own page and this service are one site
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

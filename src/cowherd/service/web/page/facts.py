@@ -116,8 +116,8 @@ def late_since(call: Call, moment: datetime) -> datetime:
 
 def _whole(call: Call, connection: Connection, moment: datetime) -> Whole:
     since = late_since(call, moment)
-    size, exactly = late_bytes(connection, since)
     stores = store_states(connection, call.service.stores, since)
+    size, exactly = late_bytes(connection, since, sum(one.late for one in stores.values()))
     return Whole(stores=stores, sums=sums(connection), late=size, late_exactly=exactly)
 
 

@@ -33,7 +33,7 @@ def visitor(call: Call) -> Caller:
     ask for. Raises `Unauthorized`, `Forbidden` for a name of this host that a stranger may have chosen, and what the service's
     way to know callers raises.
     """
-    _refuse_strange_names(call)
+    refuse_strange_names(call)
     token = call.header(_TOKEN_HEADER) or _password(call.header("authorization") or "")
     try:
         return call.service.auth.caller({_TOKEN_HEADER: token} if token else {})
@@ -53,11 +53,11 @@ def _password(header: str) -> str | None:
     return password if colon else None
 
 
-def _refuse_strange_names(call: Call) -> None:
-    """Raises `Forbidden` if nobody has to be known, and the browser means a name that is not this host's: see `is_own_name`."""
-    settings, client = call.service.settings, call.request.client
-    if settings.auth != "none" or client is None or not client.host:  # nothing but this host's users reaches a socket file
+def refuse_strange_names(call: Call) -> None:
+    """Raises `Forbidden` if nobody has to be known, and a browser means a name that is not this host's: see `is_own_name`."""
+    settings = call.service.settings
+    if settings.auth != "none":
         return
     asked = host_in(f"//{call.header('host') or ''}")
     if asked is None or not (is_own_name(asked) or asked == host_in(settings.public_endpoint)):
-        raise Forbidden("This page is shown under the address of this host only, as in http://127.0.0.1:9292/cowherd/.")
+        raise Forbidden("Browsers are answered under the address of this host only, as in http://127.0.0.1:9292/cowherd/.")
