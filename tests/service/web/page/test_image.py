@@ -9,7 +9,7 @@ import pytest
 
 from cowherd.service.records.events import Event, record_event
 from cowherd.service.web.page import image as image_page
-from tests.service.web.page.furnished import add_family, add_image, records
+from tests.service.web.page.furnished import add_family, add_image, damage, records
 from tests.service.web.page.test_index import rows_of, words_of
 
 
@@ -18,6 +18,14 @@ def test_it_tells_what_is_wrong_and_what_to_do(furnished):
     assert words.startswith("windows-2022-0 - image service Image service windows-2022-0 damaged What is wrong, and what to do")
     assert "Upload the same content again, or restore the file from a backup" in words
     assert re.search(r"default damaged \d+ s ago scrub bytes 0 to 1,048,575", words)
+
+
+def test_a_whole_image_on_a_damaged_base_says_so(client, tmp_path):
+    with records(tmp_path) as connection:
+        family = add_family(connection, "f", 1)
+        damage(connection, family[0])
+    words = words_of(client.get(f"/cowherd/images/{family[1].id}").body.decode())
+    assert words.startswith("f-0 - image service Image service f-0 whole, its base is not The image id")
 
 
 def test_it_tells_what_the_image_stands_on_and_what_stands_on_it(furnished):

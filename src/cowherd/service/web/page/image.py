@@ -19,7 +19,6 @@ from cowherd.service.web.call import whole_number
 from cowherd.service.web.page.details import content_facts, image_facts, places_table
 from cowherd.service.web.page.frame import page_answer
 from cowherd.service.web.page.history import history
-from cowherd.service.web.page.states import state_of
 from cowherd.service.web.page.tables import Table
 from cowherd.service.web.page.trees import families_of
 from cowherd.service.web.page.words import name_of
@@ -99,9 +98,16 @@ def _parts(call: Call, shown: Shown) -> Iterator[str]:
     if image is None:
         yield "<p>This image was deleted.</p></header><main>"
     else:
-        state = state_of(image, shown.around.places.get(image.blob or "", []))
+        table = Table(call, shown.around, shown.now, _HOME)
+        families = [table.lines(family) for family in families_of([image, *shown.around.under, *shown.overlays])]
+        state = next(line.state for family in families for line in family if line.image.id == image.id)
         yield f"<p class=verdict>{marked(state.severity, state.words)}</p></header><main>"
         yield from _of_image(call, shown, image)
+        yield "<section><h2>What it stands on, and what stands on it</h2>"
+        for family in families:
+            yield from table.rows(family)
+        yield from _left_out(shown)
+        yield "</section>"
     yield from history(shown.events[:EVENTS], shown.now, is_more=len(shown.events) > EVENTS)
     yield "</main>"
 
@@ -117,20 +123,11 @@ def _of_image(call: Call, shown: Shown, image: Image) -> Iterator[str]:
     if is_own:
         yield from places_table(shown.around.places.get(image.blob or "", []), shown.now)
     yield "</section>"
-    yield from _lineage(call, shown, image)
 
 
-def _lineage(call: Call, shown: Shown, image: Image) -> Iterator[str]:
-    yield "<section><h2>What it stands on, and what stands on it</h2>"
-    table = Table(call, shown.around, shown.now, _HOME)
-    for family in families_of([image, *shown.around.under, *shown.overlays]):
-        yield from table.rows(table.lines(family))
-    above = shown.around.above.get(image.id, 0)
-    if above > len(shown.overlays):
-        yield f"<p class=faint>{count_of(above, 'overlay')} in all; {_of_those(shown)}.</p>"
-    yield "</section>"
-
-
-def _of_those(shown: Shown) -> str:
-    drawn = f"{len(shown.overlays)} are shown"
-    return drawn if shown.are_more else f"{drawn}, the others you may not see"
+def _left_out(shown: Shown) -> Iterator[str]:
+    """Yields how many overlays there are beside those that are drawn."""
+    above, drawn = shown.around.above.get(shown.image_id, 0), len(shown.overlays)
+    if above > drawn:
+        rest = "" if shown.are_more else ", the others you may not see"
+        yield f"<p class=faint>{count_of(above, 'overlay')} in all; {drawn:,} are shown{rest}.</p>"

@@ -87,7 +87,8 @@ def _images(call: Call, facts: Facts, asked: Asked) -> Iterator[str]:
     yield "<form class=find role=search action='./#images'><label>name or id <input type=search name=name maxlength=255 "
     yield f'value="{text(asked.name)}"></label><button>Find</button>{_other_lists(asked)}</form>'
     yield from tree_of(call, facts)
-    yield f"<p>{_left_out(facts, asked)}</p>"
+    if facts.images:
+        yield f"<p>{_left_out(facts, asked)}</p>"
 
 
 def _other_lists(asked: Asked) -> str:

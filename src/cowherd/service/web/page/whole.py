@@ -44,6 +44,8 @@ _ALL_YOURS = "All content of your project's images is whole, as far as it was re
 def stores(call: Call, whole: Whole, now: datetime) -> Iterator[str]:
     """Yields the stores, and what is saved by storing the same bytes once."""
     yield from table("stores", _STORE_COLUMNS, (_store(call, name, state, now) for name, state in whole.stores.items()))
+    if not whole.sums.stored:
+        return
     saved = whole.sums.named - whole.sums.stored
     yield f"<p>All images have {size_of(whole.sums.named)} in sum, and each content is stored once: {size_of(whole.sums.stored)}."
     if saved > 0:
