@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import html
+from typing import TYPE_CHECKING
 
 from cowherd.text import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
