@@ -31,7 +31,7 @@ demo: $(RUN) ## Watch cowherd keep a small herd of real disks safe (no root, no 
 test: $(DEV) qemu guest ## Run all tests (installs QEMU's tools where it may)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
-browser: $(DEV) requirements/browser.txt qemu ## Look at the report in a real browser (needs Chromium)
+browser: $(DEV) requirements/browser.txt qemu ## Look at the report and the page of the service in a real browser (needs Chromium)
 	@$(PIP_INSTALL) --require-hashes -r requirements/browser.txt
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
 

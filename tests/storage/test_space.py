@@ -14,6 +14,15 @@ def test_the_free_bytes_are_those_of_the_file_system(tmp_path: Path):
     assert 0 < space.free_bytes(tmp_path) <= found.f_blocks * found.f_frsize
 
 
+def test_a_file_system_is_as_full_as_df_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # 100 blocks, 40 of them free, 20 of those for other users than the superuser: 60 of the 80 that a user has are taken.
+    found = os.statvfs_result((4096, 4096, 100, 40, 20, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: found)
+    assert space.fill_of(tmp_path) == 0.75
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255)))
+    assert space.fill_of(tmp_path) == 0.0
+
+
 def test_what_is_added_to_files_of_one_file_system_counts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(space, "free_bytes", lambda path: 1000)
     space.check_space([(tmp_path, 600), (tmp_path, 400)])

@@ -307,3 +307,24 @@ def test_verifying_ends_when_the_caller_has_had_enough(store: DirectoryStore):
 
     with pytest.raises(Enough):
         store.verify(digest, progress=stop)
+
+
+def test_the_fill_is_that_of_the_file_system(store: DirectoryStore):
+    assert 0 < store.fill() < 1
+
+
+def test_a_file_tells_how_much_of_it_has_arrived(store: DirectoryStore):
+    with store.begin() as incoming:
+        incoming.append(DATA)
+        found = store.arrived(incoming.name)
+        assert found == next(one for one in store.incoming() if one.name == incoming.name)
+        assert found.size == len(DATA)
+        store.discard(incoming.name)
+        assert store.arrived(incoming.name) is None
+
+
+def test_a_blob_takes_no_room_for_its_holes(store: DirectoryStore):
+    digest = add(store, bytes(4 * PIECE) + DATA)
+    assert len(DATA) <= store.allocated(digest) < PIECE
+    with pytest.raises(BlobMissing):
+        store.allocated("0" * 64)

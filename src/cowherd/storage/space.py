@@ -31,8 +31,22 @@ def check_space(growth: Iterable[tuple[Path, int]]) -> None:
 
 def free_bytes(path: Path) -> int:
     """Returns the bytes that this user may still use on the file system of `path`. Raises `HostFileError`."""
+    found = _file_system(path)
+    return found.f_bavail * found.f_frsize
+
+
+def fill_of(path: Path) -> float:
+    """Returns which part of the room that this user may use on the file system of `path` is taken, from 0 to 1, as df does.
+
+    Raises `HostFileError`.
+    """
+    found = _file_system(path)
+    used = found.f_blocks - found.f_bfree
+    return used / (used + found.f_bavail) if used + found.f_bavail else 0.0
+
+
+def _file_system(path: Path) -> os.statvfs_result:
     try:
-        found = os.statvfs(path)
+        return os.statvfs(path)
     except OSError as error:
         raise HostFileError(path, "find the free space of", error) from error
-    return found.f_bavail * found.f_frsize

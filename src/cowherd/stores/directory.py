@@ -22,10 +22,11 @@ from typing import Literal, NamedTuple
 
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.progress import Progress
+from cowherd.sizes import SECTOR
 from cowherd.storage.atomic import sync_directory, write_atomically
 from cowherd.storage.hostfile import Buffer, HostFile, naming_file
 from cowherd.storage.presence import GONE, look_up
-from cowherd.storage.space import free_bytes
+from cowherd.storage.space import fill_of, free_bytes
 from cowherd.stores.checking import Pace, damaged_ranges
 from cowherd.stores.faults import BlobMissing, StillArriving, SumsDamaged
 from cowherd.stores.incoming import Incoming
@@ -71,6 +72,10 @@ class DirectoryStore:
     def free_bytes(self) -> int:
         """Returns the bytes that this user may still use on the store's file system."""
         return free_bytes(self.directory)
+
+    def fill(self) -> float:
+        """Returns which part of the store's file system is taken, from 0 to 1."""
+        return fill_of(self.directory)
 
     # What arrives
 
@@ -127,6 +132,11 @@ class DirectoryStore:
                     info = entry.stat(follow_symlinks=False)
                     found.append(Temporary(entry.name, info.st_size, info.st_mtime))
         return sorted(found)
+
+    def arrived(self, temporary: str) -> Temporary | None:
+        """Returns how much of a file has arrived, None if it is not there any more."""
+        info = look_up(self._arriving(temporary), follow=False, absent=GONE)
+        return None if info is None else Temporary(temporary, info.st_size, info.st_mtime)
 
     def discard(self, temporary: str) -> None:
         """Deletes a file that was arriving; does nothing if it is not there any more."""
@@ -196,10 +206,17 @@ class DirectoryStore:
 
     def size(self, digest: str) -> int:
         """Returns the bytes of a blob. Raises `BlobMissing`."""
+        return self._info(digest).st_size
+
+    def allocated(self, digest: str) -> int:
+        """Returns the bytes that a blob takes on the disk: holes take none. Raises `BlobMissing`."""
+        return self._info(digest).st_blocks * SECTOR
+
+    def _info(self, digest: str) -> os.stat_result:
         info = look_up(self.path(digest), follow=False, absent=GONE)
         if info is None:
             raise BlobMissing(self.name, digest)
-        return info.st_size
+        return info
 
     def digests(self) -> Iterator[str]:
         """Yields the digests of all blobs, in order."""

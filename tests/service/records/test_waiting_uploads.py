@@ -12,7 +12,9 @@ from cowherd.service.records.uploads import (
     UploadRecord,
     advance_upload,
     begin_upload,
+    count_uploads,
     expired_uploads,
+    latest_uploads,
     list_uploads,
     read_upload,
 )
@@ -65,3 +67,11 @@ def test_an_upload_expires(connection):
 def test_an_upload_goes_with_its_image(connection):
     delete_image(connection, "a")
     assert names(list_uploads(connection)) == ["b"]
+
+
+def test_the_uploads_to_which_something_came_last_come_first(connection):
+    assert names(latest_uploads(connection, limit=9)) == ["b", "a"]
+    advance_upload(connection, "a", 5, MOMENT + timedelta(days=1))
+    assert names(latest_uploads(connection, limit=1)) == ["a"]
+    assert [names(latest_uploads(connection, project=project, limit=9)) for project in ("p", "q")] == [["a", "b"], []]
+    assert [count_uploads(connection, project=project) for project in (None, "p", "q")] == [2, 2, 0]

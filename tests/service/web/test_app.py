@@ -104,3 +104,5 @@ def test_a_page_of_another_site_may_ask_nothing(client):
     assert client.get("/v2/images", origin="http://elsewhere.example").status == 403
     assert client.get("/v2/images", origin="null").status == 403
     assert client.get("/v2/images", origin=f"http://127.0.0.1:{client.port}").status == 200
+    stranger = f"stranger.example:{client.port}"  # a name that now leads here
+    assert client.get("/v2/images", origin=f"http://{stranger}", host=stranger).status == 403

@@ -32,6 +32,7 @@ def test_every_change_is_noted_with_who_did_it(clients, tmp_path):
         events = list_events(connection, image_id=image["id"])
     assert [(one.action, one.user_id) for one in reversed(events)] == [
         ("image.create", "owner"),
+        ("image.active", None),
         ("image.update", "owner"),
         ("image.tag", "owner"),
         ("image.untag", "owner"),
@@ -43,7 +44,7 @@ def test_every_change_is_noted_with_who_did_it(clients, tmp_path):
         ("image.delete", "owner"),
     ]
     assert events[0].request_id == "req-last"
-    assert events[-2].detail == {"changed": ["name", "word"]}
+    assert events[-3].detail == {"changed": ["name", "word"]}
 
 
 def test_what_is_refused_changes_nothing_and_is_not_noted(clients, tmp_path):

@@ -18,6 +18,7 @@ from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.sealing import seal_blob
 from cowherd.service.records.blobs import WHOLE, Blob, read_blob, record_blob, record_place
 from cowherd.service.records.database import Database
+from cowherd.service.records.events import Event, record_event
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, note_reason, read_image
 from cowherd.service.records.lineage import record_base
@@ -150,6 +151,8 @@ def _record(
         facts = {name: getattr(image, name) for name in _BYTES}
         change_status(connection, image.id, {status}, ACTIVE, locations=[], **facts)
         end_upload(connection, upload.id)
+        told = {"size": image.size, "blob": image.blob, "store": upload.store}
+        record_event(connection, Event(action="image.active", project=image.owner, image_id=image.id, detail=told))
         if arrived.bound_to is not None and bases is not None:
             record_base(connection, bases.claim(connection, image, arrived.bound_to))
         return read_image(connection, image.id)

@@ -16,6 +16,7 @@ from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, Too
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.lineage import Bases
 from cowherd.service.records.database import Database
+from cowherd.service.records.failures import queue_again
 from cowherd.service.records.faults import ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import change_status
@@ -144,7 +145,7 @@ class Arriving:
         with self._intake.database.write() as connection:
             end_upload(connection, self.record.id)
             with contextlib.suppress(ImageNotFound, StatusConflict):  # it was deleted meanwhile, or became active after all
-                change_status(connection, self.record.image_id, {self._status}, QUEUED, reason=reason, size=None)
+                queue_again(connection, self.record.image_id, {self._status}, reason, size=None)
 
 
 def begin_arriving(

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 
 from cowherd.service.records.blobs import read_blob
 from cowherd.service.records.database import Database
+from cowherd.service.records.failures import queue_again
 from cowherd.service.records.faults import ImageNotFound, StatusConflict
 from cowherd.service.records.image import now
-from cowherd.service.records.images import change_status
-from cowherd.service.records.states import IMPORTING, QUEUED, SAVING, UPLOADING
+from cowherd.service.records.states import IMPORTING, SAVING, UPLOADING
 from cowherd.service.records.uploads import UploadRecord, end_upload, list_uploads, read_upload
 from cowherd.storage.presence import is_there
 from cowherd.stores.directory import DirectoryStore
@@ -64,7 +64,7 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
         end_upload(connection, upload.id)
         try:
             reason = EXPIRED if waits and not in_time else REASON
-            change_status(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, QUEUED, reason=reason, size=None)
+            queue_again(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, reason, size=None)
         except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
             return False
     return True

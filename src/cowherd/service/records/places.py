@@ -13,7 +13,7 @@ from cowherd.service.records.image import now
 from cowherd.service.records.schema import places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import Connection, Select
 
@@ -36,6 +36,16 @@ class Place(msgspec.Struct, frozen=True):
 def places_of(connection: Connection, digest: str) -> list[Place]:
     """Returns where a blob is, by the stores' names."""
     return _read(connection, select(places).where(places.c.blob == digest).order_by(places.c.store))
+
+
+def places_of_all(connection: Connection, digests: Collection[str]) -> dict[str, list[Place]]:
+    """Returns where blobs are, by their digests; each as `places_of` does."""
+    found: dict[str, list[Place]] = {}
+    for one in _read(
+        connection, select(places).where(places.c.blob.in_(sorted(digests))).order_by(places.c.blob, places.c.store)
+    ):
+        found.setdefault(one.blob, []).append(one)
+    return found
 
 
 def place_of(connection: Connection, digest: str, store: str) -> Place | None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from cowherd.service.records.columns import Key, Timestamp, Words
 
-VERSION = "0003"
+VERSION = "0004"
 """The revision of the migrations that makes these tables."""
 
 _INDEXED_CHARACTERS = 200
@@ -277,6 +277,8 @@ events = Table(
     Column("detail", JSON, nullable=False),
     Index("events_by_age", "at"),
     Index("events_by_image", "image_id", "at"),
+    Index("events_by_action", "action", "id"),
+    Index("events_by_project", "project", "action", "id"),
 )
 
 quotas = Table(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from cowherd.service.records.image import now
 from cowherd.service.records.schema import uploads
@@ -82,6 +82,20 @@ def list_uploads(connection: Connection, *, image_id: str | None = None, store: 
     if store is not None:
         asked = asked.where(uploads.c.store == store)
     return [UploadRecord(**row._asdict()) for row in connection.execute(asked)]
+
+
+def latest_uploads(connection: Connection, *, project: str | None = None, limit: int) -> list[UploadRecord]:
+    """Returns the uploads under way to which something came last, of one project if asked for; at most `limit`."""
+    asked = select(uploads).order_by(uploads.c.expires_at.desc()).limit(limit)
+    if project is not None:
+        asked = asked.where(uploads.c.project == project)
+    return [UploadRecord(**row._asdict()) for row in connection.execute(asked)]
+
+
+def count_uploads(connection: Connection, *, project: str | None = None) -> int:
+    """Returns how many uploads are under way, of one project if asked for."""
+    asked = select(func.count()).select_from(uploads)
+    return connection.execute(asked if project is None else asked.where(uploads.c.project == project)).scalar_one()
 
 
 def expired_uploads(connection: Connection, moment: datetime) -> list[UploadRecord]:

@@ -16,6 +16,7 @@ from cowherd.service.intake.staging import STAGE
 from cowherd.service.intake.upload import IMPORT
 from cowherd.service.policy.personas import Caller, Persona
 from cowherd.service.records.blobs import WHOLE, images_with_blob
+from cowherd.service.records.failures import note_failure
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
 from cowherd.service.records.places import forget_place, places_of
@@ -169,6 +170,7 @@ class Imports:
                 image = read_image(connection, image_id)
                 if image.status == QUEUED:
                     update_image(connection, msgspec.structs.replace(image, reason=str(error)))
+                    note_failure(connection, image_id, str(error))
             raise
 
     def _copy(self, image_id: str, targets: Sequence[str], all_must_succeed: bool) -> None:

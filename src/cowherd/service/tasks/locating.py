@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cowherd.errors import CowherdError
 from cowherd.service.intake.faults import TooLarge
 from cowherd.service.intake.signatures import verifier_of
+from cowherd.service.records.failures import queue_again
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import change_status, read_image
-from cowherd.service.records.states import ACTIVE, IMPORTING, QUEUED
+from cowherd.service.records.states import ACTIVE, IMPORTING
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.fetching import fetch
 
@@ -64,7 +65,7 @@ class Locating:
                 str(error) if isinstance(error, CowherdError) else "An error of the service ended the import. Import it again"
             )
             with self.database.write() as connection:
-                change_status(connection, image_id, {IMPORTING}, QUEUED, reason=reason)
+                queue_again(connection, image_id, {IMPORTING}, reason)
             raise
         return {"image_id": image_id}
 

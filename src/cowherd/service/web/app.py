@@ -15,11 +15,13 @@ from cowherd.service.web import metrics, versions
 from cowherd.service.web.call import Call, ClientGone
 from cowherd.service.web.errors import Forbidden, HeadTooLarge, NotFound, WebError, answer_to_error
 from cowherd.service.web.faults import web_error_of
+from cowherd.service.web.page.visitor import is_for_people, refuse_strange_names, visitor
 from cowherd.service.web.routes import ROUTES
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+    from cowherd.service.policy.personas import Caller
     from cowherd.service.web.service import Service
 
 MOST_REQUEST_ID_CHARACTERS = 64
@@ -70,7 +72,7 @@ class App:
         if any(part in _NO_NAMES for part in scope["path"].split("/")):
             raise NotFound("The resource could not be found.")
         if not _is_open(call):
-            call.caller = await run_in_threadpool(call.service.auth.caller, call.request.headers)
+            call.caller = await run_in_threadpool(_caller, call)
         scope["cowherd.call"] = call
         await self._router(scope, receive, send)
 
@@ -93,6 +95,12 @@ def _request_id(given: str) -> str:
     return given if given.startswith("req-") else f"req-{given}"
 
 
+def _caller(call: Call) -> Caller:
+    if is_for_people(call.request.url.path):
+        return visitor(call)
+    return call.service.auth.caller(call.request.headers)
+
+
 def _is_open(call: Call) -> bool:
     """Tells whether a request is answered without asking who sends it."""
     path = call.request.url.path
@@ -105,8 +113,11 @@ def _refuse_other_sites(call: Call) -> None:
     Without tokens, whoever can reach the address may do all: a page that somebody reads on this host must not.
     """
     origin = call.header("origin")
-    if origin is not None and call.service.settings.auth == "none" and origin.partition("://")[2] != call.header("host"):
+    if origin is None or call.service.settings.auth != "none":
+        return
+    if origin.partition("://")[2] != call.header("host"):
         raise Forbidden(f"Pages of {origin} may ask nothing of this service.")
+    refuse_strange_names(call)  # for which the stranger's own page and this service are one site
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

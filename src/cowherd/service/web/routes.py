@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cowherd.service.web import cache, health, info, metrics, stores, tasks, uploads, versions
 from cowherd.service.web.images import actions, data, lineage, locations, members, records, staging, tags
 from cowherd.service.web.metadefs import namespaces
+from cowherd.service.web.page import routes as page
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas import routes as schemas
 
@@ -32,4 +33,5 @@ ROUTES: list[Route] = [
     *info.ROUTES,
     *cache.ROUTES,
     *schemas.ROUTES,
+    *page.ROUTES,
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.markup import Places, badge, count_of, text
+from cowherd.cli.guard.page.markup import Places, badge
 from cowherd.cli.guard.page.pictures import axis, strip
-from cowherd.cli.guard.page.states import Severity, rank_of, severity_of
+from cowherd.cli.guard.page.states import rank_of, severity_of
 from cowherd.herd.machines.running import in_words
+from cowherd.pages.markup import Severity, count_of, text
 from cowherd.sizes import human_size
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections import Counter
 from functools import cache
@@ -13,10 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from cowherd.cli.guard.page.changes import Paper, change_of
 from cowherd.cli.guard.page.families import Family, families_of
 from cowherd.cli.guard.page.findings import of_family, overall
-from cowherd.cli.guard.page.markup import Places, anchor, badge, badges, count_of, text
+from cowherd.cli.guard.page.markup import Places, anchor, badge, badges
 from cowherd.cli.guard.page.rows import images_of
-from cowherd.cli.guard.page.states import Severity, rank_of
+from cowherd.cli.guard.page.states import rank_of
 from cowherd.herd.machines.running import hidden_in_words
+from cowherd.pages.markup import Severity, count_of, text
+from cowherd.pages.style import source_of, style
 from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def page(seen: Overview, version: int | None = None) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy(live=version is not None)}">',
-        f"<title>Herd: {names}</title>\n<style>{_asset('style.css')}</style>\n</head>\n<body{live}>",
+        f"<title>Herd: {names}</title>\n<style>{_style()}</style>\n</head>\n<body{live}>",
         f"<header><h1>Herd</h1><p class=name>{names}</p><p class=faint>as it was at <time>{text(seen.made)}</time>",
         "<output class=live></output></p>",
         *_facts(seen),
@@ -67,25 +67,25 @@ def page(seen: Overview, version: int | None = None) -> str:
         "</section>",
         *_parts(families, seen, places),
         *_keys(),
-        f"<script>{_asset('script.js')}</script>\n</body>\n</html>\n",
+        f"<script>{_script()}</script>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
 
 
 def policy(*, live: bool) -> str:
     """Returns what the page may do, as a Content Security Policy: its own style and script; if it is live, to ask its server."""
-    own = f"style-src '{_hash('style.css')}'; script-src '{_hash('script.js')}'"
+    own = f"style-src {source_of(_style())}; script-src {source_of(_script())}"
     ask = "; connect-src 'self'" if live else ""
     return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'{ask}"
 
 
+def _style() -> str:
+    return style(Path(__file__).with_name("style.css"))
+
+
 @cache
-def _asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _hash(name: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()}"
+def _script() -> str:
+    return Path(__file__).with_name("script.js").read_text(encoding="utf-8")
 
 
 def _facts(seen: Overview) -> Iterator[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.markup import Places, anchor, count_of, text
-from cowherd.cli.guard.page.states import Severity
+from cowherd.cli.guard.page.markup import Places, anchor
+from cowherd.pages.markup import Severity, count_of, text
 from cowherd.text import command_line
 
 if TYPE_CHECKING:

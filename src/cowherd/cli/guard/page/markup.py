@@ -1,30 +1,19 @@
-"""Pieces of HTML that all parts of the page are made of. Whatever comes from outside passes through `text`."""
+"""Pieces of HTML that several parts of the report are made of."""
 
 from __future__ import annotations
 
 import hashlib
-import html
 import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.page.states import severity_of
-from cowherd.text import printable
+from cowherd.pages.markup import marked, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cowherd.herd.report.overview import Overview
     from cowherd.paths import PathName
-
-
-def text(value: PathName) -> str:
-    """Returns a text or name from outside as HTML."""
-    return html.escape(printable(value))
-
-
-def count_of(number: int, noun: str) -> str:
-    """Returns a number with a noun that forms its plural with an s."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class Places:
@@ -46,7 +35,7 @@ def anchor(title: str | None) -> str:
 
 def badge(state: str, words: str = "") -> str:
     """Returns a state in its colour and with its shape; `words` instead of its own if they are given, as HTML."""
-    return f"<span class={severity_of(state)}><b></b>{words or state}</span>"
+    return marked(severity_of(state), words or state)
 
 
 def badges(states: Mapping[str, int], most: int = 6) -> str:

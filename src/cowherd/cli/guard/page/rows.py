@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.page.families import Family, Member, counted
-from cowherd.cli.guard.page.markup import Places, badges, count_of, text
+from cowherd.cli.guard.page.markup import Places, badges
 from cowherd.cli.guard.page.pictures import crowd
 from cowherd.cli.guard.page.states import severity_of
 from cowherd.formats import registry
 from cowherd.herd.machines.running import in_words
+from cowherd.pages.markup import branch, count_of, text
 from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
@@ -81,10 +82,7 @@ def _row(member: Member, largest: int, places: Places) -> str:
 
 
 def _branch(member: Member) -> str:
-    """Returns the part of the tree that lies in a row: lines past it, one up to its base, and a dot for the image."""
-    lines = member.open_lines
-    if member.depth and not lines:
+    """Returns the part of the tree that lies in a row."""
+    if member.depth and not member.open_lines:
         return f"({member.depth}) <b></b>"
-    passing = "".join(f"<i class={'l' if more else 'g'}></i>" for more in lines[:-1])
-    up = "".join(f"<i class={'t' if more else 'e'}></i>" for more in lines[-1:])
-    return f"{passing}{up}{'<i class=d></i>' if member.has_overlays else ''}<b></b>"
+    return branch(member.open_lines, has_overlays=member.has_overlays)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 import sys
 import threading
@@ -14,6 +13,8 @@ from urllib.parse import urlsplit
 
 from cowherd.cli.guard.page.document import policy
 from cowherd.errors import CowherdError
+from cowherd.pages.hosts import is_own_name
+from cowherd.pages.style import headers_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -132,11 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             "Content-Type": f"{kind}; charset=utf-8",
             "Content-Length": str(len(content)),
-            "Content-Security-Policy": f"{policy(live=True)}; frame-ancestors 'none'",
-            "Cache-Control": "no-store",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
+            **headers_of(policy(live=True)),
         }
         for name, value in headers.items():
             self.send_header(name, value)
@@ -145,11 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _is_meant(self) -> bool:
-        """Returns whether a request names this server: by an address, as localhost, or by the name of this host.
-
-        A page of a stranger can have its own name lead to this server (DNS rebinding), and would then be allowed to read the
-        answers. But it can't choose the name that the browser sends.
-        """
+        """Returns whether a request names this server, and not a stranger's name that leads to it: see `is_own_name`."""
         named = self.headers.get_all("Host", [])
         if len(named) != 1:
             return False
@@ -158,15 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             name, port = place.hostname or "", place.port or _HTTP
         except ValueError:
             return False
-        return port == self.server.server_port and (name in ("localhost", socket.gethostname().lower()) or _is_address(name))
+        return port == self.server.server_port and is_own_name(name)
 
     def log_message(self, *_: object) -> None:
         """Says nothing of requests."""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
 from cowherd.herd.records.status import Status
+from cowherd.pages.markup import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-class Severity(enum.StrEnum):
-    """How bad a state is, worst first. Each has a colour on the page, and a shape for those who do not see colours."""
-
-    BAD = "bad"
-    WARN = "warn"
-    QUIET = "quiet"
-    GOOD = "good"
 
 
 _BAD = (

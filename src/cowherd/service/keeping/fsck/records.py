@@ -13,11 +13,10 @@ from cowherd.service.keeping.fsck.report import Finding
 from cowherd.service.keeping.recovery import REASON, is_dead, recover, strays
 from cowherd.service.records.checks import contentless_images, lapsed_tasks, loose_claims, stranded_images
 from cowherd.service.records.database import Database
+from cowherd.service.records.failures import queue_again
 from cowherd.service.records.faults import ImageNotFound, LeaseLost, StatusConflict
 from cowherd.service.records.image import now
-from cowherd.service.records.images import change_status
 from cowherd.service.records.lineage import Claim, set_base
-from cowherd.service.records.states import QUEUED
 from cowherd.service.records.tasks import Task, finish_task
 from cowherd.service.records.uploads import UploadRecord, list_uploads, read_upload
 from cowherd.stores.directory import DirectoryStore
@@ -82,7 +81,7 @@ class RecordsCheck:
     def _queues(self, image_id: str, status: str) -> bool:
         try:
             with self.database.write() as connection:
-                change_status(connection, image_id, {status}, QUEUED, reason=REASON)
+                queue_again(connection, image_id, {status}, REASON)
         except (ImageNotFound, StatusConflict):  # it went on in between
             return False
         return True

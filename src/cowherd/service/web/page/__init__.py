@@ -1,0 +1,1 @@
+"""The page of the service for people, at `/cowherd/`: read-only, made here, without a script."""
