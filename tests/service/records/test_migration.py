@@ -104,3 +104,24 @@ def test_alembic_is_loaded_only_where_there_is_something_to_do(database):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_process_that_has_migrated_apart_never_loaded_alembic(tmp_path):
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    program = (
+        "import sys; from cowherd.service.records.migration import migrate_apart; "
+        f"migrate_apart({url!r}); print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    database = open_database(url)
+    with database.read() as connection:
+        assert schema_version(connection) == VERSION
+    database.close()
+
+
+def test_what_is_wrong_apart_is_told_as_well(database):
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(DatabaseTooNew):
+        migration.migrate_apart(str(database.engine.url))

@@ -1,13 +1,19 @@
-"""Brings a database's tables to what this cowherd uses. Alembic is loaded only where there is something to do."""
+"""Brings a database's tables to what this cowherd uses. Alembic is loaded only where there is something to do.
+
+As a program it does so for the database whose address it reads from standard input.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
 
-from cowherd.service.records.database import take_turn
+from cowherd.service.records.database import open_database, take_turn
 from cowherd.service.records.faults import DatabaseTooNew
 from cowherd.service.records.schema import VERSION
 
@@ -36,6 +42,25 @@ def migrate(database: Database) -> None:
         command.upgrade(config, VERSION)
 
 
+def migrate_apart(url: str) -> None:
+    """Does what `migrate` does for the database at `url`, in a process that ends: what Alembic loads would stay for ever.
+
+    Raises as `migrate` and `open_database`.
+    """
+    database = open_database(url)
+    try:
+        with database.read() as connection:
+            if schema_version(connection) == VERSION:
+                return
+        # Its modules are found where this program found them. What goes wrong there goes wrong here too, and is told then.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        words = [sys.executable, "-P", "-m", __name__]
+        subprocess.run(words, input=url, text=True, env=environment, stderr=subprocess.DEVNULL, check=False)
+        migrate(database)
+    finally:
+        database.close()
+
+
 def schema_version(connection: Connection) -> str | None:
     """Returns the revision of the tables of a database, or None if it has none."""
     if not inspect(connection).has_table("alembic_version"):
@@ -58,3 +83,7 @@ def _check_known(config: Config, version: str | None) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if version is not None and version not in known:
         raise DatabaseTooNew(version)
+
+
+if __name__ == "__main__":
+    migrate(open_database(sys.stdin.read()))

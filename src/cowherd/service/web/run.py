@@ -18,7 +18,7 @@ from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.resumable import Sessions
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
-from cowherd.service.records.migration import migrate
+from cowherd.service.records.migration import migrate, migrate_apart
 from cowherd.service.records.quotas import Resource, replace_quotas
 from cowherd.service.tasks import imports, locating, standalone
 from cowherd.service.tasks.addresses import Addresses
@@ -51,6 +51,8 @@ def run_service(settings: Settings, say: Callable[[str], None], read_again: Call
     Raises `HostFileError` if the host refuses the directories or the socket, `InvalidRequest` for a socket that anybody reaches.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="cowherd: %(message)s")
+    _make_data(settings)
+    migrate_apart(settings.database_url)
     prepare(settings)
     path = None if settings.listen else settings.socket_path
     with listening(settings.listen or None, path) as bound:
@@ -216,10 +218,7 @@ def prepare(settings: Settings) -> None:
 
     Uploads that a service left which was killed are ended.
     """
-    try:
-        os.makedirs(settings.data, 0o700, exist_ok=True)
-    except OSError as error:
-        raise HostFileError(settings.data, "make", error) from error
+    _make_data(settings)
     stores = stores_of(settings)
     for store in stores.values():
         store.prepare()
@@ -230,6 +229,13 @@ def prepare(settings: Settings) -> None:
         recover(database, stores)
     finally:
         database.close()
+
+
+def _make_data(settings: Settings) -> None:
+    try:
+        os.makedirs(settings.data, 0o700, exist_ok=True)
+    except OSError as error:
+        raise HostFileError(settings.data, "make", error) from error
 
 
 def stores_of(settings: Settings) -> dict[str, DirectoryStore]:
