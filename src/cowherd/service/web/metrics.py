@@ -15,6 +15,7 @@ from cowherd.distribution import how_to_install
 from cowherd.errors import HostFileError
 from cowherd.service import counting
 from cowherd.service.counting import BOUNDS, COUNTERS, GAUGES, TIMED
+from cowherd.service.records.blobs import DAMAGED, MISSING, WHOLE
 from cowherd.service.records.figures import figures
 from cowherd.service.records.image import now
 from cowherd.service.web.access import require
@@ -65,7 +66,7 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         began, due = time.perf_counter(), now() - timedelta(days=self._call.service.settings.scrub_days)
         with self._call.service.database.read() as connection:
-            found = figures(connection, due)
+            found = figures(connection, [*self._call.service.stores], due)
         took = time.perf_counter() - began
         yield from _of_records(found)
         yield from _of_scrub(found, due)
@@ -81,26 +82,25 @@ def _of_records(found: Figures) -> Iterator[Metric]:
     yield _gauge("cowherd_images", "Images by state.", ("status",), _keyed(found.images))
     yield _gauge("cowherd_tasks", "Tasks that are remembered, by state.", ("status",), _keyed(found.tasks))
     yield _gauge("cowherd_uploads", "Uploads under way or waiting, by kind.", ("kind",), _keyed(found.uploads))
-    yield _gauge(
-        "cowherd_blobs",
-        "Contents in a store, by their state there.",
-        ("store", "state"),
-        {tuple(place): count for place, count in found.places.items()},
-    )
-    yield _gauge("cowherd_named_bytes", "What all images have in sum.", (), {(): found.named})
-    yield _gauge("cowherd_stored_bytes", "What their contents have, each counted once.", (), {(): found.stored})
+    places: _Values = {}
+    for store, state in found.stores.items():
+        whole = state.contents - state.damaged - state.missing
+        places |= {(store, WHOLE): whole, (store, DAMAGED): state.damaged, (store, MISSING): state.missing}
+    yield _gauge("cowherd_blobs", "Contents in a store, by their state there.", ("store", "state"), places)
+    yield _gauge("cowherd_named_bytes", "What all images have in sum.", (), {(): found.sums.named})
+    yield _gauge("cowherd_stored_bytes", "What their contents have, each counted once.", (), {(): found.sums.stored})
 
 
 def _of_scrub(found: Figures, due: datetime) -> Iterator[Metric]:
-    verified: _Values = {(store,): moment.timestamp() if moment else 0.0 for store, moment in found.least_verified.items()}
+    eldest = {name: state.eldest for name, state in found.stores.items() if state.contents > state.missing}
+    verified: _Values = {(store,): moment.timestamp() if moment else 0.0 for store, moment in eldest.items()}
     about = "When the content was verified that was verified the longest ago, in seconds since 1970; 0 if never."
     yield _gauge("cowherd_least_verified_timestamp_seconds", about, ("store",), verified)
     lag: _Values = {
-        (store,): max(0.0, (due - moment).total_seconds()) if moment else math.inf
-        for store, moment in found.least_verified.items()
+        (store,): max(0.0, (due - moment).total_seconds()) if moment else math.inf for store, moment in eldest.items()
     }
     yield _gauge("cowherd_scrub_lag_seconds", "For how long content has been due to be verified, at most.", ("store",), lag)
-    overdue = {store: found.overdue.get(store, 0) for store in found.least_verified}
+    overdue = {store: found.stores[store].late for store in eldest}
     yield _gauge("cowherd_scrub_overdue_blobs", "Contents that are due to be verified.", ("store",), _keyed(overdue))
 
 
