@@ -40,7 +40,7 @@ def replayed(session: str, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     outputs = done.stdout.replace(port, PORT).split(END)
