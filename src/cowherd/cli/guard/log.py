@@ -12,7 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.log.entry import Entry
@@ -37,18 +36,13 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
-    from cowherd.herd.log.file import read
-    from cowherd.herd.log.history import history_of
+    from cowherd.herd.log.history import log
 
     if arguments.number is not None and arguments.number < 1:
         raise UsageError("-n takes a number from 1 on", "as in: cowherd log -n 20")
-    entries, unread = read()
-    places = [*arguments.images, *arguments.herd]
-    wanted = {id(entry) for place in places for entry in history_of(entries, place)}  # two of one second may be equal
-    found = [entry for entry in entries if id(entry) in wanted] if places else entries
-    newest = found[::-1][: arguments.number]
-    notes = tuple(f"cowherd: {shown(one.path)}: {one.problem}" for one in unread)
-    return Report({"entries": Rows(map(_document, newest))}, tuple(_lines(newest) or ["nothing is in the log"]), notes)
+    found = log([*arguments.images, *arguments.herd], number=arguments.number)
+    notes = tuple(f"cowherd: {shown(one.path)}: {one.problem}" for one in found.unread)
+    return Report(found.to_json(Rows), tuple(_lines(found.entries) or ["nothing is in the log"]), notes)
 
 
 def _lines(entries: Sequence[Entry]) -> list[str]:
@@ -71,7 +65,3 @@ def _images(entry: Entry, here: str) -> str:
     names = [name for name in names if f"{TRASH}/" not in name] or names  # what lies in the trash has its former name as well
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _document(entry: Entry) -> dict[str, Any]:
-    return {**entry._asdict(), "images": [image._asdict() for image in entry.images]}

@@ -11,7 +11,7 @@ from cowherd import notes
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.logged import CHANGING, run_logged
 from cowherd.cli.guard.looked import said_in_full, told
-from cowherd.cli.guard.output import Report, error_report, quiet, reported, show, with_losses
+from cowherd.cli.guard.output import Report, as_lines, error_report, quiet, reported, say, show, with_losses
 from cowherd.cli.guard.usage import UsageError, no_such_command
 from cowherd.herd.lineage.book.notes import noting_looks
 from cowherd.storage.losses import gathering
@@ -84,22 +84,24 @@ _WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    notes.listeners[:] = [lambda note: print(f"cowherd: {note}", file=sys.stderr)]
+    notes.listeners[:] = [lambda note: say(f"cowherd: {note}")]
     options = [*itertools.takewhile(lambda word: word != "--", words)]
     quietly = "-q" in options or "--quiet" in options
-    token = quiet.set(quietly)
+    tokens = quiet.set(quietly), as_lines.set(_choice("--progress", options) == "json")
     try:
-        return show(reported(lambda: _run(words)), as_json="--json" in options, colour=_colour(options), quietly=quietly)
+        colour = _choice("--color", options)
+        return show(reported(lambda: _run(words)), as_json="--json" in options, colour=colour, quietly=quietly)
     finally:
-        quiet.reset(token)
+        quiet.reset(tokens[0])
+        as_lines.reset(tokens[1])
 
 
-def _colour(options: Sequence[str]) -> str:
-    """Returns the last choice of --color in a command line, which may be a wrong one."""
+def _choice(option: str, options: Sequence[str]) -> str:
+    """Returns the last choice of an option in a command line, which may be a wrong one; "auto" without it."""
     choice = "auto"
     for word, after in zip(options, [*options[1:], ""], strict=False):
         name, _, value = word.partition("=")
-        if name == "--color":
+        if name == option:
             choice = value or after
     return choice
 
@@ -151,7 +153,7 @@ def _without_command(words: list[str]) -> Report:
     command = next((word for word in words if word in COMMANDS), None)
     if command:
         raise UsageError("the command comes first", f"as in: cowherd {command} {words[0]}")
-    if _parser().read(words).version:
+    if _parser().read([word for word in words if word != "--json"]).version:
         from cowherd.distribution import made_by
 
         return Report({"version": made_by()}, (made_by(),))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.output import Report, progress, say
 from cowherd.cli.guard.usage import UsageError
 from cowherd.text import counted, shown
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.cli.guard.page.live import LivePage
-    from cowherd.herd.report.overview import Look, Overview
+    from cowherd.herd.report.overview import Look
     from cowherd.herd.watch.events import Event
     from cowherd.progress import Progress
 
@@ -98,17 +97,8 @@ def _write(arguments: argparse.Namespace) -> Report:
     else:
         refuse_device_node(arguments.output, "replace")
         write_atomically(arguments.output, text)
-    document = {"page": os.path.abspath(arguments.output), **_facts(seen)}
+    document = {"page": os.path.abspath(arguments.output), **seen.to_json()}
     return Report(document, (f"{shown(arguments.output)}: {counted(len(seen.tree.nodes), 'image')}",))
-
-
-def _facts(seen: Overview) -> dict[str, object]:
-    return {
-        "images": len(seen.tree.nodes),
-        "findings": len(seen.diagnosis.findings),
-        "healthy": seen.diagnosis.healthy,
-        "drifts": len(seen.drifts),
-    }
 
 
 def _serve(arguments: argparse.Namespace) -> Report:
@@ -154,7 +144,7 @@ class _Place:
     def report(self, event: Event) -> None:
         """Says it when the watch tells that it has started."""
         if event.kind == "started":
-            print(f"cowherd: the page is at {self._url} until this is ended", file=sys.stderr, flush=True)
+            say(f"cowherd: the page is at {self._url} until this is ended")
 
     def reopen(self) -> None:
         """Does nothing."""

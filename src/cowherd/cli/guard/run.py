@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard import starting
-from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.output import Report, progress, say
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import printable
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> Report:
     found = check_start(drives, **starting.options_of(arguments), directory=directory, progress=progress("reading"))
     if not (found.exit_code or arguments.dry_run):
         for remark in starting.remarks(found):
-            print(remark, file=sys.stderr)
+            say(remark)
         _become(command)
     lines = starting.lines(found) if arguments.dry_run else ()
     return Report(found.to_json(), lines, starting.reasons(found, command[program]), found.exit_code)

@@ -14,14 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.herd.machines.domains import Naming
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.herd.report.show import Shown
     from cowherd.herd.report.tree import Node
-    from cowherd.live.holders import Holder
 
 FOUND = 4
 _LISTED = 12
@@ -49,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.report.show import show
 
     found = show(arguments.images, herd=arguments.herd)
-    return Report(_document(found), tuple(_lines(found)), exit_code=0 if found.healthy else FOUND)
+    return Report(found.to_json(), tuple(_lines(found)), exit_code=0 if found.healthy else FOUND)
 
 
 def _lines(found: Shown) -> Iterator[str]:
@@ -138,81 +135,3 @@ def _status(node: Node) -> str:
 
 def _standing(node: Node) -> str:
     return f"{f'seal {node.level}, ' if node.level else ''}{node.status.value}"
-
-
-def _document(found: Shown) -> dict[str, Any]:
-
-    node = found.node
-    image = node.image
-    return {
-        "path": image.filename,
-        "names": list(image.filenames),
-        "format": image.format,
-        "virtual_size": image.size,
-        "disk_size": image.disk_size,
-        "shared_size": found.shared,
-        "data_file": image.data_file,
-        "status": node.status.value,
-        "detail": node.detail,
-        "problem": image.problem,
-        "base": node.base_name,
-        "chain": [_relative(below) for below in found.chain],
-        "overlays": [_relative(overlay) for overlay in found.overlays],
-        "binding": _binding_document(found),
-        "seal": _seal_document(found),
-        "verified": found.verified,
-        "domains": [_naming(naming) for naming in found.domains],
-        "running": [machine.to_json() for machine in found.machines],
-        "open_in": [_holder(holder) for holder in found.users],
-        "hidden_machines": found.hidden_machines,
-        "healthy": found.healthy,
-        "findings": [finding.to_json() for finding in found.findings],
-    }
-
-
-def _relative(node: Node) -> dict[str, Any]:
-    return {
-        "path": node.image.filename,
-        "base": node.base_name,
-        "seal": node.level,
-        "status": node.status.value,
-        "running": [machine.to_json() for machine in node.machines],
-    }
-
-
-def _binding_document(found: Shown) -> dict[str, Any] | None:
-    binding = found.node.image.binding
-    if binding is None:
-        return None
-    return {
-        "content_digest": binding.content_digest.hex(),
-        "seal_id": binding.seal_id.hex(),
-        "generation": binding.generation,
-    }
-
-
-def _seal_document(found: Shown) -> dict[str, Any] | None:
-    record = found.record
-    if found.seal is None:
-        return None
-    if record is None:
-        return {"path": found.seal, "level": found.node.level}
-    return {
-        "path": found.seal,
-        "level": record.level.label,
-        "content_digest": record.content_digest.hex(),
-        "seal_id": record.seal_id.hex(),
-        "generation": record.generation,
-        "created": record.created,
-        "made_by": record.made_by,
-        "signed_by": record.signature.public_key.hex() if record.signature else None,
-        "shadow": record.shadow,
-    }
-
-
-def _naming(naming: Naming) -> dict[str, Any]:
-    return {"name": naming.domain.name, "role": naming.role, "active": naming.domain.active}
-
-
-def _holder(holder: Holder) -> dict[str, Any]:
-    return {"pid": holder.pid, "command": holder.command, "user": holder.user or None, "writing": holder.writing}

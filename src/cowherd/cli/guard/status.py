@@ -9,7 +9,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-    from typing import Any
 
     from cowherd.cli.guard.arguments import Parser
     from cowherd.herd.report.bases import Base, Standing
@@ -36,7 +35,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from cowherd.herd.report.bases import standing
 
     found = standing(arguments.places, herd=arguments.herd)
-    return Report(_document(found), tuple(_lines(found)), tuple(_notes(found)), FOUND if found.wrong else 0)
+    return Report(found.to_json(), tuple(_lines(found)), tuple(_notes(found)), FOUND if found.wrong else 0)
 
 
 def _lines(found: Standing) -> Iterator[str]:
@@ -73,28 +72,3 @@ def _notes(found: Standing) -> Iterator[str]:
         yield f"cowherd: could not look at {shown(unreadable[0])}{more}: there may be overlays among them"
     if found.tree.hidden_machines and found.bases:
         yield f"cowherd: {hidden_in_words(found.tree.hidden_machines)}"
-
-
-def _document(found: Standing) -> dict[str, Any]:
-    return {
-        "directories": list(found.tree.directory_names),
-        "bases": [_base(base) for base in found.bases],
-        "wrong": found.wrong,
-        "unreadable": [str(path) for path in found.tree.unreadable],
-        "hidden_machines": found.tree.hidden_machines,
-    }
-
-
-def _base(base: Base) -> dict[str, Any]:
-    return {
-        "path": base.path,
-        "there": base.is_there,
-        "status": base.status.value,
-        "detail": base.detail,
-        "seal": base.level,
-        "overlays": base.overlays,
-        "running_overlays": base.running,
-        "problem": base.problem,
-        "wrong_overlays": base.wrong_overlays,
-        "verified": base.verified,
-    }

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser, duration_argument, size_argument
-from cowherd.cli.guard.output import Report, progress, table
+from cowherd.cli.guard.output import Report, progress, say, table
 from cowherd.cli.guard.usage import UsageError
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import shown
@@ -208,7 +207,7 @@ def _once(arguments: argparse.Namespace, directories: tuple[Path, ...]) -> Repor
 
     if arguments.metrics:
         raise UsageError("--metrics needs a watch that goes on", "leave out --once, as in: cowherd watch --metrics PORT DIR")
-    reporters = _Reporters(arguments, lambda problem: print(f"cowherd: {problem}", file=sys.stderr))
+    reporters = _Reporters(arguments, lambda problem: say(f"cowherd: {problem}"))
     try:
         checked = check_once(directories, arguments.rate or None, reporters.all, lambda path: progress(f"reading {shown(path)}"))
         if reporters.hook:
