@@ -96,6 +96,7 @@ complete -c cowherd -n '_shtab_cowherd_using doctor' -s v -l verbose -d 'also sa
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l rescan -d 'read every header anew, also where the catalog knows it'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l full -d 'also read the content of sealed images, and all tables'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l longest-chain -x -d 'how many images a chain may have (default: 16)'
+complete -c cowherd -n '_shtab_cowherd_using doctor' -l all -d 'name each image in a line of its own, and leave nothing out'
 complete -c cowherd -n '_shtab_cowherd_using doctor' -l herd -xka "(__fish_complete_directories)" -d 'also look for relatives under DIR, and not just in the image'"'"'s own directory (may be repeated)'
 complete -c cowherd -n '_shtab_cowherd_using doctor; and test $_shtab_cowherd_npos -ge 0' -ka "(__fish_complete_directories)" -d 'where to look (default: the current directory)'
 complete -c cowherd -n '_shtab_cowherd_using; and test $_shtab_cowherd_npos -eq 0' -a verify -d DESCRIBED

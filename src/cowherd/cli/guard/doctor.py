@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from cowherd.cli.guard.output import Report, progress
+from cowherd.cli.guard.output import Report, progress_of_reading
 from cowherd.cli.guard.rows import Rows
-from cowherd.cli.guard.screen import state, wrong
-from cowherd.text import command_line, counted, shown
+from cowherd.text import counted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def configure(parser: Parser) -> None:
     parser.explain(
         "Examines the images under some directories and says everything that is wrong with them, worst first, each with the\n"
         "command that puts it right. Nothing is changed. Headers and the records of seals are read, so it is quick; --full also\n"
-        "reads the content of sealed images and every table.\n\n"
+        "reads the content of sealed images and every table. Equal findings stand together, with one command for all.\n\n"
         "The exit code is 4 if something is wrong; notes, which are marked so, leave it 0.",
         "cowherd doctor /var/lib/libvirt/images",
     )
@@ -37,6 +36,7 @@ def configure(parser: Parser) -> None:
         metavar="N",
         help=f"how many images a chain may have (default: {_LONGEST_CHAIN})",
     )
+    parser.add_all()
     parser.add_herd()
 
 
@@ -48,17 +48,15 @@ def run(arguments: argparse.Namespace) -> Report:
         [*arguments.directories, *arguments.herd],
         full=arguments.full,
         longest_chain=arguments.longest_chain,
-        progress=progress("reading"),
+        reading=progress_of_reading,
     )
-    return Report(found.to_json(Rows), tuple(_lines(found)), exit_code=0 if found.healthy else FOUND)
+    return Report(found.to_json(Rows), tuple(_lines(found, arguments.all)), exit_code=0 if found.healthy else FOUND)
 
 
-def _lines(found: Diagnosis) -> Iterator[str]:
-    for finding in found.findings:
-        kind = f"{state('note')}: {finding.kind.value}" if finding.kind.is_note else wrong(finding.kind.value)
-        yield f"{kind}: {shown(finding.path)}: {finding.detail}"
-        if finding.remedy:
-            yield f"    {command_line(finding.remedy)}"
+def _lines(found: Diagnosis, each: bool) -> Iterator[str]:
+    from cowherd.cli.guard.findings import finding_lines
+
+    yield from finding_lines(found.findings, each=each)
     faults = sum(not finding.kind.is_note for finding in found.findings)
     notes = len(found.findings) - faults
     yield f"{counted(found.images, 'image')}: {faults or 'nothing'} wrong" + (f", {counted(notes, 'note')}" if notes else "")

@@ -163,6 +163,11 @@ def progress(what: str, *, unit: str = "B") -> Callable[[int, int], None] | None
     return update
 
 
+def progress_of_reading(name: str) -> Callable[[int, int], None] | None:
+    """Returns what shows how far the reading of an image is, as `progress` does."""
+    return progress(f"reading {shown(name)}")
+
+
 def _line(what: str, reached: str) -> str:
     """Returns a line of progress that fits the window: one that goes on in the next can't be written over."""
     room = terminal_columns() - columns(reached) - len(": ") - 1

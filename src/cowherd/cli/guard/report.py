@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.output import Report, progress, say
+from cowherd.cli.guard.output import Report, progress, progress_of_reading, say
 from cowherd.cli.guard.usage import UsageError
 from cowherd.text import counted, shown
 
@@ -73,7 +73,7 @@ def _look(arguments: argparse.Namespace) -> Look:
 
     from cowherd.herd.report.overview import Look
 
-    return Look(arguments.full, arguments.files, tuple(map(Path, arguments.donors)), progress("reading"), _progress_inside)
+    return Look(arguments.full, arguments.files, tuple(map(Path, arguments.donors)), progress_of_reading, _progress_inside)
 
 
 def _progress_inside(what: str, overlay: Path) -> Progress | None:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard import starting
-from cowherd.cli.guard.output import Report, progress, say
+from cowherd.cli.guard.output import Report, progress_of_reading, say
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import printable
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> Report:
     drives = drives_of(command[program + 1 :], directory)
     if unclear:
         drives = (Drive(printable(command[0]), None, unknown=unclear), *drives)
-    found = check_start(drives, **starting.options_of(arguments), directory=directory, progress=progress("reading"))
+    found = check_start(drives, **starting.options_of(arguments), directory=directory, reading=progress_of_reading)
     if not (found.exit_code or arguments.dry_run):
         for remark in starting.remarks(found):
             say(remark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cowherd.cli.guard.output import Report, progress, table
+from cowherd.cli.guard.output import Report, progress_of_reading, table
 from cowherd.cli.guard.screen import state
 from cowherd.errors import InvalidRequest
 from cowherd.text import shown
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Report:
         require_sealed=arguments.require_sealed,
         trusted=[public_key(path) for path in arguments.trusted],
         herd=arguments.herd,
-        progress=progress("reading"),
+        reading=progress_of_reading,
     )
     if arguments.full:
         from cowherd.herd.log import concerned
