@@ -6,21 +6,25 @@ import os
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.page.markup import Places, badge
-from cowherd.cli.guard.page.pictures import axis, strip
+from cowherd.cli.guard.page.pictures import axis, signposts, strip
 from cowherd.cli.guard.page.states import rank_of, severity_of
 from cowherd.herd.machines.running import in_words
 from cowherd.pages.markup import Severity, count_of, text
 from cowherd.sizes import human_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cowherd.herd.impact.inside import Inside
+    from cowherd.herd.impact.placing import Placed
     from cowherd.herd.report.overview import DriftPicture, HitPicture, Spans
 
 _LISTED = 12
 _LISTED_RANGES = 64
 _NO_ROOM = " (no room for a picture)"
+_SIGNPOSTS = 32
+"""So many have room above one axis."""
+
 _OPEN = 24
 """The number of strips of a base that are shown at first."""
 
@@ -91,9 +95,12 @@ def _strip(size: int, hits: Sequence[HitPicture], places: Places, paper: Paper) 
     shape = "split" if severity_of(first.verdict) is Severity.WARN else "whole"
     layers = [("shielded", "low", first.shielded), (str(severity_of(first.verdict)), shape, first.exposed)]
     picture = strip(size, layers, f"where {text(os.path.basename(first.path))} sees the change")
+    spots = _spots(size, first.inside.placed) if first.inside else []
+    picture = picture + (signposts(size, [spot[0].start for spot in spots]) if spots else "")
     picture = picture if paper.take(picture) else ""
+    lies = "".join(_lying(spots)) if picture else ""
     inside = "".join(_files(first.inside)) if first.inside else ""
-    return f"<div><div>{who}<p>{figures}{'' if picture else _NO_ROOM}</p></div><div>{picture}{inside}</div></div>"
+    return f"<div><div>{who}<p>{figures}{'' if picture else _NO_ROOM}</p></div><div>{picture}{lies}{inside}</div></div>"
 
 
 def _who(hits: Sequence[HitPicture], places: Places) -> str:
@@ -109,6 +116,27 @@ def _name(hit: HitPicture, places: Places) -> str:
     of = "" if hit.snapshot is None else f" (snapshot {text(hit.snapshot)})"
     runs = in_words(hit.machines, 0, 0, hidden=0)
     return f"{places.shown(hit.path)}{of}{f' <strong>{text(runs)}</strong>' if runs else ''}"
+
+
+def _spots(size: int, placed: Iterable[Placed]) -> list[list[Placed]]:
+    """Returns the files that are hit, from the disk's first byte on, in groups that lie too near for signposts of their own."""
+    spots: list[list[Placed]] = []
+    for one in sorted(placed, key=lambda one: one.start):
+        if spots and (one.start - spots[-1][0].start) * _SIGNPOSTS < size:
+            spots[-1].append(one)
+        else:
+            spots.append([one])
+    return spots
+
+
+def _lying(spots: Iterable[Sequence[Placed]]) -> Iterator[str]:
+    """Yields what lies at each signpost: a list with their numbers."""
+    yield "<ol class=files>"
+    for spot in spots:
+        named = [f"{text(one.path)} ({human_size(one.size)})" for one in spot]
+        more = f", and {len(named) - _LISTED:,} more" if len(named) > _LISTED else ""
+        yield f"<li>at {human_size(spot[0].start)}: <span class=name>{', '.join(named[:_LISTED])}</span>{more}</li>"
+    yield "</ol>"
 
 
 def _files(inside: Inside) -> Iterator[str]:

@@ -27,6 +27,7 @@ _DOTS = {
     Severity.QUIET: "M{x} {y}m2 2h6v6h-6zm1.5 1.5v3h3v-3z",
     Severity.GOOD: "M{x} {y}m3 5a2 2 0 1 1 4 0a2 2 0 1 1 -4 0z",
 }
+_NEAR_AN_END = 0.01
 _SHAPES = {"whole": ((0, 10),), "split": ((0, 4), (6, 4)), "low": ((7, 3),)}
 """For those who do not see colours: the heights of the bars, from the top, of ten."""
 
@@ -73,6 +74,19 @@ def _marks(size: int, name: str, shape: str, ranges: Sequence[tuple[int, int]]) 
 def axis(size: int) -> str:
     """Returns an axis for strips of a disk of `size` bytes, with marks at multiples of a power of two."""
     return f'<svg class=axis aria-hidden="true">{"".join(_ticks(size))}</svg>'
+
+
+def signposts(size: int, starts: Iterable[int]) -> str:
+    """Returns marks for a strip of a disk of `size` bytes: a line at each start, and its number, from 1 on, below."""
+    return f'<svg class="axis signposts" aria-hidden="true">{"".join(_posts(size, starts))}</svg>'
+
+
+def _posts(size: int, starts: Iterable[int]) -> Iterator[str]:
+    for number, start in enumerate(starts, 1):
+        share = start / size
+        x = f'"{100 * share:.4g}%"'
+        role = "start" if share < _NEAR_AN_END else "end" if share > 1 - _NEAR_AN_END else "even"
+        yield f'<line x1={x} x2={x} y2="4"/><text class={role} x={x} y="15">{number}</text>'
 
 
 def _ticks(size: int) -> Iterator[str]:
