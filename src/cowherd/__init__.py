@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds 
 
     from cowherd.api import *  # noqa: F403  (all that it imports by name as itself, and no more)
     from cowherd.changes import *  # noqa: F403 - all that it defines
-    from cowherd.cli.guard.page_of import report as report
+    from cowherd.cli.guard.look.page_of import report as report
     from cowherd.errors import *  # noqa: F403 - likewise
     from cowherd.herd.gate.startup import Start as Start
     from cowherd.herd.gate.startup import check_domain as check_domain
@@ -123,7 +123,7 @@ _HOMES = {
     "cowherd.herd.watch.watching": ("watch",),
     "cowherd.herd.watch.daemon": ("WatchFailed",),
     "cowherd.herd.watch.notifier": ("CantWatch",),
-    "cowherd.cli.guard.page_of": ("report",),
+    "cowherd.cli.guard.look.page_of": ("report",),
     "cowherd.errors": (
         "BackingFileError",
         "BackingNotFollowed",

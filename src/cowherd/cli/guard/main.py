@@ -68,6 +68,16 @@ GROUPS = {
         "serve": "answer OpenStack's Image API over stores that keep images whole",
     },
 }
+ROOMS = {
+    "look": "look",
+    "keep bases whole": "bases",
+    "put right": "repairs",
+    "work with overlays": "overlays",
+    "put in order": "order",
+    "give out": "serving",
+}
+"""The package of each group's commands."""
+
 COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 EXIT_CODES = "0 fine, 1 the operation failed, 2 wrong usage, 3 refused because overlays would be harmed, 4 drift or damage found"
@@ -96,6 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         as_lines.reset(tokens[1])
 
 
+def module_of(command: str) -> str:
+    """Returns the name of the module that has a command's `configure` and `run`."""
+    room = next(ROOMS[group] for group, commands in GROUPS.items() if command in commands)
+    return f"cowherd.cli.guard.{room}.{command}"
+
+
 def _choice(option: str, options: Sequence[str]) -> str:
     """Returns the last choice of an option in a command line, which may be a wrong one; "auto" without it."""
     choice = "auto"
@@ -112,7 +128,7 @@ def _run(words: list[str]) -> Report:
         return _without_command(words)
     if words[0] not in COMMANDS:
         raise no_such_command(words[0], COMMANDS)
-    module = __import__(f"cowherd.cli.guard.{words[0]}", fromlist=["run"])  # `importlib` would have to be loaded
+    module = __import__(module_of(words[0]), fromlist=["run"])  # `importlib` would have to be loaded
     parser = Parser(words[0])
     module.configure(parser)
     arguments = parser.read(words[1:])

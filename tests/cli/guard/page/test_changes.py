@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from cowherd.cli.guard.page.changes import Paper, change_of
-from cowherd.cli.guard.page.markup import Places
+from cowherd.cli.guard.look.page.changes import Paper, change_of
+from cowherd.cli.guard.look.page.markup import Places
 from cowherd.herd.impact.filediff import Difference
 from cowherd.herd.impact.inside import Inside
 from cowherd.herd.impact.placing import Placed

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from cowherd.cli.guard.look.page import document
 from cowherd.cli.guard.main import main
-from cowherd.cli.guard.page import document
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.report.overview import overview
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.look.verdicts import gathered, insides, verdicts
 from cowherd.cli.guard.output import Report, progress
 from cowherd.cli.guard.several import each, is_sealed
 from cowherd.cli.guard.usage import UsageError
-from cowherd.cli.guard.verdicts import gathered, insides, verdicts
 from cowherd.sizes import human_size
 from cowherd.text import counted, shown
 

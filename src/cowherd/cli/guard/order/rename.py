@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.moving import move_report
+from cowherd.cli.guard.order.moving import move_report
 from cowherd.errors import InvalidRequest
 
 if TYPE_CHECKING:

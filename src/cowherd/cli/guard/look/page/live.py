@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.document import page
+from cowherd.cli.guard.look.page.document import page
 from cowherd.errors import CowherdError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard import starting
+from cowherd.cli.guard.bases import starting
 from cowherd.cli.guard.output import Report, progress_of_reading, say
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.text import printable

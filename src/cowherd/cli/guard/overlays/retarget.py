@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.output import Report, progress
-from cowherd.cli.guard.rebased import rebased_line
+from cowherd.cli.guard.overlays.rebased import rebased_line
 from cowherd.text import shown
 
 if TYPE_CHECKING:

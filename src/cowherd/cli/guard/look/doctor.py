@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _lines(found: Diagnosis, each: bool) -> Iterator[str]:
-    from cowherd.cli.guard.findings import finding_lines
+    from cowherd.cli.guard.look.findings import finding_lines
 
     yield from finding_lines(found.findings, each=each)
     faults = sum(not finding.kind.is_note for finding in found.findings)

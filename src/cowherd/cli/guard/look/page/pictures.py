@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.states import severity_of
+from cowherd.cli.guard.look.page.states import severity_of
 from cowherd.pages.markup import Severity
 from cowherd.sizes import human_size
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cowherd.cli.guard.moving import move_report
+from cowherd.cli.guard.order.moving import move_report
 from cowherd.cli.guard.output import Report, progress
 from cowherd.errors import InvalidRequest
 from cowherd.text import shown

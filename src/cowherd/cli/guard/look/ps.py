@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Carries the command out."""
     from pathlib import Path
 
-    from cowherd.cli.guard.processes import document, lines
+    from cowherd.cli.guard.look.processes import document, lines
     from cowherd.herd.report.running import known_of
     from cowherd.live.running import look_at_all
     from cowherd.live.running_faults import faults_of

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cowherd.cli.guard.page.changes import Paper, change_of
-from cowherd.cli.guard.page.families import Family, families_of
-from cowherd.cli.guard.page.findings import of_family, overall
-from cowherd.cli.guard.page.markup import Places, anchor, badge, badges
-from cowherd.cli.guard.page.rows import images_of
-from cowherd.cli.guard.page.states import rank_of
+from cowherd.cli.guard.look.page.changes import Paper, change_of
+from cowherd.cli.guard.look.page.families import Family, families_of
+from cowherd.cli.guard.look.page.findings import of_family, overall
+from cowherd.cli.guard.look.page.markup import Places, anchor, badge, badges
+from cowherd.cli.guard.look.page.rows import images_of
+from cowherd.cli.guard.look.page.states import rank_of
 from cowherd.herd.machines.running import hidden_in_words
 from cowherd.pages.markup import Severity, count_of, text
 from cowherd.pages.style import source_of, style

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard import starting
+from cowherd.cli.guard.bases import starting
 from cowherd.cli.guard.output import Report
 from cowherd.errors import InvalidRequest
 from cowherd.text import printable

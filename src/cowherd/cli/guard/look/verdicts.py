@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from cowherd.cli.guard.groups import alike, named
-from cowherd.cli.guard.listing import listing
+from cowherd.cli.guard.look.listing import listing
 from cowherd.cli.guard.output import table
 from cowherd.cli.guard.screen import state
 from cowherd.sizes import human_size

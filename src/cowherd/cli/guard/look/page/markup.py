@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.states import severity_of
+from cowherd.cli.guard.look.page.states import severity_of
 from cowherd.pages.markup import marked, text
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from cowherd.cli.guard.page.document import policy
+from cowherd.cli.guard.look.page.document import policy
 from cowherd.errors import CowherdError
 from cowherd.pages.hosts import is_own_name
 from cowherd.pages.style import headers_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.markup import Places, badge
-from cowherd.cli.guard.page.pictures import axis, signposts, strip
-from cowherd.cli.guard.page.states import rank_of, severity_of
+from cowherd.cli.guard.look.page.markup import Places, badge
+from cowherd.cli.guard.look.page.pictures import axis, signposts, strip
+from cowherd.cli.guard.look.page.states import rank_of, severity_of
 from cowherd.herd.machines.running import in_words
 from cowherd.pages.markup import Severity, count_of, text
 from cowherd.sizes import human_size

@@ -15,7 +15,7 @@ def report(directories: PathNames = (), *, full: bool = False, progress: Progres
     The page needs no other file. With `full` the content of all sealed images and all tables are read. Changes nothing.
     Raises `HostFileError` if a directory does not exist.
     """
-    from cowherd.cli.guard.page.document import page
+    from cowherd.cli.guard.look.page.document import page
     from cowherd.herd.report.overview import overview
 
     return page(overview(directories, full=full, progress=progress))

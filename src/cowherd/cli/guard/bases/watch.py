@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from cowherd.cli.guard.arguments import Parser, duration_argument, size_argument
 from cowherd.cli.guard.output import Report, progress, say, table
 from cowherd.cli.guard.usage import UsageError
-from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.cli.guard.watched import directories_of
+from cowherd.errors import InvalidRequest
 from cowherd.text import shown
 
 if TYPE_CHECKING:
@@ -112,15 +113,6 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("--json and --events - both want standard output", "as in: cowherd watch --events FILE --json")
     directories = directories_of(arguments)
     return _once(arguments, directories) if arguments.once else _watch(arguments, directories)
-
-
-def directories_of(arguments: argparse.Namespace) -> tuple[Path, ...]:
-    """Returns the directories to watch, without symbolic links. Raises `HostFileError` if one is not there."""
-    directories = tuple(Path(os.path.realpath(directory)) for directory in [*arguments.directories, *arguments.herd] or ["."])
-    for directory in directories:
-        if not directory.is_dir():
-            raise HostFileError(directory, "watch", NotADirectoryError(20, "there is no such directory"))
-    return directories
 
 
 class _Counted:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cowherd.cli.guard.arguments import Parser
-    from cowherd.cli.guard.page.live import LivePage
+    from cowherd.cli.guard.look.page.live import LivePage
     from cowherd.herd.report.overview import Look
     from cowherd.herd.watch.events import Event
     from cowherd.progress import Progress
@@ -81,7 +81,7 @@ def _progress_inside(what: str, overlay: Path) -> Progress | None:
 
 
 def _write(arguments: argparse.Namespace) -> Report:
-    from cowherd.cli.guard.page.document import page
+    from cowherd.cli.guard.look.page.document import page
     from cowherd.herd.report.overview import look_over
     from cowherd.herd.report.readings import Readings
     from cowherd.storage.atomic import write_atomically
@@ -102,9 +102,9 @@ def _write(arguments: argparse.Namespace) -> Report:
 
 
 def _serve(arguments: argparse.Namespace) -> Report:
-    from cowherd.cli.guard.page.live import LivePage
-    from cowherd.cli.guard.page.server import PageServer
-    from cowherd.cli.guard.watch import directories_of
+    from cowherd.cli.guard.look.page.live import LivePage
+    from cowherd.cli.guard.look.page.server import PageServer
+    from cowherd.cli.guard.watched import directories_of
     from cowherd.herd.report.overview import look_over
     from cowherd.herd.report.readings import Readings
     from cowherd.herd.watch.reporting.address import parse_address

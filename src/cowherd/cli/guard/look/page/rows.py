@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.families import Family, Member, counted
-from cowherd.cli.guard.page.markup import Places, badges
-from cowherd.cli.guard.page.pictures import crowd
-from cowherd.cli.guard.page.states import severity_of
+from cowherd.cli.guard.look.page.families import Family, Member, counted
+from cowherd.cli.guard.look.page.markup import Places, badges
+from cowherd.cli.guard.look.page.pictures import crowd
+from cowherd.cli.guard.look.page.states import severity_of
 from cowherd.formats import registry
 from cowherd.herd.machines.running import in_words
 from cowherd.pages.markup import branch, count_of, text

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.cli.guard.page.markup import Places, anchor
+from cowherd.cli.guard.look.page.markup import Places, anchor
 from cowherd.pages.markup import Severity, count_of, text
 from cowherd.text import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cowherd.cli.guard.page.families import Family
+    from cowherd.cli.guard.look.page.families import Family
     from cowherd.herd.doctor.finding import Finding
 
 _LINKED = 12

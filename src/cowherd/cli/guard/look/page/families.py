@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from cowherd.cli.guard.page.states import rank_of, severity_of, state_of, worst_of
+from cowherd.cli.guard.look.page.states import rank_of, severity_of, state_of, worst_of
 from cowherd.pages.markup import Severity
 
 if TYPE_CHECKING:
