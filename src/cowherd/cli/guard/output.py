@@ -50,7 +50,7 @@ def show(report: Report, *, as_json: bool, colour: str = "auto", quietly: bool =
 
     `colour` is the choice of --color. `quietly` leaves the text out.
     """
-    if report.notes and sys.stderr.isatty():
+    if report.notes and not as_lines.get() and sys.stderr.isatty():
         sys.stderr.write(_CLEAR)  # progress that an error ended
     for note in report.notes:
         say(note)
