@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, plain
+from cowherd.cli.guard.output import Report, plain, say
 from cowherd.cli.guard.usage import UsageError
 from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError
@@ -164,5 +163,5 @@ def _install(target: Path) -> Report:
 def _serve(settings: Settings, read_again: Callable[[], Settings]) -> Report:
     from cowherd.service.web.run import run_service
 
-    run_service(settings, lambda said: print(f"cowherd: {said}", file=sys.stderr, flush=True), read_again)
+    run_service(settings, lambda said: say(f"cowherd: {said}"), read_again)
     return Report({"served": settings.data})
