@@ -76,8 +76,8 @@ def but(document: dict[str, typing.Any], *keys: str) -> dict[str, typing.Any]:
     return {key: value for key, value in document.items() if key not in keys}
 
 
-LOOKS = ("searched", "known_dependents", "passed_over", "not_given")
-"""What the program adds to a result: where it looked, and what new files could not be given."""
+LOOKS = ("schema", "searched", "known_dependents", "passed_over", "not_given")
+"""What the program adds to a result: where it looked, what new files could not be given, and the number of the schema."""
 
 
 def test_tree_verify_doctor_gc_and_the_trash_tell_what_the_program_prints(herd):
@@ -88,6 +88,19 @@ def test_tree_verify_doctor_gc_and_the_trash_tell_what_the_program_prints(herd):
     assert same(cowherd.doctor().to_json()) == but(printed("doctor", "--json"), *LOOKS)
     assert [row.to_json() | {"removed": False} for row in cowherd.gc()] == printed("gc", "--json")["garbage"]
     assert [entry.to_json() for entry in cowherd.trashed()] == printed("trash", "list", "--json")["images"]
+
+
+def test_show_status_and_log_tell_what_the_program_prints(herd, monkeypatch, tmp_path):
+    monkeypatch.setenv("COWHERD_STATE", str(tmp_path / "state"))
+    assert main(["seal", "base.qcow2", "--bind", "-q"]) == 0
+    assert same(cowherd.show("web.qcow2").to_json()) == but(printed("show", "web.qcow2", "--json"), *LOOKS)
+    assert same(cowherd.status().to_json()) == but(printed("status", "--json"), *LOOKS)
+    assert same(cowherd.status("base.qcow2", herd=".").to_json()) == but(printed("status", "base.qcow2", "--json"), *LOOKS)
+    found = cowherd.log("base.qcow2", number=1)
+    assert [entry.command for entry in found.entries] == ["seal"]
+    assert same(found.to_json()) == but(printed("log", "base.qcow2", "-n", "1", "--json"), *LOOKS)
+    with pytest.raises(cowherd.InvalidRequest):
+        cowherd.log(number=0)
 
 
 def test_impact_repair_and_merge_tell_what_the_program_prints(herd):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # type checkers see the names; at run time __getattr__ finds 
 
     from cowherd.api import *  # noqa: F403  (all that it imports by name as itself, and no more)
     from cowherd.changes import *  # noqa: F403 - all that it defines
-    from cowherd.cli.guard.page_of import report as report
+    from cowherd.cli.guard.look.page_of import report as report
     from cowherd.errors import *  # noqa: F403 - likewise
     from cowherd.herd.gate.startup import Start as Start
     from cowherd.herd.gate.startup import check_domain as check_domain
@@ -48,6 +48,7 @@ _HOMES = {
         "Finding",
         "Garbage",
         "HerdNotReadable",
+        "History",
         "HoldersHidden",
         "ImageInfo",
         "Impact",
@@ -74,7 +75,9 @@ _HOMES = {
         "Repaired",
         "Restored",
         "Sealed",
+        "Shown",
         "SigningUnavailable",
+        "Standing",
         "TrashEntry",
         "Tree",
         "UnsealRefused",
@@ -93,6 +96,7 @@ _HOMES = {
         "impact",
         "impact_on_files",
         "inspect",
+        "log",
         "measure",
         "merge",
         "move",
@@ -105,6 +109,8 @@ _HOMES = {
         "restore",
         "retarget",
         "seal",
+        "show",
+        "status",
         "trash",
         "trashed",
         "tree",
@@ -117,7 +123,7 @@ _HOMES = {
     "cowherd.herd.watch.watching": ("watch",),
     "cowherd.herd.watch.daemon": ("WatchFailed",),
     "cowherd.herd.watch.notifier": ("CantWatch",),
-    "cowherd.cli.guard.page_of": ("report",),
+    "cowherd.cli.guard.look.page_of": ("report",),
     "cowherd.errors": (
         "BackingFileError",
         "BackingNotFollowed",

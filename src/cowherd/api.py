@@ -37,6 +37,8 @@ from cowherd.herd.impact.files import impact_on_files as impact_on_files
 from cowherd.herd.impact.impact import Impact as Impact
 from cowherd.herd.impact.impact import impact as impact
 from cowherd.herd.lineage.pending import MergePending as MergePending
+from cowherd.herd.log.history import History as History
+from cowherd.herd.log.history import log as log
 from cowherd.herd.machines.domains import (
     DiskOfDomain as DiskOfDomain,
 )
@@ -104,8 +106,12 @@ from cowherd.herd.records.signing import (
 from cowherd.herd.records.trashbox import Entry as TrashEntry
 from cowherd.herd.repair.plan import Repaired as Repaired
 from cowherd.herd.repair.repair import repair as repair
+from cowherd.herd.report.bases import Standing as Standing
+from cowherd.herd.report.bases import standing as status
 from cowherd.herd.report.overview import Overview as Overview
 from cowherd.herd.report.overview import overview as overview
+from cowherd.herd.report.show import Shown as Shown
+from cowherd.herd.report.show import show as show
 from cowherd.herd.report.tree import Tree as Tree
 from cowherd.herd.report.tree import tree as tree
 from cowherd.herd.seals.adopt import Adopted as Adopted

@@ -73,13 +73,17 @@ OFFLINE = {  # pip takes what it needs from here; the other installers make envi
 }
 
 
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the tree in which a reader has only typed what the README says."""
+    return shutil.copytree(installed.ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "dist", "__pycache__"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", PROGRAMS)
-def test_it_is_installed_as_the_readme_says(way, tmp_path):
+def test_it_is_installed_as_the_readme_says(way, tmp_path, clone):
     if not shutil.which(PROGRAMS[way]):
         pytest.skip(f"{PROGRAMS[way]} is not installed")
-    clone = tmp_path / "clone"
-    shutil.copytree(installed.ROOT, clone, ignore=shutil.ignore_patterns(".*", "dist", "__pycache__"))
     home = tmp_path / "home"
     command = ways()[way].replace("/opt/cowherd", f"{home}/pip").replace("python3 -m venv", f"{sys.executable} -m venv")
     places = {
@@ -93,4 +97,34 @@ def test_it_is_installed_as_the_readme_says(way, tmp_path):
     assert done.returncode == 0, done.stderr
     program = home / ("pip" if way == "pip" else "") / "bin/cowherd"
     told = run(f"{program} --version", tmp_path, **(OFFLINE if way == "pip" else {}))
+    assert told.stdout.startswith("cowherd "), told.stderr
+
+
+DEBIANS_PYTHON = "/usr/bin/python3"
+
+
+def debian_reason() -> str:
+    """Why this host can't build and try the Debian package; "" if it can."""
+    if not (shutil.which("dpkg-deb") and shutil.which("apt-get") and os.access(DEBIANS_PYTHON, os.X_OK)):
+        return "no Debian"
+    architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+    recent = (
+        subprocess.run([DEBIANS_PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], check=False).returncode == 0
+    )
+    return "" if architecture == "amd64" and recent else f"{architecture}, or Debian's Python is too old"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(reason := debian_reason()), reason=reason)
+def test_a_debian_package_is_built_and_can_be_installed_as_the_readme_says(tmp_path, clone):
+    """Nothing is installed: apt says whether it would be, and the programs are tried as the package has them."""
+    command = ways()["a Debian package"]
+    assert " && apt install ./dist/" in command
+    command = command.replace(".venv/bin/python", sys.executable).replace("apt install", "apt-get --simulate install")
+    done = run(command, clone)
+    assert done.returncode == 0, done.stderr
+    assert "Inst cowherd " in done.stdout
+    [package] = (clone / "dist").glob("*.deb")
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path / "root"], check=True)
+    told = run(f"{DEBIANS_PYTHON} -IB {tmp_path}/root/usr/bin/cowherd --version", tmp_path)
     assert told.stdout.startswith("cowherd "), told.stderr

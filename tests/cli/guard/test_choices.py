@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cowherd.cli.guard import doctor as doctor_command
-from cowherd.cli.guard import merge as merge_command
-from cowherd.cli.guard import promote, seal
 from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.bases import seal
+from cowherd.cli.guard.look import doctor as doctor_command
+from cowherd.cli.guard.overlays import merge as merge_command
+from cowherd.cli.guard.overlays import promote
 from cowherd.herd.doctor.doctor import LONGEST_CHAIN
 from cowherd.herd.merge.plan import KEEPS, STRATEGIES
 from cowherd.storage.protection import Protection

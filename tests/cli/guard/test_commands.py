@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -391,6 +392,18 @@ def test_impact_on_files_shows_which_disk_it_looks_into(herd, cowherd, monkeypat
     monkeypatch.setattr("cowherd.cli.guard.output._SLOW_SECONDS", -1)
     _, _, err = cowherd("impact", "base.qcow2", "--files")
     assert "looking into overlay.qcow2: 100 %" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["doctor", "--full"], ["verify", "--full"], ["run", "--full", "--dry-run", "--", "qemu-kvm", "-hda", "o.qcow2"]],
+)
+def test_progress_says_which_image_is_read(herd, cowherd, words):
+    cowherd("clone", "base.qcow2", "o.qcow2")
+    options = words.index("--") if "--" in words else len(words)
+    _, _, err = cowherd(*words[:options], "--progress", "json", *words[options:])
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert {line["what"] for line in lines if line["type"] == "progress"} == {"reading base.qcow2"}
 
 
 def test_a_donor_goes_with_a_look_at_files(cowherd, herd):

@@ -61,7 +61,7 @@ def test_what_is_inside_of_equal_overlays_is_told_once(cowherd, changed):
 
 
 def test_impact_tells_of_the_worst_where_many_differ(cowherd, changed, monkeypatch):
-    monkeypatch.setattr("cowherd.cli.guard.verdicts._LISTED_GROUPS", 1)
+    monkeypatch.setattr("cowherd.cli.guard.look.verdicts._LISTED_GROUPS", 1)
     assert cowherd("impact", "base.qcow2")[1].splitlines()[2:5] == [
         "32 overlays: 2 torn, 29 synchronised, 1 intact",
         "torn  db.qcow2, web.qcow2  128 KiB exposed, 0 B shielded",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import pytest
 
-from cowherd.cli.guard.groups import alike, amounts, named
+from cowherd.cli.guard.groups import alike, amounts, expanded, named
 from cowherd.text import counted
 
 VMS = [f"vm{number:02}.qcow2" for number in range(1, 30)]
@@ -30,6 +33,17 @@ def test_numbered_names_are_written_as_a_shell_expands_them(names, text):
 
 def test_all_names_are_written_where_that_is_asked_for():
     assert named([*"abcdefg"], None) == "a, b, c, d, e, f, g"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "ksh"])
+def test_a_shell_reads_the_words_as_the_names(shell):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    names = [*(f"/srv/{{a}}$x's/{name}" for name in VMS), "/a b", "1", "2", "3", *(f"-{number}\x1b" for number in range(3))]
+    done = subprocess.run(
+        [shell, "-c", f"printf '%s\\0' {' '.join(expanded(names))}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\0")[:-1] == names
 
 
 def test_equal_things_stand_together_in_the_order_of_the_first():

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from cowherd.cli.guard.look.page.document import page
 from cowherd.cli.guard.main import main
-from cowherd.cli.guard.page.document import page
 from cowherd.herd.report.overview import overview
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 from tests.live.machines import machine

@@ -100,7 +100,7 @@ def test_a_served_page_shows_a_new_overlay_and_a_change_of_a_base(herd):
         write(herd / "base.qcow2", "write -P 1 512k 64k")
         text = until(url, "where base.qcow2 changed")
     assert "64 KiB of 1 MiB changed" in text
-    assert json.loads(printed[0]) == {"page": url, "directories": [str(herd)]}
+    assert json.loads(printed[0]) == {"schema": 1, "page": url, "directories": [str(herd)]}
 
 
 def test_looking_at_a_served_page_changes_nothing_in_the_herd(herd):

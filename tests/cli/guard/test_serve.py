@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+from tests.documents import check_document
 from tests.service.web.running import Client
 
 SERVE = [sys.executable, "-m", "cowherd.cli.guard.main", "serve"]
@@ -138,7 +139,10 @@ def test_what_makes_no_sense_is_told(tmp_path, words, code, said):
 
 def upkeep(tmp_path, *words):
     done = subprocess.run([*SERVE, "--data", tmp_path / "data", *words, "--json"], capture_output=True, text=True, check=False)
-    return done.returncode, json.loads(done.stdout)
+    document = json.loads(done.stdout)
+    check_document("serve", document)
+    assert document.pop("schema") == 1
+    return done.returncode, document
 
 
 def test_the_check_and_the_making_of_lost_records(serve, tmp_path):

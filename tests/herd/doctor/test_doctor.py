@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import itertools
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from cowherd.cli.guard.main import main
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.doctor.doctor import CHECKS, doctor
 from cowherd.herd.doctor.finding import Kind
@@ -24,6 +19,7 @@ from cowherd.herd.trash.trash import trash
 from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.protection import Protection
+from tests.herd.doctor.remedies import cure, kinds, printed_remedies
 from tests.herd.qemu_herd import content, make_base, make_overlay, noise, qemu_img, write
 
 pytestmark = pytest.mark.qemu("qemu-io")
@@ -41,39 +37,6 @@ def sealed(tmp_path):
     clone(herd / "base.qcow2", herd / "o.qcow2")
     seal(herd / "base.qcow2", level=Protection.READONLY)
     return herd
-
-
-def kinds(directory, **how) -> list[Kind]:
-    return [finding.kind for finding in doctor([directory], **how).findings]
-
-
-def cure(directory, kind: Kind, **how) -> None:
-    """Pastes the remedies of all findings of a kind into a shell; the findings must be gone then."""
-    printed = printed_remedies(directory, kind, **how)
-    assert printed, f"{kind} was not found"
-    for remedy in printed:
-        assert remedy, f"{kind} has no remedy"
-        paste(remedy)
-    assert kind not in kinds(directory, **how)
-
-
-def printed_remedies(directory, kind: Kind, *, full: bool = False, longest_chain: int = 16) -> list[str]:
-    """What the program prints below each finding of a kind, "" where that is no command."""
-    options = [*(["--full"] if full else []), "--longest-chain", str(longest_chain)]
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        main(["doctor", str(directory), *options])
-    lines = [*said.getvalue().splitlines(), ""]
-    below = [after for line, after in itertools.pairwise(lines) if line.removeprefix("note: ").startswith(f"{kind}: ")]
-    return [line.strip() if line.startswith("    ") else "" for line in below]
-
-
-def paste(remedy: str) -> None:
-    """Runs a line in bash; `cowherd` is what is tested."""
-    program = f'cowherd() {{ "{sys.executable}" -m cowherd.cli.guard.main "$@"; }}'
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")}
-    command = ["bash", "-c", f"{program}\n{remedy}"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    assert done.returncode in ((0,) if remedy.startswith("cowherd ") else (0, 2, 3)), done.stderr
 
 
 def patch(path, offset: int, data: bytes) -> None:
@@ -127,6 +90,22 @@ def test_a_writable_sealed_base_is_cured(tmp_path):
 def test_an_unbound_overlay_is_cured(sealed):
     make_overlay(sealed / "p.qcow2", "base.qcow2")
     cure(sealed, Kind.UNBOUND)
+    assert kinds(sealed) == []
+
+
+def test_equal_findings_are_said_once_and_one_pasted_line_ends_them_all(sealed):
+    names = [f"vm{number:02}.qcow2" for number in range(8, 12)]
+    for name in (*names, "mail.qcow2"):
+        make_overlay(sealed / name, "base.qcow2")
+    assert len(printed_remedies(sealed, Kind.UNBOUND)) == 1
+    assert len(printed_remedies(sealed, Kind.UNBOUND, options=["--all"])) == 5
+    cure(sealed, Kind.UNBOUND)
+    assert kinds(sealed) == []
+    for name in names:
+        patch(sealed / name, 72, (1).to_bytes(8, "big"))
+    (line,) = printed_remedies(sealed, Kind.DIRTY)
+    assert line.startswith("for image in ")
+    cure(sealed, Kind.DIRTY)
     assert kinds(sealed) == []
 
 

@@ -144,8 +144,8 @@ def test_small_changes_of_small_overlays_are_judged_as_the_checker_does(tmp_path
     story.require_true(story.judged(donors=[story.donor]))
 
 
-def overwrite_content(image: Path, path: str, scratch: Path, data: bytes) -> None:
-    """Changes the content of a file behind the file system's back, where debugfs says that it lies."""
+def overwrite_content(image: Path, path: str, scratch: Path, data: bytes) -> int:
+    """Changes the content of a file behind the file system's back, where debugfs says that it lies. Returns that place."""
     raw = truth.raw_of(image, scratch)
     block = int(run("debugfs", "-R", f"bmap {path} 0", raw))
     size = int(re.search(r"Block size: +(\d+)", run("dumpe2fs", "-h", raw))[1])
@@ -153,6 +153,7 @@ def overwrite_content(image: Path, path: str, scratch: Path, data: bytes) -> Non
     piece = scratch / "piece"
     piece.write_bytes(data)
     truth.write(image, f"write -s {piece} {block * size} {len(data)}")
+    return block * size
 
 
 @pytest.fixture
@@ -165,9 +166,10 @@ def story(tmp_path):
 
 def test_a_file_that_silently_holds_other_bytes_is_named_and_the_verdict_is_altered(story):
     story.change_base(lambda folder: None)
-    overwrite_content(story.base, "/dir0/file0", story.scratch, b"x" * 8)
+    start = overwrite_content(story.base, "/dir0/file0", story.scratch, b"x" * 8)
     hit = story.judged(donors=[story.donor])["overlay"]
     assert hit.verdict == "altered"
+    assert [one[:3] for one in hit.inside.placed] == [("the whole disk", "/dir0/file0", start)]
     assert hit.inside.to_json()["files"]["changed"] == [{"place": "the whole disk", "path": "/dir0/file0"}]
     story.require_true({"overlay": hit})
 

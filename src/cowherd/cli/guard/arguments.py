@@ -37,7 +37,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UsageError`. `command` is the subcommand's name, None for `cowherd` itself.
 
-    Subcommands get --json, --color, --quiet, --verbose and --rescan.
+    Subcommands get --json, --color, --progress, --quiet, --verbose and --rescan.
     """
 
     def __init__(self, command: str | None, description: str | None = None, epilog: str | None = None):
@@ -53,6 +53,12 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("--json", action="store_true", help="print one JSON document instead of text, errors included")
             self.add_argument(
                 "--color", choices=COLOURS, default="auto", help="paint states (auto: on a terminal, without NO_COLOR)"
+            )
+            self.add_argument(
+                "--progress",
+                choices=("auto", "json"),
+                default="auto",
+                help="how standard error tells how far work is (auto: on a terminal; json: lines of JSON, errors too)",
             )
             self.add_argument("-q", "--quiet", action="store_true", help="print no text and no progress, only what went wrong")
             self.add_argument(

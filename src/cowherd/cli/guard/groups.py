@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cowherd.sizes import human_size
-from cowherd.text import counted
+from cowherd.text import command_line, counted
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
+    from typing import TypeVar
 
-Item = TypeVar("Item")
+    Item = TypeVar("Item")
 
 _FEWEST_IN_A_RUN = 3
 _LISTED = 4
@@ -31,21 +33,28 @@ def named(names: Sequence[str], most: int | None = _LISTED) -> str:
     """Returns names as one text: numbered ones as a shell expands them, "vm{01..29}.qcow2", and `most` of the others (all of
     them if it is None) with how many there are besides."""
     runs = _runs(names)
-    told = [text for text, _ in runs[:most]]
-    left = sum(count for _, count in runs[len(told) :])
+    told = [_braced(run) if len(run) > 1 else run[0] for run in runs[:most]]
+    left = sum(map(len, runs[len(told) :]))
     return ", ".join(told) + (f" and {left} more" if left else "")
 
 
-def _runs(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Returns texts for names, and how many names each stands for."""
+def expanded(names: Sequence[str]) -> list[str]:
+    """Returns words that a shell (bash, zsh, ksh) reads as `names`: numbered ones as one word, which it expands."""
+    return [
+        _braced(run, lambda part: command_line([part]) if part else "") if len(run) > 1 else command_line(run)
+        for run in _runs(names)
+    ]
+
+
+def _runs(names: Sequence[str]) -> list[list[str]]:
+    """Returns the names, numbered ones that follow each other together if there are enough of them, each other one alone."""
     runs: list[list[str]] = []
     for name in names:
         if runs and _follows(runs[-1][-1], name):
             runs[-1].append(name)
         else:
             runs.append([name])
-    told = ([(_braced(run), len(run))] if len(run) >= _FEWEST_IN_A_RUN else [(name, 1) for name in run] for run in runs)
-    return [*chain.from_iterable(told)]
+    return [*chain.from_iterable([run] if len(run) >= _FEWEST_IN_A_RUN else [[name] for name in run] for run in runs)]
 
 
 def _follows(name: str, after: str) -> bool:
@@ -55,11 +64,11 @@ def _follows(name: str, after: str) -> bool:
     return other["number"] == str(int(one["number"]) + 1).zfill(len(one["number"]))
 
 
-def _braced(run: Sequence[str]) -> str:
+def _braced(run: Sequence[str], quoted: Callable[[str], str] = str) -> str:
     first, last = _NUMBERED.fullmatch(run[0]), _NUMBERED.fullmatch(run[-1])
     assert first
     assert last
-    return f"{first['before']}{{{first['number']}..{last['number']}}}{first['after']}"
+    return f"{quoted(first['before'])}{{{first['number']}..{last['number']}}}{quoted(first['after'])}"
 
 
 class Amount(NamedTuple):

@@ -11,7 +11,7 @@ from cowherd import notes
 from cowherd.cli.guard.arguments import Parser
 from cowherd.cli.guard.logged import CHANGING, run_logged
 from cowherd.cli.guard.looked import said_in_full, told
-from cowherd.cli.guard.output import Report, error_report, quiet, reported, show, with_losses
+from cowherd.cli.guard.output import Report, as_lines, error_report, quiet, reported, say, show, with_losses
 from cowherd.cli.guard.usage import UsageError, no_such_command
 from cowherd.herd.lineage.book.notes import noting_looks
 from cowherd.storage.losses import gathering
@@ -68,6 +68,16 @@ GROUPS = {
         "serve": "answer OpenStack's Image API over stores that keep images whole",
     },
 }
+ROOMS = {
+    "look": "look",
+    "keep bases whole": "bases",
+    "put right": "repairs",
+    "work with overlays": "overlays",
+    "put in order": "order",
+    "give out": "serving",
+}
+"""The package of each group's commands."""
+
 COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 EXIT_CODES = "0 fine, 1 the operation failed, 2 wrong usage, 3 refused because overlays would be harmed, 4 drift or damage found"
@@ -84,22 +94,30 @@ _WITH_ARRAYS = ("flatten", "impact", "merge", "promote", "repair", "retarget", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cowherd` with `arguments` (those of the process by default) and returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    notes.listeners[:] = [lambda note: print(f"cowherd: {note}", file=sys.stderr)]
+    notes.listeners[:] = [lambda note: say(f"cowherd: {note}")]
     options = [*itertools.takewhile(lambda word: word != "--", words)]
     quietly = "-q" in options or "--quiet" in options
-    token = quiet.set(quietly)
+    tokens = quiet.set(quietly), as_lines.set(_choice("--progress", options) == "json")
     try:
-        return show(reported(lambda: _run(words)), as_json="--json" in options, colour=_colour(options), quietly=quietly)
+        colour = _choice("--color", options)
+        return show(reported(lambda: _run(words)), as_json="--json" in options, colour=colour, quietly=quietly)
     finally:
-        quiet.reset(token)
+        quiet.reset(tokens[0])
+        as_lines.reset(tokens[1])
 
 
-def _colour(options: Sequence[str]) -> str:
-    """Returns the last choice of --color in a command line, which may be a wrong one."""
+def module_of(command: str) -> str:
+    """Returns the name of the module that has a command's `configure` and `run`."""
+    room = next(ROOMS[group] for group, commands in GROUPS.items() if command in commands)
+    return f"cowherd.cli.guard.{room}.{command}"
+
+
+def _choice(option: str, options: Sequence[str]) -> str:
+    """Returns the last choice of an option in a command line, which may be a wrong one; "auto" without it."""
     choice = "auto"
     for word, after in zip(options, [*options[1:], ""], strict=False):
         name, _, value = word.partition("=")
-        if name == "--color":
+        if name == option:
             choice = value or after
     return choice
 
@@ -110,7 +128,7 @@ def _run(words: list[str]) -> Report:
         return _without_command(words)
     if words[0] not in COMMANDS:
         raise no_such_command(words[0], COMMANDS)
-    module = __import__(f"cowherd.cli.guard.{words[0]}", fromlist=["run"])  # `importlib` would have to be loaded
+    module = __import__(module_of(words[0]), fromlist=["run"])  # `importlib` would have to be loaded
     parser = Parser(words[0])
     module.configure(parser)
     arguments = parser.read(words[1:])
@@ -151,7 +169,7 @@ def _without_command(words: list[str]) -> Report:
     command = next((word for word in words if word in COMMANDS), None)
     if command:
         raise UsageError("the command comes first", f"as in: cowherd {command} {words[0]}")
-    if _parser().read(words).version:
+    if _parser().read([word for word in words if word != "--json"]).version:
         from cowherd.distribution import made_by
 
         return Report({"version": made_by()}, (made_by(),))

@@ -29,6 +29,12 @@ _REDRAW_SECONDS = 0.2
 quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether nobody wants to see progress."""
 
+as_lines: ContextVar[bool] = ContextVar("as_lines", default=False)
+"""Whether standard error is to be lines of JSON (--progress json)."""
+
+SCHEMA = 1
+"""The number of the documents' schema: it changes when a key of a document changes its name or meaning, or goes."""
+
 
 class Report(NamedTuple):
     """The result of a command: a JSON document, the same as text, notes for standard error, and an exit code."""
@@ -40,24 +46,34 @@ class Report(NamedTuple):
 
 
 def show(report: Report, *, as_json: bool, colour: str = "auto", quietly: bool = False) -> int:
-    """Prints a report and returns its exit code. Notes go to standard error, as text, either way.
+    """Prints a report and returns its exit code. Notes go to standard error, also where the report is a document.
 
     `colour` is the choice of --color. `quietly` leaves the text out.
     """
-    if report.notes and sys.stderr.isatty():
+    if report.notes and not as_lines.get() and sys.stderr.isatty():
         sys.stderr.write(_CLEAR)  # progress that an error ended
     for note in report.notes:
-        print(note, file=sys.stderr)
+        say(note)
     if as_json:
         from cowherd.cli.guard.layout import laid_out
 
-        sys.stdout.writelines(laid_out(report.document))
+        sys.stdout.writelines(laid_out({"schema": SCHEMA, **report.document}))
         print()
     elif report.lines and not quietly:
         text = "\n".join(report.lines)
         print(text if wants_colour(colour, sys.stdout) else unpainted(text))
     sys.stdout.flush()
     return report.exit_code
+
+
+def say(note: str) -> None:
+    """Writes a line about the work to standard error, as in "cowherd: could not look at ...", or the same as a line of JSON."""
+    if as_lines.get():
+        from cowherd.cli.guard.jsonlines import note_line
+
+        note_line(note.removeprefix("cowherd: "))
+    else:
+        print(note, file=sys.stderr, flush=True)
 
 
 def with_losses(report: Report, lost: Sequence[Loss]) -> Report:
@@ -122,10 +138,14 @@ def _lines_of(row: tuple[str, ...], widths: Sequence[int], width: int | None) ->
 
 def progress(what: str, *, unit: str = "B") -> Callable[[int, int], None] | None:
     """Returns a function that shows (amount done, amount in all) of work that takes over a second, with its rate and the time
-    that is left. None without a terminal, and with --quiet.
+    that is left; or that writes lines of JSON. None with --quiet, and without a terminal for the text.
 
     `unit` "B": amounts are bytes; any other is what is counted, as in "files".
     """
+    if as_lines.get() and not quiet.get():
+        from cowherd.cli.guard.jsonlines import progress_lines
+
+        return progress_lines(what, unit)
     if quiet.get() or not sys.stderr.isatty():
         return None
     began = last = time.monotonic()
@@ -141,6 +161,11 @@ def progress(what: str, *, unit: str = "B") -> Callable[[int, int], None] | None
             sys.stderr.flush()
 
     return update
+
+
+def progress_of_reading(name: str) -> Callable[[int, int], None] | None:
+    """Returns what shows how far the reading of an image is, as `progress` does."""
+    return progress(f"reading {shown(name)}")
 
 
 def _line(what: str, reached: str) -> str:

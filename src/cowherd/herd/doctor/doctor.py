@@ -11,6 +11,7 @@ from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.seals.verify import Checker
 from cowherd.paths import path_names
+from cowherd.progress import of_each
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cowherd.herd.doctor.finding import Finding
     from cowherd.herd.machines.running import Runs
     from cowherd.paths import PathNames
-    from cowherd.progress import Progress
+    from cowherd.progress import Progress, Reading
 
 LONGEST_CHAIN = 16
 
@@ -90,15 +91,19 @@ def doctor(
     full: bool = False,
     longest_chain: int = LONGEST_CHAIN,
     progress: Progress | None = None,
+    reading: Reading | None = None,
 ) -> Diagnosis:
     """Examines the herd in `directories` (the current one by default); changes no file of it.
 
     The quick form reads headers, the records of seals, and the tables of a few overlays; `full` also reads the content of sealed
     images and the tables of all images. `longest_chain`: a chain of more images is a finding. Asks the monitors of machines that
-    run on the herd, within the limits of time of `cowherd.live.qmp`. Raises `HostFileError` if /proc can't be read.
+    run on the herd, within the limits of time of `cowherd.live.qmp`. `reading(name)` is called before the content of an image is
+    read, and returns a progress of its own for it, or None. Raises `HostFileError` if /proc can't be read.
     """
     directories = path_names(directories)
-    return diagnosis_of(survey(directories or ["."]), full=full, longest_chain=longest_chain, progress=progress)
+    return diagnosis_of(
+        survey(directories or ["."]), full=full, longest_chain=longest_chain, reading=reading or of_each(progress)
+    )
 
 
 def diagnosis_of(
@@ -106,7 +111,7 @@ def diagnosis_of(
     *,
     full: bool = False,
     longest_chain: int = LONGEST_CHAIN,
-    progress: Progress | None = None,
+    reading: Reading | None = None,
     runs: Runs | None = None,
     checker: Checker | None = None,
 ) -> Diagnosis:
@@ -115,7 +120,7 @@ def diagnosis_of(
     `runs` is what runs on it, if the caller has looked through all processes already; `checker` finds the conditions of images,
     if the caller has one.
     """
-    exam = Examination(lineage, checker or Checker(full=full, progress=progress), full, longest_chain, runs)
+    exam = Examination(lineage, checker or Checker(full=full, reading=reading), full, longest_chain, runs)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
     unasked = tuple(running.not_asked(exam))
     return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog, unasked)

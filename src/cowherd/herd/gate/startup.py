@@ -26,6 +26,7 @@ from cowherd.live.machine.drive import Below, Drive
 from cowherd.live.machine.foreign import named_by
 from cowherd.live.machine.stacked import files_below
 from cowherd.paths import path_names
+from cowherd.progress import of_each
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import require_directories
 from cowherd.text import overlays_stand, printable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName, PathNames
-    from cowherd.progress import Progress
+    from cowherd.progress import Progress, Reading
 
 DRIFT, HARM, UNCLEAR = 4, 3, 1
 NO_FILE = "there is no such file"
@@ -105,7 +106,7 @@ def check_start(
     herd: Sequence[PathName] = (),
     allow_unknown: bool = False,
     directory: PathName = ".",
-    progress: Progress | None = None,
+    reading: Reading | None = None,
 ) -> Start:
     """Checks the chains of all `drives` as `verify` does; with `full` it reads the content of sealed images.
 
@@ -113,10 +114,11 @@ def check_start(
     images to the user that runs QEMU); `strict` refuses it. With `dependents`, a drive that the guest writes to must not be the
     base of others in its herd, nor of any in `herd`; without, only a sealed one is refused. A file that is not understood is a
     reason not to start, unless `allow_unknown`. `directory` is the working directory of QEMU.
+    `reading(name)` is called before an image is read, and returns a progress for that, or None.
     Raises `HostFileError` if an image can't be read, or a directory of `herd` does not exist.
     """
     require_directories(herd)
-    judge = Judge(full=full, strict=strict, herd=herd if dependents else None, directory=directory, progress=progress)
+    judge = Judge(full=full, strict=strict, herd=herd if dependents else None, directory=directory, reading=reading)
     judge.look_at(drives)
     answers = [answer for drive in drives for answer in judge.answers(drive)]
     if allow_unknown:
@@ -142,7 +144,7 @@ def check_domain(
 
     drives = drives_of(xml.encode("utf-8", "surrogateescape") if isinstance(xml, str) else xml)
     how = {"full": full, "strict": strict, "dependents": dependents, "allow_unknown": allow_unknown}
-    return check_start(drives, **how, herd=path_names(herd), directory="/", progress=progress)
+    return check_start(drives, **how, herd=path_names(herd), directory="/", reading=of_each(progress))
 
 
 class Judge:
@@ -155,12 +157,12 @@ class Judge:
         strict: bool,
         herd: Sequence[PathName] | None,
         directory: PathName,
-        progress: Progress | None,
+        reading: Reading | None,
     ):
-        self._full, self._progress, self._strict = full, progress, strict
+        self._full, self._reading, self._strict = full, reading, strict
         self._herd, self._directory = herd, directory
         self._together = Lineage(Found())
-        self._checker = Checker(full=full, strict=strict, progress=progress)
+        self._checker = Checker(full=full, strict=strict, reading=reading)
 
     def look_at(self, drives: Iterable[Drive]) -> None:
         """Surveys the chains of all drives that their own headers define, together, so that each image is checked only once."""
@@ -198,7 +200,7 @@ class Judge:
             # In a lineage of its own, since another drive's chain may read as qcow2 what this one reads as raw.
             backing = _backing(drive, self._directory)
             lineage = survey_chains(_images(drive, backing), backing)
-            checker = Checker(full=self._full, strict=self._strict, progress=self._progress)
+            checker = Checker(full=self._full, strict=self._strict, reading=self._reading)
         top = lineage.known(path)
         if top is None:
             yield Answer(drive, NOT_UNDERSTOOD, path, "it can't be read", UNCLEAR)

@@ -27,6 +27,7 @@ from cowherd.guest.chart import Chart, FileSystem, Marks, union_of
 from cowherd.guest.sandbox import chart_of
 from cowherd.herd.impact.filediff import Difference, State, difference, suspicion
 from cowherd.herd.impact.former_content import FormerContent, differing_bytes, differs
+from cowherd.herd.impact.placing import Placed, placed_files
 from cowherd.image.disk import Disk
 from cowherd.progress import Progress
 
@@ -51,7 +52,7 @@ class Inside:
     """What was found inside of an overlay. `files` maps the place of a file system to a `Difference`.
 
     `metadata` counts exposed bytes by place and structure; `unknown` has (place, path or None, reason); `contradictions` has
-    (place, problem) for structures that contradict each other.
+    (place, problem) for structures that contradict each other. `placed` are files that are hit, with the places of their bytes.
     """
 
     verdict: str = INTACT
@@ -59,6 +60,7 @@ class Inside:
     metadata: dict[tuple[str, str], int] = field(default_factory=dict)
     unknown: list[tuple[str, str | None, str]] = field(default_factory=list)
     contradictions: list[tuple[str, str]] = field(default_factory=list)
+    placed: list[Placed] = field(default_factory=list)
 
     def worsen(self, verdict: str) -> None:
         """Raises the verdict to `verdict` if that is worse."""
@@ -153,10 +155,16 @@ class _Look:
         found = self._files(system, exposed, structure_hit)
         if found:
             self._found.files[system.place] = found
+            before = self._counterpart(system) if found.lost and self._past else None
+            self._place([system, *([before] if before else [])], found)
         self._found.metadata |= {(system.place, name): size for name, size in system.owners(exposed).items()}
         self._found.unknown += [(system.place, path, reason) for path, reason in found.unknown.items()]
         self._found.unknown += [(system.place, None, note) for note in system.notes]
         self._found.worsen(self._verdict(system, metadata, exposed, found, structure_hit))
+
+    def _place(self, states: list[FileSystem], found: Difference) -> None:
+        paths = (*found.changed, *found.lost, *found.new, *found.unknown)
+        self._found.placed += placed_files(states, paths, self._exposed)
 
     def _is_left_behind(self, system: FileSystem) -> bool:
         """Returns whether a rival's structures contradict each other in both states. In one state alone it may be torn."""
@@ -243,6 +251,7 @@ class _Look:
                 gone = State(_emptied(system), self._disk.readinto)
                 lost = self._difference(State(system, self._past.readinto), gone, self._exposed)
                 self._found.files[system.place] = lost
+                self._place([system], lost)
 
     def _lost_its_place(self) -> bool:
         """Returns whether there may have been a file system where none can be read now."""

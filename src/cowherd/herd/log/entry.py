@@ -53,11 +53,14 @@ class Entry(NamedTuple):
     exit_code: int
     problem: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd log --json` prints them."""
+        return {**self._asdict(), "images": [image._asdict() for image in self.images]}
+
 
 def to_line(entry: Entry) -> bytes:
     """Returns an entry as a line of the log, in ASCII."""
-    fields: dict[str, Any] = {**entry._asdict(), "problem": entry.problem[:_LONGEST_PROBLEM]}
-    fields["images"] = [image._asdict() for image in entry.images]
+    fields = entry._replace(problem=entry.problem[:_LONGEST_PROBLEM]).to_json()
     return json.dumps(fields).encode("ascii") + b"\n"  # this escapes surrogates in names that are no text
 
 

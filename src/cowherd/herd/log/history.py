@@ -4,20 +4,50 @@ from __future__ import annotations
 
 import os
 
-from cowherd.errors import HostFileError
+from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.herd.log.concerned import file_at
 from cowherd.herd.log.file import read
-from cowherd.paths import lies_in
+from cowherd.paths import lies_in, path_names
+from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from cowherd.herd.log.entry import Entry
-    from cowherd.paths import PathName
+    from cowherd.herd.log.file import LogUnread
+    from cowherd.paths import PathName, PathNames
 
 WHOLE = ("seal", "verify")
 """The commands that have read the whole content of each image in their entries, and found it as it is to be."""
+
+
+class History(NamedTuple):
+    """What was done, newest first, and the logs that are there and can't be read, with the reasons."""
+
+    entries: tuple[Entry, ...]
+    unread: tuple[LogUnread, ...] = ()
+
+    def to_json(self, rows: Callable[[Iterator[dict[str, Any]]], Any] = list) -> dict[str, Any]:
+        """Returns plain values, as `cowherd log --json` prints them; `rows` makes the list of the entries."""
+        return {"entries": rows(entry.to_json() for entry in self.entries)}
+
+
+def log(images: PathNames = (), *, number: int | None = None) -> History:
+    """Returns what both programs did to images, also under the names that they had before, or to all of this host; of a
+    directory, what they did to all that lies or lay under it.
+
+    Only the last `number` commands, if one is given. What was done by programs that import cowherd is not in it. Raises
+    `InvalidRequest` for a number below 1, and `HostFileError` if there is neither such a file nor an entry about it.
+    """
+    if number is not None and number < 1:
+        raise InvalidRequest("the number of commands is from 1 on")
+    entries, unread = read()
+    places = path_names(images)
+    wanted = {id(entry) for place in places for entry in history_of(entries, place)}  # two of one second may be equal
+    found = [entry for entry in entries if id(entry) in wanted] if places else entries
+    return History(tuple(found[::-1][:number]), tuple(unread))
 
 
 def history_of(entries: Sequence[Entry], place: PathName) -> list[Entry]:

@@ -12,9 +12,10 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from cowherd.herd.report.tree import Node, Tree
-    from cowherd.paths import PathName
+    from cowherd.paths import PathNames
 
 _WITHOUT_BASE = (Status.MISSING_BASE, Status.UNKNOWN)
 _ORDER = {status: number for number, status in enumerate(Status)}
@@ -51,6 +52,21 @@ class Base(NamedTuple):
         """Sort key, the worst first."""
         return self.is_fine, -_ORDER[self.status], self.path
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd status --json` prints them."""
+        return {
+            "path": self.path,
+            "there": self.is_there,
+            "status": self.status.value,
+            "detail": self.detail,
+            "seal": self.level,
+            "overlays": self.overlays,
+            "running_overlays": self.running,
+            "problem": self.problem,
+            "wrong_overlays": self.wrong_overlays,
+            "verified": self.verified,
+        }
+
 
 class Standing(NamedTuple):
     """The bases of a herd, worst first, and the tree that says so."""
@@ -63,8 +79,18 @@ class Standing(NamedTuple):
         """The number of bases that are not fine."""
         return sum(not base.is_fine for base in self.bases)
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd status --json` prints them."""
+        return {
+            "directories": list(self.tree.directory_names),
+            "bases": [base.to_json() for base in self.bases],
+            "wrong": self.wrong,
+            "unreadable": [os.fspath(path) for path in self.tree.unreadable],
+            "hidden_machines": self.tree.hidden_machines,
+        }
 
-def standing(places: Sequence[PathName] = (), *, herd: Sequence[PathName] = ()) -> Standing:
+
+def standing(places: PathNames = (), *, herd: PathNames = ()) -> Standing:
     """Returns how the bases in some directories stand (the current one by default), or those in the families of images.
 
     Reads only headers and the records of seals. Raises `HostFileError` if a place is not there.

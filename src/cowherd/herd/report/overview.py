@@ -16,6 +16,7 @@ from cowherd.herd.report.readings import Readings
 from cowherd.herd.report.tree import Tree, tree_of
 from cowherd.herd.seals.verify import Checker
 from cowherd.paths import path_names
+from cowherd.progress import of_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cowherd.herd.lineage.scan import Image
     from cowherd.herd.machines.running import Machine
     from cowherd.paths import PathNames
-    from cowherd.progress import Progress
+    from cowherd.progress import Progress, Reading
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -89,14 +90,14 @@ class Overview:
 class Look:
     """How closely to look: `full` reads all sealed images, `files` looks inside of the overlays that a change hits.
 
-    `donors` hold old content for that. `progress` is that of reading; `watch(what, overlay)` is called before each step inside
-    and returns another, or None.
+    `donors` hold old content for that. `reading(name)` is called before an image is read, `watch(what, overlay)` before each step
+    inside; either returns a progress, or None.
     """
 
     full: bool = False
     files: bool = False
     donors: tuple[Path, ...] = ()
-    progress: Progress | None = None
+    reading: Reading | None = None
     watch: Callable[[str, Path], Progress | None] | None = None
 
 
@@ -106,7 +107,7 @@ def overview(directories: PathNames = (), *, full: bool = False, progress: Progr
     It reads bases whose files are not as their seals left them, to find where they differ; with `full` it reads all sealed
     images. So every status in it is that of the content, but for a base that can't be read now.
     """
-    return look_over(directories, Look(full=full, progress=progress), Readings())
+    return look_over(directories, Look(full=full, reading=of_each(progress)), Readings())
 
 
 def look_over(directories: PathNames, look: Look, readings: Readings) -> Overview:
@@ -115,9 +116,9 @@ def look_over(directories: PathNames, look: Look, readings: Readings) -> Overvie
     lineage = survey(directories or ["."])
     runs = look_at(lineage, only_machines=False)
     states = readings.states(lineage)
-    checker = Checker(full=look.full, doubtful=True, known=readings.known(states), progress=look.progress)
+    checker = Checker(full=look.full, doubtful=True, known=readings.known(states), reading=look.reading)
     found = tree_of(lineage, runs, checker)
-    diagnosis = diagnosis_of(lineage, full=look.full, progress=look.progress, runs=runs, checker=checker)
+    diagnosis = diagnosis_of(lineage, full=look.full, reading=look.reading, runs=runs, checker=checker)
     readings.note(states, checker.differences)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return Overview(made, found, diagnosis, tuple(_drifts(lineage, found, checker, look)))

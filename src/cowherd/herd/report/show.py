@@ -13,12 +13,13 @@ from cowherd.herd.machines.domains import named_by_domains
 from cowherd.herd.machines.running import NOTHING_RUNS, look_at
 from cowherd.herd.report.tree import node_of, tree_of
 from cowherd.live.holders import PROC
+from cowherd.paths import path_names
 from cowherd.storage.sharing import shared_bytes
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from typing import Any
 
     from cowherd.herd.doctor.finding import Finding
     from cowherd.herd.lineage.lineage import Lineage
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.herd.report.tree import Node
     from cowherd.live.holders import Holder
-    from cowherd.paths import PathName
+    from cowherd.paths import PathName, PathNames
 
 
 class Shown(NamedTuple):
@@ -58,13 +59,41 @@ class Shown(NamedTuple):
         """Whether all findings are mere notes."""
         return all(finding.kind.is_note for finding in self.findings)
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values, as `cowherd show --json` prints them."""
+        node, image = self.node, self.node.image
+        return {
+            "path": image.filename,
+            "names": list(image.filenames),
+            "format": image.format,
+            "virtual_size": image.size,
+            "disk_size": image.disk_size,
+            "shared_size": self.shared,
+            "data_file": image.data_file,
+            "status": node.status.value,
+            "detail": node.detail,
+            "problem": image.problem,
+            "base": node.base_name,
+            "chain": [_relative(below) for below in self.chain],
+            "overlays": [_relative(overlay) for overlay in self.overlays],
+            "binding": _binding(self),
+            "seal": _seal(self),
+            "verified": self.verified,
+            "domains": [_naming(naming) for naming in self.domains],
+            "running": [machine.to_json() for machine in self.machines],
+            "open_in": [_holder(holder) for holder in self.users],
+            "hidden_machines": self.hidden_machines,
+            "healthy": self.healthy,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
 
-def show(image: PathName, *, herd: Sequence[PathName] = ()) -> Shown:
+
+def show(image: PathName, *, herd: PathNames = ()) -> Shown:
     """Returns what is known of an image. Reads headers and the records of seals, and changes no file of the herd.
 
     Relatives are looked for around it and under `herd`. Raises `HostFileError` if it is not there, or is no image.
     """
-    lineage = survey_named([image], herd)
+    lineage = survey_named([image], path_names(herd))
     found = lineage.find(image)
     runs = look_at(lineage, only_machines=False) if os.path.isdir(PROC) else NOTHING_RUNS
     nodes = {node.image.key: node for node in tree_of(lineage, runs).nodes}
@@ -112,3 +141,51 @@ def _users_of(runs: Runs, wanted: set[Key]) -> Runs:
     """Returns what runs on some images alone: the doctor asks the monitor of every process in it, which takes time."""
     holders = {key: those for key, those in runs.glance.holders.items() if runs.key_of(key) in wanted}
     return runs._replace(glance=runs.glance._replace(holders=holders))
+
+
+def _relative(node: Node) -> dict[str, Any]:
+    return {
+        "path": node.image.filename,
+        "base": node.base_name,
+        "seal": node.level,
+        "status": node.status.value,
+        "running": [machine.to_json() for machine in node.machines],
+    }
+
+
+def _binding(found: Shown) -> dict[str, Any] | None:
+    binding = found.node.image.binding
+    if binding is None:
+        return None
+    return {
+        "content_digest": binding.content_digest.hex(),
+        "seal_id": binding.seal_id.hex(),
+        "generation": binding.generation,
+    }
+
+
+def _seal(found: Shown) -> dict[str, Any] | None:
+    record = found.record
+    if found.seal is None:
+        return None
+    if record is None:
+        return {"path": found.seal, "level": found.node.level}
+    return {
+        "path": found.seal,
+        "level": record.level.label,
+        "content_digest": record.content_digest.hex(),
+        "seal_id": record.seal_id.hex(),
+        "generation": record.generation,
+        "created": record.created,
+        "made_by": record.made_by,
+        "signed_by": record.signature.public_key.hex() if record.signature else None,
+        "shadow": record.shadow,
+    }
+
+
+def _naming(naming: Naming) -> dict[str, Any]:
+    return {"name": naming.domain.name, "role": naming.role, "active": naming.domain.active}
+
+
+def _holder(holder: Holder) -> dict[str, Any]:
+    return {"pid": holder.pid, "command": holder.command, "user": holder.user or None, "writing": holder.writing}

@@ -13,6 +13,7 @@ from cowherd.herd.records.status import Status
 from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
 from cowherd.paths import path_names
+from cowherd.progress import of_each
 from cowherd.storage.presence import is_directory
 from cowherd.text import printable
 from cowherd.tuples import NamedTuple
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from cowherd.herd.records.sealrecord import SealRecord
     from cowherd.herd.seals.difference import Difference
     from cowherd.paths import PathNames
-    from cowherd.progress import Progress
+    from cowherd.progress import Progress, Reading
 
 _SEVERITY = {status: number for number, status in enumerate(Status)}
 _UNSEALED = Condition(Status.UNSEALED)
@@ -76,6 +77,7 @@ def verify(
     trusted: bytes | Iterable[bytes] = (),
     herd: PathNames = (),
     progress: Progress | None = None,
+    reading: Reading | None = None,
 ) -> list[Verified]:
     """Checks `images` and their chains; without images, the whole herd (of the current directory, if `herd` is empty). A
     directory among the images stands for all that lie under it.
@@ -84,7 +86,8 @@ def verify(
     image that it meets; if `refresh_seals` is given too, a seal whose content is unchanged gets the file's identity as it is now.
     `strict` counts a file as touched if only its attributes changed. `require_sealed`: every base must have a seal. `trusted` are
     Ed25519 public keys of 32 bytes: every base must have a seal that is signed with one of them. The result has bases before
-    their overlays. Raises `HostFileError` if an image or a directory does not exist.
+    their overlays. `reading(name)` is called before each image is read, and returns a progress of its own for it, or None.
+    Raises `HostFileError` if an image or a directory does not exist.
     """
     images, herd = path_names(images), path_names(herd)
     checker = Checker(
@@ -93,7 +96,7 @@ def verify(
         strict=strict,
         require_sealed=require_sealed,
         trusted=(trusted,) if isinstance(trusted, bytes) else tuple(trusted),
-        progress=progress,
+        reading=reading or of_each(progress),
     )
     directories = [path for path in images if is_directory(path)]
     files = [path for path in images if path not in directories]
@@ -129,9 +132,10 @@ class Checker:
         strict: bool = False,
         require_sealed: bool = False,
         trusted: tuple[bytes, ...] = (),
-        progress: Progress | None = None,
+        reading: Reading | None = None,
     ):
-        self.full, self.refresh_seals, self.trusted, self.progress = full, refresh_seals, trusted, progress
+        self.full, self.refresh_seals, self.trusted = full, refresh_seals, trusted
+        self._reading = reading or of_each(None)
         self.strict, self.require_sealed = strict, require_sealed
         self.doubtful, self._known = doubtful, known or {}
         self.differences: dict[Key, Difference] = {}
@@ -269,7 +273,7 @@ class Checker:
         record = _record_in(lineage, base)
         if record or not self.full:
             return record.content_digest if record else None
-        with held_content(lineage, base, self.progress) as held:
+        with held_content(lineage, base, self._reading(base.filename)) as held:
             return held.content.content_digest
 
     def _is_to_be_read(self, quick: Condition) -> bool:
@@ -303,7 +307,7 @@ class Checker:
         if known and not self.refresh_seals:
             self.differences[image.key] = known
             return _as_sealed(quick) if known.changed is None else _drifted(quick, known)
-        with held_content(lineage, image, self.progress) as held:
+        with held_content(lineage, image, self._reading(image.filename)) as held:
             found = self.differences[image.key] = difference_of(image, record, held)
             if found.changed is not None:
                 return _drifted(quick, found)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from cowherd.cli.guard.page.changes import Paper, change_of
-from cowherd.cli.guard.page.markup import Places
+from cowherd.cli.guard.look.page.changes import Paper, change_of
+from cowherd.cli.guard.look.page.markup import Places
 from cowherd.herd.impact.filediff import Difference
 from cowherd.herd.impact.inside import Inside
+from cowherd.herd.impact.placing import Placed
 from cowherd.herd.report.overview import DriftPicture, HitPicture
 
 GIB = 1 << 30
@@ -53,6 +55,21 @@ def test_what_is_inside_is_named_and_no_more_than_a_dozen_of_a_kind():
     assert "changed in partition 1: <span class=name>/&lt;f0&gt;, " in text
     assert "/&lt;f11&gt;</span>, and 8 more" in text
     assert all(words in text for words in ("lost in partition 1", "/gone", "inode table (4 KiB)", "partition 1: no copy"))
+
+
+def test_what_file_lies_where_stands_below_the_strip_with_numbers_at_its_places():
+    near = [Placed("partition 1", f"/near{number}", GIB // 2 + number * BLOCK, BLOCK) for number in range(20)]
+    far = Placed("partition 1", "/<far>", GIB - BLOCK, 4096)
+    text = written(hit("a", inside=Inside("torn", placed=[far, *near])))
+    assert re.findall(r"<line x1=\"([\d.]+)%\"[^>]*/><text class=\w+ [^>]*>(\d)</text>", text.partition("signposts")[2]) == [
+        ("50", "1"),
+        ("99.99", "2"),
+    ]
+    first, second = re.findall(r"<li>at (.*?)</li>", text)
+    assert first.startswith("512 MiB: <span class=name>/near0 (64 KiB), /near1 ")
+    assert first.endswith("/near11 (64 KiB)</span>, and 8 more")
+    assert second == "1 GiB: <span class=name>/&lt;far&gt; (4 KiB)</span>"
+    assert "signposts" not in written(hit("a", inside=Inside("torn")))
 
 
 def test_overlays_with_the_same_blocks_and_other_files_are_told_apart():

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from cowherd.cli.guard.look.page import document
 from cowherd.cli.guard.main import main
-from cowherd.cli.guard.page import document
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.report.overview import overview
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
@@ -239,7 +239,7 @@ def test_an_empty_herd_has_a_page_too(tmp_path, monkeypatch):
 def test_the_command_sums_up(herd, capsys):
     assert main(["report", "-o", "page.html", "--full", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document == {"page": str(herd / "page.html"), "images": 2, "findings": 1, "healthy": True, "drifts": 0}
+    assert document == {"schema": 1, "page": str(herd / "page.html"), "images": 2, "findings": 1, "healthy": True, "drifts": 0}
     assert main(["report"]) == 2
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cowherd.cli.guard.page.families import DEEPEST_DRAWN, families_of
+from cowherd.cli.guard.look.page.families import DEEPEST_DRAWN, families_of
 from cowherd.herd.overlays.clone import clone
 from cowherd.herd.report.overview import overview
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cowherd.cli.guard.page import live as living
-from cowherd.cli.guard.page.live import LivePage
+from cowherd.cli.guard.look.page import live as living
+from cowherd.cli.guard.look.page.live import LivePage
 from cowherd.errors import InvalidRequest
 from cowherd.herd.report.overview import overview
 from tests.herd.watch.reporting.events import event

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowherd.cli.guard.page.pictures import CELL, CELLS, axis, crowd, strip
+from cowherd.cli.guard.look.page.pictures import CELL, CELLS, axis, crowd, strip
 
 GIB = 1 << 30
 

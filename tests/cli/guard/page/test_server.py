@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from cowherd.cli.guard.page import server as serving
-from cowherd.cli.guard.page.server import CantServe, PageServer
+from cowherd.cli.guard.look.page import server as serving
+from cowherd.cli.guard.look.page.server import CantServe, PageServer
 
 
 class Fixed:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from cowherd.cli.guard.page.states import severity_of, state_of, worst_of
+from cowherd.cli.guard.look.page.states import severity_of, state_of, worst_of
 from cowherd.herd.impact.verdict import WORST_LAST
 from cowherd.herd.records.status import Status
 
