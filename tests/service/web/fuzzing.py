@@ -15,7 +15,7 @@ import logging
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -29,7 +29,7 @@ from tests.service.web.described import faults
 from tests.service.web.running import Client, running
 
 API = description(ROUTES)
-_OPERATIONS = sorted((path, method) for path, methods in API["paths"].items() for method in methods)
+OPERATIONS = sorted((path, method) for path, methods in API["paths"].items() for method in methods)
 _TEXTS = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=12),
     st.sampled_from(["", "a", "\0", "..", "a/b", "%00", "ü", "🐂", "x" * 81, "x" * 300, "\n", "<b>", "os_glance_x", "cowherd_x"]),
@@ -50,6 +50,12 @@ _NAMES = {
     "name": st.sampled_from(["p", "q", "none"]),
     "member": st.sampled_from(["project", "other"]),
     "store": st.sampled_from(["default", "none"]),
+}
+_NAMESPACE = {
+    "namespace": "n",
+    "properties": {"p": {"title": "p", "type": "string"}},
+    "objects": [{"name": "p"}],
+    "tags": [{"name": "p"}],
 }
 # No address that leads out of this host.
 _ADDRESSES = st.sampled_from(
@@ -131,12 +137,17 @@ def _objects(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(lambda one, other: {**other, **one}, fixed, more)
 
 
+def requests() -> st.SearchStrategy[Asked]:
+    """Returns requests of all kinds."""
+    return st.sampled_from(OPERATIONS).flatmap(requests_to)
+
+
 @st.composite
-def requests(draw: st.DrawFn) -> Asked:
-    """Draws a request."""
-    path, method = draw(st.sampled_from(_OPERATIONS))
+def requests_to(draw: st.DrawFn, operation: tuple[str, str]) -> Asked:
+    """Draws a request to one path by one method."""
+    path, method = operation
     told = API["paths"][path][method]
-    filled = re.sub(r"{(\w+)}", lambda found: _escaped(draw(_NAMES.get(found[1], _TEXTS) | _TEXTS)), path)
+    filled = re.sub(r"{(\w+)}", lambda found: _escaped(draw(_mostly(_NAMES.get(found[1], _TEXTS)))), path)
     query = "&".join(_pair(draw, one["name"]) for one in _some(draw, told, "query"))
     headers = {one["name"]: draw(_SENSIBLE.get(one["name"], st.just("x"))) for one in _some(draw, told, "header", most=9)}
     if draw(st.booleans()):
@@ -147,13 +158,17 @@ def requests(draw: st.DrawFn) -> Asked:
     return Asked(method.upper(), filled + ("?" + query if query else ""), headers, body)
 
 
+def _mostly(sensible: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.integers(0, 7).flatmap(lambda chance: sensible if chance else _TEXTS)
+
+
 def _some(draw: st.DrawFn, told: dict[str, Any], where: str, most: int = 3) -> list[dict[str, Any]]:
     found = [one for one in told["parameters"] if one["in"] == where]
     return draw(st.lists(st.sampled_from(found), max_size=most, unique_by=lambda one: one["name"])) if found else []
 
 
 def _pair(draw: st.DrawFn, name: str) -> str:
-    value = draw(_SENSIBLE.get(name, _TEXTS) | _TEXTS)
+    value = draw(_mostly(_SENSIBLE.get(name, _TEXTS)))
     return f"{name}={_escaped(str(value))}"
 
 
@@ -181,10 +196,11 @@ class Attack:
         self._client, self._log = client, log
         self._names = {"made": "none", "upload": "none", "task": "none"}
 
-    def run(self, asked: list[Asked]) -> None:
-        """Sends requests about two images of their own. Raises `AssertionError` for the first answer that is wrong."""
+    def run(self, asked: Iterable[Asked]) -> None:
+        """Sends requests about two images of their own, and a namespace. Raises `AssertionError` for an answer that is wrong."""
         images = [self._client.create(name=name, disk_format="raw", container_format="bare")["id"] for name in ("q", "a")]
         self._client.ask("PUT", f"/v2/images/{images[1]}/file", b"content", content_type="application/octet-stream")
+        self._client.ask("POST", "/v2/metadefs/namespaces", _NAMESPACE)
         encoded = base64.b64encode(images[0].encode()).decode()
         self._names |= {"queued": images[0], "active": images[1], "queued64": encoded}
         for one in asked:
@@ -252,7 +268,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, attacked(Path(folder)) as attack:
 
         @settings(deadline=None, max_examples=50, database=None, suppress_health_check=list(HealthCheck))
-        @given(st.lists(requests(), min_size=4, max_size=20))
+        @given(st.lists(requests(), min_size=10, max_size=40))
         def some(asked: list[Asked]) -> None:
             nonlocal sent
             attack.run(asked)

@@ -28,6 +28,8 @@ OF_ALL = {
 """What every handler may answer."""
 OF_BODIES = {408: "nothing of the body came for 60 seconds", 413: "the body is larger than is taken"}
 """What every handler may answer that takes a body."""
+OF_NAMES = {404: "it is not there"}
+"""What every handler may answer whose path names something."""
 _ATTRIBUTE = "operation"
 _Handler = TypeVar("_Handler", bound="Callable[..., object]")
 
@@ -46,7 +48,8 @@ class Operation(NamedTuple):
 
     def statuses(self, path: str) -> dict[int, str]:
         """Returns all statuses that a request for `path` may get, with what each means, in order."""
-        found = {**OF_ALL, **(OF_BODIES if self.takes else {}), **self._refusals(named="{" in path)}
+        named = "{" in path
+        found = {**OF_ALL, **(OF_BODIES if self.takes else {}), **(OF_NAMES if named else {}), **self._refusals(named=named)}
         found[self.status] = "done" if self.gives is None else "as asked"
         found.update(self.means)
         return dict(sorted(found.items()))
