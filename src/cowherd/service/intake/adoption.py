@@ -22,6 +22,7 @@ from cowherd.service.records.events import Event, record_event
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, note_reason, read_image
 from cowherd.service.records.lineage import record_base
+from cowherd.service.records.members import Member, list_members
 from cowherd.service.records.places import Place, place_of
 from cowherd.service.records.states import ACTIVE
 from cowherd.service.records.uploads import UploadRecord, end_upload, note_digest
@@ -72,12 +73,12 @@ def adopt(
         note_digest(connection, upload.id, digest)
     with store.locked(digest), _tidying(database, store, digest):
         with database.read() as connection:
-            image = read_image(connection, upload.image_id)
+            image, members = read_image(connection, upload.image_id), list_members(connection, upload.image_id)
             place = place_of(connection, digest, store.name)
         # What arrived is proved: it takes the place of a file of which that can't be said.
         new = store.adopt(upload.temporary or "", digest, replaces=not _is_proved(store, digest, place))
         image = _with_bytes(image, arrived)
-        _write_beside(store, image, arrived, new=new)
+        _write_beside(store, image, members, arrived, new=new)
         identity = wait_for_tick(store.path(digest))[0] if new else None  # so that every later change shows in it
         return _record(database, upload, status, image, arrived, identity, bases)
 
@@ -117,19 +118,20 @@ def _with_bytes(image: Image, arrived: Arrived) -> Image:
         virtual_size=arrived.virtual_size,
         disk_format=arrived.format or image.disk_format,
         reason=None,
+        locations=(),  # an address on the web from an import that failed is not that of these bytes
     )
 
 
-_BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format", "reason")
+_BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format", "reason", "locations")
 
 
-def _write_beside(store: DirectoryStore, image: Image, arrived: Arrived, *, new: bool) -> None:
+def _write_beside(store: DirectoryStore, image: Image, members: list[Member], arrived: Arrived, *, new: bool) -> None:
     digest = arrived.digests.blake3
     if new or store.read_beside(digest, "sums") is None:
         store.write_beside(digest, "sums", arrived.digests.sums.encode(digest))
     if arrived.content and (new or store.read_beside(digest, "seal") is None):
         seal_blob(store, digest, arrived.format, arrived.content)
-    store.write_beside(digest, "about", with_image(store.read_beside(digest, "about"), arrived.blob, image))
+    store.write_beside(digest, "about", with_image(store.read_beside(digest, "about"), arrived.blob, image, members))
 
 
 def _record(
@@ -147,9 +149,8 @@ def _record(
         if identity is not None:
             record_place(connection, arrived.digests.blake3, upload.store, "upload", identity)
             note_reason(connection, arrived.digests.blake3, None)  # what was damaged, for others, is whole again
-        # An address on the web from an import that failed is not that of these bytes.
         facts = {name: getattr(image, name) for name in _BYTES}
-        change_status(connection, image.id, {status}, ACTIVE, locations=[], **facts)
+        change_status(connection, image.id, {status}, ACTIVE, **facts)
         end_upload(connection, upload.id)
         told = {"size": image.size, "blob": image.blob, "store": upload.store}
         record_event(connection, Event(action="image.active", project=image.owner, image_id=image.id, detail=told))
