@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from urllib.parse import unquote
 
 from starlette.routing import Route
@@ -45,9 +45,18 @@ def faults(method: str, target: str, status: int, headers: Mapping[str, str], bo
         yield from (f"{method} {path}: the header {name} is not told of" for name in headers.keys() - known)
     document = _document_of(told, status)
     kind = headers.get("content-type", "").partition(";")[0]
+    if body and kind not in _kinds(told, status):
+        yield f"{method} {path}: {status}: a body of {kind} is not told of"
     if document is None or method == "HEAD" or kind != JSON:
         return
     yield from (f"{method} {path}: {status}: {problem}" for problem in problems(json.loads(body), DOCUMENTS[document]))
+
+
+def _kinds(told: Operation, status: int) -> Collection[str]:
+    """The media types that an answer with a body may have."""
+    if status >= 400:
+        return (JSON, "text/html", "text/plain")
+    return (told.gives or {}) if status in (told.status, 206) else ()
 
 
 def _document_of(told: Operation, status: int) -> str | None:

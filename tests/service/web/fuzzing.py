@@ -15,7 +15,7 @@ import logging
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from urllib.parse import quote
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cowherd.service.web.callers import add_token
 from cowherd.service.web.openapi import description
 from cowherd.service.web.routes import ROUTES
 from tests.service.web.described import faults
@@ -97,9 +98,14 @@ _SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-class Asked(NamedTuple):
-    """A request: names in braces are filled in when it is sent."""
+_ROLES = {"admin": "admin", "member": "member", "reader": "reader", "other": "member"}
+_ASKING = st.sampled_from([*["admin"] * 5, *["member"] * 3, "reader", "other", "nobody"])
 
+
+class Asked(NamedTuple):
+    """A request: names in braces are filled in when it is sent. `who` asks, where the service asks who it is."""
+
+    who: str
     method: str
     path: str
     headers: dict[str, str]
@@ -155,7 +161,7 @@ def requests_to(draw: st.DrawFn, operation: tuple[str, str]) -> Asked:
     kind, body = _body(draw, told.get("requestBody", {}).get("content", {}))
     if kind and "Content-Type" not in headers:
         headers["Content-Type"] = kind
-    return Asked(method.upper(), filled + ("?" + query if query else ""), headers, body)
+    return Asked(draw(_ASKING), method.upper(), filled + ("?" + query if query else ""), headers, body)
 
 
 def _mostly(sensible: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -192,8 +198,9 @@ def _body(draw: st.DrawFn, content: dict[str, Any]) -> tuple[str, bytes]:
 class Attack:
     """Sends requests to a service, each after the one before, and notes what is wrong with the answers."""
 
-    def __init__(self, client: Client, log: list[str]):
-        self._client, self._log = client, log
+    def __init__(self, client: Client, log: list[str], tokens: Mapping[str, str]):
+        self._client, self._log, self._tokens = client, log, tokens
+        self._client.headers = {"X-Auth-Token": tokens["admin"]} if tokens else {}
         self._names = {"made": "none", "upload": "none", "task": "none"}
 
     def run(self, asked: Iterable[Asked]) -> None:
@@ -209,6 +216,8 @@ class Attack:
     def _ask(self, asked: Asked) -> None:
         path = self._filled(asked.path)
         headers = {name: self._filled(value) for name, value in asked.headers.items()}
+        if asked.who in self._tokens:
+            headers["X-Auth-Token"] = self._tokens[asked.who]
         body = self._filled(asked.body.decode("latin-1")).encode("latin-1")
         connection = http.client.HTTPConnection("127.0.0.1", self._client.port, timeout=30)
         with contextlib.closing(connection):
@@ -248,14 +257,17 @@ class _Tracebacks(logging.Handler):
 
 
 @contextlib.contextmanager
-def attacked(directory: Path) -> Iterator[Attack]:
-    """Gives an attack on a service of its own."""
+def attacked(directory: Path, auth: str) -> Iterator[Attack]:
+    """Gives an attack on a service of its own, which asks nobody ("none") or everybody ("tokens") who it is."""
+    path = str(directory / "tokens")
+    projects = {who: who if who == "other" else "project" for who in _ROLES}
+    tokens = {who: add_token(path, who, projects[who], (role,)) for who, role in _ROLES.items()} if auth == "tokens" else {}
     kept: list[str] = []
     handler = _Tracebacks(kept)
     logging.getLogger().addHandler(handler)
     try:
-        with running(directory) as client:
-            yield Attack(client, kept)
+        with running(directory, f"auth={auth}", f"tokens={path}") as client:
+            yield Attack(client, kept, tokens)
     finally:
         logging.getLogger().removeHandler(handler)
 
@@ -264,8 +276,10 @@ def main() -> None:
     """Goes on until the time is over, or something is found."""
     parser = argparse.ArgumentParser(prog="python -m tests.service.web.fuzzing", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    ends, sent = time.monotonic() + parser.parse_args().minutes * 60, 0
-    with tempfile.TemporaryDirectory() as folder, attacked(Path(folder)) as attack:
+    parser.add_argument("--auth", choices=("none", "tokens"), default="tokens")
+    parsed = parser.parse_args()
+    ends, sent = time.monotonic() + parsed.minutes * 60, 0
+    with tempfile.TemporaryDirectory() as folder, attacked(Path(folder), parsed.auth) as attack:
 
         @settings(deadline=None, max_examples=50, database=None, suppress_health_check=list(HealthCheck))
         @given(st.lists(requests(), min_size=10, max_size=40))

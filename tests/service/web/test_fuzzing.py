@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.service.web.fuzzing import OPERATIONS, attacked, requests_to
 
 
-@pytest.fixture(scope="module")
-def attack(tmp_path_factory):
-    with attacked(tmp_path_factory.mktemp("attacked")) as attack:
+@pytest.fixture(scope="module", params=["none", "tokens"])
+def attack(request, tmp_path_factory):
+    with attacked(tmp_path_factory.mktemp("attacked"), request.param) as attack:
         yield attack
 
 
@@ -22,7 +22,7 @@ def test_every_answer_is_as_the_description_tells(attack, part):
         derandomize=True,
         database=None,
         deadline=None,
-        max_examples=6,
+        max_examples=4,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

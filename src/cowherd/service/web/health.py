@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from cowherd.service.web.call import document_answer, empty_answer
-from cowherd.service.web.operation import operation
+from cowherd.service.web.operation import JSON, operation
 
 if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
 @operation(
-    gives="health",
+    gives={JSON: "health", "text/plain": None},
     means={200: "the service works; without `Accept: application/json` the answer is the text OK", 204: "the same, to HEAD"},
 )
 def show(call: Call) -> Response:
