@@ -33,9 +33,10 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 def with_image(text: bytes | None, blob: Blob, image: Image, members: Iterable[Member]) -> bytes:
     """Returns the text that lies beside a blob once `image` has it; `text` is what lies there, None if nothing does.
 
-    What does not make sense is replaced: it is a note to people, and the records know better.
+    What does not make sense is replaced: it is a note to people, and the records know better. An image that gets its bytes has
+    no other address of them, as the records will say.
     """
-    before = read_about(text)
+    before, image = read_about(text), msgspec.structs.replace(image, locations=())
     return _encoded(blob, {**(before.images if before else {}), image.id: _facts_of(image, members)})
 
 

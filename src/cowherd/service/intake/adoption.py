@@ -118,11 +118,10 @@ def _with_bytes(image: Image, arrived: Arrived) -> Image:
         virtual_size=arrived.virtual_size,
         disk_format=arrived.format or image.disk_format,
         reason=None,
-        locations=(),  # an address on the web from an import that failed is not that of these bytes
     )
 
 
-_BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format", "reason", "locations")
+_BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format", "reason")
 
 
 def _write_beside(store: DirectoryStore, image: Image, members: list[Member], arrived: Arrived, *, new: bool) -> None:
@@ -149,8 +148,9 @@ def _record(
         if identity is not None:
             record_place(connection, arrived.digests.blake3, upload.store, "upload", identity)
             note_reason(connection, arrived.digests.blake3, None)  # what was damaged, for others, is whole again
+        # An address on the web from an import that failed is not that of these bytes.
         facts = {name: getattr(image, name) for name in _BYTES}
-        change_status(connection, image.id, {status}, ACTIVE, **facts)
+        change_status(connection, image.id, {status}, ACTIVE, locations=[], **facts)
         end_upload(connection, upload.id)
         told = {"size": image.size, "blob": image.blob, "store": upload.store}
         record_event(connection, Event(action="image.active", project=image.owner, image_id=image.id, detail=told))
