@@ -195,6 +195,7 @@ def show(call: Call) -> Response:
     sent={**TUS, "Upload-Offset": "how many bytes are durable", **EXPIRES},
     means={
         **STATUSES,
+        400: "a header makes no sense, or all came and the image's signature is not of it",
         404: "there is no such image or upload, or the caller may not see it",
         409: "the upload goes on at another offset, or the image is an overlay that would be more visible than its base",
         410: "the upload has ended, or its image was deleted",

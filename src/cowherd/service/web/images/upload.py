@@ -41,7 +41,7 @@ UPLOAD_HEADERS = {
     takes={BYTES: None},
     headers=UPLOAD_HEADERS,
     means={
-        400: "another length than was announced came, an unknown store, or an image without formats",
+        400: "another length than was announced, an unknown store, no formats, or a signature that is not of the content",
         409: "the image is not queued, or is an overlay that would be more visible than its base",
         410: "the image was deleted during the upload",
         413: "the content is larger than is allowed, than the quota, or than the room in the store",
