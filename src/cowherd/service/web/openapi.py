@@ -45,8 +45,8 @@ def operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, Handler,
 
 
 def summary(handler: Handler) -> str:
-    """Returns what a handler does, in one sentence."""
-    return (inspect.getdoc(handler) or "").split("\n", 1)[0]
+    """Returns what a handler does, as the first line of its docstring says, without the errors."""
+    return (inspect.getdoc(handler) or "").split("\n", 1)[0].split(" Raises ", 1)[0]
 
 
 def description(routes: Iterable[BaseRoute]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _reference(name: str) -> dict[str, str]:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^\w.]+", "-", text).strip("-")
+    return re.sub(r"[^\w.]+", "-", text)
 
 
 ROUTES: list[Route] = [resource(PATH, GET=show)]
