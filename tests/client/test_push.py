@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,17 @@ def test_what_the_service_has_is_not_sent_again_but_under_another_name(client, s
     assert named.sent
     assert named.image_id != first.image_id
     assert len(client.get("/v2/images").json["images"]) == 2
+
+
+def test_what_the_service_has_lost_is_sent_again_and_makes_the_first_image_whole(client, service, disk, tmp_path):
+    (first,) = push(service, disk)
+    shutil.rmtree(tmp_path / "service/data/store/blobs")
+    (tmp_path / "service/data/store/blobs").mkdir()
+    assert client.get(f"/v2/images/{first.image_id}/file").status == 503
+    (again,) = push(service, disk)
+    assert again.sent
+    assert again.image_id != first.image_id
+    assert content(client, first.image_id) == DATA
 
 
 def test_a_dry_run_sends_nothing_and_tells_the_base_first(client, service, disk, tmp_path):

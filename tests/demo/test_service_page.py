@@ -30,7 +30,7 @@ def replayed(session: str, folder: Path) -> str:
     port = free_port()
     commands = re.findall(r"^\$ (.*)$", session, re.MULTILINE)
     script = "\n".join(f"{command}\nprintf '{END}'" for command in commands).replace(PORT, port)
-    end = "\nkill %1 %2 %3 2>/dev/null; wait\n"
+    end = "\nkill $(jobs -p) 2>/dev/null; wait\n"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
     environment["PATH"] = f"{installed.COMMANDS}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -40,7 +40,7 @@ def replayed(session: str, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=300,
         check=False,
     )
     outputs = done.stdout.replace(port, PORT).split(END)

@@ -109,10 +109,13 @@ def _push_one(
 
 
 def _known(service: Service, digests: dict[str, str], name: str | None) -> str | None:
-    """Returns the id of an active image with these bytes, called `name` if that is given; None if there is none."""
+    """Returns the id of an active image with these bytes, called `name` if that is given; None if there is none.
+
+    One of which the service says that something is wrong with it doesn't count: once the bytes came again it is whole as well.
+    """
     for algorithm in ALGORITHMS:
         for image in service.images(os_hash_value=digests[algorithm], status="active"):
-            if name is None or image.get("name") == name:
+            if (name is None or image.get("name") == name) and not image.get("cowherd_reason"):
                 return str(image["id"])
     return None
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -151,6 +152,11 @@ def test_the_check_and_the_making_of_lost_records(serve, tmp_path):
     assert client.ask("PUT", f"/v2/images/{image['id']}/file", b"content", **OCTETS).status == 204
     code, document = upkeep(tmp_path, "--fsck")
     assert (code, document) == (0, {"findings": [], "left": 0}), document
+    (tmp_path / "data/store").rename(tmp_path / "lost")
+    code, document = upkeep(tmp_path, "--fsck")
+    assert (code, [one["kind"] for one in document["findings"]]) == (4, ["missing"])
+    shutil.rmtree(tmp_path / "data/store")
+    (tmp_path / "lost").rename(tmp_path / "data/store")
     (blob,) = (path for path in (tmp_path / "data/store/blobs").glob("*/*") if not path.suffix)
     blob.chmod(0o600)
     blob.write_bytes(b"contenx")

@@ -12,6 +12,7 @@ from tests.openstack.recorder.play import play
 from tests.openstack.recorder.reasons import report
 from tests.openstack.recorder.records import read_records
 from tests.openstack.recorder.scenes import SCENES
+from tests.service.web.described import faults
 from tests.service.web.running import running
 
 _NAMES = (
@@ -38,5 +39,10 @@ def test_answers_differ_from_glances_only_with_reason(target):
     scenes = [scene for scene in SCENES if scene.name in _NAMES]
     assert {scene.name for scene in scenes} == set(_NAMES)
     glance = {title: answer for title, answer in read_records().items() if title.partition(":")[0] in _NAMES}
-    told, good = report(differences(glance, play(scenes, target)))
+    ours = play(scenes, target)
+    told, good = report(differences(glance, ours))
     assert good, told
+    asked = [(title, request) for scene in scenes for title, request in scene.titled() if title in ours]
+    headers = {title: dict.fromkeys(answer["headers"], "") for title, answer in ours.items()}
+    untold = [faults(one.method, one.path, ours[title]["status"], headers[title], b"") for title, one in asked]
+    assert [fault for found in untold for fault in found] == []

@@ -19,8 +19,9 @@ from cowherd.service.records.blobs import read_blob
 from cowherd.service.records.database import Database, open_database
 from cowherd.service.records.events import Event, record_event
 from cowherd.service.records.faults import ImageNotFound
-from cowherd.service.records.image import Image
+from cowherd.service.records.image import Image, Location
 from cowherd.service.records.images import change_status, delete_image, read_image, update_image
+from cowherd.service.records.members import add_member, change_member, list_members
 from cowherd.service.records.pages import page
 from cowherd.service.records.query import Query, Viewer
 from cowherd.service.records.states import ACTIVE, DEACTIVATED
@@ -86,6 +87,52 @@ def test_what_was_changed_or_deleted_stays_so_once_its_note_followed(intake: Int
     assert (read(empty, changed).name, read(empty, off).status) == ("after", "deactivated")
     with pytest.raises(ImageNotFound):
         read(empty, deleted)
+
+
+def test_who_an_image_is_lent_to_and_what_they_answered_is_as_it_was(intake: Intake, queued: Queued, empty: Database):
+    early, late = queued(), stored(intake, queued(), b"late")
+    with intake.database.write() as connection:
+        add_member(connection, early.id, "before-the-upload")
+    stored(intake, early)
+    with intake.database.write() as connection:
+        add_member(connection, late.id, "accepts")
+        change_member(connection, late.id, "accepts", "accepted")
+        add_member(connection, late.id, "waits")
+        record_event(connection, Event(action="member.add", image_id=late.id))
+    Notes(intake.database, {"main": intake.store}).follow(lambda: None)
+    assert rebuilt(empty, intake) == (2, 2, ())
+    with empty.read() as connection:
+        lent = {image.id: {one.member: one.status for one in list_members(connection, image.id)} for image in (early, late)}
+    assert lent == {early.id: {"before-the-upload": "pending"}, late.id: {"accepts": "accepted", "waits": "pending"}}
+
+
+def test_addresses_beside_a_blob_are_as_they_were(intake: Intake, queued: Queued, empty: Database):
+    image = stored(intake, queued())
+    with intake.database.write() as connection:
+        update_image(connection, msgspec.structs.replace(image, locations=(Location("http://mirror.example/x", {"k": 1}),)))
+        record_event(connection, Event(action="image.update", image_id=image.id))
+    Notes(intake.database, {"main": intake.store}).follow(lambda: None)
+    assert rebuilt(empty, intake) == (1, 1, ())
+    assert read(empty, image).locations == (Location("http://mirror.example/x", {"k": 1}),)
+
+
+def test_a_note_of_an_older_version_tells_of_no_members(intake: Intake, queued: Queued, empty: Database):
+    image = stored(intake, queued())
+    note = msgspec.json.decode(intake.store.read_beside(DIGEST, "about"))
+    del note["images"][image.id]["members"], note["images"][image.id]["locations"]
+    intake.store.write_beside(DIGEST, "about", msgspec.json.encode(note))
+    assert rebuilt(empty, intake) == (1, 1, ())
+
+
+def test_an_image_in_the_notes_of_two_blobs_is_told(intake: Intake, queued: Queued, empty: Database):
+    image = stored(intake, queued())
+    other = stored(intake, queued(), b"other")
+    note = msgspec.json.decode(intake.store.read_beside(other.blob or "", "about"))
+    note["images"][image.id] = note["images"][other.id]
+    intake.store.write_beside(other.blob or "", "about", msgspec.json.encode(note))
+    made = rebuilt(empty, intake)
+    assert made[:2] == (2, 2)
+    assert [image.id in problem and "two blobs" in problem for problem in made.problems] == [True]
 
 
 def test_a_blob_whose_note_is_lost_becomes_an_image_that_only_admins_see(intake: Intake, queued: Queued, empty: Database):

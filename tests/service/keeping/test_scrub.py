@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from cowherd.service.keeping.beside import damaged_beside
 from cowherd.service.keeping.keeper import Ended
 from cowherd.service.keeping.scrub import Scrub
 from cowherd.service.records import schema
-from cowherd.service.records.blobs import read_blob
+from cowherd.service.records.blobs import MISSING, WHOLE, read_blob
 from cowherd.service.records.events import list_events
 from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import update_image
@@ -280,3 +281,17 @@ def test_scrub_and_repair_end_when_the_service_does(intake: Intake, queued: Queu
     with pytest.raises(Ended):
         scrub_of(intake, stores).repair_all(end)
     assert (places(intake, image)["main"].state, intake.store.incoming()) == ("damaged", [])
+
+
+def test_a_store_that_was_lost_has_all_again_from_another_one(intake: Intake, queued: Queued):
+    image = stored(intake, queued())
+    stores = two_stores(intake, image)
+    shutil.rmtree(intake.store.directory)
+    intake.store.prepare()
+    verified(intake, stores)
+    assert places(intake, image)["main"].state == MISSING
+    assert repaired(intake, stores) == 1
+    assert places(intake, image)["main"].state == WHOLE
+    assert intake.store.path(DIGEST).read_bytes() == DATA
+    with intake.database.read() as connection:
+        assert damaged_beside(intake.store, read_blob(connection, DIGEST)) == []

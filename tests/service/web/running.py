@@ -13,6 +13,7 @@ from cowherd.service.web.app import App
 from cowherd.service.web.measuring import Measured
 from cowherd.service.web.run import open_service, prepare
 from cowherd.service.web.settings import read_settings
+from tests.service.web.described import faults
 from tests.service.web.serving.serving import served
 
 
@@ -30,7 +31,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Asks a service at a port; every method opens a connection of its own."""
+    """Asks a service at a port; every method opens a connection of its own. Each answer must be as docs/image-api.md tells."""
 
     def __init__(self, port: int, headers: dict[str, str] | None = None):
         self.port, self.headers = port, headers or {}
@@ -43,8 +44,11 @@ class Client:
             body = json.dumps(body).encode()
         with contextlib.closing(connection):
             connection.request(method, path, body, given, encode_chunked=isinstance(body, Iterator))
-            answer = connection.getresponse()
-            return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+            found = connection.getresponse()
+            answer = Answer(found.status, {name.lower(): value for name, value in found.getheaders()}, found.read())
+        found_faults = [] if answer.status == 500 else list(faults(method, path, *answer))
+        assert not found_faults, (found_faults, answer)
+        return answer
 
     def get(self, path: str, **headers: str) -> Answer:
         """Sends GET."""

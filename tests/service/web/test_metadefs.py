@@ -88,6 +88,13 @@ def test_a_list_that_makes_no_sense_is_refused(client, query, status):
     assert client.get(f"{N}?{query}").status == status
 
 
+def test_a_list_of_objects_has_all_of_them_whatever_the_limit(client, namespace):
+    for name in ("a", "b"):
+        client.ask("POST", f"{namespace}/objects", {"name": name})
+    assert len(client.get(f"{namespace}/objects?limit=1").json["objects"]) == 2
+    assert client.get(f"{namespace}/objects?limit=0").status == 400
+
+
 @pytest.mark.parametrize(
     ("kind", "document"),
     [("objects", {"name": "a", "required": ["p"], "properties": {"p": PROPERTY}}), ("properties", {**PROPERTY, "name": "a"})],

@@ -22,6 +22,7 @@ from cowherd.service.records.events import Event, record_event
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, note_reason, read_image
 from cowherd.service.records.lineage import record_base
+from cowherd.service.records.members import Member, list_members
 from cowherd.service.records.places import Place, place_of
 from cowherd.service.records.states import ACTIVE
 from cowherd.service.records.uploads import UploadRecord, end_upload, note_digest
@@ -72,12 +73,12 @@ def adopt(
         note_digest(connection, upload.id, digest)
     with store.locked(digest), _tidying(database, store, digest):
         with database.read() as connection:
-            image = read_image(connection, upload.image_id)
+            image, members = read_image(connection, upload.image_id), list_members(connection, upload.image_id)
             place = place_of(connection, digest, store.name)
         # What arrived is proved: it takes the place of a file of which that can't be said.
         new = store.adopt(upload.temporary or "", digest, replaces=not _is_proved(store, digest, place))
         image = _with_bytes(image, arrived)
-        _write_beside(store, image, arrived, new=new)
+        _write_beside(store, image, members, arrived, new=new)
         identity = wait_for_tick(store.path(digest))[0] if new else None  # so that every later change shows in it
         return _record(database, upload, status, image, arrived, identity, bases)
 
@@ -123,13 +124,13 @@ def _with_bytes(image: Image, arrived: Arrived) -> Image:
 _BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format", "reason")
 
 
-def _write_beside(store: DirectoryStore, image: Image, arrived: Arrived, *, new: bool) -> None:
+def _write_beside(store: DirectoryStore, image: Image, members: list[Member], arrived: Arrived, *, new: bool) -> None:
     digest = arrived.digests.blake3
     if new or store.read_beside(digest, "sums") is None:
         store.write_beside(digest, "sums", arrived.digests.sums.encode(digest))
     if arrived.content and (new or store.read_beside(digest, "seal") is None):
         seal_blob(store, digest, arrived.format, arrived.content)
-    store.write_beside(digest, "about", with_image(store.read_beside(digest, "about"), arrived.blob, image))
+    store.write_beside(digest, "about", with_image(store.read_beside(digest, "about"), arrived.blob, image, members))
 
 
 def _record(

@@ -19,6 +19,7 @@ from cowherd.service.records.blobs import Blob, images_with_blob, read_blob
 from cowherd.service.records.database import Database
 from cowherd.service.records.images import read_image
 from cowherd.service.records.lineage import base_of
+from cowherd.service.records.members import list_members
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import GONE
 from cowherd.stores.directory import DirectoryStore, Kind
@@ -75,7 +76,8 @@ def _about(connection: Connection, digest: str) -> bytes | None:
     blob = read_blob(connection, digest)
     if blob is None:
         return None
-    return about_of(blob, [read_image(connection, one) for one in images_with_blob(connection, digest)])
+    found = images_with_blob(connection, digest)
+    return about_of(blob, [(read_image(connection, one), list_members(connection, one)) for one in found])
 
 
 def _sums_are_sound(store: DirectoryStore, blob: Blob) -> bool:

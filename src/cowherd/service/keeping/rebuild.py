@@ -1,14 +1,15 @@
 """Makes the records again from what the stores have, when they are lost: blobs, and the notes and seals beside them.
 
-Images get back their ids, names, owners and properties, as they were when the notes were written last. What lay in no store is
-lost: members, tasks, events, metadata definitions, and images without content. Content is verified before it is given out.
+Images get back their ids, names, owners, properties, tags and members, as they were when the notes were written last. What is no
+part of an image with content is lost: tasks, events, uploads, images without content, the vocabulary of properties. Content is
+verified before it is given out.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -18,17 +19,17 @@ from cowherd.formats.qcow2.header import read_header
 from cowherd.herd.records.binding import binding_in
 from cowherd.herd.records.sealfile import read_record_or_none
 from cowherd.ops.inspect.signatures import SIGNATURE_BYTES
-from cowherd.service.intake.about import About, read_about
+from cowherd.service.intake.about import MEMBERS, About, read_about
 from cowherd.service.intake.hashing import BLOCK_BYTES, Digests, Hasher
 from cowherd.service.intake.inspection import recognise
 from cowherd.service.intake.lineage import having
 from cowherd.service.records.blobs import Blob, images_with_blob, read_blob, record_blob, record_place
 from cowherd.service.records.checks import is_empty
 from cowherd.service.records.database import Database
-from cowherd.service.records.faults import ImageExists
 from cowherd.service.records.image import Image
-from cowherd.service.records.images import create_image, note_unused
+from cowherd.service.records.images import create_image, is_known, note_unused
 from cowherd.service.records.lineage import Claim, record_base, set_base
+from cowherd.service.records.members import Status, add_member, change_member
 from cowherd.service.records.places import places_of
 from cowherd.service.records.states import ACTIVE, DEACTIVATED
 from cowherd.storage.hostfile import HostFile
@@ -64,10 +65,17 @@ def rebuild(database: Database, stores: Mapping[str, DirectoryStore]) -> Rebuilt
         return Rebuilt(len(work.images), len(work.blobs), tuple(work.problems))
 
 
+class _Noted(NamedTuple):
+    """An image as a note tells of it, and the projects that it is lent to, with what they answered."""
+
+    image: Image
+    members: Mapping[str, Status]
+
+
 class _Rebuilding:
     def __init__(self, connection: Connection):
         self._connection = connection
-        self.images: set[str] = set()
+        self.images: dict[str, str] = {}
         self.blobs: set[str] = set()
         self.problems: list[str] = []
 
@@ -84,17 +92,24 @@ class _Rebuilding:
             self._record(*known)
         record_place(self._connection, digest, store.name, HOW, verified=False)
 
-    def _record(self, blob: Blob, images: list[Image]) -> None:
+    def _record(self, blob: Blob, images: list[_Noted]) -> None:
         record_blob(self._connection, blob)
         self.blobs.add(blob.digest)
-        for image in images:
-            if image.id not in self.images:
-                try:
-                    create_image(self._connection, image)
-                except ImageExists as error:
-                    self.problems.append(str(error))
-                self.images.add(image.id)
+        for noted in images:
+            had = self.images.setdefault(noted.image.id, blob.digest)
+            if had != blob.digest:  # an upload that was killed at its end, and came again with other bytes
+                self.problems.append(
+                    f"the image {noted.image.id} stands in the notes of two blobs: it has {had} now, and not {blob.digest}"
+                )
+            elif not is_known(self._connection, noted.image.id):  # by the note in another store
+                self._record_image(noted)
         note_unused(self._connection, blob.digest)
+
+    def _record_image(self, noted: _Noted) -> None:
+        create_image(self._connection, noted.image)
+        for member, status in noted.members.items():
+            add_member(self._connection, noted.image.id, member)
+            change_member(self._connection, noted.image.id, member, status)
 
     def record_lineage(self, stores: Mapping[str, DirectoryStore]) -> None:
         """Records of what overlays stand on, as the bindings in them say."""
@@ -117,7 +132,7 @@ class _Rebuilding:
         held = [stores[one.store] for one in places_of(self._connection, digest)]
         return next((content for store in held if (content := _binding_of(store, digest))), None)
 
-    def _found_out(self, store: DirectoryStore, digest: str) -> tuple[Blob, list[Image]] | None:
+    def _found_out(self, store: DirectoryStore, digest: str) -> tuple[Blob, list[_Noted]] | None:
         """Returns the records of a blob whose note is lost, by its bytes and its seal: of an image that only admins see."""
         with HostFile.open(store.path(digest), lock=None, follow=False) as file:
             head, digests = file.pread(0, min(SIGNATURE_BYTES, file.size())), _hashed(file)
@@ -135,7 +150,7 @@ class _Rebuilding:
             virtual_size=seal.size if seal else None,
             content_digest=seal.content_digest.hex() if seal else None,
         )
-        return blob, [_image_of(blob)]
+        return blob, [_Noted(_image_of(blob), {})]
 
 
 def _binding_of(store: DirectoryStore, digest: str) -> str | None:
@@ -177,12 +192,18 @@ def _image_of(blob: Blob) -> Image:
     )
 
 
-def _records_in(about: About, digest: str) -> tuple[Blob, list[Image]] | None:
+def _records_in(about: About, digest: str) -> tuple[Blob, list[_Noted]] | None:
     """Returns the records that a note holds, None if it is another blob's, or makes no sense."""
     try:
         blob = msgspec.convert(about.blob, Blob)
-        images = [msgspec.convert({**facts, "id": image_id, "blob": digest}, Image) for image_id, facts in about.images.items()]
+        images = [_noted(image_id, facts, digest) for image_id, facts in about.images.items()]
     except msgspec.ValidationError:
         return None
-    sensible = blob.digest == digest and all(image.status in (ACTIVE, DEACTIVATED) for image in images)
+    sensible = blob.digest == digest and all(one.image.status in (ACTIVE, DEACTIVATED) for one in images)
     return (blob, images) if sensible else None
+
+
+def _noted(image_id: str, facts: dict[str, Any], digest: str) -> _Noted:
+    """Reads what a note says of an image. Raises `ValidationError`. Notes of older versions tell of no members."""
+    image = msgspec.convert({**facts, "id": image_id, "blob": digest}, Image)
+    return _Noted(image, msgspec.convert(facts.get(MEMBERS, {}), dict[str, Status]))

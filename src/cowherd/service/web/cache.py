@@ -9,6 +9,7 @@ from cowherd.service.records.states import ACTIVE
 from cowherd.service.web.access import require, require_image
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import BadRequest
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
@@ -24,21 +25,25 @@ _CACHED, _QUEUED = "cached_images", "queued_images"
 _TARGETS = {"": (_CACHED, _QUEUED), "cache": (_CACHED,), "queue": (_QUEUED,)}
 
 
+@operation("cache_list", gives="cache")
 def show(call: Call) -> Response:
     """Shows what is cached, and what waits for it."""
     return document_answer(_shown(call))
 
 
+@operation("cache_list", gives="cached images")
 def show_cached(call: Call) -> Response:
     """Shows what is cached, as older clients ask for it."""
     return document_answer({_CACHED: _shown(call)[_CACHED]})
 
 
+@operation("cache_list", gives="queued images")
 def show_queued(call: Call) -> Response:
     """Shows what waits for being cached, as older clients ask for it."""
     return document_answer({_QUEUED: _shown(call)[_QUEUED]})
 
 
+@operation("cache_delete", headers={"x-image-cache-clear-target": "cache or queue; both if it is not said"})
 def clear(call: Call) -> Response:
     """Empties the cache, the queue, or both."""
     require(call, "cache_delete")
@@ -52,6 +57,7 @@ def clear(call: Call) -> Response:
     return empty_answer()
 
 
+@operation("cache_image", "get_image", status=202, means={400: "the image is not active"})
 def put(call: Call) -> Response:
     """Has an image cached."""
     require(call, "cache_image")
@@ -63,6 +69,7 @@ def put(call: Call) -> Response:
     return empty_answer(202)
 
 
+@operation("cache_delete", "get_image")
 def delete(call: Call) -> Response:
     """Takes an image from the cache, and from the queue."""
     require(call, "cache_delete")
@@ -71,18 +78,21 @@ def delete(call: Call) -> Response:
     return empty_answer()
 
 
+@operation("list_cached_nodes", gives="nodes")
 def show_nodes(call: Call) -> Response:
     """Shows the hosts that have an image cached: none has an address of its own."""
     require(call, "list_cached_nodes")
     return document_answer([])
 
 
+@operation("cache_clean", status=200)
 def clean(call: Call) -> Response:
     """Removes what was not cached wholly."""
     require(call, "cache_clean")
     return empty_answer(200)
 
 
+@operation("cache_prune", gives="pruned")
 def prune(call: Call) -> Response:
     """Makes the cache as small as it should be."""
     require(call, "cache_prune")

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.operation import JSON, operation
 
 if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
+@operation(
+    gives={JSON: "health", "text/plain": None},
+    means={200: "the service works; without `Accept: application/json` the answer is the text OK", 204: "the same, to HEAD"},
+)
 def show(call: Call) -> Response:
     """Answers whether the database and the stores answer. Whoever asks need not be known."""
     with call.service.database.read() as connection:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowherd.service.web.access import require
 from cowherd.service.web.call import document_answer
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource, untold_resource
 
 if TYPE_CHECKING:
@@ -15,17 +16,20 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
+@operation(gives="import methods")
 def show_imports(call: Call) -> Response:
     """Shows the ways in which images can be imported."""
     value = list(call.service.settings.import_methods)
     return document_answer({"import-methods": {"description": "Import methods available.", "type": "array", "value": value}})
 
 
+@operation(gives="stores")
 def show_stores(call: Call) -> Response:
     """Shows the stores."""
     return document_answer({"stores": [*(_store(call, name) for name in call.service.stores), *_web_stores(call)]})
 
 
+@operation("stores_info_detail", gives="stores in detail")
 def show_stores_in_detail(call: Call) -> Response:
     """Shows the stores with where they are."""
     require(call, "stores_info_detail")
@@ -33,6 +37,7 @@ def show_stores_in_detail(call: Call) -> Response:
     return document_answer({"stores": [*(_store_in_detail(call, name) for name in call.service.stores), *web]})
 
 
+@operation("get_usage", gives="usage")
 def show_usage(call: Call) -> Response:
     """Shows how much of its quotas the caller's project uses. There are none but the fixed ones."""
     require(call, "get_usage")

@@ -20,6 +20,7 @@ from cowherd.service.records.figures import figures
 from cowherd.service.records.image import now
 from cowherd.service.web.access import require
 from cowherd.service.web.errors import Unavailable
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def is_local(request: Request) -> bool:
     return request.client is None or not request.client.host or ipaddress.ip_address(request.client.host).is_loopback
 
 
+@operation("see_service", gives={"text/plain": None})
 def show(call: Call) -> Response:
     """Shows the figures to this host, and to administrators. Raises `Unavailable` without prometheus_client."""
     if not is_local(call.request):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cowherd.service.web import cache, health, info, metrics, stores, tasks, uploads, versions
+from cowherd.service.web import cache, health, info, metrics, openapi, stores, tasks, uploads, versions
 from cowherd.service.web.images import actions, data, lineage, locations, members, records, staging, tags
 from cowherd.service.web.metadefs import namespaces
 from cowherd.service.web.page import routes as page
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROUTES: list[Route] = [
     resource("/healthcheck", GET=health.show, HEAD=health.show),
     *metrics.ROUTES,
-    resource("/v2", GET=versions.redirect),
+    *versions.ROUTES,
     *records.ROUTES,
     *data.ROUTES,
     *staging.ROUTES,
@@ -28,6 +28,7 @@ ROUTES: list[Route] = [
     *lineage.ROUTES,
     *namespaces.ROUTES,
     *uploads.ROUTES,
+    *openapi.ROUTES,
     *tasks.ROUTES,
     *stores.ROUTES,
     *info.ROUTES,

@@ -10,6 +10,7 @@ from cowherd.service.web.access import require_image
 from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import Conflict, Forbidden, NotFound
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
+@operation(
+    "delete_image_location",
+    means={
+        403: "no other store has the content whole, or the caller may see the image and not do this",
+        404: "the store does not have the content, there is no such image, or the caller may not see it",
+        409: "there is no such store, or the image has no content",
+    },
+)
 def delete(call: Call) -> Response:
     """Deletes the content of an image from a store, if another store has it whole. Images with the same content share it."""
     name = call.names["store"]

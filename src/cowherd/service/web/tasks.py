@@ -12,8 +12,10 @@ from cowherd.service.web.documents import time_text
 from cowherd.service.web.errors import BadRequest, MethodNotAllowed
 from cowherd.service.web.images.listing import links
 from cowherd.service.web.metadefs.common import descends, limit_of
-from cowherd.service.web.routing import resource, takes_body, untold_resource
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource, untold_resource
 from cowherd.service.web.schemas.others import TASK
+from cowherd.service.web.schemas.requests import NEW_TASK
 from cowherd.service.web.schemas.validation import problems
 
 if TYPE_CHECKING:
@@ -24,17 +26,23 @@ if TYPE_CHECKING:
 
 TYPES = tuple(TASK["properties"]["type"]["enum"])
 _STATUSES = (PENDING, PROCESSING, SUCCESS, FAILURE)
-_NEW_TASK: dict[str, Any] = {
-    "name": "task",
-    "type": "object",
-    "required": ["type", "input"],
-    "additionalProperties": False,
-    "properties": {"type": TASK["properties"]["type"], "input": {"type": "object"}},
-}
 _SORT_KEYS = ("created_at",)
 _PATH = "/v2/tasks"
 
 
+@operation(
+    "tasks_api_access",
+    gives="tasks",
+    query={
+        "limit": "how many",
+        "marker": "the task after which the page begins",
+        "type": "of this type",
+        "status": "at this state",
+        "owner": "of this project",
+        "sort_key": "created_at",
+        "sort_dir": "asc or desc",
+    },
+)
 def index(call: Call) -> Response:
     """Shows a page of tasks, the latest first."""
     require(call, "tasks_api_access")
@@ -55,6 +63,7 @@ def index(call: Call) -> Response:
     return document_answer({"tasks": stubs, **links(_PATH, call.query, after), "schema": "/v2/schemas/tasks"})
 
 
+@operation("tasks_api_access", gives="task", means={404: "there is no such task"})
 def show(call: Call) -> Response:
     """Shows one task."""
     require(call, "tasks_api_access")
@@ -64,24 +73,31 @@ def show(call: Call) -> Response:
     return document_answer({**_stub(task), **_started_by(task), **facts})
 
 
-@takes_body
+@operation(
+    "tasks_api_access",
+    takes="new task",
+    status=400,
+    means={400: "tasks are made by the service, for the requests that need them"},
+)
 def create(call: Call) -> Response:
     """Refuses a task: the service makes them itself, for the requests that need them."""
     require(call, "tasks_api_access")
     document = call.document()
-    for problem in problems(document, _NEW_TASK):
+    for problem in problems(document, NEW_TASK):
         raise BadRequest(f"Provided object does not match schema 'task': {problem}")
     raise BadRequest(
         f"Tasks of type {document['type']} are made by the service. Import an image by POST /v2/images/{{id}}/import instead."
     )
 
 
+@operation("tasks_api_access", status=405, means={405: "the record of a task goes by itself"})
 def delete(call: Call) -> Response:
     """Refuses the deletion of a task: its record goes by itself, some time after its end."""
     require(call, "tasks_api_access")
     raise MethodNotAllowed("The method DELETE is not allowed for this resource.", {"Allow": "GET"})
 
 
+@operation("get_image", gives="tasks of an image")
 def index_of_image(call: Call) -> Response:
     """Shows the tasks that worked on an image."""
     with call.service.database.read() as connection:

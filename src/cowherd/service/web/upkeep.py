@@ -18,6 +18,7 @@ from cowherd.service.web.run import stores_of
 if TYPE_CHECKING:
     from cowherd.service.keeping.fsck.report import Finding
     from cowherd.service.web.settings import Settings
+    from cowherd.stores.directory import DirectoryStore
 
 
 def fsck(settings: Settings, *, repair: bool) -> list[Finding]:
@@ -30,12 +31,20 @@ def fsck(settings: Settings, *, repair: bool) -> list[Finding]:
         raise InvalidRequest(f"there is no database at {path}; --rebuild makes one from what the stores have")
     with contextlib.closing(open_database(settings.database_url)) as database:
         migrate(database)
-        return list(check_service(database, stores_of(settings), repair=repair))
+        return list(check_service(database, _stores(settings), repair=repair))
 
 
 def rebuild_records(settings: Settings) -> Rebuilt:
     """Makes the records again from what the stores have. Raises as `rebuild`."""
-    stores = stores_of(settings)
+    stores = _stores(settings)
     with contextlib.closing(open_database(settings.database_url)) as database:
         migrate(database)
         return rebuild(database, stores)
+
+
+def _stores(settings: Settings) -> dict[str, DirectoryStore]:
+    """Returns the stores, made anew and empty where they are gone, as at the start of the service."""
+    stores = stores_of(settings)
+    for store in stores.values():
+        store.prepare()
+    return stores

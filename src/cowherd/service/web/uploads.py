@@ -38,8 +38,10 @@ from cowherd.service.web.errors import (
     UnsupportedMedia,
 )
 from cowherd.service.web.faults import web_error_of
-from cowherd.service.web.images.upload import blocks_of, intake_into, intake_of, require_formats
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.images.upload import STORE_HEADER, blocks_of, intake_into, intake_of, require_formats
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
+from cowherd.service.web.tus import EXPIRES, SHOWN, STATUSES, TUS, VERSION
 from cowherd.service.web.versions import base_url
 from cowherd.stores.faults import StillArriving
 
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-VERSION = "1.0.0"
 PATH = "/cowherd/v1/uploads"
 PATIENCE_SECONDS = 5.0
 """How long a request waits for the end of another one on the same upload: the end of a connection shows a moment later."""
@@ -97,6 +98,15 @@ def _require_version(call: Call) -> None:
         raise PreconditionFailed(f"The header Tus-Resumable must be {VERSION}.", {"Tus-Version": VERSION})
 
 
+@operation(
+    sent={
+        **TUS,
+        "Tus-Version": "the version of the protocol",
+        "Tus-Extension": "the extensions that there are",
+        "Tus-Max-Size": "the largest content",
+        "Tus-Checksum-Algorithm": "the hashes of Upload-Checksum",
+    }
+)
 def describe(call: Call) -> Response:
     """Tells what of the protocol there is."""
     headers = {
@@ -109,6 +119,26 @@ def describe(call: Call) -> Response:
     return empty_answer(204, headers)
 
 
+@operation(
+    "upload_image",
+    status=201,
+    headers={
+        **TUS,
+        "Upload-Length": "how many bytes will come",
+        "Upload-Metadata": "image_id with the id of an image that waits for content, in base64",
+        STORE_HEADER: "the store that is to have it",
+    },
+    sent={**TUS, "Location": "the address of the upload", "Upload-Offset": "0", **EXPIRES},
+    means={
+        412: STATUSES[412],
+        400: "no length, no image, an unknown store, or an image without formats",
+        403: "the caller may see the image and not do this",
+        404: "there is no such image, or the caller may not see it",
+        409: "the image is not queued",
+        413: "the content is larger than is allowed, than the quota, or than the room in the store",
+        415: "the content is empty and refused: the answer names the check",
+    },
+)
 @_tus
 def create(call: Call) -> Response:
     """Begins an upload for an image that waits for content."""
@@ -130,6 +160,13 @@ def create(call: Call) -> Response:
     return empty_answer(201, {"Location": location, "Upload-Offset": "0", **_expiry(record)})
 
 
+@operation(
+    "upload_image",
+    status=200,
+    headers=TUS,
+    sent=SHOWN,
+    means={**STATUSES, 404: "there is no such image or upload, or the caller may not see it", 410: "the upload has ended"},
+)
 @_tus
 def show(call: Call) -> Response:
     """Tells where an upload goes on."""
@@ -147,6 +184,26 @@ def show(call: Call) -> Response:
     return empty_answer(200, headers)
 
 
+@operation(
+    "upload_image",
+    takes={_CHUNK: None},
+    headers={
+        **TUS,
+        "Upload-Offset": "where the bytes belong: at the durable offset",
+        "Upload-Checksum": "a hash of the body, as in sha256 BASE64; without a match nothing of it is kept",
+    },
+    sent={**TUS, "Upload-Offset": "how many bytes are durable", **EXPIRES},
+    means={
+        **STATUSES,
+        400: "a header makes no sense, or all came and the image's signature is not of it",
+        404: "there is no such image or upload, or the caller may not see it",
+        409: "the upload goes on at another offset, or the image is an overlay that would be more visible than its base",
+        410: "the upload has ended, or its image was deleted",
+        413: "more bytes than were announced, or than there is room for",
+        415: "all came and is refused: the answer names the check; or the body is of another kind",
+        460: "the body has another checksum",
+    },
+)
 @_tus
 async def append(call: Call) -> Response:
     """Appends the body to an upload. With the last byte the image becomes active, before the answer is given."""
@@ -167,6 +224,12 @@ async def append(call: Call) -> Response:
     return await run_in_threadpool(_end_request, call, session)
 
 
+@operation(
+    "upload_image",
+    headers=TUS,
+    sent=TUS,
+    means={**STATUSES, 404: "there is no such image or upload, or the caller may not see it", 410: "the upload has ended"},
+)
 @_tus
 def end(call: Call) -> Response:
     """Ends an upload; nothing of it is kept."""
@@ -179,7 +242,23 @@ def end(call: Call) -> Response:
     return empty_answer()
 
 
-@takes_body
+@operation(
+    "upload_image",
+    takes={_CHUNK: None},
+    headers={**TUS, "X-HTTP-Method-Override": "PATCH, DELETE or HEAD"},
+    sent=SHOWN,
+    means={
+        200: "as HEAD answers",
+        **STATUSES,
+        404: "there is no such image or upload, or the caller may not see it",
+        405: "no such method is named",
+        409: "as PATCH answers",
+        410: "the upload has ended, or its image was deleted",
+        413: "as PATCH answers",
+        415: "as PATCH answers",
+        460: "as PATCH answers",
+    },
+)
 async def override(call: Call) -> Response:
     """Does what another method does, for clients that can't send it."""
     handlers = {"PATCH": append, "DELETE": end, "HEAD": show}
@@ -307,7 +386,5 @@ def _decoded(text: str, header: str) -> bytes:
 
 ROUTES: list[Route] = [
     resource(PATH, OPTIONS=describe, POST=create),
-    resource(
-        f"{PATH}/{{image_id}}/{{upload_id}}", OPTIONS=describe, HEAD=show, PATCH=takes_body(append), DELETE=end, POST=override
-    ),
+    resource(f"{PATH}/{{image_id}}/{{upload_id}}", OPTIONS=describe, HEAD=show, PATCH=append, DELETE=end, POST=override),
 ]

@@ -10,6 +10,7 @@ from cowherd.service.web.access import require_image
 from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import Forbidden
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
+@operation("deactivate", means={403: "the image is in another state, or the caller may see it and not do this"})
 def deactivate(call: Call) -> Response:
     """Lets nobody but administrators download an image."""
     return _change(call, "deactivate", ACTIVE, DEACTIVATED)
 
 
+@operation("reactivate", means={403: "the image is in another state, or the caller may see it and not do this"})
 def reactivate(call: Call) -> Response:
     """Lets an image be downloaded again."""
     return _change(call, "reactivate", DEACTIVATED, ACTIVE)

@@ -10,8 +10,8 @@ from cowherd.service.web.images.properties import READ_ONLY, check_name, check_v
 from cowherd.service.web.schemas.image import PROPERTIES
 
 OPERATIONS = ("add", "remove", "replace")
-_OLD = "application/openstack-images-v2.0-json-patch"
-_NEW = "application/openstack-images-v2.1-json-patch"
+OLDER = "application/openstack-images-v2.0-json-patch"
+NEWER = "application/openstack-images-v2.1-json-patch"
 _MOST_CHANGES = 10_000
 
 
@@ -32,15 +32,15 @@ def parse_changes(content_type: str, document_of: Any) -> list[Change]:
     Raises `UnsupportedMedia`, `BadRequest`, and `Forbidden` for properties that nobody may change.
     """
     media = content_type.partition(";")[0].strip()
-    if media not in (_OLD, _NEW):
-        allowed = f"{_OLD}, {_NEW}"
+    if media not in (OLDER, NEWER):
+        allowed = f"{OLDER}, {NEWER}"
         raise UnsupportedMedia(f"Image PATCH expects Content-Type one of: {allowed}", {"Accept-Patch": allowed})
     document = document_of()
     if not isinstance(document, list):
         raise BadRequest("Request body must be a JSON array of operation objects.")
     if len(document) > _MOST_CHANGES:
         raise BadRequest(f"Request body has more than {_MOST_CHANGES} operations.")
-    return [_parse_change(raw, newer=media == _NEW) for raw in document]
+    return [_parse_change(raw, newer=media == NEWER) for raw in document]
 
 
 def _parse_change(raw: Any, *, newer: bool) -> Change:

@@ -15,6 +15,7 @@ from cowherd.service.web.access import require_image
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.images.ranges import wanted_range
 from cowherd.service.web.images.remote import RemoteAnswer, open_remote
+from cowherd.service.web.operation import BYTES, operation
 from cowherd.service.web.serving.files import FileAnswer, PiecesAnswer
 from cowherd.service.web.settings import ALWAYS
 
@@ -27,6 +28,35 @@ if TYPE_CHECKING:
 _DIGESTS = {"sha256": "sha-256", "sha512": "sha-512"}
 
 
+@operation(
+    "get_image",
+    "download_image",
+    gives={BYTES: None},
+    query={"prefer": "stores to read from rather, with commas between them"},
+    headers={
+        "Range": "one range of bytes; Content-Range, as clients of old have it, means the same",
+        "If-Range": "an ETag or Last-Modified: if the content is another, all of it is given",
+        "If-None-Match": "ETags of what the client has",
+        "If-Modified-Since": "when the client got what it has",
+    },
+    sent={
+        "Accept-Ranges": "bytes",
+        "Content-Digest": "of all of the content: sha-256 or sha-512, as RFC 9530 has it",
+        "Content-MD5": "MD5 of all of the content, in hexadecimal digits as Glance has it",
+        "Content-Range": "which bytes of how many, in a 206 and a 416",
+        "ETag": "BLAKE3 of the content; of content on the web its os_hash_value",
+        "Last-Modified": "when the image was last changed",
+    },
+    means={
+        204: "the image has no content",
+        206: "the bytes of the range",
+        304: "the client has the content already",
+        400: "several ranges are asked for, or the request makes no sense",
+        403: "the image is deactivated, or the caller may see it and not download it",
+        416: "there is no such range",
+        503: "the content is damaged or missing and no other store has it, or the database or the store does not answer now",
+    },
+)
 async def download(call: Call) -> Response:
     """Gives out the content of an image, or a range of it; HEAD only says what it is."""
     return await run_in_threadpool(_open, call)

@@ -20,6 +20,7 @@ from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import Conflict
 from cowherd.service.web.images.document import image_document, path_of
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _MOST_NAMED = 10
 
 
+@operation("get_lineage", gives="lineage")
 def show(call: Call) -> Response:
     """Shows what an image stands on, the nearest first, what stands on it, and what stands on the same as it does.
 
@@ -60,6 +62,15 @@ def show(call: Call) -> Response:
     )
 
 
+@operation(
+    "get_image",
+    "make_standalone",
+    "add_image",
+    gives="image",
+    status=202,
+    sent={"Location": "the path of the new image's record"},
+    means={202: "a task writes the content of the new image", 409: "the image has no content that could be read as a disk"},
+)
 def make_standalone(call: Call) -> Response:
     """Begins to make a raw image with what a guest sees of an image, and answers with its record before it has content."""
     with call.service.database.write() as connection:

@@ -16,6 +16,23 @@ if TYPE_CHECKING:
 
     Parameters = Sequence[tuple[str, str]]
 
+FILTERS = {
+    "limit": "how many images; 0 for none",
+    "marker": "the image after which the page begins",
+    "sort": "keys with directions, as in name:asc,size:desc",
+    "sort_key, sort_dir": "the same as older clients have it, each repeated",
+    "name, id, status, container_format, disk_format": "one value, or several as in in:a,b; one with a comma in quotation marks",
+    "owner, checksum, os_hash_algo, os_hash_value": "exactly this",
+    "protected": "true or false",
+    "os_hidden": "true for those that lists leave out, false for the others (default)",
+    "visibility": "public, private, shared, community, or all; without it community images are left out",
+    "member_status": "of images that are shared with the caller: pending, accepted (default), rejected, or all",
+    "tag": "repeated: images that have all of these",
+    "size, min_ram, min_disk": "exactly this; with _min or _max at the end at least or at most",
+    "created_at, updated_at": "a time, or gt: gte: lt: lte: eq: neq: with a time in ISO 8601",
+    "any other name": "images that have this property with this value",
+}
+"""What clients are told of the parameters."""
 _LISTED = ("name", "id", "status", "container_format", "disk_format")
 """The filters that take several values, as in `in:a,b`."""
 _EXACT = ("owner", "checksum", "os_hash_algo", "os_hash_value")

@@ -19,7 +19,9 @@ from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import BadRequest, Conflict, Forbidden
 from cowherd.service.web.images.document import locations_of
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
+from cowherd.service.web.schemas.requests import NEW_LOCATION
 from cowherd.service.web.schemas.validation import problems
 
 if TYPE_CHECKING:
@@ -29,20 +31,8 @@ if TYPE_CHECKING:
     from cowherd.service.records.image import Image
     from cowherd.service.web.call import Call
 
-_NEW: dict[str, Any] = {
-    "type": "object",
-    "required": ["url"],
-    "properties": {
-        "url": {"type": "string", "maxLength": 255},
-        "validation_data": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {"os_hash_algo": {"type": "string"}, "os_hash_value": {"type": "string"}},
-        },
-    },
-}
 
-
+@operation("fetch_image_location", gives="locations")
 def show(call: Call) -> Response:
     """Shows the addresses of an image's content, to other services."""
     with call.service.database.read() as connection:
@@ -50,11 +40,22 @@ def show(call: Call) -> Response:
     return document_answer(locations_of(image, call.service.settings.http_store))
 
 
-@takes_body
+@operation(
+    "get_image",
+    "add_image_location",
+    takes="new location",
+    status=202,
+    means={
+        202: "a task reads the content",
+        400: "the body makes no sense, or the address may not be asked",
+        403: "no store reads such addresses, or the caller may see the image and not do this",
+        409: "the image is not queued",
+    },
+)
 def create(call: Call) -> Response:
     """Gives a queued image content that stays at an address on the web. The image is active once a task has read it."""
     document = call.document()
-    for problem in problems(document, _NEW):
+    for problem in problems(document, NEW_LOCATION):
         raise BadRequest(f"Provided object does not match schema 'location': {problem}")
     url, stated = document["url"], document.get("validation_data", {})
     if len(stated) == 1:  # nothing is stated by an empty one, too

@@ -19,7 +19,8 @@ from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.documents import time_text
 from cowherd.service.web.errors import BadRequest, Forbidden, NotFound, TooLarge
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _MOST_MEMBER_CHARACTERS = 255
 
 
+@operation("get_members", gives="members", means={403: "the image is not shared, or the caller may see it and not do this"})
 def index(call: Call) -> Response:
     """Shows the projects that an image is shared with: all to its owner, to a project that it is shared with only that one."""
     with call.service.database.read() as connection:
@@ -39,7 +41,16 @@ def index(call: Call) -> Response:
     return document_answer({"members": [_document(one) for one in members], "schema": "/v2/schemas/members"})
 
 
-@takes_body
+@operation(
+    "add_member",
+    takes="new member",
+    gives="member",
+    means={
+        403: "the image is not shared, or the caller may see it and not do this",
+        409: "it is shared with the project already",
+        413: "it is shared with as many projects as are allowed, or the body is larger than is taken",
+    },
+)
 def create(call: Call) -> Response:
     """Shares an image with a project."""
     project = _given(call, "member")
@@ -53,6 +64,7 @@ def create(call: Call) -> Response:
     return document_answer(_document(member))
 
 
+@operation("get_member", gives="member", means={404: "there is no such image or member, or the caller may not see it"})
 def show(call: Call) -> Response:
     """Shows one project that an image is shared with."""
     with call.service.database.read() as connection:
@@ -66,7 +78,13 @@ def show(call: Call) -> Response:
     return document_answer(_document(member))
 
 
-@takes_body
+@operation(
+    "get_image",
+    "modify_member",
+    takes="new status",
+    gives="member",
+    means={403: "only the member itself answers", 404: "there is no such image or member, or the caller may not see it"},
+)
 def update(call: Call) -> Response:
     """Records what a project says to being shared an image."""
     status: Any = _given(call, "status")
@@ -85,6 +103,13 @@ def update(call: Call) -> Response:
     return document_answer(_document(member))
 
 
+@operation(
+    "delete_member",
+    means={
+        403: "the image is not shared, or the caller may see it and not do this",
+        404: "there is no such image or member, or the caller may not see it",
+    },
+)
 def delete(call: Call) -> Response:
     """Shares an image with a project no more."""
     with call.service.database.write() as connection:

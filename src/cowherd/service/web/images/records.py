@@ -14,18 +14,19 @@ from cowherd.service.records.images import change_status, create_image, delete_i
 from cowherd.service.records.pages import page
 from cowherd.service.records.quotas import Resource, check_quota
 from cowherd.service.records.uploads import list_uploads
-from cowherd.service.web.access import require, require_for_new, require_image, viewer
+from cowherd.service.web.access import PUBLISHING, require, require_for_new, require_image, viewer
 from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import Forbidden, TooLarge
-from cowherd.service.web.images.changes import parse_changes
+from cowherd.service.web.images.changes import NEWER, OLDER, parse_changes
 from cowherd.service.web.images.document import image_document, path_of
 from cowherd.service.web.images.editing import apply_changes
 from cowherd.service.web.images.lineage import release_children, require_visibility
-from cowherd.service.web.images.listing import links, parse_query
+from cowherd.service.web.images.listing import FILTERS, links, parse_query
 from cowherd.service.web.images.properties import new_image_values
 from cowherd.service.web.images.relocating import sizes_of_added
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
 from cowherd.service.web.versions import base_url
 
 if TYPE_CHECKING:
@@ -38,7 +39,23 @@ if TYPE_CHECKING:
     from cowherd.service.web.settings import Settings
 
 
-@takes_body
+@operation(
+    "add_image",
+    *PUBLISHING.values(),
+    takes="new image",
+    gives="image",
+    status=201,
+    means={
+        403: "a property is read-only or reserved, or the caller may not make such an image",
+        409: "there is an image of this id, or there was",
+        413: "there are more properties or tags than are allowed, or the project has no images left in its quota",
+    },
+    sent={
+        "Location": "the address of the record",
+        "OpenStack-image-import-methods": "the ways to import",
+        "OpenStack-image-store-ids": "the stores",
+    },
+)
 def create(call: Call) -> Response:
     """Makes the record of a new image."""
     base, others = new_image_values(call.document())
@@ -63,6 +80,15 @@ def create(call: Call) -> Response:
     return document_answer(image_document(call, image), 201, headers)
 
 
+@operation(
+    "get_images",
+    gives="images",
+    query=FILTERS,
+    means={
+        400: "a filter, an order or a marker makes no sense",
+        403: "the caller may not list images, or not see that of the marker",
+    },
+)
 def index(call: Call) -> Response:
     """Shows a page of the images that the caller may see."""
     require(call, "get_images")
@@ -91,6 +117,7 @@ def _page(call: Call, connection: Connection, query: Query) -> list[Image]:
         raise Forbidden("You are not authorized to see the image after which the page begins.") from error
 
 
+@operation("get_image", gives="image")
 def show(call: Call) -> Response:
     """Shows one image."""
     with call.service.database.read() as connection:
@@ -98,7 +125,21 @@ def show(call: Call) -> Response:
     return document_answer(image_document(call, image))
 
 
-@takes_body
+@operation(
+    "get_image",
+    "modify_image",
+    *PUBLISHING.values(),
+    "set_image_location",
+    "delete_image_location",
+    takes={NEWER: "changes", OLDER: "older changes"},
+    gives="image",
+    means={
+        403: "a property is read-only, reserved or settled, or the caller may see the image and not change it like this",
+        409: "a property is not there, or is there already; an overlay would be more visible than its base; somebody was faster",
+        413: "there are more properties, tags or locations than are allowed, or the body is larger than is taken",
+        415: "the body is of another kind than Accept-Patch names",
+    },
+)
 def update(call: Call) -> Response:
     """Changes properties of an image."""
     changes = parse_changes(call.header("content-type") or "", call.document)
@@ -117,6 +158,10 @@ def update(call: Call) -> Response:
     return document_answer(image_document(call, changed))
 
 
+@operation(
+    "delete_image",
+    means={403: "the image is protected, or the caller may see it and not delete it", 409: "other images stand on it"},
+)
 def delete(call: Call) -> Response:
     """Deletes an image. Its bytes go later, if no other image has them."""
     with call.service.database.write() as connection:

@@ -29,8 +29,9 @@ from cowherd.service.web.access import require_image
 from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import BadRequest, Conflict, NotFound
-from cowherd.service.web.images.upload import STORE_HEADER, announced_bytes, intake_of, receive, require_content
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.images.upload import STORE_HEADER, UPLOAD_HEADERS, announced_bytes, intake_of, receive, require_content
+from cowherd.service.web.operation import BYTES, operation
+from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.image import UUID_PATTERN
 
 if TYPE_CHECKING:
@@ -41,7 +42,19 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
-@takes_body
+@operation(
+    "modify_image",
+    takes={BYTES: None},
+    headers=UPLOAD_HEADERS,
+    means={
+        400: "another length than was announced came, or an unknown store",
+        404: "there is no such image, the caller may not see it, or glance-direct is not offered",
+        409: "the image is not queued",
+        410: "the image was deleted during the upload",
+        413: "the content is larger than is allowed, than the quota, or than the room in the store",
+        415: "the body is not application/octet-stream",
+    },
+)
 async def stage(call: Call) -> Response:
     """Takes the content of a queued image, to be imported later."""
     if GLANCE_DIRECT not in call.service.settings.import_methods:
@@ -58,7 +71,19 @@ def _begin(call: Call, length: int | None) -> Staging:
     return Staging.begin(intake_of(call), image, length)
 
 
-@takes_body
+@operation(
+    "get_image",
+    "modify_image",
+    "copy_image",
+    takes="import",
+    status=202,
+    headers={STORE_HEADER: "the store, where the body names none"},
+    means={
+        202: "a task does the rest: GET /v2/images/{image_id}/tasks tells of it",
+        400: "the body makes no sense, the address may not be asked, or a store has the content already",
+        409: "the image is in another state, an import is under way, or there is no such store",
+    },
+)
 def begin_import(call: Call) -> Response:
     """Starts the import of what was staged, or a copy to more stores, and answers before it has begun."""
     document = call.document()

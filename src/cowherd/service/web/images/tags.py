@@ -13,6 +13,7 @@ from cowherd.service.web.call import empty_answer
 from cowherd.service.web.errors import NotFound
 from cowherd.service.web.images.properties import check_values
 from cowherd.service.web.images.records import check_quotas
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
+@operation("modify_image", means={400: "the tag is longer than 255 characters", 413: "the image has as many tags as are allowed"})
 def put(call: Call) -> Response:
     """Gives an image a tag."""
     tag = call.names["tag"]
@@ -36,6 +38,7 @@ def put(call: Call) -> Response:
     return empty_answer()
 
 
+@operation("modify_image", means={404: "there is no such image or tag, or the caller may not see it"})
 def delete(call: Call) -> Response:
     """Takes a tag from an image."""
     tag = call.names["tag"]

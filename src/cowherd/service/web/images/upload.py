@@ -14,7 +14,7 @@ from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.web.access import require_image
 from cowherd.service.web.call import ClientGone, empty_answer, whole_number
 from cowherd.service.web.errors import BadRequest, BodyStalled, Gone, UnsupportedMedia
-from cowherd.service.web.routing import takes_body
+from cowherd.service.web.operation import BYTES, operation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,9 +29,25 @@ if TYPE_CHECKING:
 
 _CONTENT = "application/octet-stream"
 STORE_HEADER = "x-image-meta-store"
+UPLOAD_HEADERS = {
+    "Content-Type": _CONTENT,
+    "x-openstack-image-size": "how many bytes will come",
+    STORE_HEADER: "the store that is to have them",
+}
 
 
-@takes_body
+@operation(
+    "upload_image",
+    takes={BYTES: None},
+    headers=UPLOAD_HEADERS,
+    means={
+        400: "another length than was announced, an unknown store, no formats, or a signature that is not of the content",
+        409: "the image is not queued, or is an overlay that would be more visible than its base",
+        410: "the image was deleted during the upload",
+        413: "the content is larger than is allowed, than the quota, or than the room in the store",
+        415: "the content is refused: the answer names the check; or the body is not application/octet-stream",
+    },
+)
 async def upload(call: Call) -> Response:
     """Takes the content of a queued image, which is active when the answer is given."""
     require_content(call)

@@ -10,7 +10,8 @@ from cowherd.service.web.access import require
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import BadRequest
 from cowherd.service.web.metadefs.common import NAMESPACES, add, deleting, given, require_namespace, times
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import RESOURCE_TYPE
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _KIND = Kind.ASSOCIATION
 _OF_NO_NAMESPACE = ""
 
 
+@operation("list_metadef_resource_types", gives="metadefs/all_resource_types")
 def index_types(call: Call) -> Response:
     """Shows the types of resources that any namespace was ever meant for."""
     require(call, "list_metadef_resource_types")
@@ -32,6 +34,7 @@ def index_types(call: Call) -> Response:
     return document_answer({"resource_types": [{"name": one.name, **times(one)} for one in found]})
 
 
+@operation("get_metadef_resource_type", gives="metadefs/resource_types")
 def index(call: Call) -> Response:
     """Shows the types of resources that a namespace is meant for."""
     with call.service.database.read() as connection:
@@ -40,7 +43,13 @@ def index(call: Call) -> Response:
     return document_answer({"resource_type_associations": found})
 
 
-@takes_body
+@operation(
+    "add_metadef_resource_type_association",
+    takes="metadefs/resource_type",
+    gives="metadefs/resource_type",
+    status=201,
+    means={409: "the namespace is meant for this type already"},
+)
 def create(call: Call) -> Response:
     """Says that a namespace is meant for a type of resources."""
     document = given(call, RESOURCE_TYPE)

@@ -17,6 +17,7 @@ from cowherd.service.records.metadefs import (
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.documents import time_text
 from cowherd.service.web.errors import BadRequest, Forbidden, NotFound
+from cowherd.service.web.operation import operation
 from cowherd.service.web.schemas.validation import problems
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 NAMESPACES = "/v2/metadefs/namespaces"
+LIST = {"limit": "how many", "marker": "the name after which the page begins", "sort_dir": "asc or desc"}
+"""What clients are told of the parameters of lists."""
 _READ_ONLY = ("self", "schema", "created_at", "updated_at")
 
 
@@ -136,7 +139,9 @@ def ordered(
 def deleting(kind: Kind, action: str) -> Callable[[Call], Response]:
     """Returns what answers DELETE of one definition of a kind in a namespace, for who may do `action`."""
 
+    @operation(action, means={404: "there is no such thing, or the caller may not see it"})
     def delete(call: Call) -> Response:
+        """Deletes this one."""
         with call.service.database.write() as connection:
             namespace = require_namespace(call, connection, action)
             delete_definition(connection, kind, namespace.name, call.names["name"])
@@ -148,7 +153,9 @@ def deleting(kind: Kind, action: str) -> Callable[[Call], Response]:
 def deleting_all(kind: Kind, action: str) -> Callable[[Call], Response]:
     """Returns what answers DELETE of all definitions of a kind in a namespace, for who may do `action`."""
 
+    @operation(action)
     def delete_all(call: Call) -> Response:
+        """Deletes all of them."""
         with call.service.database.write() as connection:
             namespace = require_namespace(call, connection, action)
             delete_definitions(connection, kind, namespace.name)

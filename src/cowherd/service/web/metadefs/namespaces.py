@@ -18,8 +18,9 @@ from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import BadRequest, Forbidden
 from cowherd.service.web.images.listing import links
 from cowherd.service.web.metadefs import associations, objects, properties, tags
-from cowherd.service.web.metadefs.common import NAMESPACES, given, limit_of, ordered, require_namespace, times
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.metadefs.common import LIST, NAMESPACES, given, limit_of, ordered, require_namespace, times
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import NAMESPACE
 from cowherd.service.web.versions import base_url
 
@@ -41,6 +42,17 @@ _SORTED_BY = {
 }
 
 
+@operation(
+    "get_metadef_namespaces",
+    gives="metadefs/namespaces",
+    query={
+        **LIST,
+        "sort_key": ", ".join(_SORTED_BY),
+        "visibility": "public or private",
+        "resource_types": "meant for one of these, with commas between them",
+    },
+    means={403: "the caller may not list namespaces, or not see that of the marker", 404: "there is no namespace of the marker"},
+)
 def index(call: Call) -> Response:
     """Shows a page of the namespaces that the caller may see."""
     require(call, "get_metadef_namespaces")
@@ -63,7 +75,17 @@ def index(call: Call) -> Response:
     return document_answer({"namespaces": documents, **first, "schema": "/v2/schemas/metadefs/namespaces"})
 
 
-@takes_body
+@operation(
+    "add_metadef_namespace",
+    takes="metadefs/namespace",
+    gives="metadefs/namespace",
+    status=201,
+    sent={"Location": "the address of the namespace"},
+    means={
+        403: "what only the service says is given, or the caller may not do this",
+        409: "there is a namespace of this name, or it defines something twice",
+    },
+)
 def create(call: Call) -> Response:
     """Makes a namespace, with all that its document defines."""
     document = given(call, NAMESPACE)
@@ -79,6 +101,11 @@ def create(call: Call) -> Response:
     return document_answer({**_document(namespace), **contents}, 201, headers)
 
 
+@operation(
+    "get_metadef_namespace",
+    gives="metadefs/namespace",
+    query={"resource_type": "a type of resources: properties have the names that they have there"},
+)
 def show(call: Call) -> Response:
     """Shows a namespace, with all that it defines; for a type of resources, with the properties named as they are there."""
     resource_type = dict(call.query).get("resource_type")
@@ -94,7 +121,12 @@ def show(call: Call) -> Response:
     return document_answer({**document, **{name: value for name, value in found.items() if value}})
 
 
-@takes_body
+@operation(
+    "modify_metadef_namespace",
+    takes="metadefs/namespace",
+    gives="metadefs/namespace",
+    means={409: "there is a namespace of the new name"},
+)
 def update(call: Call) -> Response:
     """Makes a namespace as its document says, but for what it defines."""
     document = given(call, NAMESPACE)
@@ -105,6 +137,7 @@ def update(call: Call) -> Response:
     return document_answer(_document(after))
 
 
+@operation("delete_metadef_namespace", means={403: "the namespace is protected, or the caller may see it and not delete it"})
 def delete(call: Call) -> Response:
     """Deletes a namespace, with all that it defines."""
     with call.service.database.write() as connection:

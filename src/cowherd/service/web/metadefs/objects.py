@@ -26,7 +26,8 @@ from cowherd.service.web.metadefs.common import (
     times,
 )
 from cowherd.service.web.metadefs.properties import stored
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import NAMELESS_PROPERTY, OBJECT
 
 if TYPE_CHECKING:
@@ -40,18 +41,31 @@ _KIND = Kind.OBJECT
 _EMPTY: dict[str, Any] = {"required": [], "properties": {}}
 
 
+@operation(
+    "get_metadef_objects",
+    gives="metadefs/objects",
+    query={"limit, sort_dir": "must make sense, and change nothing"},
+)
 def index(call: Call) -> Response:
-    """Shows the objects of a namespace."""
+    """Shows all objects of a namespace."""
     parameters = dict(call.query)
-    limit = limit_of(parameters, None, least=1)
+    limit_of(
+        parameters, None, least=1
+    )  # a limit must make sense, but there are no pages to go on with, and Glance limits nothing
     descends(parameters)
     with call.service.database.read() as connection:
         namespace = require_namespace(call, connection, "get_metadef_objects")
-        found = all_of(connection, namespace.name)[:limit]
+        found = all_of(connection, namespace.name)
     return document_answer({"objects": found, "schema": "v2/schemas/metadefs/objects"})
 
 
-@takes_body
+@operation(
+    "add_metadef_object",
+    takes="metadefs/object",
+    gives="metadefs/object",
+    status=201,
+    means={409: "there is an object of this name"},
+)
 def create(call: Call) -> Response:
     """Makes an object."""
     document = _given(call)
@@ -61,6 +75,11 @@ def create(call: Call) -> Response:
     return document_answer(_document(definition), 201)
 
 
+@operation(
+    "get_metadef_object",
+    gives="metadefs/object",
+    means={404: "there is no such namespace or object, or the caller may not see it"},
+)
 def show(call: Call) -> Response:
     """Shows an object."""
     with call.service.database.read() as connection:
@@ -69,7 +88,12 @@ def show(call: Call) -> Response:
     return document_answer({**_EMPTY, **_document(definition)})
 
 
-@takes_body
+@operation(
+    "modify_metadef_object",
+    takes="metadefs/object",
+    gives="metadefs/object",
+    means={404: "there is no such namespace or object, or the caller may not see it", 409: "there is an object of the new name"},
+)
 def update(call: Call) -> Response:
     """Makes an object as its document says."""
     document = _given(call)

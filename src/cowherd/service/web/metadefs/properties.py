@@ -14,7 +14,8 @@ from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import NotFound
 from cowherd.service.web.metadefs.associations import prefix_of
 from cowherd.service.web.metadefs.common import NAMESPACES, add, deleting, deleting_all, given, newest_first, require_namespace
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import PROPERTY
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _KIND = Kind.PROPERTY
 
 
+@operation("get_metadef_properties", gives="metadefs/properties")
 def index(call: Call) -> Response:
     """Shows the properties of a namespace by their names."""
     with call.service.database.read() as connection:
@@ -35,7 +37,13 @@ def index(call: Call) -> Response:
     return document_answer({"properties": found})
 
 
-@takes_body
+@operation(
+    "add_metadef_property",
+    takes="metadefs/property",
+    gives="metadefs/property",
+    status=201,
+    means={409: "there is a property of this name"},
+)
 def create(call: Call) -> Response:
     """Makes a property."""
     document = given(call, PROPERTY)
@@ -45,6 +53,12 @@ def create(call: Call) -> Response:
     return document_answer(definition.body, 201)
 
 
+@operation(
+    "get_metadef_property",
+    gives="metadefs/property",
+    query={"resource_type": "a type of resources: the name of the path is the one that the property has there"},
+    means={404: "there is no such namespace or property, or the caller may not see it"},
+)
 def show(call: Call) -> Response:
     """Shows a property; for a type of resources, the one that has the name of the path there."""
     resource_type = dict(call.query).get("resource_type")
@@ -60,7 +74,15 @@ def show(call: Call) -> Response:
     return document_answer(definition.body)
 
 
-@takes_body
+@operation(
+    "modify_metadef_property",
+    takes="metadefs/property",
+    gives="metadefs/property",
+    means={
+        404: "there is no such namespace or property, or the caller may not see it",
+        409: "there is a property of the new name",
+    },
+)
 def update(call: Call) -> Response:
     """Makes a property as its document says."""
     document = given(call, PROPERTY)

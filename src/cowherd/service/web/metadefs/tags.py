@@ -15,6 +15,7 @@ from cowherd.service.records.metadefs import (
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import BadRequest
 from cowherd.service.web.metadefs.common import (
+    LIST,
     NAMESPACES,
     add,
     check,
@@ -27,7 +28,8 @@ from cowherd.service.web.metadefs.common import (
     require_namespace,
     times,
 )
-from cowherd.service.web.routing import resource, takes_body
+from cowherd.service.web.operation import operation
+from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import TAG, TAG_LIST
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ _KIND = Kind.TAG
 _SORTED_BY = {"created_at": "created_at", "updated_at": "updated_at", "name": "name"}
 
 
+@operation("get_metadef_tags", gives="metadefs/tags", query={**LIST, "sort_key": ", ".join(_SORTED_BY)})
 def index(call: Call) -> Response:
     """Shows the tags of a namespace."""
     parameters = dict(call.query)
@@ -51,7 +54,14 @@ def index(call: Call) -> Response:
     return document_answer({"tags": [{"name": one.name} for one in found]})
 
 
-@takes_body
+@operation(
+    "add_metadef_tags",
+    takes="metadefs/new_tags",
+    gives="metadefs/tags",
+    status=201,
+    headers={"X-Openstack-Append": "true keeps the tags that the namespace has"},
+    means={409: "a tag comes twice, or is there already"},
+)
 def create_all(call: Call) -> Response:
     """Gives a namespace these tags, in place of those that it has, or beside them if the header X-Openstack-Append says so."""
     document = given(call, TAG_LIST)
@@ -67,6 +77,7 @@ def create_all(call: Call) -> Response:
     return document_answer({"tags": [{"name": one["name"]} for one in document["tags"]]}, 201)
 
 
+@operation("add_metadef_tag", gives="metadefs/tag", status=201, means={409: "there is a tag of this name"})
 def create(call: Call) -> Response:
     """Gives a namespace the tag that the path names."""
     name = call.names["name"]
@@ -77,6 +88,9 @@ def create(call: Call) -> Response:
     return document_answer(_document(definition), 201)
 
 
+@operation(
+    "get_metadef_tag", gives="metadefs/tag", means={404: "there is no such namespace or tag, or the caller may not see it"}
+)
 def show(call: Call) -> Response:
     """Shows a tag."""
     with call.service.database.read() as connection:
@@ -85,7 +99,12 @@ def show(call: Call) -> Response:
     return document_answer(_document(definition))
 
 
-@takes_body
+@operation(
+    "modify_metadef_tag",
+    takes="metadefs/tag",
+    gives="metadefs/tag",
+    means={404: "there is no such namespace or tag, or the caller may not see it", 409: "there is a tag of the new name"},
+)
 def update(call: Call) -> Response:
     """Gives a tag another name."""
     document = given(call, TAG)

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+HTML = "text/html"
+FRAMED = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "nothing is loaded from elsewhere, and no other page frames this one",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""What clients are told of the headers."""
+
+
 def page_answer(title: str, parts: Iterable[str], status: int = 200) -> Response:
     """Returns a page with the given content, which is HTML; the title is text."""
     head = [
@@ -23,7 +35,7 @@ def page_answer(title: str, parts: Iterable[str], status: int = 200) -> Response
         f"<title>{text(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>",
     ]
     body = "\n".join([*head, *parts, "</body>\n</html>\n"])
-    return Response(body.encode(), status, _headers(), "text/html; charset=utf-8")
+    return Response(body.encode(), status, _headers(), f"{HTML}; charset=utf-8")
 
 
 @cache

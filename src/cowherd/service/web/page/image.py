@@ -16,8 +16,9 @@ from cowherd.service.records.lineage import content_of
 from cowherd.service.records.surroundings import Surroundings, overlays_on, surroundings
 from cowherd.service.web.access import require_image, sees_own, viewer
 from cowherd.service.web.call import whole_number
+from cowherd.service.web.operation import operation
 from cowherd.service.web.page.details import content_facts, image_facts, places_table
-from cowherd.service.web.page.frame import page_answer
+from cowherd.service.web.page.frame import FRAMED, HTML, page_answer
 from cowherd.service.web.page.history import history
 from cowherd.service.web.page.tables import Table
 from cowherd.service.web.page.trees import families_of
@@ -51,6 +52,13 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     events: list[Event]
 
 
+@operation(
+    "get_image",
+    gives={HTML: None},
+    query={"before": "the number of an event: only what happened before it"},
+    sent=FRAMED,
+    means={404: "there is no such image, or the caller may not see it; of a deleted one the page tells what happened to it"},
+)
 def show(call: Call) -> Response:
     """Shows the page of the image that the path names. Raises `NotFound` where the API does."""
     shown = _shown(call)

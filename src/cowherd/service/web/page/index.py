@@ -9,8 +9,9 @@ from starlette.responses import RedirectResponse
 
 from cowherd.pages.markup import Severity, count_of, marked, text
 from cowherd.service.web.access import require
+from cowherd.service.web.operation import operation
 from cowherd.service.web.page.facts import LINES, asked_of, facts_of
-from cowherd.service.web.page.frame import page_answer
+from cowherd.service.web.page.frame import FRAMED, HTML, page_answer
 from cowherd.service.web.page.tables import tree_of
 from cowherd.service.web.page.whole import cards, soundness, stores
 from cowherd.service.web.page.words import link_to
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _PARTS = {"whole": "Whole?", "stores": "Stores", "under-way": "Under way", "failed": "Refused lately", "images": "Images"}
 
 
+@operation("get_images", gives={HTML: None}, sent=FRAMED)
 def show(call: Call) -> Response:
     """Shows the page."""
     require(call, "get_images")
@@ -35,6 +37,7 @@ def show(call: Call) -> Response:
     return page_answer("Image service", _parts(call, facts_of(call, asked), asked))
 
 
+@operation(status=308, means={308: "the page is one level deeper"}, sent={"Location": "cowherd/"})
 def redirect(call: Call) -> Response:
     """Leads to the address that the links of the page are for."""
     return RedirectResponse("cowherd/", 308)

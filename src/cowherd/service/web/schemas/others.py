@@ -34,11 +34,14 @@ MEMBERS = _short_collection("members", MEMBER)
 
 _TASK_PROPERTIES: dict[str, dict[str, Any]] = {
     "id": _text("What the task is known by", pattern=UUID_PATTERN),
-    "type": _text("What kind of work it is", enum=["import", "api_image_import", "location_import"]),
+    "type": _text("What kind of work it is", enum=["import", "api_image_import", "location_import", "standalone"]),
     "status": _text("What the task is at", enum=["pending", "processing", "success", "failure"]),
     "input": {"type": ["null", "object"], "description": "What the task was given"},
     "result": {"type": ["null", "object"], "description": "What came out of it"},
-    "owner": _text("The project that the task belongs to"),
+    "owner": {
+        "type": ["null", "string"],
+        "description": "The project that the task belongs to, null where nobody is asked who they are",
+    },
     "message": _text("What people should know of it, after a failure mostly"),
     "image_id": _text("The image that the task works on"),
     "request_id": _text("The request that started the task"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cowherd.service.web.call import document_answer
+from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas import metadefs
 from cowherd.service.web.schemas.image import IMAGE, IMAGES
@@ -30,7 +31,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 def _giving(schema: dict[str, Any]) -> Handler:
+    @operation(gives="schema")
     def show(call: Call) -> Response:
+        """Shows the schema."""
         return document_answer(schema)
 
     return show
