@@ -242,6 +242,11 @@ class LayerOutline(Protocol):
         ...
 
     @property
+    def has_subclusters(self) -> bool:
+        """Always False; see `Layer.has_subclusters`."""
+        ...
+
+    @property
     def size(self) -> int:
         """Virtual size in bytes."""
         ...
@@ -249,6 +254,14 @@ class LayerOutline(Protocol):
     @property
     def backing(self) -> BackingReference | None:
         """The backing file that the image names, or None."""
+        ...
+
+    def metadata_preallocated(self) -> bool:
+        """Whether clusters may be mapped to holes of the file; see `Layer.metadata_preallocated`."""
+        ...
+
+    def bitmaps(self) -> tuple[Bitmap, ...] | None:
+        """Returns the persistent bitmaps; see `Layer.bitmaps`."""
         ...
 
     def rows(self, start: int, end: int) -> list[Row]:

@@ -122,9 +122,9 @@ class Qcow2(ReadableLayer):
 
     def bitmaps(self) -> tuple[Bitmap, ...] | None:
         """Returns the persistent bitmaps, which images of version 2 can't have."""
-        from cowherd.formats.qcow2.bitmaps import read_bitmaps
+        from cowherd.formats.qcow2.bitmaps import bitmaps_of
 
-        return read_bitmaps(self.file, self.header) if self.header.version >= 3 else None
+        return bitmaps_of(self.file, self.header)
 
     def has_enabled_bitmaps(self) -> bool:
         """Returns whether the image has a bitmap directory that is said to be up to date."""
