@@ -68,14 +68,17 @@ PROGRAMS = ("cowherd.cli.entry", "cowherd.cli.process", "cowherd.cli.programs")
 """What the installed programs load besides what `RUN` does."""
 
 
-def run(program: str, *arguments) -> tuple[str, dict]:
-    """Runs a program in a Python of its own. Returns what it printed, and its `loaded` modules with their files and `threads`."""
+def run(program: str, *arguments, code: int = 0) -> tuple[str, dict]:
+    """Runs a program in a Python of its own. Returns what it printed, and its `loaded` modules with their files and `threads`.
+
+    Fails unless the program ends with `code`.
+    """
     command = [sys.executable, "-c", RUN, program, *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    report = ast.literal_eval(done.stderr)
-    assert not report["code"], done.stdout
+    report = ast.literal_eval(done.stderr.splitlines()[-1])
+    assert (report["code"] or 0) == code, done.stdout
     return done.stdout, report
 
 
@@ -130,6 +133,13 @@ def test_images_of_few_tables_are_compared_without_numpy(overlay, tmp_path):
     assert printed == "Images are identical.\n"
     assert third_party(report["loaded"]) == set()
     assert HEAVY_FOR_COWHERD_IMG & report["loaded"].keys() == set()
+
+
+def test_a_commit_is_refused_without_numpy(overlay, tmp_path):
+    run("cowherd-img", "create", "-q", "-f", "qcow2", "-b", overlay.with_name("base.qcow2"), "-F", "qcow2", tmp_path / "other")
+    _, report = run("cowherd-img", "commit", overlay, code=3)
+    assert third_party(report["loaded"]) == set()
+    assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set()
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
@@ -254,6 +264,7 @@ def test_only_modules_that_fast_commands_load_use_the_idiom_of_a_fast_start(over
         _, report = run(program, *words)
         assert {"typing", "dataclasses", "numpy"} & report["loaded"].keys() == set(), words
         loaded |= report["loaded"].keys()
+    loaded |= run("cowherd-img", "commit", tmp_path / "new.qcow2", code=3)[1]["loaded"].keys()
     assert sorted(modules_with_the_idiom() - loaded) == []
 
 
