@@ -1,12 +1,27 @@
-"""The words that point to compressed clusters.
+"""The words of L2 entries, one at a time.
 
-Specification: section Compressed Clusters Descriptor.
+Specification: sections Standard Cluster Descriptor, Compressed Clusters Descriptor.
 """
 
 from __future__ import annotations
 
 from cowherd.formats.qcow2 import layout
+from cowherd.kinds import BACKING, DATA, NOWHERE, ZERO
 from cowherd.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.header import Header
+
+
+def standard_place(word: int, header: Header) -> tuple[int, int] | None:
+    """Returns the host offset and the kind of a cluster, None if it is compressed or its word breaks the specification."""
+    host = word & layout.L2_OFFSET_MASK
+    if word & layout.COMPRESSED_FLAG or host & (header.cluster_size - 1):
+        return None
+    if word & layout.ZERO_FLAG:
+        return (host or NOWHERE, ZERO) if header.version >= 3 else None
+    return (host, DATA) if host else (NOWHERE, BACKING)
 
 
 class CompressedPlace(NamedTuple):

@@ -139,6 +139,10 @@ class Qcow2(ReadableLayer):
         first = next((layer for layer in chain if isinstance(layer, Qcow2)), self)
         self._tables.cache = first._tables.cache
 
+    def place(self, start: int, length: int) -> tuple[int, int] | None:
+        """Returns where a range inside one cluster lies; see `Layer.place`."""
+        return self._tables.place(start, length)
+
     def extents(self, start: int, length: int) -> Extents:
         """Returns a cover of [start, start+length); see `Layer.extents`."""
         return self._tables.extents(start, length)

@@ -11,10 +11,11 @@ from itertools import chain, compress
 
 from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.descriptor import standard_place
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.words import unpacked
 from cowherd.formats.reference import BackingReference
-from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO, cut
+from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,14 +173,10 @@ class TableOutline:
         """Returns the host offset and the kind of a run of entries from `word` to `last`."""
         if word & layout.COMPRESSED_FLAG:
             return NOWHERE, COMPRESSED
-        host = word & layout.L2_OFFSET_MASK
-        if host % self.header.cluster_size or (word ^ last) & _FLAGS:
+        place = standard_place(word, self.header)
+        if place is None or (word ^ last) & _FLAGS:
             raise NeedsArrays
-        if word & layout.ZERO_FLAG:
-            if self.header.version < 3:
-                raise NeedsArrays
-            return host or NOWHERE, ZERO
-        return (host, DATA) if host else (NOWHERE, BACKING)
+        return place
 
 
 def _used(words: array[int]) -> Iterator[int]:
