@@ -149,16 +149,16 @@ def commit(
     """
     from cowherd.herd.gate.gate import announce_override, guard_commit
     from cowherd.herd.seals.bind import rebind, unbound
-    from cowherd.image.open import open_disk
-    from cowherd.ops import commit as job
+    from cowherd.image.reading import open_reading
+    from cowherd.ops.commit_target import find_base
     from cowherd.storage.holding import Holding
     from cowherd.storage.opening import require_host
 
     herd = path_names(herd)
 
     with Holding() as held:
-        with open_disk(overlay, format=format, opener=held.keep) as chain:
-            depth = job.find_base(chain.layers, base)
+        with open_reading(overlay, format=format, opener=held.keep) as chain:
+            depth = find_base(chain.layers, base)
             files = [require_host(layer.file).path for layer in chain.layers]
         target, lineage = files[depth], None
         if break_dependents:
@@ -168,6 +168,8 @@ def commit(
             lineage = guard_commit(overlay, target, herd=herd, held=held)
         _require_free(changed=files[: depth + 1], stable=files[depth + 1 :], held=held)
         _require_not_saved([target], "commit into")
+        from cowherd.ops import commit as job
+
         with _keeping_seals_above(overlay, lineage), unbound(overlay, target, held.open):
             done = job.commit(
                 overlay,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cowherd.image.disk import Disk
+from cowherd.image.reading import Reading
 from cowherd.ops.map import entries
 from tests.qemu import Tool
 
@@ -20,7 +21,7 @@ def map_by_qemu(path: Path) -> list[dict[str, Any]]:
 def map_by_cowherd(disk: Disk) -> list[dict[str, Any]]:
     """The same facts, found by cowherd, in the same form."""
     found = []
-    for entry in entries(disk):
+    for entry in entries(Reading.of(disk)):
         fields = entry._asdict()
         if fields["offset"] is None:
             del fields["offset"]

@@ -19,6 +19,7 @@ from cowherd.herd.records.binding import read_binding
 from cowherd.herd.records.journal import look_at
 from cowherd.image.backing import resolve
 from cowherd.image.open import open_disk
+from cowherd.image.reading import Reading
 from cowherd.ops.map import entries
 from tests.fuzz.disks import unpacked
 from tests.images import KIB, Request, run_in_cowherd
@@ -36,7 +37,7 @@ def _read(path: Path) -> None:
             disk.read(0, end)
         with contextlib.suppress(CowherdError):
             disk.read(max(0, disk.size - KIB), min(disk.size, KIB))
-        for number, _ in enumerate(entries(disk)):
+        for number, _ in enumerate(entries(Reading.of(disk))):
             if number > _MOST_EXTENTS:
                 break
 

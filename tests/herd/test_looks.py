@@ -103,7 +103,7 @@ LOOKS = {
         opens={
             "base": 1,
             "overlay": 1,
-            "other": 2,  # not held, for there may be many: what preserve would write to it; what a commit would show
+            "other": 1,
             "top": 2,  # held and read; put on the new base
             "new": 3,  # written to, read back; read under its own locks to be sealed
         },

@@ -18,7 +18,7 @@ from pathlib import Path
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.bitmaps import ENTRY as BITMAP
 from cowherd.formats.qcow2.bitmaps import EXTENSION as BITMAPS
-from cowherd.formats.qcow2.compressed import compressed_word
+from cowherd.formats.qcow2.descriptor import compressed_word
 from cowherd.formats.qcow2.snapshots import ENTRY as SNAPSHOT
 from cowherd.image.open import open_disk
 from tests.images import Features, create_with_cowherd

@@ -12,7 +12,8 @@ from cowherd.formats.qcow2.image import Qcow2
 from cowherd.formats.reference import BackingReference
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
-from cowherd.ops.commit import commit, find_base, plan_commit
+from cowherd.ops.commit import commit, plan_commit
+from cowherd.ops.commit_target import find_base
 from tests.images import KIB, MIB, Features
 from tests.ops.chains import Chain, Member, is_empty
 from tests.qemu import Tool

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd.image.open import open_disk
+from cowherd.image.reading import Reading, open_reading
 from cowherd.ops.create import create
 from cowherd.ops.map import MapEntry, entries
 
@@ -22,8 +23,10 @@ def qemu_map(qemu_img, path, *more) -> list[tuple]:
 
 
 def our_map(path, start=0, length=None) -> list[tuple]:
-    with open_disk(path) as disk:
-        return [tuple(entry) for entry in entries(disk, start, length)]
+    with open_reading(path) as plain, open_disk(path) as disk:
+        found = [tuple(entry) for entry in entries(plain, start, length)]
+        assert [tuple(entry) for entry in entries(Reading.of(disk), start, length)] == found
+    return found
 
 
 def test_an_empty_image_is_one_entry_of_nothing(tmp_path):

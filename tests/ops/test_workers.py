@@ -9,6 +9,12 @@ from cowherd.ops import workers
 from cowherd.ops.workers import share_out
 
 
+@pytest.fixture(autouse=True)
+def few_bytes(monkeypatch):
+    """Threads are worth their while from one byte on."""
+    monkeypatch.setattr(workers, "_FEW_BYTES", 0)
+
+
 def test_every_task_is_done_once_and_counted():
     done, seen = [], []
 
@@ -67,3 +73,12 @@ def test_an_error_in_drawing_tasks_is_raised_too():
 
     with pytest.raises(ValueError, match="no more"):
         share_out(tasks(), lambda task: 1, 1)
+
+
+def test_few_bytes_are_done_by_the_calling_thread(monkeypatch):
+    monkeypatch.setattr(workers, "_FEW_BYTES", 10)
+    monkeypatch.setattr(threading, "Thread", None)
+    done, seen = [], []
+    share_out(iter([3, 4, 3]), lambda task: done.append(task) or task, 10, lambda count, total: seen.append((count, total)))
+    assert done == [3, 4, 3]
+    assert seen == [(3, 10), (7, 10), (10, 10)]

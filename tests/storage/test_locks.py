@@ -199,7 +199,7 @@ def test_a_weaker_mode_gives_up_the_locks_that_it_lacks(file: Path) -> None:
 def test_a_mode_that_is_held_already_asks_nobody(file: Path, stack: ExitStack) -> None:
     ours = stack.enter_context(HostFile.open(file, writable=True, lock=WRITE))
     other = stack.enter_context(HostFile.open(file, writable=True, lock=None))
-    locks._take(other.fd, 101, file)  # a program that announces itself and has not looked yet
+    locks.lock_shared(other.fd, 101, file)  # a program that announces itself and has not looked yet
     ours.lock(READ)
     assert locked_bytes(os.getpid(), file) == {100, 101, 201, 203}
 

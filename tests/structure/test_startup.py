@@ -68,14 +68,17 @@ PROGRAMS = ("cowherd.cli.entry", "cowherd.cli.process", "cowherd.cli.programs")
 """What the installed programs load besides what `RUN` does."""
 
 
-def run(program: str, *arguments) -> tuple[str, dict]:
-    """Runs a program in a Python of its own. Returns what it printed, and its `loaded` modules with their files and `threads`."""
+def run(program: str, *arguments, code: int = 0) -> tuple[str, dict]:
+    """Runs a program in a Python of its own. Returns what it printed, and its `loaded` modules with their files and `threads`.
+
+    Fails unless the program ends with `code`.
+    """
     command = [sys.executable, "-c", RUN, program, *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    report = ast.literal_eval(done.stderr)
-    assert not report["code"], done.stdout
+    report = ast.literal_eval(done.stderr.splitlines()[-1])
+    assert (report["code"] or 0) == code, done.stdout
     return done.stdout, report
 
 
@@ -132,6 +135,13 @@ def test_images_of_few_tables_are_compared_without_numpy(overlay, tmp_path):
     assert HEAVY_FOR_COWHERD_IMG & report["loaded"].keys() == set()
 
 
+def test_a_commit_is_refused_without_numpy(overlay, tmp_path):
+    run("cowherd-img", "create", "-q", "-f", "qcow2", "-b", overlay.with_name("base.qcow2"), "-F", "qcow2", tmp_path / "other")
+    _, report = run("cowherd-img", "commit", overlay, code=3)
+    assert third_party(report["loaded"]) == set()
+    assert HEAVY_FOR_THE_GUARD & report["loaded"].keys() == set()
+
+
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
 def test_images_of_few_tables_are_converted_without_numpy(overlay, tmp_path, format):
     with open_disk(overlay, writable=True) as disk:
@@ -169,6 +179,22 @@ def test_a_rebase_that_changes_no_content_is_done_without_numpy(overlay, tmp_pat
         assert (HEAVY_FOR_THE_GUARD | {"argparse", "pathlib", "threading"}) & report["loaded"].keys() == set()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("check",), ("map",), ("map", "--output=json"), ("measure", "-O", "qcow2"), ("measure", "-O", "raw")],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("options", [(), ("-c",)], ids=["plain", "compressed"])
+def test_the_tables_of_ordinary_images_are_looked_at_without_numpy(overlay, tmp_path, command, options):
+    with open_disk(overlay, writable=True) as disk:
+        disk.write(70_000, os.urandom(100_000))
+    run("cowherd-img", "convert", "-O", "qcow2", *options, overlay, tmp_path / "copy")
+    for image in (overlay, tmp_path / "copy")[: 1 if options and command == ("map",) else 2]:  # no text for compressed clusters
+        _, report = run("cowherd-img", *command, image)
+        assert third_party(report["loaded"]) == set()
+        assert HEAVY_FOR_COWHERD_IMG & report["loaded"].keys() == set()
+
+
 def test_a_rebase_loads_no_more_than_it_uses(overlay, tmp_path):
     run("cowherd-img", "create", "-q", "-f", "qcow2", tmp_path / "other.qcow2", "1M")
     _, report = run("cowherd-img", "rebase", "-b", tmp_path / "other.qcow2", "-F", "qcow2", overlay)
@@ -185,7 +211,7 @@ def test_a_commit_that_reads_nothing_itself_starts_no_threads(overlay):
 
 
 def test_numpy_is_loaded_without_a_thread_for_each_processor(overlay):
-    _, report = run("cowherd-img", "map", overlay)
+    _, report = run("cowherd-img", "commit", overlay)
     assert "numpy" in report["loaded"]
     assert report["threads"] == 1
 
@@ -238,6 +264,7 @@ def test_only_modules_that_fast_commands_load_use_the_idiom_of_a_fast_start(over
         _, report = run(program, *words)
         assert {"typing", "dataclasses", "numpy"} & report["loaded"].keys() == set(), words
         loaded |= report["loaded"].keys()
+    loaded |= run("cowherd-img", "commit", tmp_path / "new.qcow2", code=3)[1]["loaded"].keys()
     assert sorted(modules_with_the_idiom() - loaded) == []
 
 
@@ -253,7 +280,9 @@ def fast_commands(overlay, marked, folder):
     yield "cowherd-img", "create", "-f", "qcow2", folder / "empty", "1G"
     for options in (("-O", "raw"), ("-O", "qcow2", "-c"), ("-O", "qcow2")):
         yield "cowherd-img", "convert", *options, overlay, copy
-    yield "cowherd-img", "compare", overlay, copy
+        yield "cowherd-img", "compare", overlay, copy
+    for command in ("check", "map", "measure"):
+        yield "cowherd-img", command, overlay
     other.write_bytes(base.read_bytes())
     for sealed in (base, other):
         run("cowherd", "seal", sealed)

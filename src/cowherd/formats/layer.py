@@ -80,6 +80,13 @@ class Layer(Protocol):
         """Does what `extents` does, for callers that only read the bytes: zeros that take time to find may count as DATA."""
         ...
 
+    def place(self, start: int, length: int) -> tuple[int, int] | None:
+        """Returns the `host` and the kind of a range that is a single extent for its readers, as `extents_to_read` has it.
+
+        None if it may be several, is compressed, or can't be told shortly: `extents_to_read` tells then.
+        """
+        ...
+
     def empty_until(self, start: int) -> int:
         """Returns a guest byte up to which the file stores nothing from `start` on; `ENDLESS` if nothing follows at all.
 
@@ -242,6 +249,11 @@ class LayerOutline(Protocol):
         ...
 
     @property
+    def has_subclusters(self) -> bool:
+        """Always False; see `Layer.has_subclusters`."""
+        ...
+
+    @property
     def size(self) -> int:
         """Virtual size in bytes."""
         ...
@@ -249,6 +261,14 @@ class LayerOutline(Protocol):
     @property
     def backing(self) -> BackingReference | None:
         """The backing file that the image names, or None."""
+        ...
+
+    def metadata_preallocated(self) -> bool:
+        """Whether clusters may be mapped to holes of the file; see `Layer.metadata_preallocated`."""
+        ...
+
+    def bitmaps(self) -> tuple[Bitmap, ...] | None:
+        """Returns the persistent bitmaps; see `Layer.bitmaps`."""
         ...
 
     def rows(self, start: int, end: int) -> list[Row]:

@@ -26,6 +26,14 @@ class RawOutline(RawFile):
     table_bytes = 0
     entries_met = 0
     depth = 0
+    has_subclusters = False
+
+    def metadata_preallocated(self) -> bool:
+        """Returns False: holes are told as such."""
+        return False
+
+    def bitmaps(self) -> None:
+        """Returns None: such an image can't have any."""
 
     def rows(self, start: int, end: int) -> list[Row]:
         """Returns data where the host file has data and zeros for its holes."""

@@ -23,6 +23,10 @@ class Raw(RawFile, ReadableLayer):
         """Returns the whole range as data: holes read as zeros anyway, and finding them may take longer than reading them."""
         return ext.single(start, length, ext.DATA, host=start)
 
+    def place(self, start: int, length: int) -> tuple[int, int] | None:
+        """Returns the range itself; see `Layer.place`."""
+        return start, ext.DATA
+
     def write(self, start: int, data: Bytes, below: Below | None) -> None:
         """Writes guest bytes; see `Layer.write`."""
         put(self.file, start, data)

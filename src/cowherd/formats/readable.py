@@ -80,6 +80,10 @@ class ReadableLayer(ABC):
         """Returns what `extents` returns; see `Layer.extents_to_read`."""
         return self.extents(start, length)
 
+    def place(self, start: int, length: int) -> tuple[int, int] | None:
+        """Returns None; see `Layer.place`."""
+        return None
+
     def empty_until(self, start: int) -> int:
         """Returns `start`: the layer does not know how far the file stores nothing."""
         return start

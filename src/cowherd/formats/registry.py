@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cowherd.formats.facts import Facts
     from cowherd.formats.layer import EditableHeader, Layer, LayerOutline
-    from cowherd.formats.qcow2.check import CheckReport
+    from cowherd.formats.qcow2.report import CheckReport
     from cowherd.storage.blocks import BlockFile
     from cowherd.storage.locks import LockMode
 
@@ -170,10 +170,17 @@ class _Qcow2(Format):
         return PlainHeader(file)
 
     def check(self, file: BlockFile) -> CheckReport:
-        from cowherd.formats.qcow2.check import check
+        from cowherd.formats.outline import NeedsArrays
         from cowherd.formats.qcow2.header import read_header
+        from cowherd.formats.qcow2.soundness import sound_report
 
-        return check(file, read_header(file))
+        header = read_header(file)
+        try:
+            return sound_report(file, header)
+        except NeedsArrays:
+            from cowherd.formats.qcow2.check import check
+
+            return check(file, header)
 
     def check_options(self, options: Mapping[str, str]) -> None:
         from cowherd.formats.qcow2.options import Qcow2Options

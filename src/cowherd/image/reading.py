@@ -173,7 +173,7 @@ class Reading:
             reach = inside
             if len(stored) == len(held):
                 break
-        return laid_over(found, start, end, last)
+        return laid_over(found, start, end, last - 1)
 
     def _count(self, rows: list[Row]) -> None:
         """Counts `rows`, and switches to a disk once that costs less."""
@@ -190,17 +190,16 @@ def _sort_out(parts: dict[int, list[tuple[int, memoryview]]], source: int, host:
         clear(part)
 
 
-def windows(sides: Iterable[tuple[Reading, int]], end: int) -> Iterator[tuple[int, int]]:
-    """Yields [start, stop) of guest ranges that cover [0, `end`), so small that the rows of each fit in memory.
+def windows(sides: Iterable[tuple[Reading, int]], end: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yields [start, stop) of guest ranges that cover [`start`, `end`), so small that the rows of each fit in memory.
 
     Each of `sides` is a reading and how many of its layers count, from the top. Where none of these stores anything, a range may
     have any length.
-    All borders but the last are multiples of 32 MiB.
+    All borders but the first and the last are multiples of 32 MiB.
     """
     counted = list(sides)
     layers = [layer for side, _ in counted for layer in side.layers]
     window = min(layer.granularity if layer.granularity > 1 else _RAW_UNIT for layer in layers) * _WINDOW_UNITS
-    start = 0
     while start < end:
         empty = min(side.empty_until(start, last) for side, last in counted)
         stop = min(end, max(start // window + 1, empty // window) * window)

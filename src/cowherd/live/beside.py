@@ -12,23 +12,26 @@ from cowherd.storage.leases import openings, openings_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-NONE_HELD: Mapping[tuple[int, int], int] = {}
+    from cowherd.storage.holding import Holding
 
 
-def open_beside(paths: Iterable[str], held: Mapping[tuple[int, int], int] = NONE_HELD) -> list[str]:
+def open_beside(paths: Iterable[str], held: Holding | None = None) -> list[str]:
     """Returns the names of all regular files that are open in any process with one of `paths` open, those paths included.
 
     A file of another mount namespace is named through /proc. If nobody has any of them open, looks into no process; leaves out
-    processes that it may not look into. `held` are descriptors of files that this process has open for reading only, by device
-    and inode. Raises nothing.
+    processes that it may not look into. The descriptors of files that the caller holds do not count. Raises `HostFileError` only
+    for a held file that can't be opened again.
     """
     wanted = set()
     for path in paths:
-        with contextlib.suppress(OSError, ValueError):  # it is not there: nobody has it open
+        try:
             info = os.stat(path)
-            fd = held.get((info.st_dev, info.st_ino))
+        except (OSError, ValueError):  # it is not there: nobody has it open
+            continue
+        fd = held.reader((info.st_dev, info.st_ino)) if held is not None else None
+        with contextlib.suppress(OSError):  # it went meanwhile
             found = openings(path) if fd is None else openings_beside(fd)
             if found is None or found.any:
                 wanted.add(key_of(info))

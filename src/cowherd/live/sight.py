@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from cowherd.live.holders import Holder
     from cowherd.live.kernel_holders import KernelUse, Key
     from cowherd.paths import PathName
+    from cowherd.storage.holding import Holding
     from cowherd.storage.leases import Openings
 
 _LAST_LOOKS = 10
-NONE_HELD: Mapping[Key, int] = {}
 
 
 class Sight(NamedTuple):
@@ -49,14 +49,13 @@ class Sight(NamedTuple):
     hidden: str
 
 
-def look(files: Mapping[Key, PathName], only_writers: Container[Key] = (), held: Mapping[Key, int] = NONE_HELD) -> Sight:
+def look(files: Mapping[Key, PathName], only_writers: Container[Key] = (), held: Holding | None = None) -> Sight:
     """Looks once through all other processes, and the kernel's own uses, for `files`, given by key and path.
 
     Asks the kernel first whether a file is open at all (for those in `only_writers`: for writing), and does not look for one that
-    is not. `held` are descriptors of files that this process has open for reading only, which do not count. If there is no /proc,
-    `hidden` says so.
+    is not. The descriptors of files that the caller holds do not count. If there is no /proc, `hidden` says so.
     """
-    open_ = {key: _openings(path, held.get(key)) if key[0] == FILE else None for key, path in files.items()}
+    open_ = {key: _openings(path, key, held) if key[0] == FILE else None for key, path in files.items()}
     doubtful = {
         key for key, answer in open_.items() if answer is None or answer.writing or (answer.any and key not in only_writers)
     }
@@ -64,7 +63,7 @@ def look(files: Mapping[Key, PathName], only_writers: Container[Key] = (), held:
     try:
         found, unreadable = _look_through(doubtful) if doubtful else ({}, _count_closed())
         hidden = hidden_reason(unreadable)
-        ours = _own(set(held.values())) if doubtful else {}
+        ours = _own(held.descriptors() if held is not None else ()) if doubtful else {}
     except HostFileError as error:
         return Sight({}, kernel, {key: answer.writing for key, answer in open_.items() if answer and answer.any}, str(error))
     unseen = {}
@@ -75,7 +74,7 @@ def look(files: Mapping[Key, PathName], only_writers: Container[Key] = (), held:
         # An unseen writer is somebody's machine. An unseen reader matters only if processes can be hidden and none is seen with
         # the file: otherwise it may be a reader that is seen, or the kernel, such as nfsd.
         readers_too = bool(hidden) and not seen and key not in ours
-        answer = _openings_after_all(files[key], held.get(key), readers_too=readers_too)
+        answer = _openings_after_all(files[key], key, held, readers_too=readers_too)
         if answer:
             unseen[key] = answer.writing
     return Sight(found, kernel, unseen, hidden)
@@ -92,11 +91,12 @@ def _look_through(doubtful: set[Key]) -> tuple[dict[Key, tuple[Holder, ...]], in
     return found, unreadable
 
 
-def _openings(path: PathName, held: int | None) -> Openings | None:
-    return openings(path) if held is None else openings_beside(held)
+def _openings(path: PathName, key: Key, held: Holding | None) -> Openings | None:
+    own = held.reader(key[1:]) if held is not None else None
+    return openings(path) if own is None else openings_beside(own)
 
 
-def _openings_after_all(path: PathName, held: int | None, *, readers_too: bool) -> Openings | None:
+def _openings_after_all(path: PathName, key: Key, held: Holding | None, *, readers_too: bool) -> Openings | None:
     """Returns how a file stays open, for writing (with `readers_too`, in any way); None if it does not, or the host can't say.
 
     Asks several times, because a process may have looked at the file only for a moment.
@@ -104,7 +104,7 @@ def _openings_after_all(path: PathName, held: int | None, *, readers_too: bool) 
     for look in range(_LAST_LOOKS):
         if look:
             time.sleep(0.005)
-        answer = _openings(path, held)
+        answer = _openings(path, key, held)
         if answer is None or not (answer.writing or (answer.any and readers_too)):
             return None
     return answer

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
 from cowherd.formats import probe, registry
-from cowherd.formats.qcow2.check import CheckReport
+from cowherd.formats.qcow2.report import CheckReport
+from cowherd.paths import as_path
 from cowherd.storage.locks import READ, READ_SHARED
 from cowherd.storage.opening import open_file
 from cowherd.text import printable
 from cowherd.urls import Url
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.urls import ImageName
 
@@ -24,7 +24,7 @@ class CheckNotSupported(CowherdError):
     """An image's format has no tables to check. Attributes: `path`, `format`."""
 
     def __init__(self, path: ImageName, format: str):
-        self.path, self.format = path if isinstance(path, Url) else Path(path), format
+        self.path, self.format = path if isinstance(path, Url) else as_path(path), format
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: This image format does not support checks ({printable(self.format)})"

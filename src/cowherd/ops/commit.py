@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cowherd import extents as ext
-from cowherd.errors import InvalidRequest
-from cowherd.formats.layer import Layer
-from cowherd.image.backing import has_protocol, resolve
 from cowherd.image.disk import Disk
 from cowherd.image.open import open_disk
 from cowherd.image.snapshots import snapshots_of
+from cowherd.ops.commit_target import find_base
 from cowherd.ops.copying import CHUNK_BYTES, Buffers, pump
 from cowherd.ops.moves import Move, moves
 from cowherd.ops.plan import Plan
@@ -29,7 +27,6 @@ from cowherd.storage.copying import can_clone
 from cowherd.storage.opening import open_file, require_host
 from cowherd.storage.space import check_space
 from cowherd.storage.writeback import WriteBehind
-from cowherd.text import printable
 
 if TYPE_CHECKING:
     from typing import Any
@@ -94,25 +91,6 @@ def commit(
     return Committed(target_path, plan, empties)
 
 
-def find_base(layers: tuple[Layer, ...], base: str | None) -> int:
-    """Returns the depth of the layer that `base` names, at least 1; None names the immediate backing file.
-
-    Raises `InvalidRequest` if there is no such layer.
-    """
-    if base is None:
-        if len(layers) < 2:
-            raise InvalidRequest("Image does not have a backing file")
-        return 1
-    for depth in range(1, len(layers)):
-        if _names(layers[depth - 1], layers[depth], base):
-            return depth
-    for depth in range(1, len(layers)):
-        if os.path.realpath(base) == os.path.realpath(require_host(layers[depth].file).path):
-            return depth
-    top = layers[0].file.path
-    raise InvalidRequest(f"Did not find '{printable(base)}' in the backing chain of '{printable(top)}'")
-
-
 def plan_commit(above: Disk, target: Disk) -> Plan:
     """Plans to write into `target` what the layers of `above` hold; the rest of `target` stays. Reads only tables."""
     copy, zero = [np.empty((0, 2), np.int64)], [np.empty((0, 2), np.int64)]
@@ -131,17 +109,6 @@ def _require_snapshots_kept(chain: Disk, depth: int) -> None:
     written = ext.union(plan.copy, plan.zero)
     exposed = [one for index in range(depth) for one in exposed_snapshots(chain.layers[index:], depth - index, changed=written)]
     require_same(chain.layers, "commit", exposed, target, Disk(chain.layers, writable=False))
-
-
-def _names(overlay: Layer, below: Layer, base: str) -> bool:
-    """Returns whether `base` names `below` as seen from `overlay`, by QEMU's rules ("bdrv_find_backing_image")."""
-    stored = overlay.backing
-    if stored is None:
-        return False
-    if has_protocol(base) or has_protocol(stored.name):
-        return base in (stored.name, resolve(overlay.file.path, stored).name)
-    candidate = os.path.join(os.path.dirname(require_host(overlay.file).path), base)
-    return bool(os.path.realpath(candidate) == os.path.realpath(require_host(below.file).path))
 
 
 def copy_down(plan: Plan, above: Disk, target: Disk, progress: Progress | None = None) -> None:

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from cowherd import extents as ext
 from cowherd.errors import InvalidRequest
-from cowherd.extents import Ranges
 from cowherd.formats import registry
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.bitmaps import ENTRY, Bitmap
+from cowherd.formats.qcow2.bitmaps import ENTRY
 from cowherd.formats.qcow2.create import refcount_clusters
 from cowherd.formats.qcow2.options import Qcow2Options
-from cowherd.image.disk import Disk
-from cowherd.image.open import open_disk
+from cowherd.image.reading import open_reading
+from cowherd.kinds import COMPRESSED, DATA
 from cowherd.ops.map import entries
 from cowherd.sizes import size_in_bytes, whole_sectors
 from cowherd.text import printable
+from cowherd.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
+    from cowherd.formats.qcow2.bitmaps import Bitmap
+    from cowherd.image.reading import Reading
     from cowherd.sizes import Size
     from cowherd.urls import ImageName
 
 _WORD = 8
-_ENTRIES_AT_ONCE = 1 << 16
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(NamedTuple):
     """Bytes of a new image file: `required` when it is made, `fully_allocated` once every cluster is in use.
 
     `bitmaps` is what the source's persistent bitmaps need in addition; None if source or target can't have any.
@@ -75,10 +69,10 @@ def measure(
     chosen = options if isinstance(options, Qcow2Options) else Qcow2Options.from_mapping(options or {})
     if path is None:
         return _measure_empty(size_in_bytes(0 if size is None else size), target, chosen)
-    with open_disk(path, format=source_format, force_share=force_share) as disk:
+    with open_reading(path, format=source_format, force_share=force_share) as reading:
         if target.verbatim:
-            return Measurement(disk.size, disk.size)
-        return _measure_copy(disk, chosen, backing=backing)
+            return Measurement(reading.size, reading.size)
+        return _measure_copy(reading, chosen, backing=backing)
 
 
 def _measure_empty(size: int, target: registry.Format, options: Qcow2Options) -> Measurement:
@@ -93,13 +87,13 @@ def _measure_empty(size: int, target: registry.Format, options: Qcow2Options) ->
     return _sum_up(size, 0, options)
 
 
-def _measure_copy(disk: Disk, options: Qcow2Options, *, backing: bool) -> Measurement:
-    data = disk.size if backing else _clusters_with_data(disk, options.cluster_size) * options.cluster_size
-    measured = _sum_up(disk.size, data, options)
-    bitmaps = disk.layers[0].bitmaps() if options.version >= 3 else None
+def _measure_copy(reading: Reading, options: Qcow2Options, *, backing: bool) -> Measurement:
+    data = reading.size if backing else _clusters_with_data(reading, options.cluster_size) * options.cluster_size
+    measured = _sum_up(reading.size, data, options)
+    bitmaps = reading.layers[0].bitmaps() if options.version >= 3 else None
     if bitmaps is None:
         return measured
-    return replace(measured, bitmaps=_bytes_for_bitmaps(bitmaps, disk.size, options.cluster_size))
+    return measured._replace(bitmaps=_bytes_for_bitmaps(bitmaps, reading.size, options.cluster_size))
 
 
 def _sum_up(size: int, data: int, options: Qcow2Options) -> Measurement:
@@ -120,28 +114,23 @@ def metadata_bytes(size: int, options: Qcow2Options) -> int:
     return (clusters + table + blocks) * cluster
 
 
-def _clusters_with_data(disk: Disk, cluster_size: int) -> int:
+def _clusters_with_data(reading: Reading, cluster_size: int) -> int:
     """Returns the number of clusters with data in a copy."""
     count, done = 0, -1
-    for batch in _ranges_with_data(disk):
-        first, last = batch[:, 0] // cluster_size, (batch[:, 1] - 1) // cluster_size
-        before = np.concatenate(([done], last[:-1]))
-        count += int(np.maximum(last - np.maximum(first, before + 1) + 1, 0).sum())
-        done = int(last[-1])
+    for start, length in _ranges_with_data(reading):
+        first, last = start // cluster_size, (start + length - 1) // cluster_size
+        count += last - max(first - 1, done)
+        done = last
     return count
 
 
-def _ranges_with_data(disk: Disk) -> Iterator[Ranges]:
-    """Yields the ranges that QEMU counts as data, in order: without the file's holes if an image's metadata was preallocated."""
-    if any(layer.metadata_preallocated() for layer in disk.layers):
-        runs = ((entry.start, entry.start + entry.length) for entry in entries(disk) if entry.data and not entry.zero)
-        while some := list(islice(runs, _ENTRIES_AT_ONCE)):
-            yield np.array(some, np.int64)
+def _ranges_with_data(reading: Reading) -> Iterator[tuple[int, int]]:
+    """Yields (start, length) of what QEMU counts as data, in order: without a file's holes if its metadata was preallocated."""
+    if any(layer.metadata_preallocated() for layer in reading.layers):
+        yield from ((entry.start, entry.length) for entry in entries(reading) if entry.data and not entry.zero)
         return
-    for batch in disk.extents():
-        found = ext.of_kind(batch, ext.DATA, ext.COMPRESSED)
-        if len(found):
-            yield np.column_stack((found["start"], ext.ends(found)))
+    for rows in reading.batches():
+        yield from ((start, length) for start, length, _, _, kind in rows if kind in (DATA, COMPRESSED))
 
 
 def _bytes_for_bitmaps(bitmaps: Iterable[Bitmap], size: int, cluster_size: int) -> int:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     Task = TypeVar("Task")
 
 _WORKERS = min(4, os.cpu_count() or 1)
+_FEW_BYTES = 2 << 20
+"""To start threads takes longer than to read, digest or compare so many bytes."""
 
 
 def share_out(
@@ -20,14 +22,13 @@ def share_out(
 ) -> None:
     """Runs `work` on each of `tasks`, on several threads, in no particular order; a thread draws a task only when it is free.
 
-    `work` returns how much of `total` it did, for `progress(done, total)`. After the first error the other threads end with their
-    current task, and the error is raised here. The calling thread is one of the threads, and the only one for a single task.
+    `work` returns how many of `total` bytes it did, for `progress(done, total)`. After the first error the other threads end with
+    their current task, and the error is raised here. The calling thread is one of the threads, and the only one for a single task
+    or few bytes.
     """
     first = list(islice(tasks, 2))
-    if len(first) < 2:  # to load `threading` takes longer than many a task
-        for done in map(work, first):
-            if progress:
-                progress(done, total)
+    if len(first) < 2 or total <= _FEW_BYTES:
+        _do_alone(chain(first, tasks), work, total, progress)
         return
     import threading
 
@@ -44,6 +45,16 @@ def share_out(
                 helper.join()
     if shared.failures:
         raise shared.failures[0]
+
+
+def _do_alone(
+    tasks: Iterator[Task], work: Callable[[Task], int], total: int, progress: Callable[[int, int], None] | None
+) -> None:
+    done = 0
+    for amount in map(work, tasks):
+        done += amount
+        if progress:
+            progress(done, total)
 
 
 class _Shared:

@@ -92,7 +92,7 @@ def acquire(fd: int, mode: LockMode, path: PathName, held: LockMode | None = Non
     taken: list[int] = []
     try:
         for byte in sorted(wanted - before):
-            _take(fd, byte, path)
+            lock_shared(fd, byte, path)
             taken.append(byte)
         # A lesser mode conflicts with nobody: its locks were tested when the greater one was taken.
         if not (held and held.covers(mode)):
@@ -101,6 +101,16 @@ def acquire(fd: int, mode: LockMode, path: PathName, held: LockMode | None = Non
         _drop(fd, taken, path)
         raise
     _drop(fd, sorted(before - wanted), path)
+
+
+def hold_beside(fd: int, mode: LockMode, path: PathName) -> None:
+    """Makes `fd` hold the locks of `mode`, which another descriptor of this process holds on the same file.
+
+    Nobody is asked: whoever was in the way would have kept that other one from its locks. Raises as `acquire`.
+    """
+    if _kernel_has_locks():
+        for byte in sorted(_bytes(mode)):
+            lock_shared(fd, byte, path)
 
 
 def release(fd: int) -> None:
@@ -133,14 +143,15 @@ def _bytes(mode: LockMode) -> frozenset[int]:
 
 def _refuse_conflicts(fd: int, mode: LockMode, path: PathName) -> None:
     for permission in sorted(mode.needs):
-        if _locked_by_others(fd, SHARED_BASE + permission, path):
+        if is_locked_by_others(fd, SHARED_BASE + permission, path):
             raise ImageInUse(path, NAMES[permission])
     for permission in sorted(mode.denies):
-        if _locked_by_others(fd, PERMISSION_BASE + permission, path):
+        if is_locked_by_others(fd, PERMISSION_BASE + permission, path):
             raise ImageInUse(path, NAMES[permission], shared=True)
 
 
-def _locked_by_others(fd: int, byte: int, path: PathName) -> bool:
+def is_locked_by_others(fd: int, byte: int, path: PathName) -> bool:
+    """Returns whether another open file description has a lock on a byte of the file of `fd`. Raises `HostFileError`."""
     try:
         answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, byte, 1))
     except OSError as error:
@@ -148,7 +159,8 @@ def _locked_by_others(fd: int, byte: int, path: PathName) -> bool:
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
-def _take(fd: int, byte: int, path: PathName) -> None:
+def lock_shared(fd: int, byte: int, path: PathName) -> None:
+    """Locks a byte for this open file description, beside others that do the same. Raises `ImageInUse`, `HostFileError`."""
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_RDLCK, byte, 1))
     except OSError as error:

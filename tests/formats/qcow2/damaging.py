@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cowherd.formats.qcow2.check import CheckReport, check
+from cowherd.formats import registry
+from cowherd.formats.qcow2.check import check
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.refcounts import pack_counts, unpack_counts
+from cowherd.formats.qcow2.report import CheckReport
 from cowherd.storage.hostfile import HostFile
 from tests.qemu import Tool
 
@@ -75,7 +77,15 @@ class Damager:
 
 
 def checked(path: Path) -> CheckReport:
-    """What cowherd's check finds."""
+    """What cowherd's check finds, whether or not it is told first whether all is plain and sound."""
+    found = checked_fully(path)
+    with HostFile.open(path, lock=None) as file:
+        assert registry.named("qcow2").check(file) == found
+    return found
+
+
+def checked_fully(path: Path) -> CheckReport:
+    """What the full check finds."""
     with HostFile.open(path, lock=None) as file:
         return check(file, read_header(file))
 
@@ -84,7 +94,7 @@ def checked_by_qemu(path: Path) -> tuple[dict[str, int], list[str]]:
     """The numbers and messages of `qemu-img check`, the numbers under cowherd's names."""
     done = Tool("qemu-img").run("check", "-f", "qcow2", "--output=json", path)
     document: dict[str, Any] = json.loads(done.stdout)
-    names = [name for name in CheckReport.__dataclass_fields__ if not name.startswith("messages")]
+    names = [name for name in CheckReport._fields if not name.startswith("messages")]
     numbers = {name: document.get(name.replace("_", "-"), 0) for name in names}
     messages = [line for line in done.stderr.splitlines() if line != "qemu-img: Check failed"]
     return numbers, messages

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowherd.formats.qcow2 import damage, layout, references
-from cowherd.formats.qcow2.check import CheckReport
 from cowherd.formats.qcow2.header import read_header, write_header
+from cowherd.formats.qcow2.report import CheckReport
 from cowherd.formats.qcow2.snapshots import ENTRY
 from cowherd.storage.hostfile import HostFile
-from tests.formats.qcow2.damaging import COMPRESSED, COPIED, Damager, assert_same_check, checked
+from tests.formats.qcow2.damaging import COMPRESSED, COPIED, Damager, assert_same_check, checked, checked_fully
 from tests.images import MATRIX, TELLING, Features, create_with_cowherd, create_with_qemu, run_in_qemu, workload
 from tests.qemu import Tool
 
@@ -323,7 +323,7 @@ def test_one_l2_table_under_every_l1_entry_is_read_once(image: Damager, monkeypa
     image.put_bytes(36, entries.to_bytes(4, "big"))
     image.put(40, 1 << 24)
     image.put_bytes(1 << 24, table.to_bytes(8, "big") * entries)
-    report = checked(image.path)
+    report = checked_fully(image.path)
     assert sum(reads) == 1 + 2 * 1  # and the only refcount block twice
     assert report.corruptions > entries * 8
     assert report.allocated_clusters == 11 * entries

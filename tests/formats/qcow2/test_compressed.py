@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.compressed import CompressedPlace, close_together, compressed_place, compressed_word
+from cowherd.formats.qcow2.compressed import close_together
+from cowherd.formats.qcow2.descriptor import CompressedPlace, compressed_place, compressed_word
 
 
 @given(st.integers(9, 21), st.data())

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowherd.formats.qcow2.check import CheckReport, check
+from cowherd.formats.qcow2.check import check
 from cowherd.formats.qcow2.create import new_header, write_empty
 from cowherd.formats.qcow2.header import read_header
 from cowherd.formats.qcow2.image import Qcow2
+from cowherd.formats.qcow2.report import CheckReport
 from cowherd.image.disk import Disk
 from cowherd.storage.hostfile import Buffer
 from tests.images import KIB, Features, Request, run_in_cowherd

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cowherd.errors import ImageCorrupt
 from cowherd.formats.qcow2 import metadata as metadata_module
-from cowherd.formats.qcow2.compressed import compressed_word
+from cowherd.formats.qcow2.descriptor import compressed_word
 from cowherd.formats.qcow2.entries import data_word
 from cowherd.formats.qcow2.image import Qcow2, open_qcow2
 from cowherd.formats.qcow2.metadata import Metadata

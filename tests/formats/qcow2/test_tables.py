@@ -17,6 +17,7 @@ from cowherd.formats.qcow2.entries import data_word
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.formats.qcow2.tables import Tables, l2_offsets, read_l1
+from cowherd.image.open import open_disk
 from cowherd.storage.hostfile import HostFile
 from tests.formats.qcow2.damaging import Damager
 from tests.images import Features, create_with_cowherd
@@ -93,6 +94,21 @@ def test_extents_are_those_of_the_clusters_one_by_one(
     assert len(ext.merge(cover)) == len(cover)
 
 
+@settings(max_examples=60)
+@given(guest_words, st.sets(st.integers(0, L1 - 1)), st.randoms())
+def test_the_place_of_a_small_range_is_that_of_its_cluster(
+    tmp_path_factory: pytest.TempPathFactory, words: dict[int, int], used: set[int], random
+):
+    path = create_with_cowherd(tmp_path_factory.getbasetemp() / "places.qcow2", Features(CLUSTER), L1 * REACH)
+    picture = mapped(path, words, random.sample(sorted(used), len(used)))
+    found = opened(path)
+    with found.file:
+        for cluster, (host, kind) in enumerate(picture):
+            expected = None if kind == ext.COMPRESSED else (host + 7 if kind == ext.DATA else host, kind)
+            assert found.place(cluster * CLUSTER + 7, CLUSTER - 7) == expected
+            assert found.place(cluster * CLUSTER + 7, CLUSTER) is None
+
+
 def test_an_empty_range_has_no_extents(image: Path):
     found = opened(image)
     with found.file:
@@ -123,6 +139,8 @@ def test_an_entry_inside_a_cluster_is_refused(tmp_path: Path):
     found = opened(path)
     with found.file, pytest.raises(ImageFormatError, match="guest offset 0x30000"):
         found.extents(0, 1 << 20)
+    with open_disk(path) as disk, pytest.raises(ImageFormatError, match="guest offset 0x30000"):
+        disk.read(0x30000, 512)
 
 
 def test_an_l1_entry_inside_a_cluster_is_refused(tmp_path: Path):

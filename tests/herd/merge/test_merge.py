@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import random
+import resource
+import shutil
 import subprocess
 import time
 
@@ -677,3 +679,22 @@ def test_nobody_opens_what_a_merge_writes_to(herd, monkeypatch, overlay, options
     monkeypatch.setattr(Offline, "apply_down", trying_first)
     merge(herd[overlay], **options | ({"into": herd["base"]} if "into" in options else {}))
     assert locked == written
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_base_may_have_more_overlays_than_a_process_may_have_files_open(tmp_path, strategy):
+    make_base(tmp_path / "base", CONTENT)
+    make_overlay(tmp_path / "overlay", "base")
+    write(tmp_path / "overlay", "write -P 1 0 200k")
+    siblings = [tmp_path / f"s{number}" for number in range(90)]
+    make_overlay(siblings[0], "base")
+    for sibling in siblings[1:]:
+        shutil.copy(siblings[0], sibling)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 70, hard))
+    try:
+        done = merge(tmp_path / "overlay", strategy=strategy)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(done.plan.served) == (90 if strategy == "preserve" else 0)
+    assert all(content(sibling) == CONTENT for sibling in siblings[::30])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import FILENAME, OUTPUT, QUIET, cache_mode, one_filename, wants_json
 from cowherd.cli.img.errors import CommandFailed, UsageError
@@ -14,6 +12,7 @@ from cowherd.cli.img.output import err, out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
 from cowherd.formats import registry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.check import CheckReport
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from cowherd.cli.img.chains import look_before_writing
 from cowherd.cli.img.common import (
@@ -27,6 +26,7 @@ from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import Source, source
 from cowherd.cli.progress import ProgressLine
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.info import ImageInfo
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
 
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import FILENAME, OUTPUT, number_between, one_filename, wants_json
@@ -12,6 +12,7 @@ from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -40,15 +41,15 @@ def run(arguments: Arguments) -> int:
     """Prints the map."""
     image = source_to_read(arguments, one_filename(arguments))
     infos = look(image)
-    from cowherd.image.open import open_disk
+    from cowherd.image.reading import open_reading
     from cowherd.ops.map import entries
 
     with opening(image.text, image.path):
-        disk = open_disk(image.path, format=image.format, force_share=arguments.flag("force-share"))
-    with disk:
+        reading = open_reading(image.path, format=image.format, force_share=arguments.flag("force-share"))
+    with reading:
         start, most = arguments.number("start-offset") or 0, arguments.number("max-length")
-        end = disk.size if most is None else min(start + most, disk.size)
-        found = entries(disk, start, end - start) if start < end else iter(())
+        end = reading.size if most is None else min(start + most, reading.size)
+        found = entries(reading, start, end - start) if start < end else iter(())
         if wants_json(arguments):
             _print_json(found, start)
         else:
@@ -91,11 +92,15 @@ def _print_json(found: Iterable[MapEntry], start: int) -> None:
 
 
 def _object(entry: MapEntry) -> str:
-    place = "" if entry.offset is None else f', "offset": {entry.offset}'
-    return (
-        f'{{ "start": {entry.start}, "length": {entry.length}, "depth": {entry.depth}, "present": {_boolean(entry.present)}, '
-        f'"zero": {_boolean(entry.zero)}, "data": {_boolean(entry.data)}, "compressed": {_boolean(entry.compressed)}{place}}}'
-    )
+    start, length, depth, present, zero, data, compressed, offset = entry
+    place = "" if offset is None else f', "offset": {offset}'
+    return f'{{ "start": {start}, "length": {length}, "depth": {depth}, {_flags(present, zero, data, compressed)}{place}}}'
+
+
+@cache
+def _flags(present: bool, zero: bool, data: bool, compressed: bool) -> str:
+    named = {"present": present, "zero": zero, "data": data, "compressed": compressed}
+    return ", ".join(f'"{name}": {_boolean(value)}' for name, value in named.items())
 
 
 def _nothing(start: int) -> str:

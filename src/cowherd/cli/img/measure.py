@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cowherd.cli.img import format_options
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import OPTIONS, OUTPUT, no_snapshot, number_between, wants_json
@@ -15,6 +13,7 @@ from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, SourceToRead, source_to_read
 from cowherd.formats import registry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cowherd.ops.measure import Measurement
 

@@ -63,6 +63,11 @@ class Bitmap(NamedTuple):
         return {"flags": flags, "name": self.name, "granularity": self.granularity}
 
 
+def bitmaps_of(file: BlockFile, header: Header) -> tuple[Bitmap, ...] | None:
+    """Returns the persistent bitmaps of an image, None for one of version 2, which can't have any. Raises `ImageFormatError`."""
+    return read_bitmaps(file, header) if header.version >= 3 else None
+
+
 def read_bitmaps(file: BlockFile, header: Header) -> tuple[Bitmap, ...]:
     """Returns the image's persistent bitmaps in the directory's order.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import compress
 
-from cowherd.formats.qcow2.header import Header
-from cowherd.formats.qcow2.refcounts import read_table, unpack_counts
-from cowherd.storage.blocks import BlockFile
+from cowherd.formats.qcow2.refcount_table import read_table, used_clusters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cowherd.formats.qcow2.header import Header
+    from cowherd.storage.blocks import BlockFile
 
 _L2_CACHE_BYTES = 32 << 20
 _SLICE_BYTES = 4096
@@ -26,12 +29,21 @@ def metadata_preallocated(file: BlockFile, header: Header) -> bool:
     table = read_table(file, header)
     per_block = header.cluster_size * 8 // header.refcount_bits
     used = 0
-    for index in np.flatnonzero(table[: -(-in_file // per_block)]).tolist():
-        counts = unpack_counts(file.pread(int(table[index]), header.cluster_size), header.refcount_order)
-        used += int(np.count_nonzero(counts[: in_file - index * per_block]))
+    for index in compress(range(-(-in_file // per_block)), table):
+        inside = min(per_block, in_file - index * per_block)
+        used += _used(file.pread(table[index], header.cluster_size), inside, header)
         if used >= threshold:
             return True
     return False
+
+
+def _used(block: bytes, number: int, header: Header) -> int:
+    """Returns how many of the first `number` refcounts in a block are not 0."""
+    whole, rest = divmod(number * header.refcount_bits, 8)
+    used = used_clusters(block[:whole], header.refcount_order)
+    if rest:  # counts below a byte start at the lowest bit
+        used += used_clusters(bytes([block[whole] & ((1 << rest) - 1)]), header.refcount_order)
+    return used
 
 
 def status_reach(header: Header) -> int:

@@ -11,8 +11,8 @@ from array import array
 from collections.abc import Sequence
 
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.compressed import compressed_word
 from cowherd.formats.qcow2.create import l1_entries, refcount_clusters, refcount_table
+from cowherd.formats.qcow2.descriptor import compressed_word
 from cowherd.formats.qcow2.header import Header, write_header
 from cowherd.formats.qcow2.words import WORD_BYTES, packed, packed_counts, used_counts, zeros
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,8 @@ from cowherd.formats.qcow2.entries import COPIED
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.linear_tables import ClusterReader
 from cowherd.formats.qcow2.refcounts import Counts, unpack_counts
-from cowherd.formats.qcow2.references import Group, References, expected_refcounts, file_length, refcount_table_words
+from cowherd.formats.qcow2.references import Group, References, expected_refcounts, refcount_table_words
+from cowherd.formats.qcow2.report import CheckReport, file_length, total_clusters
 from cowherd.formats.qcow2.roots import L1Entries, Root, entries_in_parts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, read_clusters
 from cowherd.storage.blocks import BlockFile
@@ -26,42 +25,6 @@ _LONG_RUN = 64
 _FAR_CLUSTERS = 1 << 26
 """How many clusters behind the file's end refcounts are looked up: a truncated image still has theirs."""
 _SHARED_OR_FREE, _ALONE, _UNREADABLE = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What a check found; the first three are numbers of problems, 0 in a sound image.
-
-    `corruptions` endanger data, `leaks` waste space, `check_errors` are places that could not be checked. `image_end_offset` is
-    in bytes; clusters are guest clusters, of which `fragmented_clusters` do not follow their predecessor in the file.
-    `messages` are qemu-img's lines, the first ten thousand of them; `messages_cut` says whether there were more.
-    """
-
-    corruptions: int
-    leaks: int
-    check_errors: int
-    image_end_offset: int
-    total_clusters: int
-    allocated_clusters: int
-    fragmented_clusters: int
-    compressed_clusters: int
-    messages: tuple[str, ...]
-    messages_cut: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain values, as `cowherd-img check --output=json` prints them, but for name and format of the image; numbers
-        that are 0 are left out."""
-        numbers = {
-            "image-end-offset": self.image_end_offset,
-            "compressed-clusters": self.compressed_clusters,
-            "total-clusters": self.total_clusters,
-            "corruptions": self.corruptions,
-            "check-errors": self.check_errors,
-            "leaks": self.leaks,
-            "allocated-clusters": self.allocated_clusters,
-            "fragmented-clusters": self.fragmented_clusters,
-        }
-        return {key: value for key, value in numbers.items() if value or key == "check-errors"}
 
 
 def check(file: BlockFile, header: Header) -> CheckReport:
@@ -83,7 +46,7 @@ def check(file: BlockFile, header: Header) -> CheckReport:
         leaks=comparison.leaks,
         check_errors=references.check_errors + comparison.check_errors,
         image_end_offset=(comparison.highest + 1) * header.cluster_size,
-        total_clusters=-(-(header.size // 512 * 512) // header.cluster_size),
+        total_clusters=total_clusters(header),
         allocated_clusters=survey.allocated,
         fragmented_clusters=survey.fragmented,
         compressed_clusters=survey.compressed,

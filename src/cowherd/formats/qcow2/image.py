@@ -122,9 +122,9 @@ class Qcow2(ReadableLayer):
 
     def bitmaps(self) -> tuple[Bitmap, ...] | None:
         """Returns the persistent bitmaps, which images of version 2 can't have."""
-        from cowherd.formats.qcow2.bitmaps import read_bitmaps
+        from cowherd.formats.qcow2.bitmaps import bitmaps_of
 
-        return read_bitmaps(self.file, self.header) if self.header.version >= 3 else None
+        return bitmaps_of(self.file, self.header)
 
     def has_enabled_bitmaps(self) -> bool:
         """Returns whether the image has a bitmap directory that is said to be up to date."""
@@ -138,6 +138,10 @@ class Qcow2(ReadableLayer):
         """Keeps L2 tables in the cache of the first qcow2 image of `chain` from now on."""
         first = next((layer for layer in chain if isinstance(layer, Qcow2)), self)
         self._tables.cache = first._tables.cache
+
+    def place(self, start: int, length: int) -> tuple[int, int] | None:
+        """Returns where a range inside one cluster lies; see `Layer.place`."""
+        return self._tables.place(start, length)
 
     def extents(self, start: int, length: int) -> Extents:
         """Returns a cover of [start, start+length); see `Layer.extents`."""

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from itertools import compress
+from itertools import chain, compress
 
 from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2.descriptor import standard_place
 from cowherd.formats.qcow2.header import Header, read_header
 from cowherd.formats.qcow2.words import unpacked
 from cowherd.formats.reference import BackingReference
-from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO, cut
+from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cowherd.formats.qcow2.bitmaps import Bitmap
     from cowherd.formats.qcow2.compressed import CompressedReader
     from cowherd.kinds import Row
     from cowherd.storage.blocks import BlockFile
 
-_MOST_L1_ENTRIES = 1 << 14
+MOST_L1_ENTRIES = 1 << 14
 _FLAGS = ~layout.L2_OFFSET_MASK
 _NOTHING = bytes(256)
+_SPARSE = 8
+"""If fewer than one in so many blocks of a table hold entries, only these are looked at."""
 _REMEMBERED = 2
 """Number of decoded tables to keep: a caller that goes through an image looks at one table for a while."""
 
@@ -35,6 +39,7 @@ class TableOutline:
     """A qcow2 image; see `cowherd.formats.layer.LayerOutline`."""
 
     format = "qcow2"
+    has_subclusters = False
 
     def __init__(self, file: BlockFile):
         """Takes over `file` unless it raises: `NeedsArrays`, or what reading the header raises."""
@@ -51,7 +56,7 @@ class TableOutline:
 
     @staticmethod
     def _refuse_unusual(header: Header) -> None:
-        if header.crypt_method or header.external_data_file or header.extended_l2 or header.l1_size > _MOST_L1_ENTRIES:
+        if header.crypt_method or header.external_data_file or header.extended_l2 or header.l1_size > MOST_L1_ENTRIES:
             raise NeedsArrays
 
     @property
@@ -78,6 +83,18 @@ class TableOutline:
     def table_bytes(self) -> int:
         """Bytes of all L2 tables."""
         return sum(map(bool, self._tables)) * self.header.cluster_size
+
+    def metadata_preallocated(self) -> bool:
+        """Returns whether the image uses more clusters than its file occupies; see `Layer.metadata_preallocated`."""
+        from cowherd.formats.qcow2.block_status import metadata_preallocated
+
+        return metadata_preallocated(self.file, self.header)
+
+    def bitmaps(self) -> tuple[Bitmap, ...] | None:
+        """Returns the persistent bitmaps; see `Layer.bitmaps`."""
+        from cowherd.formats.qcow2.bitmaps import bitmaps_of
+
+        return bitmaps_of(self.file, self.header)
 
     def rows(self, start: int, end: int) -> list[Row]:
         """Returns a cover of [start, end). Raises `NeedsArrays`, `HostFileError`."""
@@ -136,15 +153,17 @@ class TableOutline:
 
     def _rows_of(self, words: array[int], guest: int) -> list[Row]:
         """Returns the rows of a whole table whose first entry maps guest offset `guest`."""
-        size = self.header.cluster_size
+        size, depth = self.header.cluster_size, self.depth
         rows: list[Row] = []
         done = 0
-        for first, last in _runs(words, size):
+        for first, last in runs(words, size):
             self.entries_met += last - first
             if first > done:
-                rows.append((guest + done * size, (first - done) * size, NOWHERE, self.depth, BACKING))
-            host, kind = self._meaning(words[first], words[last - 1])
-            rows.append((guest + first * size, (last - first) * size, host, self.depth, kind))
+                rows.append((guest + done * size, (first - done) * size, NOWHERE, depth, BACKING))
+            host, kind = words[first] ^ layout.COPIED, DATA
+            if not 0 < host <= layout.L2_OFFSET_MASK or host % size or last - first > 1:  # else it is the entry of most clusters
+                host, kind = self._meaning(words[first], words[last - 1])
+            rows.append((guest + first * size, (last - first) * size, host, depth, kind))
             done = last
         if done < len(words):
             rows.append((guest + done * size, (len(words) - done) * size, NOWHERE, self.depth, BACKING))
@@ -154,31 +173,28 @@ class TableOutline:
         """Returns the host offset and the kind of a run of entries from `word` to `last`."""
         if word & layout.COMPRESSED_FLAG:
             return NOWHERE, COMPRESSED
-        host = word & layout.L2_OFFSET_MASK
-        if host % self.header.cluster_size or (word ^ last) & _FLAGS:
+        place = standard_place(word, self.header)
+        if place is None or (word ^ last) & _FLAGS:
             raise NeedsArrays
-        if word & layout.ZERO_FLAG:
-            if self.header.version < 3:
-                raise NeedsArrays
-            return host or NOWHERE, ZERO
-        return (host, DATA) if host else (NOWHERE, BACKING)
+        return place
 
 
 def _used(words: array[int]) -> Iterator[int]:
-    """Yields the indices of the entries that are not 0; passes over empty blocks, of which a sparse table mostly consists."""
+    """Returns the indices of the entries that are not 0; passes over empty blocks, of which a sparse table mostly consists."""
     data, size = words.tobytes(), len(_NOTHING)
     blocks = [begin for begin in range(0, len(data), size) if data[begin : begin + size] != _NOTHING]
-    for begin in blocks:
-        first, last = begin // words.itemsize, (begin + size) // words.itemsize
-        yield from compress(range(first, last), words[first:last])
+    if len(blocks) * size > len(data) // _SPARSE:
+        return compress(range(len(words)), words)
+    ranges = (range(begin // words.itemsize, (begin + size) // words.itemsize) for begin in blocks)
+    return chain.from_iterable(compress(part, words[part.start : part.stop]) for part in ranges)
 
 
-def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
+def runs(words: array[int], size: int) -> list[tuple[int, int]]:
     """Returns [first, last) of each run of entries that are not 0.
 
     The entries of a run lie one cluster of `size` bytes after another, or are all equal, or are all of compressed clusters.
     """
-    runs: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     first = following = -1
     expected = step = 0
     packed = False
@@ -189,13 +205,13 @@ def _runs(words: array[int], size: int) -> list[tuple[int, int]]:
             expected += step
             continue
         if first >= 0:
-            runs.append((first, following))
+            found.append((first, following))
         packed = bool(word & layout.COMPRESSED_FLAG)
         step = size if word & layout.L2_OFFSET_MASK and not packed else 0
         first, following, expected = index, index + 1, word + step
     if first >= 0:
-        runs.append((first, following))
-    return runs
+        found.append((first, following))
+    return found
 
 
 def _clipped(rows: list[Row], start: int, end: int) -> list[Row]:

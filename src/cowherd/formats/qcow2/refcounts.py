@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cowherd.errors import HostFileError, ImageCorrupt, ImageFormatError
+from cowherd.errors import HostFileError, ImageCorrupt
 from cowherd.extents import Ranges, normalised
-from cowherd.formats.qcow2 import layout
+from cowherd.formats.qcow2 import layout, refcount_table
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.state import ImageState
 from cowherd.storage.blocks import BlockFile
@@ -50,15 +50,7 @@ def pack_counts(counts: Counts, order: int) -> bytes:
 
 def read_table(file: BlockFile, header: Header) -> NDArray[np.int64]:
     """Returns the file offset of each refcount block, 0 if there is none. Raises `ImageFormatError` for a misaligned one."""
-    data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
-    words = np.frombuffer(data, ">u8").astype(np.uint64) & np.uint64(layout.REFCOUNT_OFFSET_MASK)
-    offsets = words.astype(np.int64)
-    # An entry's offset has bits 9 to 63, so that one past 2^63 turns negative here.
-    misaligned = (offsets % header.cluster_size != 0) | (offsets < 0)
-    if misaligned.any():
-        index = int(misaligned.argmax())
-        raise ImageFormatError(file.path, f"Image is corrupt: refcount table entry {index} points inside a cluster")
-    return offsets
+    return np.array(refcount_table.read_table(file, header), np.int64)
 
 
 def _split_at_multiples(runs: Ranges, unit: int) -> Ranges:

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cowherd.errors import UnsupportedFeature
-from cowherd.formats.qcow2 import bitmaps, layout
+from cowherd.formats.qcow2 import bitmaps, layout, refcount_table
 from cowherd.formats.qcow2.counter import Counter, rank
 from cowherd.formats.qcow2.damage import Messages, overflow, past_end, reaches_past_end, table_messages
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.layout import Field, Structure
 from cowherd.formats.qcow2.linear_tables import ClusterReader
 from cowherd.formats.qcow2.refcounts import Counts
+from cowherd.formats.qcow2.report import file_length
 from cowherd.formats.qcow2.roots import entries_in_parts, followable, snapshot_table_facts
 from cowherd.formats.qcow2.runs import Facts, Integers, Mask, Runs, classify, find_runs, join_runs, stored_groups
-from cowherd.sizes import SECTOR
 from cowherd.storage.blocks import BlockFile
 
 ENCRYPTION = Structure(Field("offset", 0, "Q", "file offset of the encryption header"), Field("length", 8, "Q", "its bytes"))
@@ -67,15 +67,9 @@ class References:
     messages: Messages = field(default_factory=Messages)
 
 
-def file_length(file: BlockFile) -> int:
-    """Returns the file's length as QEMU sees it, in whole sectors."""
-    return -(-file.size() // SECTOR) * SECTOR
-
-
 def refcount_table_words(file: BlockFile, header: Header) -> NDArray[np.uint64]:
     """Returns the entries of the refcount table, unchecked."""
-    data = file.pread(header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size)
-    return np.frombuffer(data, ">u8").astype(np.uint64)
+    return np.array(refcount_table.table_words(file, header), np.uint64)
 
 
 def expected_refcounts(file: BlockFile, header: Header, watch: Callable[[Group], None] | None = None) -> References:

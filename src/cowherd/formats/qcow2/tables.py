@@ -16,6 +16,7 @@ from cowherd.errors import ImageFormatError
 from cowherd.extents import Extents
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.cache import TableCache
+from cowherd.formats.qcow2.descriptor import standard_place
 from cowherd.formats.qcow2.entries import Entries, EntryError, decode
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.linear_tables import ClusterReader, steady_tables, whole_tables
@@ -83,6 +84,21 @@ class Tables:
         except EntryError as error:
             raise ImageFormatError(self.file.path, f"Image is corrupt: {error}") from error
         return ext.clip(ext.concat(parts), start, end)
+
+    def place(self, start: int, length: int) -> tuple[int, int] | None:
+        """Returns the host offset and the kind of a range inside one cluster; None if it is not that simple."""
+        header = self.header
+        cluster, within = start >> header.cluster_bits, start & (header.cluster_size - 1)
+        if within + length > header.cluster_size or header.extended_l2:
+            return None
+        index, entry = divmod(cluster, header.l2_entries)
+        table = self.l2(index)
+        if table is None:
+            return ext.NOWHERE, ext.BACKING
+        found = standard_place(int(table[entry, 0]), header)
+        if found is None or found[1] != ext.DATA:
+            return found
+        return found[0] + within, ext.DATA
 
     def empty_until(self, start: int) -> int:
         """Returns the first guest byte at or after `start` that a stored table may map; `ENDLESS` if there is none."""

@@ -36,6 +36,11 @@ def used_counts(used: int, number: int, order: int) -> array[int]:
     return array(code, [1]) * used + array(code, [0]) * (number - used)
 
 
+def zero_counts(number: int, order: int) -> array[int]:
+    """Returns `number` refcounts of 0 for `packed_counts`."""
+    return used_counts(0, number, order)
+
+
 def packed_counts(counts: array[int], order: int) -> bytes:
     """Returns the bytes of refcounts of 2^`order` bits as a block has them; entries below a byte start at the lowest bit.
 

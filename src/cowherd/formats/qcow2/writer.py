@@ -17,7 +17,7 @@ from cowherd import extents as ext
 from cowherd.formats.layer import Below
 from cowherd.formats.qcow2 import entries as l2
 from cowherd.formats.qcow2 import layout
-from cowherd.formats.qcow2.compressed import compressed_word
+from cowherd.formats.qcow2.descriptor import compressed_word
 from cowherd.formats.qcow2.entries import Entries, data_word
 from cowherd.formats.qcow2.header import Header
 from cowherd.formats.qcow2.metadata import Metadata

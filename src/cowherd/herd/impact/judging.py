@@ -90,11 +90,13 @@ class _Seen(NamedTuple):
 
 def judge_all(lineage: Lineage, overlays: Sequence[Image], base: Image, changed: Ranges, opener: Opener = _BY_NAME) -> list[Hit]:
     """Returns for each of `overlays`, dependents of `base`, what `opener.judge` says of it, by default `verdict.judge`."""
-    judging = _Judging(lineage, base, changed, opener)
+    judging = Judging(lineage, base, changed, opener)
     return [judging.hit(overlay) for overlay in overlays]
 
 
-class _Judging:
+class Judging:
+    """Judges dependents of one base, each image once. See `judge_all`."""
+
     def __init__(self, lineage: Lineage, base: Image, changed: Ranges, opener: Opener):
         self._lineage, self._base, self._changed, self._opener = lineage, base, changed, opener
         of_base = _Seen(changed, False, 0, None) if not len(changed) or opener.lies_open(base) else None
@@ -107,6 +109,11 @@ class _Judging:
             seen = self._seen[image.key] = self._look(image)
             self._hits[image.key] = self._judge_chain(image) if seen is None or seen.hit is None else seen.hit
         return self._hits[overlay.key]
+
+    def shown(self, overlay: Image) -> Ranges | None:
+        """Returns the changed bytes, to the byte, that a judged overlay lets through; None where only its whole chain can say."""
+        seen = self._seen[overlay.key]
+        return None if seen is None else seen.shown
 
     def _judge_chain(self, image: Image) -> Hit:
         return self._opener.judge(image, self._base, self._changed)

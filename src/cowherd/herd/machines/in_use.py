@@ -19,8 +19,8 @@ from cowherd.herd.records.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
 from cowherd.live.holders import describe, naming_holders
-from cowherd.live.kernel_holders import FILE, Key, key_of
-from cowherd.live.sight import NONE_HELD, look
+from cowherd.live.kernel_holders import Key, key_of
+from cowherd.live.sight import look
 from cowherd.notes import say
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import WRITE
@@ -74,13 +74,12 @@ def require_free(
     concerned.note(name for name, _ in writes.values())
     if locks:
         _take_locks(writes, reads, _try_lock if held is None else held.lock)
-    own = {(FILE, *key): fd for key, fd in held.descriptors().items()} if held is not None else NONE_HELD
     files = {**{key: name for key, (name, _) in reads.items()}, **{key: name for key, (name, _) in writes.items()}}
     if not files:
         return
     looks = 1
     while True:
-        sight = look(files, only_writers=reads.keys() - writes.keys(), held=own)
+        sight = look(files, only_writers=reads.keys() - writes.keys(), held=held)
         error = _refusal(files, sight, writes.keys())
         if error is None:
             _report_hidden(sight.hidden, files, change=bool(writes))

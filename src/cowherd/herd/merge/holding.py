@@ -60,15 +60,18 @@ class Layers:
 
     @contextlib.contextmanager
     def alone(self, image: Image) -> Iterator[Disk]:
-        """Gives the block the disk of an image without its backing file.
+        """Gives the block the disk of an image without its backing file, which is closed after the block if the block opens it.
 
-        An image that is not locked is closed after the block: a herd may have more images than a process may have files open.
+        A herd may have more images than a process may have files open, or tables in memory.
         """
-        if image.key in self._open or self._held.file(image.key):
+        if image.key in self._open:
             yield self.disk([image])
         else:
-            with stacked([image]) as disk:
-                yield disk
+            self._open[image.key] = _layer(image, writable=False, opener=self._held.open)
+            try:
+                yield self.disk([image])
+            finally:
+                self._open.pop(image.key).close()
 
     def close(self) -> None:
         """Closes all files but those of the locks."""

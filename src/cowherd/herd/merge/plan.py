@@ -92,7 +92,8 @@ class MergePlan:
     `above`: the overlay and the images between it and the base, topmost first. `down`: the guest bytes of the base that are
     written; `changed`: those whose 64 KiB block really changes. `new_size`: the base's virtual size afterwards. `predicted`: the
     content that the base will have. `hits`: every dependent, and what a plain commit would show it. `served`: what `preserve`
-    writes to the direct overlays. `fork`: the file that `fork` makes. `unreadable`: unreadable files, which may be overlays.
+    writes to the direct overlays, none if it is not the strategy. `fork`: the file that `fork` makes. `unreadable`: unreadable
+    files, which may be overlays.
     """
 
     overlay: Image

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cowherd import extents
 from cowherd.errors import CowherdError
-from cowherd.herd.impact.judging import Opener, judge_all
+from cowherd.herd.impact.judging import Judging, Opener
 from cowherd.herd.impact.verdict import UNREADABLE, Hit, judged
 from cowherd.herd.merge.holding import stacked
 from cowherd.herd.merge.plan import (
@@ -61,12 +61,14 @@ def plan_merge(
     down, changed, predicted = predict(whole, over, under, old, progress)
     growth = growth_of(under, extents.union(down.copy, down.zero), predicted.size)
     children = [child for child in lineage.children(base) if child.key != above[0].key]
-    served = tuple(_served(layers, child, under, changed) for child in children)
-    hits = tuple(judge_all(lineage, lineage.dependents(base), base, changed, _UnderLocks(lineage, layers)))
-    preserve_cost = cost_of_preserve(down, growth, [one.writes for one in served], predicted)
+    judging = Judging(lineage, base, changed, _UnderLocks(lineage, layers))
+    writes = [_writes(layers, child, under, changed, judging) for child in children]
+    hits = tuple(judging.hit(dependent) for dependent in lineage.dependents(base))
+    preserve_cost = cost_of_preserve(down, growth, writes, predicted)
     fork_cost = cost_of_fork(base, down, growth, predicted, reflink=reflink)
     if strategy == AUTO:
         strategy = FORK if fork_cost.written < preserve_cost.written else PRESERVE
+    served = tuple(_served(layers, one, under, changed) for one in writes) if strategy == PRESERVE else ()
     return MergePlan(
         overlay=above[0],
         base=base,
@@ -87,14 +89,23 @@ def plan_merge(
     )
 
 
-def _served(layers: Layers, child: Image, under: Disk, changed: Ranges) -> Served:
-    """Returns what is written to a direct overlay of the base; the base is open as `under`."""
+def _writes(layers: Layers, child: Image, under: Disk, changed: Ranges, judging: Judging) -> Writes:
+    """Returns what `preserve` writes to a direct overlay of the base, open as `under`; has it judged while it is open."""
     with layers.alone(child) as alone:
         disk = Disk([*alone.layers, *under.layers], writable=False)
-        exposed = exposed_bytes(disk, 1, changed)
+        judging.hit(child)
+        exposed = judging.shown(child)
+        if exposed is None:
+            exposed = exposed_bytes(disk, 1, changed)
         units = extents.aligned(exposed, disk.layers[0].granularity, disk.size)
-        witness = bears_witness(disk, changed, whole=len(units) > 0)
-    return Served(Writes(child, units, with_tables(extents.total(units))), witness)
+    return Writes(child, units, with_tables(extents.total(units)))
+
+
+def _served(layers: Layers, writes: Writes, under: Disk, changed: Ranges) -> Served:
+    """Returns the same with the digest of what the overlay shows now."""
+    with layers.alone(writes.image) as alone:
+        disk = Disk([*alone.layers, *under.layers], writable=False)
+        return Served(writes, bears_witness(disk, changed, whole=len(writes.ranges) > 0))
 
 
 class _UnderLocks(Opener):

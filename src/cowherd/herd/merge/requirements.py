@@ -21,12 +21,12 @@ from cowherd.storage.opening import require_host
 from cowherd.text import printable, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cowherd.formats.layer import Layer
     from cowherd.formats.reference import BackingReference
     from cowherd.herd.lineage.lineage import Lineage
-    from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.lineage.scan import Image, Key
     from cowherd.herd.merge.holding import Layers
     from cowherd.herd.merge.plan import MergePlan
 
@@ -40,11 +40,14 @@ def require_possible(lineage: Lineage, layers: Layers, plan: MergePlan) -> None:
         raise UnsupportedFeature(plan.base.path, f"merging into an image of the format '{plan.base.format}'")
     written = [one.image for one in plan.served] if plan.strategy == PRESERVE else []
     conditions = Conditions(lineage, record_of)
+    snapshots: dict[Key, list[str]] = {}
     for image in (plan.overlay, plan.base, *written):
-        _require_sound(conditions, layers.of(image), image)
+        with layers.alone(image) as disk:
+            _require_sound(conditions, disk.layers[0], image)
+            snapshots[image.key] = [snapshot.label for snapshot in snapshots_of(disk.layers[0])]
     above = lineage.children(plan.overlay) if plan.keep == NOTHING else ()
     require_uncontradicted(lineage, [plan.overlay, *lineage.children(plan.base), *above], "merge")
-    _require_no_snapshots(layers, plan, written)
+    _require_no_snapshots(snapshots, plan, written)
     require_journal_free(plan.base.path)
     _require_liftable(lineage, plan)
     if plan.overlay.seal and plan.keep != CONTENT:
@@ -105,8 +108,10 @@ def _require_repointing(lineage: Lineage, layers: Layers, plan: MergePlan) -> No
     target = new_base_of(plan)
     if plan.keep == NOTHING:
         for child in lineage.children(plan.overlay):
-            _require_room_for_name(layers.of(child), reference_for(child, target.path, target.format))
-            if plan.new_size > (plan.overlay.size or 0) < _largest_size(layers.of(child)):
+            with layers.alone(child) as disk:
+                _require_room_for_name(disk.layers[0], reference_for(child, target.path, target.format))
+                largest = _largest_size(disk.layers[0])
+            if plan.new_size > (plan.overlay.size or 0) < largest:
                 raise InvalidRequest(
                     f"{shown(child.path)}, or an internal snapshot of it, is larger than the overlay that it stands on, and so "
                     f"is the base: it would see the base's end. Keep the overlay (--keep empty)"
@@ -115,18 +120,18 @@ def _require_repointing(lineage: Lineage, layers: Layers, plan: MergePlan) -> No
         _require_room_for_name(layers.of(plan.overlay), reference_for(plan.overlay, target.path, target.format))
 
 
-def _require_no_snapshots(layers: Layers, plan: MergePlan, written: Sequence[Image]) -> None:
+def _require_no_snapshots(snapshots: Mapping[Key, Sequence[str]], plan: MergePlan, written: Sequence[Image]) -> None:
     """Raises `SnapshotsWouldChange` for the overlay and for images `written` to, `InvalidRequest` for a base with its own.
 
     An overlay's snapshots may show the base where the overlay does not, and nothing can be written into snapshots.
     """
-    below = [(image.path, name) for image in written for name in _names(layers.of(image))]
+    below = [(image.path, name) for image in written for name in snapshots[image.key]]
     if below:
         raise SnapshotsWouldChange(plan.base.path, "merge into", below, _FORK_INSTEAD)
-    own = [(plan.overlay.path, name) for name in _names(layers.of(plan.overlay))]
+    own = [(plan.overlay.path, name) for name in snapshots[plan.overlay.key]]
     if own:
         raise SnapshotsWouldChange(plan.overlay.path, "merge", own, "and merge then")
-    names = _names(layers.of(plan.base))
+    names = snapshots[plan.base.key]
     if names:
         raise InvalidRequest(
             f"{shown(plan.base.path)} has internal snapshots of its own ({len(names)}, '{printable(names[0])}' among them): "
@@ -137,7 +142,3 @@ def _require_no_snapshots(layers: Layers, plan: MergePlan, written: Sequence[Ima
 def _largest_size(layer: Layer) -> int:
     """Returns the size of the largest disk that an image may show: as it is now, or with one of its snapshots applied."""
     return max([layer.size, *(snapshot.disk_size for snapshot in snapshots_of(layer))])
-
-
-def _names(layer: Layer) -> list[str]:
-    return [snapshot.label for snapshot in snapshots_of(layer)]

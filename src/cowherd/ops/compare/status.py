@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cowherd.image.disk import Disk
+from cowherd.image.reading import Reading
 from cowherd.ops.map import MapEntry, entries
 
 
@@ -11,7 +12,7 @@ def first_status_mismatch(a: Disk, b: Disk) -> int | None:
 
     The status of the last run says that it is the last, so two disks also differ where only one of them has begun it.
     """
-    ours, theirs = entries(a), entries(b)
+    ours, theirs = entries(Reading.of(a)), entries(Reading.of(b))
     left, right = next(ours, None), next(theirs, None)
     while left is not None and right is not None:
         start = max(left.start, right.start)

@@ -13,7 +13,7 @@ from cowherd.herd.lineage.book.places import Places
 from cowherd.herd.records.header import Head, read_image
 from cowherd.image.backing import resolve
 from cowherd.image.chain import MAX_CHAIN
-from cowherd.live.beside import NONE_HELD, open_beside
+from cowherd.live.beside import open_beside
 from cowherd.live.libvirt_names import named_paths
 from cowherd.paths import lies_in
 from cowherd.storage.filetype import is_device
@@ -50,7 +50,7 @@ def places_around(paths: Sequence[PathName], herd: Sequence[PathName] = (), held
     around = dict.fromkeys(os.path.realpath(home) for home in homes)
     return places._replace(
         around=tuple(around),
-        files=(*places.files, *open_beside(chained, held.descriptors() if held is not None else NONE_HELD)),
+        files=(*places.files, *open_beside(chained, held)),
         devices=tuple(os.path.realpath(path) for path in paths if is_device(path)),
     )
 
