@@ -5,7 +5,6 @@ The process begins with `enter`, and writes an answer: a line of JSON, and whate
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -20,6 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from cowherd.errors import HostFileError
 from cowherd.service.intake.faults import Refused
+from cowherd.service.orphans import die_with
 from cowherd.text import printable
 
 MEMORY = 4 << 30
@@ -29,7 +29,6 @@ SECONDS = 600
 HOST_FAILED = 3
 """Exit code of the process if the host could not take its answer, which says nothing of the image."""
 _LONGEST_LINE = 1 << 20
-_PR_SET_PDEATHSIG = 1
 
 
 class Job(NamedTuple):
@@ -121,10 +120,7 @@ def _last_line(said: IO[bytes]) -> str:
 def enter() -> list[str]:
     """Called first in the process: sets its limits, and has it die with the service. Returns the arguments of its job."""
     memory, seconds, longest, parent = map(int, sys.argv[1:5])
-    # Otherwise it would go on working, and filling the disk, after the service was killed.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with(parent)
     for limit, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, seconds),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cowherd.errors import CowherdError
+from cowherd.service.orphans import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _HEARD = (*_ENDING, signal.SIGHUP, signal.SIGCHLD)
-_PR_SET_PDEATHSIG = 1
 _PAUSE_SECONDS = 1.0
 """Between the starts of successors, so that processes that can't live do not take all of the host's time."""
 _SOON_SECONDS = 0.05
@@ -152,7 +151,7 @@ class Workers:
             for number in _ENDING:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ENDING, signal.SIGCHLD))
-            _die_with(parent)
+            die_with(parent)
             os.close(self._reader)
             self._work(place, lambda: _say(self._writer))
             code = 0
@@ -161,13 +160,6 @@ class Workers:
         finally:
             sys.stderr.flush()
             os._exit(code)
-
-
-def _die_with(parent: int) -> None:
-    """Has the kernel kill this process when its parent dies: otherwise it would keep the address from the next server."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _say(writer: int) -> None:
