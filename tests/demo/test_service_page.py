@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo import installed
+from tests.service.glance.glance import Glance
 
 PAGE = "docs/service.md"
 PORT = "9292"
@@ -66,3 +67,16 @@ def test_openstacks_client_does_what_the_page_shows(tmp_path):
     blocks = installed.blocks(PAGE, "console(?: openstack)?")
     session = "".join(blocks[: 1 + next(place for place, one in enumerate(blocks) if "$ openstack" in one)])
     assert comparable(replayed(session, tmp_path)) == comparable(session)
+
+
+def test_a_glance_is_adopted_as_the_page_shows(tmp_path):
+    installed.require()
+    glance = Glance(tmp_path / "glance")
+    glance.image(bytes(1 << 20), id="8ac7ee17-1d6c-4b84-9f0a-6a1d9b6b9f5c", name="debian-12")
+    rotten = glance.image(b"content", id="0d1a6a3e-7a9b-4a4e-8f4c-5a2b7c1d9e60", name="old")
+    glance.path(rotten).write_bytes(b"contenu")
+    glance.image(id="51cd0f32-4b8e-4c9c-8f4d-0b8f6f8b8e35", name="coming", status="queued")
+    glance.namespace("OS::Compute::Watchdog")
+    session = "".join(installed.blocks(PAGE, "console glance"))
+    said = replayed(session.replace("/etc/glance", str(glance.folder)), tmp_path).replace(str(glance.folder), "/etc/glance")
+    assert comparable(said) == comparable(session)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.openstack.moving import differences as differences_of_move
 from tests.openstack.peers import Peers
 from tests.openstack.processes import folder_in_memory
 from tests.openstack.recorder.compare import differences
@@ -33,7 +34,10 @@ def main() -> int:
         if arguments.record:
             write_records(arguments.record, started.record())
             return 0
-        good = _compare(started) if arguments.compare else _run(started, arguments.suite, arguments.workers)
+        if arguments.move:
+            good = _move(started)
+        else:
+            good = _compare(started) if arguments.compare else _run(started, arguments.suite, arguments.workers)
         if arguments.keep:
             print(f"Kept: {folder}")
     return 0 if good else 1
@@ -47,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--suite", action="append", choices=names, help="run only this suite (may be repeated)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4], help="run each with so many workers (default: 1 4)")
     parser.add_argument("--compare", action="store_true", help="compare the answers with those that Glance gave")
+    parser.add_argument("--move", action="store_true", help="move a Glance in, and compare what both then answer")
     parser.add_argument("--record", type=Path, metavar="FILE", help=f"write the answers down (Glance's are in {GLANCE.name})")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the databases and logs")
     return parser
@@ -56,6 +61,12 @@ def _compare(started: Trial) -> bool:
     text, good = report(differences(read_records(), started.record()))
     print(text)
     return good
+
+
+def _move(started: Trial) -> bool:
+    found = differences_of_move(started)
+    print("\n".join([*found, f"{len(found)} differences between Glance and what was made of it here"]))
+    return not found
 
 
 def _run(started: Trial, names: Sequence[str] | None, workers: Sequence[int]) -> bool:

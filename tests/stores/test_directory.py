@@ -328,3 +328,36 @@ def test_a_blob_takes_no_room_for_its_holes(store: DirectoryStore):
     assert len(DATA) <= store.allocated(digest) < PIECE
     with pytest.raises(BlobMissing):
         store.allocated("0" * 64)
+
+
+def test_a_linked_file_becomes_a_blob_and_keeps_its_first_name(store: DirectoryStore, tmp_path: Path):
+    (tmp_path / "theirs").write_bytes(DATA)
+    before = (tmp_path / "theirs").stat()
+    with store.begin_linked(tmp_path / "theirs") as incoming:
+        assert incoming.offset == len(DATA)
+        incoming.sync()
+        assert (tmp_path / "theirs").stat().st_mtime_ns == before.st_mtime_ns
+        store.adopt(incoming.name, DIGEST)
+    assert store.path(DIGEST).samefile(tmp_path / "theirs")
+    store.remove(DIGEST)
+    assert (tmp_path / "theirs").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK])
+def test_what_can_not_be_linked_is_no_error(store: DirectoryStore, tmp_path: Path, monkeypatch, number):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "theirs").write_bytes(DATA)
+    monkeypatch.setattr(os, "link", refuse)
+    assert store.begin_linked(tmp_path / "theirs") is None
+
+
+def test_what_is_another_users_or_no_file_is_not_linked(store: DirectoryStore, tmp_path: Path, monkeypatch):
+    (tmp_path / "theirs").write_bytes(DATA)
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    assert store.begin_linked(tmp_path / "link") is None
+    assert store.begin_linked(tmp_path / "nothing") is None
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "theirs").stat().st_uid + 1)
+    assert store.begin_linked(tmp_path / "theirs") is None
+    assert store.incoming() == []

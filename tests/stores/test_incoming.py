@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowherd.errors import HostFileError, InvalidRequest
+from cowherd.storage.hostfile import HostFile
 from cowherd.stores.directory import DirectoryStore
 from cowherd.stores.faults import StillArriving
 from cowherd.stores.incoming import PAGE
+from tests.storage.hosts import reflink_file_system
 
 MIB = 1 << 20
 
@@ -161,3 +164,27 @@ def test_a_process_that_dies_holds_nothing_any_more(store: DirectoryStore):
         os.close(fd)
     assert not store.is_held(name)
     store.resume(name).close()
+
+
+def test_a_file_whose_blocks_are_shared_has_arrived_whole(tmp_path: Path):
+    with reflink_file_system(tmp_path) as place:
+        store = DirectoryStore("main", str(place / "store"))
+        store.prepare()
+        (place / "source").write_bytes(b"shared" * MIB)
+        with HostFile.open(place / "source", lock=None) as source, store.begin() as incoming:
+            assert incoming.share(source)
+            assert incoming.offset == 6 * MIB
+            incoming.sync()
+        assert store.arriving(incoming.name).read_bytes() == b"shared" * MIB
+
+
+def test_where_blocks_can_not_be_shared_nothing_has_arrived(store: DirectoryStore, tmp_path: Path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    (tmp_path / "source").write_bytes(b"source")
+    with HostFile.open(tmp_path / "source", lock=None) as source, store.begin() as incoming:
+        assert not incoming.share(source)
+        assert incoming.offset == 0
+        assert store.arriving(incoming.name).stat().st_size == 0

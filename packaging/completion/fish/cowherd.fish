@@ -51,7 +51,7 @@ function _shtab_cowherd_using
 end
 
 set -g _shtab_cowherd_commands status tree show doctor verify impact ps report inspect log gc seal unseal bind watch push pull images hook run repair recover trash clone merge promote flatten retarget move rename delete herd serve
-set -g _shtab_cowherd_opts_with_value --against --allow --api-limit-max --auth --color --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-convert --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --progress --project --public-endpoint --qmp --quotas --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --signatures-certificates --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -n -o
+set -g _shtab_cowherd_opts_with_value --adopt-glance --against --allow --api-limit-max --auth --color --config --data --database --events --every --exec --exec-limit --format --from --hash-algorithm --herd --http-store --image --image-location-quota --image-member-quota --image-property-quota --image-size-cap --image-tag-quota --import-allowed --import-convert --import-methods --into --keep --keystone --level --limit-param-default --listen --longest-chain --max-size --md5 --metrics --name --new-base --number --older-than --on-error --onto --output --policy --progress --project --public-endpoint --qmp --quotas --rate --reap-after --regions --require-format-match --role --root --scrub-days --scrub-rate --serve --set --settle --sign --signatures-certificates --size --socket --store --strategy --to --tokens --trusted --unit-dir --user --verify-reads --visibility --workers -n -o
 
 complete -c cowherd -e
 complete -c cowherd -f
@@ -498,6 +498,9 @@ complete -c cowherd -n '_shtab_cowherd_using serve' -l check-config -d 'say whet
 complete -c cowherd -n '_shtab_cowherd_using serve' -l fsck -d 'check the records against the stores and back, and end'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l repair -d 'with --fsck: put right what can be'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l rebuild -d 'make lost records again from what the stores have, and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l adopt-glance -x -d 'adopt the images of the Glance with this glance-api.conf: records, metadata definitions and file stores; and end'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l dry-run -d 'with --adopt-glance: read all of it, and only say what would be'
+complete -c cowherd -n '_shtab_cowherd_using serve' -l hard-links -d 'with --adopt-glance: where blocks can'"'"'t be shared, have Glance'"'"'s files and ours be the same, read-only ones'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l install-units -d 'write units that let systemd run this, and end'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l unit-dir -xka "(__fish_complete_directories)" -d 'where --install-units writes them (default: /etc/systemd/system)'
 complete -c cowherd -n '_shtab_cowherd_using serve' -l data -xka "(__fish_complete_directories)" -d 'the directory of the database and of the first store'

@@ -13,9 +13,11 @@ A blob has its name only once all its bytes are durable, and is not written to a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -23,7 +25,7 @@ from typing import Literal, NamedTuple
 from cowherd.errors import HostFileError, InvalidRequest
 from cowherd.progress import Progress
 from cowherd.sizes import SECTOR
-from cowherd.storage.atomic import sync_directory, write_atomically
+from cowherd.storage.atomic import NO_HARD_LINKS, sync_directory, write_atomically
 from cowherd.storage.hostfile import Buffer, HostFile, naming_file
 from cowherd.storage.presence import GONE, look_up
 from cowherd.storage.space import fill_of, free_bytes
@@ -85,6 +87,27 @@ class DirectoryStore:
         file = HostFile.create(self._incoming / name, exclusive=True, lock=None, mode=_ARRIVING_MODE)
         try:
             return self._held(name, file, 0)
+        except BaseException:
+            self.discard(name)
+            raise
+
+    def begin_linked(self, path: Path) -> Incoming | None:
+        """Gives a file of this host a second name in the store (a hard link), as one that has arrived whole.
+
+        Returns None if it can't be a blob like that: it lies on another file system, or this user may not change its permissions.
+        """
+        info = look_up(path, follow=False, absent=GONE)
+        if info is None or not stat.S_ISREG(info.st_mode) or os.geteuid() not in (0, info.st_uid):
+            return None
+        name = os.urandom(16).hex()
+        try:
+            os.link(path, self._incoming / name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (*NO_HARD_LINKS, errno.EXDEV, errno.EACCES):
+                return None
+            raise HostFileError(path, "link", error) from error
+        try:
+            return self.resume(name)
         except BaseException:
             self.discard(name)
             raise

@@ -6,6 +6,7 @@ from typing import Self
 
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.buffers import is_zero, nonzero_units, runs_of
+from cowherd.storage.copying import clone_range
 from cowherd.storage.hostfile import Buffer, HostFile
 
 PAGE = 4096
@@ -38,6 +39,17 @@ class Incoming:
             self._file.start_writing(self._started, self.offset - self._started)
             self._started = self.offset
 
+    def share(self, source: HostFile) -> bool:
+        """Makes the file, of which nothing has arrived, share the blocks of `source` (reflink): all its bytes have arrived then.
+
+        Returns False, with nothing changed, if the file system can't.
+        """
+        size = source.size()
+        if not clone_range(source, 0, self._file, 0, size):
+            return False
+        self.offset = self._started = size
+        return True
+
     def _write_data(self, part: memoryview) -> None:
         """Writes the pages of `part` that are not zeros; it begins with a page, or is less than one."""
         for first, end, holds_data in runs_of(nonzero_units(part, PAGE)):
@@ -55,7 +67,8 @@ class Incoming:
 
     def sync(self) -> None:
         """Makes everything durable up to `offset`, which is the file's length then, and its name. Raises `FlushFailed`."""
-        self._file.truncate(self.offset)
+        if self._file.size() != self.offset:  # one that is another's, too, keeps its times
+            self._file.truncate(self.offset)
         self._file.flush(whole=True)
         make_name_lasting(self._file.path)
 

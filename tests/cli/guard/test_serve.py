@@ -19,6 +19,7 @@ import time
 import pytest
 
 from tests.documents import check_document
+from tests.service.glance.glance import Glance
 from tests.service.web.running import Client
 
 SERVE = [sys.executable, "-m", "cowherd.cli.guard.main", "serve"]
@@ -177,6 +178,41 @@ def test_the_check_and_the_making_of_lost_records(serve, tmp_path):
 def test_repair_without_the_check_is_refused(tmp_path):
     code, document = upkeep(tmp_path, "--repair")
     assert (code, document["error"]["kind"]) == (2, "UsageError")
+
+
+def test_a_glance_is_adopted_and_served_meanwhile(serve, tmp_path):
+    glance = Glance(tmp_path / "glance")
+    whole, rotten = glance.image(b"content", name="whole\x1b[2J"), glance.image(b"content")
+    glance.path(rotten).unlink()
+    client = client_of(serve("--listen", "127.0.0.1:0")[1])
+    code, document = upkeep(tmp_path, "--adopt-glance", glance.configuration)
+    assert (code, document["problems"], document["dry_run"]) == (4, 1, False)
+    assert {one["image"]: one["result"] for one in document["images"]} == {whole: "adopted", rotten: "waiting"}
+    assert client.get(f"/v2/images/{whole}/file").body == b"content"
+    assert "no file store" in client.get(f"/v2/images/{rotten}").json["cowherd_reason"]
+    words = [*SERVE, "--data", tmp_path / "data", "--adopt-glance", glance.configuration, "--dry-run"]
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert again.returncode == 4
+    assert f"known  {whole}  whole\\x1b[2J" in again.stdout
+    assert again.stdout.endswith("1 thing does not fit\nnothing was changed (--dry-run)\n")
+
+
+def test_a_glance_of_which_all_fits_is_adopted_with_the_exit_code_0(tmp_path):
+    Glance(tmp_path / "glance").image(b"content")
+    assert upkeep(tmp_path, "--adopt-glance", tmp_path / "glance/glance-api.conf")[0] == 0
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--hard-links"])
+def test_how_a_glance_is_adopted_is_refused_without_one(tmp_path, option):
+    code, document = upkeep(tmp_path, option)
+    assert (code, document["error"]["kind"]) == (2, "UsageError")
+    assert "--adopt-glance" in document["error"]["message"]
+
+
+def test_a_glance_that_is_not_there_is_told(tmp_path):
+    code, document = upkeep(tmp_path, "--adopt-glance", tmp_path / "none.conf")
+    assert (code, document["error"]["kind"]) == (1, "HostFileError")
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_units_run_this_program(tmp_path, cowherd):

@@ -44,7 +44,7 @@ DOCUMENTS: Mapping[str, tuple[type, ...]] = {
     "delete": (order.Deleted,),
     "herd": (order.Herds, order.HerdNamed, order.HerdForgotten),
     "serve": (
-        *(order.Served, order.ServiceSettings, order.Token, order.ServiceChecked, order.ServiceRebuilt),
+        *(order.Served, order.ServiceSettings, order.Token, order.ServiceChecked, order.ServiceRebuilt, order.GlanceAdopted),
         shared.Written,
     ),
 }

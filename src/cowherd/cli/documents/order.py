@@ -118,3 +118,32 @@ class Version(TypedDict):
     """The answer to `cowherd --version`."""
 
     version: str  #: the program's name and version
+
+
+class GlanceImage(TypedDict):
+    """What became of an image of a Glance."""
+
+    image: str  #: its id
+    name: str | None  #: its name
+    status: str  #: its state in Glance
+    result: str  #: adopted, recorded, waiting, known, deleted or failed
+    how: str | None  #: how its content came here: shared, linked, copied or on the web
+    size: int | None  #: the bytes of its content
+    problem: str | None  #: what does not fit, as a sentence
+
+
+class GlanceNamespace(TypedDict):
+    """What became of a namespace of the metadata definitions of a Glance."""
+
+    namespace: str  #: its name
+    result: str  #: adopted, known or failed
+    problem: str | None  #: why it could not be kept
+
+
+class GlanceAdopted(TypedDict):
+    """The answer to `serve --adopt-glance`."""
+
+    images: list[GlanceImage]  #: all of them
+    namespaces: list[GlanceNamespace]  #: all of them
+    problems: int  #: how many do not fit
+    dry_run: bool  #: whether nothing was changed

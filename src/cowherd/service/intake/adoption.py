@@ -6,8 +6,9 @@ Killed in between, the store has a blob that no record names: it is adopted when
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,6 +31,9 @@ from cowherd.storage.identity import FileIdentity
 from cowherd.storage.presence import GONE, look_up
 from cowherd.storage.ticks import wait_for_tick
 from cowherd.stores.directory import DirectoryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,28 @@ def adopt(
     digest = arrived.digests.blake3
     with database.write() as connection:
         note_digest(connection, upload.id, digest)
-    with store.locked(digest), _tidying(database, store, digest):
+    with store.locked(digest), tidying(database, store, digest):
         with database.read() as connection:
             image, members = read_image(connection, upload.image_id), list_members(connection, upload.image_id)
-            place = place_of(connection, digest, store.name)
-        # What arrived is proved: it takes the place of a file of which that can't be said.
-        new = store.adopt(upload.temporary or "", digest, replaces=not _is_proved(store, digest, place))
-        image = _with_bytes(image, arrived)
-        _write_beside(store, image, members, arrived, new=new)
-        identity = wait_for_tick(store.path(digest))[0] if new else None  # so that every later change shows in it
+        image = with_bytes(image, arrived)
+        identity = make_blob(database, store, upload.temporary or "", image, members, arrived)
         return _record(database, upload, status, image, arrived, identity, bases)
+
+
+def make_blob(
+    database: Database, store: DirectoryStore, temporary: str, image: Image, members: Sequence[Member], arrived: Arrived
+) -> FileIdentity | None:
+    """Makes the file `temporary` the blob of `image`, with what lies beside it; returns its identity, None if it was there.
+
+    The caller holds `locked` and `tidying`, and records it before they end. Raises `HostFileError`, and what the records raise.
+    """
+    digest = arrived.digests.blake3
+    with database.read() as connection:
+        place = place_of(connection, digest, store.name)
+    # What arrived is proved: it takes the place of a file of which that can't be said.
+    new = store.adopt(temporary, digest, replaces=not _is_proved(store, digest, place))
+    _write_beside(store, image, members, arrived, new=new)
+    return wait_for_tick(store.path(digest))[0] if new else None  # so that every later change shows in it
 
 
 def _is_proved(store: DirectoryStore, digest: str, place: Place | None) -> bool:
@@ -92,7 +108,7 @@ def _is_proved(store: DirectoryStore, digest: str, place: Place | None) -> bool:
 
 
 @contextlib.contextmanager
-def _tidying(database: Database, store: DirectoryStore, digest: str) -> Iterator[None]:
+def tidying(database: Database, store: DirectoryStore, digest: str) -> Iterator[None]:
     """Removes a blob if the block raises, unless a record names it: of a commit that failed one can't tell."""
     try:
         yield
@@ -104,7 +120,7 @@ def _tidying(database: Database, store: DirectoryStore, digest: str) -> Iterator
         raise
 
 
-def _with_bytes(image: Image, arrived: Arrived) -> Image:
+def with_bytes(image: Image, arrived: Arrived) -> Image:
     """Returns the record of an image as it is once it has the bytes that arrived."""
     named = arrived.digests.named
     algorithm = next((name for name in named if name != "md5"), None)
@@ -124,7 +140,7 @@ def _with_bytes(image: Image, arrived: Arrived) -> Image:
 _BYTES = ("blob", "checksum", "os_hash_algo", "os_hash_value", "size", "virtual_size", "disk_format", "reason")
 
 
-def _write_beside(store: DirectoryStore, image: Image, members: list[Member], arrived: Arrived, *, new: bool) -> None:
+def _write_beside(store: DirectoryStore, image: Image, members: Sequence[Member], arrived: Arrived, *, new: bool) -> None:
     digest = arrived.digests.blake3
     if new or store.read_beside(digest, "sums") is None:
         store.write_beside(digest, "sums", arrived.digests.sums.encode(digest))
@@ -144,10 +160,7 @@ def _record(
 ) -> Image:
     """Records it. `identity` is that of the blob's file if it is new."""
     with database.write() as connection:
-        record_blob(connection, arrived.blob)
-        if identity is not None:
-            record_place(connection, arrived.digests.blake3, upload.store, "upload", identity)
-            note_reason(connection, arrived.digests.blake3, None)  # what was damaged, for others, is whole again
+        record_arrived(connection, arrived, upload.store, "upload", identity)
         # An address on the web from an import that failed is not that of these bytes.
         facts = {name: getattr(image, name) for name in _BYTES}
         change_status(connection, image.id, {status}, ACTIVE, locations=[], **facts)
@@ -157,3 +170,11 @@ def _record(
         if arrived.bound_to is not None and bases is not None:
             record_base(connection, bases.claim(connection, image, arrived.bound_to))
         return read_image(connection, image.id)
+
+
+def record_arrived(connection: Connection, arrived: Arrived, store: str, how: str, identity: FileIdentity | None) -> None:
+    """Records a blob that a store has; `identity` is that of its file if it is new, `how` the way in which it came."""
+    record_blob(connection, arrived.blob)
+    if identity is not None:
+        record_place(connection, arrived.digests.blake3, store, how, identity)
+        note_reason(connection, arrived.digests.blake3, None)  # what was damaged, for others, is whole again

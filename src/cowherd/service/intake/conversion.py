@@ -18,6 +18,7 @@ from cowherd.errors import HostFileError
 from cowherd.formats import registry
 from cowherd.service.intake.adoption import Arrived
 from cowherd.service.intake.arriving import drop
+from cowherd.service.intake.examining import BARE
 from cowherd.service.intake.faults import TooLarge
 from cowherd.service.intake.processes.limited import MEMORY, SECONDS, Job, Limits, run_limited
 from cowherd.service.intake.upload import Upload
@@ -53,7 +54,7 @@ class Converting(Upload):
             drop(self._intake.store, self._incoming)
 
     def _is_converted(self, arrived: Arrived, format: str) -> bool:
-        can_be_read = self._flight is not None and registry.named(self._format).is_known
+        can_be_read = self._image.container_format == BARE and registry.named(self._format).is_known
         loses_nothing = self._verifier is None and arrived.bound_to is None
         return can_be_read and loses_nothing and self._format != format
 

@@ -7,14 +7,11 @@ from pathlib import Path
 import msgspec
 
 from cowherd.errors import CowherdError
-from cowherd.formats import registry
 from cowherd.service.intake.adoption import Arrived, adopt
 from cowherd.service.intake.arriving import Arriving, Intake, begin_arriving
-from cowherd.service.intake.content import FlatContent
-from cowherd.service.intake.hashing import BLOCK_BYTES, Digests, Hasher, Take
-from cowherd.service.intake.inspection import InFlight
+from cowherd.service.intake.examining import Examination
+from cowherd.service.intake.hashing import BLOCK_BYTES, Digests
 from cowherd.service.intake.signatures import verifier_of
-from cowherd.service.intake.stored import inspect_stored
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status
 from cowherd.service.records.states import IMPORTING, SAVING, UPLOADING
@@ -22,8 +19,6 @@ from cowherd.service.records.uploads import UploadRecord, change_kind
 from cowherd.storage.hostfile import Buffer, HostFile
 from cowherd.stores.incoming import Incoming
 
-BARE = "bare"
-"""The container format of images whose bytes are those of the disk; the bytes of others are not looked at."""
 FILE = "file"
 """The kind of an upload that ends with its request."""
 IMPORT = "import"
@@ -43,16 +38,11 @@ class Upload(Arriving):
         """Takes over the file; `is_stored`: it has the bytes already that are fed. Raises `SignatureRefused`."""
         self._verifier = verifier_of(image.properties, intake.certificates)
         super().__init__(intake, record, incoming, status)
-        self._image = image
-        is_disk = image.container_format == BARE
-        self._format = image.disk_format or ""
-        self._flight = InFlight(self._format, intake.rules, record.length, intake.bases) if is_disk else None
-        self._flat = FlatContent() if is_disk and registry.named(self._format).verbatim else None
-        self._takers: list[Take] = [] if is_stored else [incoming.append]
-        if self._flat:
-            self._takers.append(self._flat.take)
+        self._image, self._format = image, image.disk_format or ""
+        takers = [] if is_stored else [incoming.append]
         signed = (self._verifier.hash,) if self._verifier else ()
-        self._hasher = Hasher((*intake.hashes, *signed), self._take_in_turn)
+        hashes = (*intake.hashes, *signed)
+        self._examination = Examination(image, hashes, intake.rules, record.length, intake.bases, takers)
 
     @classmethod
     def begin(cls, intake: Intake, image: Image, length: int | None = None, *, status: str = SAVING, kind: str = FILE) -> Upload:
@@ -99,9 +89,7 @@ class Upload(Arriving):
 
     def _take(self, block: Buffer) -> None:
         self._count(len(block))
-        if self._flight:
-            self._flight.feed(block)
-        self._hasher.feed(block)
+        self._examination.feed(block)
 
     def feed_staged(self) -> None:
         """Takes all bytes from the file that has them already. Raises as `feed`."""
@@ -114,7 +102,7 @@ class Upload(Arriving):
         """Called after the last byte: inspects what is stored, and makes the image active with it; returns its record."""
         with self._tidying():
             self._require_all()
-            image = self._commit(self._arrived())
+            image = self._commit(self._examination.finish(self._path, self._settle))
         self._over = True
         self._incoming.close()
         return image
@@ -127,31 +115,12 @@ class Upload(Arriving):
     def _path(self) -> Path:
         return self._intake.store.arriving(self._incoming.name)
 
-    def _take_in_turn(self, block: Buffer) -> None:
-        """Called with each block in a thread beside those that hash: together this takes less time than the slowest digest."""
-        for take in self._takers:
-            take(block)
-
     def _stop(self) -> None:
-        self._hasher.abandon()
+        self._examination.abandon()
 
-    def _arrived(self) -> Arrived:
-        virtual_size = self._flight.finish() if self._flight else None
-        digests = self._verified(self._hasher.finish())
-        self._incoming.sync()
-        if self._flight is None:
-            return Arrived(digests, self._format, None, None)
-        most, below = self._intake.rules.max_virtual_size, self._flight.below
-        found = inspect_stored(self._path, self._flight.format or "", most, below=below)
-        if self._flat:
-            return Arrived(digests, self._format, virtual_size or None, self._flat.finish())
-        if self._flight.format != self._format:
-            return Arrived(digests, self._format, None, None)
-        bound_to = self._flight.content_below
-        return Arrived(digests, self._format, virtual_size or found.virtual_size, found.content, bound_to)
-
-    def _verified(self, digests: Digests) -> Digests:
-        """Returns those of the digests that are recorded. Raises `SignatureRefused`."""
+    def _settle(self, digests: Digests) -> Digests:
+        """Makes the bytes durable, and returns those of the digests that are recorded. Raises `SignatureRefused`."""
         if self._verifier:
             self._verifier.verify(bytes.fromhex(digests.named[self._verifier.hash]))
+        self._incoming.sync()
         return digests._replace(named={name: digests.named[name] for name in self._intake.hashes})

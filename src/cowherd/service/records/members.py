@@ -47,6 +47,11 @@ def add_member(connection: Connection, image_id: str, member: str) -> Member:
     return Member(image_id, member, "pending", moment, moment)
 
 
+def record_member(connection: Connection, member: Member) -> None:
+    """Records a member as another service knew it, of an image that has just been created. Raises `Unstorable`."""
+    connection.execute(insert(members), msgspec.structs.asdict(member))
+
+
 def list_members(connection: Connection, image_id: str) -> list[Member]:
     """Returns the members of an image, the eldest first; none if there is no such image."""
     asked = select(members).where(members.c.image_id == image_id).order_by(members.c.created_at, members.c.member)

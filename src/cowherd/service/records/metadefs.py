@@ -49,6 +49,13 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS = [metadefs.c[name] for name in Definition.__struct_fields__]
 
 
+def property_body(document: dict[str, Any]) -> dict[str, Any]:
+    """Returns the document of a property as it is kept: a number as its default becomes text, as Glance has it."""
+    default = document.get("default")
+    numeric = isinstance(default, int | float) and not isinstance(default, bool)
+    return {**document, "default": str(default)} if numeric else document
+
+
 def create_definition(connection: Connection, definition: Definition) -> None:
     """Records a definition. Raises `DefinitionExists`, `DefinitionNotFound` if its namespace is not there, `Unstorable`."""
     kind, namespace, name = definition.kind, definition.namespace, definition.name

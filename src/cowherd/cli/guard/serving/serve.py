@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cowherd.cli.guard.adopted import adoption_report
 from cowherd.cli.guard.arguments import Parser
-from cowherd.cli.guard.output import Report, plain, say
+from cowherd.cli.guard.output import Report, plain, progress, say
 from cowherd.cli.guard.usage import UsageError
 from cowherd.distribution import how_to_install
 from cowherd.errors import CowherdError
@@ -55,7 +56,8 @@ def configure(parser: Parser) -> None:
         "cowherd serve --data /var/lib/cowherd\n"
         "cowherd serve --data /var/lib/cowherd --new-token --project demo --role member\n"
         "cowherd serve --data /var/lib/cowherd --listen 0.0.0.0:9292 --auth tokens\n"
-        "cowherd serve --data /var/lib/cowherd --fsck --repair",
+        "cowherd serve --data /var/lib/cowherd --fsck --repair\n"
+        "cowherd serve --data /var/lib/cowherd --adopt-glance /etc/glance/glance-api.conf --dry-run",
     )
     parser.add_argument("--config", metavar="FILE", help="read settings from this file")
     parser.add_argument("--set", dest="words", action="append", default=[], metavar="KEY=VALUE", help="set one (may be repeated)")
@@ -64,6 +66,7 @@ def configure(parser: Parser) -> None:
     upkeep.add_argument("--fsck", action="store_true", help="check the records against the stores and back, and end")
     upkeep.add_argument("--repair", action="store_true", help="with --fsck: put right what can be")
     upkeep.add_argument("--rebuild", action="store_true", help="make lost records again from what the stores have, and end")
+    _add_glance(parser)
     parser.add_argument("--install-units", action="store_true", help="write units that let systemd run this, and end")
     parser.add_argument(
         "--unit-dir", type=Path, default=_UNITS, metavar="UNITDIR", help=f"where --install-units writes them (default: {_UNITS})"
@@ -77,6 +80,22 @@ def configure(parser: Parser) -> None:
     tokens.add_argument("--project", default="", metavar="NAME", help="the caller's project")
     tokens.add_argument(
         "--role", action="append", choices=_ROLES, metavar="ROLE", help=f"one of {', '.join(_ROLES)}; may be repeated"
+    )
+
+
+def _add_glance(parser: Parser) -> None:
+    group = parser.add_argument_group("moving from Glance, of which nothing is changed")
+    group.add_argument(
+        "--adopt-glance",
+        type=Path,
+        metavar="CONF",
+        help="adopt the images of the Glance with this glance-api.conf: records, metadata definitions and file stores; and end",
+    )
+    group.add_argument("--dry-run", action="store_true", help="with --adopt-glance: read all of it, and only say what would be")
+    group.add_argument(
+        "--hard-links",
+        action="store_true",
+        help="with --adopt-glance: where blocks can't be shared, have Glance's files and ours be the same, read-only ones",
     )
 
 
@@ -100,16 +119,29 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.check_config:
         document = {name: plain(getattr(settings, name)) for name in FIELDS}
         return Report({"settings": document}, ("the settings make sense",))
-    if arguments.repair and not arguments.fsck:
-        raise UsageError("--repair says what --fsck does with what it finds", "cowherd serve --data DIR --fsck --repair")
+    _require_sense(arguments)
     try:
         if arguments.fsck:
             return _fsck(settings, repair=arguments.repair)
         if arguments.rebuild:
             return _rebuild(settings)
+        if arguments.adopt_glance:
+            return _adopt_glance(settings, arguments)
         return _new_token(arguments, settings) if arguments.new_token else _serve(settings, lambda: _read(arguments))
     except ModuleNotFoundError as error:
         raise ServiceUnavailable(error.name or "?") from error
+
+
+def _require_sense(arguments: argparse.Namespace) -> None:
+    """Raises `UsageError` for an option that says how another is to be done, and that one is not there."""
+    if arguments.repair and not arguments.fsck:
+        raise UsageError("--repair says what --fsck does with what it finds", "cowherd serve --data DIR --fsck --repair")
+    for name in ("dry_run", "hard_links"):
+        if getattr(arguments, name) and not arguments.adopt_glance:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} says how --adopt-glance is done", f"cowherd serve --data DIR --adopt-glance glance-api.conf {option}"
+            )
 
 
 def _new_token(arguments: argparse.Namespace, settings: Settings) -> Report:
@@ -145,6 +177,19 @@ def _rebuild(settings: Settings) -> Report:
     rebuilt = rebuild_records(settings)
     lines = (*map(printable, rebuilt.problems), f"{rebuilt.images} images and {rebuilt.blobs} blobs are recorded")
     return Report(rebuilt._asdict(), lines, exit_code=4 if rebuilt.problems else 0)
+
+
+def _adopt_glance(settings: Settings, arguments: argparse.Namespace) -> Report:
+    from cowherd.service.web.upkeep import adopt_glance
+
+    adopted = adopt_glance(
+        settings,
+        arguments.adopt_glance,
+        dry_run=arguments.dry_run,
+        hard_links=arguments.hard_links,
+        progress=progress("read from Glance"),
+    )
+    return adoption_report(adopted)
 
 
 def _read(arguments: argparse.Namespace) -> Settings:

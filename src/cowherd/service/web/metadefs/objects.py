@@ -8,6 +8,7 @@ from cowherd.service.records.metadefs import (
     Definition,
     Kind,
     list_definitions,
+    property_body,
     read_definition,
     update_definition,
 )
@@ -25,7 +26,6 @@ from cowherd.service.web.metadefs.common import (
     require_namespace,
     times,
 )
-from cowherd.service.web.metadefs.properties import stored
 from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import NAMELESS_PROPERTY, OBJECT
@@ -126,7 +126,7 @@ def _given(call: Call) -> dict[str, Any]:
 def _body(document: dict[str, Any]) -> dict[str, Any]:
     body = {name: value for name, value in document.items() if name != "name"}
     if "properties" in body:
-        body["properties"] = {name: stored(one) for name, one in body["properties"].items()}
+        body["properties"] = {name: property_body(one) for name, one in body["properties"].items()}
     return body
 
 

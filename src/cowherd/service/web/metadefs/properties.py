@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cowherd.service.records.metadefs import (
     Definition,
     Kind,
+    property_body,
     read_definition,
     update_definition,
 )
@@ -71,7 +72,7 @@ def show(call: Call) -> Response:
                 raise NotFound(f"The property {name} was not found for the resource type {resource_type}.")
             name = name.removeprefix(prefix)
         definition = read_definition(connection, _KIND, namespace.name, name)
-    return document_answer(definition.body)
+    return document_answer({"name": definition.name, **definition.body})
 
 
 @operation(
@@ -88,7 +89,7 @@ def update(call: Call) -> Response:
     document = given(call, PROPERTY)
     with call.service.database.write() as connection:
         namespace = require_namespace(call, connection, "modify_metadef_property")
-        after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"], body=stored(document))
+        after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"], body=property_body(document))
         definition = update_definition(connection, _KIND, namespace.name, call.names["name"], after)
     return document_answer(definition.body)
 
@@ -100,14 +101,7 @@ def all_of(connection: Connection, namespace: str) -> dict[str, dict[str, Any]]:
 
 def add_to(connection: Connection, namespace: str, name: str, document: dict[str, Any]) -> Definition:
     """Adds the property that a document describes to a namespace."""
-    return add(connection, _KIND, namespace, name, stored(document))
-
-
-def stored(document: dict[str, Any]) -> dict[str, Any]:
-    """Returns the document of a property as it is kept: a number as its default becomes text, as Glance has it."""
-    default = document.get("default")
-    numeric = isinstance(default, int | float) and not isinstance(default, bool)
-    return {**document, "default": str(default)} if numeric else document
+    return add(connection, _KIND, namespace, name, property_body(document))
 
 
 _PATH = NAMESPACES + "/{namespace}/properties"

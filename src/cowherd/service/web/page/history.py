@@ -22,6 +22,7 @@ _LONGEST = 500
 """How many characters of one fact are shown."""
 _WORDS = {
     "image.create": "made",
+    "image.adopt": "adopted from Glance",
     "image.active": "content arrived",
     FAILED: "got no content",
     "image.upload": "upload ended",
