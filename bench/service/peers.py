@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import sys
 import time
@@ -159,19 +160,22 @@ def image_of(number: int) -> dict[str, object]:
 
 
 def fill_cowherd(number: int) -> Callable[[Path], None]:
-    """Returns what records so many images in the database of a folder."""
+    """Returns what records so many images in the database of a folder; they are made once, beside the folder."""
     from cowherd.service.records.database import open_database
     from cowherd.service.records.image import Image
     from cowherd.service.records.images import create_image
     from cowherd.service.records.migration import migrate
 
     def fill(folder: Path) -> None:
-        database = open_database(f"sqlite:///{folder / 'records.sqlite'}")
-        migrate(database)
-        with database.write() as connection:
-            for one in map(image_of, range(number)):
-                create_image(connection, Image(owner="bench", status="active", **one))  # type: ignore[arg-type]
-        database.close()
+        made = folder.with_name(f"records-{number}.sqlite")
+        if not made.exists():
+            database = open_database(f"sqlite:///{made}")
+            migrate(database)
+            with database.write() as connection:
+                for one in map(image_of, range(number)):
+                    create_image(connection, Image(owner="bench", status="active", **one))  # type: ignore[arg-type]
+            database.close()
+        shutil.copy(made, folder / "records.sqlite")
 
     return fill
 
