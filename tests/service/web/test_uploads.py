@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, update
+from sqlalchemy import update
 
 from cowherd.service.intake import resumable
 from cowherd.service.records.image import now
@@ -24,7 +24,7 @@ from cowherd.service.records.schema import uploads
 from cowherd.service.web import uploads as web
 from cowherd.stores.incoming import Incoming
 from tests.service.web.breaking import Breaking
-from tests.service.web.running import Answer, Client, running
+from tests.service.web.running import Answer, Client, change_records, running
 from tests.waiting import wait_until
 
 DATA = random.Random(7).randbytes(3_000_000)
@@ -76,11 +76,6 @@ def break_off(client: Client, path: str, offset: int, part: bytes, **headers: st
 def content(client: Client, image_id: str) -> bytes:
     assert client.get(f"/v2/images/{image_id}").json["status"] == "active"
     return client.get(f"/v2/images/{image_id}/file").body
-
-
-def change_records(tmp_path, statement) -> None:
-    with create_engine(f"sqlite:///{tmp_path}/data/records.sqlite").begin() as connection:
-        connection.execute(statement)
 
 
 def test_an_upload_in_two_requests_makes_the_image_active(client):

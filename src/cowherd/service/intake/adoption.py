@@ -80,7 +80,10 @@ def adopt(
         image = _with_bytes(image, arrived)
         _write_beside(store, image, members, arrived, new=new)
         identity = wait_for_tick(store.path(digest))[0] if new else None  # so that every later change shows in it
-        return _record(database, upload, status, image, arrived, identity, bases)
+        image = _record(database, upload, status, image, arrived, identity, bases)
+        if not new:  # only now: whoever is killed before goes on with it
+            store.discard(upload.temporary or "")
+        return image
 
 
 def _is_proved(store: DirectoryStore, digest: str, place: Place | None) -> bool:
