@@ -294,3 +294,29 @@ def test_errors_show_what_was_sent_only_as_text(client):
     assert answer.status == 400
     assert b"<script>" not in answer.body
     assert json.loads(client.ask("POST", "/v2/images", {"visibility": "<"}, accept="application/json").body)["code"]
+
+
+HEADERS = (
+    *("accept", "accept-encoding", "content-type", "content-md5", "expect", "if-match", "if-none-match", "if-modified-since"),
+    *("if-range", "origin", "range", "tus-resumable", "upload-checksum", "upload-length", "upload-metadata", "upload-offset"),
+    *("x-auth-token", "x-http-method-override", "x-image-meta-store", "x-openstack-image-size", "x-openstack-request-id"),
+    *("x-forwarded-for", "x-forwarded-proto", "transfer-encoding"),
+)
+VALUES = ("\u00ff", "", ",,,;;;===", "bytes=5-1,9-", "\u00d9\u00a5", "-1", "a" * 5000, "%00", '"', "q=nan", "*/*;q=inf")
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_that_makes_no_sense_is_no_error_of_the_service(client, header):
+    image = queued(client, "raw")
+    assert client.ask("PUT", f"{image}/file", b"bytes", **OCTETS).status == 204
+    for value in VALUES:
+        for method, path in (
+            ("GET", "/v2/images"),
+            ("GET", f"{image}/file"),
+            ("POST", "/cowherd/v1/uploads"),
+            ("PUT", f"{image}/file"),
+        ):
+            given = {"tus_resumable": "1.0.0", **OCTETS, header.replace("-", "_"): value}
+            body = b"x" if method == "PUT" and header != "transfer-encoding" else None
+            answer = client.ask(method, path, body, **given)
+            assert answer.status < 500 or (answer.status, header) == (501, "transfer-encoding"), (method, path, value, answer)
