@@ -100,6 +100,18 @@ def check_imported(world: World, done: bool) -> None:
         assert status_of(world, "new") in (UPLOADING, ACTIVE)
 
 
+def to_be_converted(world: World, service: Service) -> None:
+    new_image(world, service, "new", DATA)
+    world.contents.clear()  # what comes of it are other bytes
+    world.words = ("import_convert=qcow2",)
+
+
+def check_converted(world: World, done: bool) -> None:
+    check_imported(world, done)
+    if status_of(world, "new") == ACTIVE:
+        assert world.content("new")[:4] == b"QFI\xfb"
+
+
 def resume(world: World, service: Service) -> None:
     """Uploads in two requests, or goes on with what was begun."""
     if status_of(world, "new") == QUEUED:
@@ -285,6 +297,7 @@ JOBS = (
         stage_and_import,
         check_imported,
     ),
+    Job("converted import", to_be_converted, stage_and_import, check_converted),
     Job("resumable upload", lambda world, service: new_image(world, service, "new", DATA), resume, check_new),
     Job(
         "delete",

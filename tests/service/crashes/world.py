@@ -45,6 +45,8 @@ class World:
     folder: Path
     ids: dict[str, str] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    """More settings."""
     damage: tuple[str, ...] = ()
     """Kinds of what the check may find, as somebody damaged the stores."""
 
@@ -69,7 +71,7 @@ class World:
 
     def settings(self) -> Any:
         stores = f"stores=one={self.data}/one,two={self.data}/two"
-        return read_settings(None, [stores], {"data": str(self.data)})
+        return read_settings(None, [stores, *self.words], {"data": str(self.data)})
 
     def stores(self) -> dict[str, DirectoryStore]:
         return stores_of(self.settings())
@@ -129,7 +131,7 @@ class World:
         assert [one for one in found if one.kind not in self.damage] == [], found
         assert not {SAVING, IMPORTING}.intersection(known.values())
         for name, image_id in self.ids.items():
-            if known.get(image_id) == ACTIVE:
+            if known.get(image_id) == ACTIVE and name in self.contents:
                 assert self.content(name) == self.contents[name]
                 assert self.image(name).checksum == hashlib.md5(self.contents[name]).hexdigest()
 

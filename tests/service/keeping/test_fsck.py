@@ -153,3 +153,12 @@ def test_a_blob_that_no_image_has_any_more_is_nobodys_loss(intake: Intake, queue
         delete_image(connection, image.id)
     intake.store.delete_beside(DIGEST, "sums")  # as if the reaper had been killed in the middle
     assert checked(intake) == []
+
+
+def test_one_repair_puts_right_what_lies_beside_a_blob_as_well(intake: Intake, queued: Queued):
+    image = stored(intake, queued())
+    stores = two_stores(intake, image)
+    flip(intake.store.path(DIGEST), MIB)
+    intake.store.delete_beside(DIGEST, "seal")
+    checked(intake, stores, repair=True)
+    assert checked(intake, stores) == []

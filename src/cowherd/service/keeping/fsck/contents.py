@@ -56,7 +56,8 @@ class ContentsCheck:
             kind, problem = bad
             repaired = self.repair and self._repairs(store, blob.digest)
             yield Finding(kind, problem, store.name, blob.digest, repaired=repaired)
-            return
+            if not repaired:
+                return
         for kind in damaged_beside(store, blob):
             yield self._finding_beside(store, blob, kind)
 
