@@ -124,6 +124,7 @@ def test_killed_while_it_converts_the_service_converts_again_when_it_starts(tmp_
     with contextlib.closing(sqlite3.connect(data / "records.sqlite")) as records, records:
         records.execute("UPDATE tasks SET leased_until = created_at")  # instead of a minute of waiting for the lease to lapse
     with serving(data) as (_, client):
-        assert ended(client, path)["status"] == "success"  # from what was staged, which is there still
+        task = ended(client, path)
+        assert task["status"] == "success", task["message"]  # from what was staged
         assert list((data / "store/incoming").iterdir()) == []
         assert client.get(path).json["disk_format"] == "raw"
