@@ -30,6 +30,11 @@ from tests.service.keeping.keeping import flip
 
 _CHUNK = {**TUS, "content-type": "application/offset+octet-stream"}
 _COPY = {"method": {"name": "copy-image"}, "stores": ["two"]}
+_BACK = (
+    *("DROP INDEX events_by_action", "DROP INDEX events_by_project", "DROP TABLE leases", "DROP TABLE cached"),
+    "ALTER TABLE places DROP COLUMN identity",
+)
+"""What makes the tables those of the first migration again."""
 _DIRECT = {"method": {"name": "glance-direct"}}
 
 
@@ -267,7 +272,7 @@ def take_tables_back(world: World, service: Service) -> None:
     """Makes the tables those of the first cowherd that had any."""
     stored(world, service, "old", OTHER)
     with service.database.write() as connection:
-        for statement in ("DROP TABLE leases", "DROP TABLE cached", "ALTER TABLE places DROP COLUMN identity"):
+        for statement in _BACK:
             connection.exec_driver_sql(statement)
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
 

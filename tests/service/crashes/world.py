@@ -26,7 +26,7 @@ from cowherd.service.records.images import read_image
 from cowherd.service.records.migration import migrate
 from cowherd.service.records.schema import images, tasks
 from cowherd.service.records.states import ACTIVE, IMPORTING, SAVING
-from cowherd.service.web.app import make_app
+from cowherd.service.web.app import App
 from cowherd.service.web.run import open_service, stores_of
 from cowherd.service.web.service import Service
 from cowherd.service.web.settings import read_settings
@@ -170,6 +170,6 @@ def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(make_app(service)(scope, receive, send))
+    asyncio.run(App(service)(scope, receive, send))
     answer = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], answer, b"".join(message.get("body", b"") for message in sent[1:])
