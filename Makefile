@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 CREATED := $(VENV)/.created
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+TUS := $(VENV)/tus
 OPENSTACK := $(VENV)/openstack/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -20,7 +21,7 @@ IMAGE_FUZZER ?=
 FETCHED := $(VENV)/image-fuzzer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser openstack bench fuzz differential mutants check format qemu guest clean
+.PHONY: help demo test browser tus openstack bench fuzz differential mutants check format qemu guest clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,14 @@ test: $(DEV) qemu guest ## Run all tests (installs QEMU's tools where it may)
 browser: $(DEV) requirements/browser.txt qemu ## Look at the report and the page of the service in a real browser (needs Chromium)
 	@$(PIP_INSTALL) --require-hashes -r requirements/browser.txt
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
+tus: $(DEV) $(TUS)/.installed ## Upload with the JavaScript client of tus through broken connections (needs Node.js)
+	@$(BIN)/python -m pytest tests/service/web/test_tus_clients.py $(ARGS)
+
+$(TUS)/.installed: requirements/tus/package.json requirements/tus/package-lock.json
+	@mkdir -p $(TUS) && cp requirements/tus/package*.json $(TUS)/
+	@npm ci --silent --no-audit --no-fund --prefix $(TUS)
+	@touch $@
 
 openstack: $(DEV) $(OPENSTACK) ## Hold the image service against OpenStack's suites (make openstack ARGS="--against glance")
 	@$(BIN)/python -m tests.openstack --peers $(VENV)/openstack $(ARGS)

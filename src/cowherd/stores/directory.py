@@ -168,9 +168,9 @@ class DirectoryStore:
     def adopt(self, temporary: str, digest: str, *, replaces: bool = False) -> bool:
         """Makes a file that has arrived the blob `digest`, durably; the caller vouches for its digest, and holds `locked`.
 
-        If the store has a blob of that name and length already, that one stays, unless `replaces`, and the new one is deleted.
-        Returns whether the new file is the blob now. After an error the temporary file may be there or not, and the blob is
-        there whole or as it was before.
+        If the store has a blob of that name and length already, that one stays, unless `replaces`, and so does the new file: the
+        caller discards it when the records name the blob. Returns whether the new file is the blob now. After an error the
+        temporary file may be there or not, and the blob is there whole or as it was before.
         """
         source, target = self._arriving(temporary), self.path(digest)
         _make_folder(target.parent)
@@ -184,8 +184,6 @@ class DirectoryStore:
                 with naming_file(target, "create"):
                     os.rename(source, target)
         sync_directory(target.parent)  # also for a blob that was there: whoever adopted it may have been killed just before
-        if not new:
-            self.discard(temporary)
         sync_directory(self._incoming)
         return new
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -15,54 +14,19 @@ from sqlalchemy import select
 
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.upload import Upload
-from cowherd.service.records.database import Database, open_database
+from cowherd.service.records.database import open_database
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, create_image, read_image
 from cowherd.service.records.schema import blobs, places, uploads
 from cowherd.service.records.states import ACTIVE, QUEUED, SAVING
 from cowherd.stores.directory import DirectoryStore
-from tests.reliability.calls import CHANGING, interposed
+from tests.service.crashes.killing import killed_at as killed_in_another_process
 
 DATA = b"some bytes" * 10_000
 DIGEST = blake3(DATA).hexdigest()
-SURVIVED, KILLED = 0, 9
 EVERY = 24
 PHASES = range(EVERY) if os.environ.get("COWHERD_CRASH") == "all" else (0, 8, 16)
 """Moments are tried from each of these on, every 24th; all of them if so asked, which takes a minute."""
-
-
-class Killer:
-    """Ends the process at a moment: before or after a call that changes the store, a statement to the database, or a commit."""
-
-    def __init__(self, moment: int, root: Path, database: Database):
-        self._left, self._root, self._lock = moment, str(root), threading.Lock()
-        dialect = database.engine.dialect
-        for name in ("do_execute", "do_commit"):
-            setattr(dialect, name, self._around(getattr(dialect, name)))
-
-    def __call__(self, name: str, call: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if name in CHANGING and self._is_in_store(arguments[0]):
-            return self._around(call)(*arguments, **options)
-        return call(*arguments, **options)
-
-    def _around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any, **options: Any) -> Any:
-            self._count()
-            result = call(*arguments, **options)
-            self._count()
-            return result
-
-        return watched
-
-    def _count(self) -> None:
-        with self._lock:
-            self._left -= 1
-            if not self._left:
-                os._exit(KILLED)
-
-    def _is_in_store(self, target: int | str | Path) -> bool:
-        name = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
-        return name.startswith(self._root)
 
 
 def upload(intake: Intake, image: Image) -> Image:
@@ -73,20 +37,12 @@ def upload(intake: Intake, image: Image) -> Image:
 
 def killed_at(moment: int, folder: Path, image: Image) -> bool:
     """Uploads an image in another process, which is killed at a moment; returns False if it came to its end before."""
-    child = os.fork()
-    if not child:
-        database = open_database(f"sqlite:///{folder / 'records.db'}")
-        with database.engine.connect() as connection:  # the first connection makes statements of its own
-            connection.exec_driver_sql("SELECT 1")
-        store = DirectoryStore("main", str(folder / "store"))
-        try:
-            with interposed(Killer(moment, folder, database)):
-                upload(Intake(database, store), image)
-        finally:
-            os._exit(SURVIVED)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (SURVIVED, KILLED)
-    return code == KILLED
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Intake]:
+        yield Intake(open_database(f"sqlite:///{folder / 'records.db'}"), DirectoryStore("main", str(folder / "store")))
+
+    return killed_in_another_process(moment, folder, opened, lambda intake: upload(intake, image))
 
 
 def requires_sense(intake: Intake, image: Image) -> None:

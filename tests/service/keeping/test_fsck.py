@@ -14,6 +14,7 @@ from cowherd.service.keeping import reaper
 from cowherd.service.keeping.fsck.report import Finding
 from cowherd.service.keeping.fsck.run import check_service
 from cowherd.service.records.image import now
+from cowherd.service.records.images import delete_image
 from cowherd.service.records.lineage import Claim, base_of, record_base
 from cowherd.service.records.places import forget_place
 from cowherd.service.records.tasks import PROCESSING, Task, create_task, read_task
@@ -144,3 +145,20 @@ def test_lineage_that_leads_nowhere_is_told_and_what_can_be_is_put_right(intake:
     )
     with intake.database.read() as connection:
         assert base_of(connection, child.id).base == base.id
+
+
+def test_a_blob_that_no_image_has_any_more_is_nobodys_loss(intake: Intake, queued: Queued):
+    image = stored(intake, queued())
+    with intake.database.write() as connection:
+        delete_image(connection, image.id)
+    intake.store.delete_beside(DIGEST, "sums")  # as if the reaper had been killed in the middle
+    assert checked(intake) == []
+
+
+def test_one_repair_puts_right_what_lies_beside_a_blob_as_well(intake: Intake, queued: Queued):
+    image = stored(intake, queued())
+    stores = two_stores(intake, image)
+    flip(intake.store.path(DIGEST), MIB)
+    intake.store.delete_beside(DIGEST, "seal")
+    checked(intake, stores, repair=True)
+    assert checked(intake, stores) == []

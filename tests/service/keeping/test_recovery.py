@@ -14,13 +14,13 @@ from sqlalchemy import update
 from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.resumable import Sessions, begin_resumable
 from cowherd.service.intake.staging import Staging
-from cowherd.service.intake.upload import Upload
+from cowherd.service.intake.upload import IMPORT, Upload
 from cowherd.service.keeping.recovery import EXPIRED, REASON, recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.image import Image, now
-from cowherd.service.records.images import delete_image, read_image
+from cowherd.service.records.images import change_status, delete_image, read_image
 from cowherd.service.records.schema import uploads
-from cowherd.service.records.states import ACTIVE, QUEUED, SAVING, UPLOADING
+from cowherd.service.records.states import ACTIVE, IMPORTING, QUEUED, SAVING, UPLOADING
 from cowherd.stores.directory import DirectoryStore
 
 DATA = b"some bytes" * 1000
@@ -124,7 +124,7 @@ def test_a_resumable_upload_waits_from_its_first_byte_on(intake: Intake, queued:
 
 
 @pytest.mark.parametrize("stored_before", [False, True])
-def test_a_resumable_upload_that_was_killed_when_its_file_was_a_blob_already_goes_on_if_that_is_its_own(
+def test_a_resumable_upload_that_was_killed_when_its_bytes_were_a_blob_already_goes_on(
     intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch, stored_before: bool
 ):
     image = queued()
@@ -141,24 +141,55 @@ def test_a_resumable_upload_that_was_killed_when_its_file_was_a_blob_already_goe
     with monkeypatch.context() as patch:
         patch.setattr("cowherd.service.intake.adoption._record", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         killed_in(intake, whole)
+    assert len(intake.store.incoming()) == stored_before
+    assert recover(intake.database, stores_of(intake)) == ((), 0)
+    assert found(intake, image).status == UPLOADING
+    assert len(list(intake.store.digests())) == stored_before
+    assert Sessions().take(intake, image, record, len(DATA)).finish().status == ACTIVE
     assert intake.store.incoming() == []
-    assert recover(intake.database, stores_of(intake)).images == ((image.id,) if stored_before else ())
-    assert found(intake, image).status == (QUEUED if stored_before else UPLOADING)
-    if not stored_before:
-        assert list(intake.store.digests()) == []
-        assert Sessions().take(intake, image, record, len(DATA)).finish().status == ACTIVE
     assert [path.suffix for path in sorted(intake.store.path(blake3(DATA).hexdigest()).parent.iterdir())] == [
         "", ".about", ".seal", ".sums",
     ]  # fmt: skip
 
 
-def test_an_import_whose_process_was_killed_is_over(intake: Intake, queued: Queued):
+@pytest.mark.parametrize("stored_before", [False, True])
+@pytest.mark.parametrize("killed", ["upload.Upload.finish", "adoption._record"])
+def test_an_import_whose_process_was_killed_has_what_was_staged_and_is_done_again(
+    intake: Intake, queued: Queued, monkeypatch: pytest.MonkeyPatch, killed: str, stored_before: bool
+):
     image = queued()
+    if stored_before:
+        begin(intake, queued()).finish()
     record = stage(intake, image).finish()
-    killed_in(intake, lambda there: Upload.of_staged(there, image, record).feed_staged())
+
+    def imports(there: Intake) -> Image:
+        upload = Upload.of_staged(there, image, record)
+        upload.feed_staged()
+        return upload.finish()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cowherd.service.intake.{killed}", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        killed_in(intake, imports)
+    assert found(intake, image).status == IMPORTING
+    assert recover(intake.database, stores_of(intake)) == ((), 0)
+    assert found(intake, image).status == UPLOADING
+    assert imports(intake).status == ACTIVE
+    assert recover(intake.database, stores_of(intake)) == ((), 0)
+
+
+def test_an_import_that_fetched_its_bytes_and_was_killed_is_over(intake: Intake, queued: Queued):
+    image = queued()
+    killed_in(intake, lambda there: Upload.begin(there, image, status=IMPORTING, kind=IMPORT).feed(DATA))
     assert recover(intake.database, stores_of(intake)) == ((image.id,), 1)
-    assert found(intake, image).status == QUEUED
-    assert intake.store.incoming() == []
+    assert (found(intake, image).status, intake.store.incoming()) == (QUEUED, [])
+
+
+def test_an_image_that_waits_for_bytes_which_nobody_brings_is_queued(intake: Intake, queued: Queued):
+    image = queued()
+    with intake.database.write() as connection:
+        change_status(connection, image.id, {QUEUED}, IMPORTING)
+    assert recover(intake.database, stores_of(intake)) == ((image.id,), 0)
+    assert (found(intake, image).status, found(intake, image).reason) == (QUEUED, REASON)
 
 
 def test_a_file_that_belongs_to_nothing_goes(intake: Intake, queued: Queued):

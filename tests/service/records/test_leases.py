@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
+from cowherd.service.records import leases
+from cowherd.service.records.image import now
 from cowherd.service.records.leases import end_lease, take_lease
 
 MINUTE, LAPSED = timedelta(minutes=1), timedelta(minutes=-1)
@@ -32,3 +36,12 @@ def test_a_lease_that_is_given_up_goes_to_who_asks(connection):
     assert take_lease(connection, "work", "two", MINUTE) is False
     end_lease(connection, "work", "one")
     assert take_lease(connection, "work", "two", MINUTE) is True
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_a_clock_that_jumps_keeps_a_work_from_nobody(connection, monkeypatch, hours):
+    take_lease(connection, "work", "dead", MINUTE)
+    later = now() + timedelta(hours=hours)
+    monkeypatch.setattr(leases, "now", lambda: later)
+    assert take_lease(connection, "work", "alive", MINUTE) is True
+    assert take_lease(connection, "work", "another", MINUTE) is False

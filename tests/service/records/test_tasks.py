@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cowherd.service.records import tasks
 from cowherd.service.records.faults import LeaseLost, TaskNotFound
 from cowherd.service.records.image import now
 from cowherd.service.records.tasks import (
@@ -139,3 +140,13 @@ def test_processes_that_ask_at_once_get_different_tasks(database):
     for thread in threads:
         thread.join()
     assert sorted(taken) == list("abcdef")
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_a_clock_that_jumps_leaves_no_task_with_a_dead_process(connection, monkeypatch, hours):
+    create(connection, "t")
+    take_task(connection, "dead", LEASE, ["import"])
+    later = now() + timedelta(hours=hours)
+    monkeypatch.setattr(tasks, "now", lambda: later)
+    assert take_task(connection, "alive", LEASE, ["import"]).holder == "alive"
+    assert take_task(connection, "another", LEASE, ["import"]) is None

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sqlalchemy import Executable, create_engine
+
 from cowherd.service.web.app import App
 from cowherd.service.web.measuring import Measured
 from cowherd.service.web.run import open_service, prepare
@@ -78,3 +80,9 @@ def running(directory: Path, *words: str) -> Iterator[Client]:
     sessions = contextlib.closing(service.sessions)
     with contextlib.closing(service.database), service.runner, sessions, served(Measured(App(service))) as port:
         yield Client(port)
+
+
+def change_records(directory: Path, statement: Executable) -> None:
+    """Changes the records of a service with data in `directory`, as another process would."""
+    with create_engine(f"sqlite:///{directory}/data/records.sqlite").begin() as connection:
+        connection.execute(statement)

@@ -7,6 +7,7 @@ import http.server
 import json
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -156,3 +157,77 @@ def test_a_region_that_no_catalog_names_is_told(identity, answer):
     identity.answers["t"] = answer
     with pytest.raises(RegionUnknown, match="north"):
         KeystoneAuth(identity.url).endpoint_of("t", "north", "public")
+
+
+@pytest.mark.parametrize("jump", [-86_400, 86_400])
+def test_a_clock_that_jumps_keeps_no_token_longer_than_it_is_valid_and_believed(identity, monkeypatch, jump):
+    identity.answers["t"] = token(minutes=60)
+    auth = KeystoneAuth(identity.url)
+    auth.caller(shown("t"))
+    identity.answers.clear()
+    waited = time.monotonic() + keystone.BELIEVED_SECONDS + 1
+    monkeypatch.setattr(keystone.time, "monotonic", lambda: waited)
+    monkeypatch.setattr(keystone, "datetime", _jumped(jump))
+    with pytest.raises(Unauthorized):
+        auth.caller(shown("t"))
+
+
+def _jumped(seconds):
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=seconds)
+
+    return Jumped
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"token": ' * 50_000,
+        b'{"token": {"expires_at": "9999-12-31T23:59:59-14:00", "user": {"id": 5}}}',
+        b'{"token": {"expires_at": "2999-01-01T00:00:00Z", "user": {"id": "u"}, "roles": "admin"}}',
+        b'{"token": {"expires_at": "2999-01-01T00:00:00Z", "user": {"id": "u"}, "roles": [{"name": null}]}}',
+        b'{"token": {"expires_at": 1e400, "user": {"id": "u"}}}',
+        b'{"token": {"expires_at": "2999-01-01T00:00:00Z", "user": {"id": "\\ud800"}}}',
+        b'"' + b"x" * (3 << 20) + b'"',
+        b"\xff\xfe",
+    ],
+    ids=["deep", "deep objects", "number", "text", "null", "infinite", "surrogate", "huge", "bytes"],
+)
+def test_an_identity_service_that_lies_is_believed_nothing(identity, body):
+    identity.answers["t"] = (200, body)
+    with pytest.raises(Unavailable):
+        KeystoneAuth(identity.url).caller(shown("t"))
+
+
+def test_a_redirect_of_the_identity_service_gets_no_token(identity, monkeypatch):
+    identity.answers["t"] = (302, b"")
+    with pytest.raises(Unavailable):
+        KeystoneAuth(identity.url).caller(shown("t"))
+    assert len(identity.asked) == 1
+
+
+def test_an_answer_that_drips_is_cut_off(monkeypatch):
+    monkeypatch.setattr(keystone, "PATIENCE_SECONDS", 0.5)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server, dripping(server), pytest.raises(Unavailable):
+        KeystoneAuth(f"http://127.0.0.1:{server.getsockname()[1]}").caller(shown("t"))
+
+
+@contextlib.contextmanager
+def dripping(server, head=b"HTTP/1.1 200 OK\r\n"):
+    """Answers one connection with a byte now and then, for ever."""
+    over = threading.Event()
+
+    def drip():
+        with server.accept()[0] as connection, contextlib.suppress(OSError):
+            connection.sendall(head)
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    yield
+    over.set()
+    thread.join(30)

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import hashlib
 import http.client
-import io
 import os
 import random
 import threading
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import create_engine, update
+from sqlalchemy import update
 
 from cowherd.service.intake import resumable
 from cowherd.service.records.image import now
@@ -24,7 +23,7 @@ from cowherd.service.records.schema import uploads
 from cowherd.service.web import uploads as web
 from cowherd.stores.incoming import Incoming
 from tests.service.web.breaking import Breaking
-from tests.service.web.running import Answer, Client, running
+from tests.service.web.running import Answer, Client, change_records, running
 from tests.waiting import wait_until
 
 DATA = random.Random(7).randbytes(3_000_000)
@@ -76,11 +75,6 @@ def break_off(client: Client, path: str, offset: int, part: bytes, **headers: st
 def content(client: Client, image_id: str) -> bytes:
     assert client.get(f"/v2/images/{image_id}").json["status"] == "active"
     return client.get(f"/v2/images/{image_id}/file").body
-
-
-def change_records(tmp_path, statement) -> None:
-    with create_engine(f"sqlite:///{tmp_path}/data/records.sqlite").begin() as connection:
-        connection.execute(statement)
 
 
 def test_an_upload_in_two_requests_makes_the_image_active(client):
@@ -361,22 +355,89 @@ def test_an_upload_comes_through_fifty_broken_connections(client):
     assert content(client, image_id) == DATA
 
 
-@pytest.mark.parametrize("checked", [False, True])
-def test_the_public_client_comes_through_fifty_broken_connections(client, checked):
-    tusclient = pytest.importorskip("tusclient.client", reason="pip install tuspy")
+ARABIC_FIVE, ARABIC_ONE = (one.encode().decode("latin-1") for one in ("\u0665", "\u0661"))
+NUMBERS = [
+    "",
+    "-1",
+    "+5",
+    "5.0",
+    "0x5",
+    "1e3",
+    " ",
+    "5 5",
+    "5,5",
+    "5\u00b2",
+    ARABIC_FIVE,
+    "9" * 19,
+    "9" * 400,
+]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=range(len(NUMBERS)))
+def test_an_offset_that_is_no_number_moves_nothing(client, number):
+    path = begun(client, new_image(client), 10)
+    assert appended(client, path, 0, b"12345").status == 204
+    answer = client.ask("PATCH", path, b"67890", upload_offset=number, **CHUNK)
+    assert answer.status in (400, 409, 413), answer
+    assert answer.headers["tus-resumable"] == "1.0.0"
+    assert offset_of(client, path) == 5
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=range(len(NUMBERS)))
+def test_a_length_that_is_no_number_begins_nothing(client, number):
     image_id = new_image(client)
-    with contextlib.closing(Breaking(client.port, 0, 50_000, seed=2)) as proxy:
-        asked = tusclient.TusClient(f"http://127.0.0.1:{proxy.port}{web.PATH}")
-        uploader = asked.uploader(
-            file_stream=io.BytesIO(DATA),  # it closes no file that it opens
-            metadata={"image_id": image_id},
-            chunk_size=50_000,
-            retries=200,
-            retry_delay=0.01,
-            upload_checksum=checked,
-        )
-        uploader.set_url(uploader.create_url())
-        proxy.left = 50
-        uploader.upload()
-        assert proxy.left == 0
-    assert content(client, image_id) == DATA
+    assert created(client, image_id, upload_length=number).status in (400, 413)
+    assert client.get(f"/v2/images/{image_id}").json["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"upload_defer_length": "1"},
+        {"upload_defer_length": "0"},
+        {"upload_concat": "partial"},
+        {"upload_concat": "final;/cowherd/v1/uploads/a/b /cowherd/v1/uploads/c/d"},
+    ],
+    ids=["deferred", "deferred wrongly", "partial", "final"],
+)
+def test_what_belongs_to_extensions_that_there_are_not_begins_nothing(client, headers):
+    image_id = new_image(client)
+    answer = created(client, image_id, **headers)
+    assert (answer.status, answer.headers["tus-resumable"]) == (400, "1.0.0")
+    assert client.get(f"/v2/images/{image_id}").json["status"] == "queued"
+
+
+@pytest.mark.parametrize("version", ["", "0.2.2", "1.0", "1.0.0, 2.0.0", "2.0.0", f"{ARABIC_ONE}.0.0", "v1.0.0"])
+@pytest.mark.parametrize("method", ["HEAD", "PATCH", "DELETE"])
+def test_other_versions_are_refused_everywhere_and_the_upload_stays(client, method, version):
+    path = begun(client, new_image(client), 10)
+    body = b"12345" if method == "PATCH" else None
+    answer = client.ask(method, path, body, **{**CHUNK, "tus_resumable": version}, upload_offset="0")
+    assert (answer.status, answer.headers["tus-version"]) == (412, "1.0.0")
+    assert offset_of(client, path) == 0
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "image_id",
+        "image_id ",
+        "image_id =",
+        ",",
+        "image_id \u00ff",
+        "image_id " + "A" * 40_000,
+        "image_id AA==,image_id !",
+        " ,, ",
+    ],
+    ids=range(8),
+)
+def test_metadata_that_name_no_image_begin_nothing(client, metadata):
+    answer = client.ask("POST", web.PATH, upload_length="5", upload_metadata=metadata, **TUS)
+    assert answer.status in (400, 404), answer
+
+
+def test_a_checksum_of_another_length_is_no_checksum(client):
+    path = begun(client, new_image(client))
+    for digest in ("", "AAAA", "\u00ff", encoded(b"x" * 1000)):
+        assert appended(client, path, 0, DATA, upload_checksum=f"sha1 {digest}").status in (400, 460)
+    assert offset_of(client, path) == 0

@@ -80,14 +80,18 @@ def adopt(
             image, members = read_image(connection, upload.image_id), list_members(connection, upload.image_id)
         image = with_bytes(image, arrived)
         identity = make_blob(database, store, upload.temporary or "", image, members, arrived)
-        return _record(database, upload, status, image, arrived, identity, bases)
+        image = _record(database, upload, status, image, arrived, identity, bases)
+        if identity is None:  # only now: whoever is killed before goes on with it
+            store.discard(upload.temporary or "")
+        return image
 
 
 def make_blob(
     database: Database, store: DirectoryStore, temporary: str, image: Image, members: Sequence[Member], arrived: Arrived
 ) -> FileIdentity | None:
-    """Makes the file `temporary` the blob of `image`, with what lies beside it; returns its identity, None if it was there.
+    """Makes the file `temporary` the blob of `image`, with what lies beside it; returns its identity.
 
+    None: the blob was there already, and the file is still to be discarded, once the image is recorded.
     The caller holds `locked` and `tidying`, and records it before they end. Raises `HostFileError`, and what the records raise.
     """
     digest = arrived.digests.blake3

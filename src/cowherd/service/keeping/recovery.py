@@ -12,18 +12,21 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from cowherd.service.intake.resumable import RESUMABLE
+from cowherd.service.intake.staging import STAGE
+from cowherd.service.intake.upload import IMPORT
 from cowherd.service.records.blobs import read_blob
+from cowherd.service.records.checks import stranded_images
 from cowherd.service.records.database import Database
 from cowherd.service.records.failures import queue_again
 from cowherd.service.records.faults import ImageNotFound, StatusConflict
 from cowherd.service.records.image import now
+from cowherd.service.records.images import change_status
 from cowherd.service.records.states import IMPORTING, SAVING, UPLOADING
-from cowherd.service.records.uploads import UploadRecord, end_upload, list_uploads, read_upload
+from cowherd.service.records.uploads import UploadRecord, change_kind, end_upload, list_uploads, read_upload
 from cowherd.storage.presence import is_there
 from cowherd.stores.directory import DirectoryStore
 
-STAGE, RESUMABLE = "stage", "resumable"
-"""Kinds of uploads that outlive the request that brought them: once all bytes are durable, and from the first byte on."""
 REASON = "The service ended while the image was uploaded. Upload it again"
 EXPIRED = "What was uploaded of the image waited too long for more, or for its import, and was deleted. Upload it again"
 
@@ -42,8 +45,21 @@ def recover(database: Database, stores: Mapping[str, DirectoryStore]) -> Recover
     """
     with database.read() as connection:
         found = list_uploads(connection)
-    queued = tuple(one.image_id for one in found if _end_if_dead(database, stores.get(one.store), one))
-    return Recovered(queued, sum(_discard_strays(database, store) for store in stores.values()))
+    queued = [one.image_id for one in found if _end_if_dead(database, stores.get(one.store), one)]
+    with database.read() as connection:
+        stranded = stranded_images(connection)
+    queued += [image_id for image_id, status in stranded if queue_stranded(database, image_id, status)]
+    return Recovered(tuple(queued), sum(_discard_strays(database, store) for store in stores.values()))
+
+
+def queue_stranded(database: Database, image_id: str, status: str) -> bool:
+    """Queues an image that waits for bytes which nobody brings; returns False if it went on in between."""
+    try:
+        with database.write() as connection:
+            queue_again(connection, image_id, {status}, REASON)
+    except (ImageNotFound, StatusConflict):
+        return False
+    return True
 
 
 def _end_if_dead(database: Database, store: DirectoryStore | None, upload: UploadRecord) -> bool:
@@ -71,13 +87,34 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
 
 
 def _puts_back(connection: Connection, store: DirectoryStore, upload: UploadRecord) -> bool:
-    """Has a resumable upload wait again whose file became a blob just before the kill; returns whether it does.
+    """Has an upload wait again whose bytes were all durable before the kill; returns whether it does.
 
-    If the store had the same bytes before, they were given up for those, and the client must send them again.
+    That is a resumable one whose file became a blob, or what was staged, and just being imported: its import goes on.
     """
-    if upload.kind != RESUMABLE or upload.digest is None or upload.temporary is None:
+    is_staged = upload.kind == IMPORT and upload.offset > 0
+    if not (is_staged or upload.kind == RESUMABLE) or not _has_file(connection, store, upload):
         return False
-    return read_blob(connection, upload.digest) is None and store.put_back(upload.digest, upload.temporary)
+    if is_staged:
+        try:
+            change_status(connection, upload.image_id, {IMPORTING}, UPLOADING)
+        except (ImageNotFound, StatusConflict):
+            return False
+        change_kind(connection, upload.id, STAGE)
+    return True
+
+
+def _has_file(connection: Connection, store: DirectoryStore, upload: UploadRecord) -> bool:
+    """Returns whether the file of an upload is there, also by taking back what became a blob that no record names.
+
+    A file that took the place of a recorded blob, one that was damaged, stays that blob: its bytes must be sent again.
+    """
+    if upload.temporary is None or is_there(store.arriving(upload.temporary)):
+        return upload.temporary is not None
+    return (
+        upload.digest is not None
+        and read_blob(connection, upload.digest) is None
+        and store.put_back(upload.digest, upload.temporary)
+    )
 
 
 def is_dead(store: DirectoryStore | None, upload: UploadRecord) -> bool:

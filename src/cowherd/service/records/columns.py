@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
-from cowherd.service.records.faults import Unstorable
+from cowherd.service.records.faults import DatabaseDamaged, Unstorable
 
 LONGEST_KEY = 255
 """Characters of a text that an index holds whole: PostgreSQL refuses an entry of more than 2,704 bytes."""
@@ -28,8 +28,11 @@ class Timestamp(TypeDecorator[datetime]):
         return None if value is None else (value - _EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """Returns the moment in UTC."""
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+        """Returns the moment in UTC. Raises `DatabaseDamaged`."""
+        try:
+            return None if value is None else _EPOCH + timedelta(microseconds=value)
+        except (TypeError, OverflowError) as error:
+            raise DatabaseDamaged(f"a moment in it makes no sense: {value!a}") from error
 
 
 class Words(TypeDecorator[str]):

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, NotSupporte
 from cowherd.service import counting
 from cowherd.service.records.faults import (
     DatabaseBusy,
+    DatabaseDamaged,
     DatabaseFull,
     DatabaseUnavailable,
     DriverMissing,
@@ -135,7 +136,7 @@ def _common() -> dict[str, Any]:
         "max_overflow": 0,
         "pool_timeout": BUSY_SECONDS,
         "json_serializer": _to_json,
-        "json_deserializer": msgspec.json.decode,
+        "json_deserializer": _from_json,
     }
 
 
@@ -144,6 +145,13 @@ def _to_json(value: object) -> str:
         return msgspec.json.encode(value).decode()
     except UnicodeEncodeError as error:
         raise Unstorable("document", "it holds half of a surrogate pair") from error
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise DatabaseDamaged(f"a document in it makes no sense: {error}") from error
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
@@ -162,6 +170,8 @@ def _told() -> Iterator[None]:
     """Raises an error of ours for those of the database that are not a mistake of ours."""
     try:
         yield
+    except UnicodeDecodeError as error:  # of SQLite's own words: they quote what it can't make sense of
+        raise DatabaseDamaged("it says what is no text") from error
     except TimeoutError as error:
         raise DatabaseBusy(f"all connections have been in use for {BUSY_SECONDS} seconds") from error
     except DatabaseError as error:

@@ -9,7 +9,7 @@ CowherdError
         QuotaExceeded
         Unstorable
         DatabaseUnavailable
-            DatabaseBusy, DatabaseFull
+            DatabaseBusy, DatabaseFull, DatabaseDamaged
         DatabaseTooNew
     InvalidRequest
         UnknownDatabase, DriverMissing
@@ -150,6 +150,13 @@ class DatabaseBusy(DatabaseUnavailable):
 
 class DatabaseFull(DatabaseUnavailable):
     """There is no space left for the database."""
+
+
+class DatabaseDamaged(DatabaseUnavailable, DontWrapMixin):
+    """The database holds what nobody can have stored there. Restore it from a backup, or make the records again."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"{reason}. Restore it, or make it again with 'cowherd serve --rebuild'")
 
 
 class DatabaseTooNew(RecordError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import func, select
 
+from cowherd.service.records.faults import DatabaseDamaged
 from cowherd.service.records.schema import images, lineage, places
 from cowherd.service.records.states import QUEUED
 
@@ -99,7 +100,13 @@ def row_of(image: Image) -> dict[str, Any]:
 
 
 def _image_of(fields: dict[str, Any]) -> Image:
-    fields["tags"] = tuple(fields["tags"])
-    fields["locations"] = tuple(Location(url, metadata) for url, metadata in fields["locations"])
+    """Returns the image of a row. Raises `DatabaseDamaged` if the row is none of an image."""
+    try:
+        fields["tags"] = tuple(fields["tags"])
+        fields["locations"] = tuple(Location(url, metadata) for url, metadata in fields["locations"])
+    except (TypeError, ValueError) as error:
+        raise DatabaseDamaged(f"the record of the image {fields['id']!a} makes no sense") from error
+    if not isinstance(fields["properties"], dict) or not isinstance(fields["size"], int | None):
+        raise DatabaseDamaged(f"the record of the image {fields['id']!a} makes no sense")
     fields["stores"] = tuple(sorted(fields["stores"].split(_SEPARATOR))) if fields["stores"] else ()
     return Image(**fields)

@@ -88,7 +88,7 @@ def take_task(connection: Connection, holder: str, lease: timedelta, types: Coll
     """
     while True:
         moment = now()
-        free = and_(tasks.c.type.in_(sorted(types)), _free(moment))
+        free = and_(tasks.c.type.in_(sorted(types)), _free(moment, lease))
         found = connection.execute(select(tasks.c.id).where(free).order_by(tasks.c.created_at, tasks.c.id).limit(1)).scalar()
         if found is None:
             return None
@@ -97,8 +97,10 @@ def take_task(connection: Connection, holder: str, lease: timedelta, types: Coll
             return read_task(connection, found)
 
 
-def _free(moment: datetime) -> Any:
-    lapsed = and_(tasks.c.status == PROCESSING, or_(tasks.c.leased_until.is_(None), tasks.c.leased_until < moment))
+def _free(moment: datetime, lease: timedelta) -> Any:
+    until = tasks.c.leased_until
+    # A lease that ends later than one given now was given by a clock that was ahead.
+    lapsed = and_(tasks.c.status == PROCESSING, or_(until.is_(None), until < moment, until > moment + lease))
     return or_(tasks.c.status == PENDING, lapsed)
 
 

@@ -6,15 +6,16 @@ import contextlib
 import http.client
 import socket
 import ssl
-import time
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from cowherd.errors import CowherdError
 from cowherd.service.tasks.addresses import DEFAULT_PORTS, Addresses, port_of
+from cowherd.service.tasks.bounding import cut_off_after
 from cowherd.text import printable
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Mapping
     from urllib.parse import SplitResult
 
@@ -40,18 +41,17 @@ class FetchFailed(CowherdError):
 class Fetched:
     """What a server sends: `length` in bytes, None if it does not say, and the bytes in blocks."""
 
-    def __init__(self, url: str, answer: http.client.HTTPResponse):
-        self._url, self._answer = url, answer
+    def __init__(self, url: str, answer: http.client.HTTPResponse, over: threading.Event):
+        self._url, self._answer, self._over = url, answer, over
         self.length = answer.length
 
     def blocks(self) -> Iterator[bytes]:
         """Gives the bytes. Raises `FetchFailed` if they end too early, or take too long."""
-        latest = time.monotonic() + LONGEST_SECONDS
         with _told(self._url):
             while block := self._answer.read(_BLOCK):
-                if time.monotonic() > latest:
-                    raise FetchFailed(self._url, f"it took longer than {LONGEST_SECONDS:.0f} seconds")
                 yield block
+            if self._over.is_set():
+                raise FetchFailed(self._url, f"it took longer than {LONGEST_SECONDS:.0f} seconds")
         if self._answer.length:
             raise FetchFailed(self._url, f"{self._answer.length} bytes are missing at its end")
 
@@ -66,6 +66,7 @@ def fetch(url: str, addresses: Addresses, headers: Mapping[str, str] | None = No
         parts = addresses.check(url)
         with (
             contextlib.closing(_connect(url, parts, addresses)) as connection,
+            cut_off_after(connection.sock, LONGEST_SECONDS) as over,
             _told(url),
             _ask(connection, parts, headers or {}) as answer,
         ):
@@ -73,7 +74,7 @@ def fetch(url: str, addresses: Addresses, headers: Mapping[str, str] | None = No
             if answer.status not in _REDIRECTS or target is None:
                 if answer.status != http.client.OK:
                     raise FetchFailed(url, f"its server answered {answer.status}")
-                yield Fetched(url, answer)
+                yield Fetched(url, answer, over)
                 return
             url, headers = urljoin(url, target), None
     raise FetchFailed(url, f"its server redirects more than {_MOST_REDIRECTS} times")

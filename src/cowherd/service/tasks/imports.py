@@ -14,13 +14,14 @@ from cowherd.service.intake.conversion import Converting
 from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.staging import STAGE
 from cowherd.service.intake.upload import IMPORT
+from cowherd.service.keeping.recovery import recover
 from cowherd.service.policy.personas import Caller, Persona
 from cowherd.service.records.blobs import WHOLE, images_with_blob
 from cowherd.service.records.failures import note_failure
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
 from cowherd.service.records.places import forget_place, places_of
-from cowherd.service.records.states import IMPORTING, QUEUED
+from cowherd.service.records.states import ACTIVE, IMPORTING, QUEUED
 from cowherd.service.records.tasks import MESSAGE, note_progress
 from cowherd.service.records.uploads import list_uploads
 from cowherd.service.tasks.addresses import Addresses, AddressRefused
@@ -94,8 +95,9 @@ class Imports:
         """
         method = task.input["import_req"]["method"]
         try:
+            self._put_right(image_id)
             if method["name"] == GLANCE_DIRECT:
-                return self._import_staged(task, image_id)
+                return self._import_staged(task, image_id, targets)
             if method["name"] == WEB_DOWNLOAD:
                 self._import_fetched(task, image_id, lambda: fetch(method["uri"], self.addresses), targets[0])
             elif method["name"] == GLANCE_DOWNLOAD:
@@ -106,6 +108,13 @@ class Imports:
             self._note(image_id, {LEFT_PROPERTY: "", FAILED_PROPERTY: ",".join(targets)})
             raise
         return targets[0]
+
+    def _put_right(self, image_id: str) -> None:
+        """Ends what a process left that was killed in the middle of this import: it is done again, from what was staged."""
+        with self.database.read() as connection:
+            left = read_image(connection, image_id).status == IMPORTING
+        if left:
+            recover(self.database, self.stores)
 
     def _intake(self, task: Task, store: str) -> Intake:
         """Returns where content goes; overlays may stand on what the project may see that asked for the import."""
@@ -120,11 +129,13 @@ class Imports:
         with self.database.write() as connection:
             note_progress(connection, task.id, task.progress)
 
-    def _import_staged(self, task: Task, image_id: str) -> str:
+    def _import_staged(self, task: Task, image_id: str, targets: Sequence[str]) -> str:
         """Makes what was staged the content; returns in which store it is."""
         with self.database.read() as connection:
             image = read_image(connection, image_id)
             staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
+        if image.status == ACTIVE and image.stores:  # nothing else can have made it so: a process did, and was killed then
+            return _first_not_in(image.stores, targets)
         if not staged:
             raise NothingStaged(image_id)
         upload = Converting.of_staged(self._intake(task, staged[0].store), image, staged[0])
@@ -221,3 +232,8 @@ class Imports:
             told = {**image.properties, **told}
             kept = {name: value for name, value in told.items() if value is not None}
             update_image(connection, msgspec.structs.replace(image, properties=kept))
+
+
+def _first_not_in(stores: Sequence[str], targets: Sequence[str]) -> str:
+    """Returns the first of `stores` that is none of `targets`, the first one at all if all are."""
+    return next((name for name in stores if name not in targets), stores[0])

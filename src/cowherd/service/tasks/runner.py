@@ -76,6 +76,8 @@ class Runner:
                     self._do(task)
             except DatabaseUnavailable as error:
                 _log.error("tasks wait: %s", error)
+            except Exception as error:  # noqa: BLE001  # a mistake is told, and tasks are looked for again
+                _log.error("tasks wait", exc_info=error)
 
     def _take(self) -> Task | None:
         with self._database.write() as connection:

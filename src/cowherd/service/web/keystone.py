@@ -7,13 +7,14 @@ import http.client
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from cowherd.errors import InvalidRequest
 from cowherd.service.policy.personas import Caller
+from cowherd.service.tasks.bounding import cut_off_after
 from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.web.errors import Unauthorized, Unavailable
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 BELIEVED_SECONDS = 300.0
 """How long a token is believed at most before it is shown again, since it may have been revoked."""
 PATIENCE_SECONDS = 20.0
-"""How long the identity service may take for each part of an answer."""
+"""How long the identity service may take for an answer."""
 _MOST_ANSWER_BYTES = 1 << 20
 _MOST_KNOWN = 10_000
 _UNKNOWN = (401, 404)
@@ -66,6 +67,17 @@ class _Catalog(msgspec.Struct):
     catalog: list[_Offered]
 
 
+class _Known(NamedTuple):
+    """A caller whose token was shown: until it expires, and by a clock that nobody sets for a while at most."""
+
+    caller: Caller
+    expires_at: datetime
+    believed_until: float
+
+    def is_fresh(self) -> bool:
+        return datetime.now(UTC) < self.expires_at and time.monotonic() < self.believed_until
+
+
 class KeystoneAuth:
     """Finds out whose token a request shows by asking the identity service, version 3, at an address."""
 
@@ -77,7 +89,7 @@ class KeystoneAuth:
         path = parts.path.rstrip("/").removesuffix("/v3")
         self._address, self._parts, self._path = address, parts, f"{path}/v3/auth/tokens?nocatalog"
         self._lock = threading.Lock()
-        self._known: dict[bytes, tuple[float, Caller]] = {}
+        self._known: dict[bytes, _Known] = {}
 
     def caller(self, headers: Mapping[str, str]) -> Caller:
         """Returns whose token the request shows.
@@ -89,21 +101,20 @@ class KeystoneAuth:
             raise self._unauthorized()
         key = hashlib.sha256(token.encode()).digest()  # so that nothing that stays in memory is a token
         with self._lock:
-            until, caller = self._known.get(key, (0.0, None))
-        if caller is not None and time.time() < until:
-            return caller
+            known = self._known.get(key)
+        if known is not None and known.is_fresh():
+            return known.caller
         return self._remember(key, self._ask(token))
 
     def _remember(self, key: bytes, token: _Token) -> Caller:
         # The rules of the service are about projects: a token for a domain or the system gives nobody a role in one.
         roles = frozenset(role.name.lower() for role in token.roles) if token.project else frozenset()
         caller = Caller(token.user.id, token.project.id if token.project else None, roles)
-        now = time.time()
         with self._lock:
             if len(self._known) >= _MOST_KNOWN:
-                self._known = {key: known for key, known in self._known.items() if now < known[0]}
+                self._known = {key: known for key, known in self._known.items() if known.is_fresh()}
             if len(self._known) < _MOST_KNOWN:
-                self._known[key] = min(token.expires_at.timestamp(), now + BELIEVED_SECONDS), caller
+                self._known[key] = _Known(caller, token.expires_at, time.monotonic() + BELIEVED_SECONDS)
         return caller
 
     def endpoint_of(self, token: str, region: str, interface: str) -> str:
@@ -111,7 +122,7 @@ class KeystoneAuth:
         _, body = self._exchange(token, self._path.replace("/tokens?nocatalog", "/catalog"))
         try:
             services = msgspec.json.decode(body, type=_Catalog).catalog
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise RegionUnknown(region, interface) from error
         for endpoint in (one for service in services if service.type == "image" for one in service.endpoints):
             if (endpoint.region, endpoint.interface) == (region, interface):
@@ -124,7 +135,7 @@ class KeystoneAuth:
             raise self._unauthorized()
         try:
             found = msgspec.json.decode(body, type=_Answer).token if status == http.client.OK else None
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
             raise Unavailable(f"The identity service gave an answer that makes no sense: {error}") from error
         if found is None or found.expires_at.tzinfo is None:
             raise Unavailable(f"The identity service answered {status}.")
@@ -135,10 +146,12 @@ class KeystoneAuth:
     def _exchange(self, token: str, path: str) -> tuple[int, bytes]:
         connection = _CONNECTIONS[self._parts.scheme](self._parts.hostname or "", self._parts.port, timeout=PATIENCE_SECONDS)
         try:
-            # A token may ask about itself, so the service needs no name and password of its own.
-            connection.request("GET", path, headers={"X-Auth-Token": token, "X-Subject-Token": token, "Connection": "close"})
-            answer = connection.getresponse()
-            return answer.status, answer.read(_MOST_ANSWER_BYTES)
+            connection.connect()
+            with cut_off_after(connection.sock, PATIENCE_SECONDS):
+                # A token may ask about itself, so the service needs no name and password of its own.
+                connection.request("GET", path, headers={"X-Auth-Token": token, "X-Subject-Token": token, "Connection": "close"})
+                answer = connection.getresponse()
+                return answer.status, answer.read(_MOST_ANSWER_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Unavailable(f"The identity service does not answer: {type(error).__name__}.") from error
         finally:

@@ -11,7 +11,6 @@ Extensions: creation, expiration, checksum, termination.
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import inspect
 import time
@@ -63,6 +62,8 @@ PATIENCE_SECONDS = 5.0
 """How long a request waits for the end of another one on the same upload: the end of a connection shows a moment later."""
 _PAUSE_SECONDS = 0.02
 _EXTENSIONS = "creation,expiration,checksum,termination"
+_NOT_SPOKEN = ("Upload-Defer-Length", "Upload-Concat")
+"""Headers without which an upload would not be what its client takes it for."""
 _CHECKSUMS = ("sha1", "md5", "sha256", "sha512")
 _CHUNK = "application/offset+octet-stream"
 _UPLOADED = "image.upload"
@@ -142,6 +143,9 @@ def describe(call: Call) -> Response:
 @_tus
 def create(call: Call) -> Response:
     """Begins an upload for an image that waits for content."""
+    for name in _NOT_SPOKEN:
+        if call.header(name) is not None:
+            raise BadRequest(f"The header {name} belongs to an extension that there is not; there are {_EXTENSIONS}.")
     text = call.header("upload-length")
     if text is None:
         raise BadRequest("The header Upload-Length must say how many bytes will come.")
@@ -380,7 +384,7 @@ def _metadata(text: str) -> dict[str, str]:
 def _decoded(text: str, header: str) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one, and so is what is no ASCII
         raise BadRequest(f"The header {header} holds {text!a}, which is no base64.") from error
 
 

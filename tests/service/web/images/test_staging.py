@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
-from cowherd.service.tasks import runner
-from tests.service.web.running import running
+from cowherd.service.records.faults import DatabaseUnavailable
+from cowherd.service.records.image import now
+from cowherd.service.records.schema import tasks
+from cowherd.service.tasks import imports, runner
+from tests.service.web.running import change_records, running
 from tests.waiting import wait_until
 
 OCTETS = {"content_type": "application/octet-stream"}
@@ -169,3 +173,23 @@ def test_one_operation_at_a_time(client, monkeypatch):
     monkeypatch.setattr(runner.Runner, "_take", lambda _: None)
     assert client.ask("POST", f"{path}/import", DIRECT).status == 202
     assert client.ask("POST", f"{path}/import", DIRECT).status == 409
+
+
+@pytest.mark.parametrize("method", ["_copy", "_take_out"])
+def test_an_import_that_was_cut_off_after_the_image_became_active_goes_on(tmp_path, monkeypatch, method):
+    def cut_off(*_, **__):
+        raise DatabaseUnavailable("gone")
+
+    stores = f"stores=one={tmp_path}/one,two={tmp_path}/two"
+    with running(tmp_path, stores) as client, monkeypatch.context() as patch:
+        path = staged(client)
+        patch.setattr(imports.Imports, method, cut_off)
+        patch.setattr(runner, "finish_task", cut_off)  # as if its process had been killed
+        assert client.ask("POST", f"{path}/import", {**DIRECT, "stores": ["two"]}).status == 202
+        wait_until(lambda: client.get(path).json["status"] == "active" and "os_glance_import_task" not in client.get(path).json)
+    change_records(tmp_path, update(tasks).values(leased_until=now()))
+    with running(tmp_path, stores) as client:
+        assert ended(client, path)["status"] == "success"
+        image = client.get(path).json
+        assert (image["stores"], image["os_glance_failed_import"]) == ("two", "")
+        assert client.get(f"{path}/file").body == b"content"

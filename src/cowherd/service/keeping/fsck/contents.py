@@ -45,7 +45,9 @@ class ContentsCheck:
                 blobs = [read_blob(connection, place.blob) for place in found]
             if not found:
                 return
-            yield from ((place, blob) for place, blob in zip(found, blobs, strict=True) if blob is not None)
+            for place, blob in zip(found, blobs, strict=True):
+                if blob is not None and blob.unused_since is None:  # what no image has is deleted soon, or in part already
+                    yield place, blob
             last = found[-1].blob
 
     def _check_place(self, store: DirectoryStore, place: Place, blob: Blob) -> Iterator[Finding]:
@@ -54,7 +56,8 @@ class ContentsCheck:
             kind, problem = bad
             repaired = self.repair and self._repairs(store, blob.digest)
             yield Finding(kind, problem, store.name, blob.digest, repaired=repaired)
-            return
+            if not repaired:
+                return
         for kind in damaged_beside(store, blob):
             yield self._finding_beside(store, blob, kind)
 

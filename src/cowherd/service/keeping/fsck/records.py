@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from cowherd.service.intake.lineage import having
 from cowherd.service.keeping.fsck.report import Finding
-from cowherd.service.keeping.recovery import REASON, is_dead, recover, strays
+from cowherd.service.keeping.recovery import is_dead, queue_stranded, recover, strays
 from cowherd.service.records.checks import contentless_images, lapsed_tasks, loose_claims, stranded_images
 from cowherd.service.records.database import Database
-from cowherd.service.records.failures import queue_again
-from cowherd.service.records.faults import ImageNotFound, LeaseLost, StatusConflict
+from cowherd.service.records.faults import LeaseLost
 from cowherd.service.records.image import now
 from cowherd.service.records.lineage import Claim, set_base
 from cowherd.service.records.tasks import Task, finish_task
@@ -39,8 +38,8 @@ class RecordsCheck:
 
     def run(self) -> Iterator[Finding]:
         """Yields what it finds. Raises `HostFileError`, and what the records raise."""
+        yield from self._check_images()  # first, since the repair of uploads queues such images as well
         yield from self._check_uploads()
-        yield from self._check_images()
         yield from self._check_tasks()
         yield from self._check_lineage()
 
@@ -71,20 +70,12 @@ class RecordsCheck:
         with self.database.read() as connection:
             stranded, contentless = stranded_images(connection), contentless_images(connection)
         for image_id, status in stranded:
-            repaired = self.repair and self._queues(image_id, status)
+            repaired = self.repair and queue_stranded(self.database, image_id, status)
             yield Finding(
                 "stuck-image", f"the image is {status}, and nobody brings its content", image=image_id, repaired=repaired
             )
         for image_id in contentless:
             yield Finding("no-content", "no store is said to have the content of the image: delete it", image=image_id)
-
-    def _queues(self, image_id: str, status: str) -> bool:
-        try:
-            with self.database.write() as connection:
-                queue_again(connection, image_id, {status}, REASON)
-        except (ImageNotFound, StatusConflict):  # it went on in between
-            return False
-        return True
 
     def _check_tasks(self) -> Iterator[Finding]:
         with self.database.read() as connection:

@@ -1,0 +1,1 @@
+"""The service while its host fails: disks, the database, the clock, and the identity service."""
