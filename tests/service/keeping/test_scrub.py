@@ -49,8 +49,10 @@ def repaired(intake: Intake, stores: dict[str, DirectoryStore]) -> int:
 
 
 def told(intake: Intake, image: Image) -> list[str]:
+    """Returns what was told of an image after it had its content."""
     with intake.database.read() as connection:
-        return [event.action for event in list_events(connection, image_id=image.id)]
+        actions = [event.action for event in list_events(connection, image_id=image.id)]
+    return [action for action in actions if action != "image.active"]
 
 
 def damage_blob(path: Path, way: str) -> tuple[tuple[int, int], ...]:
