@@ -126,10 +126,9 @@ def glance(peers: Peers, folder: Path, images: int = 0) -> Iterator[Service]:
     run([*manage, "db_sync"], peers.environment(folder), folder / "glance-manage.log")
     let_readers_pass(folder / "glance.db")
     fill_glance(folder / "glance.db", images)
-    application = f"wsgi-file = {Path(sys.modules['tests.openstack.uwsgi'].__file__ or '').with_name('glance_on_sqlite.py')}"
     port, began = free_port(), time.monotonic()
     settings = {"OS_GLANCE_CONFIG_DIR": folder / "settings"}
-    with uwsgi(peers, folder, "glance", application, port, processes=1, threads=8, **settings):
+    with uwsgi(peers, folder, "glance", "glance.wsgi.api:application", port, processes=1, threads=8, **settings):
         pid = _listener(folder)
         yield Service(GLANCE, Client(port), pid, folder, time.monotonic() - began, _memory(pid))
 

@@ -86,7 +86,7 @@ def glance(peers: Peers, folder: Path, port: int, identity: Identity, web_port: 
         peers,
         folder,
         "glance",
-        f"wsgi-file = {Path(__file__).with_name('glance_on_sqlite.py')}",
+        "glance.wsgi.api:application",
         port,
         processes=2,
         threads=4,

@@ -24,7 +24,7 @@ _SETTINGS = """\
 [DEFAULT]
 log_file = {folder}/keystone-service.log
 [database]
-connection = sqlite:///{folder}/keystone.db
+connection = sqlite:///{folder}/keystone.db?timeout=60
 [fernet_tokens]
 key_repository = {folder}/fernet-keys
 [credential]
@@ -95,7 +95,7 @@ def keystone(peers: Peers, folder: Path, image_url: str) -> Iterator[Identity]:
         peers,
         folder,
         "keystone",
-        "module = keystone.wsgi.api:application",
+        "keystone.wsgi.api:application",
         port,
         processes=2,
         threads=1,

@@ -15,7 +15,9 @@ from tests.openstack.processes import server
 _COMMON = """\
 [uwsgi]
 http-socket = 127.0.0.1:{port}
-{application}
+pythonpath = {here}
+import = on_sqlite
+module = {application}
 processes = {processes}
 threads = {threads}
 master = true
@@ -53,9 +55,10 @@ def uwsgi(
     threads: int,
     **env: str | Path,
 ) -> Iterator[str]:
-    """Runs a WSGI application, named as uwsgi's settings name it, on the loopback; yields its URL."""
+    """Runs a WSGI application, MODULE:NAME, on the loopback; yields its URL."""
     config = folder / f"{name}-uwsgi.ini"
-    config.write_text(_COMMON.format(port=port, application=application, processes=processes, threads=threads))
+    settings = {"port": port, "application": application, "processes": processes, "threads": threads}
+    config.write_text(_COMMON.format(here=Path(__file__).parent, **settings))
     url = f"http://127.0.0.1:{port}"
     argv = [peers.program("uwsgi"), "--ini", config, "--virtualenv", peers.root]
     with server(argv, peers.environment(folder, **env), folder / f"{name}.log", url):

@@ -1,19 +1,16 @@
-"""Glance's application for uwsgi, with transactions that several threads can have at once on SQLite.
+"""Loaded into uwsgi before keystone or Glance: transactions that several processes and threads can have at once on SQLite.
 
-Glance reads before it writes in one transaction. SQLite refuses the write at once if another has written in between
-("database is locked"), and a task of Glance that meets this stays pending for ever. A transaction that is a writer from its
-begin waits instead.
+Both read before they write in one transaction. SQLite refuses the write at once if another has written in between
+("database is locked"): keystone then answers nothing, and a task of Glance stays pending for ever. A transaction that is a writer
+from its begin waits instead.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from glance.wsgi.api import application
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-
-__all__ = ["application"]
 
 
 @event.listens_for(Engine, "before_cursor_execute", retval=True)
