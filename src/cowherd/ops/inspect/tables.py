@@ -152,6 +152,9 @@ class TablesCheck:
         wrong = report.corruptions + report.check_errors
         if not wrong:
             leaks = counted(report.leaks, "cluster is leaked", "clusters are leaked")
+            if report.leaks and not report.allocated_clusters and not self.header.nb_snapshots:
+                # Clusters are leaked where a program was killed; but that of all there are none is mapped tells of lost tables.
+                return refuse("refcounts", f"{leaks}, and no table maps any other: all content is lost")
             return note("refcounts", leaks) if report.leaks else ok("refcounts")
         problem = f"{wrong} refcounts or copied flags are wrong: {next(iter(report.messages), '')}"
         return note("refcounts", problem) if self.header.dirty else refuse("refcounts", problem)
