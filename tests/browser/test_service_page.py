@@ -7,11 +7,14 @@ import re
 
 import pytest
 
-from tests.browser.test_report import COLOURED, CONTRAST, LUMINANCE, playwright
-from tests.browser.test_report import browser as browser  # noqa: PLC0414  # a fixture
-from tests.browser.test_report import pytestmark as pytestmark  # noqa: PLC0414  # skips without Chromium
-from tests.service.web.page.furnished import HOSTILE, furnish
-from tests.service.web.running import running
+playwright = pytest.importorskip("playwright.sync_api", reason="make browser installs Playwright")
+
+# The report's tests can be imported only where Playwright is.
+from tests.browser.test_report import COLOURED, CONTRAST, LUMINANCE  # noqa: E402
+from tests.browser.test_report import browser as browser  # noqa: E402, PLC0414  # a fixture
+from tests.browser.test_report import pytestmark as pytestmark  # noqa: E402, PLC0414  # skips without Chromium
+from tests.service.web.page.furnished import HOSTILE, furnish  # noqa: E402
+from tests.service.web.running import running  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,12 @@ class Pieces:
     def _read(self, begin: int, length: int) -> bytes | None:
         if self._fd is None:
             return None
+        data = b""
         try:
-            return os.pread(self._fd, length, begin)
+            # The host may give less at once than there is, which is no damage.
+            while len(data) < length and (part := os.pread(self._fd, length - len(data), begin + len(data))):
+                data += part
+            return data
         except OSError as error:
             if error.errno == errno.EIO:
                 return None

@@ -57,7 +57,7 @@ def configure(parser: Parser) -> None:
         "cowherd serve --data /var/lib/cowherd --new-token --project demo --role member\n"
         "cowherd serve --data /var/lib/cowherd --listen 0.0.0.0:9292 --auth tokens\n"
         "cowherd serve --data /var/lib/cowherd --fsck --repair\n"
-        "cowherd serve --data /var/lib/cowherd --adopt-glance /etc/glance/glance-api.conf --dry-run",
+        "cowherd serve --data /srv/images --adopt-glance glance-api.conf --dry-run",
     )
     parser.add_argument("--config", metavar="FILE", help="read settings from this file")
     parser.add_argument("--set", dest="words", action="append", default=[], metavar="KEY=VALUE", help="set one (may be repeated)")

@@ -38,13 +38,13 @@ class FileAnswer(Response):
                 await self._send_pieces(send)
 
     async def _send_pieces(self, send: Send) -> None:
-        end = self._start + self._count
-        for offset in range(self._start, end, _PIECE):
-            length = min(_PIECE, end - offset)
-            piece = await run_in_threadpool(os.pread, self._descriptor, length, offset)
-            if len(piece) != length:
-                raise OSError(errno.EIO, f"a file ended after {offset + len(piece)} bytes")
-            await send({"type": "http.response.body", "body": piece, "more_body": offset + length < end})
+        offset, end = self._start, self._start + self._count
+        while offset < end:
+            piece = await run_in_threadpool(os.pread, self._descriptor, min(_PIECE, end - offset), offset)
+            if not piece:
+                raise OSError(errno.EIO, f"a file ended after {offset} bytes")
+            offset += len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": offset < end})
 
 
 class PiecesAnswer(Response):
