@@ -15,7 +15,7 @@ from tests.openstack.processes import server
 _COMMON = """\
 [uwsgi]
 http-socket = 127.0.0.1:{port}
-pythonpath = {here}
+pythonpath = {loaded}
 import = on_sqlite
 module = {application}
 processes = {processes}
@@ -58,7 +58,7 @@ def uwsgi(
     """Runs a WSGI application, MODULE:NAME, on the loopback; yields its URL."""
     config = folder / f"{name}-uwsgi.ini"
     settings = {"port": port, "application": application, "processes": processes, "threads": threads}
-    config.write_text(_COMMON.format(here=Path(__file__).parent, **settings))
+    config.write_text(_COMMON.format(loaded=Path(__file__).with_name("loaded"), **settings))
     url = f"http://127.0.0.1:{port}"
     argv = [peers.program("uwsgi"), "--ini", config, "--virtualenv", peers.root]
     with server(argv, peers.environment(folder, **env), folder / f"{name}.log", url):

@@ -1,4 +1,6 @@
-"""Loaded into uwsgi before keystone or Glance: transactions that several processes and threads can have at once on SQLite.
+"""Transactions that several processes and threads can have at once on SQLite, for keystone and Glance.
+
+uwsgi loads this before them, from a folder in which nothing hides their modules.
 
 Both read before they write in one transaction. SQLite refuses the write at once if another has written in between
 ("database is locked"): keystone then answers nothing, and a task of Glance stays pending for ever. A transaction that is a writer
