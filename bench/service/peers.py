@@ -74,6 +74,11 @@ class Service:
         """Returns the bytes of memory that its processes hold, in sum."""
         return _memory(self.pid)
 
+    def highest(self) -> int:
+        """Returns the most bytes of memory that its first process ever held."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
     def stored(self) -> int:
         """Returns the bytes that the files of its store take on the disk."""
         return sum(one.stat().st_blocks * 512 for one in (self.folder / "store").rglob("*") if one.is_file())

@@ -15,7 +15,7 @@ from cowherd.stores.sums import Summing, Sums
 
 BLOCK_BYTES = 1 << 20
 """Bytes of the blocks to feed: so many that handing them over costs little, so few that they stay in the processor's cache."""
-IN_FLIGHT = 8
+IN_FLIGHT = 6
 """The most blocks that wait for the slowest thread, the one that it works on among them."""
 
 Take = Callable[[Buffer], object]
