@@ -88,6 +88,14 @@ class Imports:
             self._note(image_id, {TASK_PROPERTY: None})
         return {"image_id": image_id}
 
+    def import_url(self, task: Task, image_id: str, url: str, store: str) -> None:
+        """Makes what lies at a URL the content of a queued image, in one store; again if a process was killed in the middle.
+
+        Raises `AddressRefused`, `FetchFailed`, and as an upload does; the image is queued then, and says why.
+        """
+        self._put_right(image_id)
+        self._import_fetched(task, image_id, lambda: fetch(url, self.addresses), store)
+
     def _take_in(self, task: Task, image_id: str, targets: Sequence[str]) -> str | None:
         """Gives the image its content; returns in which store, None if the image has it already.
 
@@ -134,7 +142,7 @@ class Imports:
         with self.database.read() as connection:
             image = read_image(connection, image_id)
             staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
-        if image.status == ACTIVE and image.stores:  # nothing else can have made it so: a process did, and was killed then
+        if _is_done(image):
             return _first_not_in(image.stores, targets)
         if not staged:
             raise NothingStaged(image_id)
@@ -161,7 +169,11 @@ class Imports:
     ) -> None:
         with self.database.read() as connection:
             image = read_image(connection, image_id)
-        with self._telling_reason(image_id), fetching() as fetched:
+        if _is_done(image):
+            return
+        with contextlib.ExitStack() as stack:
+            with self._telling_reason(image_id):
+                fetched = stack.enter_context(fetching())
             upload = Converting.begin(self._intake(task, store), image, fetched.length, status=IMPORTING, kind=IMPORT)
             try:
                 for block in fetched.blocks():
@@ -232,6 +244,11 @@ class Imports:
             told = {**image.properties, **told}
             kept = {name: value for name, value in told.items() if value is not None}
             update_image(connection, msgspec.structs.replace(image, properties=kept))
+
+
+def _is_done(image: Image) -> bool:
+    """Tells whether an image has its content already: a process gave it that, and was killed before it could say so."""
+    return image.status == ACTIVE and bool(image.stores)
 
 
 def _first_not_in(stores: Sequence[str], targets: Sequence[str]) -> str:

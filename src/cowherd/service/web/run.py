@@ -20,7 +20,7 @@ from cowherd.service.keeping.recovery import recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.migration import migrate, migrate_apart
 from cowherd.service.records.quotas import Resource, replace_quotas
-from cowherd.service.tasks import imports, locating, standalone
+from cowherd.service.tasks import downloads, imports, locating, standalone
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.tasks.runner import Runner
@@ -173,6 +173,7 @@ def _service_of(
     imported = imports.Imports(database, stores, intake_of, addresses, endpoints_of(settings, auth), settings.import_convert)
     works = {
         imports.TYPE: imported.run,
+        downloads.TYPE: downloads.Downloads(imported, next(iter(stores))).run,
         locating.TYPE: located.run,
         standalone.TYPE: standalone.Standalones(database, stores, intake_of).run,
     }

@@ -12,11 +12,11 @@ from cowherd.service.web.documents import time_text
 from cowherd.service.web.errors import BadRequest, MethodNotAllowed
 from cowherd.service.web.images.listing import links
 from cowherd.service.web.metadefs.common import descends, limit_of
+from cowherd.service.web.new_tasks import begin_task
 from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource, untold_resource
 from cowherd.service.web.schemas.others import TASK
-from cowherd.service.web.schemas.requests import NEW_TASK
-from cowherd.service.web.schemas.validation import problems
+from cowherd.service.web.versions import base_url
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -69,25 +69,26 @@ def show(call: Call) -> Response:
     require(call, "tasks_api_access")
     with call.service.database.read() as connection:
         task = read_task(connection, call.names["task"])
-    facts = {"input": task.input, "result": task.result, "message": _message(task)}
-    return document_answer({**_stub(task), **_started_by(task), **facts})
+    return document_answer(_shown(task))
 
 
 @operation(
     "tasks_api_access",
     takes="new task",
-    status=400,
-    means={400: "tasks are made by the service, for the requests that need them"},
+    gives="task",
+    status=201,
+    means={
+        201: "the task does the rest: it makes an image of what it downloads, or fails and says why",
+        400: "the body makes no sense, or the address may not be asked",
+    },
+    sent={"Location": "the address of the task"},
 )
 def create(call: Call) -> Response:
-    """Refuses a task: the service makes them itself, for the requests that need them."""
+    """Makes an image of what a task downloads, which is the older way to import. Tasks of other types fail."""
     require(call, "tasks_api_access")
-    document = call.document()
-    for problem in problems(document, NEW_TASK):
-        raise BadRequest(f"Provided object does not match schema 'task': {problem}")
-    raise BadRequest(
-        f"Tasks of type {document['type']} are made by the service. Import an image by POST /v2/images/{{id}}/import instead."
-    )
+    task = begin_task(call, call.document())
+    call.service.runner.wake()
+    return document_answer(_shown(task), 201, {"Location": f"{base_url(call)}{_PATH}/{task.id}"})
 
 
 @operation("tasks_api_access", status=405, means={405: "the record of a task goes by itself"})
@@ -124,6 +125,10 @@ def _stub(task: Task) -> dict[str, Any]:
         "self": f"{_PATH}/{task.id}",
         "schema": "/v2/schemas/task",
     }
+
+
+def _shown(task: Task) -> dict[str, Any]:
+    return {**_stub(task), **_started_by(task), "input": task.input, "result": task.result, "message": _message(task)}
 
 
 def _started_by(task: Task) -> dict[str, Any]:

@@ -8,9 +8,15 @@ import sqlite3
 import threading
 
 import pytest
+from sqlalchemy import update
 
-from tests.service.web.images.test_staging import imported
-from tests.service.web.running import running
+from cowherd.service.records.faults import DatabaseUnavailable
+from cowherd.service.records.image import now
+from cowherd.service.records.schema import tasks
+from cowherd.service.tasks import imports, runner
+from tests.service.web.images.test_staging import ended, imported
+from tests.service.web.running import change_records, running
+from tests.waiting import wait_until
 
 CONTENT = bytes(range(256)) * 10_000
 
@@ -71,6 +77,28 @@ def test_what_a_server_gives_becomes_the_content(client, web, path):
     image = queued(client)
     assert imported(client, image, wanted(f"http://{web}{path}"))["status"] == "success"
     assert client.get(f"{image}/file").body == CONTENT
+
+
+def test_a_download_that_was_cut_off_after_the_image_became_active_is_done(tmp_path, web, monkeypatch):
+    def cut_off(*_, **__):
+        raise DatabaseUnavailable("gone")
+
+    with running(tmp_path, f"import_allowed={web}") as client, monkeypatch.context() as patch:
+        image = queued(client)
+        patch.setattr(imports.Imports, "_copy", cut_off)
+        patch.setattr(runner, "finish_task", cut_off)  # as if its process had been killed
+        assert client.ask("POST", f"{image}/import", wanted(f"http://{web}/image")).status == 202
+        wait_until(lambda: client.get(image).json["status"] == "active" and "os_glance_import_task" not in client.get(image).json)
+    change_records(tmp_path, update(tasks).values(leased_until=now()))
+    with running(tmp_path, f"import_allowed={web}") as client:
+        assert ended(client, image)["status"] == "success"
+        assert client.get(image).json["os_glance_failed_import"] == ""
+
+
+def test_what_breaks_off_is_told_once(client, web):
+    image = queued(client)
+    imported(client, image, wanted(f"http://{web}/short"))
+    assert client.get("/cowherd/").body.count(b"missing at its end") == 2  # of the image, and of the task
 
 
 @pytest.mark.parametrize(

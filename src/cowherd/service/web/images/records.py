@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cowherd.service.intake.resumable import RESUMABLE
 from cowherd.service.intake.staging import STAGE
@@ -58,26 +58,40 @@ if TYPE_CHECKING:
 )
 def create(call: Call) -> Response:
     """Makes the record of a new image."""
-    base, others = new_image_values(call.document())
-    base.setdefault("owner", call.caller.project)
-    image_id = base.pop("id", None) or str(uuid.uuid4())
-    tags = tuple(dict.fromkeys(base.pop("tags", ())))
-    image = Image(id=image_id, properties=others, tags=tags, **base)
-    require_for_new(call, image)
-    check_quotas(call.service.settings, image)
+    image = new_image(call, call.document())
     with call.service.database.write() as connection:
-        if was_deleted(connection, image.id):
-            raise ImageExists(image.id)
-        check_quota(connection, image.owner, {Resource.IMAGES: 1}, call.service.intakes(call.service.default_store).quotas)
-        create_image(connection, image)
-        note(call, connection, "image.create", image.id, name=image.name, visibility=image.visibility)
-        image = read_image(connection, image.id)
+        image = record_image(call, connection, image)
     headers = {
         "Location": base_url(call) + path_of(image.id),
         "OpenStack-image-import-methods": ",".join(call.service.settings.import_methods),
         "OpenStack-image-store-ids": ",".join([*call.service.stores, *filter(None, [call.service.settings.http_store])]),
     }
     return document_answer(image_document(call, image), 201, headers)
+
+
+def new_image(call: Call, document: Any) -> Image:
+    """Returns the image that a document asks for. Raises as `new_image_values`, `require_for_new` and `check_quotas`."""
+    base, others = new_image_values(document)
+    base.setdefault("owner", call.caller.project)
+    image_id = base.pop("id", None) or str(uuid.uuid4())
+    tags = tuple(dict.fromkeys(base.pop("tags", ())))
+    image = Image(id=image_id, properties=others, tags=tags, **base)
+    require_for_new(call, image)
+    check_quotas(call.service.settings, image)
+    return image
+
+
+def record_image(call: Call, connection: Connection, image: Image) -> Image:
+    """Records a new image, and returns it.
+
+    Raises `ImageExists` if there is one of its id, or was, `QuotaExceeded`, `Unstorable`.
+    """
+    if was_deleted(connection, image.id):
+        raise ImageExists(image.id)
+    check_quota(connection, image.owner, {Resource.IMAGES: 1}, call.service.intakes(call.service.default_store).quotas)
+    create_image(connection, image)
+    note(call, connection, "image.create", image.id, name=image.name, visibility=image.visibility)
+    return read_image(connection, image.id)
 
 
 @operation(

@@ -9,7 +9,7 @@ from cowherd.service.intake.resumable import RESUMABLE
 from cowherd.service.intake.staging import STAGE
 from cowherd.service.intake.upload import FILE, IMPORT
 from cowherd.service.records.tasks import PENDING
-from cowherd.service.tasks import imports, locating, standalone
+from cowherd.service.tasks import downloads, imports, locating, standalone
 from cowherd.service.web.page.disk import arrival_of
 from cowherd.service.web.page.words import ago, link_to, name_of, size_of, span_of
 
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 60
 """After how long without a byte an upload is said to wait."""
 _KINDS = {FILE: "upload", IMPORT: "import", STAGE: "staged", RESUMABLE: "resumable upload"}
-_TASKS = {locating.TYPE: "reading a location", standalone.TYPE: "making a standalone image"}
+_TASKS = {
+    downloads.TYPE: "import by download",
+    locating.TYPE: "reading a location",
+    standalone.TYPE: "making a standalone image",
+}
 _UPLOAD_COLUMNS = ("image", "what", "arrived", "rate", "began", "store")
 _TASK_COLUMNS = ("image", "what", "state", "began")
 
@@ -77,8 +81,10 @@ def what_of(task: Task) -> str:
     """Returns what a task does, as HTML."""
     if task.type != imports.TYPE:
         return text(_TASKS.get(task.type, task.type))
-    method = task.input.get("import_req", {}).get("method", {}).get("name", "")
-    return f"import by {text(str(method))}"
+    try:
+        return f"import by {text(str(task.input['import_req']['method']['name']))}"
+    except (KeyError, TypeError):  # whoever asked for this task itself may have given it anything
+        return "import"
 
 
 def _upload(call: Call, upload: UploadRecord, image: str, now: datetime) -> str:

@@ -63,7 +63,18 @@ NEW_TASK: dict[str, Any] = {
     "type": "object",
     "required": ["type", "input"],
     "additionalProperties": False,
-    "properties": {"type": TASK["properties"]["type"], "input": {"type": "object"}},
+    "properties": {  # a whole task may be sent, of which the rest is not read
+        **TASK["properties"],
+        "type": {"type": "string", "enum": ["import", "api_image_import", "location_import"]},
+        "input": {
+            "type": "object",
+            "properties": {
+                "import_from": {"description": "Of import: where the content is"},
+                "import_from_format": {"description": "Of import: the disk_format, where the properties say none"},
+                "image_properties": {"description": "Of import: the new image, as POST /v2/images takes it"},
+            },
+        },
+    },
 }
 IMPORT: dict[str, Any] = {
     "type": "object",
