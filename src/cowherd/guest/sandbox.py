@@ -6,16 +6,15 @@ no files. However it ends, the caller sees no error: the chart then says why not
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import IO
 
 import numpy as np
 
+from cowherd.children import module_command, module_environment
 from cowherd.extents import Ranges, ranges
 from cowherd.guest.chart import NO_RANGES, Chart, Uncharted
 from cowherd.guest.source import Malformed, Report
@@ -51,9 +50,7 @@ def chart_of(
 
     If the reading process fails, the whole disk is uncharted, with the reason. Errors of `readinto` are raised.
     """
-    # The child finds the same modules wherever this program found its own; -P keeps the current directory out of its path.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-m", "cowherd.guest.worker", str(memory), str(seconds)]
+    command, environment = module_command("cowherd.guest.worker", str(memory), str(seconds)), module_environment()
     whole = ranges([(0, size)]) if size else NO_RANGES
     with tempfile.TemporaryFile() as said:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment) as process:

@@ -11,12 +11,12 @@ ranges, all as little-endian 64-bit numbers. Then it writes messages to its stan
 from __future__ import annotations
 
 import os
-import resource
 import struct
 import sys
 
 import numpy as np
 
+from cowherd.children import limit_self
 from cowherd.guest.source import Cached
 from cowherd.guest.survey import survey
 from cowherd.guest.wire import encoded
@@ -31,27 +31,13 @@ _MOST_SAID = 1 << 20
 
 def main() -> int:
     """Reads one disk, sends its chart and ends. Returns the exit code."""
-    _limit(int(sys.argv[1]), int(sys.argv[2]))
+    limit_self(int(sys.argv[1]), int(sys.argv[2]), _MOST_SAID)
     size, count = HEAD.unpack(_receive(HEAD.size))
     doubted = np.frombuffer(_receive(16 * count), "<i8").astype(np.int64).reshape(-1, 2)
     answer = encoded(survey(Cached(_fetch, size, _report, doubted)))
     _send(MESSAGE.pack(ANSWER, len(answer), 0))
     _send(answer)
     return 0
-
-
-def _limit(memory: int, seconds: int) -> None:
-    """Limits the process's address space (bytes), its processor time (seconds) and the size of what it writes to a file."""
-    for limit, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, _MOST_SAID),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        # A limit that the caller already has may be lower, and only root could raise it.
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
 
 
 def _fetch(offset: int, length: int) -> bytes:

@@ -10,6 +10,7 @@ from typing import Self
 from blake3 import blake3
 
 from cowherd.errors import HostFileError
+from cowherd.storage.reads import read_range
 from cowherd.stores.checking import Pace
 from cowherd.stores.directory import DirectoryStore
 from cowherd.stores.faults import BlobMissing, SumsDamaged
@@ -37,12 +38,8 @@ class Pieces:
     def _read(self, begin: int, length: int) -> bytes | None:
         if self._fd is None:
             return None
-        data = b""
         try:
-            # The host may give less at once than there is, which is no damage.
-            while len(data) < length and (part := os.pread(self._fd, length - len(data), begin + len(data))):
-                data += part
-            return data
+            return read_range(self._fd, begin, length)
         except OSError as error:
             if error.errno == errno.EIO:
                 return None

@@ -14,6 +14,7 @@ import stat
 
 from cowherd.herd.log.entry import from_line, mark_of
 from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
+from cowherd.storage.reads import read_range
 from cowherd.storage.state import state_directories
 from cowherd.tuples import NamedTuple
 
@@ -116,12 +117,8 @@ def _lines(path: str) -> list[bytes]:
 
 def _last_bytes(fd: int) -> bytes:
     """Returns the end of a file, as much as a log may have: one that has grown beyond that is none of cowherd's."""
-    size = os.fstat(fd).st_size
-    data = b""
-    start = max(0, size - 2 * _MOST_BYTES)
-    while more := os.pread(fd, 2 * _MOST_BYTES - len(data), start + len(data)):
-        data += more
-    return data
+    most = 2 * _MOST_BYTES
+    return read_range(fd, max(0, os.fstat(fd).st_size - most), most)
 
 
 def _entries(lines: Iterable[bytes]) -> Iterator[Entry]:

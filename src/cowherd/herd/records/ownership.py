@@ -16,6 +16,7 @@ from cowherd.errors import HostFileError
 from cowherd.herd.records.faults import NameTaken
 from cowherd.storage.atomic import TEMPORARY_PREFIX
 from cowherd.storage.presence import look_up
+from cowherd.storage.reads import read_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,10 +81,7 @@ def first_bytes(path: PathName, length: int) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.pread(fd, length, 0)
-        while len(found) < length and (more := os.pread(fd, length - len(found), len(found))):
-            found += more
-        return found
+        return read_range(fd, 0, length)
     finally:
         os.close(fd)
 

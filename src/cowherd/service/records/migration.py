@@ -5,7 +5,6 @@ As a program it does so for the database whose address it reads from standard in
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
 
+from cowherd.children import module_command, module_environment
 from cowherd.service.records.database import open_database, take_turn
 from cowherd.service.records.faults import DatabaseTooNew
 from cowherd.service.records.schema import VERSION
@@ -52,9 +52,8 @@ def migrate_apart(url: str) -> None:
         with database.read() as connection:
             if schema_version(connection) == VERSION:
                 return
-        # Its modules are found where this program found them. What goes wrong there goes wrong here too, and is told then.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        words = [sys.executable, "-P", "-m", __name__]
+        # What goes wrong there goes wrong here too, and is told then.
+        words, environment = module_command(__name__), module_environment()
         subprocess.run(words, input=url, text=True, env=environment, stderr=subprocess.DEVNULL, check=False)
         migrate(database)
     finally:

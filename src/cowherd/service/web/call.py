@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.responses import Response
 
+from cowherd.service.records.tasks import Task
 from cowherd.service.web.errors import BadRequest, BodyStalled, TooLarge
 
 if TYPE_CHECKING:
@@ -122,6 +124,20 @@ def whole_number(text: str, what: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise BadRequest(f"{what} must be a whole number of at most 19 digits.")
     return int(text)
+
+
+def new_task(call: Call, kind: str, image_id: str | None, given: dict[str, Any], progress: dict[str, Any] | None = None) -> Task:
+    """Returns a task of the caller's, of type `kind`, that works on an image with the input `given`; nothing records it yet."""
+    return Task(
+        id=str(uuid.uuid4()),
+        type=kind,
+        owner=call.caller.project,
+        user_id=call.caller.user,
+        request_id=call.request_id,
+        image_id=image_id,
+        input=given,
+        progress=progress or {},
+    )
 
 
 def document_answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -7,19 +7,19 @@ failed.
 from __future__ import annotations
 
 import re
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cowherd.service.records.faults import ImageExists, QuotaExceeded
 from cowherd.service.records.image import now
-from cowherd.service.records.tasks import FAILURE, Task, create_task
+from cowherd.service.records.tasks import FAILURE, create_task
 from cowherd.service.tasks import locating
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.downloads import SOURCE, TYPE
 from cowherd.service.tasks.runner import KEPT
 from cowherd.service.web.audit import note
+from cowherd.service.web.call import new_task
 from cowherd.service.web.errors import BadRequest, Conflict, WebError
 from cowherd.service.web.images.records import new_image, record_image
 from cowherd.service.web.schemas.image import UUID_PATTERN
@@ -27,6 +27,7 @@ from cowherd.service.web.schemas.requests import NEW_TASK
 from cowherd.service.web.schemas.validation import problems
 
 if TYPE_CHECKING:
+    from cowherd.service.records.tasks import Task
     from cowherd.service.web.call import Call
 
 
@@ -51,15 +52,7 @@ def begin_task(call: Call, document: Any) -> Task:
 
 
 def _task(call: Call, kind: str, given: dict[str, Any]) -> Task:
-    return Task(
-        id=str(uuid.uuid4()),
-        type=kind,
-        owner=call.caller.project,
-        user_id=call.caller.user,
-        request_id=call.request_id,
-        image_id=None if kind == TYPE else _named_image(given),
-        input=given,
-    )
+    return new_task(call, kind, None if kind == TYPE else _named_image(given), given)
 
 
 def _named_image(given: dict[str, Any]) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from cowherd.children import limit_self, module_command, module_environment
 from cowherd.errors import HostFileError
 from cowherd.service.intake.faults import Refused
 from cowherd.service.orphans import die_with
@@ -52,9 +52,7 @@ def run_limited(job: Job, limits: Limits, path: Path, arguments: Sequence[str | 
 
     Raises `Refused`, also if the job takes more than its limits; `HostFileError`, if the host fails the process.
     """
-    # The child finds the same modules wherever this program found its own; -P keeps the current directory out of its path.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    head = [sys.executable, "-P", "-m", job.module, *(str(limit) for limit in limits), str(os.getpid())]
+    head = module_command(job.module, *(str(limit) for limit in limits), str(os.getpid()))
     command: list[str | Path] = [*head, path, *arguments]
     with tempfile.TemporaryFile() as said:
         try:
@@ -63,7 +61,7 @@ def run_limited(job: Job, limits: Limits, path: Path, arguments: Sequence[str | 
                 stdin=subprocess.DEVNULL,
                 stdout=answer,
                 stderr=said,
-                env=environment,
+                env=module_environment(),
                 timeout=2 * limits.seconds,
                 check=False,
             )
@@ -121,14 +119,5 @@ def enter() -> list[str]:
     """Called first in the process: sets its limits, and has it die with the service. Returns the arguments of its job."""
     memory, seconds, longest, parent = map(int, sys.argv[1:5])
     die_with(parent)
-    for limit, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, longest),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        # A limit that the caller already has may be lower, and only root could raise it.
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
+    limit_self(memory, seconds, longest)
     return sys.argv[5:]

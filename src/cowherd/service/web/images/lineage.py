@@ -13,11 +13,11 @@ from cowherd.service.records.image import Image
 from cowherd.service.records.images import create_image, read_image
 from cowherd.service.records.lineage import ancestors, children_of_content, content_of, set_base
 from cowherd.service.records.members import member_status
-from cowherd.service.records.tasks import Task, create_task
+from cowherd.service.records.tasks import create_task
 from cowherd.service.tasks.standalone import TYPE
 from cowherd.service.web.access import require_for_new, require_image
 from cowherd.service.web.audit import note
-from cowherd.service.web.call import document_answer
+from cowherd.service.web.call import document_answer, new_task
 from cowherd.service.web.errors import Conflict
 from cowherd.service.web.images.document import image_document, path_of
 from cowherd.service.web.operation import operation
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
+    from cowherd.service.records.tasks import Task
     from cowherd.service.web.call import Call
 
 _MOST_NAMED = 10
@@ -105,15 +106,7 @@ def _for_other_bytes(properties: Mapping[str, str]) -> dict[str, str]:
 
 
 def _standalone_task(call: Call, source: Image, target: Image) -> Task:
-    return Task(
-        id=str(uuid.uuid4()),
-        type=TYPE,
-        owner=call.caller.project,
-        user_id=call.caller.user,
-        request_id=call.request_id,
-        image_id=target.id,
-        input={"image_id": source.id, "store": call.service.default_store},
-    )
+    return new_task(call, TYPE, target.id, {"image_id": source.id, "store": call.service.default_store})
 
 
 def release_children(call: Call, connection: Connection, image: Image) -> None:

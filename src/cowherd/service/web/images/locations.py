@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,12 +10,12 @@ import msgspec
 from cowherd.service.records.image import Location
 from cowherd.service.records.images import change_status, update_image
 from cowherd.service.records.states import IMPORTING, QUEUED
-from cowherd.service.records.tasks import Task, create_task
+from cowherd.service.records.tasks import create_task
 from cowherd.service.tasks.addresses import DEFAULT_PORTS, Addresses
 from cowherd.service.tasks.locating import TYPE
 from cowherd.service.web.access import require_image
 from cowherd.service.web.audit import note
-from cowherd.service.web.call import document_answer, empty_answer
+from cowherd.service.web.call import document_answer, empty_answer, new_task
 from cowherd.service.web.errors import BadRequest, Conflict, Forbidden
 from cowherd.service.web.images.document import locations_of
 from cowherd.service.web.operation import operation
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from cowherd.service.records.image import Image
+    from cowherd.service.records.tasks import Task
     from cowherd.service.web.call import Call
 
 
@@ -94,15 +94,7 @@ def _check_address(call: Call, url: str) -> None:
 
 
 def _task(call: Call, image: Image, url: str, stated: dict[str, Any]) -> Task:
-    return Task(
-        id=str(uuid.uuid4()),
-        type=TYPE,
-        owner=call.caller.project,
-        user_id=call.caller.user,
-        request_id=call.request_id,
-        image_id=image.id,
-        input={"image_id": image.id, "url": url, "validation_data": stated},
-    )
+    return new_task(call, TYPE, image.id, {"image_id": image.id, "url": url, "validation_data": stated})
 
 
 ROUTES: list[Route] = [resource("/v2/images/{image_id}/locations", GET=show, POST=create)]

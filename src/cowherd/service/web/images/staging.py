@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from cowherd.service.intake.staging import Staging
 from cowherd.service.records.images import update_image
 from cowherd.service.records.states import ACTIVE, QUEUED, UPLOADING
-from cowherd.service.records.tasks import PENDING, PROCESSING, Task, create_task, list_tasks
+from cowherd.service.records.tasks import PENDING, PROCESSING, create_task, list_tasks
 from cowherd.service.tasks.addresses import Addresses
 from cowherd.service.tasks.imports import (
     COPY_IMAGE,
@@ -27,7 +26,7 @@ from cowherd.service.tasks.imports import (
 )
 from cowherd.service.web.access import require_image
 from cowherd.service.web.audit import note
-from cowherd.service.web.call import empty_answer
+from cowherd.service.web.call import empty_answer, new_task
 from cowherd.service.web.errors import BadRequest, Conflict, NotFound
 from cowherd.service.web.images.upload import STORE_HEADER, UPLOAD_HEADERS, announced_bytes, intake_of, receive, require_content
 from cowherd.service.web.operation import BYTES, operation
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from cowherd.service.records.image import Image
+    from cowherd.service.records.tasks import Task
     from cowherd.service.web.call import Call
 
 
@@ -171,16 +171,8 @@ def _targets(call: Call, document: dict[str, Any], image: Image, method: str) ->
 
 
 def _task(call: Call, image: Image, document: dict[str, Any], stores: list[str]) -> Task:
-    return Task(
-        id=str(uuid.uuid4()),
-        type=TYPE,
-        owner=call.caller.project,
-        user_id=call.caller.user,
-        request_id=call.request_id,
-        image_id=image.id,
-        input={"image_id": image.id, "import_req": document, "backend": stores},
-        progress={TOKEN: call.header("x-auth-token")} if document["method"]["name"] == GLANCE_DOWNLOAD else {},
-    )
+    progress = {TOKEN: call.header("x-auth-token")} if document["method"]["name"] == GLANCE_DOWNLOAD else {}
+    return new_task(call, TYPE, image.id, {"image_id": image.id, "import_req": document, "backend": stores}, progress)
 
 
 ROUTES: list[Route] = [
