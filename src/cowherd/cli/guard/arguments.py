@@ -81,6 +81,10 @@ class Parser(argparse.ArgumentParser):
             help="also look for relatives under DIR, and not just in the image's own directory (may be repeated)",
         )
 
+    def add_donors(self, help: str) -> None:
+        """Adds --from, for commands that read old content from other images; `help` says what for."""
+        self.add_argument("--from", dest="donors", metavar="DONOR", action="append", default=[], help=help)
+
     def add_dry_run(self, what: str = "what would be done") -> None:
         """Adds --dry-run, which says `what` and changes nothing."""
         self.add_argument("--dry-run", action="store_true", help=f"say {what}, and change nothing")

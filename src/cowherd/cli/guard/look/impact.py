@@ -49,14 +49,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("base", nargs="+", metavar="BASE", help="the image that changed; of a directory, every sealed one")
     parser.add_argument("--against", metavar="OLD", help="an older copy to compare with, instead of the seal")
     parser.add_argument("--files", action="store_true", help="look inside: which files and file systems the change hits")
-    parser.add_argument(
-        "--from",
-        dest="donors",
-        metavar="DONOR",
-        action="append",
-        default=[],
-        help="with --files: an image that holds the old content",
-    )
+    parser.add_donors("with --files: an image that holds the old content")
     parser.add_all()
     parser.add_herd()
 

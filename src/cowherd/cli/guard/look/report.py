@@ -46,14 +46,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--serve-anywhere", action="store_true", help="allow an address that other machines can reach")
     parser.add_argument("--full", action="store_true", help="read the content of all sealed images, and all tables")
     parser.add_argument("--files", action="store_true", help="look inside: which files and file systems a change hits")
-    parser.add_argument(
-        "--from",
-        dest="donors",
-        metavar="DONOR",
-        action="append",
-        default=[],
-        help="with --files: an image that holds the old content",
-    )
+    parser.add_donors("with --files: an image that holds the old content")
     parser.add_herd()
 
 

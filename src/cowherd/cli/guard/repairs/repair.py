@@ -32,14 +32,7 @@ def configure(parser: Parser) -> None:
         "cowherd repair debian12.qcow2 --from backup/debian12.raw --dry-run",
     )
     parser.add_argument("base", nargs="+", metavar="BASE", help="a sealed image; of a directory, all that are sealed")
-    parser.add_argument(
-        "--from",
-        dest="donors",
-        action="append",
-        default=[],
-        metavar="DONOR",
-        help="an image that holds old blocks (may be repeated)",
-    )
+    parser.add_donors("an image that holds old blocks (may be repeated)")
     parser.add_argument("--preserve", action="store_true", help="keep the base as it is, and the overlays as they were")
     parser.add_ignore_unreadable()
     parser.add_dry_run()
