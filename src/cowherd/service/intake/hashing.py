@@ -13,7 +13,7 @@ from blake3 import blake3
 from cowherd.storage.hostfile import Buffer
 from cowherd.stores.sums import Summing, Sums
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 512 << 10
 """Bytes of the blocks to feed: so many that handing them over costs little, so few that they stay in the processor's cache."""
 IN_FLIGHT = 6
 """The most blocks that wait for the slowest thread, the one that it works on among them."""

@@ -37,7 +37,8 @@ from cowherd.service.web.errors import (
     UnsupportedMedia,
 )
 from cowherd.service.web.faults import web_error_of
-from cowherd.service.web.images.upload import STORE_HEADER, blocks_of, intake_into, intake_of, require_formats
+from cowherd.service.web.feeding import feed_body
+from cowherd.service.web.images.upload import STORE_HEADER, intake_into, intake_of, require_formats
 from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 from cowherd.service.web.tus import EXPIRES, SHOWN, STATUSES, TUS, VERSION
@@ -216,8 +217,7 @@ async def append(call: Call) -> Response:
     offset = whole_number(call.header("upload-offset") or "", "The header Upload-Offset")
     session = await run_in_threadpool(_begin, call, offset, _checksum(call))
     try:
-        async for block in blocks_of(call):
-            await run_in_threadpool(session.append, block)
+        await feed_body(call, session.append)
     except (ClientGone, BodyStalled):
         await run_in_threadpool(_rest, call, session)
         raise

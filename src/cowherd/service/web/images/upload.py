@@ -7,25 +7,22 @@ from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
-from cowherd.service.intake.hashing import BLOCK_BYTES
 from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.upload import Upload
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.web.access import require_image
 from cowherd.service.web.call import ClientGone, empty_answer, whole_number
 from cowherd.service.web.errors import BadRequest, BodyStalled, Gone, UnsupportedMedia
+from cowherd.service.web.feeding import feed_body
 from cowherd.service.web.operation import BYTES, operation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.responses import Response
 
     from cowherd.service.intake.arriving import Intake
     from cowherd.service.intake.staging import Staging
     from cowherd.service.records.image import Image
     from cowherd.service.web.call import Call
-    from cowherd.storage.hostfile import Buffer
 
 _CONTENT = "application/octet-stream"
 STORE_HEADER = "x-image-meta-store"
@@ -97,8 +94,7 @@ def require_formats(image: Image) -> None:
 async def receive(call: Call, begun: Upload | Staging) -> None:
     """Feeds the body to an upload, and finishes it. Whatever goes wrong, the upload is over when this raises."""
     try:
-        async for block in blocks_of(call):
-            await run_in_threadpool(begun.feed, block)
+        await feed_body(call, begun.feed)
         await run_in_threadpool(begun.finish)
     except ImageNotFound as error:
         raise Gone(f"Image {begun.record.image_id} was deleted during the upload; nothing of what came is kept.") from error
@@ -118,28 +114,6 @@ def _begin(call: Call, length: int | None) -> Upload:
     if image.status == "queued":
         require_formats(image)
     return Upload.begin(intake, image, length)
-
-
-async def blocks_of(call: Call) -> AsyncIterator[Buffer]:
-    """Gives the body in blocks as large as the intake takes them best; also what came before the client was gone."""
-    parts: list[Buffer] = []
-    size = 0
-    try:
-        async for part in call.parts():
-            if not parts and len(part) >= BLOCK_BYTES:
-                yield part
-                continue
-            parts.append(part)
-            size += len(part)
-            if size >= BLOCK_BYTES:
-                yield b"".join(parts)
-                parts, size = [], 0
-    except (ClientGone, BodyStalled):
-        if parts:
-            yield b"".join(parts)
-        raise
-    if parts:
-        yield b"".join(parts)
 
 
 def _why_ended(begun: Upload | Staging, error: Exception) -> str:
