@@ -21,7 +21,7 @@ IMAGE_FUZZER ?=
 FETCHED := $(VENV)/image-fuzzer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser tus openstack bench fuzz differential mutants check format qemu guest clean
+.PHONY: help demo test browser tus openstack bench fuzz differential mutants check format qemu databases guest clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ help: ## List the targets
 demo: $(RUN) ## Watch cowherd keep a small herd of real disks safe (no root, no QEMU)
 	@$(BIN)/python demo/run.py
 
-test: $(DEV) qemu guest ## Run all tests (installs QEMU's tools where it may)
+test: $(DEV) qemu databases guest ## Run all tests (installs QEMU's tools, PostgreSQL and MariaDB where it may)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 browser: $(DEV) requirements/browser.txt qemu ## Look at the report and the page of the service in a real browser (needs Chromium)
@@ -82,6 +82,9 @@ format: $(DEV) ## Rewrite the sources as the linter and formatter want them
 
 qemu: ## Install QEMU's tools for the tests, if they are missing and this user may
 	@scripts/install-qemu || { test -z "$$CI" && echo "Going on without: the tests that need QEMU are skipped." >&2; }
+
+databases: ## Install PostgreSQL and MariaDB for the tests, if they are missing and this user may
+	@scripts/install-databases || { test -z "$$CI" && echo "Going on without: the tests that need them are skipped." >&2; }
 
 guest: ## Fetch a kernel for the tests that boot a machine, if it is missing
 	@scripts/fetch-guest $(VENV)/guest || { test -z "$$CI" && echo "Going on without: the tests that boot one are skipped." >&2; }

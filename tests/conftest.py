@@ -14,6 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import qemu
+from tests.service.databases.fixtures import mariadb, postgresql
+
+__all__ = ["mariadb", "postgresql"]
 
 # mke2fs, debugfs and e2fsck are not on every user's PATH, and messages are compared in one language.
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])

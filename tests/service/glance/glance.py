@@ -13,7 +13,7 @@ from pathlib import Path
 # All columns that Glance 33 has in these tables, which are those since Rocky.
 TABLES = """
 CREATE TABLE images (id VARCHAR(36) NOT NULL PRIMARY KEY, name VARCHAR(255), disk_format VARCHAR(20),
-  container_format VARCHAR(20), size INTEGER, virtual_size INTEGER, status VARCHAR(30) NOT NULL,
+  container_format VARCHAR(20), size BIGINT, virtual_size BIGINT, status VARCHAR(30) NOT NULL,
   visibility VARCHAR(9) DEFAULT 'shared' NOT NULL, checksum VARCHAR(32), os_hash_algo VARCHAR(64),
   os_hash_value VARCHAR(128), min_disk INTEGER NOT NULL, min_ram INTEGER NOT NULL,
   owner VARCHAR(255), protected BOOLEAN DEFAULT 0 NOT NULL, os_hidden BOOLEAN DEFAULT 0 NOT NULL, created_at DATETIME NOT NULL,
@@ -48,7 +48,7 @@ _WITH_CONTENT = ("active", "deactivated")
 
 
 class Glance:
-    """A Glance in a folder; `database` may be another one with the tables than the SQLite file that it makes."""
+    """A Glance in a folder, with its records in an SQLite file there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -57,13 +57,22 @@ class Glance:
         self.database = folder / "glance.db"
         self.configuration = folder / "glance-api.conf"
         self.configure()
+        self.make_tables()
+
+    @property
+    def address(self) -> str:
+        """The address of the database, as the configuration has it."""
+        return f"sqlite:///{self.database}?timeout=60"
+
+    def make_tables(self) -> None:
+        """Makes the tables."""
         with self.changing() as connection:
             connection.executescript(TABLES)
 
     def configure(self, text: str = "[glance_store]\nfilesystem_store_datadir = $store\n[DEFAULT]\n") -> None:
         """Writes the configuration; $store in it is the directory of the file store."""
         filled = text.replace("$store", str(self.store))
-        self.configuration.write_text(f"[database]\nconnection = sqlite:///{self.database}?timeout=60\n{filled}")
+        self.configuration.write_text(f"[database]\nconnection = {self.address}\n{filled}")
 
     def connected(self) -> sqlite3.Connection:
         """Returns a connection to the database, which the caller closes."""

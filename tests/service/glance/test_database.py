@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, insert, text
+from sqlalchemy import text
 
 from cowherd.errors import HostFileError, InvalidRequest
-from cowherd.service.glance import database, tables
+from cowherd.service.glance import database
 from cowherd.service.glance.database import reading_glance
 from cowherd.service.glance.faults import GlanceDriverMissing, GlanceUnreadable
 from cowherd.service.glance.images import read_images
 from cowherd.service.records.faults import UnknownDatabase
-from tests.service.glance.glance import Glance
-from tests.service.records.postgresql import IS_INSTALLED, PROGRAMS, Server
 
 
 def names(url: str) -> list[str | None]:
@@ -26,12 +22,8 @@ def names(url: str) -> list[str | None]:
         return [one.record.name for one in read_images(connection).images]
 
 
-def url_of(glance: Glance) -> str:
-    return f"sqlite:///{glance.database}?timeout=60"
-
-
 def test_nothing_can_be_written(glance):
-    with pytest.raises(GlanceUnreadable, match="readonly"), reading_glance(url_of(glance)) as connection:
+    with pytest.raises(GlanceUnreadable, match="readonly"), reading_glance(glance.address) as connection:
         connection.execute(text("DELETE FROM images"))
 
 
@@ -56,7 +48,7 @@ def test_a_glance_that_runs_is_read_with_its_log(glance):
         connection.execute("SELECT id FROM images").fetchall()
         glance.image(name="a")
         files = sorted(path.name for path in glance.folder.iterdir())
-        assert names(url_of(glance)) == ["a"]
+        assert names(glance.address) == ["a"]
         assert sorted(path.name for path in glance.folder.iterdir()) == files
 
 
@@ -64,7 +56,7 @@ def test_one_state_is_read(glance):
     with closing(glance.connected()) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("SELECT id FROM images").fetchall()
-        with reading_glance(url_of(glance)) as reading:
+        with reading_glance(glance.address) as reading:
             assert len(read_images(reading).images) == 0
             glance.image(name="late")
             assert len(read_images(reading).images) == 0
@@ -103,29 +95,3 @@ def test_a_driver_that_is_missing_is_told_with_what_installs_it(monkeypatch, url
     monkeypatch.setattr(database, "find_spec", lambda name: None)
     with pytest.raises(GlanceDriverMissing, match=f"{said}.*pip install"):
         names(url)
-
-
-@pytest.mark.skipif(not IS_INSTALLED, reason="PostgreSQL is not installed, or psycopg")
-def test_postgresql_is_read_and_can_not_be_written():
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    try:
-        with Server(folder, PROGRAMS) as server:
-            server.create("glance", "template0")
-            url = server.url("glance")
-            _fill(url.replace("postgresql:", "postgresql+psycopg:"))
-            assert names(url.replace("postgresql:", "postgresql+psycopg2:")) == ["a"]
-            with pytest.raises(GlanceUnreadable, match="read-only"), reading_glance(url) as connection:
-                connection.execute(text("DELETE FROM images"))
-    finally:
-        shutil.rmtree(folder)
-
-
-def _fill(url: str) -> None:
-    engine = create_engine(url)
-    try:
-        tables.images.metadata.create_all(engine)
-        with engine.begin() as connection:
-            row = {"id": "1", "name": "a", "status": "active", "visibility": "public", "deleted": False}
-            connection.execute(insert(tables.images), row)
-    finally:
-        engine.dispose()

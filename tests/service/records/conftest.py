@@ -1,10 +1,9 @@
-"""A database of its own for each test, made by the migrations: SQLite in a folder, and PostgreSQL where that is installed."""
+"""A database of its own for each test, made by the migrations: SQLite in a folder, and PostgreSQL."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pytest
 
 from cowherd.service.records.database import Database, open_database
 from cowherd.service.records.migration import migrate
-from tests.service.records.postgresql import IS_INSTALLED, PROGRAMS, Server
+from tests.service.databases.postgresql import PostgreSQL
 
-KINDS = ["sqlite", *["postgresql"] * IS_INSTALLED]
+KINDS = ["sqlite", "postgresql"]
 TABLES = "tables"
 _NUMBERS = itertools.count()
 
@@ -40,16 +39,10 @@ def sqlite_tables(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """A PostgreSQL of our own, on a socket in a folder, with a database that has the tables."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not below pytest's own: the server runs as another user
-    try:
-        with Server(folder, PROGRAMS) as server:
-            server.create(TABLES, "template0")
-            new_database(server.url(TABLES)).close()
-            yield server
-    finally:
-        shutil.rmtree(folder)
+def server(postgresql: PostgreSQL) -> PostgreSQL:
+    """PostgreSQL, with a database that has the tables, to be copied."""
+    new_database(postgresql.create(TABLES)).close()
+    return postgresql
 
 
 @pytest.fixture
@@ -58,10 +51,7 @@ def database(kind, request, tmp_path) -> Iterator[Database]:
         shutil.copy(request.getfixturevalue("sqlite_tables"), tmp_path / "records.db")
         url = f"sqlite:///{tmp_path / 'records.db'}"
     else:
-        server = request.getfixturevalue("server")
-        name = f"test_{next(_NUMBERS)}"
-        server.create(name, TABLES)
-        url = server.url(name)
+        url = request.getfixturevalue("server").create(f"test_{next(_NUMBERS)}", TABLES)
     database = open_database(url)
     yield database
     database.close()
@@ -76,9 +66,8 @@ def connection(kind, request):
 
 
 @pytest.fixture(scope="session")
-def shared(server) -> Iterator[Database]:
+def shared(server: PostgreSQL) -> Iterator[Database]:
     """A PostgreSQL database for tests whose changes are given up: to make one takes longer than such a test."""
-    server.create("shared", TABLES)
-    database = open_database(server.url("shared"))
+    database = open_database(server.create("shared", TABLES))
     yield database
     database.close()

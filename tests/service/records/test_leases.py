@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cowherd.service.records import leases
 from cowherd.service.records.image import now
 from cowherd.service.records.leases import end_lease, take_lease
+from tests.service.databases.again import opened_again
 
 MINUTE, LAPSED = timedelta(minutes=1), timedelta(minutes=-1)
 
@@ -36,6 +38,23 @@ def test_a_lease_that_is_given_up_goes_to_who_asks(connection):
     assert take_lease(connection, "work", "two", MINUTE) is False
     end_lease(connection, "work", "one")
     assert take_lease(connection, "work", "two", MINUTE) is True
+
+
+def test_of_processes_that_ask_at_once_one_gets_a_lease(database):
+    taken, start = [], threading.Barrier(4)
+
+    def take(holder: str) -> None:
+        with opened_again(database) as own:
+            start.wait()
+            with own.write() as connection:
+                taken.append(take_lease(connection, "work", holder, MINUTE))
+
+    threads = [threading.Thread(target=take, args=(f"{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [False, False, False, True]
 
 
 @pytest.mark.parametrize("hours", [-24, 24])

@@ -12,6 +12,7 @@ from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import create_image
 from cowherd.service.records.quotas import Resource, Usage, check_quota, quotas_of, set_quota, usage_of
 from cowherd.service.records.uploads import UploadRecord, begin_upload, list_uploads
+from tests.service.databases.again import opened_again
 
 BYTES, IMAGES, UPLOADS = Resource.BYTES, Resource.IMAGES, Resource.UPLOADS
 
@@ -90,7 +91,7 @@ def test_uploads_that_begin_at_once_do_not_overshoot_together(database):
     def begin(image_id: str) -> None:
         start.wait()
         try:
-            with database.write() as connection:
+            with opened_again(database) as own, own.write() as connection:
                 check_quota(connection, "p", {BYTES: size}, {})
                 reserve(connection, image_id, size)
         except QuotaExceeded:

@@ -20,6 +20,7 @@ from cowherd.service.records.tasks import (
     renew_lease,
     take_task,
 )
+from tests.service.databases.again import opened_again
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE, LAPSED = timedelta(minutes=1), timedelta(minutes=-1)
@@ -126,13 +127,14 @@ def test_processes_that_ask_at_once_get_different_tasks(database):
     taken, start = [], threading.Barrier(4)
 
     def work(holder: str) -> None:
-        start.wait()
-        while True:
-            with database.write() as connection:
-                task = take_task(connection, holder, LEASE, {"import"})
-            if task is None:
-                return
-            taken.append(task.id)
+        with opened_again(database) as own:
+            start.wait()
+            while True:
+                with own.write() as connection:
+                    task = take_task(connection, holder, LEASE, {"import"})
+                if task is None:
+                    return
+                taken.append(task.id)
 
     threads = [threading.Thread(target=work, args=(f"{number}",)) for number in range(4)]
     for thread in threads:

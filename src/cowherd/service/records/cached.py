@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
-from cowherd.service.records.database import take_turn
 from cowherd.service.records.image import Image, images_of, now, select_images
 from cowherd.service.records.schema import cached, images
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 def add_cached(connection: Connection, image_id: str) -> None:
     """Records that an image, which there is, is to be cached. Nothing changes if it is to be already."""
-    take_turn(connection, "cached")
     if connection.execute(select(cached.c.image_id).where(cached.c.image_id == image_id)).first() is None:
         connection.execute(insert(cached), {"image_id": image_id, "at": now()})
 

@@ -1,7 +1,9 @@
 """The database: SQLite in a file, or PostgreSQL, by the same SQL.
 
-SQLite: write-ahead log, every commit durable, writers one after another. A transaction that writes takes the lock when it begins:
-one that reads first and wants to write then would be refused if another wrote in between.
+In both, those who write do so one after another, and what they read until then stays so: a transaction that writes takes a lock
+when it begins. In SQLite one that reads first and wants to write then would be refused if another wrote in between, and in
+PostgreSQL two would write by what both had read. Who only reads waits for nobody. SQLite has a write-ahead log; every commit is
+durable.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from cowherd.service.records.faults import (
     DatabaseFull,
     DatabaseUnavailable,
     DriverMissing,
+    EncodingDiffers,
     UnknownDatabase,
     Unstorable,
 )
@@ -39,6 +42,8 @@ CONNECTIONS = 8
 
 _SQLITE, _POSTGRESQL = "sqlite", "postgresql"
 _WRITING = "cowherd_writing"
+_WRITERS = select(func.pg_advisory_xact_lock(int.from_bytes(b"cowherd")))
+"""Has PostgreSQL wait until no other transaction of the service's writes, and have them wait until this one ends."""
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -46,9 +51,14 @@ _PRAGMAS = (
     "journal_size_limit = 67108864",
     "cache_size = -512",  # KiB for each connection: the kernel caches the file for all of them, and pages are found as fast
 )
-_BUSY = ("database is locked", "database table is locked", "canceling statement due to lock timeout")
 _MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
-_FULL = ("database or disk is full", "could not extend file", "No space left on device")
+_NOT_ALLOWED = "42501"
+# SQLite is known by its words, and PostgreSQL, which may speak any language, by "Appendix A. PostgreSQL Error Codes".
+_BUSY = ("database is locked", "database table is locked", "55P03")
+_FULL = ("database or disk is full", "53100")
+# A host that is gone says nothing: without these the server would keep its lock, or a request its connection, for hours.
+_SERVER_NOTICES = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
+_CLIENT_NOTICES = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
 class Database:
@@ -56,10 +66,12 @@ class Database:
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        # SQLite's own waiting polls, and may starve a writer; among the threads of one process a lock is handed on at once.
-        self._turn = threading.Lock() if engine.dialect.name == _SQLITE else None
+        # SQLite's own waiting polls, and may starve a writer; those who wait in PostgreSQL keep a connection from others. Among
+        # the threads of one process a lock is handed on at once, and costs nothing.
+        self._turn = threading.Lock()
+        self._is_shared = engine.dialect.name == _POSTGRESQL
         # PostgreSQL shows each statement another state unless it is told; SQLite never does.
-        self._reading = engine if self._turn else engine.execution_options(isolation_level="REPEATABLE READ")
+        self._reading = engine.execution_options(isolation_level="REPEATABLE READ") if self._is_shared else engine
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -77,12 +89,13 @@ class Database:
         """
         began = perf_counter()
         with _told(), ExitStack() as stack:
-            if self._turn is not None:
-                if not self._turn.acquire(timeout=BUSY_SECONDS):
-                    raise DatabaseBusy(f"another transaction has been writing for {BUSY_SECONDS} seconds")
-                stack.callback(self._turn.release)
+            if not self._turn.acquire(timeout=BUSY_SECONDS):
+                raise DatabaseBusy(f"another transaction has been writing for {BUSY_SECONDS} seconds")
+            stack.callback(self._turn.release)
             connection = stack.enter_context(self.engine.connect()).execution_options(**{_WRITING: True})
             stack.enter_context(connection.begin())
+            if self._is_shared:
+                connection.execute(_WRITERS)
             counting.observe(counting.WAITED, perf_counter() - began, "write")
             yield connection
 
@@ -106,15 +119,6 @@ def open_database(url: str) -> Database:
     raise UnknownDatabase(kind)
 
 
-def take_turn(connection: Connection, at: str) -> None:
-    """Waits until no other transaction has a turn at the same, and has it until its own transaction ends.
-
-    In SQLite one writes at a time anyway.
-    """
-    if connection.dialect.name == _POSTGRESQL:
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(at))))
-
-
 def _open_sqlite(address: URL) -> Engine:
     engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, **_common())
     event.listen(engine, "connect", _prepare_sqlite)
@@ -123,10 +127,27 @@ def _open_sqlite(address: URL) -> Engine:
 
 
 def _open_postgresql(address: URL) -> Engine:
-    waiting = f"-c lock_timeout={BUSY_SECONDS}s"
     if find_spec("psycopg") is None:
         raise DriverMissing
-    return create_engine(address.set(drivername="postgresql+psycopg"), connect_args={"options": waiting}, **_common())
+    settings = {"lock_timeout": f"{BUSY_SECONDS}s", **_SERVER_NOTICES}
+    # What the address itself says holds, and comes last.
+    options = [f"-c {name}={value}" for name, value in settings.items()] + [str(address.query.get("options", ""))]
+    notices = {name: value for name, value in _CLIENT_NOTICES.items() if name not in address.query}
+    engine = create_engine(
+        address.set(drivername="postgresql+psycopg"),
+        connect_args={**notices, "options": " ".join(options), "client_encoding": "utf8"},
+        isolation_level="READ COMMITTED",  # each statement sees what was written until the lock was had
+        pool_pre_ping=True,  # after a restart of the server its connections are made anew, and no request notices
+        **_common(),
+    )
+    event.listen(engine, "connect", _check_encoding)
+    return engine
+
+
+def _check_encoding(connection: Any, record: object) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise EncodingDiffers(encoding)
 
 
 def _common() -> dict[str, Any]:
@@ -175,9 +196,10 @@ def _told() -> Iterator[None]:
     except TimeoutError as error:
         raise DatabaseBusy(f"all connections have been in use for {BUSY_SECONDS} seconds") from error
     except DatabaseError as error:
-        if isinstance(error, _MISTAKES):
+        code = getattr(error.orig, "sqlstate", None)
+        if isinstance(error, _MISTAKES) and code != _NOT_ALLOWED:
             raise
         reason = str(error.orig).strip()
         kinds = ((DatabaseBusy, _BUSY), (DatabaseFull, _FULL))
-        kind = next((kind for kind, words in kinds if any(word in reason for word in words)), DatabaseUnavailable)
+        kind = next((kind for kind, marks in kinds if any(mark in (code or reason) for mark in marks)), DatabaseUnavailable)
         raise kind(reason) from error

@@ -12,7 +12,7 @@ CowherdError
             DatabaseBusy, DatabaseFull, DatabaseDamaged
         DatabaseTooNew
     InvalidRequest
-        UnknownDatabase, DriverMissing
+        UnknownDatabase, DriverMissing, EncodingDiffers
 """
 
 from __future__ import annotations
@@ -137,7 +137,10 @@ class Unstorable(RecordError, DontWrapMixin):
 
 
 class DatabaseUnavailable(RecordError):
-    """The database did not do what it was asked; `reason` holds its words. Nothing of the transaction was stored."""
+    """The database did not do what it was asked; `reason` holds its words.
+
+    Nothing of the transaction was stored, unless the connection broke while it was: then nobody can tell.
+    """
 
     def __init__(self, reason: str):
         super().__init__(f"The database refused: {reason}.")
@@ -182,3 +185,14 @@ class DriverMissing(InvalidRequest):
 
     def __init__(self) -> None:
         super().__init__(f"Records in PostgreSQL need psycopg: {how_to_install('postgresql')}")
+
+
+class EncodingDiffers(InvalidRequest):
+    """A database of PostgreSQL's keeps texts in `encoding`, and not in UTF-8: then it can't hold every name."""
+
+    def __init__(self, encoding: str):
+        super().__init__(
+            f"The database has the encoding {printable(encoding)}, and the records need UTF8: create it with "
+            "'createdb --encoding UTF8 --template template0 NAME'."
+        )
+        self.encoding = encoding

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 from sqlalchemy import bindparam, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from cowherd.service.records import states
 from cowherd.service.records.faults import ImageChanged, ImageExists, ImageNotFound, StatusConflict
@@ -26,10 +25,7 @@ def create_image(connection: Connection, image: Image) -> None:
     """Records a new image, with its properties, tags and locations. Raises `ImageExists` if its id is taken, `Unstorable`."""
     if is_known(connection, image.id):
         raise ImageExists(image.id)
-    try:
-        connection.execute(insert(images), row_of(image))
-    except IntegrityError as error:  # two at once, which only PostgreSQL lets come so far
-        raise ImageExists(image.id) from error
+    connection.execute(insert(images), row_of(image))
     _note_facts(connection, image)
 
 

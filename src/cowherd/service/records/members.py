@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from sqlalchemy import and_, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from cowherd.service.records.faults import MemberExists, MemberNotFound
 from cowherd.service.records.image import now
@@ -40,10 +39,7 @@ def add_member(connection: Connection, image_id: str, member: str) -> Member:
     row = {"image_id": image_id, "member": member, "status": "pending", "created_at": moment, "updated_at": moment}
     if member_status(connection, image_id, member) is not None:
         raise MemberExists(image_id, member)
-    try:
-        connection.execute(insert(members), row)
-    except IntegrityError as error:  # two at once, or the image was deleted: only PostgreSQL lets these come so far
-        raise MemberExists(image_id, member) from error
+    connection.execute(insert(members), row)
     return Member(image_id, member, "pending", moment, moment)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import and_, delete, insert, or_, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
 
 from cowherd.service.records.faults import DefinitionExists, DefinitionNotFound
 from cowherd.service.records.image import now
@@ -62,10 +61,7 @@ def create_definition(connection: Connection, definition: Definition) -> None:
     if kind not in (Kind.NAMESPACE, Kind.RESOURCE_TYPE):
         read_definition(connection, Kind.NAMESPACE, namespace, namespace)
     _check_free(connection, kind, namespace, name)
-    try:
-        connection.execute(insert(metadefs), {**msgspec.structs.asdict(definition), "kind": str(kind)})
-    except IntegrityError as error:  # two at once, which only PostgreSQL lets come so far
-        raise DefinitionExists(kind, namespace, name) from error
+    connection.execute(insert(metadefs), {**msgspec.structs.asdict(definition), "kind": str(kind)})
 
 
 def read_definition(connection: Connection, kind: str, namespace: str, name: str) -> Definition:

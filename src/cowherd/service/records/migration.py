@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import inspect, text
 
 from cowherd.children import module_command, module_environment
-from cowherd.service.records.database import open_database, take_turn
+from cowherd.service.records.database import open_database
 from cowherd.service.records.faults import DatabaseTooNew
 from cowherd.service.records.schema import VERSION
 
@@ -36,7 +36,6 @@ def migrate(database: Database) -> None:
 
     config = _config()
     with database.write() as connection:
-        take_turn(connection, "migration")
         _check_known(config, schema_version(connection))
         config.attributes["connection"] = connection
         command.upgrade(config, VERSION)

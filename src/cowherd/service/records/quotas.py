@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import case, delete, func, insert, select
 
-from cowherd.service.records.database import take_turn
 from cowherd.service.records.faults import QuotaExceeded
 from cowherd.service.records.schema import images, quotas, uploads
 from cowherd.service.records.states import IMPORTING, UPLOADING
@@ -79,7 +78,7 @@ def check_quota(
 ) -> None:
     """Makes sure that a project may have so much more as `asked` says, until the transaction of `connection` ends.
 
-    Record in the same transaction what is taken: others who ask for the same project wait. `defaults` holds for projects for
+    Record in the same transaction what is taken: others who write wait for its end. `defaults` holds for projects for
     which nothing was set; without either there is no bound, as for images of no project. Raises `QuotaExceeded`.
     """
     if project is None:
@@ -88,7 +87,6 @@ def check_quota(
     bounded = [resource for resource in asked if resource in limits]
     if not bounded:
         return
-    take_turn(connection, f"the quota of {project}")
     usage = usage_of(connection, project)
     for resource in bounded:
         limit, used = limits[resource], usage.of(resource)
