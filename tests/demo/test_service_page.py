@@ -26,14 +26,14 @@ def free_port() -> str:
         return str(taken.getsockname()[1])
 
 
-def replayed(session: str, folder: Path) -> str:
+def replayed(session: str, folder: Path, **environment: str) -> str:
     """Returns a session with the output that its commands have in `folder`, at a port of its own that is shown as the page's."""
     port = free_port()
     commands = re.findall(r"^\$ (.*)$", session, re.MULTILINE)
     script = "\n".join(f"{command}\nprintf '{END}'" for command in commands).replace(PORT, port)
     end = "\nkill $(jobs -p) 2>/dev/null; wait\n"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-    environment["PATH"] = f"{installed.COMMANDS}:{os.environ['PATH']}"
+    environment = {**{name: value for name, value in os.environ.items() if not name.startswith("OS_")}, **environment}
+    environment["PATH"] = f"{installed.COMMANDS}:{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script + end],
         cwd=folder,
@@ -67,6 +67,17 @@ def test_openstacks_client_does_what_the_page_shows(tmp_path):
     blocks = installed.blocks(PAGE, "console(?: openstack)?")
     session = "".join(blocks[: 1 + next(place for place, one in enumerate(blocks) if "$ openstack" in one)])
     assert comparable(replayed(session, tmp_path)) == comparable(session)
+
+
+def test_records_are_kept_in_postgresql_as_the_page_shows(tmp_path, postgresql):
+    installed.require()
+    session = "".join(installed.blocks(PAGE, "console postgresql"))
+    assert session.count("sudo -u postgres ") == 6
+    # The server is one of the tests' own; its administrator needs no password, as on a host, and sudo might ask for one.
+    (tmp_path / "sudo").write_text(f'#!/bin/sh\nshift 2\nPGUSER={postgresql.superuser} exec "$@"\n')
+    (tmp_path / "sudo").chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(postgresql.programs), os.environ["PATH"]])
+    assert comparable(replayed(session, tmp_path, PATH=path, PGHOST=str(postgresql.folder))) == comparable(session)
 
 
 def test_a_glance_is_adopted_as_the_page_shows(tmp_path):

@@ -16,9 +16,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="how often the service is killed (default: 200)")
     parser.add_argument("--workers", type=int, default=1, help="how many processes answer (default: 1)")
     parser.add_argument("--seed", type=int, default=1, help="what the moments are drawn from (default: 1)")
+    parser.add_argument("--database", default="", help="the address of an empty database (default: SQLite in a folder)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cowherd-load-") as folder:
-        outcome = run(Path(folder), given.kills, given.workers, given.seed, _tell)
+        outcome = run(Path(folder), given.kills, given.workers, given.seed, _tell, given.database)
     print(f"killed {outcome.kills} times; images compared: {outcome.compared}, of them in the middle: {outcome.uncertain}")
     print("acknowledged:", ", ".join(f"{count} {what}" for what, count in sorted(outcome.acknowledged.items())))
     for problem in outcome.problems:

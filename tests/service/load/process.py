@@ -17,23 +17,30 @@ _PORT_PATIENCE_SECONDS = 60
 
 
 class Process:
-    """`cowherd serve` over data in `folder`, with `workers`."""
+    """`cowherd serve` over data in `folder`, with `workers`, and the records at `database` ("": in the data)."""
 
-    def __init__(self, folder: Path, workers: int):
+    def __init__(self, folder: Path, workers: int, database: str = ""):
         self.data, self._log = folder / "data", folder / "log"
-        self._workers = workers
+        self._workers, self._database = workers, database
         self._process: subprocess.Popen[bytes] | None = None
         self._begin = 0
 
     def start(self) -> None:
         """Starts it, and does not wait until it answers."""
-        words = ["--data", str(self.data), "--listen", "127.0.0.1:0", "--workers", str(self._workers), "--set", "reap_after=1"]
+        words = [*self.settings, "listen=127.0.0.1:0", f"workers={self._workers}", "reap_after=1"]
         with self._log.open("ab") as log:
             self._begin = log.tell()
             # A session of its own: so the processes that it starts are known by their group.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cowherd.cli.guard.main", "serve", *words], stderr=log, start_new_session=True
+                [sys.executable, "-m", "cowherd.cli.guard.main", "serve", *(word for one in words for word in ("--set", one))],
+                stderr=log,
+                start_new_session=True,
             )
+
+    @property
+    def settings(self) -> list[str]:
+        """What says where its data are, as KEY=VALUE."""
+        return [f"data={self.data}", f"database={self._database}"]
 
     def client(self) -> Client:
         """Waits until it answers, and returns a client of it."""
@@ -75,9 +82,9 @@ def _lives(group: int) -> bool:
 
 
 @contextlib.contextmanager
-def process(folder: Path, workers: int) -> Iterator[Process]:
+def process(folder: Path, workers: int, database: str = "") -> Iterator[Process]:
     """Gives a service that is not started yet; whatever runs of it is killed at the end."""
-    service = Process(folder, workers)
+    service = Process(folder, workers, database)
     try:
         yield service
     finally:

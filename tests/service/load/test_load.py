@@ -10,9 +10,12 @@ from tests.service.load.trial import run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 4])
-def test_a_service_that_is_killed_under_load_has_what_it_acknowledged_and_nothing_that_it_refused(tmp_path: Path, workers: int):
-    outcome = run(tmp_path, kills=3, workers=workers, seed=3)
+@pytest.mark.parametrize(("workers", "kind"), [(1, "sqlite"), (4, "sqlite"), (4, "postgresql")])
+def test_a_service_that_is_killed_under_load_has_what_it_acknowledged_and_nothing_that_it_refused(
+    tmp_path: Path, workers: int, kind: str, request: pytest.FixtureRequest
+):
+    address = request.getfixturevalue("postgresql").create("load") if kind == "postgresql" else ""
+    outcome = run(tmp_path, kills=3, workers=workers, seed=3, database=address)
     assert outcome.problems == []
     assert outcome.kills == 3
     assert outcome.compared > 10
