@@ -23,7 +23,7 @@ class ServedGlance(Glance):
     """A Glance in a folder, with its records in the empty database at `address`, which the configuration names."""
 
     def __init__(self, folder: Path, address: str):
-        self._address = address
+        self._address, self._known = address, MetaData()
         super().__init__(folder)
 
     @property
@@ -69,4 +69,4 @@ class ServedGlance(Glance):
             return {table.name: sorted(map(tuple, connection.execute(table.select())), key=str) for table in found.sorted_tables}
 
     def _table(self, name: str) -> Table:
-        return Table(name, MetaData(), autoload_with=self.engine)
+        return Table(name, self._known, autoload_with=self.engine)

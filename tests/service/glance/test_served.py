@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from cowherd.service.glance.database import reading_glance
 from cowherd.service.glance.faults import GlanceTablesDiffer, GlanceUnreadable
 from cowherd.service.glance.images import read_images
 from cowherd.service.glance.report import Result
+from cowherd.service.records.database import open_database
 from cowherd.service.records.image import Image, Location
 from cowherd.service.records.images import read_image
 from cowherd.service.records.members import list_members
@@ -140,3 +142,16 @@ def test_a_database_that_does_not_let_in_is_told_without_its_password(server):
         connection.execute(text("SELECT 1"))
     assert "none" in str(refusal.value) or "denied" in str(refusal.value)
     assert "secret" not in str(refusal.value)
+
+
+def test_a_glance_is_adopted_into_postgresql(glance: ServedGlance, adopt: Callable, postgresql):
+    whole, *_ = furnish(glance)
+    name = f"adopting_{next(_NUMBERS)}"
+    address = postgresql.create(name)
+    told = adopt(database=address, dry_run=True)
+    assert postgresql.ask(name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0"
+    done = adopt(database=address)
+    assert [(one.image, one.result) for one in done.images] == [(one.image, one.result) for one in told.images]
+    with contextlib.closing(open_database(address)) as database, database.read() as connection:
+        assert read_image(connection, whole).name == COW
+    assert {one.result for one in adopt(database=address, dry_run=True).images} == {Result.KNOWN, Result.WAITING}
