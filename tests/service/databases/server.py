@@ -37,10 +37,11 @@ class Server:
 
     def __init__(self, folder: Path, programs: Path):
         self.folder, self.programs, self.data = folder, programs, folder / "data"
-        self.user = NOBODY if os.geteuid() == 0 else None
-        self.superuser = self.user or pwd.getpwuid(os.geteuid()).pw_name
-        if self.user:
-            shutil.chown(folder, self.user)
+        other = pwd.getpwnam(NOBODY) if os.geteuid() == 0 else None
+        self._identity = {} if other is None else {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
+        self.superuser = (other or pwd.getpwuid(os.geteuid())).pw_name
+        if other is not None:
+            os.chown(folder, other.pw_uid, other.pw_gid)
 
     def __enter__(self) -> Self:
         self.make()
@@ -71,27 +72,26 @@ class Server:
         """Starts it over the data that it has, and waits until it answers. It does not outlive this process."""
         wrapped = ["setpriv", "--pdeathsig", self.ending.name.removeprefix("SIG"), *map(str, self.command())]
         with (self.folder / "log").open("a") as log:
-            self.process = subprocess.Popen(
-                wrapped, user=self.user, extra_groups=self._no_groups, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
-            )
-        wait_until(lambda: self._lives() and self.answers())
+            self.process = subprocess.Popen(wrapped, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, **self._identity)
+        try:
+            wait_until(lambda: self._lives() and self.answers())
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Ends it, and with it all connections."""
         self.process.send_signal(self.ending)
-        self.process.wait(60)
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()
 
     def run(self, program: str, *arguments: object) -> None:
         """Runs one of its programs to its end, as its user."""
         command = [self.programs / program, *arguments]
-        done = subprocess.run(
-            command, user=self.user, extra_groups=self._no_groups, cwd=self.folder, check=False, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=self.folder, check=False, capture_output=True, text=True, **self._identity)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
-
-    @property
-    def _no_groups(self) -> list[int] | None:
-        return [] if self.user else None
 
     def _lives(self) -> bool:
         assert self.process.poll() is None, (self.folder / "log").read_text()

@@ -175,6 +175,21 @@ def test_names_that_hold_what_no_database_takes_are_refused_alike(both: list[Cli
         assert same(both, path, method)[0] < 500, path
 
 
+def test_documents_hold_the_same_characters_or_are_refused_alike(both: list[Client]):
+    for name, said in (("nul", "a\0b"), ("half", "\ud800"), ("cow", "\U0001f42e")):
+        status, _ = same(both, "/v2/metadefs/namespaces", "POST", {"namespace": name, "description": said})
+        assert status in (201, 400)
+        same(both, f"/v2/metadefs/namespaces/{name}")
+        body = {
+            "type": "import",
+            "input": {"import_from": f"http://x/{said}", "import_from_format": "raw", "image_properties": {}},
+        }
+        assert same(both, "/v2/tasks", "POST", body)[0] in (201, 400)
+        importing = {"method": {"name": "web-download", "uri": f"https://x/{said}"}}
+        assert same(both, f"/v2/images/{_ID.format(0)}/import", "POST", importing)[0] < 500
+    same(both, "/v2/metadefs/namespaces")
+
+
 def test_definitions_are_kept_and_sorted_alike(both: list[Client]):
     for name in ("b", "B", "\u00e4", "a"):
         assert same(both, "/v2/metadefs/namespaces", "POST", {"namespace": name, "description": "\U0001f42e"})[0] == 201
