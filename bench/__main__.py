@@ -11,14 +11,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import page, picture, places, report, run
+from bench import mounts, page, picture, report
 from bench.growth import GROWTH_JOBS, Cell, run_growth
 from bench.growth_table import growth_document, growth_tables
 from bench.inputs import Workspace, clear
-from bench.job import TMPFS, XFS, Job
+from bench.job import Job
 from bench.jobs import JOBS
 from bench.limits import Limits
 from bench.measure import BenchmarkFailed, as_installed
+from bench.mounts import Roots
+from bench.places import PLACES, TMPFS
+from bench.row import Row, empty_row
+from bench.run import run_job
 from bench.scale import FULL, QUICK, Scale, scale
 
 _PAIRS = 5
@@ -44,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
     under = report.circumstances(words, size, pairs)
     if arguments.growth:
         return _grow(arguments, under, size, pairs)
-    rows: list[run.Row] = []
+    rows: list[Row] = []
     ended = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end, it unmounts and removes what it made, too
     try:
@@ -53,6 +57,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted: only the rows before are shown")
         arguments.page, ended = None, True
+    except BenchmarkFailed as error:  # of a place, which could not be removed
+        _say(str(error))
+        ended = True
     _write(arguments, under, rows)
     return 1 if ended or any(row.missing and row.missing.startswith("failed") for row in rows) else 0
 
@@ -64,7 +71,7 @@ def _grow(arguments: argparse.Namespace, under: report.Circumstances, size: Scal
     code = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with places.place(TMPFS, arguments.folder) as folder:
+        with mounts.mounted(TMPFS, Roots(arguments.folder, arguments.disk), size) as (folder, _):
             for cell in run_growth(chosen, folder, size.factor, runs, _say):
                 cells.append(cell)
     except KeyboardInterrupt:
@@ -80,7 +87,7 @@ def _grow(arguments: argparse.Namespace, under: report.Circumstances, size: Scal
 
 
 def _parser() -> argparse.ArgumentParser:
-    folder = places.default_folder()
+    folder = mounts.default_folder()
     names = list(dict.fromkeys([*(job.name for job in JOBS), *(job.name for job in GROWTH_JOBS), _SERVICE]))
     parser = argparse.ArgumentParser(prog="python -m bench", description="Runs cowherd and its peers side by side.")
     parser.add_argument("--quick", action="store_true", help="small images, and one pair")
@@ -90,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how the cost of each job grows with size, depth and data; --list names its jobs last",
     )
     parser.add_argument("--job", action="append", metavar="NAME", choices=names, help="only this one (repeatable)")
-    parser.add_argument("--place", choices=[TMPFS, XFS], help="only there")
+    parser.add_argument("--place", action="append", choices=PLACES, help="only there (repeatable)")
     parser.add_argument("--pairs", type=int, metavar="N", help=f"pairs a row (default: {_PAIRS}, or 1 with --quick)")
     parser.add_argument(
         "--limit",
@@ -108,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scale", type=float, metavar="F", help="images of F times the full size")
     parser.add_argument("--folder", type=Path, default=folder, metavar="DIR", help="where to work (default: %(default)s)")
+    disk = "a folder on a real disk, for the places on ext4 (default: %(default)s)"
+    parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), metavar="DIR", help=disk)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write the ratios there, as SVG")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
@@ -127,34 +136,34 @@ def _chosen(names: Sequence[str] | None) -> list[Job]:
     return [job for job in JOBS if names is None or job.name in names]
 
 
-def _rows(jobs: Sequence[Job], arguments: argparse.Namespace, size: Scale, limits: Limits) -> Iterator[run.Row]:
-    for name in (TMPFS, XFS):
-        there = [job for job in jobs if name in job.places and arguments.place in (None, name)]
+def _rows(jobs: Sequence[Job], arguments: argparse.Namespace, size: Scale, limits: Limits) -> Iterator[Row]:
+    for name in arguments.place or PLACES:
+        there = [job for job in jobs if name in job.places]
         if not there:
             continue
         try:
-            with places.place(name, arguments.folder) as folder:
+            with mounts.mounted(name, Roots(arguments.folder, arguments.disk), size) as (folder, fitting):
                 for job in there:
-                    yield _row(job, Workspace(folder / "shared", clear(folder / "own"), size), name, limits)
-        except places.PlaceMissing as missing:
-            nowhere = Workspace(Path(), Path(), size)
-            yield from (run.row(job, nowhere, name, missing=str(missing)) for job in there)
+                    yield _row(job, Workspace(folder / "shared", clear(folder / "own"), fitting, name), limits)
+        except mounts.PlaceMissing as missing:
+            nowhere = Workspace(Path(), Path(), size, name)
+            yield from (empty_row(job, nowhere, missing=str(missing)) for job in there)
 
 
-def _row(job: Job, space: Workspace, place: str, limits: Limits) -> run.Row:
+def _row(job: Job, space: Workspace, limits: Limits) -> Row:
     space.shared.mkdir(exist_ok=True)
     try:
-        return run.run_job(job, space, place, limits, lambda text: _say(f"{job.name} on {place}: {text}"))
+        return run_job(job, space, limits, lambda text: _say(f"{job.name} on {space.place}: {text}"))
     except (BenchmarkFailed, subprocess.CalledProcessError) as error:
-        _say(f"{job.name} on {place}: {error}")
-        return run.row(job, space, place, missing=f"failed: {str(error).splitlines()[0][:200]}")
+        _say(f"{job.name} on {space.place}: {error}")
+        return empty_row(job, space, missing=f"failed: {str(error).splitlines()[0][:200]}")
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _write(arguments: argparse.Namespace, under: report.Circumstances, rows: Sequence[run.Row]) -> None:
+def _write(arguments: argparse.Namespace, under: report.Circumstances, rows: Sequence[Row]) -> None:
     print(f"{report.conditions(under)}\n{report.table(rows)}", end="")
     if arguments.json:
         arguments.json.write_text(json.dumps(report.document(under, rows), indent=1) + "\n")

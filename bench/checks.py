@@ -18,7 +18,7 @@ def same_image(name: str) -> Check:
     """The image `name` of both sides has the same guest content, and ours, if it is qcow2, is clean for qemu-img check."""
 
     def check(_space: Workspace, theirs: Result, ours: Result) -> str | None:
-        return _compared(theirs.out / name, ours.out / name) or (_checked(ours.out / name) if name.endswith("qcow2") else None)
+        return compared(theirs.out / name, ours.out / name) or (_checked(ours.out / name) if name.endswith("qcow2") else None)
 
     return check
 
@@ -27,8 +27,8 @@ def same_overlay(name: str) -> Check:
     """As `same_image`, and both stand on the same base."""
 
     def check(space: Workspace, theirs: Result, ours: Result) -> str | None:
-        bases = [_info(side.out / name).get("full-backing-filename") for side in (theirs, ours)]
-        return f"backing files {bases}" if bases[0] != bases[1] else same_image(name)(space, theirs, ours)
+        bases = [Path(_info(side.out / name).get("full-backing-filename", "")).resolve() for side in (theirs, ours)]
+        return f"backing files {bases[0]} and {bases[1]}" if bases[0] != bases[1] else same_image(name)(space, theirs, ours)
 
     return check
 
@@ -61,7 +61,8 @@ def document(result: Result) -> Any:
     return json.loads(result.run.output.read_text())
 
 
-def _compared(one: Path, other: Path) -> str | None:
+def compared(one: Path, other: Path) -> str | None:
+    """How the guest content of two images differs, as qemu-img says it."""
     done = _run("qemu-img", "compare", one, other)
     return None if done.returncode == 0 else (done.stdout + done.stderr).strip()
 

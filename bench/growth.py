@@ -19,7 +19,7 @@ from bench import content
 from bench.commands import guard, image_tool, qemu
 from bench.inputs import CLUSTER, clear
 from bench.measure import Command, Run, measure
-from bench.run import Cost
+from bench.row import Cost
 
 SIZES = (16 << 30, 128 << 30, 1 << 40)
 DEPTHS = (1, 8, 64)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.growth import Cell, Shape
 from bench.report import Circumstances
-from bench.run import Cost
+from bench.row import Cost
 from bench.scale import size
 
 _HEADS = ("job", "disk", "depth", "data", "CPU (s)", "peak (MiB)")

@@ -7,13 +7,14 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import cowherd
 from bench import content
+from bench.places import TMPFS
 from bench.scale import Scale
 
 CLUSTER = 65536
@@ -22,15 +23,21 @@ _OFFSET_MASK = np.uint64(0x00FF_FFFF_FFFF_FE00)
 
 @dataclass(frozen=True)
 class Workspace:
-    """A place's folders: `shared` inputs live as long as the place, `own` ones as long as the job."""
+    """A place's folders: `shared` inputs live as long as the place, `own` ones as long as the job.
+
+    `used`: those of the shared inputs that the job has asked for.
+    """
 
     shared: Path
     own: Path
     scale: Scale
+    place: str = TMPFS
+    used: set[Path] = field(default_factory=set)
 
     def once(self, name: str, make: Callable[[Path], None]) -> Path:
         """The shared input `name`, made by the first job that asks for it."""
         path = self.shared / name
+        self.used.add(path)
         if not path.exists():
             unfinished = self.shared / f"unfinished-{name}"
             make(unfinished)
@@ -64,6 +71,16 @@ def overlay(path: Path, base: Path, base_format: str, size: int, *, seed: int, r
     with cowherd.open(path, format="qcow2", writable=True, backing=False, break_dependents=True) as disk:
         for slot in sorted(random.choice(slots, min(runs, slots), replace=False).tolist()):
             disk.write(slot * CLUSTER * clusters, content.piece(random, CLUSTER * clusters))
+        disk.flush()
+
+
+def scattered(path: Path, size: int, clusters: int) -> None:
+    """Makes `path` a qcow2 image of `size` bytes, of which so many clusters are written, in random order and at random places."""
+    cowherd.create(path, size)
+    random = np.random.default_rng(7)
+    with cowherd.open(path, format="qcow2", writable=True) as disk:
+        for slot in random.choice(size // CLUSTER, clusters, replace=False).tolist():
+            disk.write(slot * CLUSTER, content.piece(random, CLUSTER))
         disk.flush()
 
 
@@ -103,8 +120,8 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def warm(folder: Path) -> None:
-    """Reads every file of a folder, so that all runs find the page cache alike."""
-    for path in folder.rglob("*"):
+    """Reads a file, or every file of a folder, into the page cache."""
+    for path in (folder, *folder.rglob("*")):
         if path.is_file():
             with path.open("rb", buffering=0) as file:
                 _read_data(file.fileno(), path.stat().st_size)

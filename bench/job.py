@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.bare import Bare
 from bench.inputs import Workspace
 from bench.measure import Command, Run
+from bench.places import TMPFS
 from bench.ratio import Target
-
-TMPFS, XFS = "tmpfs", "xfs"
-BOTH = (TMPFS, XFS)
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,9 @@ class Job:
     `title` and `peer` may name sizes of the scale in braces. `setup` makes the inputs, once; `prepare` what a run changes, before
     each run and not timed. `theirs` returns the peer's configurations, of which the best counts. `differs` says how the two
     results are not equal (None: they are). `missing` says what this machine lacks to run it. `places` are the file systems
-    that it runs on. Before each run of a job that
-    `writes_much`, memory is made ready for it (see `bench.memory`).
+    that it runs on; `targets` those that are others at some of them. `bare` says which bytes every program has to move for it.
+    Before each run of a job that `writes_much`, memory is made ready for it (see `bench.memory`), and its time counts until all
+    is on the disk.
     """
 
     name: str
@@ -54,6 +54,12 @@ class Job:
     ours: Callable[[Side], Command]
     differs: Callable[[Workspace, Result, Result], str | None]
     places: tuple[str, ...] = (TMPFS,)
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    bare: Callable[[Workspace], Bare] | None = None
     prepare: Callable[[Side], None] = _nothing
     missing: Callable[[], str | None] = lambda: None
     writes_much: bool = False
+
+    def target_at(self, place: str) -> Target:
+        """What is to be reached at a place."""
+        return self.targets.get(place, self.target)

@@ -24,6 +24,6 @@ class Limits:
     def is_last(self, theirs: Mapping[str, Sequence[Run]], ours: Sequence[Run]) -> bool:
         """Whether the pair that comes after these runs is the last one: there is no time for one more like those before it."""
         pair = len(ours) + 1
-        spent = sum(run.wall for run in itertools.chain(*theirs.values(), ours) if not run.stopped)
+        spent = sum(run.durable for run in itertools.chain(*theirs.values(), ours) if not run.stopped)
         enough = self.row is not None and pair >= TRIALS and spent / len(ours) * (pair + 1) > self.row
         return pair >= self.pairs or enough

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_LAUNCHER = Path(__file__).with_name("launch.py")
+LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 class BenchmarkFailed(Exception):
@@ -31,7 +31,8 @@ class Command:
 class Run:
     """What one run cost: seconds of wall clock and CPU, `peak` bytes of memory; its exit code, and the file with its output.
 
-    `stopped`: it was not at its end when its time was up, and so would have cost more.
+    `stopped`: it was not at its end when its time was up, and so would have cost more. `flush`: how many seconds more it took
+    until all was on the disk; 0 of a job that writes nothing.
     """
 
     wall: float
@@ -40,6 +41,12 @@ class Run:
     code: int
     output: Path
     stopped: bool = False
+    flush: float = 0.0
+
+    @property
+    def durable(self) -> float:
+        """Seconds until what the run wrote is on the disk."""
+        return self.wall + self.flush
 
 
 def as_installed() -> None:
@@ -50,20 +57,21 @@ def as_installed() -> None:
         compileall.compile_dir(folder, quiet=2)
 
 
-def measure(command: Command, output: Path, limit: float | None = None) -> Run:
+def measure(command: Command, output: Path, limit: float | None = None, *, writes: bool = False) -> Run:
     """Runs `command` with its standard output in the file `output`, for `limit` seconds at most.
 
-    Raises `BenchmarkFailed` if it fails.
+    If it `writes`, the file system of `output` is flushed then, which is timed, too. Raises `BenchmarkFailed` if it fails.
     """
-    launch = [sys.executable, "-I", "-S", str(_LAUNCHER), str(output), str(limit or 0), *command.words]
     subprocess.run(["sync", "--file-system", str(output.parent)], check=True)  # nobody pays for what earlier runs left unwritten
+    flush = str(output.parent) if writes else ""
+    launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(output), str(limit or 0), flush, *command.words]
     printed, errors, code = _launched(launch)
     if code != 0:
-        raise BenchmarkFailed(f"could not start {command.words[0]}: {errors.strip()}")
+        raise BenchmarkFailed(f"could not measure {command.words[0]}: {errors.strip()}")
     cost = json.loads(printed)
     if cost["code"] not in command.codes and not cost["stopped"]:
         raise BenchmarkFailed(f"{' '.join(command.words)[:400]}: exit code {cost['code']}: {errors.strip()[-400:]}")
-    return Run(cost["wall"], cost["cpu"], cost["peak"], cost["code"], output, cost["stopped"])
+    return Run(cost["wall"], cost["cpu"], cost["peak"], cost["code"], output, cost["stopped"], cost["flush"])
 
 
 def _launched(words: list[str]) -> tuple[str, str, int]:

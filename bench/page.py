@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.measure import BenchmarkFailed
 from bench.report import Circumstances, conditions, table
-from bench.run import Row
+from bench.row import Row
 
 BEGIN, END = "<!-- the last run: begin -->", "<!-- the last run: end -->"
 

@@ -29,14 +29,14 @@ def contenders(runs: Runs) -> set[str]:
 
 def winner(runs: Runs) -> str:
     """The label of the configuration that counts: the best that ran in every pair. If none did, all were stopped."""
-    return best(_finished(runs) or {label: [run.wall for run in each] for label, each in runs.items()})
+    return best(_finished(runs) or {label: [run.durable for run in each] for label, each in runs.items()})
 
 
 def _finished(runs: Runs) -> dict[str, list[float]]:
-    """The wall times of the configurations that ran in every pair and were never stopped."""
+    """The seconds (durable) of the configurations that ran in every pair and were never stopped."""
     pairs = _pairs(runs)
     complete = {label: each for label, each in runs.items() if len(each) == pairs and not each[-1].stopped}
-    return {label: [run.wall for run in each] for label, each in complete.items()}
+    return {label: [run.durable for run in each] for label, each in complete.items()}
 
 
 def _pairs(runs: Runs) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from bench.run import Row
+from bench.row import Row
 
 _LEFT, _WIDTH, _RIGHT, _STEP, _TOP = 430, 480, 90, 24, 54
 _LOWEST, _HIGHEST = 0.01, 10.0
@@ -36,13 +36,13 @@ _STYLE = """\
 
 def picture(rows: Sequence[Row]) -> str:
     """An SVG document with a bar for each row that has figures."""
-    shown = [row for row in rows if row.ratio is not None]
+    shown = [row for row in rows if row.compared is not None]
     height = _TOP + _STEP * len(shown) + 30
     width = _LEFT + _WIDTH + _RIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
-        f"<title>Wall time of cowherd as a part of its peer's</title>\n<style>\n{_STYLE}</style>",
-        f'<text x="{_LEFT}" y="18">wall time, cowherd / peer (left is faster; blue: target)</text>',
+        f"<title>Time of cowherd as a part of its peer's</title>\n<style>\n{_STYLE}</style>",
+        f'<text x="{_LEFT}" y="18">time until the result is on the disk, cowherd / peer (left is faster; blue: target)</text>',
         *_grid(_TOP + _STEP * len(shown)),
         *(_bar(row, _TOP + _STEP * number) for number, row in enumerate(shown)),
         "</svg>\n",
@@ -60,25 +60,25 @@ def _grid(bottom: int) -> list[str]:
 
 
 def _bar(row: Row, y: int) -> str:
-    assert row.ratio is not None
+    assert row.compared is not None
+    ratio = row.compared.durable
     kind = {True: "yes", False: "no", None: "none"}[row.reached]
-    end, middle = _x(row.ratio.middle), y + 7
+    end, middle = _x(ratio.middle), y + 7
     name = f'{escape(row.title)} <tspan class="faint">{row.place}</tspan>'
     parts = [
         f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{name}</text>',
         f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{max(2, end - _LEFT):.1f}" height="14"/>',
-        f'<line class="spread" x1="{_x(row.ratio.least):.1f}" x2="{_x(row.ratio.most):.1f}" y1="{middle}" y2="{middle}"/>',
-        f'<text x="{max(end, _x(row.ratio.most)) + 8:.1f}" y="{y + 12}">{_figure(row)}</text>',
+        f'<line class="spread" x1="{_x(ratio.least):.1f}" x2="{_x(ratio.most):.1f}" y1="{middle}" y2="{middle}"/>',
+        f'<text x="{max(end, _x(ratio.most)) + 8:.1f}" y="{y + 12}">{_figure(row, ratio.middle)}</text>',
     ]
-    if not row.target.startswith("+") and row.target != "report":
-        tick = _x(float(row.target))
+    if row.target_ratio is not None:
+        tick = _x(row.target_ratio)
         parts.append(f'<line class="target" x1="{tick:.1f}" x2="{tick:.1f}" y1="{y - 3}" y2="{y + 17}"/>')
     return "\n".join(parts)
 
 
-def _figure(row: Row) -> str:
-    assert row.ratio is not None
-    return f"{row.ratio.middle:.3g}" if row.stopped_after is None else f"at most {row.ratio.middle:.3g}"
+def _figure(row: Row, ratio: float) -> str:
+    return f"{ratio:.3g}" if row.stopped_after is None else f"at most {ratio:.3g}"
 
 
 def _x(ratio: float) -> float:

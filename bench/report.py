@@ -11,11 +11,26 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.run import Cost, Row
+from bench.ratio import Comparison, Spread
+from bench.row import Cost, Row
 from bench.scale import Scale
 
 MEMORY_LIMIT = 150 << 20
-_HEADS = ("job", "place", "peer", "wall (s)", "CPU (s)", "peak (MiB)", "ratio (least to most)", "target", "reached")
+_HEADS = (
+    "job",
+    "place",
+    "peer",
+    "as it ends (s)",
+    "durable (s)",
+    "limit (s)",
+    "CPU (s)",
+    "peak (MiB)",
+    "ratio as it ends (least to most)",
+    "ratio, durable",
+    "to the limit",
+    "target",
+    "reached",
+)
 
 
 @dataclass(frozen=True)
@@ -67,17 +82,21 @@ def conditions(under: Circumstances) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    if row.theirs is None or row.ours is None or row.ratio is None:
-        return [row.title, row.place, row.peer, *["-"] * 4, row.target, f"not run: {row.missing}"]
+    if row.theirs is None or row.ours is None or row.compared is None:
+        return [row.title, row.place, row.peer, *["-"] * (len(_HEADS) - 5), row.target, f"not run: {row.missing}"]
     over = "" if row.stopped_after is None else "over "
     return [
         row.title,
         row.place,
         _peer(row),
         f"{over}{row.theirs.wall:.3f} / {row.ours.wall:.3f}",
+        "" if row.theirs.durable is None else f"{over}{row.theirs.durable:.3f} / {row.ours.durable:.3f}",
+        "" if row.limit is None else f"{row.limit.seconds:.3f} ({row.limit.way})",
         f"{over}{row.theirs.cpu:.3f} / {row.ours.cpu:.3f}",
         f"{_mebibytes(row.theirs)} / {_mebibytes(row.ours)}{' (over 150)' if row.ours.peak > MEMORY_LIMIT else ''}",
-        _ratio(row),
+        _ratio(row, row.compared),
+        "" if row.theirs.durable is None else _spread(row, row.compared.durable),
+        "" if row.compared.limit is None else f"{row.compared.limit.middle:.2f}",
         row.target,
         {True: "yes", False: "**no**", None: ""}[row.reached],
     ]
@@ -88,13 +107,15 @@ def _peer(row: Row) -> str:
     return name if row.stopped_after is None else f"{name}, stopped after {row.stopped_after:.0f} s"
 
 
-def _ratio(row: Row) -> str:
-    assert row.ratio is not None
-    assert row.extra is not None
+def _ratio(row: Row, compared: Comparison) -> str:
+    text = _spread(row, compared.ends)
+    return f"{compared.extra.middle * 1000:+.0f} ms; {text}" if row.target.startswith("+") else text
+
+
+def _spread(row: Row, ratio: Spread) -> str:
     most = "" if row.stopped_after is None else "at most "
     fewer = f", {row.pairs} pairs" if row.pairs < row.pairs_wanted else ""
-    text = f"{most}{row.ratio.middle:.3f} ({row.ratio.least:.3f} to {row.ratio.most:.3f}{fewer})"
-    return f"{row.extra.middle * 1000:+.0f} ms; {text}" if row.target.startswith("+") else text
+    return f"{most}{ratio.middle:.3f} ({ratio.least:.3f} to {ratio.most:.3f}{fewer})"
 
 
 def _mebibytes(cost: Cost) -> str:

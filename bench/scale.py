@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
+_COUNTS = ("herd", "overlays", "few_overlays", "many", "requests", "scattered")
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,20 @@ class Scale:
     small: int
     overlay: int
     mapped: int
-    depths: tuple[int, int]
+    depths: tuple[int, int, int]
     herd: int
     overlays: int
+    few_overlays: int
     many: int
     requests: int
+    scattered: int
+    herds: tuple[int, int, int]
 
     def fill(self, title: str) -> str:
         """`title` with the sizes of this scale where it has names in braces."""
         sizes = {name: size(getattr(self, name)) for name in ("image", "small", "overlay", "mapped")}
-        counts = {name: f"{getattr(self, name):,}" for name in ("herd", "overlays", "many", "requests")}
-        return title.format(**sizes, **counts, shallow=self.depths[0], deep=self.depths[1])
+        counts = {name: f"{getattr(self, name):,}" for name in _COUNTS}
+        return title.format(**sizes, **counts, herds=self.herds, few=self.depths[0], shallow=self.depths[1], deep=self.depths[2])
 
 
 def scale(factor: float = 1.0) -> Scale:
@@ -42,11 +47,14 @@ def scale(factor: float = 1.0) -> Scale:
         small=_rounded(GIB * factor),
         overlay=_rounded(GIB * factor),
         mapped=_rounded(TIB * factor),
-        depths=(50, 400) if tenth == 1 else (10, 80),
+        depths=(10, 50, 400) if tenth == 1 else (4, 10, 80),
         herd=1000 // tenth,
         many=100_000 // tenth,
         overlays=100 // tenth,
+        few_overlays=30 if tenth == 1 else 4,
         requests=50_000 // tenth,
+        scattered=20_000 // tenth,
+        herds=(10, 1_000 // tenth, 20_000 // tenth),
     )
 
 

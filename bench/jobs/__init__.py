@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.job import Job
-from bench.jobs import api, catalog, chains, changes, compare, convert, herd, tables
+from bench.jobs import api, catalog, chains, changes, compare, convert, herd, siblings, starting, tables
 
 JOBS: tuple[Job, ...] = (
     *convert.JOBS,
@@ -11,7 +11,9 @@ JOBS: tuple[Job, ...] = (
     *changes.JOBS,
     *compare.JOBS,
     *tables.JOBS,
+    *starting.JOBS,
     *herd.JOBS,
     *catalog.JOBS,
+    *siblings.JOBS,
     *api.JOBS,
 )

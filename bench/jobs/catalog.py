@@ -28,11 +28,16 @@ _NOTHING_WRONG, _REFUSED = 0, 3
 def _make(space: Workspace) -> None:
     """A herd, made by the first of these jobs, and a catalog of the job's own that knows it."""
     space.once(_HERD, lambda folder: _make_herd(folder, space.scale.many))
-    run_now(_knowing(space, guard("tree", _herd(space))).words)
+    run_now(knowing(space, guard("tree", _herd(space))).words)
 
 
 def _make_herd(folder: Path, images: int) -> None:
     make_herd(folder, images)
+    settle_herd()
+
+
+def settle_herd() -> None:
+    """Waits until the catalog would remember the files that have just been made."""
     time.sleep(_SETTLED_SECONDS)
 
 
@@ -40,7 +45,7 @@ def _herd(space: Workspace) -> Path:
     return space.shared / _HERD
 
 
-def _knowing(space: Workspace, command: Command) -> Command:
+def knowing(space: Workspace, command: Command) -> Command:
     """The command with a catalog of the benchmark's own."""
     return Command(command.label, ("env", f"COWHERD_CATALOG={space.own / 'catalog'}", *command.words), command.codes)
 
@@ -54,20 +59,20 @@ def _reading(side: Side) -> tuple[Command, ...]:
 
 
 def _tree(side: Side) -> Command:
-    return _knowing(side.space, guard("tree", "--json", _herd(side.space)))
+    return knowing(side.space, guard("tree", "--json", _herd(side.space)))
 
 
 def _doctor(side: Side) -> Command:
-    return _knowing(side.space, guard("doctor", "--json", _herd(side.space), codes=(_NOTHING_WRONG,)))
+    return knowing(side.space, guard("doctor", "--json", _herd(side.space), codes=(_NOTHING_WRONG,)))
 
 
 def _dependents(side: Side) -> Command:
     root = _herd(side.space) / "00000" / "image-000000.qcow2"
-    return _knowing(side.space, guard("delete", "--json", root, "--herd", _herd(side.space), codes=(_REFUSED,)))
+    return knowing(side.space, guard("delete", "--json", root, "--herd", _herd(side.space), codes=(_REFUSED,)))
 
 
 def _cold(side: Side) -> Command:
-    return _knowing(side.space, guard("tree", "--json", "--rescan", _herd(side.space)))
+    return knowing(side.space, guard("tree", "--json", "--rescan", _herd(side.space)))
 
 
 def _as_many_files(space: Workspace, theirs: Result, ours: Result) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bench import checks
 from bench.commands import image_tool, qemu
 from bench.inputs import CLUSTER, Workspace, overlay
-from bench.job import BOTH, Job, Side
+from bench.job import Job, Side
+from bench.places import MEMORY
 from bench.ratio import Target
 
 
@@ -38,7 +39,7 @@ JOBS = (
         theirs=lambda side: (qemu("plain", *_siblings(side)),),
         ours=lambda side: image_tool(*_siblings(side)),
         differs=checks.same_code,
-        places=BOTH,
+        places=MEMORY,
     ),
     Job(
         name="compare-raw-qcow2",
@@ -49,6 +50,6 @@ JOBS = (
         theirs=lambda side: (qemu("plain", *_raw_and_qcow2(side)),),
         ours=lambda side: image_tool(*_raw_and_qcow2(side)),
         differs=checks.same_code,
-        places=BOTH,
+        places=MEMORY,
     ),
 )

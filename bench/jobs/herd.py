@@ -9,11 +9,13 @@ from typing import Any
 
 import cowherd
 from bench import checks
+from bench.bare import Bare, guest_data
 from bench.commands import guard, python, shell
 from bench.inputs import CLUSTER, Workspace, copy, overlay
-from bench.job import BOTH, Job, Result, Side
+from bench.job import Job, Result, Side
 from bench.jobs.changes import change, changed_clusters, run_now
 from bench.measure import Command
+from bench.places import DISK, EXT4_COLD, EXT4_WARM, MEMORY
 from bench.ratio import Target
 from cowherd.extents import DATA
 
@@ -80,12 +82,21 @@ def _verified(_space: Workspace, _theirs: Result, ours: Result) -> str | None:
     return None if statuses == {"ok"} else f"verify says {statuses}"
 
 
+def _base_data(space: Workspace) -> Bare:
+    base = space.own / "base.raw"
+    return Bare((base,), guest_data(base, "raw"))
+
+
 def _make_impact(space: Workspace) -> None:
+    _make_overlays(space, space.scale.overlays)
+    copy(space.raw(space.scale.image), space.own / "old.raw")
+
+
+def _make_overlays(space: Workspace, overlays: int) -> None:
     """Overlays of one base, of which every other is shielded from what changes in it."""
     size = space.scale.image
-    copy(space.raw(size), space.own / "old.raw")
     base = copy(space.raw(size), space.own / "base.raw")
-    for number in range(space.scale.overlays):
+    for number in range(overlays):
         path = space.own / f"overlay-{number:03}.qcow2"
         overlay(path, Path("base.raw"), "raw", size, seed=number, runs=size // CLUSTER // 400, clusters=1)
         if number % 2:
@@ -109,6 +120,17 @@ def _same_impact(_space: Workspace, theirs: Result, ours: Result) -> str | None:
     return None if their == our else f"overlays that read otherwise: {len(their)} and {len(our)}"
 
 
+def _dd(side: Side) -> tuple[Command, ...]:
+    return (Command("dd", ("dd", f"if={side.space.own / 'base.raw'}", "of=/dev/null", "bs=8M", "status=none")),)
+
+
+def _half_exposed(space: Workspace, _theirs: Result, ours: Result) -> str | None:
+    rows = checks.document(ours)["overlays"]
+    exposed = sum(bool(row["exposed"]) for row in rows)
+    few = space.scale.few_overlays
+    return None if (len(rows), exposed) == (few, few // 2) else f"{exposed} of {len(rows)} overlays read otherwise"
+
+
 JOBS = (
     Job(
         name="lineage",
@@ -129,7 +151,9 @@ JOBS = (
         theirs=_digest,
         ours=lambda side: guard("verify", "--full", "--json", side.space.own / "base.raw"),
         differs=_verified,
-        places=BOTH,
+        places=(*MEMORY, *DISK),
+        targets={EXT4_COLD: Target(limit=1.1), EXT4_WARM: Target(1.3)},
+        bare=_base_data,
     ),
     Job(
         name="impact",
@@ -140,5 +164,17 @@ JOBS = (
         theirs=lambda side: (shell("a loop in sh", _IMPACT, side.space.own, side.space.own / "old.raw"),),
         ours=lambda side: guard("impact", "--json", side.space.own / "base.raw", codes=(0, 4)),
         differs=_same_impact,
+    ),
+    Job(
+        name="impact-few",
+        title="impact of a changed {image} base with {few_overlays} overlays",
+        peer="dd of the base",
+        target=Target(),
+        setup=lambda space: _make_overlays(space, space.scale.few_overlays),
+        theirs=_dd,
+        ours=lambda side: guard("impact", "--json", side.space.own / "base.raw", codes=(0, 4)),
+        differs=_half_exposed,
+        places=DISK,
+        bare=_base_data,
     ),
 )

@@ -1,27 +1,47 @@
-"""Jobs on metadata alone: check, map, measure and create of images whose every cluster is mapped, and info."""
+"""Jobs on metadata alone: check, map and measure of images whose every cluster is mapped and of ordinary ones, and create."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import checks
 from bench.commands import image_tool, qemu
-from bench.inputs import Workspace, mapped, shuffle_tables
+from bench.inputs import Workspace, mapped, scattered, shuffle_tables
 from bench.job import Job, Result, Side
+from bench.places import EXT4_WARM, TMPFS
 from bench.ratio import Target
+from bench.scale import GIB
 
 _QUESTIONS = {"check": 0.25, "map": 0.3, "measure": 0.3}
+_ORDINARY_SIZE = 20 * GIB
+_ORDINARY = Target(extra=0.015)
 
 
-def _ask(command: str, target: float, *, shuffled: bool) -> Job:
-    def image(space: Workspace) -> Path:
-        return space.once("shuffled.qcow2" if shuffled else "mapped.qcow2", lambda path: make(space, path))
+def _mapped(space: Workspace) -> Path:
+    return space.once("mapped.qcow2", lambda path: mapped(path, space.scale.mapped))
 
-    def make(space: Workspace, path: Path) -> None:
+
+def _shuffled(space: Workspace) -> Path:
+    def make(path: Path) -> None:
         mapped(path, space.scale.mapped)
-        if shuffled:
-            shuffle_tables(path)
+        shuffle_tables(path)
 
+    return space.once("shuffled.qcow2", make)
+
+
+def _scattered(space: Workspace) -> Path:
+    return space.once("scattered.qcow2", lambda path: scattered(path, _ORDINARY_SIZE, space.scale.scattered))
+
+
+def _ask(
+    command: str,
+    kind: str,
+    title: str,
+    target: Target,
+    image: Callable[[Workspace], Path],
+    places: tuple[str, ...] = (TMPFS,),
+) -> Job:
     def setup(space: Workspace) -> None:
         image(space)
 
@@ -29,16 +49,16 @@ def _ask(command: str, target: float, *, shuffled: bool) -> Job:
         wanted = ("-O", "qcow2") if command == "measure" else ()
         return command, "--output=json", "-f", "qcow2", *wanted, image(side.space)
 
-    how = "its tables shuffled" if shuffled else "every cluster mapped"
     return Job(
-        name=f"{command}-shuffled" if shuffled else command,
-        title=f"{command} of a {{mapped}} image, {how}",
+        name=f"{command}{kind}",
+        title=f"{command} of a {title}",
         peer=f"qemu-img {command}",
-        target=Target(target),
+        target=target,
         setup=setup,
         theirs=lambda side: (qemu("plain", *words(side)),),
         ours=lambda side: image_tool(*words(side)),
         differs=_same_check if command == "check" else checks.same_json,
+        places=places,
     )
 
 
@@ -52,14 +72,6 @@ def _same_check(_space: Workspace, theirs: Result, ours: Result) -> str | None:
 def _create_words(side: Side) -> tuple[str, ...]:
     target = str(side.out / "new.qcow2")
     return "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", target, str(side.space.scale.mapped)
-
-
-def _make_one(space: Workspace) -> None:
-    space.qcow2(space.scale.small)
-
-
-def _info_words(side: Side) -> tuple[str, ...]:
-    return "info", "--output=json", str(side.space.qcow2(side.space.scale.small))
 
 
 def _no_inputs(_space: Workspace) -> None:
@@ -77,19 +89,15 @@ _CREATE = Job(
     differs=checks.same_allocation("new.qcow2"),
 )
 
-_INFO = Job(
-    name="info",
-    title="info of one image, start to end",
-    peer="qemu-img info",
-    target=Target(extra=0.040),
-    setup=_make_one,
-    theirs=lambda side: (qemu("plain", *_info_words(side)),),
-    ours=lambda side: image_tool(*_info_words(side)),
-    differs=checks.same_json,
-)
+_ORDINARY_TITLE = "20 GiB image, {scattered} clusters in random order"
+_ORDINARY_PLACES = (TMPFS, EXT4_WARM)
 
 JOBS = (
-    *(_ask(command, target, shuffled=shuffled) for shuffled in (False, True) for command, target in _QUESTIONS.items()),
+    *(_ask(command, "", "{mapped} image, every cluster mapped", Target(ratio), _mapped) for command, ratio in _QUESTIONS.items()),
+    *(
+        _ask(command, "-shuffled", "{mapped} image, its tables shuffled", Target(ratio), _shuffled)
+        for command, ratio in _QUESTIONS.items()
+    ),
+    *(_ask(command, "-ordinary", _ORDINARY_TITLE, _ORDINARY, _scattered, _ORDINARY_PLACES) for command in _QUESTIONS),
     _CREATE,
-    _INFO,
 )

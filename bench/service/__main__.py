@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.measure import BenchmarkFailed, as_installed
-from bench.places import default_folder
+from bench.mounts import default_folder
 from bench.service.figures import MIB, Figures
 from bench.service.rows import ROWS, Place, Row
 from tests.openstack.peers import Peers

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import run
+from bench.bare import Bare
 from bench.inputs import Workspace, chain, mapped, shuffle_tables, tool
 from bench.job import Job
 from bench.limits import Limits
@@ -47,7 +48,7 @@ def space(tmp_path):
 
 
 def test_the_best_configuration_of_the_peer_counts(space):
-    row = run.run_job(job(), space, "tmpfs", Limits(2), lambda text: None)
+    row = run.run_job(job(), space, Limits(2), lambda text: None)
     assert (row.configuration, row.pairs) == ("quick", 2)
     assert row.theirs.wall < 0.1
 
@@ -65,7 +66,7 @@ def test_a_configuration_that_is_clearly_slower_runs_in_two_pairs_only(space):
     def theirs(side):
         return (counting("slow", space.shared, "sleep 0.3; echo x"), counting("quick", space.shared, "echo x"))
 
-    row = run.run_job(job(theirs=theirs), space, "tmpfs", Limits(4), lambda text: None)
+    row = run.run_job(job(theirs=theirs), space, Limits(4), lambda text: None)
     assert counted(space.shared) == {"slow": 2, "quick": 4}
     assert (row.configuration, row.pairs, row.stopped_after) == ("quick", 4, None)
 
@@ -75,10 +76,10 @@ def test_a_peer_that_runs_out_of_time_runs_once_and_the_ratio_is_against_its_lim
         return (counting("slow", space.shared, "sleep 60"),)
 
     ours = counting("ours", space.shared, "sleep 0.1")
-    row = run.run_job(job(theirs=theirs, ours=lambda side: ours), space, "tmpfs", Limits(3, 0.5), lambda text: None)
+    row = run.run_job(job(theirs=theirs, ours=lambda side: ours), space, Limits(3, 0.5), lambda text: None)
     assert counted(space.shared) == {"slow": 1, "ours": 3}
     assert 0.5 <= row.stopped_after < 30
-    assert row.ratio.middle == pytest.approx(row.ours.wall / row.stopped_after)
+    assert row.compared.ends.middle == pytest.approx(row.ours.wall / row.stopped_after)
 
 
 def test_where_one_configuration_runs_out_of_time_another_counts_and_is_compared(space):
@@ -86,26 +87,62 @@ def test_where_one_configuration_runs_out_of_time_another_counts_and_is_compared
         return (Command("quick", ("echo", "y")), counting("slow", space.shared, "sleep 60"))
 
     with pytest.raises(BenchmarkFailed, match="the results differ: texts"):
-        run.run_job(job(theirs=theirs), space, "tmpfs", Limits(2, 0.5), lambda text: None)
+        run.run_job(job(theirs=theirs), space, Limits(2, 0.5), lambda text: None)
 
 
 def test_a_row_that_takes_long_gets_fewer_pairs_but_two(space):
-    rows = [run.run_job(job(), space, "tmpfs", Limits(4, row=limit), lambda text: None) for limit in (0.001, 1000)]
+    rows = [run.run_job(job(), space, Limits(4, row=limit), lambda text: None) for limit in (0.001, 1000)]
     assert [(row.pairs, row.pairs_wanted) for row in rows] == [(2, 4), (4, 4)]
 
 
 def test_results_are_compared_in_the_first_and_the_last_pair(space):
     compared = []
     counted = job(differs=lambda space, theirs, ours: compared.append(ours.run))
-    run.run_job(counted, space, "tmpfs", Limits(4), lambda text: None)
-    run.run_job(counted, space, "tmpfs", Limits(4, row=0.001), lambda text: None)
+    run.run_job(counted, space, Limits(4), lambda text: None)
+    run.run_job(counted, space, Limits(4, row=0.001), lambda text: None)
     assert len(compared) == 4
+
+
+def test_what_the_machine_itself_needs_runs_beside_each_pair_and_leaves_nothing(space):
+    source = space.shared / "source"
+    source.write_bytes(b"x" * 8192)
+    left = []
+    ours = Command("ours", ("sh", "-c", "sleep 0.3; echo x"))
+
+    def prepare(side):
+        left.append((side.space.own / "out" / "bare").exists())
+
+    bare = job(bare=lambda space: Bare((source,), 8192, 8192), ours=lambda side: ours, prepare=prepare)
+    row = run.run_job(bare, space, Limits(2), lambda text: None)
+    assert row.limit.way == "kernel"
+    assert 0 < row.limit.seconds < row.ours.wall
+    assert row.compared.limit.middle == pytest.approx(row.ours.wall / row.limit.seconds, rel=0.5)
+    assert not any(left)
+
+
+def test_a_job_that_writes_much_has_both_times_and_the_durable_one_counts(space):
+    def both_write(side):
+        return Command("plain", ("sh", "-c", f"head -c 1000000 /dev/zero > {side.out / 'made'}; echo x"))
+
+    writing = job(theirs=lambda side: (both_write(side),), ours=both_write, writes_much=True)
+    row = run.run_job(writing, space, Limits(1), lambda text: None)
+    assert row.ours.durable > row.ours.wall
+    assert row.compared.durable.middle == pytest.approx(row.ours.durable / row.theirs.durable)
+    assert row.compared.ends.middle == pytest.approx(row.ours.wall / row.theirs.wall)
+
+
+def test_a_place_with_a_target_of_its_own_is_held_to_it(space):
+    both = job(targets={"xfs": Target(seconds=60), "ext4-cold": Target(seconds=0)})
+    rows = [
+        run.run_job(both, dataclasses.replace(space, place=place), Limits(1), lambda text: None) for place in ("tmpfs", "xfs")
+    ]
+    assert [(row.place, row.target, row.reached) for row in rows] == [("tmpfs", "report", None), ("xfs", "60000 ms", True)]
 
 
 def test_results_that_differ_fail_the_job(space):
     other = job(ours=lambda side: Command("ours", ("echo", "y")))
     with pytest.raises(BenchmarkFailed, match="the results differ: texts"):
-        run.run_job(other, space, "tmpfs", Limits(1), lambda text: None)
+        run.run_job(other, space, Limits(1), lambda text: None)
 
 
 def test_no_run_finds_an_output_of_an_earlier_one(space):
@@ -113,17 +150,17 @@ def test_no_run_finds_an_output_of_an_earlier_one(space):
         return (Command("plain", ("mkdir", str(side.out / "made"))),)
 
     once = job(theirs=theirs, ours=lambda side: theirs(side)[0])
-    assert run.run_job(once, space, "tmpfs", Limits(3), lambda text: None).pairs == 3
+    assert run.run_job(once, space, Limits(3), lambda text: None).pairs == 3
 
 
 def test_a_job_leaves_nothing_behind(space):
-    run.run_job(job(), space, "tmpfs", Limits(1), lambda text: None)
+    run.run_job(job(), space, Limits(1), lambda text: None)
     assert not space.own.exists()
 
 
 def test_a_job_that_lacks_something_says_so_and_runs_nothing(space):
     lacking = dataclasses.replace(job(), setup=lambda space: pytest.fail("set up"), missing=lambda: "no peer")
-    assert run.run_job(lacking, space, "tmpfs", Limits(1), lambda text: None).missing == "no peer"
+    assert run.run_job(lacking, space, Limits(1), lambda text: None).missing == "no peer"
 
 
 def beginning(image: Path) -> bytes:
@@ -169,7 +206,7 @@ def test_a_quick_run_of_two_cheap_jobs_prints_and_writes_their_figures(tmp_path)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "run.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["create-metadata", "info"]
-    assert all(row["ours"]["wall"] > 0 and row["theirs"]["peak"] > 0 and row["ratio"]["middle"] > 0 for row in rows)
+    assert all(row["ours"]["wall"] > 0 and row["theirs"]["peak"] > 0 and row["compared"]["ends"]["middle"] > 0 for row in rows)
     assert "| info of one image, start to end | tmpfs | qemu-img info |" in done.stdout
     assert (tmp_path / "run.svg").read_text().startswith("<svg")
     assert list(work.iterdir()) == []

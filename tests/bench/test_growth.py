@@ -11,7 +11,7 @@ from bench.__main__ import main
 from bench.growth import DEPTHS, MORE_DATA, SIZES, Cell, Shape, make_chain, shapes
 from bench.growth_table import growth, growth_tables
 from bench.report import Circumstances
-from bench.run import Cost
+from bench.row import Cost
 from cowherd import open as open_image
 from cowherd.extents import DATA
 

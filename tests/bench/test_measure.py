@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 
 import pytest
 
-from bench.measure import BenchmarkFailed, Command, measure
+from bench.measure import LAUNCHER, BenchmarkFailed, Command, measure
 
 
 def python(script, **more):
@@ -47,6 +48,25 @@ def test_a_command_whose_time_is_up_is_stopped_with_all_that_it_started(tmp_path
 
 def test_a_command_that_ends_in_time_is_not_stopped(tmp_path):
     assert not measure(Command("true", ("true",)), tmp_path / "out", limit=60).stopped
+
+
+def test_what_writes_is_timed_until_its_file_system_is_flushed_too(tmp_path):
+    run = measure(Command("true", ("true",)), tmp_path / "out", writes=True)
+    assert run.flush > 0
+    assert run.durable == run.wall + run.flush
+
+
+def test_what_writes_nothing_is_not_flushed(tmp_path):
+    run = measure(Command("true", ("true",)), tmp_path / "out")
+    assert (run.flush, run.durable) == (0, run.wall)
+
+
+def test_a_flush_that_fails_is_an_error_of_the_launcher(tmp_path):
+    words = [sys.executable, "-I", "-S", str(LAUNCHER), str(tmp_path / "out"), "0", str(tmp_path / "nowhere"), "true"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "exit code 1" in done.stderr
+    assert done.stdout == ""
 
 
 def test_an_exit_code_that_is_not_expected_fails_the_benchmark(tmp_path):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.ratio import Spread, Target, best, differences, ratios, spread
+from bench.ratio import Comparison, Spread, Target, best, differences, ratios, spread
 
 
 def test_a_ratio_is_taken_pair_by_pair():
@@ -26,16 +26,57 @@ def test_the_configuration_with_the_smallest_median_counts_even_if_another_was_o
     assert best({"plain": [1.0, 9.0, 9.0], "-W -m 16": [3.0, 3.0, 3.0]}) == "-W -m 16"
 
 
-def test_a_target_is_reached_at_it_and_missed_above():
-    extra = spread([0.0])
-    assert Target(0.5).reached(spread([0.1, 0.5, 0.9]), extra) is True
-    assert Target(0.5).reached(spread([0.51]), extra) is False
+def compared(ends=9.0, durable=9.0, extra=9.0, limit=None):
+    return Comparison(spread([ends]), spread([durable]), spread([extra]), None if limit is None else spread([limit]))
 
 
-def test_a_target_in_seconds_looks_at_the_difference():
-    assert Target(extra=0.04).reached(spread([9.0]), spread([0.04])) is True
-    assert Target(extra=0.04).reached(spread([0.1]), spread([0.05])) is False
+@pytest.mark.parametrize(
+    ("target", "found", "reached"),
+    [
+        (Target(0.5), compared(durable=0.5), True),
+        (Target(0.5), compared(durable=0.51, ends=0.1), False),
+        (Target(0.5, limit=1.1), compared(durable=0.9, limit=1.1), True),
+        (Target(0.5, limit=1.1), compared(durable=0.5, limit=3.0), True),
+        (Target(0.5, limit=1.1), compared(durable=0.9, limit=1.2), False),
+        (Target(0.5, limit=1.1), compared(durable=0.5), True),
+        (Target(limit=1.1), compared(durable=0.1, limit=1.2), False),
+        (Target(0.5, ends=1.2), compared(durable=0.5, ends=1.2), True),
+        (Target(0.5, ends=1.2), compared(durable=0.5, ends=1.3), False),
+        (Target(extra=0.04), compared(extra=0.04), True),
+        (Target(extra=0.04), compared(durable=0.1, extra=0.05), False),
+    ],
+)
+def test_a_target_is_reached_at_it_and_missed_above(target, found, reached):
+    assert target.reached(found, seconds=9.0, peak=9) is reached
+
+
+def test_the_middle_of_the_pairs_counts():
+    found = Comparison(spread([9.0]), spread([0.1, 0.5, 0.9]), spread([9.0]))
+    assert Target(0.5).reached(found, 9.0, 9) is True
+
+
+@pytest.mark.parametrize(("seconds", "peak", "reached"), [(0.02, 100, True), (0.021, 100, False), (0.02, 101, False)])
+def test_seconds_and_memory_of_ours_alone_may_be_bounded(seconds, peak, reached):
+    assert Target(seconds=0.02, peak=100).reached(compared(), seconds, peak) is reached
 
 
 def test_a_row_without_a_target_is_neither_reached_nor_missed():
-    assert Target().reached(spread([9.0]), spread([9.0])) is None
+    assert Target().reached(compared(), 9.0, 9) is None
+
+
+def test_a_target_at_the_limit_where_that_was_not_measured_is_neither_reached_nor_missed():
+    assert Target(limit=1.1).reached(compared(), 9.0, 9) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (Target(0.85, limit=1.1, ends=1.2), "0.85 or 1.1 of the limit, as it ends 1.2"),
+        (Target(extra=1.0, peak=100 << 20), "+1000 ms, 100 MiB"),
+        (Target(seconds=0.035), "35 ms"),
+        (Target(limit=1.1), "1.1 of the limit"),
+        (Target(), "report"),
+    ],
+)
+def test_a_target_is_written_for_people(target, text):
+    assert str(target) == text

@@ -12,9 +12,9 @@ from bench.jobs import JOBS
 from bench.measure import BenchmarkFailed
 from bench.page import BEGIN, END, write_table
 from bench.picture import picture
-from bench.ratio import Spread
+from bench.ratio import Comparison, Spread
 from bench.report import Circumstances, table
-from bench.run import Cost, Row
+from bench.row import Cost, Limit, Row
 
 ROOT = Path(__file__).parents[2]
 ROW = Row(
@@ -26,8 +26,7 @@ ROW = Row(
     configuration="plain",
     theirs=Cost(2.0, 2.5, 30 << 20),
     ours=Cost(1.0, 1.5, 40 << 20),
-    ratio=Spread(0.4, 0.5, 0.6),
-    extra=Spread(-1.0, -1.0, -1.0),
+    compared=Comparison(Spread(0.4, 0.5, 0.6), Spread(0.7, 0.8, 0.9), Spread(-1.0, -1.0, -1.0)),
     reached=True,
     pairs=5,
     pairs_wanted=5,
@@ -44,7 +43,21 @@ def under(**more):
 
 
 def test_a_line_has_the_peers_figures_first_and_the_spread():
-    assert "| 2.000 / 1.000 | 2.500 / 1.500 | 30 / 40 | 0.500 (0.400 to 0.600) | 0.7 | yes |" in table([row()])
+    assert "| 2.000 / 1.000 |  |  | 2.500 / 1.500 | 30 / 40 | 0.500 (0.400 to 0.600) |  |  | 0.7 | yes |" in table([row()])
+
+
+def test_a_line_of_what_writes_has_the_durable_times_and_the_limit_too():
+    compared = dataclasses.replace(ROW.compared, limit=Spread(1.4, 1.5, 1.6))
+    both = {"theirs": Cost(2.0, 2.5, 30 << 20, 4.0), "ours": Cost(1.0, 1.5, 40 << 20, 3.2)}
+    line = table([row(compared=compared, limit=Limit(2.1, "direct"), **both)]).splitlines()[-1]
+    assert "| 2.000 / 1.000 | 4.000 / 3.200 | 2.100 (direct) |" in line
+    assert "| 0.500 (0.400 to 0.600) | 0.800 (0.700 to 0.900) | 1.50 | 0.7 | yes |" in line
+
+
+def test_every_line_has_a_cell_for_each_head():
+    missing = Row("copy", "copy", "peer", "xfs", "0.7", missing="only root may mount a file system")
+    head, _, *lines = table([row(), missing]).splitlines()
+    assert {line.count("|") for line in lines} == {head.count("|")}
 
 
 def test_a_missed_target_and_too_much_memory_stand_out():
@@ -64,15 +77,20 @@ def test_a_row_of_fewer_pairs_than_were_asked_for_says_so():
 
 def test_a_peer_that_was_stopped_is_said_to_be_and_the_ratio_is_a_bound():
     line = table([row(stopped_after=120.2)]).splitlines()[-1]
-    assert "| qemu-img, stopped after 120 s | over 2.000 / 1.000 | over 2.500 / 1.500 |" in line
+    assert "| qemu-img, stopped after 120 s | over 2.000 / 1.000 |  |  | over 2.500 / 1.500 |" in line
     assert "| at most 0.500 (0.400 to 0.600) |" in line
-    assert ">at most 0.5<" in picture([row(stopped_after=120.2)])
+    assert ">at most 0.8<" in picture([row(stopped_after=120.2)])
 
 
 def test_the_picture_is_well_formed_and_has_a_bar_for_each_row_with_figures():
-    rows = [row(), row(reached=False, target="report"), Row("copy", "copy", "peer", "xfs", "0.7", missing="no root")]
+    rows = [
+        row(target_ratio=0.7),
+        row(reached=False, target="report"),
+        Row("copy", "copy", "peer", "xfs", "0.7", missing="no root"),
+    ]
     found = ElementTree.fromstring(picture(rows))
     assert len(found.findall("{http://www.w3.org/2000/svg}rect")) == 2
+    assert len(found.findall("{http://www.w3.org/2000/svg}line[@class='target']")) == 1
 
 
 def test_the_page_has_a_place_for_the_table():
