@@ -41,7 +41,10 @@ class Roots:
 @contextmanager
 def mounted(name: str, roots: Roots, wanted: Scale) -> Iterator[tuple[Path, Scale]]:
     """A new folder on the place `name`, removed afterwards, and the scale that it has room for. Raises `PlaceMissing`."""
-    with tempfile.TemporaryDirectory(prefix="cowherd-bench-", dir=roots.disk if name in DISK else roots.memory) as inside:
+    root = roots.disk if name in DISK else roots.memory
+    if not os.access(root, os.W_OK):
+        raise PlaceMissing(f"{root} is no folder that can be written to")
+    with tempfile.TemporaryDirectory(prefix="cowherd-bench-", dir=root) as inside:
         folder = Path(inside)
         if name == TMPFS:
             yield folder, wanted

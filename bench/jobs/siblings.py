@@ -119,7 +119,7 @@ JOBS = (
     ),
     Job(
         name="merge-descriptors",
-        title=f"the same with {_DESCRIPTORS} descriptors at most",
+        title=f"merge one cluster beside {{herd}} siblings with {_DESCRIPTORS} descriptors at most",
         peer="cowherd merge beside one sibling",
         target=Target(),
         setup=_make_family,

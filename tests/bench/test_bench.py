@@ -237,6 +237,16 @@ def test_a_run_told_to_end_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.qemu
+def test_where_a_place_cant_be_had_its_rows_say_why_and_nothing_has_failed(tmp_path):
+    words = ("--quick", "--place", "ext4-warm", "--place", "ext4-cold", "--job", "check-ordinary", "--job", "impact-few")
+    done = bench(*words, "--disk", tmp_path / "nowhere")
+    lines = [line for line in done.stdout.splitlines() if "ext4" in line and line.startswith("|")]
+    assert done.returncode == 0
+    assert [line.split("|")[2].strip() for line in lines] == ["ext4-warm", "ext4-warm", "ext4-cold"]
+    assert all("not run: " in line and "nowhere is no folder" in line for line in lines)
+
+
 def test_a_job_that_is_not_there_is_wrong_usage():
     done = bench("--job", "nothing")
     assert done.returncode == 2
