@@ -25,7 +25,8 @@ class Bare:
 
 def bare_commands(bare: Bare, place: str, out: Path) -> tuple[Command, ...]:
     """The ways to move those bytes, of which the fastest is the limit. None where clusters are shared and not moved."""
-    ways = {TMPFS: ("kernel",) if bare.writes else ("buffered",), **dict.fromkeys(DISK, ("direct", "buffered"))}
+    mixed = ("direct writes",) * bool(bare.writes)
+    ways = {TMPFS: ("kernel",) if bare.writes else ("buffered",), **dict.fromkeys(DISK, ("direct", *mixed, "buffered"))}
     return tuple(_command(way, bare, out) for way in ways.get(place, ()))
 
 

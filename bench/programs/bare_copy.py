@@ -1,10 +1,11 @@
 """What the machine itself needs for a job: reads bytes of some files' data and writes as many as are asked for, block by block.
 
-python bare_copy.py direct|buffered|kernel READS WRITES TARGET SOURCE [SOURCE ...]
+python bare_copy.py direct|"direct writes"|buffered|kernel READS WRITES TARGET SOURCE [SOURCE ...]
 
-direct: past the page cache (as dd iflag=direct oflag=direct bs=8M does); buffered: through it (dd bs=8M conv=fsync); kernel:
-copy_file_range. Unlike dd it leaves holes of the sources out. What is written is flushed. If the sources hold less data than
-READS, all of it is read; what is to be written beyond that is the last block again. With 0 WRITES there is no target.
+direct: past the page cache (as dd iflag=direct oflag=direct bs=8M does); direct writes: only what is written (dd oflag=direct);
+buffered: through it (dd bs=8M conv=fsync); kernel: copy_file_range. Unlike dd it leaves holes of the sources out. What is written
+is flushed. If the sources hold less data than READS, all of it is read; what is to be written beyond that is the last block
+again. With 0 WRITES there is no target.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main() -> None:
 
 def open_target(path: str, way: str) -> int:
     """A new file to write to."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_DIRECT if way == "direct" else 0), 0o644)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_DIRECT if way.startswith("direct") else 0), 0o644)
 
 
 def copy(sources: list[str], reads: int, writes: int, target: int, flags: int) -> None:
