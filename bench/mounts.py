@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure import BenchmarkFailed
-from bench.places import DISK, EXT4_COLD, TMPFS, XFS
+from bench.places import DISK, TMPFS, XFS
 from bench.scale import GIB, MIB, Scale, scale
 
-DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _XFS_SIZE = 24 * GIB
 _EXT4_SIZE = 14 * GIB  # what the inputs and both results of the largest job take at full scale, and a little more
 _EXT4_LEAST = GIB
@@ -52,7 +51,7 @@ def mounted(name: str, roots: Roots, wanted: Scale) -> Iterator[tuple[Path, Scal
             with _xfs(folder) as mount_point:
                 yield mount_point, wanted
         else:
-            with _ext4(folder, name, size := fitting(wanted, shutil.disk_usage(folder).free)) as mount_point:
+            with _ext4(folder, size := fitting(wanted, shutil.disk_usage(folder).free)) as mount_point:
                 yield mount_point, size
 
 
@@ -91,11 +90,9 @@ def _xfs(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _ext4(folder: Path, name: str, size: Scale) -> Iterator[Path]:
+def _ext4(folder: Path, size: Scale) -> Iterator[Path]:
     """An ext4 whose blocks all lie on the disk already: no run pays for those that the file below it would lack."""
     mkfs = _maker("mkfs.ext4", "e2fsprogs")
-    if name == EXT4_COLD and not os.access(DROP_CACHES, os.W_OK):
-        raise PlaceMissing(f"{DROP_CACHES} can't be written to")
     image = folder / "ext4.img"
     blocks = f"count={_ext4_size(size) // (8 * MIB)}"
     _do("dd", "if=/dev/zero", f"of={image}", "bs=8M", blocks, "oflag=direct", "conv=fsync")
@@ -125,6 +122,19 @@ def _mount(folder: Path, *words: str) -> Iterator[Path]:
         yield mount_point
     finally:
         _release("umount", str(mount_point))
+
+
+def mount_again(folder: Path) -> None:
+    """Unmounts the place that `folder` is on and mounts it again: nothing of its files is in the page cache then.
+
+    Programs stay there, unlike after a word to /proc/sys/vm/drop_caches. Raises `PlaceMissing`, `BenchmarkFailed`.
+    """
+    mount_point = next(path for path in (folder, *folder.parents) if path.is_mount())
+    device = os.stat(mount_point).st_dev
+    described = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/uevent").read_text()
+    name = next(line.removeprefix("DEVNAME=") for line in described.splitlines() if line.startswith("DEVNAME="))
+    _release("umount", str(mount_point))
+    _do("mount", f"/dev/{name}", str(mount_point))
 
 
 def _release(*words: str) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from bench import mounts
-from bench.mounts import PlaceMissing, Roots, fitting, mounted
+from bench.mounts import PlaceMissing, Roots, fitting, mount_again, mounted
 from bench.places import DISK, EXT4_COLD, EXT4_WARM, TMPFS, XFS
 from bench.scale import FULL, GIB, MIB, QUICK, scale
 
@@ -105,3 +105,17 @@ def test_a_file_system_that_cant_be_made_is_told(roots, name, package, monkeypat
     with pytest.raises(PlaceMissing, match=package), mounted(name, roots, QUICK):
         pytest.fail("mounted")
     assert list(roots.disk.iterdir()) == list(roots.memory.iterdir()) == []
+
+
+def test_a_place_that_is_mounted_again_has_its_files_but_no_byte_of_them_in_memory(roots):
+    try:
+        with mounted(EXT4_COLD, roots, QUICK) as (folder, _):
+            path = folder / "inside" / "file"
+            path.parent.mkdir()
+            path.write_bytes(b"x" * MIB)
+            mount_again(path.parent)
+            with path.open("rb") as file, pytest.raises(BlockingIOError):
+                os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+            assert path.read_bytes() == b"x" * MIB
+    except PlaceMissing as missing:
+        pytest.skip(str(missing))
