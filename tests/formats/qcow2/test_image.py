@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cowherd.errors import ImageCorrupt, ImageFormatError, ReadOnlyImage, UnsupportedFeature
+from cowherd.errors import HostFileError, ImageCorrupt, ImageFormatError, ReadOnlyImage, UnsupportedFeature
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.header import Extension, Header, read_header, write_header
 from cowherd.formats.qcow2.image import open_qcow2
@@ -244,3 +246,28 @@ def test_refcounts_in_many_blocks_are_counted_anew(tmp_path: Path, qemu_img: qem
         pass
     assert not header_of(path).dirty
     qemu_img("check", "-q", path)
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_closed_image_leaves_memory_without_a_search_for_cycles(image: Path, writable: bool):
+    """Commands hardly ever search: a merge beside a thousand siblings would hold the tables of all of them."""
+    gc.disable()
+    try:
+        opened = open_qcow2(image, writable=writable)
+        opened.read_compressed([(CLUSTER, memoryview(bytearray(CLUSTER)))])
+        if writable:
+            opened.write(2 * CLUSTER, memoryview(b"y" * CLUSTER), None)
+        opened.close()
+        left = weakref.ref(opened)
+        del opened
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_a_closed_image_can_not_be_changed(image: Path):
+    opened = open_qcow2(image, writable=True)
+    opened.close()
+    opened.close()
+    with pytest.raises(HostFileError, match="it is closed"):
+        opened.write(0, memoryview(b"y" * CLUSTER), None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from errno import EBADF
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cowherd import extents as ext
-from cowherd.errors import ImageCorrupt, InvalidRequest, ReadOnlyImage, UnsupportedFeature
+from cowherd.errors import HostFileError, ImageCorrupt, InvalidRequest, ReadOnlyImage, UnsupportedFeature
 from cowherd.extents import Extents
 from cowherd.formats.layer import Below
 from cowherd.formats.qcow2 import block_status, layout
@@ -47,7 +49,7 @@ class Qcow2(ReadableLayer):
         self._state = ImageState(file, header or read_header(file))
         self._refuse_unsupported()
         self._tables = Tables(self._state)
-        self._compressed = CompressedReader(file, self.header, self._words_at)
+        self._compressed = CompressedReader(file, self.header, partial(_words_at, self._tables))
         self._writer: Writer | None = None
         if file.writable and header is None:
             self._prepare_for_writing()
@@ -235,6 +237,13 @@ class Qcow2(ReadableLayer):
         """Sets the header extension of type `kind`, or removes it if `data` is None. Durable on return."""
         self._update_header(self.header.with_extension(kind, data))
 
+    def close(self) -> None:
+        """Flushes and closes, even if flushing fails. Closing twice is fine."""
+        try:
+            super().close()
+        finally:
+            self._writer = None  # it knows this image: both would stay in memory, with their tables, until cycles are looked for
+
     def _refuse_unsupported(self) -> None:
         if self.header.crypt_method:
             raise UnsupportedFeature(self.file.path, "encryption")
@@ -278,13 +287,11 @@ class Qcow2(ReadableLayer):
 
     def _changer(self) -> Writer:
         if self._writer is None:
+            if self.file.closed:
+                raise HostFileError(self.file.path, "change", OSError(EBADF, "it is closed"))
             raise ReadOnlyImage(self.file.path)
         self._compressed.forget()
         return self._writer
-
-    def _words_at(self, clusters: list[int]) -> list[int]:
-        words: list[int] = self._tables.words_at(np.array(clusters)).tolist()
-        return words
 
     def _read_visible(self, start: int, buffer: memoryview, below: Below | None) -> None:
         for position, length, host, _, kind in self.extents(start, len(buffer)).tolist():
@@ -297,6 +304,11 @@ class Qcow2(ReadableLayer):
                 below(position, part)
             else:
                 part[:] = bytes(length)
+
+
+def _words_at(tables: Tables, clusters: list[int]) -> list[int]:
+    words: list[int] = tables.words_at(np.array(clusters)).tolist()
+    return words
 
 
 def open_qcow2(path: PathName, *, writable: bool = False) -> Qcow2:
