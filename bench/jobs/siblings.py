@@ -21,6 +21,7 @@ from bench.scale import GIB, MIB
 _SIZE = GIB
 _DESCRIPTORS = 64
 _LIMITED = f'ulimit -n {_DESCRIPTORS}; exec "$@"'
+_PRESERVE = ("--strategy", "preserve")
 _FEW, _MANY = "few", "many"
 _HERDS = "herds"
 
@@ -87,12 +88,12 @@ def _fresh_families(side: Side) -> None:
             shutil.copyfile(side.space.own / "sibling.qcow2", folder / f"sibling-{number:04}.qcow2")
 
 
-def _merge(side: Side, family: str) -> Command:
-    return guard("merge", "--json", "--strategy", "preserve", side.out / family / "top.qcow2")
+def _merge(side: Side, family: str, *options: str) -> Command:
+    return guard("merge", "--json", *options, side.out / family / "top.qcow2")
 
 
-def _few_descriptors(side: Side) -> Command:
-    return shell("cowherd", _LIMITED, *_merge(side, _MANY).words)
+def _few_descriptors(side: Side, *options: str) -> Command:
+    return shell("cowherd", _LIMITED, *_merge(side, _MANY, *options).words)
 
 
 def _same_families(space: Workspace, theirs: Result, ours: Result) -> str | None:
@@ -102,30 +103,25 @@ def _same_families(space: Workspace, theirs: Result, ours: Result) -> str | None
     return checks.compared(few / "base.qcow2", many / "base.qcow2") or checks.compared(few / "sibling-0000.qcow2", many / last)
 
 
+def _beside_siblings(name: str, how: str, target: Target, *options: str) -> Job:
+    """A merge of one cluster, held against one beside a single sibling."""
+    return Job(
+        name=name,
+        title=f"merge one cluster beside {{herd}} siblings{how}, {_DESCRIPTORS} descriptors at most",
+        peer="cowherd merge beside one sibling",
+        target=target,
+        setup=_make_family,
+        prepare=_fresh_families,
+        theirs=lambda side: (_merge(side, _FEW, *options),),
+        ours=lambda side: _few_descriptors(side, *options),
+        differs=_same_families,
+    )
+
+
 JOBS = (
     _gate(0, 0.060),
     _gate(1, 0.070),
     _gate(2, 0.250),
-    Job(
-        name="merge-siblings",
-        title="merge one cluster beside {herd} siblings",
-        peer="cowherd merge beside one sibling",
-        target=Target(extra=1.0, peak=100 * MIB),
-        setup=_make_family,
-        prepare=_fresh_families,
-        theirs=lambda side: (_merge(side, _FEW),),
-        ours=lambda side: _merge(side, _MANY),
-        differs=_same_families,
-    ),
-    Job(
-        name="merge-descriptors",
-        title=f"merge one cluster beside {{herd}} siblings with {_DESCRIPTORS} descriptors at most",
-        peer="cowherd merge beside one sibling",
-        target=Target(),
-        setup=_make_family,
-        prepare=_fresh_families,
-        theirs=lambda side: (_merge(side, _FEW),),
-        ours=_few_descriptors,
-        differs=_same_families,
-    ),
+    _beside_siblings("merge-siblings", "", Target(extra=1.0, peak=100 * MIB)),
+    _beside_siblings("merge-preserving", ", each of which keeps what it shows in itself", Target(peak=100 * MIB), *_PRESERVE),
 )
