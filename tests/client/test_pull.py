@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 
 import cowherd
 from cowherd.client.connection import Service
@@ -16,6 +16,7 @@ from cowherd.client.pull import pull
 from cowherd.client.push import push
 from cowherd.herd.records.sealfile import read_record
 from cowherd.herd.records.sealplace import seal_path
+from cowherd.service.records.database import open_database
 from tests.service.web.running import Client
 
 DATA = random.Random(5).randbytes(2_000_000)
@@ -44,7 +45,8 @@ def pushed(service: Service, disk: Path) -> str:
 
 def changed(tmp_path: Path, statement: str) -> None:
     """Changes the records of the service."""
-    with create_engine(f"sqlite:///{tmp_path}/service/data/records.sqlite").begin() as connection:
+    url = f"sqlite:///{tmp_path}/service/data/records.sqlite"
+    with contextlib.closing(open_database(url)) as database, database.write() as connection:
         connection.exec_driver_sql(statement)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from sqlalchemy import event
@@ -47,7 +48,8 @@ def test_a_kind_of_database_that_can_not_be_used_is_refused(url):
 def test_what_a_transaction_wrote_is_there_for_others(database):
     with database.write() as connection:
         create_image(connection, Image(id="a"))
-    assert sqlite3.connect(file_of(database)).execute("SELECT id FROM images").fetchall() == [("a",)]
+    with closing(sqlite3.connect(file_of(database))) as other:
+        assert other.execute("SELECT id FROM images").fetchall() == [("a",)]
 
 
 def test_every_commit_is_durable(database):

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Executable, create_engine
+from sqlalchemy import Executable
 
+from cowherd.service.records.database import open_database
 from cowherd.service.web.app import App
 from cowherd.service.web.measuring import Measured
 from cowherd.service.web.run import open_service, prepare
@@ -84,5 +85,8 @@ def running(directory: Path, *words: str) -> Iterator[Client]:
 
 def change_records(directory: Path, statement: Executable) -> None:
     """Changes the records of a service with data in `directory`, as another process would."""
-    with create_engine(f"sqlite:///{directory}/data/records.sqlite").begin() as connection:
+    with (
+        contextlib.closing(open_database(f"sqlite:///{directory}/data/records.sqlite")) as database,
+        database.write() as connection,
+    ):
         connection.execute(statement)

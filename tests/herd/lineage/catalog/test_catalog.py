@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,9 +36,16 @@ def truth(*directories) -> dict[str, object]:
         return facts(*directories)
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Gives a connection to a database for one transaction."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        yield database
+
+
 def remembered(cache) -> int:
     """How many files the catalog has rows of."""
-    with sqlite3.connect(cache) as database:
+    with opened(cache) as database:
         return sum(len(unpack(data)) for (data,) in database.execute("SELECT rows FROM directories"))
 
 
@@ -134,21 +144,21 @@ def test_rows_of_files_that_are_gone_are_dropped(herd, cache):
 
 
 def test_directories_that_nobody_looks_at_any_more_are_dropped(herd, cache):
-    with sqlite3.connect(cache) as database:
+    with opened(cache) as database:
         database.execute("UPDATE directories SET used = used - 100 WHERE path LIKE '%00000'")
     write_image(herd / "images" / "00001" / "new", header())
     settle()
     scan(places_under([], [herd / "images" / "00001"]))
-    with sqlite3.connect(cache) as database:
+    with opened(cache) as database:
         assert database.execute("SELECT count(*) FROM directories WHERE path LIKE '%00000'").fetchone() == (0,)
     assert remembered(cache) == 21
 
 
 def test_directories_that_are_looked_at_stay(herd, cache):
-    with sqlite3.connect(cache) as database:
+    with opened(cache) as database:
         database.execute("UPDATE directories SET used = used - 30")
     scan(places_under([herd]))
-    with sqlite3.connect(cache) as database:
+    with opened(cache) as database:
         (oldest,) = database.execute("SELECT min(used) FROM directories WHERE path LIKE '%/0000_'").fetchone()
     assert oldest == int(time.time() / 86400)
 
@@ -188,7 +198,7 @@ def test_what_is_no_catalog_is_left_alone(folder, cache, caplog):
 def test_another_programs_database_is_left_alone(folder, cache, caplog):
     make_herd(folder, 5)
     cache.parent.mkdir()
-    with sqlite3.connect(cache) as database:
+    with opened(cache) as database:
         database.execute("CREATE TABLE files (directory, name, row)")
     before = cache.read_bytes()
     assert len(scan(places_under([folder])).images) == 5
@@ -231,7 +241,7 @@ def test_while_another_process_writes_it_scans_go_on_and_remember_nothing(herd, 
     monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
     write_image(herd / "new", header())
     settle()
-    with sqlite3.connect(cache, isolation_level=None) as other:
+    with contextlib.closing(sqlite3.connect(cache, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with counted_reads() as read:
             assert len(scan(places_under([herd])).images) == 41
