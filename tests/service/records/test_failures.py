@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from cowherd.service.records import failures
-from cowherd.service.records.failures import count_failures, list_failures, note_failure, queue_again
+from cowherd.service.records.failures import count_failures, list_failures, note_failure, queue_again, telling_why
 from cowherd.service.records.faults import StatusConflict
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import create_image, read_image
@@ -31,6 +31,27 @@ def test_nothing_is_told_of_an_image_in_another_state(failed):
     with pytest.raises(StatusConflict):
         queue_again(failed, "2", {"saving"}, "again")
     assert count_failures(failed) == 4
+
+
+def test_an_image_that_waits_tells_why_it_goes_on_waiting(database):
+    with database.write() as connection:
+        create_image(connection, Image(id="1", owner="one"))
+    with pytest.raises(KeyError), telling_why(database, "1", KeyError):
+        raise KeyError("no room")
+    with database.read() as connection:
+        image = read_image(connection, "1")
+        assert (image.status, image.reason, image.version) == ("queued", "'no room'", 2)
+        assert [event.detail["reason"] for event in list_failures(connection, project="one", limit=9)] == ["'no room'"]
+
+
+@pytest.mark.parametrize(("status", "error"), [("saving", KeyError("no room")), ("queued", ValueError("another kind"))])
+def test_nothing_is_told_of_an_image_that_gets_content_or_of_other_errors(database, status, error):
+    with database.write() as connection:
+        create_image(connection, Image(id="1", status=status))
+    with pytest.raises(type(error)), telling_why(database, "1", KeyError):
+        raise error
+    with database.read() as connection:
+        assert (read_image(connection, "1").reason, count_failures(connection)) == (None, 0)
 
 
 def test_the_latest_failures_come_first(failed):

@@ -16,7 +16,7 @@ from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, Too
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.lineage import Bases
 from cowherd.service.records.database import Database
-from cowherd.service.records.failures import queue_again
+from cowherd.service.records.failures import queue_again, telling_why
 from cowherd.service.records.faults import ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import change_status
@@ -29,6 +29,8 @@ from cowherd.stores.incoming import Incoming
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+_REFUSALS = (TooLarge, StoreFull, QuotaExceeded, HostFileError)
+"""Errors because of which nothing may arrive, whoever sends it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP = 64 << 20
 LONGEST = timedelta(days=1)
@@ -155,7 +157,15 @@ def begin_arriving(
 
     `length` is the number of bytes announced (None: none were), `details` are kept in the record. Raises `TooLarge` or
     `StoreFull` if that many can't be kept, `QuotaExceeded`, `StatusConflict` unless the image is queued, `HostFileError`.
+    The image's record says why, unless that is its state.
     """
+    with telling_why(intake.database, image.id, *_REFUSALS):
+        return _begin(intake, image, length, status, kind, details or {})
+
+
+def _begin(
+    intake: Intake, image: Image, length: int | None, status: str, kind: str, details: dict[str, Any]
+) -> tuple[UploadRecord, Incoming]:
     _require_room(intake, length)
     with told_if_full(intake.store):
         incoming = intake.store.begin()
@@ -169,7 +179,7 @@ def begin_arriving(
         expires_at=now() + LONGEST,
         length=length,
         reserved=length or 0,
-        details=details or {},
+        details=details,
     )
     try:
         with intake.database.write() as connection:

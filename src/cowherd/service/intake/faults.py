@@ -55,7 +55,10 @@ class TooLarge(CowherdError):
         self.size, self.most = size, most
 
     def __str__(self) -> str:
-        return f"The image has {self.size} bytes or more, and at most {self.most} are accepted"
+        return (
+            f"The image has {self.size} bytes or more, and at most {self.most} are accepted. Upload a smaller one, or have "
+            f"image_size_cap raised"
+        )
 
 
 class OffsetDiffers(CowherdError):

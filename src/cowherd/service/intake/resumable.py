@@ -19,6 +19,7 @@ from cowherd.service.intake.faults import DigestsDiffer, LengthDiffers, OffsetDi
 from cowherd.service.intake.hashing import BLOCK_BYTES
 from cowherd.service.intake.signatures import verifier_of
 from cowherd.service.intake.upload import Upload
+from cowherd.service.records.failures import telling_why
 from cowherd.service.records.faults import ImageNotFound, StatusConflict
 from cowherd.service.records.image import now
 from cowherd.service.records.states import UPLOADING
@@ -56,7 +57,8 @@ def begin_resumable(intake: Intake, image: Image, length: int, details: dict[str
 
     Raises as `begin_arriving`, and `SignatureRefused` for a signature that can't be verified, whatever the bytes.
     """
-    verifier_of(image.properties, intake.certificates)  # so that nobody sends in vain what is refused at the end
+    with telling_why(intake.database, image.id, SignatureRefused):
+        verifier_of(image.properties, intake.certificates)  # so that nobody sends in vain what is refused at the end
     record, incoming = begin_arriving(intake, image, length, UPLOADING, RESUMABLE, details)
     try:
         incoming.sync()

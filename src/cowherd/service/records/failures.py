@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from cowherd.service.records.events import Event, record_event
+from cowherd.service.records.image import now
 from cowherd.service.records.images import change_status
 from cowherd.service.records.schema import events, images
 from cowherd.service.records.states import QUEUED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from sqlalchemy import ColumnElement, Connection
+
+    from cowherd.service.records.database import Database
 
 FAILED = "image.failed"
 """The action of these events."""
@@ -27,6 +31,27 @@ def queue_again(connection: Connection, image_id: str, allowed: Collection[str],
     """
     change_status(connection, image_id, allowed, QUEUED, reason=reason, **columns)
     note_failure(connection, image_id, reason)
+
+
+@contextlib.contextmanager
+def telling_why(database: Database, image_id: str, *errors: type[Exception]) -> Iterator[None]:
+    """Has an image tell of these errors of the block, by which nothing of its content began to arrive.
+
+    Raises what the block does, and what the records raise.
+    """
+    try:
+        yield
+    except errors as error:
+        with database.write() as connection:
+            _note_refusal(connection, image_id, str(error))
+        raise
+
+
+def _note_refusal(connection: Connection, image_id: str, reason: str) -> None:
+    """Has an image that waits for content say why it got none. One that is being given other content meanwhile says nothing."""
+    waits = update(images).where(images.c.id == image_id, images.c.status == QUEUED)
+    if connection.execute(waits.values(reason=reason, version=images.c.version + 1, updated_at=now())).rowcount:
+        note_failure(connection, image_id, reason)
 
 
 def note_failure(connection: Connection, image_id: str, reason: str) -> None:

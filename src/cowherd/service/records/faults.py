@@ -121,7 +121,8 @@ class QuotaExceeded(RecordError):
 
     def __init__(self, project: str, resource: str, *, limit: int, used: int, asked: int):
         super().__init__(
-            f"The project {printable(project)} may have {limit} {resource}: it has {used}, and {asked} more were asked for."
+            f"The project {printable(project)} may have {limit} {resource}: it has {used}, and {asked} more were asked for. "
+            f"Delete images or end uploads of the project, or have its quota raised."
         )
         self.project, self.resource, self.limit, self.used, self.asked = project, resource, limit, used, asked
 

@@ -17,11 +17,11 @@ from cowherd.service.intake.upload import IMPORT
 from cowherd.service.keeping.recovery import recover
 from cowherd.service.policy.personas import Caller, Persona
 from cowherd.service.records.blobs import WHOLE, images_with_blob
-from cowherd.service.records.failures import note_failure
+from cowherd.service.records.failures import telling_why
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.images import read_image, update_image
 from cowherd.service.records.places import forget_place, places_of
-from cowherd.service.records.states import ACTIVE, IMPORTING, QUEUED
+from cowherd.service.records.states import ACTIVE, IMPORTING
 from cowherd.service.records.tasks import MESSAGE, note_progress
 from cowherd.service.records.uploads import list_uploads
 from cowherd.service.tasks.addresses import Addresses, AddressRefused
@@ -31,7 +31,7 @@ from cowherd.service.tasks.regions import RegionUnknown, RemoteImage, TokenGone,
 from cowherd.stores.faults import BlobMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from cowherd.service.intake.arriving import Intake
@@ -50,6 +50,8 @@ TOKEN = "token"
 """Where the progress of a task keeps the token with which it asks another service, until it ends."""
 TASK_PROPERTY = "os_glance_import_task"
 LEFT_PROPERTY, FAILED_PROPERTY = "os_glance_importing_to_stores", "os_glance_failed_import"
+_UNREACHABLE = (AddressRefused, FetchFailed, RegionUnknown, TokenGone)
+"""Errors by which nothing could be fetched at all."""
 
 
 class NothingStaged(CowherdError):
@@ -153,7 +155,7 @@ class Imports:
 
     def _import_from_region(self, task: Task, image_id: str, store: str) -> None:
         method, token = task.input["import_req"]["method"], task.progress.get(TOKEN)
-        with self._telling_reason(image_id):
+        with telling_why(self.database, image_id, *_UNREACHABLE):
             if token is None:
                 raise TokenGone
             endpoint = self.endpoint_of(token, method["glance_region"], method.get("glance_service_interface", "public"))
@@ -172,7 +174,7 @@ class Imports:
         if _is_done(image):
             return
         with contextlib.ExitStack() as stack:
-            with self._telling_reason(image_id):
+            with telling_why(self.database, image_id, *_UNREACHABLE):
                 fetched = stack.enter_context(fetching())
             upload = Converting.begin(self._intake(task, store), image, fetched.length, status=IMPORTING, kind=IMPORT)
             try:
@@ -182,19 +184,6 @@ class Imports:
                 upload.abandon(str(error))
                 raise
             upload.finish()
-
-    @contextlib.contextmanager
-    def _telling_reason(self, image_id: str) -> Iterator[None]:
-        """Has the image say why nothing could be fetched."""
-        try:
-            yield
-        except (AddressRefused, FetchFailed, RegionUnknown, TokenGone) as error:
-            with self.database.write() as connection:
-                image = read_image(connection, image_id)
-                if image.status == QUEUED:
-                    update_image(connection, msgspec.structs.replace(image, reason=str(error)))
-                    note_failure(connection, image_id, str(error))
-            raise
 
     def _copy(self, image_id: str, targets: Sequence[str], all_must_succeed: bool) -> None:
         """Copies the content to those of the stores that do not have it. A store that fails is told in the image's properties."""

@@ -6,11 +6,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cowherd.errors import CowherdError
 from cowherd.service.intake.content import FlatContent
 from cowherd.service.intake.hashing import BLOCK_BYTES
 from cowherd.service.intake.lineage import chain_of
 from cowherd.service.intake.upload import IMPORT, Upload
 from cowherd.service.keeping.faults import ContentDamaged
+from cowherd.service.records.failures import telling_why
 from cowherd.service.records.images import read_image
 from cowherd.service.records.lineage import content_of
 from cowherd.service.records.states import IMPORTING
@@ -41,20 +43,30 @@ class Standalones:
     intake_of: Callable[[str], Intake]
 
     def run(self, task: Task) -> dict[str, Any]:
-        """Gives the queued image of a task the content of the image that its input names; returns the result for its record."""
-        from cowherd.image.open import disk_of  # with numpy, which every process of the service would hold for this alone
+        """Gives the queued image of a task the content of the image that its input names; returns the result for its record.
 
-        with self.database.read() as connection:
-            target = read_image(connection, task.image_id or "")
-            source = read_image(connection, task.input["image_id"])
-            chain, content = chain_of(connection, self.stores, source), content_of(connection, source.id)
+        If that fails, the image says why, too.
+        """
+        image_id = task.image_id or ""
         with ExitStack() as stack:
-            files = [(stack.enter_context(HostFile.open(one.path, lock=None)), one.format) for one in chain]
-            disk = stack.enter_context(disk_of(files))
+            with telling_why(self.database, image_id, CowherdError):
+                source, content, disk = self._opened(task.input["image_id"], stack)
+            with self.database.read() as connection:
+                target = read_image(connection, image_id)
             intake = self.intake_of(task.input["store"])
             upload = Upload.begin(intake, target, disk.size, status=IMPORTING, kind=IMPORT)
             _feed(upload, disk, source, content)
         return {"image_id": target.id}
+
+    def _opened(self, image_id: str, stack: ExitStack) -> tuple[Image, str | None, Disk]:
+        """Returns an image, the digest of its content, and its disk, which `stack` closes."""
+        from cowherd.image.open import disk_of  # with numpy, which every process of the service would hold for this alone
+
+        with self.database.read() as connection:
+            source = read_image(connection, image_id)
+            chain, content = chain_of(connection, self.stores, source), content_of(connection, source.id)
+        files = [(stack.enter_context(HostFile.open(one.path, lock=None)), one.format) for one in chain]
+        return source, content, stack.enter_context(disk_of(files))
 
 
 def _feed(upload: Upload, disk: Disk, source: Image, content: str | None) -> None:

@@ -206,6 +206,16 @@ def test_an_image_is_made_that_stands_on_nothing(client, disks):
     assert client.ask("POST", f"/cowherd/v1/images/{queued['id']}/standalone").status == 409
 
 
+def test_an_image_of_what_can_not_be_read_says_why_it_waits(client, disks, tmp_path):
+    _, child, _ = put_chain(client, disks)
+    digest = blake3(disks.base).hexdigest()
+    (tmp_path / "data/store/blobs" / digest[:2] / digest[2:]).unlink()
+    path = client.ask("POST", f"/cowherd/v1/images/{child}/standalone").headers["location"]
+    wait_until(lambda: client.get(f"{path}/tasks").json["tasks"][0]["status"] == "failure")
+    made = client.get(path).json
+    assert (made["status"], made["cowherd_reason"]) == ("queued", client.get(f"{path}/tasks").json["tasks"][0]["message"])
+
+
 def test_no_image_is_made_of_what_has_rotted(client, disks, tmp_path):
     _, child, _ = put_chain(client, disks)
     digest = blake3(disks.base).hexdigest()
