@@ -4,6 +4,7 @@
     blobs/ab/cdef....seal   its seal, where its format has a content digest
     blobs/ab/cdef....sums   a digest of each MiB of it: see `cowherd.stores.sums`
     blobs/ab/cdef....about  JSON that tells people without the records what the blob is
+    blobs/metadefs.json     what belongs to no blob, and is to be copied along with them
     incoming/               files that are still arriving
     locks/ab                locks of the blobs in blobs/ab, for the processes of this host
 
@@ -37,6 +38,8 @@ from cowherd.stores.sums import Sums, decode
 Kind = Literal["seal", "sums", "about"]
 KINDS: tuple[Kind, ...] = ("seal", "sums", "about")
 """What may lie beside a blob."""
+Note = Literal["metadefs"]
+"""What may lie beside all of them."""
 
 _BLOB_MODE = 0o440
 _ARRIVING_MODE = 0o600
@@ -44,6 +47,7 @@ _DIRECTORY_MODE = 0o750
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _IN_FOLDER = re.compile(r"[0-9a-f]{62}")
+_MOST_NOTE_BYTES = 64 << 20
 _TEMPORARY = re.compile(r"[0-9a-f]{32}")
 
 
@@ -319,6 +323,22 @@ class DirectoryStore:
         """Returns the path of what may lie beside a blob."""
         path = self.path(digest)
         return path.with_name(f"{path.name}.{kind}")
+
+    def write_note(self, kind: Note, data: Buffer) -> None:
+        """Writes what lies beside all blobs, whole and durably, in place of what lay there."""
+        write_atomically(self.note(kind), data, _BLOB_MODE)
+
+    def read_note(self, kind: Note) -> bytes | None:
+        """Returns what lies beside all blobs, None if nothing of that kind does; a note that is far too large is cut off."""
+        path = self.note(kind)
+        if look_up(path, follow=False, absent=GONE) is None:
+            return None
+        with HostFile.open(path, lock=None, follow=False) as file:
+            return file.pread(0, min(file.size(), _MOST_NOTE_BYTES))
+
+    def note(self, kind: Note) -> Path:
+        """Returns the path of what may lie beside all blobs."""
+        return self._blobs / f"{kind}.json"
 
     def _arriving(self, temporary: str) -> Path:
         if not _TEMPORARY.fullmatch(temporary):

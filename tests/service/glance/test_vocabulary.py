@@ -5,8 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cowherd.service.glance.report import NamespaceOutcome, Result
+from cowherd.service.keeping.definitions import read_copy
 from cowherd.service.records.columns import LONGEST_KEY
-from cowherd.service.records.metadefs import Definition, Kind, create_definition, list_definitions, read_definition
+from cowherd.service.records.metadefs import (
+    Definition,
+    Kind,
+    all_definitions,
+    create_definition,
+    list_definitions,
+    read_definition,
+)
 
 CREATED = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 UPDATED = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -57,3 +65,12 @@ def test_a_namespace_that_can_not_be_kept_is_told_and_nothing_of_it_is_there(gla
     assert "characters" in outcome.problem
     with database.read() as connection:
         assert list_definitions(connection, Kind.NAMESPACE, "N") == []
+
+
+def test_the_store_has_a_copy_at_once_and_none_of_a_dry_run(glance, adopt, database, store):
+    glance.namespace("N")
+    adopt(dry_run=True)
+    assert not store.note("metadefs").exists()
+    adopt()
+    with database.read() as connection:
+        assert read_copy(store).definitions == tuple(all_definitions(connection))

@@ -153,6 +153,15 @@ def test_a_blob_whose_note_is_lost_becomes_an_image_that_only_admins_see(intake:
     assert Reader(empty, {"main": intake.store}, DIGEST, len(DATA)).open(0, len(DATA)) > 0
 
 
+def test_a_note_with_a_moment_in_no_time_zone_is_a_lost_one(intake: Intake, queued: Queued, empty: Database):
+    image = stored(intake, queued())
+    note = msgspec.json.decode(intake.store.read_beside(DIGEST, "about"))
+    note["images"][image.id]["created_at"] = "2026-01-01T00:00:00"
+    intake.store.write_beside(DIGEST, "about", msgspec.json.encode(note))
+    made = rebuilt(empty, intake)
+    assert (made[:2], "has no note" in made.problems[0]) == ((1, 1), True)
+
+
 def test_a_damaged_blob_without_a_note_is_told(intake: Intake, queued: Queued, empty: Database):
     stored(intake, queued())
     flip(intake.store.path(DIGEST), 5)

@@ -17,7 +17,7 @@ from cowherd.service.glance.faults import Unfit
 from cowherd.service.glance.files import Files, Found
 from cowherd.service.glance.images import GlanceImage, GlanceImages
 from cowherd.service.glance.report import NamespaceOutcome, Outcome, Result
-from cowherd.service.glance.vocabulary import Vocabulary, adopt_resource_types, is_defined
+from cowherd.service.glance.vocabulary import Vocabulary, adopt_resource_types
 from cowherd.service.intake.adoption import Arrived, make_blob, record_arrived, tidying, with_bytes
 from cowherd.service.intake.faults import Refused
 from cowherd.service.intake.lineage import Bases, MoreVisible
@@ -30,7 +30,7 @@ from cowherd.service.records.image import Image, Location
 from cowherd.service.records.images import create_image, delete_image, read_image
 from cowherd.service.records.lineage import record_base
 from cowherd.service.records.members import Member, list_members, record_member
-from cowherd.service.records.metadefs import Definition, create_definition
+from cowherd.service.records.metadefs import Definition, create_definition, is_defined
 from cowherd.service.records.places import place_of
 from cowherd.service.records.states import ACTIVE, DEACTIVATED, QUEUED
 from cowherd.service.tasks.copying import copy_blob

@@ -10,8 +10,7 @@ from sqlalchemy import select
 
 from cowherd.service.glance import tables
 from cowherd.service.glance.images import moment
-from cowherd.service.records.faults import DefinitionNotFound
-from cowherd.service.records.metadefs import Definition, Kind, create_definition, property_body, read_definition
+from cowherd.service.records.metadefs import Definition, Kind, create_definition, is_defined, property_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,15 +48,6 @@ def adopt_resource_types(connection: Connection, vocabulary: Vocabulary) -> None
     for one in vocabulary.resource_types:
         if not is_defined(connection, one):
             create_definition(connection, one)
-
-
-def is_defined(connection: Connection, definition: Definition) -> bool:
-    """Returns whether there is a definition of the same kind and name."""
-    try:
-        read_definition(connection, definition.kind, definition.namespace, definition.name)
-    except DefinitionNotFound:
-        return False
-    return True
 
 
 def _namespace(row: Row[Any]) -> Definition:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cowherd.service.keeping.definitions import Copies
 from cowherd.service.keeping.keeper import Duty
 from cowherd.service.keeping.notes import Notes
 from cowherd.service.keeping.reaper import delete_orphans, reap
@@ -44,5 +45,6 @@ def duties(database: Database, stores: Mapping[str, DirectoryStore], care: Care)
         Duty("deleting what no record names", _ORPHANS_SECONDS, delete_all_orphans),
         Duty("verifying what is stored", _SCRUB_SECONDS, scrub.verify_due),
         Duty("writing notes beside blobs", _NOTES_SECONDS, Notes(database, stores).follow),
+        Duty("copying metadata definitions", _NOTES_SECONDS, Copies(database, stores).write),
         Duty("repairing what is damaged", _REPAIR_SECONDS, scrub.repair_all),
     ]

@@ -1,8 +1,8 @@
 """Makes the records again from what the stores have, when they are lost: blobs, and the notes and seals beside them.
 
 Images get back their ids, names, owners, properties, tags and members, as they were when the notes were written last. What is no
-part of an image with content is lost: tasks, events, uploads, images without content, the vocabulary of properties. Content is
-verified before it is given out.
+part of an image with content is lost: tasks, events, uploads, images without content. The metadata definitions come from their
+copy. Content is verified before it is given out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cowherd.service.intake.about import MEMBERS, About, read_about
 from cowherd.service.intake.hashing import BLOCK_BYTES, Digests, Hasher
 from cowherd.service.intake.inspection import recognise
 from cowherd.service.intake.lineage import having
+from cowherd.service.keeping.definitions import record_definitions
 from cowherd.service.records.blobs import Blob, images_with_blob, read_blob, record_blob, record_place
 from cowherd.service.records.checks import is_empty
 from cowherd.service.records.database import Database
@@ -62,6 +63,7 @@ def rebuild(database: Database, stores: Mapping[str, DirectoryStore]) -> Rebuilt
             for digest in store.digests():
                 work.take(store, digest)
         work.record_lineage(stores)
+        work.problems += record_definitions(connection, stores.values())
         return Rebuilt(len(work.images), len(work.blobs), tuple(work.problems))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from sqlalchemy import func, select
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import FromClause, Select
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A moment with a time zone, also where a record is read from JSON."""
 
 
 def now() -> datetime:
@@ -54,8 +57,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     disk_format: str | None = None
     min_ram: int = 0
     min_disk: int = 0
-    created_at: datetime = msgspec.field(default_factory=now)
-    updated_at: datetime = msgspec.field(default_factory=now)
+    created_at: Moment = msgspec.field(default_factory=now)
+    updated_at: Moment = msgspec.field(default_factory=now)
     version: int = 1
     reason: str | None = None
     blob: str | None = None

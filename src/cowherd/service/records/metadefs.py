@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import msgspec
 from sqlalchemy import and_, delete, insert, or_, select, tuple_, update
 
 from cowherd.service.records.faults import DefinitionExists, DefinitionNotFound
-from cowherd.service.records.image import now
+from cowherd.service.records.image import Moment, now
 from cowherd.service.records.schema import metadefs
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
     visibility: str | None = None
     body: dict[str, Any] = {}
-    created_at: datetime = msgspec.field(default_factory=now)
-    updated_at: datetime = msgspec.field(default_factory=now)
+    created_at: Moment = msgspec.field(default_factory=now)
+    updated_at: Moment = msgspec.field(default_factory=now)
 
 
 _COLUMNS = [metadefs.c[name] for name in Definition.__struct_fields__]
@@ -70,6 +69,17 @@ def read_definition(connection: Connection, kind: str, namespace: str, name: str
     if row is None:
         raise DefinitionNotFound(kind, namespace, name)
     return Definition(**row._asdict())
+
+
+def is_defined(connection: Connection, definition: Definition) -> bool:
+    """Returns whether there is a definition of the same kind and name."""
+    return _is_taken(connection, definition.kind, definition.namespace, definition.name)
+
+
+def all_definitions(connection: Connection) -> list[Definition]:
+    """Returns all definitions, by their kinds, namespaces and names."""
+    asked = select(*_COLUMNS).order_by(metadefs.c.kind, metadefs.c.namespace, metadefs.c.name)
+    return [Definition(**row._asdict()) for row in connection.execute(asked)]
 
 
 def list_definitions(connection: Connection, kind: str, namespace: str) -> list[Definition]:
@@ -134,8 +144,12 @@ def delete_definitions(connection: Connection, kind: str, namespace: str) -> int
 
 
 def _check_free(connection: Connection, kind: str, namespace: str, name: str) -> None:
-    if connection.execute(select(metadefs.c.id).where(_one(kind, namespace, name))).first() is not None:
+    if _is_taken(connection, kind, namespace, name):
         raise DefinitionExists(kind, namespace, name)
+
+
+def _is_taken(connection: Connection, kind: str, namespace: str, name: str) -> bool:
+    return connection.execute(select(metadefs.c.id).where(_one(kind, namespace, name))).first() is not None
 
 
 def _one(kind: str, namespace: str, name: str) -> ColumnElement[bool]:

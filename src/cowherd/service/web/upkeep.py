@@ -21,6 +21,7 @@ from cowherd.service.glance.images import read_images
 from cowherd.service.glance.report import Adopted
 from cowherd.service.glance.vocabulary import read_vocabulary
 from cowherd.service.intake.inspection import Rules
+from cowherd.service.keeping.definitions import Copies
 from cowherd.service.keeping.fsck.run import check_service
 from cowherd.service.keeping.rebuild import Rebuilt, rebuild
 from cowherd.service.records.database import Database, open_database
@@ -80,18 +81,22 @@ def adopt_glance(
     described = read_configuration(configuration)
     with reading_glance(described.database) as connection:
         images, vocabulary = read_images(connection), read_vocabulary(connection)
+    stores = stores_of(settings)
     reached = _Reached(images, progress)
     with _records_for(settings, dry_run=dry_run) as database:
         adoption = Adoption(
             database,
-            stores_of(settings),
+            stores,
             Files(described.backends, encrypts=described.encrypts),
             Bringing(Rules(match_format=settings.require_format_match), settings.hash_algorithm, hard_links, reached.count),
             keeps_web=bool(settings.http_store),
             is_dry=dry_run,
         )
         outcomes = tuple(reached.passing(adoption.adopt_images(images)))
-        return Adopted(outcomes, tuple(adoption.adopt_vocabulary(vocabulary)), dry_run)
+        namespaces = tuple(adoption.adopt_vocabulary(vocabulary))
+        if not dry_run:
+            Copies(database, stores).write(lambda: None)
+        return Adopted(outcomes, namespaces, dry_run)
 
 
 @contextlib.contextmanager

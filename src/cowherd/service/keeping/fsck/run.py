@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cowherd.service.keeping.fsck.contents import ContentsCheck
+from cowherd.service.keeping.fsck.definitions import DefinitionsCheck
 from cowherd.service.keeping.fsck.records import RecordsCheck
 from cowherd.service.keeping.fsck.report import Finding
 from cowherd.service.records.database import Database
@@ -18,3 +19,4 @@ def check_service(database: Database, stores: Mapping[str, DirectoryStore], *, r
     """
     yield from RecordsCheck(database, stores, repair).run()
     yield from ContentsCheck(database, stores, repair).run()
+    yield from DefinitionsCheck(database, stores, repair).run()
