@@ -63,6 +63,39 @@ def test_systemd_is_told_of_readiness_of_life_and_of_the_end(started, systemd):
     assert process.wait(30) == 0
 
 
+def children_of(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_systemd_is_told_of_life_only_while_every_process_shows_it(started, systemd):
+    heard, path = systemd
+    process, _ = started("--workers", "2", NOTIFY_SOCKET=path, WATCHDOG_USEC="2000000")
+    while heard.recv(100) != b"WATCHDOG=1":
+        pass
+    hung = children_of(process)[0]
+
+    def missed(times):
+        for _ in range(times):
+            while "of the service has shown no life" not in process.stderr.readline():
+                pass
+
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        missed(2)
+        heard.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while heard.recv(100):
+                pass
+        missed(2)
+        with pytest.raises(BlockingIOError):
+            heard.recv(100)
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    heard.settimeout(30)
+    while heard.recv(100) != b"WATCHDOG=1":
+        pass
+
+
 class Settings:
     """The file of settings of a service, which is told to read it again."""
 

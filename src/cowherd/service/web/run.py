@@ -32,6 +32,7 @@ from cowherd.service.web.service import Service
 from cowherd.service.web.serving.hangups import Hangups
 from cowherd.service.web.serving.server import Life, serve
 from cowherd.service.web.serving.sockets import is_loopback, listening, url_of
+from cowherd.service.web.serving.watchdog import Watchdog
 from cowherd.service.web.serving.workers import Workers
 from cowherd.service.web.settings import quotas_of
 from cowherd.stores.directory import DirectoryStore
@@ -98,12 +99,18 @@ class _Processes:
                 self._tell_ready()
             return makes_sense
 
-        counting.share(self._held.settings.workers)
-        Workers(self._held.settings.workers, self._work).run(answers, reload, self._tell_ready)
+        count = self._held.settings.workers
+        counting.share(count)
+        watchdog = Watchdog(count, self._life)
 
-    def _work(self, place: int, tell: Callable[[], None]) -> None:
-        counting.be_process(place)
+        def work(place: int, tell: Callable[[], None]) -> None:
+            counting.be_process(place)
+            self._life = watchdog.life_of(place)
+            self._work(tell)
 
+        Workers(count, work).run(answers, reload, self._tell_ready)
+
+    def _work(self, tell: Callable[[], None]) -> None:
         def reload(running: Running) -> None:
             self._held.reread(lambda new: running.become(reopened(running.app.service, new)))
             tell()
