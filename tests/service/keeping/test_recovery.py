@@ -15,7 +15,7 @@ from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.resumable import Sessions, begin_resumable
 from cowherd.service.intake.staging import Staging
 from cowherd.service.intake.upload import IMPORT, Upload
-from cowherd.service.keeping.recovery import EXPIRED, REASON, recover
+from cowherd.service.keeping.recovery import EXPIRED, GONE, REASON, recover
 from cowherd.service.records.database import open_database
 from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import change_status, delete_image, read_image
@@ -90,6 +90,36 @@ def test_what_was_staged_waits_but_half_of_it_does_not(intake: Intake, queued: Q
     upload = Upload.of_staged(intake, whole, record)
     upload.feed_staged()
     assert upload.finish().status == ACTIVE
+
+
+def test_no_bytes_that_were_staged_wait_as_others_do(intake: Intake, queued: Queued):
+    whole, half = queued(), queued()
+    record = Staging.begin(intake, whole).finish()
+    killed_in(intake, lambda there: Staging.begin(there, half, 0))
+    assert recover(intake.database, stores_of(intake)) == ((half.id,), 1)
+    assert (found(intake, whole).status, found(intake, half).reason) == (UPLOADING, REASON)
+    killed_in(intake, lambda there: Upload.of_staged(there, whole, record))
+    assert found(intake, whole).status == IMPORTING
+    assert recover(intake.database, stores_of(intake)) == ((), 0)
+    assert found(intake, whole).status == UPLOADING
+    upload = Upload.of_staged(intake, whole, record)
+    upload.feed_staged()
+    assert (upload.finish().status, found(intake, whole).size) == (ACTIVE, 0)
+
+
+@pytest.mark.parametrize("data", [DATA, b""])
+@pytest.mark.parametrize("importing", [False, True])
+def test_an_image_whose_staged_bytes_are_gone_is_queued_and_says_so(intake: Intake, queued: Queued, data: bytes, importing: bool):
+    image = queued()
+    staging = Staging.begin(intake, image)
+    staging.feed(data)
+    record = staging.finish()
+    if importing:
+        killed_in(intake, lambda there: Upload.of_staged(there, image, record))
+    intake.store.discard(record.temporary or "")
+    assert recover(intake.database, stores_of(intake)) == ((image.id,), 0)
+    assert (found(intake, image).status, found(intake, image).reason, found(intake, image).size) == (QUEUED, GONE, None)
+    assert begin(intake, image).finish().status == ACTIVE
 
 
 def test_what_was_staged_does_not_wait_for_ever(intake: Intake, queued: Queued):

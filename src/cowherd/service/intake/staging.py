@@ -9,11 +9,18 @@ from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.records.image import Image, now
 from cowherd.service.records.images import note_size
 from cowherd.service.records.states import UPLOADING
-from cowherd.service.records.uploads import UploadRecord, advance_upload
+from cowherd.service.records.uploads import UploadRecord, advance_upload, note_details
 from cowherd.storage.hostfile import Buffer
 
 STAGE = "stage"
 """The kind of an upload that waits to be imported."""
+_IS_WHOLE = "is_whole"
+"""Where the details of an upload say that all bytes came that are to be imported, be they none."""
+
+
+def is_staged(upload: UploadRecord) -> bool:
+    """Returns whether all bytes of an upload came, to be imported: they wait for that, or are being imported."""
+    return bool(upload.details.get(_IS_WHOLE))
 
 
 class Staging(Arriving):
@@ -43,11 +50,14 @@ class Staging(Arriving):
         with self._tidying():
             self._require_all()
             self._incoming.sync()
-            expires_at = now() + LONGEST
+            expires_at, details = now() + LONGEST, {**self.record.details, _IS_WHOLE: True}
             with self._intake.database.write() as connection:
                 if not advance_upload(connection, self.record.id, self.received, expires_at):
                     raise ImageNotFound(self.record.image_id)
+                note_details(connection, self.record.id, details)
                 note_size(connection, self.record.image_id, self.received)
         self._over = True
         self._incoming.close()
-        return msgspec.structs.replace(self.record, offset=self.received, reserved=self._reserved, expires_at=expires_at)
+        return msgspec.structs.replace(
+            self.record, offset=self.received, reserved=self._reserved, expires_at=expires_at, details=details
+        )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from cowherd.service.intake.resumable import RESUMABLE
-from cowherd.service.intake.staging import STAGE
+from cowherd.service.intake.staging import STAGE, is_staged
 from cowherd.service.intake.upload import IMPORT
 from cowherd.service.records.blobs import read_blob
 from cowherd.service.records.checks import stranded_images
@@ -28,6 +28,7 @@ from cowherd.storage.presence import is_there
 from cowherd.stores.directory import DirectoryStore
 
 REASON = "The service ended while the image was uploaded. Upload it again"
+GONE = "What was staged of the image is not in its store any more. Stage it again, or upload it"
 EXPIRED = "What was uploaded of the image waited too long for more, or for its import, and was deleted. Upload it again"
 
 
@@ -79,11 +80,17 @@ def _end_if_dead(database: Database, store: DirectoryStore | None, upload: Uploa
             return False
         end_upload(connection, upload.id)
         try:
-            reason = EXPIRED if waits and not in_time else REASON
-            queue_again(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, reason, size=None)
+            queue_again(connection, upload.image_id, {SAVING, UPLOADING, IMPORTING}, _reason(known, waits), size=None)
         except (ImageNotFound, StatusConflict):  # it is in no state of an upload any more
             return False
     return True
+
+
+def _reason(upload: UploadRecord, waited: bool) -> str:
+    """Returns why an upload has ended of which nobody brings more; `waited`: until now it could have gone on."""
+    if waited:
+        return EXPIRED
+    return GONE if is_staged(upload) else REASON
 
 
 def _puts_back(connection: Connection, store: DirectoryStore, upload: UploadRecord) -> bool:
@@ -91,10 +98,10 @@ def _puts_back(connection: Connection, store: DirectoryStore, upload: UploadReco
 
     That is a resumable one whose file became a blob, or what was staged, and just being imported: its import goes on.
     """
-    is_staged = upload.kind == IMPORT and upload.offset > 0
-    if not (is_staged or upload.kind == RESUMABLE) or not _has_file(connection, store, upload):
+    was_importing = upload.kind == IMPORT and is_staged(upload)
+    if not (was_importing or upload.kind == RESUMABLE) or not _has_file(connection, store, upload):
         return False
-    if is_staged:
+    if was_importing:
         try:
             change_status(connection, upload.image_id, {IMPORTING}, UPLOADING)
         except (ImageNotFound, StatusConflict):
@@ -133,8 +140,8 @@ def strays(database: Database, store: DirectoryStore) -> list[str]:
 
 def _waits(store: DirectoryStore, upload: UploadRecord) -> bool:
     """Tells whether an upload waits to be continued. One whose file has become a blob, just before a kill, does not."""
-    is_begun = upload.kind == RESUMABLE or (upload.kind == STAGE and upload.offset > 0)
-    return is_begun and upload.temporary is not None and is_there(store.arriving(upload.temporary))
+    can_wait = upload.kind == RESUMABLE or (upload.kind == STAGE and is_staged(upload))
+    return can_wait and upload.temporary is not None and is_there(store.arriving(upload.temporary))
 
 
 def _is_alive(store: DirectoryStore | None, upload: UploadRecord) -> bool:

@@ -58,6 +58,11 @@ def change_kind(connection: Connection, upload_id: str, kind: str) -> None:
     connection.execute(update(uploads).where(uploads.c.id == upload_id).values(kind=kind))
 
 
+def note_details(connection: Connection, upload_id: str, details: dict[str, Any]) -> None:
+    """Replaces the details of an upload."""
+    connection.execute(update(uploads).where(uploads.c.id == upload_id).values(details=details))
+
+
 def note_digest(connection: Connection, upload_id: str, digest: str) -> None:
     """Notes the blob that an upload is about to become."""
     connection.execute(update(uploads).where(uploads.c.id == upload_id).values(digest=digest))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cowherd.service.records.database import Database
     from cowherd.service.records.image import Image
     from cowherd.service.records.tasks import Task
+    from cowherd.service.records.uploads import UploadRecord
     from cowherd.service.tasks.fetching import Fetched
     from cowherd.service.tasks.regions import EndpointOf
     from cowherd.stores.directory import DirectoryStore
@@ -146,12 +147,17 @@ class Imports:
             staged = [one for one in list_uploads(connection, image_id=image_id) if one.kind == STAGE]
         if _is_done(image):
             return _first_not_in(image.stores, targets)
-        if not staged:
+        if not staged or not self._has_file(staged[0]):
+            recover(self.database, self.stores)  # so that the image does not go on saying that something is staged
             raise NothingStaged(image_id)
         upload = Converting.of_staged(self._intake(task, staged[0].store), image, staged[0])
         upload.feed_staged()
         upload.finish()
         return staged[0].store
+
+    def _has_file(self, upload: UploadRecord) -> bool:
+        store = self.stores.get(upload.store)
+        return store is not None and store.arrived(upload.temporary or "") is not None
 
     def _import_from_region(self, task: Task, image_id: str, store: str) -> None:
         method, token = task.input["import_req"]["method"], task.progress.get(TOKEN)

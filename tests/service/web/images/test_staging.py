@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
+from cowherd.service.keeping.recovery import GONE
 from cowherd.service.records.faults import DatabaseUnavailable
 from cowherd.service.records.image import now
 from cowherd.service.records.schema import tasks
@@ -52,6 +53,24 @@ def test_what_was_staged_is_imported(client):
     assert (image["os_glance_importing_to_stores"], image["os_glance_failed_import"]) == ("", "")
     assert "os_glance_import_task" not in image
     assert client.get(f"{path}/file").body == b"content"
+
+
+def test_no_bytes_are_staged_and_imported_like_others(client):
+    path = staged(client, b"")
+    assert imported(client, path, DIRECT)["status"] == "success"
+    assert (client.get(path).json["status"], client.get(path).json["size"]) == ("active", 0)
+
+
+def test_the_import_of_what_is_gone_fails_and_the_image_waits_for_content_again(client, tmp_path):
+    path = staged(client)
+    (file,) = (tmp_path / "one/incoming").iterdir()
+    file.unlink()
+    task = imported(client, path, DIRECT)
+    assert (task["status"], "stage its content again" in task["message"]) == ("failure", True)
+    image = client.get(path).json
+    assert (image["status"], image["size"], image["cowherd_reason"]) == ("queued", None, GONE)
+    assert client.ask("PUT", f"{path}/stage", b"content", **OCTETS).status == 204
+    assert imported(client, path, DIRECT)["status"] == "success"
 
 
 @pytest.mark.parametrize("where", [{"stores": ["two"]}, {"stores": ["two", "one"]}, {"all_stores": True}])
