@@ -26,7 +26,7 @@ from cowherd.service.records.failures import list_failures
 from cowherd.service.records.image import Image, Location
 from cowherd.service.records.images import create_image, delete_image, read_image, update_image
 from cowherd.service.records.members import Member, list_members
-from cowherd.service.records.places import places_of
+from cowherd.service.records.places import forget_place, places_of
 from cowherd.service.records.schema import blobs, images
 from cowherd.service.records.states import ACTIVE, DEACTIVATED
 from cowherd.service.web.settings import Settings
@@ -329,12 +329,17 @@ def test_a_dry_run_says_the_same_and_changes_nothing(glance, adopt, data, tmp_pa
     assert all(one.result in (Result.KNOWN, Result.WAITING) for one in adopt(dry_run=True).images)
 
 
-def test_stores_of_the_same_names_get_what_was_in_them(glance, adopt, database, data, tmp_path):
-    (tmp_path / "fast").mkdir()
+def have_stores_cheap_and_fast(glance, fast):
+    """Has a Glance keep images in two stores, the second one in a directory of its own."""
+    fast.mkdir()
     glance.configure(
         "[DEFAULT]\nenabled_backends = cheap:file, fast:file\n[cheap]\nfilesystem_store_datadir = $store\n"
-        f"[fast]\nfilesystem_store_datadir = {tmp_path / 'fast'}\n"
+        f"[fast]\nfilesystem_store_datadir = {fast}\n"
     )
+
+
+def test_stores_of_the_same_names_get_what_was_in_them(glance, adopt, database, data, tmp_path):
+    have_stores_cheap_and_fast(glance, tmp_path / "fast")
     both, fast = glance.image(b"both", metadata='{"store": "cheap"}'), glance.image(b"fast", metadata='{"store": "fast"}')
     glance.of(both, "locations", value=f"file://{tmp_path / 'fast' / both}", meta_data='{"store": "fast"}', status="active")
     (tmp_path / "fast" / both).write_bytes(b"both")
@@ -419,25 +424,90 @@ def test_with_hard_links_a_file_that_does_not_fit_is_as_it_was(glance, adopted_o
 
 
 _KILLED = """
-import os, pathlib, signal, sys
-from cowherd.service.glance import adopting
+import importlib, os, pathlib, signal, sys
 from cowherd.service.web.settings import Settings
 from cowherd.service.web.upkeep import adopt_glance
 
-name, number = sys.argv[3], int(sys.argv[4])
-inner = getattr(adopting, name)
+data, configuration, module, name, number, *stores = sys.argv[1:]
+module = importlib.import_module(module)
+inner = getattr(module, name)
 calls = 0
 
 def counted(*args, **kwargs):
     global calls
     calls += 1
-    if calls == number:
+    if calls == int(number):
         os.kill(os.getpid(), signal.SIGKILL)
     return inner(*args, **kwargs)
 
-setattr(adopting, name, counted)
-adopt_glance(Settings(data=sys.argv[1]), pathlib.Path(sys.argv[2]))
+setattr(module, name, counted)
+adopt_glance(Settings(data=data, stores=tuple(stores)), pathlib.Path(configuration))
 """
+
+
+def killed_adopting(glance, data, name, number=1, module="cowherd.service.glance.adopting", stores=()):
+    """Adopts in another process, which is killed when it calls a function for so many times."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", _KILLED, data, glance.configuration, module, name, str(number), *stores]
+    assert subprocess.run(words, env=environment, check=False).returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def in_two_stores(glance, data, tmp_path):
+    """A Glance that has one image in two stores, and another one in one of them; returns their ids, and the stores here."""
+    have_stores_cheap_and_fast(glance, tmp_path / "fast")
+    made = glance.image(b"both", metadata='{"store": "cheap"}', created_at="2024-05-01 00:00:00.000000")
+    glance.of(made, "locations", value=f"file://{tmp_path / 'fast' / made}", meta_data='{"store": "fast"}', status="active")
+    (tmp_path / "fast" / made).write_bytes(b"both")
+    other = glance.image(b"other", metadata='{"store": "cheap"}', created_at="2024-05-02 00:00:00.000000")
+    return made, other, tuple(f"{name}={data / name}" for name in ("cheap", "fast"))
+
+
+def results(adopted):
+    return [one.result for one in adopted.images]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("cowherd.service.glance.copies", "copy_blob"),
+        ("cowherd.service.tasks.copying", "_copy"),
+        ("cowherd.service.tasks.copying", "record_place"),
+        ("cowherd.service.glance.copies", "record_event"),
+    ],
+)
+def test_a_copy_that_a_kill_left_undone_the_next_run_makes(in_two_stores, glance, adopt, database, data, module, name):
+    both, other, stores = in_two_stores
+    killed_adopting(glance, data, name, module=module, stores=stores)
+    assert read(database, both).status == ACTIVE
+    assert results(adopt(stores=stores, dry_run=True)) == [Result.ADOPTED, Result.ADOPTED]
+    assert results(adopt(stores=stores)) == [Result.ADOPTED, Result.ADOPTED]
+    assert (read(database, both).stores, read(database, other).stores) == (("cheap", "fast"), ("cheap",))
+    assert results(adopt(stores=stores)) == [Result.KNOWN, Result.KNOWN]
+    for store_name in ("cheap", "fast"):
+        store = DirectoryStore(store_name, str(data / store_name))
+        assert content(database, store, read(database, both)) == b"both"
+        assert store.incoming() == []
+
+
+def test_a_copy_that_was_deleted_here_since_does_not_come_back(in_two_stores, adopt, database, data):
+    both, _, stores = in_two_stores
+    adopt(stores=stores)
+    with database.write() as connection:
+        forget_place(connection, read(database, both).blob, "fast")
+    assert results(adopt(stores=stores)) == [Result.KNOWN, Result.KNOWN]
+    assert read(database, both).stores == ("cheap",)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: (path.chmod(0o600), path.write_bytes(b"rots"))])
+def test_a_copy_that_can_not_be_made_is_told_and_the_next_image_adopted(in_two_stores, glance, adopt, database, data, damage):
+    both, other, stores = in_two_stores
+    killed_adopting(glance, data, "copy_blob", module="cowherd.service.glance.copies", stores=stores)
+    damage(DirectoryStore("cheap", str(data / "cheap")).path(read(database, both).blob))
+    adopted = adopt(stores=stores)
+    assert results(adopted) == [Result.KNOWN, Result.ADOPTED]
+    assert read(database, both).blob in adopted.images[0].problem
+    assert read(database, other).status == ACTIVE
 
 
 @pytest.mark.parametrize("name", ["make_blob", "record_arrived", "create_image", "record_event"])
@@ -446,11 +516,12 @@ def test_what_a_kill_left_undone_the_next_run_does(glance, adopt, database, stor
         glance.image(text, created_at=f"2024-05-0{day} 00:00:00.000000")
         for day, text in ((1, b"one"), (2, b"two"), (3, b"three"))
     ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", _KILLED, data, glance.configuration, name, "2"]
-    assert subprocess.run(words, env=environment, check=False).returncode == -signal.SIGKILL
-    results = {one.image: one.result for one in adopt().images}
-    assert results == {ids[0]: Result.KNOWN, ids[1]: Result.ADOPTED, ids[2]: Result.ADOPTED}
+    killed_adopting(glance, data, name, 2)
+    assert {one.image: one.result for one in adopt().images} == {
+        ids[0]: Result.KNOWN,
+        ids[1]: Result.ADOPTED,
+        ids[2]: Result.ADOPTED,
+    }
     assert [content(database, store, read(database, one)) for one in ids] == [b"one", b"two", b"three"]
     assert findings(database, store) == []
     assert store.incoming() == []

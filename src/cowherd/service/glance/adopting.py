@@ -1,7 +1,8 @@
 """Adopts the images of a Glance, one after the other: content first, and then its record in one transaction.
 
 Killed at any moment, it has adopted some images and left no trace of the next one but a file that nobody holds. What is known
-already is not touched; a record that waits for its content, and that nobody has changed here, is made anew.
+already is not touched, but for copies in further stores that were still to be made; a record that waits for its content, and that
+nobody has changed here, is made anew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from cowherd.service.glance.content import Bringing, Brought
+from cowherd.service.glance.content import Bringing, Brought, How
+from cowherd.service.glance.copies import ADOPTED, left_to_make, make_copies, to_be_made
 from cowherd.service.glance.faults import Unfit
 from cowherd.service.glance.files import Files, Found
 from cowherd.service.glance.images import GlanceImage, GlanceImages
@@ -31,17 +33,16 @@ from cowherd.service.records.images import create_image, delete_image, read_imag
 from cowherd.service.records.lineage import record_base
 from cowherd.service.records.members import Member, list_members, record_member
 from cowherd.service.records.metadefs import Definition, create_definition, is_defined
-from cowherd.service.records.places import place_of
 from cowherd.service.records.states import ACTIVE, DEACTIVATED, QUEUED
-from cowherd.service.tasks.copying import copy_blob
+from cowherd.service.tasks.copying import SourceDamaged
 from cowherd.storage.identity import FileIdentity
 from cowherd.stores.directory import DirectoryStore
+from cowherd.stores.faults import BlobMissing
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 HOW = "glance"
-ACTION = "image.adopt"
 ON_THE_WEB = "on the web"
 _UNDER_WAY = "its content was not all there, as it was {}. Adopt again once it is active in Glance, or upload it here"
 _CHANGED = "Glance's record was changed since it was adopted, and this one was left as it is"
@@ -102,13 +103,26 @@ class Adoption:
         if deleted_here:
             return _outcome(one, Result.DELETED)
         if known is not None and not _may_be_made_anew(known):
-            return _outcome(one, Result.KNOWN, problem=_problem_of_known(one.record, known))
+            return self._go_on(one, known)
         try:
             if one.record.status in (ACTIVE, DEACTIVATED):
                 return self._with_content(one, known)
             return self._without_content(one, known)
         except (Unstorable, ImageChanged, ImageExists, ImageNotFound) as error:  # another request came in between, say
             return _outcome(one, Result.FAILED, problem=str(error))
+
+    def _go_on(self, one: GlanceImage, known: Image) -> Outcome:
+        """Makes the copies of an image that an earlier run was to make; else it is not touched."""
+        with self.database.read() as connection:
+            left = [name for name in left_to_make(connection, known.id) if name in self.stores]
+        if known.blob is None or not left:
+            return _outcome(one, Result.KNOWN, problem=_problem_of_known(one.record, known))
+        try:
+            if not self.is_dry:
+                make_copies(self.database, self.stores, known, left)
+        except (SourceDamaged, BlobMissing) as error:  # which keeps no other image waiting
+            return _outcome(one, Result.KNOWN, problem=str(error))
+        return _outcome(one, Result.ADOPTED, None if self.is_dry else How.COPIED, known.size)
 
     def _with_content(self, one: GlanceImage, known: Image | None) -> Outcome:
         web = self.files.on_the_web(one) if self.keeps_web else ()
@@ -146,7 +160,10 @@ class Adoption:
         store = self.stores.get(found.backend) or next(iter(self.stores.values()))
         with self.bringing.bring(one.record, found.path, bases, store) as brought:
             self._keep(store, brought, replace(one.record, locations=web), one, known, bases)
-        self._spread(one, store, brought)
+        if others := self._others(one, store.name):
+            with self.database.read() as connection:
+                image = read_image(connection, one.record.id)
+            make_copies(self.database, self.stores, image, others)
         return brought.how
 
     def _keep(
@@ -158,15 +175,10 @@ class Adoption:
             identity = make_blob(self.database, store, brought.temporary, image, one.members, arrived)
             self._record(image, one, known, _Blob(arrived, store.name, identity, bases))
 
-    def _spread(self, one: GlanceImage, store: DirectoryStore, brought: Brought) -> None:
-        """Gives the content to the other stores that are called as those of Glance's that have it."""
-        names = {str(location.metadata.get("store")) for location in one.locations} - {store.name}
-        digest = brought.arrived.digests.blake3
-        for name in sorted(names & set(self.stores)):
-            with self.database.read() as connection:
-                has_it = place_of(connection, digest, name) is not None
-            if not has_it:
-                copy_blob(self.database, store, self.stores[name], digest)
+    def _others(self, one: GlanceImage, store: str) -> list[str]:
+        """Returns the stores but `store` that are called as those of Glance's that have the content."""
+        names = {str(location.metadata.get("store")) for location in one.locations}
+        return sorted(names & set(self.stores) - {store})
 
     def _record(self, image: Image, one: GlanceImage, known: Image | None, blob: _Blob | None = None) -> None:
         """Records an image with its members, in place of what is `known` of it, in one transaction.
@@ -186,8 +198,9 @@ class Adoption:
                 record_member(connection, member)
             if blob is not None and blob.arrived.bound_to is not None:
                 record_base(connection, blob.bases.claim(connection, image, blob.arrived.bound_to))
-            detail = {"from": HOW, "status": one.record.status}
-            record_event(connection, Event(action=ACTION, project=image.owner, image_id=image.id, detail=detail))
+            others = to_be_made(self._others(one, blob.store) if blob else ())
+            detail = {"from": HOW, "status": one.record.status, **others}
+            record_event(connection, Event(action=ADOPTED, project=image.owner, image_id=image.id, detail=detail))
             if image.reason is not None:
                 note_failure(connection, image.id, image.reason)
 

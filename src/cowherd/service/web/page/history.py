@@ -23,6 +23,7 @@ _LONGEST = 500
 _WORDS = {
     "image.create": "made",
     "image.adopt": "adopted from Glance",
+    "image.copy": "copied to another store",
     "image.active": "content arrived",
     FAILED: "got no content",
     "image.upload": "upload ended",
