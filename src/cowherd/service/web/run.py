@@ -88,7 +88,7 @@ class _Processes:
             self._reread(use)
             self._tell_ready()
 
-        self._answer(answers, reload)
+        self._answer(answers, reload, self._life)
 
     def be_several(self, answers: Callable[[], None]) -> None:
         """Answers in processes that this one minds. It alone says what is wrong with new settings."""
@@ -105,25 +105,24 @@ class _Processes:
 
         def work(place: int, tell: Callable[[], None]) -> None:
             counting.be_process(place)
-            self._life = watchdog.life_of(place)
-            self._work(tell)
+            self._work(tell, watchdog.life_of(place))
 
         Workers(count, work).run(answers, reload, self._tell_ready)
 
-    def _work(self, tell: Callable[[], None]) -> None:
+    def _work(self, tell: Callable[[], None], life: Life) -> None:
         def reload(running: Running) -> None:
             self._held.reread(lambda new: running.become(reopened(running.app.service, new)))
             tell()
 
-        self._answer(tell, reload)
+        self._answer(tell, reload, life)
 
-    def _answer(self, answers: Callable[[], None], reload: Callable[[Running], None]) -> None:
+    def _answer(self, answers: Callable[[], None], reload: Callable[[Running], None], life: Life) -> None:
         with (
             Hangups() as hangups,
             Running(open_service(self._held.settings)) as running,
             hangups.calling(lambda: reload(running)),
         ):
-            serve(Measured(running.app), self._bound, answers, self._life)
+            serve(Measured(running.app), self._bound, answers, life)
 
     def _reread(self, use: Callable[[Settings], None]) -> bool:
         self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
