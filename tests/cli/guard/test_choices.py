@@ -17,7 +17,7 @@ from cowherd.storage.protection import Protection
 def option(command, name: str):
     parser = Parser("command")
     command.configure(parser)
-    return next(action for action in parser._actions if name in action.option_strings)
+    return next(action for action in parser.helping()._actions if name in action.option_strings)
 
 
 @pytest.mark.parametrize(("command", "default"), [(seal, Protection.RECORDED), (promote, Protection.READONLY)])

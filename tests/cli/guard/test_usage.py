@@ -63,7 +63,7 @@ def test_help_fits_80_columns(cowherd, command, capsys, monkeypatch):
 def test_a_list_in_a_description_stays_one():
     items = ["keep  what is\n      there", "add DIR  a directory", "drifted: it is not as\nit was"]
     example = "example:\n  cowherd seal base.qcow2 " + 20 * "long "
-    text = Parser("seal", "\n\n".join(("Does it.\nAt once.", "\n".join(items), example))).format_help()
+    text = Parser("seal", "\n\n".join(("Does it.\nAt once.", "\n".join(items), example))).helping().format_help()
     assert (
         "Does it. At once.\n\nkeep  what is there\nadd DIR  a directory\ndrifted: it is not as it was\n\n" + example.rstrip()
         in text

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import re
-
-from cowherd.cli.guard.screen import COLOURS, terminal_columns
-from cowherd.cli.guard.usage import UsageError, no_such_option
+from cowherd.cli.guard.plain import Argument, read_plain
+from cowherd.cli.guard.screen import COLOURS
 from cowherd.sizes import SizeError, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import NoReturn
+    import argparse
+    from collections.abc import Sequence
+    from typing import Any
+
+    from cowherd.cli.guard.helped import HelpingParser
 
 _LEVELS = ("recorded", "readonly", "immutable")  # as in `storage.protection`, which takes longer to load than it takes to parse
-_ITEM = r"[a-z][\w-]*(?: [A-Z]+)? {2,}|[a-z][\w-]*: "
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECONDS = 10 * 365 * 86400.0
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Lays paragraphs, lists and examples out for the terminal's width.
+class Group:
+    """Arguments that stand under a title of their own in --help."""
 
-    It does without argparse's own look at that width, which imports shutil with all archive formats.
-    """
+    def __init__(self, title: str, declared: list[Argument]):
+        self._title, self._declared = title, declared
 
-    def __init__(self, prog: str):
-        super().__init__(prog, width=terminal_columns() - 2)
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n".join(indent + line for block in text.split("\n\n") for line in [*_filled(block, width), ""]).rstrip("\n")
+    def add_argument(self, *names: str, **how: Any) -> None:
+        """Adds an argument, as `argparse.ArgumentParser.add_argument`."""
+        self._declared.append(Argument(names, how, self._title))
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are `UsageError`. `command` is the subcommand's name, None for `cowherd` itself.
+class Parser:
+    """The arguments of a command, declared as for argparse. `command` is the subcommand's name, None for `cowherd` itself.
 
-    Subcommands get --json, --color, --progress, --quiet, --verbose and --rescan.
+    Subcommands get --json, --color, --progress, --quiet, --verbose and --rescan. argparse is only loaded where it is needed.
     """
 
     def __init__(self, command: str | None, description: str | None = None, epilog: str | None = None):
-        super().__init__(
-            prog=f"cowherd {command}" if command else "cowherd",
-            usage=None if command else "cowherd COMMAND [ARGUMENT ...]",
-            description=description,
-            epilog=epilog,
-            formatter_class=_Formatter,
-            allow_abbrev=False,
-        )
+        self._command, self._description, self._epilog = command, description, epilog
+        self._declared: list[Argument] = []
         if command:
             self.add_argument("--json", action="store_true", help="print one JSON document instead of text, errors included")
             self.add_argument(
@@ -66,10 +56,18 @@ class Parser(argparse.ArgumentParser):
             )
             self.add_argument("--rescan", action="store_true", help="read every header anew, also where the catalog knows it")
 
+    def add_argument(self, *names: str, **how: Any) -> None:
+        """Adds an argument, as `argparse.ArgumentParser.add_argument`."""
+        self._declared.append(Argument(names, how))
+
+    def add_argument_group(self, title: str) -> Group:
+        """Returns a group to which arguments can be added."""
+        return Group(title, self._declared)
+
     def explain(self, description: str, example: str) -> None:
         """Sets the description of the command in --help, and the example under the options."""
-        self.description = description
-        self.epilog = "example:\n" + "\n".join(f"  {line}" for line in example.splitlines())
+        self._description = description
+        self._epilog = "example:\n" + "\n".join(f"  {line}" for line in example.splitlines())
 
     def add_herd(self) -> None:
         """Adds --herd, for commands that look for an image's relatives."""
@@ -126,47 +124,14 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """Returns the arguments in a command line. Raises `UsageError`, for an unknown option before a missing argument."""
-        for word in itertools.takewhile(lambda word: word != "--", words):
-            name = word.partition("=")[0]
-            if name.startswith("--") and name not in self._option_string_actions:
-                raise no_such_option(name, self._option_string_actions, self.prog)
-        return self.parse_args(words)
+        plain = read_plain(self._declared, words)
+        return self.helping().read(words) if plain is None else plain
 
-    def error(self, message: str) -> NoReturn:
-        """Raises `UsageError`."""
-        raise UsageError(message, f"'{self.prog} --help' explains it")
+    def helping(self) -> HelpingParser:
+        """Returns argparse's parser of the same arguments, which also has their help."""
+        from cowherd.cli.guard.helped import HelpingParser
 
-
-def items(block: str) -> list[tuple[str, str]]:
-    """Returns the items of a list as (first words, text), and running text as one with "" for the first words.
-
-    An item begins with a word and a colon, or with words and a gap, which stay at the end of its first words.
-    """
-    found: list[tuple[str, str]] = []
-    for line in block.splitlines():
-        item = re.match(_ITEM, line)
-        if item:
-            found.append((item[0], line[item.end() :]))
-        elif found:
-            lead, text = found[-1]
-            found[-1] = (lead, f"{text} {line.strip()}")
-        else:
-            found.append(("", line))
-    return found
-
-
-def _filled(block: str, width: int) -> Iterator[str]:
-    """Yields the lines of a paragraph or a list, filled to `width`. Lines under a heading, as examples are, stay as they are."""
-    if ":\n  " in block:
-        yield from block.splitlines()
-        return
-    import textwrap
-
-    for lead, text in items(block):
-        hanging = " " * (len(lead) if lead.endswith("  ") else 4 if lead else 0)
-        yield from textwrap.wrap(
-            text, width, initial_indent=lead, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
-        )
+        return HelpingParser(self._command, self._description, self._epilog, self._declared)
 
 
 def duration_argument(text: str) -> float:
@@ -177,7 +142,7 @@ def duration_argument(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < _LONGEST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!a} is no time; write it as in 90s, 30m, 12h or 7d")
+        raise _wrong(f"{text!a} is no time; write it as in 90s, 30m, 12h or 7d")
     return seconds
 
 
@@ -186,7 +151,13 @@ def size_argument(text: str) -> int:
     try:
         size = parse_size(text)
     except SizeError as error:
-        raise argparse.ArgumentTypeError(f"{text!a} is no size; write it as in 512M or 20G") from error
+        raise _wrong(f"{text!a} is no size; write it as in 512M or 20G") from error
     if size >= 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!a} is too large")
+        raise _wrong(f"{text!a} is too large")
     return size
+
+
+def _wrong(message: str) -> argparse.ArgumentTypeError:
+    from argparse import ArgumentTypeError
+
+    return ArgumentTypeError(message)

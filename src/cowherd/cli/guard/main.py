@@ -165,7 +165,9 @@ def _asking_for_help(words: list[str]) -> list[str]:
 def _without_command(words: list[str]) -> Report:
     nothing_given = UsageError("which command?", "'cowherd help' lists them")
     if not words:
-        return error_report(nothing_given)._replace(notes=(f"cowherd: {nothing_given.problem}\n\n{_parser().format_help()}",))
+        return error_report(nothing_given)._replace(
+            notes=(f"cowherd: {nothing_given.problem}\n\n{_parser().helping().format_help()}",)
+        )
     command = next((word for word in words if word in COMMANDS), None)
     if command:
         raise UsageError("the command comes first", f"as in: cowherd {command} {words[0]}")

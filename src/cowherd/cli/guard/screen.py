@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
-import re
 import sys
-from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,28 +22,19 @@ _TONES = {
     **dict.fromkeys(_GOOD, _GREEN),
 }
 _USUAL_COLUMNS = 80
-_PAINT = re.compile("\x1b\\[[0-9]*m")
-_UNUSUAL = re.compile("[^\x20-\u02ff\u2500-\u257f]")  # these are a column each; the latter are what trees are drawn with
-_EMOJI = "\ufe0f"  # makes the sign before it a picture, which is two columns wide
+_PAINT = "\x1b["
+_DRAWN = " │├└─"
 
 
 def columns(text: str) -> int:
     """Returns how many columns a terminal needs for a line of printable text, which may be painted."""
-    if "\x1b" in text:
-        text = unpainted(text)
-    if not _UNUSUAL.search(text):
+    text = unpainted(text)
+    name = text.lstrip(_DRAWN)  # these are a column each
+    if name.isascii() and name.isprintable():
         return len(text)
-    widened = sum(_columns_of(sign) == 1 for sign, after in itertools.pairwise(text) if after == _EMOJI)
-    return sum(map(_columns_of, text)) + widened
+    from cowherd.cli.guard.wide import columns_of
 
-
-@lru_cache(maxsize=4096)
-def _columns_of(character: str) -> int:
-    from unicodedata import category, east_asian_width
-
-    if category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":  # the latter end a Korean syllable
-        return 0
-    return 2 if east_asian_width(character) in ("W", "F") else 1
+    return columns_of(text)
 
 
 def padded(text: str, width: int) -> str:
@@ -57,12 +44,16 @@ def padded(text: str, width: int) -> str:
 
 def terminal_columns() -> int:
     """Returns the width of the terminal, as shutil.get_terminal_size does."""
-    with contextlib.suppress(KeyError, ValueError):
-        if int(os.environ["COLUMNS"]) > 0:
-            return int(os.environ["COLUMNS"])
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]  # None if it is closed: suppressed
-    return _USUAL_COLUMNS
+    said = os.environ.get("COLUMNS", "")
+    try:
+        if int(said or 0) > 0:
+            return int(said)
+    except ValueError:
+        """It is no number, and nothing was said."""
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]  # None if closed: caught
+    except (AttributeError, ValueError, OSError):
+        return _USUAL_COLUMNS
 
 
 def window() -> int | None:
@@ -85,7 +76,10 @@ def wrong(word: str) -> str:
 
 def unpainted(text: str) -> str:
     """Returns text without its colours. Names from outside hold none: `printable` makes them harmless."""
-    return _PAINT.sub("", text)
+    if _PAINT not in text:
+        return text
+    start, *painted = text.split(_PAINT)
+    return start + "".join(part.partition("m")[2] for part in painted)
 
 
 def wants_colour(choice: str, stream: TextIO) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from functools import partial
 
@@ -10,6 +9,7 @@ from cowherd.cli.guard.output import Report, reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
@@ -59,7 +59,7 @@ def _expanded(names: Iterable[str], chosen: Callable[[Lineage, Image], bool]) ->
 
 
 def _with(arguments: argparse.Namespace, name: str, value: str) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(arguments), name: value})
+    return type(arguments)(**{**vars(arguments), name: value})
 
 
 def is_base(lineage: Lineage, image: Image) -> bool:

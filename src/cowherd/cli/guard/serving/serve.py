@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cowherd.cli.guard.adopted import adoption_report
-from cowherd.cli.guard.arguments import Parser
+from cowherd.cli.guard.arguments import Group, Parser
 from cowherd.cli.guard.output import Report, plain, progress, say
 from cowherd.cli.guard.usage import UsageError
 from cowherd.distribution import how_to_install
@@ -99,7 +99,7 @@ def _add_glance(parser: Parser) -> None:
     )
 
 
-def _add_setting(group: argparse._ArgumentGroup, name: str, field: Field[Any]) -> None:
+def _add_setting(group: Group, name: str, field: Field[Any]) -> None:
     text = field.metadata["help"]
     if field.default not in ("", ()):
         default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default).lower()
