@@ -6,6 +6,7 @@ own uses such as loop devices: on this host, through this file system. Source: f
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` wraps in enumerations, which take longer to load
 import contextlib
 import errno
 import fcntl
@@ -45,11 +46,9 @@ def openings(path: PathName) -> Openings | None:
 
 def openings_beside(fd: int) -> Openings | None:
     """Does the same for the file of a descriptor that is open for reading only; that opening itself does not count."""
-    import signal  # not at the head of the module, which is loaded whenever a file is opened
-
     try:
         # If a process opens the file in between, the kernel sends a signal, and the default one for leases ends the program.
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETSIG, _signal.SIGURG)
         if _granted(fd, fcntl.F_WRLCK):
             return Openings(any=False, writing=False)
         return Openings(any=True, writing=not _granted(fd, fcntl.F_RDLCK))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from cowherd.herd.records import checked
+from cowherd.jsontext import write_json
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -17,6 +16,7 @@ INTERRUPTED = -1
 MOST_IMAGES = 200
 _TEXTS = ("time", "user", "sudo_user", "program", "command", "problem")
 _LONGEST_PROBLEM = 500
+_BETWEEN = (", ", ": ")
 _LARGEST_CODE = 1000
 _LARGEST_NUMBER = (1 << 64) - 1  # of a device or an inode
 
@@ -61,12 +61,12 @@ class Entry(NamedTuple):
 def to_line(entry: Entry) -> bytes:
     """Returns an entry as a line of the log, in ASCII."""
     fields = entry._replace(problem=entry.problem[:_LONGEST_PROBLEM]).to_json()
-    return json.dumps(fields).encode("ascii") + b"\n"  # this escapes surrogates in names that are no text
+    return write_json(fields, between=_BETWEEN).encode("ascii") + b"\n"  # this escapes surrogates in names that are no text
 
 
 def mark_of(command: str) -> bytes:
     """Returns what every line about a command holds, so that others need not be read."""
-    return b'"command": %s' % json.dumps(command).encode("ascii")
+    return b'"command": %s' % write_json(command).encode("ascii")
 
 
 def from_line(line: bytes) -> Entry:

@@ -6,8 +6,9 @@ sense.
 
 from __future__ import annotations
 
-import json
 import os
+
+from cowherd.jsontext import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ LARGEST = (1 << 63) - 1
 def load_record(text: bytes | str) -> dict[str, Any]:
     """Returns the object in a JSON text. Raises ValueError if it holds no object, a key twice, or NaN or an infinity."""
     try:
-        value = _DECODER.decode(text if isinstance(text, str) else text.decode())
+        value = _READER.read(text if isinstance(text, str) else text.decode())
     except (RecursionError, MemoryError) as error:
         raise ValueError("it is nested too deeply, or too large") from error
     return dictionary(value)
@@ -38,7 +39,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_dict_of_unique_keys, parse_constant=_refuse_constant)
+_READER = Reader(_dict_of_unique_keys, _refuse_constant)
 
 
 def field(record: dict[str, Any], name: str) -> Any:

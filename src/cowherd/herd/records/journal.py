@@ -24,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
-import json
 import os
 import struct
 import time
@@ -33,6 +32,7 @@ import zlib
 from cowherd.errors import HostFileError, ImageFormatError, ImageInUse, InvalidRequest
 from cowherd.herd.records import checked
 from cowherd.herd.records.ownership import JOURNAL_MAGIC, is_journal, is_unfinished_name, require_name_free
+from cowherd.jsontext import write_json
 from cowherd.paths import as_path
 from cowherd.storage.atomic import meant_for, name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
@@ -133,7 +133,7 @@ class Journal:
         Raises `HostFileError`, also if there is a journal already; `NameTaken` if another file has its name.
         """
         require_journal_free(entry.base)
-        text = json.dumps(_to_json(entry, path.parent), sort_keys=True, separators=(",", ":")).encode("ascii")
+        text = write_json(_to_json(entry, path.parent), sort_keys=True).encode("ascii")
         if len(text) > _MAX_RECORD:
             raise InvalidRequest("the merge changes more ranges, or concerns more images, than its journal can name")
         crc = zlib.crc32(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import zlib
 
@@ -16,6 +15,7 @@ from cowherd.herd.records.place import Place, covers, with_places
 from cowherd.herd.records.sealfile import PREFIX, VERSION, SealReader, read_record
 from cowherd.herd.records.sealplace import CANT_WRITE, forget_listing, is_kept
 from cowherd.herd.records.sealrecord import SUFFIX, SealRecord, record_to_json
+from cowherd.jsontext import write_json
 from cowherd.paths import lies_in
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
@@ -94,7 +94,7 @@ def _write(path: PathName, record: SealRecord, counts: tuple[int, int], body: li
 
     if record.kept_for and not is_kept(path):  # a kept seal that is written beside its image from now on
         record = record._replace(kept_for=None)
-    text = json.dumps(record_to_json(record), sort_keys=True, separators=(",", ":")).encode("ascii")
+    text = write_json(record_to_json(record), sort_keys=True).encode("ascii")
     prefix = PREFIX.pack(SEAL_MAGIC, VERSION, len(text), zlib.crc32(text), *counts)
     checksum = blake3()
     for buffer in (prefix, text, *body):

@@ -7,11 +7,11 @@ were made on this host, or that somebody trusted signed, so that nobody else can
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 
 from cowherd.herd.lineage.book.memory import memory_directory
 from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
+from cowherd.jsontext import read_json, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def note_generation(record: SealRecord) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(json.dumps([record.seal_id.hex(), record.generation]).encode("ascii") + b"\n")
+            file.write(write_json([record.seal_id.hex(), record.generation], between=(", ", ": ")).encode("ascii") + b"\n")
     except OSError:
         return  # as the docstring says
 
@@ -68,7 +68,7 @@ def _known() -> dict[str, int]:
 def _parsed(line: bytes) -> tuple[str, int]:
     """Reads a line; a line that was cut short, or makes no sense, counts as generation 0 of no seal."""
     try:
-        seal, generation = json.loads(line)
+        seal, generation = read_json(line)
     except (ValueError, TypeError, RecursionError):
         return "", 0
     return (seal, generation) if isinstance(seal, str) and isinstance(generation, int) else ("", 0)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import json
 import os
 import stat
 
 from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
+from cowherd.jsontext import read_json, write_json
 from cowherd.paths import lies_in
 from cowherd.storage.mounts import mount_of, mounts
 from cowherd.storage.state import state_directories
@@ -213,7 +213,7 @@ def _parsed(data: bytes) -> list[Remembered]:
     """Reads lines; one that was cut short, or makes no sense, says nothing."""
     lines = data.splitlines()
     try:
-        read = json.loads(b"[%s]" % b",".join(lines))  # all at once, which takes a third of the time
+        read = read_json(b"[%s]" % b",".join(lines))  # all at once, which takes a third of the time
     except (ValueError, RecursionError):
         read = map(_value, lines)
     return [one for fields in read if (one := _remembered(fields))]
@@ -221,7 +221,7 @@ def _parsed(data: bytes) -> list[Remembered]:
 
 def _value(line: bytes) -> object:
     try:
-        return json.loads(line)
+        return read_json(line)
     except (ValueError, RecursionError):
         return None
 
@@ -235,4 +235,4 @@ def _remembered(fields: object) -> Remembered | None:
 
 
 def _line(one: Remembered) -> bytes:
-    return json.dumps(one, separators=(",", ":")).encode("ascii") + b"\n"  # this escapes surrogates in names that are no text
+    return write_json(one).encode("ascii") + b"\n"  # this escapes surrogates in names that are no text

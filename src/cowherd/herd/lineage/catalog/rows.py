@@ -9,7 +9,6 @@ do not fit their checksum, or that make no sense, count as no rows: the scan rea
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 
@@ -17,6 +16,7 @@ from cowherd.formats.reference import BackingReference
 from cowherd.herd.records.binding import Binding
 from cowherd.herd.records.header import Content, Head, Identity
 from cowherd.herd.records.sealrecord import SealRecord, record_from_json, record_to_json
+from cowherd.jsontext import read_json, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def pack(rows: Mapping[str, Row]) -> bytes:
         names.append(name)
         number = told.get(id(content))
         if number is None:
-            text = json.dumps(_plain(content), separators=(",", ":"))
+            text = write_json(_plain(content))
             number = told[id(content)] = contents.setdefault(text, len(contents))
         numbers.append(number)
-    document = f"[{json.dumps(names, separators=(',', ':'))},[{','.join(contents)}]]"
+    document = f"[{write_json(names)},[{','.join(contents)}]]"
     columns = [struct.pack("<I", len(names)), *identities, struct.pack(f"<{len(names)}I", *numbers)]
     body = b"".join([*columns, document.encode("ascii")])
     return zlib.crc32(body).to_bytes(_CRC, "little") + body
@@ -68,7 +68,7 @@ def unpack(data: bytes) -> dict[str, Row]:
     if zlib.crc32(memoryview(data)[_CRC:]) != crc or end > len(data):
         return {}
     try:
-        names, plain = json.loads(data[end:])
+        names, plain = read_json(data[end:])
         contents = list(map(_content, plain))
         identities = _IDENTITY.iter_unpack(data[_PREFIX.size : middle])
         contained = map(contents.__getitem__, struct.unpack_from(f"<{count}I", data, middle))
