@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cowherd.herd.doctor import content, files, links, machines, running
 from cowherd.herd.doctor.examination import Examination
 from cowherd.herd.lineage.lineage import Lineage
 from cowherd.herd.lineage.survey import survey
 from cowherd.herd.seals.verify import Checker
-from cowherd.paths import path_names
+from cowherd.paths import as_path, path_names
 from cowherd.progress import of_each
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import Any
 
     from cowherd.herd.doctor.finding import Finding
@@ -123,4 +123,4 @@ def diagnosis_of(
     exam = Examination(lineage, checker or Checker(full=full, reading=reading), full, longest_chain, runs)
     found = sorted((finding for check in CHECKS for finding in check(exam)), key=lambda finding: finding.rank)
     unasked = tuple(running.not_asked(exam))
-    return Diagnosis(tuple(map(Path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog, unasked)
+    return Diagnosis(tuple(map(as_path, lineage.directories)), len(lineage.shown), tuple(found), full, lineage.catalog, unasked)

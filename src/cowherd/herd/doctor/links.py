@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cowherd.errors import BackingFileError
 from cowherd.herd.doctor.finding import Finding, Kind
@@ -17,6 +16,7 @@ from cowherd.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cowherd.herd.doctor.examination import Examination
     from cowherd.herd.lineage.scan import Image
@@ -77,7 +77,7 @@ def in_trash(path: Path | None) -> Path | None:
     """Returns `path` without symbolic links if an image that was deleted from there lies in the trash, else None."""
     if path is None:
         return None
-    real = Path(os.path.realpath(path))
+    real = as_path(os.path.realpath(path))
     trashes = trashes_right_in([os.fspath(real.parent)])
     return real if any(entry.path == real for trash in trashes for entry in entries(trash)[0]) else None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.doctor.links import in_trash
 from cowherd.herd.machines.domains import images_without_domain
+from cowherd.paths import as_path
 from cowherd.text import printable
 
 TYPE_CHECKING = False
@@ -25,12 +25,12 @@ def domains_without_disks(exam: Examination) -> Iterator[Finding]:
             if os.path.lexists(disk.path) or not exam.lineage.was_listed(directory):
                 continue
             detail = f"the libvirt domain {printable(domain.name)} names it as {disk.target}, and it is not there"
-            deleted = in_trash(Path(disk.path))
+            deleted = in_trash(as_path(disk.path))
             if deleted:
                 remedy = ("cowherd", "trash", "restore", os.fspath(deleted))
-                yield Finding(Kind.DOMAIN_WITHOUT_DISK, Path(disk.path), f"{detail}: it lies in the trash", remedy)
+                yield Finding(Kind.DOMAIN_WITHOUT_DISK, as_path(disk.path), f"{detail}: it lies in the trash", remedy)
             else:
-                yield Finding(Kind.DOMAIN_WITHOUT_DISK, Path(disk.path), f"{detail}; put it back, or undefine the domain")
+                yield Finding(Kind.DOMAIN_WITHOUT_DISK, as_path(disk.path), f"{detail}; put it back, or undefine the domain")
 
 
 def unnamed_disks(exam: Examination) -> Iterator[Finding]:

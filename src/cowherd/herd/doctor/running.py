@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.live.holders import describe
@@ -12,6 +11,7 @@ from cowherd.paths import as_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cowherd.herd.doctor.examination import Examination
     from cowherd.live.kernel_holders import Key

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
 
 from cowherd.formats.reference import BackingReference
 from cowherd.herd.lineage.trashed import is_trashed
 from cowherd.image.backing import has_protocol, resolve
+from cowherd.paths import as_path, lies_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName
 
@@ -30,18 +32,14 @@ def stored_name(base: Path, overlay: Path) -> str:
 @functools.lru_cache(maxsize=1024)
 def move_together(overlay_directory: str, base_directory: str) -> bool:
     """Returns whether two directories are one, lie side by side, or one holds the other, apart from the root directory."""
-    here, there = Path(overlay_directory), Path(base_directory)
-    if here == there:
-        return True
-    tree = next(
-        (place for place in (here, there, here.parent) if {place} <= {here, *here.parents} & {there, *there.parents}), None
-    )
-    return tree is not None and tree != Path(here.anchor)
+    here, there = overlay_directory, base_directory
+    trees = (place for place in (here, there, os.path.dirname(here)) if place.strip("/"))
+    return here == there or any(lies_in(here, tree) and lies_in(there, tree) for tree in trees)
 
 
 def reference_for(overlay: Image, base: PathName, base_format: str | None) -> BackingReference:
     """Returns how `overlay` is to name the file `base`: as `clone` would, absolutely if it has names in several directories."""
-    real = Path(os.path.realpath(base))
+    real = as_path(os.path.realpath(base))
     directories = {name.parent for name in overlay.names}
     return BackingReference(stored_name(real, overlay.path) if len(directories) == 1 else os.fspath(real), base_format)
 

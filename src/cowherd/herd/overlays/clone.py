@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from cowherd.errors import HostFileError, ImageInUse, InvalidRequest, UnsupportedFeature
 from cowherd.formats import registry
@@ -33,6 +32,7 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
     from cowherd.herd.lineage.scan import Image

@@ -10,15 +10,14 @@ the directory in which the trash lies whatever its record says, and files that a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
-from pathlib import Path
 
 from cowherd.errors import HostFileError, ImageFormatError
 from cowherd.herd.records import checked
 from cowherd.herd.records.faults import RecordNotTrusted
 from cowherd.herd.records.ownership import OTHERS_MAY_WRITE, TRASH, is_forgotten, is_regular, is_unfinished_name
+from cowherd.paths import as_path
 from cowherd.storage import atomic
 from cowherd.storage.directory import Directory
 from cowherd.storage.hostfile import HostFile, naming_file
@@ -29,6 +28,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
     from typing import Any
 
     from cowherd.paths import PathName
@@ -100,6 +100,8 @@ def write_entry(entry: Entry, box: Directory) -> None:
         "sealed": entry.sealed,
         "immutable": entry.immutable,
     }
+    import json
+
     atomic.write_atomically(box.held(entry.record.name), json.dumps(fields, indent=1).encode("ascii"), mode=0o600)
 
 
@@ -130,7 +132,7 @@ def _entry(record: Path, fields: dict[str, Any]) -> Entry:
         # name counts, in the directory where the trash lies now.
         path=record.parent.parent / checked.plain_name(os.path.basename(path)),
         deleted=deleted,
-        dependents=tuple(Path(checked.path_name(name)) for name in dependents),
+        dependents=tuple(as_path(checked.path_name(name)) for name in dependents),
         identity=None if identity is None else FileIdentity.from_dict(checked.dictionary(identity)),
         sealed=checked.yes_or_no(checked.field(fields, "sealed")),
         immutable=checked.yes_or_no(fields.get("immutable", False)),
@@ -196,13 +198,13 @@ def _paths_named_trash(directories: Iterable[PathName]) -> Iterator[Path]:
             device = os.stat(top).st_dev
             for current, names, files in os.walk(top):
                 if TRASH in names or TRASH in files:
-                    yield Path(current, TRASH)
+                    yield as_path(current, TRASH)
                 names[:] = sorted(name for name in names if name != TRASH and _device(current, name) == device)
 
 
 def trashes_right_in(directories: Iterable[str]) -> Iterator[Path]:
     """Yields the trash directories directly in `directories`."""
-    return (Path(directory, TRASH) for directory in sorted(directories) if _is_directory(Path(directory, TRASH)))
+    return (as_path(directory, TRASH) for directory in sorted(directories) if _is_directory(as_path(directory, TRASH)))
 
 
 def _is_directory(path: Path) -> bool:
@@ -292,14 +294,14 @@ def _is_record(path: Path) -> bool:
 
 def find_entries(trashes: Sequence[Path], name: PathName) -> list[Entry]:
     """Returns the entries that `name` names, the newest last in each trash. `name` is an id, or the path that an image had."""
-    wanted = Path(os.path.abspath(name))
-    beside = Path(os.path.realpath(wanted.parent)) / TRASH
+    wanted = as_path(os.path.abspath(name))
+    beside = as_path(os.path.realpath(wanted.parent)) / TRASH
     places = dict.fromkeys([*trashes, *([beside] if _is_directory(beside) else [])])
     return [entry for trash in places for entry in entries(trash)[0] if os.fspath(name) == entry.id or _same(entry.path, wanted)]
 
 
 def _same(path: Path, wanted: Path) -> bool:
-    return path == wanted or path == Path(os.path.realpath(wanted.parent)) / wanted.name
+    return path == wanted or path == as_path(os.path.realpath(wanted.parent)) / wanted.name
 
 
 def _listed(directory: Path) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 import time
-from pathlib import Path
 
 from cowherd.distribution import made_by
 from cowherd.errors import CowherdError, FlushFailed, HostFileError
@@ -37,7 +36,7 @@ from cowherd.herd.seals.recorded_files import with_files
 from cowherd.herd.seals.shadow import NewShadow, keep_shadow, renew_shadow, shadow_of
 from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.herd.seals.unseal import lower
-from cowherd.paths import path_names
+from cowherd.paths import as_path, path_names
 from cowherd.storage import protection
 from cowherd.storage.attributes import Attributes
 from cowherd.storage.filetype import is_device
@@ -48,6 +47,7 @@ from cowherd.tuples import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Any
 
     from cowherd.herd.lineage.scan import Image
@@ -241,7 +241,7 @@ def _require_seal(image: Image) -> tuple[Path, SealRecord]:
     seal, record = image.seal, record_of(image)
     if seal is None or record is None:
         raise NotSealed(image.path)
-    return Path(seal), record
+    return as_path(seal), record
 
 
 def _seal_held(
@@ -258,7 +258,7 @@ def _seal_held(
         return _seal_held(lineage, image, held, before, level, shadow=shadow)._replace(anew=True)
     if before and level < before.level:
         lower(image, before)
-    path = Path(image.expected_seal)
+    path = as_path(image.expected_seal)
     home = _name_with_seal(image, path)
     old_shadow = shadow_of(home, before)
     reached = min(protection.protect(image.path, level), level)
@@ -298,7 +298,7 @@ def _seal_held(
 
 def _name_with_seal(image: Image, seal: Path) -> Path:
     """Returns the name of an image that its seal belongs to; an image may have several names, and the seal lies beside one."""
-    return Path(os.path.realpath(image.path)) if is_kept(seal) else seal.with_name(seal.name.removesuffix(SUFFIX))
+    return as_path(os.path.realpath(image.path)) if is_kept(seal) else seal.with_name(seal.name.removesuffix(SUFFIX))
 
 
 def _try_new_shadow(home: Path, record: SealRecord) -> tuple[SealRecord, NewShadow | None, str | None]:
@@ -314,7 +314,7 @@ def _try_new_shadow(home: Path, record: SealRecord) -> tuple[SealRecord, NewShad
 
 def _write_somewhere(image: Image, record: SealRecord, digests: BlockDigests) -> tuple[Path, SealRecord]:
     """Writes a seal where it lies, or a new one beside the image; if no file can be made there, into cowherd's state."""
-    path = Path(image.expected_seal)
+    path = as_path(image.expected_seal)
     beside = "it is a device" if is_device(path.with_name(path.name.removesuffix(SUFFIX))) else None
     if image.seal is not None or beside is None:
         try:
@@ -327,7 +327,7 @@ def _write_somewhere(image: Image, record: SealRecord, digests: BlockDigests) ->
     elsewhere, place = place_for(os.path.realpath(image.path), beside)
     record = record._replace(kept_for=place)
     write_seal(elsewhere, record, digests)
-    return Path(elsewhere), record
+    return as_path(elsewhere), record
 
 
 def _protected_before(image: Image, before: SealRecord | None) -> tuple[int, bool]:

@@ -7,7 +7,6 @@ shadow's name always has a seal that proves it, whenever the process is killed.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cowherd.errors import HostFileError
 from cowherd.herd.records.faults import NameTaken
@@ -22,6 +21,8 @@ from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cowherd.herd.records.sealrecord import SealRecord
 
 

@@ -12,7 +12,7 @@ from cowherd.herd.records.sealfile import check_seal
 from cowherd.herd.records.status import Status
 from cowherd.herd.seals.held import held_content
 from cowherd.herd.seals.quick_check import FINE, NOT_YET, Condition, Conditions, may_not_be_read
-from cowherd.paths import path_names
+from cowherd.paths import as_path, path_names
 from cowherd.progress import of_each
 from cowherd.storage.presence import is_directory
 from cowherd.text import printable
@@ -41,28 +41,38 @@ _UNBOUND = Condition(Status.OK, "not bound to its base")
 class Verified(NamedTuple):
     """The result of verify for one image: its status, and the reason in words, empty if the status needs none.
 
-    `sealed`: it has a seal of its own. `base` is its backing file, None for a root. `changed_bytes` counts the bytes in blocks
-    that differ, None if the content was not read. `certain` is False if the image is fine by the times of its files, but these
-    need not show a change.
+    `filename` is its path as text, `base_name` that of its backing file, None for a root. `sealed`: it has a seal of its own.
+    `changed_bytes` counts the bytes in blocks that differ, None if the content was not read. `certain` is False if the image is
+    fine by the times of its files, but these need not show a change.
     """
 
-    path: Path
+    filename: str
     status: Status
     detail: str
     sealed: bool
-    base: Path | None = None
+    base_name: str | None = None
     changed_bytes: int | None = None
     certain: bool = True
+
+    @property
+    def path(self) -> Path:
+        """`filename` as a path."""
+        return as_path(self.filename)
+
+    @property
+    def base(self) -> Path | None:
+        """`base_name` as a path."""
+        return None if self.base_name is None else as_path(self.base_name)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as `cowherd verify --json` prints them."""
         return {
-            "path": os.fspath(self.path),
+            "path": self.filename,
             "status": self.status.value,
             "detail": self.detail,
             "sealed": self.sealed,
             "certain": self.certain,
-            "base": os.fspath(self.base) if self.base else None,
+            "base": self.base_name,
             "changed_bytes": self.changed_bytes,
         }
 
@@ -105,7 +115,10 @@ def verify(
     if not files or directories:
         lineage = survey([*directories, *(herd if not files else ())] or ["."])
         rows = {image.key: checker.check(lineage, image) for _, image, _ in lineage.walk()}
-        gone = [Verified(path, Status.MISSING_BASE, "its seal is there, but it is not", sealed=True) for path in lineage.orphans]
+        gone = [
+            Verified(os.fspath(path), Status.MISSING_BASE, "its seal is there, but it is not", sealed=True)
+            for path in lineage.orphans
+        ]
     if files:
         lineage = survey_around(*files, herd=herd)
         for image in (image for path in files for image in reversed(lineage.chain(lineage.find(path)))):
@@ -153,11 +166,11 @@ class Checker:
         broken = lineage.broken(image)
         difference = self.differences.get(image.key)
         return Verified(
-            path=image.path,
+            filename=image.filename,
             status=found.status,
             detail=found.detail,
             sealed=lineage.seal(image) is not None,
-            base=base.path if base else broken.path if broken else None,
+            base_name=base.filename if base else os.fspath(broken.path) if broken and broken.path else None,
             changed_bytes=None if difference is None else difference.changed_bytes,
             certain=found.certain,
         )

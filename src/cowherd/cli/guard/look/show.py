@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from cowherd.cli.guard.output import Report
 from cowherd.cli.guard.several import each, is_image
@@ -58,6 +57,8 @@ def _lines(found: Shown) -> Iterator[str]:
         about = "" if os.fspath(finding.path) in node.image.filenames else f"{shown(finding.path)}: "
         yield f"  {'note' if finding.kind.is_note else 'wrong':9}  {finding.kind.value}: {about}{finding.detail}"
         if finding.remedy:
+            import shlex
+
             yield f"  {'':9}      {printable(shlex.join(finding.remedy))}"
 
 
@@ -112,6 +113,8 @@ def _carried(found: Shown) -> Iterator[tuple[str, str]]:
         runs = f", runs as {', '.join(machine.describe() for machine in overlay.machines)}" if overlay.machines else ""
         yield "", f"{shown(overlay.image.filename)}: {_standing(overlay)}{runs}"
     if number > _LISTED:
+        import shlex
+
         yield "", f"and {number - _LISTED} more; 'cowherd tree {shlex.quote(shown(found.node.image.filename))}' shows all"
 
 

@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.full:
         from cowherd.herd.log import concerned
 
-        concerned.note(row.path for row in found if row.sealed and row.certain and row.status.holds)
+        concerned.note(row.filename for row in found if row.sealed and row.certain and row.status.holds)
     fine = all(row.status.is_fine for row in found)
-    lines = table((state(row.status.value), shown(row.path), row.detail) for row in found)
+    lines = table((state(row.status.value), shown(row.filename), row.detail) for row in found)
     document = {"images": [row.to_json() for row in found], "fine": fine}
     return Report(document, tuple(lines or ["no images"]), exit_code=0 if fine else FOUND)
