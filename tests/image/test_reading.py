@@ -251,3 +251,16 @@ def test_a_writer_elsewhere_excludes_it_unless_it_is_forced(tmp_path: Path):
 def test_a_file_that_is_not_there_is_said(tmp_path: Path):
     with pytest.raises(HostFileError, match="nothing"):
         open_reading(tmp_path / "nothing")
+
+
+def test_stretches_are_where_files_hold_plain_data(tmp_path: Path):
+    base, top = tmp_path / "base", tmp_path / "top"
+    base.write_bytes(b"base" * (1 << 16))
+    create_with_cowherd(top, Features(), 256 * KIB, backing=base, backing_format="raw")
+    with open_disk(top, format="qcow2", writable=True) as disk:
+        disk.write(64 * KIB, bytes([1]) * (64 * KIB))
+        disk.zero(192 * KIB, 64 * KIB)
+    with open_reading(top, format="qcow2") as found:
+        told = [(file.name, offset, length) for file, offset, length in found.stretches(found.rows(0, 256 * KIB))]
+        host = next(row[2] for row in found.rows(0, 256 * KIB) if row[3] == 0)
+    assert told == [(str(base), 0, 64 * KIB), (str(top), host, 64 * KIB), (str(base), 128 * KIB, 64 * KIB)]

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from cowherd.storage import ahead
-from cowherd.storage.ahead import ask_for, reading_ahead
+from cowherd.storage.ahead import ask_for, jumps, reading_ahead
 from cowherd.storage.hostfile import HostFile
 
 MIB = 1 << 20
@@ -88,3 +88,12 @@ def test_bytes_that_a_disk_must_bring_are_brought(file):
     wanted = ask_for(file, 0, 8 * MIB)
     assert wanted in (0, 8 * MIB)
     assert len(file.pread(0, 8 * MIB)) == 8 * MIB
+
+
+def test_only_where_a_file_is_not_read_in_order_is_it_told(file, tmp_path):
+    (tmp_path / "other").write_bytes(b"other")
+    with HostFile.open(tmp_path / "other", lock=None) as other:
+        first, after, near = (file, 0, MIB), (file, MIB, MIB), (file, 2 * MIB + 65536, MIB)
+        far, back, small = (file, 6 * MIB, 1), (file, 0, 1), (other, 0, 5)
+        told = jumps(lambda number: [[first], [after, small], [near], [far], [back]][number])
+        assert [list(told(number)) for number in range(5)] == [[first], [small], [], [far], [back]]

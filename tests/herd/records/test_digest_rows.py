@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cowherd
 from cowherd.herd.records.block import BLOCK
 from cowherd.herd.records.digest import digest_disk
 from cowherd.herd.records.digest_rows import read_content
 from cowherd.image.open import open_disk
 from cowherd.image.reading import open_reading
+from cowherd.storage import ahead
 from tests.herd.qemu_herd import make_base, make_overlay, noise, qemu_img, write
 
 MIB = 1 << 20
@@ -86,3 +88,19 @@ def test_compressed_clusters_are_read(tmp_path):
     image = make_base(tmp_path / "disk.qcow2", bytes(1000) + b"x" * MIB, "-c")
     assert "compressed" in qemu_img("check", image)
     assert plainly(image) == with_arrays(image)
+
+
+def test_what_the_kernel_can_not_guess_is_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ahead, "_is_in_memory", lambda fd, offset: False)
+    monkeypatch.setattr(ahead.os, "posix_fadvise", lambda fd, offset, length, advice: asked.append((offset, length)))
+    for order in ("ascending", "descending"):
+        image = tmp_path / order
+        cowherd.create(image, 64 * BLOCK)
+        with cowherd.open(image, format="qcow2", writable=True) as disk:
+            for block in sorted(range(0, 64, 2), reverse=order == "descending"):
+                disk.write(block * BLOCK, b"data" * (BLOCK // 4))
+        asked.clear()
+        with open_reading(image, format="qcow2") as reading:
+            read_content(reading)
+        assert sum(length for _, length in asked) == (32 if order == "descending" else 16) * BLOCK

@@ -24,6 +24,7 @@ from cowherd.storage.atomic import sync_directory
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.identity import make_lasting
 from cowherd.storage.ticks import identity_after_tick
+from cowherd.storage.writeback import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,12 +119,14 @@ class Offline(Steps):
             disk = Disk([*alone.layers, *under.layers], writable=True)
             step = max(_CHUNK, disk.layers[0].granularity)
             buffer = memoryview(bytearray(step))
+            behind = WriteBehind(disk.layers[0].data.host)
             stores_zeros = not disk.layers[0].has_zero_clusters
             for start, end in whole_steps(writes.ranges, step):
                 part = buffer[: end - start]
                 disk.readinto(start, part)
                 if stores_zeros or np.frombuffer(part, np.uint8).any():
                     disk.write(start, part)
+                    behind.wrote(len(part))
                 else:
                     disk.zero(start, len(part))
                 if progress:

@@ -11,7 +11,7 @@ from cowherd.herd.records.block import BLOCK
 from cowherd.storage.buffers import page_aligned
 
 ZERO_DIGEST = blake3(bytes(BLOCK)).digest()
-BLOCKS_READ = 8
+BLOCKS_READ = 16
 """Blocks read at once: few enough to be still in the processor's cache when they are hashed."""
 
 _HEAD = struct.Struct("<20sQIQ")

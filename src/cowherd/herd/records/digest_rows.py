@@ -12,6 +12,7 @@ from cowherd.image.reading import Reading, windows
 from cowherd.image.rows import Clipping, portions
 from cowherd.kinds import COMPRESSED, DATA, NOWHERE, ZERO
 from cowherd.ops.workers import share_out
+from cowherd.storage.ahead import jumps, reading_ahead
 from cowherd.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from cowherd.image.rows import Ranges
     from cowherd.kinds import Row
+    from cowherd.storage.ahead import Stretch
 
     Progress = Callable[[int, int], None]
 
@@ -98,6 +100,9 @@ def _hash_tasks(
     results: list[bytes] = []
     hasher = BlockHasher()
 
+    def stretches(number: int) -> Iterator[Stretch]:
+        return reading.stretches(tasks[number].held)
+
     def numbers() -> Iterator[int]:
         for rows, ranges in wanted:
             clipping = Clipping(rows)
@@ -113,7 +118,7 @@ def _hash_tasks(
         results[number] = b"".join(hasher.digests(length // BLOCK))
         return length
 
-    share_out(numbers(), hash_task, total, progress)
+    share_out(reading_ahead(numbers(), jumps(stretches)), hash_task, total, progress)
     return zip(tasks, results, strict=True)
 
 

@@ -38,6 +38,7 @@ from cowherd.live.holders import naming_holders
 from cowherd.ops.exposure import exposed_bytes
 from cowherd.ops.snapshots import exposed_snapshots
 from cowherd.storage.holding import MOST_HELD, Holding
+from cowherd.storage.writeback import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -160,6 +161,7 @@ def _serve(write: Writes, plan: RepairPlan, binding: Binding, means: _Means) -> 
 def _write(disk: Disk, ranges: Ranges, located: Located, means: _Means) -> None:
     step = max(_CHUNK, disk.layers[0].granularity)
     buffer = memoryview(bytearray(step))
+    behind = WriteBehind(disk.layers[0].data.host)
     done, total = 0, extents.total(ranges)
     for start, end in whole_steps(ranges, step):
         part = buffer[: end - start]
@@ -167,6 +169,7 @@ def _write(disk: Disk, ranges: Ranges, located: Located, means: _Means) -> None:
         _put_old_blocks(part, start, located, means.reader)
         if np.frombuffer(part, np.uint8).any():
             disk.write(start, part)
+            behind.wrote(len(part))
         else:
             disk.zero(start, len(part))
         done += len(part)

@@ -27,6 +27,7 @@ from cowherd.herd.seals.quick_check import record_of
 from cowherd.image.open import open_disk
 from cowherd.live.holders import descriptors_of
 from cowherd.storage.opening import open_file
+from cowherd.storage.writeback import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -111,11 +112,13 @@ class BlockReader:
 def write_blocks(disk: Disk, located: Located, blocks: Blocks, progress: Progress | None = None) -> None:
     """Writes the sealed content of `blocks` into `disk`, and flushes it. Raises as `BlockReader.read`."""
     buffer = memoryview(bytearray(BLOCK))
+    behind = WriteBehind(disk.layers[0].data.host)
     with located.opened() as reader:
         for done, block in enumerate(blocks.tolist(), 1):
             length = min(BLOCK, disk.size - block * BLOCK)
             if reader.read(block, buffer):
                 disk.write(block * BLOCK, buffer[:length])
+                behind.wrote(length)
             else:
                 disk.zero(block * BLOCK, length)
             if progress:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cowherd.kinds import BACKING, DATA
+from cowherd.image.reading import stretches_in
+from cowherd.kinds import BACKING
 from cowherd.storage.copying import FileRange, FileRanges
 
 TYPE_CHECKING = False
@@ -65,19 +66,7 @@ class Source:
 
     def stretches(self, held: list[Row]) -> Iterator[Stretch]:
         """Yields where files of this host hold the rows `held`, as far as these are plain data; neighbours together."""
-        begin = end = number = -1
-        for _, size, host, depth, kind in held:
-            if kind != DATA or (depth == number and host == end):
-                end += size if kind == DATA else 0
-                continue
-            yield from self._stretch(number, begin, end)
-            begin, end, number = host, host + size, depth
-        yield from self._stretch(number, begin, end)
-
-    def _stretch(self, number: int, begin: int, end: int) -> Iterator[Stretch]:
-        file = self.files[number] if number >= 0 else None
-        if file is not None:
-            yield file, begin, end - begin
+        return stretches_in(self.files, held)
 
     def stored(self, held: list[Row], *, shares: bool) -> FileRanges:
         """Returns where files hold the rows `held`, which are all plain data; `shares` asks to share blocks."""
