@@ -16,6 +16,7 @@ from cowherd.cli.img.main import main as cowherd_img
 from cowherd.cli.logged import log_command
 from cowherd.cli.process import Stopped
 from cowherd.herd.log import file as log_file
+from cowherd.herd.log.entry import from_line
 from tests.herd.qemu_herd import make_base, make_overlay, noise, write
 
 pytestmark = pytest.mark.qemu("qemu-io")
@@ -169,6 +170,20 @@ def test_a_whole_reading_is_logged_for_what_it_found_right(cowherd, herd, logged
     cowherd("verify")
     assert cowherd("verify", "--full")[0] == 4
     assert logged()[0] == ("verify", 4, ["base"])
+
+
+def test_for_one_image_only_lines_about_it_are_read(cowherd, herd, as_json, monkeypatch):
+    for name in ("one", "two"):
+        make_base(herd / name, noise(1 << 16))
+        cowherd("seal", name)
+        cowherd("verify", "--full", name)
+    read = []
+    monkeypatch.setattr(log_file, "from_line", lambda line: read.append(line) or from_line(line))
+    for name in ("one", "two"):
+        read.clear()
+        verified = as_json("show", name)[1]["verified"]
+        assert {os.path.basename(image.path) for line in read for image in from_line(line).images} == {name}
+        assert verified == as_json("log", name)[1]["entries"][0]["time"]
 
 
 def test_nothing_is_logged_where_there_is_no_state(cowherd, herd, monkeypatch, tmp_path):

@@ -69,6 +69,11 @@ def mark_of(command: str) -> bytes:
     return b'"command": %s' % write_json(command).encode("ascii")
 
 
+def mark_of_file(inode: int) -> bytes:
+    """Returns what every line about a file of that inode number holds; others may hold it, too."""
+    return b'"inode": %d' % inode
+
+
 def from_line(line: bytes) -> Entry:
     """Reads a line. Raises ValueError where it makes no sense."""
     fields = checked.load_record(line)

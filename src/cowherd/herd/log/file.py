@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 
-from cowherd.herd.log.entry import from_line, mark_of
+from cowherd.herd.log.entry import from_line, mark_of, mark_of_file
 from cowherd.herd.records.ownership import OTHERS_MAY_WRITE
 from cowherd.storage.reads import read_range
 from cowherd.storage.state import state_directories
@@ -87,10 +87,12 @@ class LogUnread(NamedTuple):
     problem: str
 
 
-def read(commands: Collection[str] = ()) -> tuple[list[Entry], list[LogUnread]]:
+def read(commands: Collection[str] = (), *, inode: int | None = None) -> tuple[list[Entry], list[LogUnread]]:
     """Returns the entries of this user's log and of root's, oldest first, only those about `commands` if some are given; and the
-    logs that are there and can't be read. A line that makes no sense is left out."""
+    logs that are there and can't be read. A line that makes no sense is left out. With `inode` those that name no file of that
+    number may be left out, too, which saves the time of reading them."""
     marks = [mark_of(command) for command in commands]
+    named = b"" if inode is None else mark_of_file(inode)
     entries: list[Entry] = []
     unread: list[LogUnread] = []
     for home in state_directories():
@@ -103,7 +105,7 @@ def read(commands: Collection[str] = ()) -> tuple[list[Entry], list[LogUnread]]:
         except OSError as error:
             unread.append(LogUnread(directory, error.strerror or str(error)))
             continue
-        entries += _entries(line for line in lines if not marks or any(mark in line for mark in marks))
+        entries += _entries(line for line in lines if named in line and (not marks or any(mark in line for mark in marks)))
     return sorted(entries, key=lambda entry: entry.time), unread
 
 

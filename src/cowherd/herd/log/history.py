@@ -99,6 +99,12 @@ def _is_reading(entry: Entry) -> bool:
     return entry.command == "verify" or (entry.command == "seal" and entry.exit_code == 0)
 
 
+def last_reading(path: str) -> str | None:
+    """Returns what `readings` says of one image, in less time where the log is long."""
+    file = file_at(path)
+    return Readings(read(WHOLE, inode=file[1])[0]).last(path) if file else None
+
+
 def readings() -> Readings:
     """Returns what the log says of this host's images; what can't be read says nothing."""
     return Readings(read(WHOLE)[0])

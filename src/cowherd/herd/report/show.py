@@ -8,7 +8,7 @@ import os
 from cowherd.errors import CowherdError
 from cowherd.herd.doctor.doctor import diagnosis_of
 from cowherd.herd.lineage.survey import survey_named
-from cowherd.herd.log.history import readings
+from cowherd.herd.log.history import last_reading
 from cowherd.herd.machines.domains import named_by_domains
 from cowherd.herd.machines.running import NOTHING_RUNS, look_at
 from cowherd.herd.report.tree import node_of, tree_of
@@ -109,7 +109,7 @@ def show(image: PathName, *, herd: PathNames = ()) -> Shown:
         machines=machines,
         users=_users(runs, found, {machine.holder.pid for machine in machines}),
         findings=_findings(lineage, found, runs),
-        verified=readings().last(found.filename),
+        verified=last_reading(found.filename),
         shared=shared_bytes(found.filename),
         hidden_machines=runs.hidden,
     )
