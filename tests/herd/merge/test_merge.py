@@ -23,6 +23,7 @@ from cowherd.errors import (
     UnsupportedFeature,
 )
 from cowherd.herd.lineage.survey import survey
+from cowherd.herd.merge import fork
 from cowherd.herd.merge.faults import MergeInterrupted
 from cowherd.herd.merge.merge import lock_for_writing, merge
 from cowherd.herd.merge.offline import Offline
@@ -36,7 +37,7 @@ from cowherd.herd.records.sealplace import seal_path
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.verify import verify
 from cowherd.live.holders import holders
-from cowherd.storage import attributes
+from cowherd.storage import attributes, writeback
 from cowherd.storage.copying import FileRange
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
@@ -93,6 +94,26 @@ def test_preserve_puts_the_overlay_into_its_base_and_changes_no_other_disk(herd)
     assert bases(herd) == {"base": None, "two": "base", "three": "two", "other": "base", "leaf": "other"}
     assert problems(herd) == {}
     assert not journal_path(herd["base"]).exists()
+
+
+def test_what_a_merge_writes_is_sent_to_the_disk_meanwhile(herd, monkeypatch):
+    begun = set()
+    monkeypatch.setattr(writeback, "BEHIND_BYTES", 1)
+    monkeypatch.setattr(HostFile, "start_writing", lambda file, offset, length: begun.add(os.path.basename(file.path)))
+    merge(herd["one"], strategy="preserve")
+    assert begun == {"base", "other"}
+
+
+def test_a_fork_is_sent_to_the_disk_while_it_is_copied(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(writeback, "BEHIND_BYTES", 1)
+    monkeypatch.setattr(HostFile, "start_writing", lambda file, offset, length: begun.append(file.path))
+    monkeypatch.setattr(fork, "BEHIND_BYTES", 100_000)
+    monkeypatch.setattr(fork, "clone_range", lambda *given: False)
+    (tmp_path / "source").write_bytes(noise(250_000))
+    fork.copy_file(HostFile.open(tmp_path / "source", lock=None), tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == noise(250_000)
+    assert begun == 3 * [tmp_path / "copy"]
 
 
 def test_fork_leaves_the_base_alone_and_puts_the_overlays_overlays_on_a_new_one(herd):

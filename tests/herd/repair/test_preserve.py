@@ -20,6 +20,7 @@ from cowherd.herd.repair.repair import repair
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.verify import verify
 from cowherd.image.disk import Disk
+from cowherd.storage import writeback
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.protection import Protection, current
@@ -73,6 +74,15 @@ def test_every_overlay_shows_what_it_did_and_the_base_stays_as_it_became(herd, d
     assert problems(herd) == {}
     for path in herd.values():
         qemu_img("check", "-q", path)
+
+
+def test_what_overlays_are_given_is_sent_to_the_disk_meanwhile(herd, donor, monkeypatch):
+    write(herd["base"], *TAMPERING)
+    begun = set()
+    monkeypatch.setattr(writeback, "BEHIND_BYTES", 1)
+    monkeypatch.setattr(HostFile, "start_writing", lambda file, offset, length: begun.add(os.path.basename(file.path)))
+    repair(herd["base"], preserve=True, donors=[donor])
+    assert begun == {"much", "little", "nothing"}
 
 
 @pytest.mark.parametrize("most", [0, 1, 2])

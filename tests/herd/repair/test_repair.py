@@ -12,6 +12,7 @@ from cowherd.herd.repair.repair import repair
 from cowherd.herd.seals.seal import seal
 from cowherd.herd.seals.verify import verify
 from cowherd.image.disk import Disk
+from cowherd.storage import writeback
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.locks import READ, WRITE
 from cowherd.storage.protection import Protection, current, unprotect
@@ -59,6 +60,16 @@ def test_a_base_gets_its_sealed_content_back(base, donor):
     assert is_fine(base)
     if base.suffix == ".qcow2":
         qemu_img("check", "-q", base)
+
+
+def test_what_is_put_back_is_sent_to_the_disk_meanwhile(base, donor, monkeypatch):
+    seal(base)
+    tamper(base)
+    begun = set()
+    monkeypatch.setattr(writeback, "BEHIND_BYTES", 1)
+    monkeypatch.setattr(HostFile, "start_writing", lambda file, offset, length: begun.add(os.path.basename(file.path)))
+    repair(base, donors=[donor])
+    assert begun == {base.name}
 
 
 def test_blocks_of_zeros_need_no_donor(base):

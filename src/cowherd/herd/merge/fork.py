@@ -28,6 +28,7 @@ from cowherd.storage.hostfile import HostFile
 from cowherd.storage.opening import require_host
 from cowherd.storage.presence import is_there
 from cowherd.storage.transfer import take_name
+from cowherd.storage.writeback import BEHIND_BYTES, WriteBehind
 from cowherd.text import shown
 
 if TYPE_CHECKING:
@@ -93,8 +94,12 @@ def copy_file(source: HostFile, target: Path) -> None:
         size = original.size()
         if not clone_range(original, 0, copy, 0, size):
             copy.truncate(size)
-            for start, end in original.data_ranges(0, size):
-                copy_range(original, start, copy, start, end - start)
+            behind = WriteBehind(copy)
+            for first, last in original.data_ranges(0, size):
+                for start in range(first, last, BEHIND_BYTES):
+                    length = min(BEHIND_BYTES, last - start)
+                    copy_range(original, start, copy, start, length)
+                    behind.wrote(length)
     sync_directory(target.parent)  # the journal is about to rely on it
 
 
