@@ -235,6 +235,13 @@ def test_daily_work_on_a_herd_does_without_numpy_and_dataclasses(overlay):
         assert heavy & report["loaded"].keys() == set(), command
 
 
+def test_a_clone_of_a_sealed_base_loads_nothing_that_makes_a_seal(overlay):
+    base = overlay.with_name("base.qcow2")
+    run("cowherd", "seal", base)
+    _, report = run("cowherd", "clone", base, overlay.with_name("clone.qcow2"))
+    assert {"cowherd.herd.seals.seal", "cowherd.ops.inspect", "json"} & report["loaded"].keys() == set()
+
+
 def test_an_overlay_is_made_without_numpy(overlay):
     _, report = run("cowherd-img", "create", "-f", "qcow2", "-b", overlay, "-F", "qcow2", overlay.with_name("new.qcow2"))
     assert third_party(report["loaded"]) == set()

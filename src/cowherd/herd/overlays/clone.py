@@ -18,8 +18,6 @@ from cowherd.herd.records.binding import Binding, with_binding
 from cowherd.herd.records.sidecars import refuse_left_seal
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.quick_check import record_of, require_as_sealed
-from cowherd.herd.seals.seal import Sealed, seal
-from cowherd.herd.seals.soundness import require_sound_chain
 from cowherd.live.holders import naming_holders
 from cowherd.paths import in_real_directory, path_names
 from cowherd.sizes import size_in_bytes, whole_sectors
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cowherd.herd.lineage.scan import Image
+    from cowherd.herd.seals.seal import Sealed
     from cowherd.paths import PathName, PathNames
     from cowherd.progress import Progress
     from cowherd.sizes import Size
@@ -101,11 +100,16 @@ def clone(
         require_one_format(lineage, [image], "make an overlay of")
         if not force:
             require_uncontradicted(lineage, [image], "make an overlay of it", progress=progress)
-            require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
+            if image.seal is None:  # a sealed one was found sound when it was sealed
+                from cowherd.herd.seals.soundness import require_sound_chain
+
+                require_sound_chain(lineage, image, "make an overlay of", stated=base_format is not None, tables=seal_base)
         require_free(stable=lineage.chain(image), locks=False)
         virtual_size = _checked_size(image, size)
         sealed = None
         if image.seal is None and seal_base:
+            from cowherd.herd.seals.seal import seal
+
             sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
         record = record_of(image)
         require_as_sealed(lineage, image, "make an overlay of it")
