@@ -109,6 +109,15 @@ def test_commands_that_look_at_a_whole_herd_do_without_numpy(overlay, command):
     assert HEAVY_FOR_LOOKS & report["loaded"].keys() == set()
 
 
+def test_what_is_known_of_an_image_is_shown_with_as_little(overlay):
+    run("cowherd", "seal", overlay.with_name("base.qcow2"))
+    for image in (overlay.with_name("base.qcow2"), overlay):
+        printed, report = run("cowherd", "show", image)
+        assert "qcow2: ok" in printed
+        assert third_party(report["loaded"]) == set()
+        assert (HEAVY_FOR_LOOKS - {"re"}) & report["loaded"].keys() == set()  # which a remedy is quoted with
+
+
 def test_a_tree_on_which_machines_run_loads_no_more(overlay, tmp_path):
     machine = tmp_path / "qemu-like"
     machine.write_bytes(Path(shutil.which("sleep")).read_bytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cowherd.errors import CowherdError, ImageInUse
 from cowherd.formats import registry
 from cowherd.herd.doctor.finding import Finding, Kind
@@ -42,10 +44,10 @@ def lost_images(exam: Examination) -> Iterator[Finding]:
             detail = (
                 "its seal is there, but it is not, and overlays stand on it; a donor that still has its content brings it back"
             )
-            yield Finding(Kind.LOST_IMAGE, path, detail, exam.command("cowherd", "repair", path))
+            yield Finding(Kind.LOST_IMAGE, os.fspath(path), detail, exam.command("cowherd", "repair", path))
         else:
             detail = "its seal is there, but it is not, and nothing stands on it"
-            yield Finding(Kind.LOST_IMAGE, path, detail, exam.command("cowherd", "unseal", path))
+            yield Finding(Kind.LOST_IMAGE, os.fspath(path), detail, exam.command("cowherd", "unseal", path))
 
 
 def interrupted_merges(exam: Examination) -> Iterator[Finding]:
@@ -53,7 +55,7 @@ def interrupted_merges(exam: Examination) -> Iterator[Finding]:
     for seen in exam.merges.journals:
         if not seen.running:
             remedy = exam.command("cowherd", "recover", seen.path.parent, herd=False)
-            yield Finding(Kind.MERGE_INTERRUPTED, seen.path, describe_merge(seen), remedy)
+            yield Finding(Kind.MERGE_INTERRUPTED, os.fspath(seen.path), describe_merge(seen), remedy)
 
 
 def drift(exam: Examination) -> Iterator[Finding]:
@@ -64,11 +66,11 @@ def drift(exam: Examination) -> Iterator[Finding]:
         try:
             found = exam.checker.condition(exam.lineage, image, exam.lineage.parent(image))
         except (ImageInUse, ContentChanging) as error:
-            yield Finding(Kind.NOT_READ, image.path, f"its content can't be read now: {error}")
+            yield Finding(Kind.NOT_READ, image.filename, f"its content can't be read now: {error}")
             continue
         if found.status not in _KINDS:
             if image.key in exam.checker.unread:
-                yield Finding(Kind.NOT_READ, image.path, f"its content can't be read now: {exam.checker.unread[image.key]}")
+                yield Finding(Kind.NOT_READ, image.filename, f"its content can't be read now: {exam.checker.unread[image.key]}")
             continue
         if exam.lineage.seal(image) or (found.status in _STATUSES_OF_BINDING and _is_its_own(exam, image, found)):
             yield _finding_of(exam, image, found)
@@ -81,18 +83,18 @@ def _is_its_own(exam: Examination, image: Image, found: Condition) -> bool:
 
 
 def _finding_of(exam: Examination, image: Image, found: Condition) -> Finding:
-    kind, remedy = _KINDS[found.status], exam.command("cowherd", "verify", "--full", "--refresh", image.path)
+    kind, remedy = _KINDS[found.status], exam.command("cowherd", "verify", "--full", "--refresh", image.filename)
     if _seal_is_damaged(exam, image):
-        remedy = exam.command("cowherd", "unseal", "--force", image.path)
+        remedy = exam.command("cowherd", "unseal", "--force", image.filename)
     elif kind is Kind.DRIFTED or (kind is Kind.REPLACED and (exam.full or image.key in exam.checker.differences)):
-        remedy = exam.command("cowherd", "repair", image.path)
+        remedy = exam.command("cowherd", "repair", image.filename)
     elif kind is Kind.UNVOUCHED:
         base = exam.lineage.parent(image)
         damaged = base is None or exam.lineage.seal(base) is not None  # a damaged seal is a finding of its own, to be cured first
-        remedy = () if base is None or damaged else exam.command("cowherd", "seal", base.path)
+        remedy = () if base is None or damaged else exam.command("cowherd", "seal", base.filename)
     elif kind is Kind.BINDING_MISMATCH and image.binding:
-        remedy = exam.command("cowherd", "move", "--repair", image.path)
-    return Finding(kind, image.path, found.detail, remedy)
+        remedy = exam.command("cowherd", "move", "--repair", image.filename)
+    return Finding(kind, image.filename, found.detail, remedy)
 
 
 def _seal_is_damaged(exam: Examination, image: Image) -> bool:
@@ -108,7 +110,7 @@ def written_now(exam: Examination) -> Iterator[Finding]:
     for base in exam.lineage.bases:
         for holder in exam.written.get(base.key, ()):
             detail = f"{describe(holder)} has it open for writing, and {_stand_on(exam, base)}"
-            yield Finding(Kind.WRITTEN_NOW, base.path, f"{detail}; stop that process")
+            yield Finding(Kind.WRITTEN_NOW, base.filename, f"{detail}; stop that process")
 
 
 def unprotected_bases(exam: Examination) -> Iterator[Finding]:
@@ -122,19 +124,21 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
         if not exam.may_change(base):
             if exam.lineage.seal(base) is None:
                 detail = f"{hit} nothing records what it holds; whoever may write there can seal it, and 'cowherd clone' does too"
-                yield Finding(Kind.UNSEALED_BASE, base.path, detail)
+                yield Finding(Kind.UNSEALED_BASE, base.filename, detail)
             continue
-        remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.path)
+        remedy = exam.command("cowherd", "seal", "--level", "readonly", "--bind", base.filename)
         if exam.lineage.seal(base) is None:
             detail = f"{hit} nothing records what it holds"
             beside = exam.lineage.place_of_seal(base)
             if is_there(beside):
                 detail += f"; {printable(beside)}, which has the name of its seal, is none: rename one of both"
-                yield Finding(Kind.UNSEALED_BASE, base.path, detail)
+                yield Finding(Kind.UNSEALED_BASE, base.filename, detail)
                 continue
-            yield Finding(Kind.UNSEALED_BASE, base.path, detail, remedy)
-        elif protection.current(base.path) is Protection.RECORDED and not is_device(base.path):  # the host sets a device's mode
-            yield Finding(Kind.WRITABLE_BASE, base.path, f"{hit} everybody who may write to its file can", remedy)
+            yield Finding(Kind.UNSEALED_BASE, base.filename, detail, remedy)
+        elif protection.current(base.filename) is Protection.RECORDED and not is_device(
+            base.filename
+        ):  # the host sets a device's mode
+            yield Finding(Kind.WRITABLE_BASE, base.filename, f"{hit} everybody who may write to its file can", remedy)
 
 
 def _stand_on(exam: Examination, base: Image) -> str:
@@ -148,5 +152,5 @@ def unbound(exam: Examination) -> Iterator[Finding]:
         if has_place and image.binding is None and image.problem is None and exam.lineage.seal(base):
             if not exam.may_change(image):
                 continue  # this user can't bind it
-            detail = f"it has no binding to its sealed base {printable(base.path)}"
-            yield Finding(Kind.UNBOUND, image.path, detail, exam.command("cowherd", "bind", image.path))
+            detail = f"it has no binding to its sealed base {printable(base.filename)}"
+            yield Finding(Kind.UNBOUND, image.filename, detail, exam.command("cowherd", "bind", image.filename))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cowherd.errors import CowherdError
 from cowherd.formats import registry
 from cowherd.herd.doctor.finding import Finding, Kind
@@ -24,9 +26,11 @@ def unreadable(exam: Examination) -> Iterator[Finding]:
     """Yields images whose header can't be trusted, and files that can't be read."""
     for image in exam.images:
         if image.problem:
-            yield Finding(Kind.UNREADABLE, image.path, f"{image.problem}; a copy of it may be all that helps")
+            yield Finding(Kind.UNREADABLE, image.filename, f"{image.problem}; a copy of it may be all that helps")
     for path in exam.lineage.unreadable:
-        yield Finding(Kind.UNREADABLE, path, "it could not be looked at: it may be an overlay; run as somebody who may read it")
+        yield Finding(
+            Kind.UNREADABLE, os.fspath(path), "it could not be looked at: it may be an overlay; run as somebody who may read it"
+        )
 
 
 def marks(exam: Examination) -> Iterator[Finding]:
@@ -34,11 +38,11 @@ def marks(exam: Examination) -> Iterator[Finding]:
     for image in exam.images:
         if not (image.corrupt or image.dirty):
             continue
-        remedy = exam.command("qemu-img", "check", "-r", "all", image.path, herd=False)
+        remedy = exam.command("qemu-img", "check", "-r", "all", image.filename, herd=False)
         if image.corrupt:
-            yield Finding(Kind.CORRUPT, image.path, "it is marked corrupt: nobody may write to it", remedy)
+            yield Finding(Kind.CORRUPT, image.filename, "it is marked corrupt: nobody may write to it", remedy)
         elif image.dirty and image.key not in exam.written:
-            yield Finding(Kind.DIRTY, image.path, "its last writer did not close it; its refcounts may be wrong", remedy)
+            yield Finding(Kind.DIRTY, image.filename, "its last writer did not close it; its refcounts may be wrong", remedy)
 
 
 def tables(exam: Examination) -> Iterator[Finding]:
@@ -57,14 +61,14 @@ def _check_tables(exam: Examination, image: Image) -> Iterator[Finding]:
     try:
         report = check(image.path, format=image.format)
     except CowherdError as error:
-        yield Finding(Kind.UNREADABLE, image.path, f"its tables can't be checked: {error}")
+        yield Finding(Kind.UNREADABLE, image.filename, f"its tables can't be checked: {error}")
         return
     if report.corruptions:
-        remedy = exam.command("qemu-img", "check", "-r", "all", image.path, herd=False)
-        yield Finding(Kind.DAMAGED_TABLES, image.path, f"{report.corruptions} contradictions in its tables", remedy)
+        remedy = exam.command("qemu-img", "check", "-r", "all", image.filename, herd=False)
+        yield Finding(Kind.DAMAGED_TABLES, image.filename, f"{report.corruptions} contradictions in its tables", remedy)
     elif report.leaks:
-        remedy = exam.command("qemu-img", "check", "-r", "leaks", image.path, herd=False)
-        yield Finding(Kind.LEAKED, image.path, f"{report.leaks} of its clusters are used by nothing", remedy)
+        remedy = exam.command("qemu-img", "check", "-r", "leaks", image.filename, herd=False)
+        yield Finding(Kind.LEAKED, image.filename, f"{report.leaks} of its clusters are used by nothing", remedy)
 
 
 def copied_bases(exam: Examination) -> Iterator[Finding]:
@@ -83,8 +87,8 @@ def _check_copied(exam: Examination, image: Image, base: Image) -> Iterator[Find
     except CowherdError:
         return  # other checks report why it can't be opened
     if held and copied >= _MOST * held:
-        detail = f"it holds its own copy of {human_size(copied)} of the {human_size(held)} in its base {printable(base.path)}"
-        yield Finding(Kind.COPIED_BASE, image.path, detail, exam.command("cowherd", "flatten", image.path))
+        detail = f"it holds its own copy of {human_size(copied)} of the {human_size(held)} in its base {printable(base.filename)}"
+        yield Finding(Kind.COPIED_BASE, image.filename, detail, exam.command("cowherd", "flatten", image.filename))
 
 
 def _covered_bytes(disk: Disk) -> tuple[int, int]:

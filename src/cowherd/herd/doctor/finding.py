@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-import os
 
+from cowherd.paths import as_path
 from cowherd.text import path_order
 from cowherd.tuples import NamedTuple
 
@@ -69,28 +69,33 @@ _ORDER = {kind: number for number, kind in enumerate(Kind)}
 
 
 class Finding(NamedTuple):
-    """One finding: its kind, the image, a sentence, and a remedy.
+    """One finding: its kind, the image's path as text, a sentence, and a remedy.
 
     `remedy` is a command, as words, that ends the finding; if no command can, it is empty and `detail` says what a person has
     to do.
     """
 
     kind: Kind
-    path: Path
+    filename: str
     detail: str
     remedy: tuple[str, ...] = ()
 
     @property
+    def path(self) -> Path:
+        """`filename` as a path."""
+        return as_path(self.filename)
+
+    @property
     def rank(self) -> tuple[int, str]:
         """Sort key, the worst first."""
-        return _ORDER[self.kind], path_order(os.fspath(self.path))
+        return _ORDER[self.kind], path_order(self.filename)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as `cowherd doctor --json` prints them."""
         return {
             "kind": self.kind.value,
             "note": self.kind.is_note,
-            "path": os.fspath(self.path),
+            "path": self.filename,
             "detail": self.detail,
             "remedy": list(self.remedy),
         }

@@ -32,13 +32,15 @@ def missing_bases(exam: Examination) -> Iterator[Finding]:
             known = image.binding or (broken.path and broken.path in exam.lineage.orphans)
             if deleted:
                 detail = f"its base {where} was deleted, and lies in the trash"
-                yield Finding(Kind.MISSING_BASE, image.path, detail, ("cowherd", "trash", "restore", os.fspath(deleted)))
+                yield Finding(Kind.MISSING_BASE, image.filename, detail, ("cowherd", "trash", "restore", os.fspath(deleted)))
             elif known:
                 detail = f"its base {where} can't be followed: {broken.problem}. Moved by hand, it is found by its content"
-                yield Finding(Kind.MISSING_BASE, image.path, detail, exam.command("cowherd", "move", "--repair", image.path))
+                yield Finding(
+                    Kind.MISSING_BASE, image.filename, detail, exam.command("cowherd", "move", "--repair", image.filename)
+                )
             else:
                 detail = f"its base {where} can't be followed: {broken.problem}. Nothing says what it held: put it back there"
-                yield Finding(Kind.MISSING_BASE, image.path, detail)
+                yield Finding(Kind.MISSING_BASE, image.filename, detail)
 
 
 def unknown_bases(exam: Examination) -> Iterator[Finding]:
@@ -47,7 +49,7 @@ def unknown_bases(exam: Examination) -> Iterator[Finding]:
         broken = exam.lineage.broken(image)
         if broken and broken.unknown and image.backing:
             where = printable(broken.path or image.backing.name)
-            yield Finding(Kind.UNKNOWN_BASE, image.path, f"its base {where} can't be looked at from here: {broken.problem}")
+            yield Finding(Kind.UNKNOWN_BASE, image.filename, f"its base {where} can't be looked at from here: {broken.problem}")
 
 
 def disputed_formats(exam: Examination) -> Iterator[Finding]:
@@ -56,21 +58,21 @@ def disputed_formats(exam: Examination) -> Iterator[Finding]:
         recorded = sorted(exam.lineage.recorded_formats(base).items())
         said = ", ".join(f"{printable(overlay)} says {printable(name)}" for name, overlay in recorded)
         detail = f"its overlays record it in different formats: {said}. Put the wrong one right with cowherd-img rebase -u"
-        yield Finding(Kind.DISPUTED_FORMAT, base.path, detail)
+        yield Finding(Kind.DISPUTED_FORMAT, base.filename, detail)
 
 
 def unseen_places(exam: Examination) -> Iterator[Finding]:
     """Yields places in which overlays are known to lie and that can't be read now."""
     for one in exam.lineage.unseen:
         what = f"overlays of {printable(one.base)} are known to lie here" if one.base else "it is named as a herd"
-        yield Finding(Kind.UNSEEN_PLACE, as_path(one.place), f"{what}, and it can't be looked at: {one.problem}")
+        yield Finding(Kind.UNSEEN_PLACE, one.place, f"{what}, and it can't be looked at: {one.problem}")
 
 
 def forgotten_places(exam: Examination) -> Iterator[Finding]:
     """Removes places that hold no overlays any more from this host's herd book, and yields them."""
     for home, one in forget_what_is_gone(exam.lineage):
         detail = f"no overlay of {printable(os.path.join(home, one.base))} lies here any more; that is forgotten now"
-        yield Finding(Kind.FORGOTTEN, as_path(one.directory), detail)
+        yield Finding(Kind.FORGOTTEN, one.directory, detail)
 
 
 def in_trash(path: Path | None) -> Path | None:
@@ -86,16 +88,16 @@ def loops(exam: Examination) -> Iterator[Finding]:
     """Yields images whose chain comes back to themselves."""
     for image in exam.lineage.looped:
         detail = "its chain comes back to itself; name its real base with cowherd-img rebase -u"
-        yield Finding(Kind.LOOP, image.path, detail)
+        yield Finding(Kind.LOOP, image.filename, detail)
 
 
 def unrecorded_formats(exam: Examination) -> Iterator[Finding]:
     """Yields overlays that record no format of their base, so that QEMU guesses it from bytes that a guest may have written."""
     for image, base in exam.lineage.overlays:
         if image.backing and not image.backing.format and not _records_format(image):
-            detail = f"it does not record the format of its base {printable(base.path)}, which looks like {base.format}"
-            remedy = exam.command("cowherd", "bind", image.path, "--format", base.format)
-            yield Finding(Kind.NO_FORMAT, image.path, detail, remedy)
+            detail = f"it does not record the format of its base {printable(base.filename)}, which looks like {base.format}"
+            remedy = exam.command("cowherd", "bind", image.filename, "--format", base.format)
+            yield Finding(Kind.NO_FORMAT, image.filename, detail, remedy)
 
 
 def _records_format(image: Image) -> bool:
@@ -117,10 +119,10 @@ def names(exam: Examination) -> Iterator[Finding]:
             detail = (
                 f"opened as {printable(lost[0].name)} it does not find its base, since that name is relative to where it lies"
             )
-            yield Finding(Kind.BROKEN_NAME, image.path, detail, exam.command(*remedy))
+            yield Finding(Kind.BROKEN_NAME, image.filename, detail, exam.command(*remedy))
         elif exam.breaks_when_moved(image, base):
             detail = f"it names its base as {printable(image.backing.name)}, which leads elsewhere from another directory"
-            yield Finding(Kind.FRAGILE_NAME, image.path, detail, exam.command(*remedy))
+            yield Finding(Kind.FRAGILE_NAME, image.filename, detail, exam.command(*remedy))
 
 
 def deep_chains(exam: Examination) -> Iterator[Finding]:
@@ -128,7 +130,7 @@ def deep_chains(exam: Examination) -> Iterator[Finding]:
     for image in exam.lineage.deep(max(exam.longest_chain, 0)):
         if not exam.lineage.has_children(image):
             detail = f"its chain has {exam.lineage.length(image)} images, more than {exam.longest_chain}"
-            yield Finding(Kind.DEEP_CHAIN, image.path, detail, exam.command("cowherd", "flatten", image.path))
+            yield Finding(Kind.DEEP_CHAIN, image.filename, detail, exam.command("cowherd", "flatten", image.filename))
 
 
 def smaller_bases(exam: Examination) -> Iterator[Finding]:
@@ -140,4 +142,4 @@ def smaller_bases(exam: Examination) -> Iterator[Finding]:
         if larger:
             sizes = f"it has {human_size(base.size)}, its overlay {printable(larger[0].path)} {human_size(larger[0].size or 0)}"
             detail = f"{sizes}: nothing says whether it was cut off since"
-            yield Finding(Kind.SMALLER_BASE, base.path, detail, exam.command("cowherd", "seal", "--bind", base.path))
+            yield Finding(Kind.SMALLER_BASE, base.filename, detail, exam.command("cowherd", "seal", "--bind", base.filename))

@@ -28,13 +28,13 @@ def domains_without_disks(exam: Examination) -> Iterator[Finding]:
             deleted = in_trash(as_path(disk.path))
             if deleted:
                 remedy = ("cowherd", "trash", "restore", os.fspath(deleted))
-                yield Finding(Kind.DOMAIN_WITHOUT_DISK, as_path(disk.path), f"{detail}: it lies in the trash", remedy)
+                yield Finding(Kind.DOMAIN_WITHOUT_DISK, disk.path, f"{detail}: it lies in the trash", remedy)
             else:
-                yield Finding(Kind.DOMAIN_WITHOUT_DISK, as_path(disk.path), f"{detail}; put it back, or undefine the domain")
+                yield Finding(Kind.DOMAIN_WITHOUT_DISK, disk.path, f"{detail}; put it back, or undefine the domain")
 
 
 def unnamed_disks(exam: Examination) -> Iterator[Finding]:
     """Yields images without overlays that no domain names, beside disks of domains."""
     for image in images_without_domain(exam.lineage, exam.domains):
         detail = "no libvirt domain names it, while domains have other disks in its directory"
-        yield Finding(Kind.UNNAMED_DISK, image.path, detail)
+        yield Finding(Kind.UNNAMED_DISK, image.filename, detail)

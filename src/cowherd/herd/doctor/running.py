@@ -41,7 +41,7 @@ def running_faults(exam: Examination) -> Iterator[Finding]:
         path = _place(exam, one, found)
         lost = _lost_image(one, found) if one and kind in _OTHERWISE_CALLED.values() else None
         if path and lost is None:
-            yield Finding(kind, path, f"{describe(one.holder)}: {found.detail}" if one else found.detail)
+            yield Finding(kind, os.fspath(path), f"{describe(one.holder)}: {found.detail}" if one else found.detail)
         elif path and lost and one and one.is_machine and lost.key not in saved:
             saved[lost.key] = next(
                 name for name in _names_for(lost.path) if not os.path.lexists(name) and name not in saved.values()
@@ -79,7 +79,7 @@ def _finding_of_lost(kind: Kind, path: Path, one: Running, lost: OpenImage, save
         f"{what} is still open in {describe(one.holder)}: when that stops, it is gone. Keep it from stopping, "
         f"pause it ('virsh suspend', or 'stop' in QEMU's monitor), and copy the file"
     )
-    return Finding(kind, path, detail, ("cp", "--sparse=always", lost.descriptor, saved))
+    return Finding(kind, os.fspath(path), detail, ("cp", "--sparse=always", lost.descriptor, saved))
 
 
 def _names_for(path: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from cowherd.errors import CowherdError
-from cowherd.herd.doctor.doctor import diagnosis_of
+from cowherd.herd.doctor.doctor import findings_of
 from cowherd.herd.lineage.survey import survey_named
 from cowherd.herd.log.history import last_reading
 from cowherd.herd.machines.domains import named_by_domains
@@ -132,8 +132,8 @@ def _findings(lineage: Lineage, image: Image, runs: Runs) -> tuple[Finding, ...]
     below = {name for one in chain[1:] for name in one.filenames}
     return tuple(
         finding
-        for finding in diagnosis_of(lineage, runs=_users_of(runs, {one.key for one in chain})).findings
-        if os.fspath(finding.path) in own or (os.fspath(finding.path) in below and not finding.kind.is_note)
+        for finding in findings_of(lineage, _users_of(runs, {one.key for one in chain}))
+        if finding.filename in own or (finding.filename in below and not finding.kind.is_note)
     )
 
 

@@ -33,7 +33,7 @@ def finding_lines(findings: Sequence[Finding], *, each: bool) -> Iterator[str]:
 
 def _said_of(finding: Finding) -> tuple[object, ...]:
     """Returns what is said beside the name of the image: it is the same for all of a group."""
-    path = os.fspath(finding.path)
+    path = finding.filename
     return finding.kind, finding.detail, tuple(None if word == path else word for word in finding.remedy)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from cowherd.cli.guard.output import Report
 from cowherd.cli.guard.several import each, is_image
 from cowherd.sizes import human_size
@@ -54,7 +52,7 @@ def _lines(found: Shown) -> Iterator[str]:
     for label, text in _facts(found):
         yield f"  {label:9}  {text}"
     for finding in found.findings:
-        about = "" if os.fspath(finding.path) in node.image.filenames else f"{shown(finding.path)}: "
+        about = "" if finding.filename in node.image.filenames else f"{shown(finding.filename)}: "
         yield f"  {'note' if finding.kind.is_note else 'wrong':9}  {finding.kind.value}: {about}{finding.detail}"
         if finding.remedy:
             import shlex

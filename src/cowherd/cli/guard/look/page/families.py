@@ -82,7 +82,7 @@ def families_of(seen: Overview) -> tuple[list[Family], list[Finding]]:
     drifts = {os.fspath(drift.path): drift for drift in seen.drifts}
     findings: dict[str, list[Finding]] = {}
     for finding in seen.diagnosis.findings:
-        findings.setdefault(os.fspath(finding.path), []).append(finding)
+        findings.setdefault(finding.filename, []).append(finding)
     found = []
     for title, members in _by_title(_members_of_roots(seen), findings).items():
         names = [member.node.image.filename for member in members]
