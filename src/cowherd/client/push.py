@@ -96,9 +96,11 @@ def _push_one(
         before = _identity(file)
         digests = hash_file(file, progress=progress(f"reading {called}"))
         known = _known(service, digests, name)
+        note = Note(service.address, called, digests["sha512"])
+        if known and not dry_run:
+            note.forget()
         if known or dry_run:
             return Pushed(source.path, called, known, source.size, sent=not known)
-        note = Note(service.address, called, digests["sha512"])
         image_id = _send(service, source, called, visibility, file, note, progress(f"sending {called}"))
         changed = _identity(file) != before
     image = service.document("GET", f"/v2/images/{image_id}")

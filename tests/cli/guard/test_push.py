@@ -88,6 +88,7 @@ def test_a_push_that_was_ended_by_a_signal_goes_on(cowherd, client, tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
+    proxy.cut()
     assert (process.returncode, err.count("Traceback")) == (128 + signal.SIGINT, 0)
     upload = json.loads(next((tmp_path / "state/pushes").iterdir()).read_text())["upload"]
     wait_until(lambda: int(client.ask("HEAD", upload, tus_resumable="1.0.0").headers["upload-offset"]) >= 1_000_000)
@@ -98,6 +99,23 @@ def test_a_push_that_was_ended_by_a_signal_goes_on(cowherd, client, tmp_path):
     (image,) = client.get("/v2/images").json["images"]
     assert client.get(f"/v2/images/{image['id']}/file").body == DATA
     assert os.listdir(tmp_path / "state/pushes") == []
+
+
+def test_what_was_known_of_a_push_is_forgotten_once_the_service_has_the_image(cowherd, client, tmp_path):
+    """As after a push that was ended when all had been sent, before the answer came."""
+    proxy = Breaking(client.port, 0, 1, seed=1)
+    proxy.pace_bytes = 1_000_000
+    to = ["--to", f"http://127.0.0.1:{proxy.port}"]
+    with subprocess.Popen([*COWHERD, "push", "disk.img", *to]) as process:
+        wait_until(lambda: proxy.passed > 100_000)
+        process.kill()
+    (note,) = (tmp_path / "state/pushes").iterdir()
+    assert cowherd("push", "disk.img", "--to", f"http://127.0.0.1:{client.port}")[0] == 0
+    assert cowherd("push", "disk.img", *to, "--dry-run")[0] == 0
+    assert note.exists()
+    assert cowherd("push", "disk.img", *to)[0] == 0
+    assert not note.exists()
+    proxy.close()
 
 
 def serving(folder, port):

@@ -19,6 +19,7 @@ class Breaking:
         self.target, self.left, self._most, self._random = port, breaks, most, random.Random(seed)
         self.passed = 0
         self.pace_bytes: float | None = None
+        self._open: set[socket.socket] = set()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -32,6 +33,7 @@ class Breaking:
     def _pass_on(self, near: socket.socket) -> None:
         most = self._random.randrange(300, self._most) if self.left else 1 << 40
         with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.target)) as far:
+            self._open.add(near)
             threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
             while most > 0 and (part := near.recv(min(most, 1 << 14))):
                 far.sendall(part)
@@ -39,6 +41,8 @@ class Breaking:
                 self.passed += len(part)
                 if self.pace_bytes:
                     time.sleep(len(part) / self.pace_bytes)
+                if near not in self._open:
+                    break
             self.left -= not most
             for one in (near, far):
                 one.shutdown(socket.SHUT_RDWR)
@@ -48,6 +52,10 @@ class Breaking:
         with contextlib.suppress(OSError):
             while part := far.recv(1 << 14):
                 near.sendall(part)
+
+    def cut(self) -> None:
+        """Breaks the connections that are open; what the client has sent and was not passed on is lost."""
+        self._open.clear()
 
     def close(self) -> None:
         self._listening.close()
