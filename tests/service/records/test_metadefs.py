@@ -118,7 +118,7 @@ def test_all_of_a_kind_are_deleted_at_once(connection):
     for name in "ab":
         tag(connection, "n", name)
     tag(connection, "n", "a", Kind.OBJECT)
-    assert delete_definitions(connection, Kind.TAG, "n") == 2
+    assert delete_definitions(connection, Kind.TAG, "n") == ["a", "b"]
     assert names(list_definitions(connection, Kind.OBJECT, "n")) == ["a"]
 
 

@@ -14,12 +14,11 @@ import msgspec
 
 from cowherd.herd.records.digest_rows import Content
 from cowherd.service.intake.about import with_image
+from cowherd.service.intake.arriving import Intake
 from cowherd.service.intake.hashing import Digests
-from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.sealing import seal_blob
 from cowherd.service.records.blobs import WHOLE, Blob, read_blob, record_blob, record_place
 from cowherd.service.records.database import Database
-from cowherd.service.records.events import Event, record_event
 from cowherd.service.records.image import Image
 from cowherd.service.records.images import change_status, note_reason, read_image
 from cowherd.service.records.lineage import record_base
@@ -34,6 +33,10 @@ from cowherd.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+BECAME_ACTIVE = "image.active"
+"""The action of the event that an image got its content."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,14 @@ class Arrived:
         )
 
 
-def adopt(
-    database: Database, store: DirectoryStore, upload: UploadRecord, status: str, arrived: Arrived, bases: Bases | None = None
-) -> Image:
+def adopt(intake: Intake, upload: UploadRecord, status: str, arrived: Arrived) -> Image:
     """Makes what arrived as `upload` a blob of the store, and its image active, which is `status`; returns it as it is then.
 
-    `bases` finds what an overlay stands on. Raises `HostFileError`, for an overlay `Refused` and `MoreVisible`, and what the
+    Raises `HostFileError`, for an overlay `Refused` and `MoreVisible`, and what the
     records raise: `ImageNotFound`, or `StatusConflict` if the image is not `status` any more.
     After an error the store has a blob more only if a record names it, or the records can't be asked.
     """
-    digest = arrived.digests.blake3
+    database, store, digest = intake.database, intake.store, arrived.digests.blake3
     with database.write() as connection:
         note_digest(connection, upload.id, digest)
     with store.locked(digest), tidying(database, store, digest):
@@ -80,7 +81,7 @@ def adopt(
             image, members = read_image(connection, upload.image_id), list_members(connection, upload.image_id)
         image = with_bytes(image, arrived)
         identity = make_blob(database, store, upload.temporary or "", image, members, arrived)
-        image = _record(database, upload, status, image, arrived, identity, bases)
+        image = _record(intake, upload, status, image, arrived, identity)
         if identity is None:  # only now: whoever is killed before goes on with it
             store.discard(upload.temporary or "")
         return image
@@ -154,25 +155,18 @@ def _write_beside(store: DirectoryStore, image: Image, members: Sequence[Member]
 
 
 def _record(
-    database: Database,
-    upload: UploadRecord,
-    status: str,
-    image: Image,
-    arrived: Arrived,
-    identity: FileIdentity | None,
-    bases: Bases | None,
+    intake: Intake, upload: UploadRecord, status: str, image: Image, arrived: Arrived, identity: FileIdentity | None
 ) -> Image:
     """Records it. `identity` is that of the blob's file if it is new."""
-    with database.write() as connection:
+    with intake.database.write() as connection:
         record_arrived(connection, arrived, upload.store, "upload", identity)
         # An address on the web from an import that failed is not that of these bytes.
         facts = {name: getattr(image, name) for name in _BYTES}
         change_status(connection, image.id, {status}, ACTIVE, locations=[], **facts)
         end_upload(connection, upload.id)
-        told = {"size": image.size, "blob": image.blob, "store": upload.store}
-        record_event(connection, Event(action="image.active", project=image.owner, image_id=image.id, detail=told))
-        if arrived.bound_to is not None and bases is not None:
-            record_base(connection, bases.claim(connection, image, arrived.bound_to))
+        intake.note(connection, BECAME_ACTIVE, upload, size=image.size, blob=image.blob, store=upload.store)
+        if arrived.bound_to is not None and intake.bases is not None:
+            record_base(connection, intake.bases.claim(connection, image, arrived.bound_to))
         return read_image(connection, image.id)
 
 

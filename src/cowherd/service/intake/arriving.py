@@ -16,6 +16,7 @@ from cowherd.service.intake.faults import LengthDiffers, Refused, StoreFull, Too
 from cowherd.service.intake.inspection import Rules
 from cowherd.service.intake.lineage import Bases
 from cowherd.service.records.database import Database
+from cowherd.service.records.events import Author, Event, record_event
 from cowherd.service.records.failures import queue_again, telling_why
 from cowherd.service.records.faults import ImageNotFound, QuotaExceeded, StatusConflict
 from cowherd.service.records.image import Image, now
@@ -63,11 +64,18 @@ class Intake:
     """The directory of the certificates for signatures, "" if there is none."""
     conversion: Conversion | None = None
     """What imported images are converted to; None leaves them as they are."""
+    author: Author | None = None
+    """Who sends the bytes; None: the service fetches them."""
 
     @property
     def hashes(self) -> tuple[str, ...]:
         """The digests to make beside BLAKE3, by hashlib's names."""
         return ("md5", self.hash_algorithm) if self.md5 else (self.hash_algorithm,)
+
+    def note(self, connection: Connection, action: str, upload: UploadRecord, **detail: Any) -> None:
+        """Records that `action` was done with an upload, by who sends its bytes; `detail` holds its facts, beside its id."""
+        author, told = self.author or Author(project=upload.project), {"upload": upload.id, **detail}
+        record_event(connection, Event(action=action, image_id=upload.image_id, detail=told, **author._asdict()))
 
 
 class Arriving:
@@ -83,15 +91,18 @@ class Arriving:
         self._reserved = record.reserved
         self._over = False
 
-    def abandon(self, reason: str) -> None:
-        """Ends it, as the bytes no longer come; `reason` is a sentence for the image's record. Abandoning twice is fine."""
+    def abandon(self, reason: str, action: str | None = None) -> None:
+        """Ends it, as the bytes no longer come; `reason` is a sentence for the image's record. Abandoning twice is fine.
+
+        `action` is that of an event if somebody asked for the end.
+        """
         if not self._over:
             self._over = True
             self._stop()
             try:
                 drop(self._intake.store, self._incoming)
             finally:
-                self._queue_again(reason)
+                self._queue_again(reason, action)
 
     def _stop(self) -> None:
         """Ends what works on the bytes beside the file."""
@@ -143,28 +154,36 @@ class Arriving:
         """Called for an error; `reason` tells of it in the image's record."""
         self.abandon(reason)
 
-    def _queue_again(self, reason: str) -> None:
+    def _queue_again(self, reason: str, action: str | None) -> None:
         with self._intake.database.write() as connection:
             end_upload(connection, self.record.id)
+            if action is not None:
+                self._intake.note(connection, action, self.record, offset=self.record.offset)
             with contextlib.suppress(ImageNotFound, StatusConflict):  # it was deleted meanwhile, or became active after all
                 queue_again(connection, self.record.image_id, {self._status}, reason, size=None)
 
 
 def begin_arriving(
-    intake: Intake, image: Image, length: int | None, status: str, kind: str, details: dict[str, Any] | None = None
+    intake: Intake,
+    image: Image,
+    length: int | None,
+    status: str,
+    kind: str,
+    details: dict[str, Any] | None = None,
+    action: str | None = None,
 ) -> tuple[UploadRecord, Incoming]:
     """Makes the file and the record of bytes that begin to arrive for a queued image, which becomes `status`.
 
-    `length` is the number of bytes announced (None: none were), `details` are kept in the record. Raises `TooLarge` or
-    `StoreFull` if that many can't be kept, `QuotaExceeded`, `StatusConflict` unless the image is queued, `HostFileError`.
-    The image's record says why, unless that is its state.
+    `length` is the number of bytes announced (None: none were), `details` are kept in the record, `action` is that of an event if
+    the beginning is a change by itself. Raises `TooLarge` or `StoreFull` if that many can't be kept, `QuotaExceeded`,
+    `StatusConflict` unless the image is queued, `HostFileError`. The image's record says why, unless that is its state.
     """
     with telling_why(intake.database, image.id, *_REFUSALS):
-        return _begin(intake, image, length, status, kind, details or {})
+        return _begin(intake, image, length, status, kind, details or {}, action)
 
 
 def _begin(
-    intake: Intake, image: Image, length: int | None, status: str, kind: str, details: dict[str, Any]
+    intake: Intake, image: Image, length: int | None, status: str, kind: str, details: dict[str, Any], action: str | None
 ) -> tuple[UploadRecord, Incoming]:
     _require_room(intake, length)
     with told_if_full(intake.store):
@@ -186,6 +205,8 @@ def _begin(
             change_status(connection, image.id, {QUEUED}, status)
             check_quota(connection, image.owner, {Resource.BYTES: length or 0, Resource.UPLOADS: 1}, intake.quotas)
             begin_upload(connection, record)
+            if action is not None:
+                intake.note(connection, action, record, size=length)
     except BaseException:
         drop(intake.store, incoming)
         raise

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cowherd.service.intake.arriving import Intake
+    from cowherd.service.records.events import Author
     from cowherd.service.records.image import Image
     from cowherd.storage.hostfile import Buffer
     from cowherd.stores.incoming import Incoming
@@ -59,7 +61,7 @@ def begin_resumable(intake: Intake, image: Image, length: int, details: dict[str
     """
     with telling_why(intake.database, image.id, SignatureRefused):
         verifier_of(image.properties, intake.certificates)  # so that nobody sends in vain what is refused at the end
-    record, incoming = begin_arriving(intake, image, length, UPLOADING, RESUMABLE, details)
+    record, incoming = begin_arriving(intake, image, length, UPLOADING, RESUMABLE, details, "image.upload-begin")
     try:
         incoming.sync()
         incoming.close()
@@ -69,13 +71,13 @@ def begin_resumable(intake: Intake, image: Image, length: int, details: dict[str
     return record
 
 
-def end_resumable(intake: Intake, record: UploadRecord, reason: str) -> None:
+def end_resumable(intake: Intake, record: UploadRecord, reason: str, action: str | None = None) -> None:
     """Ends an upload: its bytes go, and its image is queued again, with `reason` in its record.
 
-    Raises `StillArriving` while a request brings bytes for it.
+    `action` is that of an event if somebody asked for it. Raises `StillArriving` while a request brings bytes for it.
     """
     incoming = intake.store.resume(record.temporary or "")
-    Arriving(intake, record, incoming, UPLOADING).abandon(reason)
+    Arriving(intake, record, incoming, UPLOADING).abandon(reason, action)
 
 
 class Resumable(Upload):
@@ -98,8 +100,12 @@ class Resumable(Upload):
             super()._stop()
             raise
 
-    def go_on(self, incoming: Incoming, checksum: Checksum | None) -> None:
-        """Takes over the file again, at the last durable byte, for the bytes of a request that may have a checksum."""
+    def go_on(self, incoming: Incoming, checksum: Checksum | None, author: Author | None) -> None:
+        """Takes over the file again, at the last durable byte, for the bytes of a request that may have a checksum.
+
+        `author` is who sends it: not always who began.
+        """
+        self._intake = replace(self._intake, author=author)
         self._incoming, self._checksum, self.durable = incoming, checksum, incoming.offset
         self._summing = hashlib.new(checksum.algorithm, usedforsecurity=False) if checksum else None
         with self._tidying():
@@ -273,7 +279,7 @@ class Sessions:
                 raise OffsetDiffers(known.offset, offset)
             incoming.cut_back(known.offset)
             session = self._of(intake, image, known, incoming)
-            session.go_on(incoming, checksum)
+            session.go_on(incoming, checksum, intake.author)
         except BaseException:
             incoming.close()
             raise

@@ -56,6 +56,7 @@ class Staging(Arriving):
                     raise ImageNotFound(self.record.image_id)
                 note_details(connection, self.record.id, details)
                 note_size(connection, self.record.image_id, self.received)
+                self._intake.note(connection, "image.stage", self.record, size=self.received, store=self.record.store)
         self._over = True
         self._incoming.close()
         return msgspec.structs.replace(

@@ -108,8 +108,7 @@ class Upload(Arriving):
         return image
 
     def _commit(self, arrived: Arrived) -> Image:
-        intake = self._intake
-        return adopt(intake.database, intake.store, self.record, self._status, arrived, intake.bases)
+        return adopt(self._intake, self.record, self._status, arrived)
 
     @property
     def _path(self) -> Path:

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def add_cached(connection: Connection, image_id: str) -> None:
-    """Records that an image, which there is, is to be cached. Nothing changes if it is to be already."""
-    if connection.execute(select(cached.c.image_id).where(cached.c.image_id == image_id)).first() is None:
+def add_cached(connection: Connection, image_id: str) -> bool:
+    """Records that an image, which there is, is to be cached. Returns whether it was not to be already."""
+    is_new = connection.execute(select(cached.c.image_id).where(cached.c.image_id == image_id)).first() is None
+    if is_new:
         connection.execute(insert(cached), {"image_id": image_id, "at": now()})
+    return is_new
 
 
 def list_cached(connection: Connection) -> list[tuple[Image, datetime]]:
@@ -28,6 +30,6 @@ def list_cached(connection: Connection) -> list[tuple[Image, datetime]]:
     return list(zip(images_of([row[:-1] for row in rows]), [row.at for row in rows], strict=True))
 
 
-def forget_cached(connection: Connection, image_id: str) -> None:
-    """Records that an image is not to be cached any more, if it was to be."""
-    connection.execute(delete(cached).where(cached.c.image_id == image_id))
+def forget_cached(connection: Connection, image_id: str) -> bool:
+    """Records that an image is not to be cached any more. Returns whether it was to be."""
+    return connection.execute(delete(cached).where(cached.c.image_id == image_id)).rowcount > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from sqlalchemy import delete, insert, select
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sqlalchemy import Connection
+
+
+class Author(NamedTuple):
+    """Who asked for a change, and by which request; the service itself asks by none."""
+
+    user_id: str | None = None
+    project: str | None = None
+    request_id: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

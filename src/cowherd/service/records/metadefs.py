@@ -138,9 +138,11 @@ def delete_definition(connection: Connection, kind: str, namespace: str, name: s
         connection.execute(delete(metadefs).where(_inside(namespace)))
 
 
-def delete_definitions(connection: Connection, kind: str, namespace: str) -> int:
-    """Deletes all definitions of a kind in a namespace; returns how many."""
-    return connection.execute(delete(metadefs).where(metadefs.c.kind == str(kind), metadefs.c.namespace == namespace)).rowcount
+def delete_definitions(connection: Connection, kind: str, namespace: str) -> list[str]:
+    """Deletes all definitions of a kind in a namespace; returns their names."""
+    names = [one.name for one in list_definitions(connection, kind, namespace)]
+    connection.execute(delete(metadefs).where(metadefs.c.kind == str(kind), metadefs.c.namespace == namespace))
+    return names
 
 
 def _check_free(connection: Connection, kind: str, namespace: str, name: str) -> None:

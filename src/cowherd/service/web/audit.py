@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cowherd.service.records.events import Event, record_event
+from cowherd.service.records.events import Author, Event, record_event
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
 
 
-def note(call: Call, connection: Connection, action: str, image_id: str, **detail: Any) -> None:
-    """Records that the caller did `action`, as in "image.delete", with an image; `detail` holds the facts of it."""
-    caller = call.caller
-    event = Event(
-        action=action, user_id=caller.user, project=caller.project, request_id=call.request_id, image_id=image_id, detail=detail
-    )
-    record_event(connection, event)
+def author_of(call: Call) -> Author:
+    """Returns who asks, as events name them."""
+    return Author(call.caller.user, call.caller.project, call.request_id)
+
+
+def note(call: Call, connection: Connection, action: str, image_id: str | None = None, **detail: Any) -> None:
+    """Records that the caller did `action`, as in "image.delete", with an image if it is of one; `detail` holds its facts."""
+    record_event(connection, Event(action=action, image_id=image_id, detail=detail, **author_of(call)._asdict()))

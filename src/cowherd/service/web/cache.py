@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cowherd.service.records.cached import add_cached, forget_cached, list_cached
 from cowherd.service.records.states import ACTIVE
 from cowherd.service.web.access import require, require_image
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import BadRequest
 from cowherd.service.web.operation import operation
@@ -15,6 +16,7 @@ from cowherd.service.web.routing import resource
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Connection
     from starlette.responses import Response
     from starlette.routing import Route
 
@@ -53,7 +55,7 @@ def clear(call: Call) -> Response:
     with call.service.database.write() as connection:
         for image, _ in list_cached(connection):
             if _list_of(image) in _TARGETS[target]:
-                forget_cached(connection, image.id)
+                _remove(call, connection, image)
     return empty_answer()
 
 
@@ -65,7 +67,8 @@ def put(call: Call) -> Response:
         image = require_image(call, connection, "get_image")
         if image.status != ACTIVE:
             raise BadRequest("Only images with status active can be targeted for queueing")
-        add_cached(connection, image.id)
+        if add_cached(connection, image.id):
+            note(call, connection, "cache.add", image.id)
     return empty_answer(202)
 
 
@@ -74,7 +77,7 @@ def delete(call: Call) -> Response:
     """Takes an image from the cache, and from the queue."""
     require(call, "cache_delete")
     with call.service.database.write() as connection:
-        forget_cached(connection, require_image(call, connection, "get_image").id)
+        _remove(call, connection, require_image(call, connection, "get_image"))
     return empty_answer()
 
 
@@ -97,6 +100,11 @@ def prune(call: Call) -> Response:
     """Makes the cache as small as it should be."""
     require(call, "cache_prune")
     return document_answer({"total_files_pruned": 0, "total_bytes_pruned": 0})
+
+
+def _remove(call: Call, connection: Connection, image: Image) -> None:
+    if forget_cached(connection, image.id):
+        note(call, connection, "cache.remove", image.id)
 
 
 def _shown(call: Call) -> dict[str, list[Any]]:

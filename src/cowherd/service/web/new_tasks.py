@@ -48,6 +48,7 @@ def begin_task(call: Call, document: Any) -> Task:
         failed = msgspec.structs.replace(task, status=FAILURE, message=str(error), expires_at=now() + KEPT)
     with call.service.database.write() as connection:
         create_task(connection, failed)
+        note(call, connection, "task.create", failed.image_id, task=failed.id, type=failed.type, reason=failed.message)
     return task
 
 

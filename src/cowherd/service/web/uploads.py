@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from starlette.concurrency import run_in_threadpool
 
+from cowherd.service.intake.adoption import BECAME_ACTIVE
 from cowherd.service.intake.resumable import RESUMABLE, Checksum, Resumable, begin_resumable, end_resumable
 from cowherd.service.records.events import list_events
 from cowherd.service.records.image import now
 from cowherd.service.records.uploads import UploadRecord, read_upload
 from cowherd.service.web.access import require_image
-from cowherd.service.web.audit import note
 from cowherd.service.web.call import ClientGone, empty_answer, whole_number
 from cowherd.service.web.errors import (
     BadRequest,
@@ -67,7 +67,8 @@ _NOT_SPOKEN = ("Upload-Defer-Length", "Upload-Concat")
 """Headers without which an upload would not be what its client takes it for."""
 _CHECKSUMS = ("sha1", "md5", "sha256", "sha512")
 _CHUNK = "application/offset+octet-stream"
-_UPLOADED = "image.upload"
+_UPLOADED = (BECAME_ACTIVE, "image.upload")
+"""The actions of events that name an upload which ended well. Earlier versions recorded the second one."""
 _TERMINATED = "The upload was ended by its client. Upload the image again"
 _EXPIRED = "The upload waited too long for its next bytes, and was ended. Upload the image again"
 
@@ -237,12 +238,10 @@ async def append(call: Call) -> Response:
 @_tus
 def end(call: Call) -> Response:
     """Ends an upload; nothing of it is kept."""
-    image, record = _find(call)
+    _, record = _find(call)
     if record is None:
         raise Gone("The upload has ended, and its image is active.")
-    _end_waiting(call, record, _TERMINATED)
-    with call.service.database.write() as connection:
-        note(call, connection, "image.upload-end", image.id, upload=record.id, offset=record.offset)
+    _end_waiting(call, record, _TERMINATED, "image.upload-end")
     return empty_answer()
 
 
@@ -281,7 +280,7 @@ def _find(call: Call) -> tuple[Image, UploadRecord | None]:
     with call.service.database.read() as connection:
         image = require_image(call, connection, "upload_image")
         record = read_upload(connection, upload_id)
-        done = list_events(connection, image_id=image.id, actions=(_UPLOADED,)) if record is None else []
+        done = list_events(connection, image_id=image.id, actions=_UPLOADED) if record is None else []
     if any(event.detail.get("upload") == upload_id for event in done):
         return image, None
     if record is None or record.image_id != image.id or record.kind != RESUMABLE:
@@ -313,22 +312,16 @@ def _end_request(call: Call, session: Resumable) -> Response:
     try:
         session.keep(whole=True)
         if session.is_complete:
-            _finish(call, session)
+            session.finish()
     finally:
         call.service.sessions.give_back(session)
     expiry = {} if session.is_complete else _expiry(session.record)
     return empty_answer(204, {"Upload-Offset": str(session.durable), **expiry})
 
 
-def _finish(call: Call, session: Resumable) -> None:
-    image = session.finish()
-    with call.service.database.write() as connection:
-        note(call, connection, _UPLOADED, image.id, upload=session.record.id, size=image.size, blob=image.blob)
-
-
-def _end_waiting(call: Call, record: UploadRecord, reason: str) -> None:
+def _end_waiting(call: Call, record: UploadRecord, reason: str, action: str | None = None) -> None:
     call.service.sessions.forget(record.id)
-    _patiently(lambda: end_resumable(_intake(call, record), record, reason))
+    _patiently(lambda: end_resumable(_intake(call, record), record, reason, action))
 
 
 def _wait_until_idle(call: Call, record: UploadRecord) -> None:

@@ -11,6 +11,7 @@ from cowherd.service.intake.lineage import Bases
 from cowherd.service.intake.upload import Upload
 from cowherd.service.records.faults import ImageNotFound
 from cowherd.service.web.access import require_image
+from cowherd.service.web.audit import author_of
 from cowherd.service.web.call import ClientGone, empty_answer, whole_number
 from cowherd.service.web.errors import BadRequest, BodyStalled, Gone, UnsupportedMedia
 from cowherd.service.web.feeding import feed_body
@@ -79,9 +80,10 @@ def intake_of(call: Call) -> Intake:
 
 
 def intake_into(call: Call, store: str) -> Intake:
-    """Returns where content goes that is put into a store; overlays may stand on what the caller may see."""
+    """Returns where content of the caller's goes that is put into a store; overlays may stand on what the caller may see."""
     service = call.service
-    return replace(service.intakes(store), bases=Bases(service.database, service.stores, call.caller))
+    bases = Bases(service.database, service.stores, call.caller)
+    return replace(service.intakes(store), bases=bases, author=author_of(call))
 
 
 def require_formats(image: Image) -> None:

@@ -9,7 +9,7 @@ from cowherd.service.records.metadefs import Definition, Kind, list_definitions,
 from cowherd.service.web.access import require
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import BadRequest
-from cowherd.service.web.metadefs.common import NAMESPACES, add, deleting, given, require_namespace, times
+from cowherd.service.web.metadefs.common import NAMESPACES, add, deleting, given, note_change, require_namespace, times
 from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import RESOURCE_TYPE
@@ -56,6 +56,7 @@ def create(call: Call) -> Response:
     with call.service.database.write() as connection:
         namespace = require_namespace(call, connection, "add_metadef_resource_type_association")
         definition = add_to(connection, namespace.name, document)
+        note_change(call, connection, "create", _KIND, namespace.name, name=definition.name)
     return document_answer(_document(definition), 201)
 
 

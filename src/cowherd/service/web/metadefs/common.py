@@ -14,6 +14,7 @@ from cowherd.service.records.metadefs import (
     list_definitions,
     read_definition,
 )
+from cowherd.service.web.audit import note
 from cowherd.service.web.call import empty_answer
 from cowherd.service.web.documents import time_text
 from cowherd.service.web.errors import BadRequest, Forbidden, NotFound
@@ -56,6 +57,17 @@ def require_namespace(call: Call, connection: Connection, action: str) -> Defini
     if verdict is Verdict.NO:
         raise Forbidden(f"You are not authorized to complete {action} action.")
     return namespace
+
+
+def note_change(call: Call, connection: Connection, what: str, kind: Kind, namespace: str, **detail: Any) -> None:
+    """Records that the caller did `what` ("create", say) with definitions of a kind in a namespace; `detail` names them."""
+    note(call, connection, f"metadef.{kind}.{what}", namespace=namespace, **detail)
+
+
+def note_update(call: Call, connection: Connection, after: Definition, before: str) -> None:
+    """Records that the caller changed a definition of a namespace, of which `before` was the name."""
+    renamed = {} if after.name == before else {"before": before}
+    note_change(call, connection, "update", Kind(after.kind), after.namespace, name=after.name, **renamed)
 
 
 def given(call: Call, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +157,7 @@ def deleting(kind: Kind, action: str) -> Callable[[Call], Response]:
         with call.service.database.write() as connection:
             namespace = require_namespace(call, connection, action)
             delete_definition(connection, kind, namespace.name, call.names["name"])
+            note_change(call, connection, "delete", kind, namespace.name, name=call.names["name"])
         return empty_answer()
 
     return delete
@@ -158,7 +171,8 @@ def deleting_all(kind: Kind, action: str) -> Callable[[Call], Response]:
         """Deletes all of them."""
         with call.service.database.write() as connection:
             namespace = require_namespace(call, connection, action)
-            delete_definitions(connection, kind, namespace.name)
+            if names := delete_definitions(connection, kind, namespace.name):
+                note_change(call, connection, "delete", kind, namespace.name, names=names)
         return empty_answer()
 
     return delete_all

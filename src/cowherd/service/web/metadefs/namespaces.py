@@ -18,7 +18,17 @@ from cowherd.service.web.call import document_answer, empty_answer
 from cowherd.service.web.errors import BadRequest, Forbidden
 from cowherd.service.web.images.listing import links
 from cowherd.service.web.metadefs import associations, objects, properties, tags
-from cowherd.service.web.metadefs.common import LIST, NAMESPACES, given, limit_of, ordered, require_namespace, times
+from cowherd.service.web.metadefs.common import (
+    LIST,
+    NAMESPACES,
+    given,
+    limit_of,
+    note_change,
+    note_update,
+    ordered,
+    require_namespace,
+    times,
+)
 from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import NAMESPACE
@@ -96,6 +106,8 @@ def create(call: Call) -> Response:
     with call.service.database.write() as connection:
         create_definition(connection, namespace)
         _add_contents(connection, document)
+        visible = namespace.visibility
+        note_change(call, connection, "create", Kind.NAMESPACE, namespace.name, name=namespace.name, visibility=visible)
     contents = {name: document[name] for name in _CONTENTS if name in document}
     headers = {"Location": f"{base_url(call)}{NAMESPACES}/{namespace.name}"} if namespace.name.isascii() else {}
     return document_answer({**_document(namespace), **contents}, 201, headers)
@@ -134,6 +146,7 @@ def update(call: Call) -> Response:
         before = require_namespace(call, connection, "modify_metadef_namespace")
         after = _definition(document, document.get("owner", before.owner))
         after = update_definition(connection, Kind.NAMESPACE, before.name, before.name, after)
+        note_update(call, connection, after, before.name)
     return document_answer(_document(after))
 
 
@@ -145,6 +158,7 @@ def delete(call: Call) -> Response:
         if namespace.body.get("protected"):
             raise Forbidden(f"Metadata definition namespace {namespace.name} is protected and cannot be deleted.")
         delete_definition(connection, Kind.NAMESPACE, namespace.name, namespace.name)
+        note_change(call, connection, "delete", Kind.NAMESPACE, namespace.name, name=namespace.name)
     return empty_answer()
 
 

@@ -23,6 +23,8 @@ from cowherd.service.web.metadefs.common import (
     descends,
     given,
     limit_of,
+    note_change,
+    note_update,
     require_namespace,
     times,
 )
@@ -72,6 +74,7 @@ def create(call: Call) -> Response:
     with call.service.database.write() as connection:
         namespace = require_namespace(call, connection, "add_metadef_object")
         definition = add_to(connection, namespace.name, document)
+        note_change(call, connection, "create", _KIND, namespace.name, name=definition.name)
     return document_answer(_document(definition), 201)
 
 
@@ -101,6 +104,7 @@ def update(call: Call) -> Response:
         namespace = require_namespace(call, connection, "modify_metadef_object")
         after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"], body=_body(document))
         definition = update_definition(connection, _KIND, namespace.name, call.names["name"], after)
+        note_update(call, connection, definition, call.names["name"])
     return document_answer(_document(definition))
 
 

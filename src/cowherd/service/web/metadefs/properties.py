@@ -14,7 +14,17 @@ from cowherd.service.records.metadefs import (
 from cowherd.service.web.call import document_answer
 from cowherd.service.web.errors import NotFound
 from cowherd.service.web.metadefs.associations import prefix_of
-from cowherd.service.web.metadefs.common import NAMESPACES, add, deleting, deleting_all, given, newest_first, require_namespace
+from cowherd.service.web.metadefs.common import (
+    NAMESPACES,
+    add,
+    deleting,
+    deleting_all,
+    given,
+    newest_first,
+    note_change,
+    note_update,
+    require_namespace,
+)
 from cowherd.service.web.operation import operation
 from cowherd.service.web.routing import resource
 from cowherd.service.web.schemas.metadefs import PROPERTY
@@ -51,6 +61,7 @@ def create(call: Call) -> Response:
     with call.service.database.write() as connection:
         namespace = require_namespace(call, connection, "add_metadef_property")
         definition = add_to(connection, namespace.name, document["name"], document)
+        note_change(call, connection, "create", _KIND, namespace.name, name=definition.name)
     return document_answer(definition.body, 201)
 
 
@@ -91,6 +102,7 @@ def update(call: Call) -> Response:
         namespace = require_namespace(call, connection, "modify_metadef_property")
         after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"], body=property_body(document))
         definition = update_definition(connection, _KIND, namespace.name, call.names["name"], after)
+        note_update(call, connection, definition, call.names["name"])
     return document_answer(definition.body)
 
 

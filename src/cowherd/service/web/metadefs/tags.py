@@ -24,6 +24,8 @@ from cowherd.service.web.metadefs.common import (
     given,
     limit_of,
     newest_first,
+    note_change,
+    note_update,
     ordered,
     require_namespace,
     times,
@@ -68,13 +70,15 @@ def create_all(call: Call) -> Response:
     if "tags" not in document:
         raise BadRequest("Provided object does not match schema 'tags': 'tags' is a required property")
     appends = (call.header("x-openstack-append") or "").lower() == "true"
+    names = [one["name"] for one in document["tags"]]
     with call.service.database.write() as connection:
         namespace = require_namespace(call, connection, "add_metadef_tags")
-        if not appends:
-            delete_definitions(connection, _KIND, namespace.name)
-        for one in document["tags"]:
-            add_to(connection, namespace.name, one["name"])
-    return document_answer({"tags": [{"name": one["name"]} for one in document["tags"]]}, 201)
+        replaced = [] if appends else delete_definitions(connection, _KIND, namespace.name)
+        for name in names:
+            add_to(connection, namespace.name, name)
+        if names or replaced:
+            note_change(call, connection, "create" if appends else "replace", _KIND, namespace.name, names=names)
+    return document_answer({"tags": [{"name": name} for name in names]}, 201)
 
 
 @operation("add_metadef_tag", gives="metadefs/tag", status=201, means={409: "there is a tag of this name"})
@@ -85,6 +89,7 @@ def create(call: Call) -> Response:
     with call.service.database.write() as connection:
         namespace = require_namespace(call, connection, "add_metadef_tag")
         definition = add_to(connection, namespace.name, name)
+        note_change(call, connection, "create", _KIND, namespace.name, name=definition.name)
     return document_answer(_document(definition), 201)
 
 
@@ -112,6 +117,7 @@ def update(call: Call) -> Response:
         namespace = require_namespace(call, connection, "modify_metadef_tag")
         after = Definition(kind=_KIND, namespace=namespace.name, name=document["name"])
         definition = update_definition(connection, _KIND, namespace.name, call.names["name"], after)
+        note_update(call, connection, definition, call.names["name"])
     return document_answer(_document(definition))
 
 

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 _COLUMNS = ("when", "what", "who", "details")
 _LONGEST = 500
 """How many characters of one fact are shown."""
+_UNTOLD = ("blob", "upload")
+"""Facts that say nothing to people."""
 _WORDS = {
     "image.create": "made",
     "image.adopt": "adopted from Glance",
     "image.copy": "copied to another store",
     "image.active": "content arrived",
     FAILED: "got no content",
+    "image.stage": "content staged",
+    "image.upload-begin": "upload begun",
     "image.upload": "upload ended",
     "image.upload-end": "upload given up",
     "image.import": "import asked for",
@@ -41,6 +45,9 @@ _WORDS = {
     "member.remove": "no longer shared with a project",
     "location.add": "location added",
     "store.delete": "removed from a store",
+    "cache.add": "put into the cache",
+    "cache.remove": "taken from the cache",
+    "task.create": "a task failed at once",
     "blob.damaged": "found damaged",
     "blob.missing": "found missing",
     "blob.whole": "whole again",
@@ -59,7 +66,7 @@ def history(events: Sequence[Event], now: datetime, *, is_more: bool) -> Iterato
 
 
 def _row(event: Event, now: datetime) -> str:
-    told = {name: value for name, value in event.detail.items() if name != "blob" and value not in (None, "", [])}
+    told = {name: value for name, value in event.detail.items() if name not in _UNTOLD and value not in (None, "", [])}
     facts = "; ".join(f"{text(name)}: <bdi>{_fact(name, value)}</bdi>" for name, value in told.items())
     what = text(_WORDS.get(event.action, event.action))
     return f"<tr><td>{ago(event.at, now)}</td><td>{what}</td><td>{_who(event)}</td><td class=wide>{facts}</td></tr>"
