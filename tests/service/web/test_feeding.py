@@ -67,7 +67,7 @@ def test_no_more_than_a_few_blocks_wait_for_a_thread_that_is_slow() -> None:
     def take(block: Any) -> None:
         taken.append(block)
         if len(taken) == 5:  # all that can be received before this call is over
-            wait_until(lambda: body.given >= 7)
+            wait_until(lambda: body.given >= 6)
             threading.Event().wait(0.2)
         ahead.append(body.given - len(taken))
 

@@ -13,9 +13,11 @@ from blake3 import blake3
 from cowherd.storage.hostfile import Buffer
 from cowherd.stores.sums import Summing, Sums
 
-BLOCK_BYTES = 512 << 10
+BLOCK_BYTES = 1 << 20
 """Bytes of the blocks to feed: so many that handing them over costs little, so few that they stay in the processor's cache."""
-IN_FLIGHT = 6
+SMALL_BLOCK_BYTES = BLOCK_BYTES // 2
+"""Bytes of the blocks where memory counts for more."""
+IN_FLIGHT = 3
 """The most blocks that wait for the slowest thread, the one that it works on among them."""
 
 Take = Callable[[Buffer], object]

@@ -11,7 +11,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.hashing import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from cowherd.service.web.call import ClientGone
 from cowherd.service.web.errors import BodyStalled
 
@@ -49,7 +49,7 @@ async def blocks_of(call: Call) -> AsyncIterator[Buffer]:
     size = 0
     try:
         async for part in call.parts():
-            if not parts and len(part) >= BLOCK_BYTES:
+            if not parts and len(part) >= SMALL_BLOCK_BYTES:
                 yield part
                 continue
             parts.append(part)

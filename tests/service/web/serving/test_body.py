@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.hashing import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from cowherd.service.web.serving import body as module
 from cowherd.service.web.serving.body import LongBody
 from tests.service.web.serving.serving import ask, read_all, served
@@ -55,6 +55,21 @@ def test_blocks_end_where_blocks_of_the_body_end(begun, pace):
     assert all(end % BLOCK_BYTES == 0 for end in ends)
     assert len(ends) >= 3
     assert connection.told == ["end_body"]
+
+
+def test_while_many_bodies_come_at_once_their_blocks_are_small():
+    loop = asyncio.new_event_loop()
+    bodies = [LongBody(Connection(), loop, 4 * BLOCK_BYTES, begun=1000) for _ in range(8)]
+    assert {len(body.get_buffer(-1)) for body in bodies} == {SMALL_BLOCK_BYTES - 1000}
+    for body in bodies[3:]:
+        body.connection_lost(None)
+    bodies[0].buffer_updated(SMALL_BLOCK_BYTES - 1000)
+    assert len(bodies[0].get_buffer(-1)) == SMALL_BLOCK_BYTES  # to where a large one would end
+    bodies[0].buffer_updated(SMALL_BLOCK_BYTES)
+    assert len(bodies[0].get_buffer(-1)) == BLOCK_BYTES
+    for body in bodies[:3]:
+        body.connection_lost(None)
+    loop.close()
 
 
 def test_what_came_of_a_block_is_not_lost_with_the_connection():

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.hashing import BLOCK_BYTES, SMALL_BLOCK_BYTES
 
 LONGEST_HOLD_SECONDS = 1.0
 """How long bytes wait for the rest of their block before the application gets them without it."""
+_FEW = 4
+"""So many bodies at once come in large blocks."""
 
 
 class Connection(Protocol):
@@ -40,22 +42,26 @@ class Connection(Protocol):
 class LongBody(asyncio.BufferedProtocol):
     """Stands in for a connection's protocol until the last byte of a body has come.
 
-    Blocks end at multiples of `BLOCK_BYTES` in the body. A slow client's bytes are given on in parts of a block.
+    Blocks end at multiples of `BLOCK_BYTES` in the body, or of `SMALL_BLOCK_BYTES` while many bodies come at once: each has
+    several blocks in memory. A slow client's bytes are given on in parts of a block.
     """
+
+    _under_way = 0
 
     def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, length: int, begun: int):
         """Of the body's `length` bytes, `begun` have come."""
         self._connection, self._loop = connection, loop
-        self._left, self._next_bytes = length - begun, BLOCK_BYTES - begun % BLOCK_BYTES
+        self._length, self._left = length, length - begun
         self._block = bytearray()
         self._given = self._filled = 0
         self._timer: asyncio.TimerHandle | None = None
+        LongBody._under_way += 1
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Returns where the next bytes go; never more room than the body needs, so that the next request stays where it is."""
         if self._filled == len(self._block):
-            self._block = bytearray(min(self._next_bytes, self._left))
-            self._next_bytes = BLOCK_BYTES
+            unit = BLOCK_BYTES if LongBody._under_way <= _FEW else SMALL_BLOCK_BYTES
+            self._block = bytearray(min(unit - (self._length - self._left) % unit, self._left))
             self._given = self._filled = 0
         return memoryview(self._block)[self._filled :]
 
@@ -68,7 +74,7 @@ class LongBody(asyncio.BufferedProtocol):
         elif self._timer is None:
             self._timer = self._loop.call_later(LONGEST_HOLD_SECONDS, self._give_part)
         if not self._left:
-            self._stop_timer()
+            self._end()
             self._connection.end_body()
 
     def eof_received(self) -> None:
@@ -77,7 +83,7 @@ class LongBody(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives the last bytes on, and tells the connection."""
-        self._stop_timer()
+        self._end()
         self._give()
         self._connection.connection_lost(exc)
 
@@ -98,6 +104,11 @@ class LongBody(asyncio.BufferedProtocol):
             part = memoryview(self._block)[self._given : self._filled].toreadonly()
             self._given = self._filled
             self._connection.on_body(part)
+
+    def _end(self) -> None:
+        """Called when no more bytes come."""
+        LongBody._under_way -= 1
+        self._stop_timer()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from cowherd.service.intake.hashing import BLOCK_BYTES
+from cowherd.service.intake.hashing import BLOCK_BYTES, SMALL_BLOCK_BYTES
 from cowherd.service.web.serving.body import LongBody
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Cycle(RequestResponseCycle):
     def _next_part(self) -> Buffer:
         """Takes a whole block, or else all that comes before the next one."""
         taken = [self.parts.popleft()]
-        while self.parts and len(taken[-1]) < BLOCK_BYTES and len(self.parts[0]) < BLOCK_BYTES:
+        while self.parts and len(taken[-1]) < SMALL_BLOCK_BYTES and len(self.parts[0]) < SMALL_BLOCK_BYTES:
             taken.append(self.parts.popleft())
         part = taken[0] if len(taken) == 1 else b"".join(taken)
         self.waiting -= len(part)
