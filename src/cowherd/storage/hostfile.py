@@ -16,6 +16,7 @@ from cowherd.storage.filetype import check_type, refuse_other_than_images
 from cowherd.storage.identity import open_unnoticed
 from cowherd.storage.leases import open_despite_leases
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
+from cowherd.storage.writes import for_one_write, go_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ Buffer = bytes | bytearray | memoryview
 _BLKROGET = 0x125E
 _BLKSSZGET = 0x1268
 _BLKDISCARD = 0x1277
-_IOV_MAX = 1024
 _SIGNATURE_BYTES = 512
 _ZEROS = memoryview(bytes(1 << 20))
 _NOT_FOR_THIS_DEVICE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL)
@@ -239,11 +239,11 @@ class HostFile:
         first = 0
         with naming_file(self.name, "write"):
             while first < len(pending):
-                count = os.pwritev(self.fd, pending[first : first + _IOV_MAX], offset)
+                count = os.pwritev(self.fd, for_one_write(pending, first), offset)
                 if not count:
                     raise OSError(errno.EIO, "the host took no more bytes")
                 offset += count
-                first = _advance(pending, first, count)
+                first = go_on(pending, first, count)
 
     def start_writing(self, offset: int, length: int) -> None:
         """Has the host begin to write a range to its disk, so that the next `flush` finds less to do; waits for nothing.
@@ -383,16 +383,6 @@ class HostFile:
         """Raises `FlushFailed` if a flush has failed; for code that writes through the descriptor itself."""
         if self.failed is not None:
             raise FlushFailed(self.name, self.failed)
-
-
-def _advance(pending: list[memoryview], first: int, count: int) -> int:
-    """Takes `count` written bytes off the views from index `first` on; returns the index of the first view with bytes left."""
-    while first < len(pending) and count >= len(pending[first]):
-        count -= len(pending[first])
-        first += 1
-    if count:
-        pending[first] = pending[first][count:]
-    return first
 
 
 @contextlib.contextmanager
