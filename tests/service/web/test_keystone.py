@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -17,6 +17,7 @@ from cowherd.service.tasks.regions import RegionUnknown
 from cowherd.service.web import keystone
 from cowherd.service.web.errors import Unauthorized, Unavailable
 from cowherd.service.web.keystone import KeystoneAuth
+from tests.service.web.webserver import answering
 
 
 def token(project="p", roles=("Member",), minutes=60, **more):
@@ -42,7 +43,7 @@ def identity():
     """An identity service that answers as it is told."""
     told = Identity()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             told.asked.append((self.path, self.headers["X-Auth-Token"], self.headers["X-Subject-Token"]))
             status, body = told.answers.get(self.headers["X-Subject-Token"], (404, b"{}"))
@@ -51,16 +52,9 @@ def identity():
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *words):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(Handler) as server:
         told.url = f"http://127.0.0.1:{server.server_port}"
         yield told
-        server.shutdown()
-        thread.join()
 
 
 def shown(text):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import sqlite3
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from tests.service.web.images.test_web_download import CONTENT
 from tests.service.web.images.test_web_download import client as client  # noqa: PLC0414  # a fixture
 from tests.service.web.images.test_web_download import web as web  # noqa: PLC0414  # a fixture
 from tests.service.web.running import Client, running
+from tests.service.web.webserver import answering
 from tests.waiting import wait_until
 
 PROPERTIES = {"name": "new", "disk_format": "raw", "container_format": "bare", "tags": ["a"], "min_ram": 5, "os_distro": "b"}
@@ -238,7 +239,7 @@ def halting():
     """A web server that stops in the middle of its first answer, until it is told to end; gives its address and an event."""
     asked, over = threading.Event(), threading.Event()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT)))
@@ -251,16 +252,9 @@ def halting():
                 return
             self.wfile.write(CONTENT[half:])
 
-        def log_message(self, *words):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(Handler) as server:
         yield f"127.0.0.1:{server.server_port}", asked
         over.set()
-        server.shutdown()
-        thread.join()
 
 
 @contextlib.contextmanager

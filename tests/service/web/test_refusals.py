@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.server
-import threading
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -15,6 +14,7 @@ from cowherd.service.web.callers import add_token
 from cowherd.stores.directory import DirectoryStore
 from tests.service.web.images.test_staging import imported
 from tests.service.web.running import running
+from tests.service.web.webserver import answering
 
 CONTENT = b"eleven byte"
 OCTETS = {"content_type": "application/octet-stream"}
@@ -24,22 +24,15 @@ OCTETS = {"content_type": "application/octet-stream"}
 def web():
     """A web server on loopback that has the content; gives its address."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
             self.wfile.write(CONTENT)
 
-        def log_message(self, *words):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(Handler) as server:
         yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def put(client, image, web):

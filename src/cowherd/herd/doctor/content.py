@@ -135,9 +135,8 @@ def unprotected_bases(exam: Examination) -> Iterator[Finding]:
                 yield Finding(Kind.UNSEALED_BASE, base.filename, detail)
                 continue
             yield Finding(Kind.UNSEALED_BASE, base.filename, detail, remedy)
-        elif protection.current(base.filename) is Protection.RECORDED and not is_device(
-            base.filename
-        ):  # the host sets a device's mode
+        elif protection.current(base.filename) is Protection.RECORDED and not is_device(base.filename):
+            # The host sets a device's mode.
             yield Finding(Kind.WRITABLE_BASE, base.filename, f"{hit} everybody who may write to its file can", remedy)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import http.server
-import threading
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from tests.service.web.running import running
+from tests.service.web.webserver import answering
 from tests.waiting import wait_until
 
 CONTENT = bytes(range(256)) * 5000
@@ -26,7 +26,7 @@ class Site:
 
 @pytest.fixture
 def site():
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if not self.path.startswith("/image"):
                 self.send_error(404)
@@ -37,16 +37,9 @@ def site():
             with contextlib.suppress(OSError):  # who only asks for the length goes away
                 self.wfile.write(found.content)
 
-        def log_message(self, *words):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with answering(Handler) as server:
         found = Site(server.server_port)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         yield found
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

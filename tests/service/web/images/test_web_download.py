@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import sqlite3
-import threading
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from sqlalchemy import update
@@ -16,6 +15,7 @@ from cowherd.service.records.schema import tasks
 from cowherd.service.tasks import imports, runner
 from tests.service.web.images.test_staging import ended, imported
 from tests.service.web.running import change_records, running
+from tests.service.web.webserver import answering
 from tests.waiting import wait_until
 
 CONTENT = bytes(range(256)) * 10_000
@@ -25,7 +25,7 @@ CONTENT = bytes(range(256)) * 10_000
 def web():
     """A web server on loopback; gives its address."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             port = self.server.server_port
             targets = {
@@ -46,15 +46,8 @@ def web():
             else:
                 self.send_error(404)
 
-        def log_message(self, *words):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(Handler) as server:
         yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
