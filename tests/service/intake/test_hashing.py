@@ -12,6 +12,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cowherd.service.intake import hashing
 from cowherd.service.intake.hashing import IN_FLIGHT, Hasher
 from cowherd.storage.hostfile import Buffer
 from cowherd.stores.sums import Summing
@@ -38,7 +39,8 @@ def test_digests_are_those_of_all_blocks_in_order(blocks: list[bytes], names: li
     assert taken == data
 
 
-def test_one_that_is_slow_holds_the_feeding_up():
+def test_one_that_is_slow_holds_the_feeding_up(monkeypatch):
+    monkeypatch.setattr(hashing, "PROCESSORS", 2)
     gate, taken = threading.Event(), []
 
     def slow(block: Buffer) -> None:
@@ -64,8 +66,36 @@ def test_one_that_is_slow_holds_the_feeding_up():
     assert taken == [bytes([number]) for number in range(IN_FLIGHT + 5)]
 
 
+def test_a_thread_that_feeds_beside_as_many_as_there_are_processors_takes_the_blocks_itself_and_in_order(monkeypatch):
+    gate, taken = threading.Event(), []
+
+    def take(block: Buffer) -> None:
+        gate.wait(30)
+        taken.append((bytes(block), threading.current_thread() is threading.main_thread()))
+
+    hasher = Hasher(("md5",), take)
+    for block, processors in ((b"1", 2), (b"2", 1)):  # the second waits behind the first
+        monkeypatch.setattr(hashing, "PROCESSORS", processors)
+        hasher.feed(block)
+    gate.set()
+    wait_until(lambda: len(taken) == 2)
+    fed = [b"1", b"2"]
+
+    def feeds_until_it_takes_one() -> bool:
+        fed.append(b"%d" % len(fed))
+        hasher.feed(fed[-1])
+        return taken[-1] == (fed[-1], True)
+
+    wait_until(feeds_until_it_takes_one)
+    assert hasher.finish().named == {"md5": hashlib.md5(b"".join(fed)).hexdigest()}
+    assert [block for block, _ in taken] == fed
+    assert not taken[0][1]
+
+
+@pytest.mark.parametrize("processors", [1, 2])
 @pytest.mark.parametrize("blocks", [1, 50])
-def test_what_a_taker_raises_is_raised_to_who_feeds_and_the_rest_is_dropped(blocks: int):
+def test_what_a_taker_raises_is_raised_to_who_feeds_and_the_rest_is_dropped(blocks: int, processors: int, monkeypatch):
+    monkeypatch.setattr(hashing, "PROCESSORS", processors)
     taken = []
 
     def full(block: Buffer) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from blake3 import blake3
 
 from cowherd.storage.hostfile import Buffer
 from cowherd.stores.sums import Summing, Sums
 
-BLOCK_BYTES = 1 << 20
-"""Bytes of the blocks to feed: so many that handing them over costs little, so few that they stay in the processor's cache."""
-SMALL_BLOCK_BYTES = BLOCK_BYTES // 2
+BLOCK_BYTES = 4 << 20
+"""Bytes of the blocks to feed: so many that to wake the threads for each costs little."""
+SMALL_BLOCK_BYTES = BLOCK_BYTES // 4
 """Bytes of the blocks where memory counts for more."""
-IN_FLIGHT = 3
+IN_FLIGHT = 2
 """The most blocks that wait for the slowest thread, the one that it works on among them."""
+PROCESSORS = len(os.sched_getaffinity(0))
+"""The processors that this process may use."""
 
 Take = Callable[[Buffer], object]
 
@@ -35,9 +38,12 @@ class Digests(NamedTuple):
 class Hasher:
     """Takes blocks of bytes and gives each to all its threads, which must not change them.
 
-    One thread feeds it. It ends with `finish` or `abandon`; until then its threads run. What a thread raises, `feed` or `finish`
-    raises later, and the blocks after that are dropped.
+    One thread feeds it. It does the work of the others itself while as many feed hashers as there are processors: then the others
+    bring nothing, and to wake them has its price. It ends with `finish` or `abandon`; until then its threads run. What a thread
+    raises, `feed` or `finish` raises later, and the blocks after that are dropped.
     """
+
+    _being_fed: ClassVar[set[Hasher]] = set()
 
     def __init__(self, names: Iterable[str], *takers: Take):
         """`names` are digests that hashlib knows; `takers` are called with each block in a thread of their own."""
@@ -53,8 +59,13 @@ class Hasher:
 
     def feed(self, block: Buffer) -> None:
         """Hands over the next bytes; waits while the slowest thread is too far behind."""
-        for lane in self._lanes:
-            lane.put(block)
+        self._being_fed.add(self)
+        try:
+            here = len(self._being_fed) >= PROCESSORS
+            for lane in self._lanes:
+                lane.put(block, here=here)
+        finally:
+            self._being_fed.remove(self)
         self.size += len(block)
 
     def finish(self) -> Digests:
@@ -93,8 +104,16 @@ class _Lane:
         self._thread = threading.Thread(target=self._run, daemon=True)  # a process that ends does not wait for it
         self._thread.start()
 
-    def put(self, block: Buffer) -> None:
+    def put(self, block: Buffer, *, here: bool) -> None:
+        """Has the thread take the next block; the caller takes it before this returns if `here` and the thread has nothing to do.
+
+        Raises what `take` raised for this block or one before.
+        """
         self.require_fine()
+        if here and self._room + self._taken.qsize() == IN_FLIGHT:
+            self._attempt(block)
+            self.require_fine()
+            return
         if self._room:
             self._room -= 1
         else:
@@ -115,8 +134,11 @@ class _Lane:
     def _run(self) -> None:
         while (block := self._blocks.get()) is not None:
             if not self.dropping:
-                try:
-                    self._take(block)
-                except BaseException as error:  # noqa: BLE001 - it is raised in the thread that feeds
-                    self._error, self.dropping = error, True
+                self._attempt(block)
             self._taken.put(None)
+
+    def _attempt(self, block: Buffer) -> None:
+        try:
+            self._take(block)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that feeds
+            self._error, self.dropping = error, True

@@ -11,7 +11,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-from cowherd.service.intake.hashing import BLOCK_BYTES, SMALL_BLOCK_BYTES
+from cowherd.service.intake.hashing import SMALL_BLOCK_BYTES
 from cowherd.service.web.call import ClientGone
 from cowherd.service.web.errors import BodyStalled
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cowherd.service.web.call import Call
     from cowherd.storage.hostfile import Buffer
 
-_MOST_WAITING = 2
+_MOST_WAITING = 1
 
 
 async def feed_body(call: Call, take: Take) -> None:
@@ -54,7 +54,7 @@ async def blocks_of(call: Call) -> AsyncIterator[Buffer]:
                 continue
             parts.append(part)
             size += len(part)
-            if size >= BLOCK_BYTES:
+            if size >= SMALL_BLOCK_BYTES:
                 yield b"".join(parts)
                 parts, size = [], 0
     except (ClientGone, BodyStalled):

@@ -57,18 +57,18 @@ def test_blocks_end_where_blocks_of_the_body_end(begun, pace):
     assert connection.told == ["end_body"]
 
 
-def test_while_many_bodies_come_at_once_their_blocks_are_small():
+@pytest.mark.parametrize(
+    ("bodies", "unit"), [(2, BLOCK_BYTES), (3, BLOCK_BYTES // 2), (8, SMALL_BLOCK_BYTES), (40, SMALL_BLOCK_BYTES)]
+)
+def test_while_several_bodies_come_at_once_their_blocks_are_smaller(bodies, unit):
     loop = asyncio.new_event_loop()
-    bodies = [LongBody(Connection(), loop, 4 * BLOCK_BYTES, begun=1000) for _ in range(8)]
-    assert {len(body.get_buffer(-1)) for body in bodies} == {SMALL_BLOCK_BYTES - 1000}
-    for body in bodies[3:]:
+    several = [LongBody(Connection(), loop, 4 * BLOCK_BYTES, begun=1000) for _ in range(bodies)]
+    assert {len(body.get_buffer(-1)) for body in several} == {unit - 1000}
+    for body in several[1:]:
         body.connection_lost(None)
-    bodies[0].buffer_updated(SMALL_BLOCK_BYTES - 1000)
-    assert len(bodies[0].get_buffer(-1)) == SMALL_BLOCK_BYTES  # to where a large one would end
-    bodies[0].buffer_updated(SMALL_BLOCK_BYTES)
-    assert len(bodies[0].get_buffer(-1)) == BLOCK_BYTES
-    for body in bodies[:3]:
-        body.connection_lost(None)
+    several[0].buffer_updated(unit - 1000)
+    assert len(several[0].get_buffer(-1)) == (BLOCK_BYTES - unit or BLOCK_BYTES)  # to where a large one ends
+    several[0].connection_lost(None)
     loop.close()
 
 

@@ -13,8 +13,8 @@ from cowherd.service.intake.hashing import BLOCK_BYTES, SMALL_BLOCK_BYTES
 
 LONGEST_HOLD_SECONDS = 1.0
 """How long bytes wait for the rest of their block before the application gets them without it."""
-_FEW = 4
-"""So many bodies at once come in large blocks."""
+_TOGETHER_BYTES = 8 << 20
+"""Bytes of the blocks that are filled at once, one for each body, unless there are very many."""
 
 
 class Connection(Protocol):
@@ -39,11 +39,17 @@ class Connection(Protocol):
         """Called when little waits to be sent."""
 
 
+def _block_bytes(bodies: int) -> int:
+    """Returns how many bytes the next block is to have, a power of two, while so many bodies come."""
+    share = 1 << ((_TOGETHER_BYTES // bodies).bit_length() - 1)
+    return min(max(share, SMALL_BLOCK_BYTES), BLOCK_BYTES)
+
+
 class LongBody(asyncio.BufferedProtocol):
     """Stands in for a connection's protocol until the last byte of a body has come.
 
-    Blocks end at multiples of `BLOCK_BYTES` in the body, or of `SMALL_BLOCK_BYTES` while many bodies come at once: each has
-    several blocks in memory. A slow client's bytes are given on in parts of a block.
+    Blocks end at multiples of `BLOCK_BYTES` in the body; while several bodies come at once, since each has some blocks in memory,
+    at those of a half, or of a quarter, which is `SMALL_BLOCK_BYTES`. A slow client's bytes are given on in parts of a block.
     """
 
     _under_way = 0
@@ -60,7 +66,7 @@ class LongBody(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Returns where the next bytes go; never more room than the body needs, so that the next request stays where it is."""
         if self._filled == len(self._block):
-            unit = BLOCK_BYTES if LongBody._under_way <= _FEW else SMALL_BLOCK_BYTES
+            unit = _block_bytes(LongBody._under_way)
             self._block = bytearray(min(unit - (self._length - self._left) % unit, self._left))
             self._given = self._filled = 0
         return memoryview(self._block)[self._filled :]

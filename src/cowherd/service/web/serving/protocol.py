@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from cowherd.service.intake.hashing import BLOCK_BYTES, SMALL_BLOCK_BYTES
+from cowherd.service.intake.hashing import SMALL_BLOCK_BYTES
 from cowherd.service.web.serving.body import LongBody
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ZERO_COPY = "http.response.zerocopysend"
 """The ASGI extension, and the type of its message: `file` (binary, nobody else's), `offset`, `count`, `more_body`."""
 MOST_HEAD_BYTES = 64 << 10
 """The most that a request's line and headers may take together."""
-MOST_WAITING_BYTES = BLOCK_BYTES
+MOST_WAITING_BYTES = SMALL_BLOCK_BYTES // 2
 """The most of a body that waits for the application before no more is read."""
 MOST_DRAINED_BYTES = 16 << 20
 """The most that is read of a request's body after its answer was given."""
@@ -204,7 +204,7 @@ class Protocol(HttpToolsProtocol):
         if self._in_head or self._refused or self.transport.is_closing() or not isinstance(cycle, Cycle):
             return
         length = stated_bytes(self.headers)
-        if length - self._body_bytes >= BLOCK_BYTES and not cycle.response_complete and not self.parser.should_upgrade():
+        if length - self._body_bytes >= SMALL_BLOCK_BYTES and not cycle.response_complete and not self.parser.should_upgrade():
             self.transport.set_protocol(LongBody(self, self.loop, length, self._body_bytes))
 
     def on_response_complete(self) -> None:
