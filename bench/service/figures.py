@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import random
 import statistics
 import threading
 import time
@@ -18,7 +19,8 @@ MIB = 1 << 20
 
 
 def upload(service: Service, path: Path) -> Figures:
-    """A PUT of a file."""
+    """A PUT of a file with a content that the service never had, as it might keep one that it has only once."""
+    _renew(path)
     image = service.client.create()
     with _costs(service) as costs:
         service.client.put(image, path)
@@ -27,13 +29,21 @@ def upload(service: Service, path: Path) -> Figures:
 
 
 def four_uploads(service: Service, paths: list[Path]) -> Figures:
-    """PUTs of several files at once, in sum."""
+    """PUTs of several files at once, in sum, each with a content that is new."""
+    for path in paths:
+        _renew(path)
     images = [service.client.create() for _ in paths]
     with _costs(service) as costs, concurrent.futures.ThreadPoolExecutor(len(paths)) as pool:
         list(pool.map(service.client.put, images, paths))
     for image in images:
         service.client.ask("DELETE", f"/v2/images/{image}")
     return {"MB/s": sum(path.stat().st_size for path in paths) / 1e6 / costs["s"], "CPU s": costs["CPU s"]}
+
+
+def _renew(path: Path) -> None:
+    """Gives a file of random bytes others at its beginning."""
+    with path.open("r+b") as file:
+        file.write(random.randbytes(MIB))
 
 
 def sparse_upload(service: Service, path: Path) -> Figures:
