@@ -135,6 +135,7 @@ class _Lane:
         while (block := self._blocks.get()) is not None:
             if not self.dropping:
                 self._attempt(block)
+            del block  # not to be held while there is no other
             self._taken.put(None)
 
     def _attempt(self, block: Buffer) -> None:
