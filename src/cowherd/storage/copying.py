@@ -176,6 +176,14 @@ def clone_file(source: Path, target: Path) -> bool:
     return True
 
 
+def has_copies_of_its_own(target: HostFile) -> bool:
+    """Returns whether the file system of `target` may copy bytes within itself by better means than to read and write them.
+
+    One on a block device does just that, in turn and in one thread, while this process reads and writes at once.
+    """
+    return not os.major(target.device)
+
+
 def copy_range(source: HostFile, source_offset: int, target: HostFile, target_offset: int, length: int) -> None:
     """Copies `length` bytes; bytes past the end of `source` count as zeros. Holes may become allocated blocks.
 

@@ -92,8 +92,13 @@ def test_an_overlay_gets_what_the_source_holds_itself(scattered: Path, tmp_path:
     assert sum(batch.bytes for batch in found if batch.means == COPY) == 130 * CLUSTER
 
 
-@pytest.mark.parametrize(("cluster_size", "means"), [(65536, [COPY, KERNEL_COPY]), (4096, [COPY])])
-def test_the_kernel_takes_long_runs_of_large_clusters(tmp_path: Path, cluster_size: int, means: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("cluster_size", "major", "means"), [(65536, 0, [COPY, KERNEL_COPY]), (4096, 0, [COPY]), (65536, 8, [COPY])]
+)
+def test_the_kernel_takes_long_runs_of_large_clusters_unless_they_lie_on_a_disk(
+    tmp_path: Path, monkeypatch, cluster_size: int, major: int, means: list[int]
+) -> None:
+    monkeypatch.setattr("cowherd.storage.copying.os.major", lambda device: major)
     path = tmp_path / "disk.raw"
     path.write_bytes(os.urandom(16 * CLUSTER) + bytes(100 * CLUSTER))
     with path.open("r+b") as file:

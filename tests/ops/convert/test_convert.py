@@ -59,10 +59,13 @@ def assert_holds(qemu_img, target: Path, format: str, source: Path) -> None:
         assert "No errors" in qemu_img("check", target)
 
 
-@pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize(
+    ("compress", "in_kernel"), [(True, False), (False, False), (False, True)], ids=["compressed", "read", "taken"]
+)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("source", ["raw", "overlay"])
-def test_qcow2_targets_hold_what_the_source_shows(request, tmp_path, qemu_img, source, options, compress):
+def test_qcow2_targets_hold_what_the_source_shows(request, tmp_path, qemu_img, monkeypatch, source, options, compress, in_kernel):
+    monkeypatch.setattr("cowherd.ops.convert.sinks.has_copies_of_its_own", lambda file: in_kernel)
     origin = request.getfixturevalue(source)
     target = tmp_path / "target.qcow2"
     convert(origin, target, target_format="qcow2", options=options, compress=compress)
@@ -244,7 +247,10 @@ def test_a_file_system_without_reflink_is_known_as_such(tmp_path):
         path.unlink()
 
 
-def test_clusters_of_long_runs_that_begin_with_data_are_not_read(tmp_path, raw, qemu_img, monkeypatch):
+def test_clusters_of_long_runs_that_begin_with_data_are_not_read_where_the_file_system_copies(
+    tmp_path, raw, qemu_img, monkeypatch
+):
+    monkeypatch.setattr("cowherd.ops.convert.sinks.has_copies_of_its_own", lambda file: True)
     read: list[int] = []
     original = HostFile.preadinto
     monkeypatch.setattr(HostFile, "preadinto", lambda *given: read.append(len(given[-1])) or original(*given))

@@ -22,7 +22,7 @@ from cowherd.ops.flow import WriteJob, flow
 from cowherd.progress import Progress
 from cowherd.sizes import DEFAULT_SPARSE_SIZE, SECTOR, whole_sectors
 from cowherd.storage import locks
-from cowherd.storage.ahead import reading_ahead
+from cowherd.storage.ahead import jumps, reading_ahead
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.opening import open_file
@@ -198,8 +198,13 @@ def _copy(source: Source, sink: Sink, wanted: _Target, progress: Progress | None
             with taking:  # without this, others would wait busily in the kernel, and for long
                 job()
 
+    def stretches(batch: Batch) -> Iterable[Stretch]:
+        return source.stretches(batch.held)
+
+    read = jumps(stretches)
+
     def needed(batch: Batch) -> Iterable[Stretch]:
-        return source.stretches(batch.held) if batch.means in (COPY, KERNEL_COPY) else ()
+        return read(batch) if batch.means == COPY else stretches(batch) if batch.means == KERNEL_COPY else ()
 
     flow(reading_ahead(batches(source, sink, size, overlay=wanted.backing is not None), needed), load, store)
     sink.finish()

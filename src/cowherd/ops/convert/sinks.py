@@ -11,7 +11,7 @@ from cowherd.formats.qcow2.compression import codec
 from cowherd.formats.qcow2.header import Header
 from cowherd.ops.flow import WriteJob
 from cowherd.storage.buffers import nonzero_by_first_words, nonzero_units, runs_of
-from cowherd.storage.copying import FileRanges, put
+from cowherd.storage.copying import FileRanges, has_copies_of_its_own, put
 from cowherd.storage.hostfile import HostFile
 from cowherd.tuples import NamedTuple
 
@@ -148,8 +148,11 @@ class NewQcow2:
         return prepare(data, self.unit)
 
     def takes_from(self, file: HostFile) -> bool:
-        """Returns True for a file on the same file system if units are large: of most, only the first word must be read."""
-        return file.device == self.file.device and self.unit >= _LEAST_PEEKED
+        """Returns True for a file on the same file system, if that has means of its own, and if units are large.
+
+        Then only the first word of most of them must be read.
+        """
+        return file.device == self.file.device and has_copies_of_its_own(file) and self.unit >= _LEAST_PEEKED
 
     def prepare_ranges(self, data: FileRanges) -> Prepared:
         """Finds the zeros in a batch; see `Sink.prepare_ranges`."""
