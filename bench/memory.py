@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import mmap
 import os
+from pathlib import Path
 
 import numpy as np
 
 _MOST_SHARE = 2  # of the memory that is there
+_WRITES = (
+    1 << 20,
+    2 << 20,
+)  # as cowherd and qemu-img write: Linux looks for memory for its cache in pieces as large as the write
 
 
-def touch(size: int) -> None:
-    """Writes to `size` bytes of new memory, less if there is not twice as much, and gives it back."""
+def touch(size: int, folder: Path) -> None:
+    """Writes to `size` bytes of new memory, less if there is not twice as much, and gives it back.
+
+    It does so with a process's own memory, and with the page cache, by files in `folder` that are gone before they reach a disk.
+    """
     available = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
     size = min(size, available // _MOST_SHARE) // mmap.PAGESIZE * mmap.PAGESIZE
     if size:
@@ -23,3 +31,16 @@ def touch(size: int) -> None:
             pages = np.frombuffer(memory, np.uint8)[:: mmap.PAGESIZE]
             pages[:] = 1
             del pages  # memory with a view of it can't be given back
+    for length in _WRITES:
+        _write(size, length, folder)
+
+
+def _write(size: int, length: int, folder: Path) -> None:
+    """Writes a file without a name, and drops it."""
+    content = bytes(length)
+    fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    try:
+        for _ in range(size // length):
+            os.write(fd, content)
+    finally:
+        os.close(fd)

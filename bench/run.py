@@ -16,7 +16,7 @@ from bench.memory import touch
 from bench.peers import contenders
 from bench.row import Row, Runs, empty_row, figures
 
-_READY_BYTES = 3 << 30  # more than any job writes at full scale
+_READY_BYTES = 2 << 30  # more than any job writes at full scale
 
 
 def run_job(job: Job, space: Workspace, limits: Limits, say: Callable[[str], None]) -> Row:
@@ -91,7 +91,7 @@ def _prepare(job: Job, side: Side) -> None:
 def _settle(job: Job, side: Side) -> None:
     settle(side.space)
     if job.writes_much:
-        touch(int(_READY_BYTES * side.space.scale.factor))
+        touch(int(_READY_BYTES * side.space.scale.factor), side.out)
 
 
 def _measured(job: Job, command: Command, side: Side, limit: float | None = None) -> Run:
