@@ -73,6 +73,14 @@ def test_a_signal_has_what_is_half_done_tidied_up_and_ends_without_a_traceback(h
     assert (done.returncode, done.stdout, done.stderr) == (expected, "tidied\n", "")
 
 
+def test_a_signal_waits_until_a_module_is_loaded(tmp_path):
+    loading = "import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.05); print('loaded')"
+    (tmp_path / "slowly.py").write_text(loading)
+    script = STOPPED.replace("{how}", f"sys.path.insert(0, {str(tmp_path)!r}); import slowly")
+    done = python(script.replace("{signal}", "SIGTERM").replace("{tidying}", "print('tidied')"))
+    assert (done.returncode, done.stdout, done.stderr) == (143, "loaded\ntidied\n", "")
+
+
 def test_a_second_signal_does_not_disturb_the_tidying_up_unless_it_takes_long():
     kill = "os.kill(os.getpid(), signal.SIGINT)"
     script = STOPPED.replace("{how}", kill).replace("{signal}", "SIGINT")

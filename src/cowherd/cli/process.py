@@ -27,6 +27,7 @@ _STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 _NO_NAMES = ("", "-c", "__main__.py", "main.py")
 _PATIENCE_SECONDS = 1.0
 _SOON_SECONDS = 0.001
+_IMPORTER, _LOADS = "<frozen importlib._bootstrap_external>", ("create_module", "exec_module")
 
 
 class Stopped(KeyboardInterrupt):
@@ -101,13 +102,15 @@ class _Signals:
         """Lets a signal end the process at once from now on, because the work is over."""
         self._ending = True
 
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
+    def _stop(self, number: int, frame: FrameType | None) -> None:
         from time import monotonic
 
         now = monotonic()
         if self._ending or (self.stopped_by and now - self._since > _PATIENCE_SECONDS):
             os._exit(_SIGNALED + number)
-        if not self.stopped_by:
+        if not self.stopped_by and _is_loading(frame):
+            _interrupt_soon(number)
+        elif not self.stopped_by:
             self.stopped_by, self._since = number, now
             raise Stopped
 
@@ -116,16 +119,30 @@ class _Signals:
         if not isinstance(unraisable.exc_value, Stopped):
             sys.__unraisablehook__(unraisable)
             return
-        import _thread
-
         number, self.stopped_by = self.stopped_by, 0
-        _thread.start_new_thread(_interrupt_soon, (number,))
+        _interrupt_soon(number)
+
+
+def _is_loading(frame: FrameType | None) -> bool:
+    """Returns whether a module is being loaded: one in C, as numpy has, prints what is raised then, and raises another error."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTER and frame.f_code.co_name in _LOADS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupt_soon(number: int) -> None:
+    """Sends this process a signal in a moment, in which a callback or a bit of loading ends."""
+    import _thread
+
+    _thread.start_new_thread(_send_in_a_moment, (number,))
+
+
+def _send_in_a_moment(number: int) -> None:
     import time
 
-    time.sleep(_SOON_SECONDS)  # in which the callback ends
+    time.sleep(_SOON_SECONDS)
     os.kill(os.getpid(), number)
 
 
