@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 _MOST_SHARE = 2  # of the memory that is there
-_WRITES = (
-    1 << 20,
-    2 << 20,
-)  # as cowherd and qemu-img write: Linux looks for memory for its cache in pieces as large as the write
+# As cowherd and qemu-img write: Linux looks for memory for its cache in pieces as large as the write.
+_WRITES = (1 << 20, 2 << 20)
 
 
 def touch(size: int, folder: Path) -> None:

@@ -108,11 +108,13 @@ class _Signals:
         now = monotonic()
         if self._ending or (self.stopped_by and now - self._since > _PATIENCE_SECONDS):
             os._exit(_SIGNALED + number)
-        if not self.stopped_by and _is_loading(frame):
+        if self.stopped_by:
+            return
+        if _is_loading(frame):
             _interrupt_soon(number)
-        elif not self.stopped_by:
-            self.stopped_by, self._since = number, now
-            raise Stopped
+            return
+        self.stopped_by, self._since = number, now
+        raise Stopped
 
     def _not_raised(self, unraisable: sys.UnraisableHookArgs) -> None:
         """Raises `Stopped` once more, soon, if Python dropped it because it came in a callback or a destructor."""

@@ -296,6 +296,7 @@ def test_servers_of_images_are_found_too(herd, server):
             try:
                 # Not until `openings` tells of it: the kernel counts a file before its opener has a descriptor that /proc shows.
                 wait_until(lambda: process.poll() is not None or holders(herd / "new"))
+                assert process.poll() is None
                 with pytest.raises(ImageInUse, match=rf"{words[0]} \(pid {process.pid}"):
                     require_free(changed=[herd / "new"])
             finally:
