@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -25,7 +23,7 @@ _MULTIPLIERS = {suffix: 1 << 10 * power for power, suffix in enumerate("BKMGTPE"
 
 
 def whole_sectors(size: int) -> int:
-    """Returns a size in bytes, rounded up to whole sectors."""
+    """Returns a size in bytes, rounded up to whole sectors, as QEMU counts a file that ends inside one."""
     return -(-size // SECTOR) * SECTOR
 
 
@@ -90,7 +88,6 @@ def _parse_decimal(body: str) -> int:
     return (2 * value + scale) // (2 * scale)
 
 
-@functools.lru_cache(maxsize=4096)
 def human_size(size: int) -> str:
     """Returns `size` bytes with three significant digits and a binary unit, as in "1.5 GiB"."""
     exponent = max(int(size / (1000 / 1024)).bit_length() - 1, 0) // 10

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import CodeType, FunctionType
     from typing import Any, NamedTuple, Self
 else:
-    from collections import _tuplegetter  # as in `namedtuple`: a property takes twice as long
+    from _collections import _tuplegetter  # as in `namedtuple`: a property takes twice as long
 
     _new = tuple.__new__
     _Function = type(lambda: None)

@@ -244,13 +244,13 @@ def test_a_file_system_without_locks_is_an_error_that_names_file_and_byte(
 
 
 def test_a_kernel_without_such_locks_is_used_without_them(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    locks._kernel_has_locks.cache_clear()
+    locks._answer.clear()
     refuse_locks(monkeypatch, fcntl.F_OFD_GETLK, errno.EINVAL, only_null=True)
     try:
         with HostFile.open(file, writable=True, lock=WRITE):
             assert locked_bytes(os.getpid(), file) == set()
     finally:
-        locks._kernel_has_locks.cache_clear()
+        locks._answer.clear()
 
 
 def test_a_forked_child_that_closes_a_file_leaves_its_parent_the_lock(tmp_path):

@@ -7,7 +7,6 @@ streams in place on which writing never raises, and at its end it checks what be
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -82,8 +81,7 @@ def lost_output() -> OSError | None:
     Returns None also if its reader has gone: it has read as much as it wanted (`| head -1`).
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError, ValueError):  # they are not ours yet, or somebody has closed them
-            stream.flush()
+        _flush(stream)
     buffer = getattr(sys.stdout, "buffer", None)
     failure = getattr(getattr(buffer, "raw", buffer), "failure", None)
     return None if failure is None or failure.errno in _READER_GONE else failure
@@ -111,6 +109,13 @@ def _output(before: TextIO | None, number: int) -> TextIO:
         line_buffering=getattr(before, "line_buffering", False),
         write_through=direct,
     )
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except (OSError, ValueError):  # it is not ours yet, or somebody has closed it
+        return
 
 
 def _is_open(number: int) -> bool:

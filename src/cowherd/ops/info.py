@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 
 from cowherd.errors import CowherdError, UnsupportedFeature
 from cowherd.formats import probe, registry
 from cowherd.formats.reference import BackingReference
 from cowherd.image.backing import has_protocol
-from cowherd.sizes import SECTOR
+from cowherd.sizes import whole_sectors
 from cowherd.storage.opening import open_file
 from cowherd.tuples import NamedTuple
 from cowherd.urls import Url
@@ -118,8 +117,15 @@ def image_info(path: ImageName, *, format: str | None = None, force_share: bool 
     `format` None guesses it from the file's first bytes; `force_share` reads an image that another process may be writing.
     Raises `HostFileError`, `ImageInUse`, `ImageFormatError`, or `UnsupportedFeature` for a format other than qcow2 and raw.
     """
-    with closing(open_file(path)) as file:
-        return _info_of(file, format, force_share=force_share)
+    return _info_and_key(path, format, force_share=force_share)[0]
+
+
+def _info_and_key(path: ImageName, format: str | None, *, force_share: bool) -> tuple[ImageInfo, Hashable]:
+    file = open_file(path)  # once, so that the facts and the key are of the same file
+    try:
+        return _info_of(file, format, force_share=force_share), file.key
+    finally:
+        file.close()
 
 
 def _info_of(file: BlockFile, format: str | None, *, force_share: bool) -> ImageInfo:
@@ -161,18 +167,12 @@ def iter_chain(path: ImageName, *, format: str | None = None, force_share: bool 
     seen: set[Hashable] = set()
     name: ImageName | None = path
     while name is not None:
-        with closing(open_file(name)) as file:  # opened once, so that the facts and the key are of the same file
-            info, key = _info_of(file, format, force_share=force_share), file.key
+        info, key = _info_and_key(name, format, force_share=force_share)
         if key in seen:
             raise BackingLoop(info.filename)
         seen.add(key)
         yield info
         name, format = _backing_file_of(name, info)
-
-
-def whole_sectors(size: int) -> int:
-    """Returns `size` rounded up to whole 512-byte sectors, as QEMU counts a file that ends inside a sector."""
-    return -(-size // SECTOR) * SECTOR
 
 
 def full_backing_name(overlay: str, backing: str) -> str:

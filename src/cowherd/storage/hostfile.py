@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -11,9 +10,8 @@ import struct
 
 from cowherd.errors import FlushFailed, HostFileError, ReadOnlyImage
 from cowherd.paths import as_path
-from cowherd.storage import fallocate
 from cowherd.storage.filetype import check_type, refuse_other_than_images
-from cowherd.storage.identity import open_unnoticed
+from cowherd.storage.identity import forget_cached, open_unnoticed
 from cowherd.storage.leases import open_despite_leases
 from cowherd.storage.locks import CREATE, INSPECT, LockMode, acquire, release
 from cowherd.storage.writes import for_one_write, go_on
@@ -109,8 +107,7 @@ class HostFile:
             file = cls._adopt(name, fd, "create", writable=True, lock=lock)
         except BaseException:
             if exclusive:
-                with contextlib.suppress(OSError):  # the first error says more
-                    os.unlink(name)
+                _take_back(name)
             raise
         try:
             if not exclusive and not file.is_block_device:
@@ -269,8 +266,7 @@ class HostFile:
 
     def forget_cached(self) -> None:
         """Has the host drop the parts of the file in its memory that it need not write, so that reads go to the disk again."""
-        with contextlib.suppress(OSError):  # it is only advice: without it, nothing is worse than before
-            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        forget_cached(self.fd)
 
     def truncate(self, size: int) -> None:
         """Sets the length of a regular file."""
@@ -343,6 +339,8 @@ class HostFile:
 
         Returns False if the host can't: then the caller must write zeros. The file's length stays as it is.
         """
+        from cowherd.storage import fallocate
+
         self._require_writable()
         with naming_file(self.name, "write zeros to"):
             try:
@@ -359,6 +357,8 @@ class HostFile:
             if self.is_block_device:
                 self._discard_on_device(offset, length)
             else:
+                from cowherd.storage import fallocate
+
                 fallocate.zero_range(self.fd, offset, length, unmap=True)
 
     def _discard_on_device(self, offset: int, length: int) -> None:
@@ -385,12 +385,22 @@ class HostFile:
             raise FlushFailed(self.name, self.failed)
 
 
-@contextlib.contextmanager
-def naming_file(name: PathName, action: str) -> Iterator[None]:
+class naming_file:  # noqa: N801  # it is used as a function is, with `with`
     """Turns an OSError of the block into a `HostFileError` that names the file and the `action`, such as "read"."""
+
+    def __init__(self, name: PathName, action: str) -> None:
+        self.name, self.action = name, action
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, HostFileError):
+            raise HostFileError(self.name, self.action, error) from error
+
+
+def _take_back(name: str) -> None:
     try:
-        yield
-    except HostFileError:
-        raise
-    except OSError as error:
-        raise HostFileError(name, action, error) from error
+        os.unlink(name)
+    except OSError:  # the error for which it is taken back says more
+        return

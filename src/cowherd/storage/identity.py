@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
@@ -130,9 +129,16 @@ def _sync(path: PathName, fd: int) -> None:
     except OSError as error:
         if error.errno in _NOT_OURS:
             raise
-        with contextlib.suppress(OSError):  # only advice, as in `HostFile.forget_cached`
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        forget_cached(fd)
         raise FlushFailed(path, error) from error
+
+
+def forget_cached(fd: int) -> None:
+    """Has the host drop the parts of a file in its memory that it need not write, so that reads go to the disk again."""
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:  # it is only advice: without it, nothing is worse than before
+        return
 
 
 def _integer(facts: Mapping[str, object], name: str) -> int:

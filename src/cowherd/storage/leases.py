@@ -7,7 +7,6 @@ own uses such as loop devices: on this host, through this file system. Source: f
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps in enumerations, which take longer to load
-import contextlib
 import errno
 import fcntl
 import os
@@ -63,8 +62,10 @@ def _granted(fd: int, kind: int) -> bool:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
     except BlockingIOError:
         return False
-    with contextlib.suppress(BlockingIOError):  # it is being broken, which closing the file ends as well
+    try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:  # it is being broken, which closing the file ends as well
+        return True
     return True
 
 

@@ -29,7 +29,6 @@ import errno
 import fcntl
 import os
 import struct
-from functools import cache
 
 from cowherd.errors import HostFileError, ImageInUse
 from cowherd.tuples import NamedTuple
@@ -122,9 +121,18 @@ def release(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, PERMISSION_BASE, SHARED_BASE + 100 - PERMISSION_BASE))
 
 
-@cache
+_answer: list[bool] = []
+"""What `_kernel_has_locks` has found out: by `functools.cache` it would take ten times as long to load as all of this module."""
+
+
 def _kernel_has_locks() -> bool:
     """Returns whether the kernel has open-file-description locks. QEMU tests the same file, once a process."""
+    if not _answer:
+        _answer.append(_ask_for_locks())
+    return _answer[0]
+
+
+def _ask_for_locks() -> bool:
     fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, 0, 0))

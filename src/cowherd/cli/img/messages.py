@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 
 from cowherd.cli.img.errors import CannotOpen, CommandFailed
@@ -17,10 +16,6 @@ from cowherd.errors import (
 )
 from cowherd.paths import as_path
 from cowherd.urls import Url
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 REFUSED = 3
 """The exit code of a change that dependents would see; its message is cowherd's own for every command."""
@@ -62,33 +57,41 @@ def reason(error: CowherdError, name: str | None = None) -> str:
     return str(error)
 
 
-@contextlib.contextmanager
-def opening(text: str, path: str | Url, exit_code: int = 1) -> Iterator[None]:
+class opening:  # noqa: N801  # it is used as a function is, with `with`
     """Turns errors about the file at `path` into messages that name the image as it was typed, with `exit_code`."""
-    try:
-        yield
-    except _ABOUT_ONE_FILE as error:
-        if error.path != (path if isinstance(path, Url) else as_path(path)):
-            raise
-        raise CannotOpen(text, reason(error, str(path)), exit_code) from error
+
+    def __init__(self, text: str, path: str | Url, exit_code: int = 1) -> None:
+        self.text, self.path, self.exit_code = text, path, exit_code
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, _ABOUT_ONE_FILE) and error.path == (self.path if isinstance(self.path, Url) else as_path(self.path)):
+            raise CannotOpen(self.text, reason(error, str(self.path)), self.exit_code) from error
 
 
-@contextlib.contextmanager
-def prefixed(prefix: str) -> Iterator[None]:
+class prefixed:  # noqa: N801
     """Puts `prefix` before every message, as qemu-img does when it makes an image; the gate's refusals stay as they are."""
-    try:
-        yield
-    except CowherdError as error:
-        if error.exit_code == REFUSED:
-            raise
-        message = error.message if isinstance(error, CommandFailed) else reason(error)
-        raise CommandFailed(prefix + message) from error
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, CowherdError) and error.exit_code != REFUSED:
+            message = error.message if isinstance(error, CommandFailed) else reason(error)
+            raise CommandFailed(self.prefix + message) from error
 
 
 def _with_holders(error: ImageInUse) -> str:
     """Returns the message with the names of the processes that have the image open, as far as they can be seen."""
     from cowherd.live.holders import naming_holders
 
-    with contextlib.suppress(ImageInUse), naming_holders():
-        raise error
-    return str(error)
+    try:
+        with naming_holders():
+            raise error
+    except ImageInUse as named:
+        return str(named)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from cowherd.cli.guard.output import Report, table
 from cowherd.cli.guard.rows import Rows
 from cowherd.cli.guard.screen import state
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from cowherd.live.gone import GoneDisk
 
 _DEEPEST_DRAWN = 64  # of a chain of thousands, lines that show the depth would be thousands of columns wide
+
+
+_size_text = functools.lru_cache(maxsize=4096)(human_size)  # overlays of one base have one size, and many have little on the disk
 
 
 class _Drawing(NamedTuple):
@@ -87,7 +92,7 @@ def _rows(found: Tree) -> Iterator[tuple[str, ...]]:
             stems[node.depth + 1] = stem + ((drawn.line if follows else "   ") if node.depth else "")
         else:
             branch = f"({node.depth}) "
-        size = "?" if image.size is None else human_size(image.size)
+        size = "?" if image.size is None else _size_text(image.size)
         runs = in_words(node.machines, node.running_overlays, node.dependents, hidden=found.hidden_machines)
         directory, _, name = image.filename.rpartition("/")
         if directory not in directories:
@@ -96,7 +101,7 @@ def _rows(found: Tree) -> Iterator[tuple[str, ...]]:
             stem + branch + directories[directory] + printable(name),
             image.format,
             size,
-            human_size(image.disk_size),
+            _size_text(image.disk_size),
             node.level or "-",
             f"{_status(node)}  {runs}" if runs else _status(node),
         )
