@@ -32,10 +32,10 @@ def path_names(names: PathNames) -> tuple[str, ...]:
     return tuple(map(os.fsdecode, [names] if isinstance(names, str | bytes | os.PathLike) else names))
 
 
-def in_real_directory(path: PathName) -> Path:
+def in_real_directory(path: PathName) -> str:
     """Returns where a new file of that name lies: its directory without symbolic links; the name itself is not followed."""
     directory, name = os.path.split(os.path.abspath(path))
-    return as_path(os.path.realpath(directory), name)
+    return os.path.join(os.path.realpath(directory), name)
 
 
 def lies_in(path: str, directory: str) -> bool:

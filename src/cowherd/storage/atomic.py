@@ -16,7 +16,6 @@ from cowherd.storage.presence import is_there, look_up
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from cowherd.paths import PathName
     from cowherd.storage.attributes import Attributes
@@ -57,7 +56,7 @@ def replacement(
     A symbolic link at `path` is replaced, not followed: others may have put it there. `replaces` is as in `write_atomically`.
     Raises `HostFileError`, `DeviceNode`.
     """
-    path = as_path(path)
+    path = os.fspath(path)
     if like is None and mode is None:
         like = _attributes_of(path)
     temporary = temporary_name(path)
@@ -83,7 +82,7 @@ def replacement(
             raise
 
 
-def make_private(path: Path, like: Attributes) -> None:
+def make_private(path: PathName, like: Attributes) -> None:
     """Makes an empty file that will get the attributes `like`; until then only this user may use it. Raises `HostFileError`."""
     from cowherd.storage import attributes, losses
 
@@ -98,7 +97,7 @@ def newcomer(path: PathName) -> Iterator[HostFile]:
     It is durable then; it vanishes if the block raises. Another file with that name stays as it is, and is an error.
     Raises `HostFileError`.
     """
-    path = as_path(path)
+    path = os.fspath(path)
     temporary = temporary_name(path)
     with meant_for(path, temporary):
         file = HostFile.create(temporary, exclusive=True)
@@ -113,7 +112,7 @@ def newcomer(path: PathName) -> Iterator[HostFile]:
             raise
 
 
-def name_newcomer(file: HostFile, path: Path) -> None:
+def name_newcomer(file: HostFile, path: PathName) -> None:
     """Renames a finished file from its temporary name to `path`, durably, and changes its `path` accordingly.
 
     Raises `HostFileError`, also if something else has the name already.
@@ -131,22 +130,27 @@ def name_newcomer(file: HostFile, path: Path) -> None:
     except OSError as error:
         raise HostFileError(path, "create", error) from error
     file.name = os.fspath(path)
-    sync_directory(path.parent)
+    sync_directory(directory_of(path))
 
 
-def temporary_name(path: Path) -> Path:
+def temporary_name(path: PathName) -> str:
     """Returns a new name for an unfinished file beside `path`."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}")
+    return os.path.join(os.path.dirname(path), f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}")
+
+
+def directory_of(path: PathName) -> str:
+    """Returns the name of the directory in which the name `path` is."""
+    return os.path.dirname(path) or "."
 
 
 @contextlib.contextmanager
-def meant_for(path: Path, unfinished: Path) -> Iterator[None]:
+def meant_for(path: PathName, unfinished: PathName) -> Iterator[None]:
     """Lets errors of the host about an unfinished file name `path`, which it is to become: nobody else knows the other name."""
     try:
         yield
     except HostFileError as error:
-        if error.path == unfinished:
-            error.path = path
+        if error.path == as_path(unfinished):
+            error.path = as_path(path)
         raise
 
 
@@ -166,13 +170,13 @@ def sync_directory(directory: PathName) -> None:
 def make_name_lasting(path: PathName) -> None:
     """Makes the name of a new file durable, if its directory may be opened. Raises `HostFileError`."""
     try:
-        sync_directory(as_path(path).parent)
+        sync_directory(directory_of(path))
     except HostFileError as error:
         if error.errno != errno.EACCES:  # a directory may be writable and not readable
             raise
 
 
-def _filled(file: HostFile, path: Path, like: Attributes, *, times: bool) -> Iterator[HostFile]:
+def _filled(file: HostFile, path: PathName, like: Attributes, *, times: bool) -> Iterator[HostFile]:
     from cowherd.storage import attributes, losses  # few files take the place of others
 
     lost = attributes.give_first(file.fd, like)
@@ -180,7 +184,7 @@ def _filled(file: HostFile, path: Path, like: Attributes, *, times: bool) -> Ite
     losses.note(path, (*lost, *attributes.give(file.fd, like, times=times)))
 
 
-def _attributes_of(path: Path) -> Attributes | None:
+def _attributes_of(path: PathName) -> Attributes | None:
     """Returns the attributes of the regular file that will be replaced, None if there is none."""
     info = look_up(path, follow=False)
     if info is None or not stat.S_ISREG(info.st_mode):
@@ -200,10 +204,10 @@ def _set_mode(file: HostFile, mode: int) -> None:
         raise HostFileError(file.name, "set the permissions of", error) from error
 
 
-def _rename(temporary: str, path: Path) -> None:
+def _rename(temporary: str, path: PathName) -> None:
     refuse_device_node(path, "replace", follow=False)
     try:
         os.rename(temporary, path)
     except OSError as error:
         raise HostFileError(path, "replace", error) from error
-    sync_directory(path.parent)
+    sync_directory(directory_of(path))

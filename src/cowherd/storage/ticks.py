@@ -107,10 +107,9 @@ def _settle_by_neighbour(path: PathName, identity: FileIdentity) -> tuple[FileId
 
 def _stamp_beside(path: PathName) -> int | None:
     """Makes a file beside `path`, removes it and returns its ctime, None if no file can be made."""
-    from cowherd.paths import as_path
     from cowherd.storage.atomic import temporary_name
 
-    name = temporary_name(as_path(path))
+    name = temporary_name(path)
     try:
         fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:

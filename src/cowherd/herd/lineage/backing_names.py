@@ -12,20 +12,19 @@ from cowherd.paths import as_path, lies_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cowherd.herd.lineage.scan import Image
     from cowherd.paths import PathName
 
 
-def stored_name(base: Path, overlay: Path) -> str:
+def stored_name(base: PathName, overlay: PathName) -> str:
     """Returns how `overlay` names `base`, both resolved paths: by a relative path where both lie in one tree and move together.
 
     They do where the directory of one holds that of the other, or where both lie side by side; elsewhere the path is absolute. It
     is absolute too for an overlay in the trash, which comes back to another directory.
     """
-    together = move_together(os.fspath(overlay.parent), os.fspath(base.parent)) and not is_trashed(overlay)
-    name = os.path.relpath(base, overlay.parent) if together else os.fspath(base)
+    here = os.path.dirname(overlay)
+    together = move_together(here, os.path.dirname(base)) and not is_trashed(overlay)
+    name = os.path.relpath(base, here) if together else os.fspath(base)
     return f"./{name}" if has_protocol(name) else name
 
 

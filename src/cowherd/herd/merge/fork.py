@@ -65,7 +65,7 @@ def named_fork(base: Image, name: PathName) -> Path:
 
     There its own backing file, if it has one, goes by the same name.
     """
-    path = in_real_directory(name)
+    path = Path(in_real_directory(name))
     if path.parent != Path(os.path.realpath(base.path.parent)):
         raise InvalidRequest(f"the new base {shown(name)} must lie beside the old one, in {shown(base.path.parent)}")
     return path

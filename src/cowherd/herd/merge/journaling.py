@@ -12,6 +12,7 @@ from cowherd.herd.merge.fork import free_name
 from cowherd.herd.merge.plan import FORK
 from cowherd.herd.records.journal import Entry, Journal, Witness, journal_path
 from cowherd.herd.seals.drift import pairs
+from cowherd.paths import as_path
 from cowherd.storage.atomic import temporary_name
 from cowherd.storage.presence import is_there
 from cowherd.text import shown
@@ -60,7 +61,7 @@ def _entry(lineage: Lineage, plan: MergePlan) -> Entry:
         images=tuple(sorted(concerned)),
         changed=tuple((start, length) for start, length in pairs(plan.changed)),
         witnesses=() if fork else tuple(Witness(one.image.path, one.witness, one.is_written) for one in plan.served),
-        temporary=temporary_name(plan.fork) if fork else None,
+        temporary=as_path(temporary_name(plan.fork)) if fork else None,
         fork=plan.fork if fork else None,
         begun=datetime.now(UTC).isoformat(timespec="seconds"),
         made_by=made_by(),

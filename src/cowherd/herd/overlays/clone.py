@@ -19,7 +19,7 @@ from cowherd.herd.records.sidecars import refuse_left_seal
 from cowherd.herd.seals.evidence import require_uncontradicted
 from cowherd.herd.seals.quick_check import record_of, require_as_sealed
 from cowherd.live.holders import naming_holders
-from cowherd.paths import in_real_directory, path_names
+from cowherd.paths import as_path, in_real_directory, path_names
 from cowherd.sizes import size_in_bytes, whole_sectors
 from cowherd.storage.atomic import newcomer
 from cowherd.storage.hostfile import HostFile
@@ -41,23 +41,33 @@ if TYPE_CHECKING:
 
 
 class Cloned(NamedTuple):
-    """A new overlay: its base, the base's name and format as recorded in it, its virtual size, its binding (None without a seal).
+    """A new overlay: its name, that of its base, the base as recorded in it, its virtual size, its binding (None without a seal).
 
     `sealed`: what sealing the base did, None if the base was sealed before or was not to be sealed.
     """
 
-    overlay: Path
-    base: Path
+    filename: str
+    base_filename: str
     backing: BackingReference
     size: int
     binding: Binding | None
     sealed: Sealed | None = None
 
+    @property
+    def overlay(self) -> Path:
+        """Path of the overlay."""
+        return as_path(self.filename)
+
+    @property
+    def base(self) -> Path:
+        """Path of the base."""
+        return as_path(self.base_filename)
+
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as `cowherd clone --json` prints them."""
         return {
-            "overlay": os.fspath(self.overlay),
-            "base": os.fspath(self.base),
+            "overlay": self.filename,
+            "base": self.base_filename,
             "backing_file": self.backing.name,
             "backing_format": self.backing.format,
             "size": self.size,
@@ -113,11 +123,11 @@ def clone(
             sealed = seal(base, image_format=image.format, herd=herd, force=force, looked_at=True, progress=progress)
         record = record_of(image)
         require_as_sealed(lineage, image, "make an overlay of it")
-        reference = BackingReference(stored_name(image.path, target), image.format)
+        reference = BackingReference(stored_name(image.filename, target), image.format)
         binding = Binding.to(record) if record else None
         _create(target, virtual_size, reference, binding)
-    remember_overlay(image, os.fspath(target))
-    return Cloned(target, image.path, reference, virtual_size, binding, sealed)
+    remember_overlay(image, target)
+    return Cloned(target, image.filename, reference, virtual_size, binding, sealed)
 
 
 def _checked_size(image: Image, size: Size | None) -> int:
@@ -131,7 +141,7 @@ def _checked_size(image: Image, size: Size | None) -> int:
     return image.size if size is None else whole_sectors(wanted)
 
 
-def _create(path: Path, size: int, reference: BackingReference, binding: Binding | None) -> None:
+def _create(path: str, size: int, reference: BackingReference, binding: Binding | None) -> None:
     from cowherd.formats.qcow2.create import new_header, write_empty
     from cowherd.formats.qcow2.options import Qcow2Options
 

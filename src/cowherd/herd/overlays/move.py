@@ -121,7 +121,7 @@ def move(
 def _plan(source: PathName, target: PathName, herd: Sequence[PathName]) -> tuple[Move, Lineage]:
     refuse_device_node(source, "move", _INSTEAD_OF_A_DEVICE)
     real = Path(os.path.realpath(source))
-    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else in_real_directory(target)
+    wanted = Path(os.path.realpath(target)) / real.name if is_directory(target) else Path(in_real_directory(target))
     if os.fspath(target).endswith("/") and wanted.parent == Path(os.path.realpath(target)).parent:
         raise HostFileError(target, "move to", NotADirectoryError(errno.ENOTDIR, "there is no such directory"))
     if wanted == real:

@@ -103,7 +103,7 @@ def promote(
     one that was made on another base.
     """
     herd, level = path_names(herd), Protection.named(level)
-    source, target = Path(os.path.realpath(disk)), in_real_directory(base)
+    source, target = Path(os.path.realpath(disk)), Path(in_real_directory(base))
     lineage = survey_around(source, target, herd=herd)
     image = lineage.find(source)
     require_none(lineage, lineage.chain(image), "make a base of")
@@ -204,10 +204,10 @@ def _copy(
             )
         require_free(stable=lineage.chain(image), held=held)
         losses.note(target, give_to(unfinished, attributes))
-        give_name(unfinished, target)
+        give_name(Path(unfinished), target)
     finally:
         with contextlib.suppress(OSError):  # gc finds it, and the first error says more
-            unfinished.unlink()
+            os.unlink(unfinished)
     return Promoted(
         target, seal(target, level=level, image_format=registry.OVERLAY, herd=herd, looked_at=True, progress=progress), None, size
     )
@@ -278,5 +278,5 @@ def _replace_by_overlay(source: Path, target: Path, image: Image) -> None:
         raise HostFileError(source, "replace", error) from error
     finally:
         with contextlib.suppress(OSError):  # it has its name, or the first error says more
-            unfinished.unlink()
+            os.unlink(unfinished)
     atomic.sync_directory(source.parent)

@@ -147,7 +147,7 @@ class Journal:
             except BaseException:
                 file.close()
                 with contextlib.suppress(OSError):  # it already has its final name, or the first error says more
-                    temporary.unlink()
+                    os.unlink(temporary)
                 raise
         return cls(file, entry, Phase.PREPARING, _PREFIX.size + len(text), crc)
 

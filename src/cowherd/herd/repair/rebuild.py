@@ -72,7 +72,7 @@ def rebuild(
 
 
 def _make(lineage: Lineage, path: Path, record: SealRecord, plan: RepairPlan, progress: Progress | None) -> None:
-    unfinished, attributes = atomic.temporary_name(path), _attributes(path, record)
+    unfinished, attributes = Path(atomic.temporary_name(path)), _attributes(path, record)
     try:
         with atomic.meant_for(path, unfinished):
             held = _from_shadow(path, record, unfinished, progress)

@@ -12,6 +12,7 @@ from cowherd.errors import HostFileError
 from cowherd.herd.records.faults import NameTaken
 from cowherd.herd.records.ownership import require_name_free
 from cowherd.herd.records.sidecars import is_shadow, is_shadow_of, shadow_path
+from cowherd.paths import as_path
 from cowherd.storage import copying, protection
 from cowherd.storage.atomic import name_newcomer, sync_directory, temporary_name
 from cowherd.storage.hostfile import HostFile
@@ -62,7 +63,7 @@ def copy_for_shadow(image: Path) -> NewShadow | None:
     shadow = shadow_path(image)
     if not is_shadow(shadow):
         require_name_free(shadow, "shadow", image)
-    unfinished = temporary_name(shadow)
+    unfinished = as_path(temporary_name(shadow))
     if not copying.clone_file(image, unfinished):
         return None
     protection.protect(unfinished, Protection.READONLY)

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
+from cowherd.paths import as_path
 from cowherd.storage.atomic import temporary_name
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Store:
 
 def _make(path: Path) -> None:
     """Makes an empty catalog, which appears whole, since several processes may do so at once."""
-    unfinished = temporary_name(path)
+    unfinished = as_path(temporary_name(path))
     try:
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as database:
