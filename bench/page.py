@@ -24,6 +24,6 @@ def write_table(page: Path, under: Circumstances, rows: Sequence[Row]) -> None:
 
 def heading(under: Circumstances) -> str:
     """A warning in front of figures that are not those of a full run."""
-    if under.scale == 1 and under.pairs >= 5:
+    if under.scale == 1 and under.pairs >= 3:
         return ""
     return "**Not a full run.** Small images and few pairs show that every row works; at these sizes starting up weighs most.\n\n"
