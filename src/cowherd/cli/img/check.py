@@ -5,7 +5,7 @@ from __future__ import annotations
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import FILENAME, OUTPUT, QUIET, cache_mode, one_filename, wants_json
 from cowherd.cli.img.errors import CommandFailed, UsageError
-from cowherd.cli.img.jsonout import Json, dumps
+from cowherd.cli.img.jsonout import dumps
 from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import err, out
@@ -14,6 +14,7 @@ from cowherd.formats import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cowherd.cli.img.jsonout import Json
     from cowherd.ops.check import CheckReport
 
 CORRUPT, LEAKS, NOT_POSSIBLE = 2, 3, 63

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import TypeAlias
 
-Json = str | int | bool | Mapping[str, "Json"] | Sequence["Json"]
+    Json: TypeAlias = "str | int | bool | dict[str, Json] | Sequence[Json]"
 
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def dumps(value: Json) -> str:
-    """Returns `value` as QEMU's tools print it, keys in the order of the mapping."""
+    """Returns `value` as QEMU's tools print it, keys in the order of the dictionary."""
     return "".join(_pieces(value, "\n"))
 
 
@@ -21,7 +24,7 @@ def _pieces(value: Json, newline: str) -> Iterator[str]:
         yield str(value)
     elif isinstance(value, str):
         yield quoted(value)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         yield from _block("{", "}", newline, [(quoted(key) + ": ", item) for key, item in value.items()])
     else:
         yield from _block("[", "]", newline, [("", item) for item in value])
