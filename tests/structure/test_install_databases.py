@@ -13,7 +13,7 @@ HOST_PROGRAMS = ["sh", "ls", "tr", "tee", "rm", "mkdir", "touch", "chmod"]
 INSTALLS = """\
 case " $* " in *" install "*)
     ls {clusters} >> {log}
-    for name in initdb mariadbd mariadb-install-db; do touch {programs}/$name; chmod +x {programs}/$name; done;;
+    for name in initdb mariadbd mariadb-install-db my_print_defaults; do touch {programs}/$name; chmod +x {programs}/$name; done;;
 esac"""
 
 
@@ -52,7 +52,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_does_nothing_where_all_is_there(machine):
-    machine.add("initdb", "mariadbd", "mariadb-install-db")
+    machine.add("initdb", "mariadbd", "mariadb-install-db", "my_print_defaults")
     assert machine.run().returncode == 0
     assert "apt" not in machine.log.read_text()
 
@@ -60,7 +60,7 @@ def test_does_nothing_where_all_is_there(machine):
 def test_says_what_is_missing_where_there_is_no_apt(machine):
     done = machine.run()
     assert done.returncode == 1
-    assert "apt-get install postgresql mariadb-server-core" in done.stderr
+    assert "apt-get install postgresql mariadb-server-core mariadb-client-core" in done.stderr
 
 
 def test_changes_nothing_for_a_user_who_may_not_install(machine):
@@ -88,3 +88,11 @@ def test_what_can_not_be_installed_is_told(machine):
     assert done.returncode == 1
     assert "could not install them" in done.stderr
     assert list(machine.clusters.iterdir()) == []
+
+
+def test_a_server_without_what_its_installer_calls_is_not_all(machine):
+    """As Debian's mariadb-server-core alone: mariadb-install-db ends with "Could not find my_print_defaults" then."""
+    machine.add("initdb", "mariadbd", "mariadb-install-db")
+    machine.add_apt()
+    assert machine.run().returncode == 0
+    assert "mariadb-client-core" in machine.log.read_text()

@@ -16,13 +16,14 @@ from tests.service.databases.server import Server
 class MariaDB(Server):
     """A server without a network."""
 
-    package, driver, ending = "mariadb-server-core", "pymysql", signal.SIGTERM
+    package, driver, ending = "mariadb-server-core mariadb-client-core", "pymysql", signal.SIGTERM
 
     @classmethod
     def find_programs(cls) -> Path | None:
         """Returns where it is; the program that makes its data is on PATH."""
         found = shutil.which("mariadbd")
-        return Path(found).parent if found and shutil.which("mariadb-install-db") else None
+        helpers = ("mariadb-install-db", "my_print_defaults")  # which the first one calls
+        return Path(found).parent if found and all(map(shutil.which, helpers)) else None
 
     @property
     def socket(self) -> Path:
