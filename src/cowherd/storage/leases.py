@@ -62,11 +62,15 @@ def _granted(fd: int, kind: int) -> bool:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
     except BlockingIOError:
         return False
+    _give_back(fd)
+    return True
+
+
+def _give_back(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:  # it is being broken, which closing the file ends as well
-        return True
-    return True
+        return
 
 
 def open_despite_leases(path: PathName, flags: int, mode: int = 0o777) -> int:
