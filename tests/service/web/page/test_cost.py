@@ -42,14 +42,18 @@ def many(client, tmp_path):
     return add
 
 
+def asked_for(client, path: str) -> int:
+    with queries() as asked:
+        assert client.get(f"/cowherd/{path}").status == 200
+    return len(asked)
+
+
 def test_the_number_of_queries_is_the_same_whatever_there_is(client, many):
     counts = []
     for more in (1, 8):
         image_id = many(more)
         for path in ("", f"images/{image_id}"):
-            with queries() as asked:
-                assert client.get(f"/cowherd/{path}").status == 200
-            counts.append(len(asked))
+            counts.append(min(asked_for(client, path) for _ in range(3)))  # the service's own tasks ask now and then, too
     assert counts[:2] == counts[2:]
     assert max(counts) < 40
 
