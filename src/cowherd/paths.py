@@ -38,6 +38,11 @@ def in_real_directory(path: PathName) -> str:
     return os.path.join(os.path.realpath(directory), name)
 
 
+def directory_of(path: PathName) -> str:
+    """Returns the name of the directory in which the name `path` is."""
+    return os.path.dirname(path) or "."
+
+
 def lies_in(path: str, directory: str) -> bool:
     """Returns whether an absolute path is `directory` or lies under it; `storage.mounts.lies_in` does for names in bytes."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")

@@ -8,7 +8,7 @@ import os
 import stat
 
 from cowherd.errors import HostFileError
-from cowherd.paths import as_path
+from cowherd.paths import as_path, directory_of
 from cowherd.storage.filetype import refuse_device_node
 from cowherd.storage.hostfile import Buffer, HostFile
 from cowherd.storage.presence import is_there, look_up
@@ -136,11 +136,6 @@ def name_newcomer(file: HostFile, path: PathName) -> None:
 def temporary_name(path: PathName) -> str:
     """Returns a new name for an unfinished file beside `path`."""
     return os.path.join(os.path.dirname(path), f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}")
-
-
-def directory_of(path: PathName) -> str:
-    """Returns the name of the directory in which the name `path` is."""
-    return os.path.dirname(path) or "."
 
 
 @contextlib.contextmanager

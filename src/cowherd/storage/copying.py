@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from itertools import accumulate
 
 from cowherd.errors import HostFileError, InvalidRequest, ReadOnlyImage
+from cowherd.paths import directory_of
 from cowherd.storage.atomic import replacement
 from cowherd.storage.attributes import Attributes
 from cowherd.storage.hostfile import HostFile
@@ -144,7 +145,7 @@ def can_clone(source: HostFile, target: HostFile) -> bool:
     block = clone_alignment(target)
     if source.device != target.device or source.is_block_device or target.is_block_device or source.size() < block:
         return False
-    directory = os.path.dirname(target.path) or "."
+    directory = directory_of(target.path)
     try:
         fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:

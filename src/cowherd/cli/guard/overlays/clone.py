@@ -48,5 +48,5 @@ def run(arguments: argparse.Namespace) -> Report:
     bound = "bound to its seal" if made.binding else "not bound, since its base is not sealed"
     lines = [f"{shown(made.filename)}: an overlay of {human_size(made.size)} on {shown(made.base_filename)}, {bound}"]
     if made.sealed:
-        lines.insert(0, f"{shown(made.base)}: sealed")
+        lines.insert(0, f"{shown(made.base_filename)}: sealed")
     return Report(made.to_json(), tuple(lines))
