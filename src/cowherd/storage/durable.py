@@ -13,6 +13,7 @@ import stat
 import time
 
 from cowherd.errors import HostFileError
+from cowherd.paths import directory_of
 from cowherd.storage.atomic import make_name_lasting
 from cowherd.storage.hostfile import HostFile
 from cowherd.storage.presence import GONE, look_up
@@ -37,7 +38,7 @@ def make_durable(*paths: PathName) -> None:
         if info and not stat.S_ISDIR(info.st_mode) and not stat.S_ISLNK(info.st_mode):
             _flush(place)
     for place in {os.path.dirname(place): place for place in sorted(places)}.values():
-        if look_up(os.path.dirname(place) or ".", absent=GONE):
+        if look_up(directory_of(place), absent=GONE):
             make_name_lasting(place)
 
 

@@ -14,6 +14,7 @@ import time
 
 from cowherd.errors import HostFileError
 from cowherd.herd.records.faults import NameTaken
+from cowherd.paths import directory_of
 from cowherd.storage.atomic import TEMPORARY_PREFIX
 from cowherd.storage.presence import look_up
 from cowherd.storage.reads import read_range
@@ -102,7 +103,7 @@ def is_forgotten(path: PathName) -> bool:
     """Returns whether a cowherd that was killed left an unfinished file behind: it is regular, older than an hour, and belongs to
     somebody who can have made it there, which is this user, root, or the directory's owner."""
     info = look_up(path, follow=False)
-    around = look_up(os.path.dirname(path) or ".")
+    around = look_up(directory_of(path))
     if info is None or around is None or not is_unfinished_name(os.path.basename(path)):
         return False
     can_be_ours = stat.S_ISREG(info.st_mode) and info.st_uid in (0, os.geteuid(), around.st_uid)

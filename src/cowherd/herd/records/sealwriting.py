@@ -16,7 +16,7 @@ from cowherd.herd.records.sealfile import PREFIX, VERSION, SealReader, read_reco
 from cowherd.herd.records.sealplace import CANT_WRITE, forget_listing, is_kept
 from cowherd.herd.records.sealrecord import SUFFIX, SealRecord, record_to_json
 from cowherd.jsontext import write_json
-from cowherd.paths import lies_in
+from cowherd.paths import directory_of, lies_in
 from cowherd.storage import atomic
 from cowherd.storage.hostfile import HostFile
 
@@ -141,7 +141,7 @@ def _lock_directory_of(path: PathName) -> Iterator[None]:
     Where a directory can't be locked (NFS), two writers at once may lose a place; the herd book of the host has it too.
     """
     try:
-        fd = os.open(os.path.dirname(os.fspath(path)) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(directory_of(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HostFileError(path, "write", error) from error
     try:
