@@ -275,6 +275,10 @@ class LayerOutline(Protocol):
         """Returns a cover of [start, end), which lies inside `size`. Raises `NeedsArrays`, `HostFileError`."""
         ...
 
+    def units_with_data(self) -> int | None:
+        """Returns how many units of `granularity` bytes hold data, None if only `rows` tells. Raises `HostFileError`."""
+        ...
+
     def empty_until(self, start: int) -> int:
         """Returns a guest byte up to which the file stores nothing from `start` on; see `Layer.empty_until`."""
         ...

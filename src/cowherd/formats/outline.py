@@ -39,6 +39,9 @@ class RawOutline(RawFile):
         """Returns data where the host file has data and zeros for its holes."""
         return self._cover(start, end, self.depth)
 
+    def units_with_data(self) -> None:
+        """Returns None: `rows` tells."""
+
     def read_compressed(self, parts: Iterable[tuple[int, memoryview]]) -> None:
         """Never called: a raw image has no compressed clusters."""
         raise AssertionError("a raw image has no compressed clusters")

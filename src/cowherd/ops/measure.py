@@ -116,21 +116,27 @@ def metadata_bytes(size: int, options: Qcow2Options) -> int:
 
 def _clusters_with_data(reading: Reading, cluster_size: int) -> int:
     """Returns the number of clusters with data in a copy."""
+    hollow = any(layer.metadata_preallocated() for layer in reading.layers)
+    told = None if hollow else reading.units_with_data(cluster_size)
+    if told is not None:
+        return told
     count, done = 0, -1
-    for start, length in _ranges_with_data(reading):
+    for start, length in _ranges_in_use(reading) if hollow else _ranges_with_data(reading):
         first, last = start // cluster_size, (start + length - 1) // cluster_size
-        count += last - max(first - 1, done)
+        count += last - first + (first != done)
         done = last
     return count
 
 
 def _ranges_with_data(reading: Reading) -> Iterator[tuple[int, int]]:
-    """Yields (start, length) of what QEMU counts as data, in order: without a file's holes if its metadata was preallocated."""
-    if any(layer.metadata_preallocated() for layer in reading.layers):
-        yield from ((entry.start, entry.length) for entry in entries(reading) if entry.data and not entry.zero)
-        return
+    """Yields (start, length) of what is data, in order."""
     for rows in reading.batches():
         yield from ((start, length) for start, length, _, _, kind in rows if kind in (DATA, COMPRESSED))
+
+
+def _ranges_in_use(reading: Reading) -> Iterator[tuple[int, int]]:
+    """Yields (start, length) of what is data and lies in no hole of its file, in order: metadata may be preallocated."""
+    yield from ((entry.start, entry.length) for entry in entries(reading) if entry.data and not entry.zero)
 
 
 def _bytes_for_bitmaps(bitmaps: Iterable[Bitmap], size: int, cluster_size: int) -> int:

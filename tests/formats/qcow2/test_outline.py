@@ -15,7 +15,7 @@ from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.image import open_qcow2
 from cowherd.formats.qcow2.outline import TableOutline
-from cowherd.kinds import ENDLESS
+from cowherd.kinds import DATA, ENDLESS
 from cowherd.storage.hostfile import HostFile
 from tests.formats.qcow2.damaging import Damager
 from tests.images import KIB, MIB, Features, changed_by_cowherd, create_with_cowherd, examples, workload
@@ -54,6 +54,14 @@ def assert_same_cover(path: Path, start: int, end: int) -> None:
     plain.close()
 
 
+def assert_counted_as_in_rows(path: Path) -> None:
+    plain = outline(path)
+    rows = plain.rows(0, plain.size)
+    told = plain.units_with_data()
+    assert told in (None, sum(length // CLUSTER for _, length, _, _, kind in rows if kind == DATA))
+    plain.close()
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     return create_with_cowherd(tmp_path / "image.qcow2", Features(CLUSTER), L1 * REACH)
@@ -77,6 +85,7 @@ def test_any_table_reads_as_its_extents_do(tmp_path_factory: pytest.TempPathFact
     start = data.draw(st.integers(0, L1 * ENTRIES - 1)) * CLUSTER
     end = data.draw(st.integers(start + 1, L1 * REACH))
     assert_same_cover(image, start, end)
+    assert_counted_as_in_rows(image)
 
 
 @pytest.mark.parametrize("features", [Features(512), Features(), Features(2 * MIB), Features(4 * KIB, version=2)], ids=str)
@@ -157,3 +166,29 @@ def test_few_decoded_tables_are_kept(image: Path):
     rows = plain.rows(0, L1 * REACH)
     assert [row[4] for row in rows] == [ext.ZERO, ext.BACKING] * L1
     assert len(plain._decoded) < L1
+
+
+def test_clusters_with_data_are_counted_without_rows(image: Path):
+    with_table(image, 0, [9 * CLUSTER | layout.COPIED, 0, 8 * CLUSTER | layout.COPIED, 12 * CLUSTER])
+    with_table(image, 2, [10 * CLUSTER | layout.COPIED] * 1)
+    plain = outline(image)
+    assert plain.units_with_data() == 4
+    plain.close()
+
+
+@pytest.mark.parametrize(
+    "word", [layout.COPIED, layout.ZERO_FLAG, 8 * CLUSTER | layout.ZERO_FLAG | layout.COPIED, 1 << 62, 8 * CLUSTER + 2]
+)
+def test_only_rows_tell_of_other_entries(image: Path, word: int):
+    with_table(image, 0, [9 * CLUSTER | layout.COPIED, word])
+    plain = outline(image)
+    assert plain.units_with_data() is None
+    plain.close()
+
+
+def test_entries_behind_the_end_of_the_disk_are_no_data(tmp_path: Path):
+    image = create_with_cowherd(tmp_path / "short", Features(CLUSTER), REACH // 2 + 100)
+    with_table(image, 0, [(8 + number) * CLUSTER | layout.COPIED for number in range(ENTRIES)])
+    plain = outline(image)
+    assert plain.units_with_data() == ENTRIES // 2 + 1
+    plain.close()

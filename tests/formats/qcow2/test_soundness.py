@@ -93,3 +93,28 @@ def test_nothing_that_was_touched_is_called_sound_by_mistake(tmp_path, place):
     if report.corruptions or report.leaks or report.check_errors:
         with pytest.raises(NeedsArrays):
             told(image)
+
+
+def test_clusters_written_in_any_order_are_counted_once_each(tmp_path):
+    generator = random.Random(5)
+    image = tmp_path / "image"
+    places = generator.sample(range(128), 60)
+    make_image(image, "", *(f"write -P {1 + place} {place * 64}k 64k" for place in places))
+    found = told(image)
+    assert found == assert_same_check(image)
+    assert (found.allocated_clusters, found.fragmented_clusters) > (60, 20)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_cluster_that_two_entries_share_is_left_to_the_full_check(tmp_path, kept):
+    image = tmp_path / "image"
+    make_image(image, "", "write -P 1 0 64k", "write -P 2 128k 192k")
+    with HostFile.open(image, lock=None) as file:
+        table = int.from_bytes(file.pread(read_header(file).l1_table_offset, 8)) & ~(1 << 63)
+    data = bytearray(image.read_bytes())
+    entry = table + (2 + kept) * 8
+    data[table : table + 8] = data[entry : entry + 8]
+    image.write_bytes(data)
+    with pytest.raises(NeedsArrays):
+        told(image)
+    assert assert_same_check(image).corruptions

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from cowherd.cli.img.chains import look
 from cowherd.cli.img.common import FILENAME, OUTPUT, number_between, one_filename, wants_json
 from cowherd.cli.img.errors import CommandFailed
@@ -11,12 +9,13 @@ from cowherd.cli.img.messages import opening
 from cowherd.cli.img.options import Arguments, Example, Option, Syntax
 from cowherd.cli.img.output import out
 from cowherd.cli.img.sources import SOURCE_OPTIONS, source_to_read
+from cowherd.kinds import NOWHERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cowherd.ops.map import MapEntry
+    from cowherd.ops.map import Run
 
 SYNTAX = Syntax(
     "map",
@@ -42,14 +41,14 @@ def run(arguments: Arguments) -> int:
     image = source_to_read(arguments, one_filename(arguments))
     infos = look(image)
     from cowherd.image.reading import open_reading
-    from cowherd.ops.map import entries
+    from cowherd.ops.map import runs
 
     with opening(image.text, image.path):
         reading = open_reading(image.path, format=image.format, force_share=arguments.flag("force-share"))
     with reading:
         start, most = arguments.number("start-offset") or 0, arguments.number("max-length")
         end = reading.size if most is None else min(start + most, reading.size)
-        found = entries(reading, start, end - start) if start < end else iter(())
+        found = runs(reading, start, end - start) if start < end else iter(())
         if wants_json(arguments):
             _print_json(found, start)
         else:
@@ -57,16 +56,18 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-def _print_human(found: Iterable[MapEntry], filenames: Sequence[str]) -> None:
+def _print_human(found: Iterable[Run], filenames: Sequence[str]) -> None:
+    from cowherd.ops.map import FLAGS
+
     out(f"{'Offset':<16}{'Length':<16}{'Mapped to':<16}File\n")
     lines: list[str] = []
-    for entry in found:
-        if entry.data and not entry.zero:
-            if entry.offset is None:
+    for start, length, depth, status, offset in found:
+        _, zero, data, _ = FLAGS[status]
+        if data and not zero:
+            if offset == NOWHERE:
                 out("".join(lines))
                 raise CommandFailed("File contains external, encrypted or compressed clusters.")
-            numbers = "".join(map(_hexadecimal, (entry.start, entry.length, entry.offset)))
-            lines.append(f"{numbers}{filenames[entry.depth]}\n")
+            lines.append(f"{_hexadecimal(start)}{_hexadecimal(length)}{_hexadecimal(offset)}{filenames[depth]}\n")
         if len(lines) >= _LINES_AT_ONCE:
             out("".join(lines))
             lines.clear()
@@ -77,11 +78,15 @@ def _hexadecimal(value: int) -> str:
     return f"{value and hex(value):<16}"
 
 
-def _print_json(found: Iterable[MapEntry], start: int) -> None:
+def _print_json(found: Iterable[Run], start: int) -> None:
+    from cowherd.ops.map import FLAGS
+
     objects: list[str] = []
     opening_text, separator = "[", ",\n"
-    for entry in found:
-        objects.append(_object(entry))
+    named = [_flags(*flags) for flags in FLAGS]
+    for begin, length, depth, status, offset in found:
+        place = "" if offset == NOWHERE else f', "offset": {offset}'
+        objects.append(f'{{ "start": {begin}, "length": {length}, "depth": {depth}, {named[status]}{place}}}')
         if len(objects) >= _LINES_AT_ONCE:
             out(opening_text + separator.join(objects))
             opening_text = separator
@@ -91,13 +96,6 @@ def _print_json(found: Iterable[MapEntry], start: int) -> None:
     out((opening_text if objects else "") + separator.join(objects) + "]\n")
 
 
-def _object(entry: MapEntry) -> str:
-    start, length, depth, present, zero, data, compressed, offset = entry
-    place = "" if offset is None else f', "offset": {offset}'
-    return f'{{ "start": {start}, "length": {length}, "depth": {depth}, {_flags(present, zero, data, compressed)}{place}}}'
-
-
-@cache
 def _flags(present: bool, zero: bool, data: bool, compressed: bool) -> str:
     named = {"present": present, "zero": zero, "data": data, "compressed": compressed}
     return ", ".join(f'"{name}": {_boolean(value)}' for name, value in named.items())

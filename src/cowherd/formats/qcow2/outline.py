@@ -13,13 +13,13 @@ from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.descriptor import standard_place
 from cowherd.formats.qcow2.header import Header, read_header
-from cowherd.formats.qcow2.words import unpacked
+from cowherd.formats.qcow2.words import all_bits, unpacked
 from cowherd.formats.reference import BackingReference
 from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
     from cowherd.formats.qcow2.bitmaps import Bitmap
     from cowherd.formats.qcow2.compressed import CompressedReader
@@ -31,6 +31,8 @@ _FLAGS = ~layout.L2_OFFSET_MASK
 _NOTHING = bytes(256)
 _SPARSE = 8
 """If fewer than one in so many blocks of a table hold entries, only these are looked at."""
+_MOST_INDICES = 1 << 13
+"""Numbers to keep for all tables: to make them anew for each takes longer than to look at its entries."""
 _REMEMBERED = 2
 """Number of decoded tables to keep: a caller that goes through an image looks at one table for a while."""
 
@@ -52,6 +54,7 @@ class TableOutline:
         if any(offset % self.header.cluster_size for offset in self._tables):
             raise NeedsArrays
         self._decoded: dict[int, list[Row]] = {}
+        self._indices: Sequence[int] | None = None
         self._reader: CompressedReader | None = None
 
     @staticmethod
@@ -108,6 +111,19 @@ class TableOutline:
                 found.append((low, high - low, NOWHERE, self.depth, BACKING))
         return found
 
+    def units_with_data(self) -> int | None:
+        """Returns how many clusters hold data, None if not all tables have only entries of such: then `rows` tells."""
+        uncommon = (_FLAGS | (self.header.cluster_size - 1)) & ~layout.COPIED
+        count, clusters = 0, -(-self.size // self.header.cluster_size)
+        for index, table in enumerate(self._tables):
+            if table:
+                words = self._words(index)[: max(0, clusters - index * self.header.l2_entries)]
+                entries = list(filter(None, words))
+                if all_bits(entries) & uncommon or layout.COPIED in entries:
+                    return None
+                count += len(entries)
+        return count
+
     def empty_until(self, start: int) -> int:
         """Returns the first guest byte at or after `start` that a table may map, `ENDLESS` if there is none."""
         reach = self.header.l2_entries * self.header.cluster_size
@@ -152,66 +168,76 @@ class TableOutline:
         return found
 
     def _rows_of(self, words: array[int], guest: int) -> list[Row]:
-        """Returns the rows of a whole table whose first entry maps guest offset `guest`."""
-        size, depth = self.header.cluster_size, self.depth
+        """Returns the rows of a whole table whose first entry maps guest offset `guest`.
+
+        The entries of a row lie one cluster after another, or are all equal, or are all of compressed clusters.
+        """
+        size, depth, copied = self.header.cluster_size, self.depth, layout.COPIED
+        uncommon = _FLAGS | (size - 1)
+        used = self._used(words)
+        self.entries_met += len(used)
         rows: list[Row] = []
-        done = 0
-        for first, last in runs(words, size):
-            self.entries_met += last - first
-            if first > done:
-                rows.append((guest + done * size, (first - done) * size, NOWHERE, depth, BACKING))
-            host, kind = words[first] ^ layout.COPIED, DATA
-            if not 0 < host <= layout.L2_OFFSET_MASK or host % size or last - first > 1:  # else it is the entry of most clusters
-                host, kind = self._meaning(words[first], words[last - 1])
-            rows.append((guest + first * size, (last - first) * size, host, depth, kind))
-            done = last
-        if done < len(words):
-            rows.append((guest + done * size, (len(words) - done) * size, NOWHERE, self.depth, BACKING))
+        add = rows.append
+        end = guest
+        begun = expected = step = 0
+        packed = longer = False
+        for index in used:
+            word, start = words[index], guest + index * size
+            if start == end and (word == expected or (packed and word & layout.COMPRESSED_FLAG)):
+                end += size
+                expected += step
+                longer = True
+                continue
+            if longer:
+                rows[-1] = self._lengthened(rows[-1], end, begun ^ (expected - step))
+                longer = False
+            if start > end:
+                add((end, start - end, NOWHERE, depth, BACKING))
+            host = word ^ copied
+            if host and not host & uncommon:  # the entry of most clusters
+                add((start, size, host, depth, DATA))
+                packed, step = False, size
+            else:
+                host, kind = self._meaning(word)
+                add((start, size, host, depth, kind))
+                packed, step = kind == COMPRESSED, 0 if host == NOWHERE else size
+            begun, end, expected = word, start + size, word + step
+        if longer:
+            rows[-1] = self._lengthened(rows[-1], end, begun ^ (expected - step))
+        reach = guest + len(words) * size
+        if end < reach:
+            add((end, reach - end, NOWHERE, depth, BACKING))
         return rows
 
-    def _meaning(self, word: int, last: int) -> tuple[int, int]:
-        """Returns the host offset and the kind of a run of entries from `word` to `last`."""
+    def _used(self, words: array[int]) -> list[int]:
+        """Returns the indices of the entries that are not 0; passes over empty blocks, which are most of a sparse table."""
+        data, size = words.tobytes(), len(_NOTHING)
+        blocks = [begin for begin in range(0, len(data), size) if data[begin : begin + size] != _NOTHING]
+        if len(blocks) * size > len(data) // _SPARSE:
+            if self._indices is None:
+                self._indices = range(len(words)) if len(words) > _MOST_INDICES else tuple(range(len(words)))
+            return list(compress(self._indices, words))
+        ranges = (range(begin // words.itemsize, (begin + size) // words.itemsize) for begin in blocks)
+        return list(chain.from_iterable(compress(part, words[part.start : part.stop]) for part in ranges))
+
+    def _lengthened(self, row: Row, end: int, change: int) -> Row:
+        """Returns the row of the first of several entries, lengthened to the guest offset `end`.
+
+        `change` has the bits in which the first and the last of these entries differ.
+        """
+        start, _, host, depth, kind = row
+        if change & _FLAGS:
+            raise NeedsArrays
+        return start, end - start, host, depth, kind
+
+    def _meaning(self, word: int) -> tuple[int, int]:
+        """Returns the host offset and the kind of an entry."""
         if word & layout.COMPRESSED_FLAG:
             return NOWHERE, COMPRESSED
         place = standard_place(word, self.header)
-        if place is None or (word ^ last) & _FLAGS:
+        if place is None:
             raise NeedsArrays
         return place
-
-
-def _used(words: array[int]) -> Iterator[int]:
-    """Returns the indices of the entries that are not 0; passes over empty blocks, of which a sparse table mostly consists."""
-    data, size = words.tobytes(), len(_NOTHING)
-    blocks = [begin for begin in range(0, len(data), size) if data[begin : begin + size] != _NOTHING]
-    if len(blocks) * size > len(data) // _SPARSE:
-        return compress(range(len(words)), words)
-    ranges = (range(begin // words.itemsize, (begin + size) // words.itemsize) for begin in blocks)
-    return chain.from_iterable(compress(part, words[part.start : part.stop]) for part in ranges)
-
-
-def runs(words: array[int], size: int) -> list[tuple[int, int]]:
-    """Returns [first, last) of each run of entries that are not 0.
-
-    The entries of a run lie one cluster of `size` bytes after another, or are all equal, or are all of compressed clusters.
-    """
-    found: list[tuple[int, int]] = []
-    first = following = -1
-    expected = step = 0
-    packed = False
-    for index in _used(words):
-        word = words[index]
-        if index == following and (word == expected or (packed and word & layout.COMPRESSED_FLAG)):
-            following += 1
-            expected += step
-            continue
-        if first >= 0:
-            found.append((first, following))
-        packed = bool(word & layout.COMPRESSED_FLAG)
-        step = size if word & layout.L2_OFFSET_MASK and not packed else 0
-        first, following, expected = index, index + 1, word + step
-    if first >= 0:
-        found.append((first, following))
-    return found
 
 
 def _clipped(rows: list[Row], start: int, end: int) -> list[Row]:

@@ -7,15 +7,15 @@ It looks for no faults. At the first thing that is not as in a plain sound image
 from __future__ import annotations
 
 from array import array
-from itertools import compress
+from itertools import compress, count, islice, pairwise
 
 from cowherd.formats.outline import NeedsArrays
 from cowherd.formats.qcow2 import layout
 from cowherd.formats.qcow2.descriptor import compressed_place
-from cowherd.formats.qcow2.outline import MOST_L1_ENTRIES, runs
+from cowherd.formats.qcow2.outline import MOST_L1_ENTRIES
 from cowherd.formats.qcow2.refcount_table import table_words
 from cowherd.formats.qcow2.report import CheckReport, file_length, total_clusters
-from cowherd.formats.qcow2.words import packed_counts, unpacked, used_counts, zero_counts
+from cowherd.formats.qcow2.words import all_bits, packed_counts, unpacked, used_counts, zero_counts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Survey:
     def __init__(self, file: BlockFile, header: Header, clusters: int):
         self.file, self.header, self.clusters = file, header, clusters
         self.counts = zero_counts(clusters, header.refcount_order)
-        self.allocated = self.fragmented = self.compressed = 0
+        self.uses = self.allocated = self.fragmented = self.compressed = 0
 
     def report(self) -> CheckReport:
         """Goes through all tables."""
@@ -63,6 +63,8 @@ class _Survey:
         blocks = table_words(self.file, header)
         for block in filter(None, blocks):
             self._use(block, 1)
+        if sum(self.counts) != self.uses:
+            raise NeedsArrays  # one was used twice
         self._add_shared(packed)
         self._compare(blocks)
         return CheckReport(
@@ -90,35 +92,47 @@ class _Survey:
         self._use(offset, -(-length // self.header.cluster_size))
 
     def _use(self, offset: int, number: int) -> None:
-        """Counts clusters that nothing else uses."""
+        """Counts `number` clusters in a row. That nothing else uses them shows in the sum of all counts."""
         first, rest = divmod(offset, self.header.cluster_size)
-        if rest or first + number > self.clusters or any(self.counts[first : first + number]):
+        if rest or first + number > self.clusters:
             raise NeedsArrays
+        self.uses += number
+        self._mark(first, number)
+
+    def _mark(self, first: int, number: int) -> None:
         self.counts[first : first + number] = used_counts(number, number, self.header.refcount_order)
 
     def _take(self, words: array[int], packed: dict[int, int]) -> None:
-        """Counts what the entries of an L2 table use; compressed clusters, which may share host clusters, in `packed`."""
-        counts, size = self.counts, self.header.cluster_size
-        end, limit = 0, self.clusters * size
-        for first, last in runs(words, size):
-            word = words[first]
-            if word & layout.COMPRESSED_FLAG:
-                for one in words[first:last]:
-                    self._take_compressed(one, packed)
-                continue
-            if word & layout.ZERO_FLAG and self.header.version >= 3:
-                word ^= layout.ZERO_FLAG  # it may have a cluster none the less
-                if not word:
-                    continue
-            offset = word ^ layout.COPIED
-            if last - first == 1 and not offset % size and 0 <= offset < limit and not counts[offset // size]:
-                counts[offset // size] = 1
+        """Counts what the entries of an L2 table use; compressed clusters, which may share host clusters, in `packed`.
+
+        What is done for each entry is done in C, as far as that goes: an image's entries are by far the most that it has.
+        """
+        size = self.header.cluster_size
+        entries = list(filter(None, words))
+        flags = all_bits(entries)
+        if flags & layout.COMPRESSED_FLAG:
+            for word in entries:
+                if word & layout.COMPRESSED_FLAG:
+                    self._take_compressed(word, packed)
+            entries = [word for word in entries if not word & layout.COMPRESSED_FLAG]
+        if flags & layout.ZERO_FLAG and self.header.version >= 3:
+            entries = [place for word in entries if (place := word & ~layout.ZERO_FLAG)]  # it may have a cluster none the less
+        if not entries:
+            return
+        if min(entries) < layout.COPIED or max(entries) >= layout.COPIED + self.clusters * size or all_bits(entries) % size:
+            raise NeedsArrays
+        breaks = compress(count(1), map(int.__ne__, islice(entries, 1, None), map(size.__add__, entries)))
+        borders = [0, *breaks, len(entries)]
+        counts, bits = self.counts, self.header.cluster_bits
+        for first, last in pairwise(borders):
+            cluster = (entries[first] ^ layout.COPIED) >> bits
+            if last - first == 1:
+                counts[cluster] = 1
             else:
-                self._use(offset, last - first)
-            self.allocated += last - first
-            if end and offset != end:
-                self.fragmented += 1
-            end = offset + (last - first) * size
+                self._mark(cluster, last - first)
+        self.uses += len(entries)
+        self.allocated += len(entries)
+        self.fragmented += len(borders) - 2
 
     def _take_compressed(self, word: int, packed: dict[int, int]) -> None:
         offset, length = compressed_place(word, self.header.cluster_bits)
@@ -157,4 +171,5 @@ class _Survey:
 
     def _end(self) -> int:
         """Returns the number of clusters up to the last one in use."""
-        return max(compress(range(1, self.clusters + 1), self.counts))
+        used = self.counts.tobytes().rstrip(b"\0")
+        return -(-len(used) // self.counts.itemsize)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 from array import array
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 WORD_BYTES = 8
 _CODES = {3: "B", 4: "H", 5: "I", 6: "Q"}
 
@@ -28,6 +32,14 @@ def packed(words: array[int]) -> bytes:
 def zeros(number: int) -> array[int]:
     """Returns `number` words of 0."""
     return array("Q", bytes(number * WORD_BYTES))
+
+
+def all_bits(words: Iterable[int]) -> int:
+    """Returns the bits that at least one word has."""
+    bits = 0
+    for word in words:
+        bits |= word
+    return bits
 
 
 def used_counts(used: int, number: int, order: int) -> array[int]:
