@@ -7,7 +7,6 @@ import os
 from cowherd.errors import BackingFileError
 from cowherd.herd.doctor.finding import Finding, Kind
 from cowherd.herd.lineage.book.forgetting import forget_what_is_gone
-from cowherd.herd.records.trashbox import entries, trashes_right_in
 from cowherd.image.backing import resolve
 from cowherd.paths import as_path
 from cowherd.sizes import human_size
@@ -79,6 +78,8 @@ def in_trash(path: Path | None) -> Path | None:
     """Returns `path` without symbolic links if an image that was deleted from there lies in the trash, else None."""
     if path is None:
         return None
+    from cowherd.herd.records.trashbox import entries, trashes_right_in  # few herds have an overlay whose base is missing
+
     real = as_path(os.path.realpath(path))
     trashes = trashes_right_in([os.fspath(real.parent)])
     return real if any(entry.path == real for trash in trashes for entry in entries(trash)[0]) else None

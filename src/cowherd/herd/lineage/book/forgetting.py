@@ -6,8 +6,6 @@ import os
 from functools import cache
 
 from cowherd.herd.lineage.book.memory import Memory, Remembered
-from cowherd.herd.records.sealplace import seal_name
-from cowherd.herd.records.sealwriting import forget_places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +38,9 @@ def give_up(directory: PathName, bases: Iterable[PathName] = ()) -> int:
 
     Raises `ImageFormatError` for a damaged seal, `HostFileError`.
     """
+    from cowherd.herd.records.sealplace import seal_name  # the doctor, who forgets what is gone, needs neither
+    from cowherd.herd.records.sealwriting import forget_places
+
     place = os.path.abspath(directory)
     number = Memory().give_up(place)
     return number + sum(forget_places(seal_name(base), place) for base in bases)
