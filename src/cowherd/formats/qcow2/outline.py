@@ -32,7 +32,7 @@ _NOTHING = bytes(256)
 _SPARSE = 8
 """If fewer than one in so many blocks of a table hold entries, only these are looked at."""
 _MOST_INDICES = 1 << 13
-"""Numbers to keep for all tables: to make them anew for each takes longer than to look at its entries."""
+"""Indices that are kept for the tables of all images: to make them anew for each takes longer than to look at its entries."""
 _REMEMBERED = 2
 """Number of decoded tables to keep: a caller that goes through an image looks at one table for a while."""
 
@@ -42,6 +42,7 @@ class TableOutline:
 
     format = "qcow2"
     has_subclusters = False
+    _kept_indices: tuple[int, ...] = ()
 
     def __init__(self, file: BlockFile):
         """Takes over `file` unless it raises: `NeedsArrays`, or what reading the header raises."""
@@ -54,7 +55,6 @@ class TableOutline:
         if any(offset % self.header.cluster_size for offset in self._tables):
             raise NeedsArrays
         self._decoded: dict[int, list[Row]] = {}
-        self._indices: Sequence[int] | None = None
         self._reader: CompressedReader | None = None
 
     @staticmethod
@@ -214,11 +214,18 @@ class TableOutline:
         data, size = words.tobytes(), len(_NOTHING)
         blocks = [begin for begin in range(0, len(data), size) if data[begin : begin + size] != _NOTHING]
         if len(blocks) * size > len(data) // _SPARSE:
-            if self._indices is None:
-                self._indices = range(len(words)) if len(words) > _MOST_INDICES else tuple(range(len(words)))
-            return list(compress(self._indices, words))
+            return list(compress(self._indices(len(words)), words))
         ranges = (range(begin // words.itemsize, (begin + size) // words.itemsize) for begin in blocks)
         return list(chain.from_iterable(compress(part, words[part.start : part.stop]) for part in ranges))
+
+    @classmethod
+    def _indices(cls, number: int) -> Sequence[int]:
+        """Returns at least the indices of so many entries."""
+        if number > _MOST_INDICES:
+            return range(number)
+        if not cls._kept_indices:
+            cls._kept_indices = tuple(range(_MOST_INDICES))
+        return cls._kept_indices
 
     def _lengthened(self, row: Row, end: int, change: int) -> Row:
         """Returns the row of the first of several entries, lengthened to the guest offset `end`.
