@@ -20,7 +20,7 @@ from bench.ratio import Target
 
 _LUMP = 16  # clusters that lie together in an overlay
 _CHANGED = 0.05
-_COMMIT_ON_DISK = {EXT4_COLD: Target(1.0), EXT4_WARM: Target(0.7)}
+_COMMIT_ON_DISK = {EXT4_COLD: Target(1.0), EXT4_WARM: Target(0.7, limit=1.0)}
 _REBASE_ON_DISK = {EXT4_COLD: Target(0.6, limit=1.5), EXT4_WARM: Target()}
 
 

@@ -125,7 +125,7 @@ _RAW_TO_RAW = Job(
 
 
 JOBS = (
-    _copy("raw-to-qcow2", "raw to qcow2, {image} with 40 % data", _IN_MEMORY, to_qcow2=True, warm=Target(0.5)),
+    _copy("raw-to-qcow2", "raw to qcow2, {image} with 40 % data", _IN_MEMORY, to_qcow2=True, warm=Target(0.5, limit=1.0)),
     _copy("qcow2-to-raw", "qcow2 to raw, {image}", _IN_MEMORY, to_qcow2=False, warm=Target()),
     _RAW_TO_RAW,
     _copy("raw-to-qcow2-reflink", "raw to qcow2 with reflink, {image}", Target(0.05), to_qcow2=True),
