@@ -68,9 +68,9 @@ ON_DISK = {
     **{
         (EXT4_COLD, name): _CONVERTED for name in ("raw-to-qcow2", "qcow2-to-raw", "raw-to-raw", "flatten-few", "flatten-shallow")
     },
-    (EXT4_WARM, "raw-to-qcow2"): "0.5",
+    (EXT4_WARM, "raw-to-qcow2"): "0.5 or 1 of the limit",
     (EXT4_COLD, "commit"): "1",
-    (EXT4_WARM, "commit"): "0.7",
+    (EXT4_WARM, "commit"): "0.7 or 1 of the limit",
     (EXT4_COLD, "rebase-changed"): "0.6 or 1.5 of the limit",
     **{(place, "read-zlib"): "0.5" for place in DISK},
     **{(place, "read-zstd"): "0.75" for place in DISK},
