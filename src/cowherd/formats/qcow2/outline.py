@@ -181,7 +181,7 @@ class TableOutline:
         end = guest
         begun = expected = step = 0
         packed = longer = False
-        for index in used:
+        for index in used:  # nothing is called for the entry of most clusters: calls would take as long as all the rest
             word, start = words[index], guest + index * size
             if start == end and (word == expected or (packed and word & layout.COMPRESSED_FLAG)):
                 end += size
