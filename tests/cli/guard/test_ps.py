@@ -84,7 +84,10 @@ def open_under(directory, pid) -> set[tuple[str, int, bool]]:
     """The regular files of a directory that a process has open: name, inode, and whether for writing."""
     found = {}
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        target = Path(os.readlink(link))
+        try:
+            target = Path(os.readlink(link))
+        except FileNotFoundError:
+            continue  # closed since it was listed: a machine that runs closes descriptors of its own at any time
         if target.parent == directory and target.is_file():
             flags = int(re.search(r"^flags:\s+(\d+)$", Path(f"/proc/{pid}/fdinfo/{link.name}").read_text(), re.MULTILINE)[1], 8)
             found[target] = found.get(target, False) or bool(flags & os.O_ACCMODE)
