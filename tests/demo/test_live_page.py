@@ -31,7 +31,8 @@ def machines_end(folder: Path) -> Iterator[None]:
         yield
     finally:
         for file in folder.glob("*.pid"):
-            with contextlib.suppress(ProcessLookupError):
+            # The page's last command asks them to end: each removes its file and is gone while this looks.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 os.kill(int(file.read_text()), signal.SIGKILL)
 
 
