@@ -264,3 +264,20 @@ def test_stretches_are_where_files_hold_plain_data(tmp_path: Path):
         told = [(file.name, offset, length) for file, offset, length in found.stretches(found.rows(0, 256 * KIB))]
         host = next(row[2] for row in found.rows(0, 256 * KIB) if row[3] == 0)
     assert told == [(str(base), 0, 64 * KIB), (str(top), host, 64 * KIB), (str(base), 128 * KIB, 64 * KIB)]
+
+
+def test_a_file_with_compressed_clusters_among_them_is_left_out(tmp_path: Path):
+    """To ask for its plain clusters first would make the disk jump over what is read before them."""
+    base, top = tmp_path / "base", tmp_path / "top"
+    base.write_bytes(b"base" * (1 << 16))
+    create_with_cowherd(top, Features(), 256 * KIB, backing=base, backing_format="raw")
+    with open_disk(top, format="qcow2", writable=True) as disk:
+        disk.write(0, bytes([1]) * (64 * KIB))
+        disk.write_compressed(64 * KIB, bytes([2]) * (64 * KIB))
+    with open_reading(top, format="qcow2") as found, open_disk(top, format="qcow2") as same:
+        rows = found.rows(0, 256 * KIB)
+        assert [(kind, depth) for _, _, _, depth, kind in rows] == [(DATA, 0), (COMPRESSED, 0), (DATA, 1)]
+        for told in (found.stretches(rows), found.disk().stretches(same.cover(0, 256 * KIB, 0, 2))):
+            assert [(file.name, offset, length) for file, offset, length in told] == [(str(base), 128 * KIB, 128 * KIB)]
+        plain = [row for row in rows if row[4] == DATA]
+        assert [file.name for file, _, _ in found.stretches(plain)] == [str(top), str(base)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from cowherd import extents as ext
 from cowherd.errors import InvalidRequest, ReadOnlyImage
+from cowherd.image.rows import stretches_in
 from cowherd.kinds import ENDLESS, Row
 from cowherd.storage.buffers import clear
 from cowherd.storage.copying import FileRange
@@ -170,11 +171,8 @@ class Disk:
         self._read_each(rows, [buffer[end - row[1] : end] for row, end in zip(rows, ends, strict=True)])
 
     def stretches(self, batch: Extents) -> Iterator[Stretch]:
-        """Yields where files of this host hold `batch`, extents of this disk, as far as they are plain data."""
-        for _, length, host, depth, _ in batch[batch["kind"] == ext.DATA].tolist():
-            file = self.layers[depth].data.host
-            if file is not None:
-                yield file, host, length
+        """Yields where files of this host hold `batch`, extents of this disk; see `stretches_in`."""
+        return stretches_in([layer.data.host for layer in self.layers], batch.tolist())
 
     def _read_each(self, rows: Iterable[Row], views: Iterable[memoryview]) -> None:
         plain: dict[int, list[tuple[int, memoryview]]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from cowherd.formats import registry
 from cowherd.formats.outline import NeedsArrays
 from cowherd.image.chain import READING, SHARED, open_chain
-from cowherd.image.rows import laid_over
+from cowherd.image.rows import laid_over, stretches_in
 from cowherd.kinds import BACKING, COMPRESSED, DATA, ENDLESS, NOWHERE, ZERO
 from cowherd.storage.buffers import clear
 from cowherd.storage.opening import open_file
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cowherd.kinds import Row
     from cowherd.storage.ahead import Stretch
     from cowherd.storage.blocks import BlockFile, Opener
-    from cowherd.storage.hostfile import HostFile
     from cowherd.urls import ImageName, Url
 
 _MOST_ENTRIES = 1 << 19
@@ -150,8 +149,8 @@ class Reading:
         for depth, parts in packed.items():
             layers[depth].read_compressed(parts)
 
-    def stretches(self, rows: Iterable[Row]) -> Iterator[Stretch]:
-        """Yields where files of this host hold `rows`, rows of this chain, as far as they are plain data; neighbours together."""
+    def stretches(self, rows: Sequence[Row]) -> Iterator[Stretch]:
+        """Yields where files of this host hold `rows`, rows of this chain; see `stretches_in`."""
         return stretches_in([layer.data.host for layer in self.layers], rows)
 
     def disk(self) -> Disk:
@@ -203,29 +202,6 @@ def _sort_out(parts: dict[int, list[tuple[int, memoryview]]], source: int, host:
         parts.setdefault(source, []).append((host, part))
     elif source == _ZEROS:
         clear(part)
-
-
-def stretches_in(files: Sequence[HostFile | None], rows: Iterable[Row]) -> Iterator[Stretch]:
-    """Yields where `files`, one for each depth, hold rows that are plain data; None is a file on another host.
-
-    Rows that follow each other in a file are one stretch, also across rows that are no plain data.
-    """
-    begin = end = number = -1
-    for _, size, host, depth, kind in rows:
-        if kind != DATA:
-            continue
-        if depth != number or host != end:
-            yield from _stretch(files, number, begin, end)
-            begin = end = host
-            number = depth
-        end += size
-    yield from _stretch(files, number, begin, end)
-
-
-def _stretch(files: Sequence[HostFile | None], number: int, begin: int, end: int) -> Iterator[Stretch]:
-    file = files[number] if number >= 0 else None
-    if file is not None:
-        yield file, begin, end - begin
 
 
 def windows(sides: Iterable[tuple[Reading, int]], end: int, start: int = 0) -> Iterator[tuple[int, int]]:

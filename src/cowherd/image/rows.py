@@ -1,14 +1,16 @@
-"""Lays rows, extents as plain integers (`cowherd.kinds.Row`), over each other, puts them side by side, and cuts them."""
+"""Lays rows, extents as plain integers (`cowherd.kinds.Row`), over each other, puts them side by side, cuts and locates them."""
 
 from __future__ import annotations
 
-from cowherd.kinds import BACKING, NOWHERE, cut
+from cowherd.kinds import BACKING, COMPRESSED, DATA, NOWHERE, cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cowherd.kinds import Row
+    from cowherd.storage.ahead import Stretch
+    from cowherd.storage.hostfile import HostFile
 
 Ranges = list[tuple[int, int]]
 """Guest bytes, as half-open [start, end) in ascending order."""
@@ -99,3 +101,28 @@ def portions(ranges: Iterable[tuple[int, int]], most: int) -> Iterator[Ranges]:
                 part, room = [], most
     if part:
         yield part
+
+
+def stretches_in(files: Sequence[HostFile | None], rows: Sequence[Row]) -> Iterator[Stretch]:
+    """Yields where `files`, one for each depth, hold rows that are plain data; None is a file on another host.
+
+    Rows that follow each other in a file are one stretch, also across rows that are no plain data. A file of which compressed
+    clusters are among the rows is left out: to have its plain ones read before them would only make it jump.
+    """
+    jumping = {row[3] for row in rows if row[4] == COMPRESSED}
+    begin = end = number = -1
+    for _, size, host, depth, kind in rows:
+        if kind != DATA or depth in jumping:
+            continue
+        if depth != number or host != end:
+            yield from _stretch(files, number, begin, end)
+            begin = end = host
+            number = depth
+        end += size
+    yield from _stretch(files, number, begin, end)
+
+
+def _stretch(files: Sequence[HostFile | None], number: int, begin: int, end: int) -> Iterator[Stretch]:
+    file = files[number] if number >= 0 else None
+    if file is not None:
+        yield file, begin, end - begin

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeVar
 
     from cowherd.storage.hostfile import HostFile
@@ -20,26 +21,29 @@ if TYPE_CHECKING:
     Stretch = tuple[HostFile, int, int]
     """Bytes of a file that will be read: the file, the offset of the first, and how many."""
 
-BUDGET_BYTES = 64 << 20
+BUDGET_BYTES = 32 << 20
 """The most bytes that are asked for before those at the front were taken."""
+_MOST_WAITING = 32
+"""The most items that are drawn before the first was taken: who draws them plans them, and meanwhile nothing else is done."""
 _STEP_BYTES = 128 << 10  # of one request the kernel reads no more than it would read ahead by itself, and that is often this much
-
-
 _NEAR_BYTES = 1 << 20
 """Where a file is left out for no more than so much, as for a table between data, the kernel still reads ahead by itself."""
 
 
 def jumps(stretches: Callable[[Item], Iterable[Stretch]]) -> Callable[[Item], Iterator[Stretch]]:
-    """Returns what tells only of those `stretches` to which the kernel's own reading ahead does not lead: it is faster.
+    """Returns what tells only of those `stretches` that don't follow the one before, in the same file.
 
-    It has to be asked for items in the order in which they will be read.
+    To others the kernel's own reading ahead leads, which is faster. It has to be asked for items in the order in which they will
+    be read.
     """
-    ends: dict[HostFile, int] = {}
+    read: HostFile | None = None
+    end = 0
 
     def told(item: Item) -> Iterator[Stretch]:
+        nonlocal read, end
         for file, offset, length in stretches(item):
-            follows = file in ends and 0 <= offset - ends[file] <= _NEAR_BYTES
-            ends[file] = offset + length
+            follows = file is read and 0 <= offset - end <= _NEAR_BYTES
+            read, end = file, offset + length
             if not follows:
                 yield file, offset, length
 
@@ -49,36 +53,51 @@ def jumps(stretches: Callable[[Item], Iterable[Stretch]]) -> Callable[[Item], It
 def reading_ahead(items: Iterable[Item], stretches: Callable[[Item], Iterable[Stretch]]) -> Iterator[Item]:
     """Yields `items` in order; the bytes that `stretches` tells of each are asked for before its turn comes."""
     waiting: deque[tuple[Item, int]] = deque()
+    asking = _Asking()
     asked = 0
     for item in items:
-        count = sum(ask_for(*one) for one in stretches(item))
+        count = asking.ask_for(list(stretches(item)))
         waiting.append((item, count))
         asked += count
-        while waiting and (asked > BUDGET_BYTES or not waiting[0][1]):
+        while waiting and (asked > BUDGET_BYTES or len(waiting) > _MOST_WAITING or not waiting[0][1]):
             first, count = waiting.popleft()
             asked -= count
             yield first
     yield from (item for item, _ in waiting)
 
 
-def ask_for(file: HostFile, offset: int, length: int) -> int:
-    """Has the kernel begin to read bytes of a file into memory, without waiting; returns how many it was asked for.
+class _Asking:
+    """Asks for what the disks must bring."""
 
-    Whether it does affects only the time: a read that fails is told to who reads.
-    """
-    if _is_in_memory(file.fd, offset) and _is_in_memory(file.fd, offset + length - 1):
-        return 0
-    for begin in range(offset, offset + length, _STEP_BYTES):
-        os.posix_fadvise(file.fd, begin, min(_STEP_BYTES, offset + length - begin), os.POSIX_FADV_WILLNEED)
-    return length
+    def __init__(self) -> None:
+        self._silent: set[HostFile] = set()
+        """Files whose file system can't tell what is in memory, as it is all in memory."""
 
+    def ask_for(self, stretches: Sequence[Stretch]) -> int:
+        """Has the kernel begin to read stretches into memory, without waiting; returns how many bytes it was asked for.
 
-def _is_in_memory(fd: int, offset: int) -> bool:
-    """Tells whether a byte can be read without waiting for a disk, or the file system can't tell (as those in memory)."""
-    try:
-        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
+        Files of which the first and the last byte are in memory already are left alone.
+        """
+        ends: dict[HostFile, tuple[int, int]] = {}
+        for file, offset, length in stretches:
+            ends[file] = ends.get(file, (offset, 0))[0], offset + length - 1
+        absent = {file for file, (first, last) in ends.items() if self._is_absent(file, first) or self._is_absent(file, last)}
+        asked = 0
+        for file, offset, length in stretches:
+            if file in absent:
+                asked += length
+                for begin in range(offset, offset + length, _STEP_BYTES):
+                    os.posix_fadvise(file.fd, begin, min(_STEP_BYTES, offset + length - begin), os.POSIX_FADV_WILLNEED)
+        return asked
+
+    def _is_absent(self, file: HostFile, offset: int) -> bool:
+        """Tells whether a disk would have to be waited for to read a byte."""
+        if file in self._silent:
+            return False
+        try:
+            os.preadv(file.fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:  # a read may fail as well, which the read itself will tell
+            self._silent.add(file)
         return False
-    except OSError:  # it may fail as any read does, which the read itself will tell
-        return True
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cowherd.image.reading import stretches_in
+from cowherd.image.rows import stretches_in
 from cowherd.kinds import BACKING
 from cowherd.storage.copying import FileRange, FileRanges
 
@@ -65,7 +65,7 @@ class Source:
                 disk.readinto(low - first, buffer[low - start : high - start])
 
     def stretches(self, held: list[Row]) -> Iterator[Stretch]:
-        """Yields where files of this host hold the rows `held`, as far as these are plain data; neighbours together."""
+        """Yields where files of this host hold the rows `held`; see `stretches_in`."""
         return stretches_in(self.files, held)
 
     def stored(self, held: list[Row], *, shares: bool) -> FileRanges:
