@@ -71,7 +71,7 @@ class _Asking:
 
     def __init__(self) -> None:
         self._silent: set[HostFile] = set()
-        """Files whose file system can't tell what is in memory, as it is all in memory."""
+        """Files whose file system tells nobody what is in memory: on tmpfs all is, FUSE and NFS read ahead by themselves."""
 
     def ask_for(self, stretches: Sequence[Stretch]) -> int:
         """Has the kernel begin to read stretches into memory, without waiting; returns how many bytes it was asked for.

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import cowherd
+from tests.waiting import is_running, wait_until
 
 SOURCES = Path(cowherd.__file__).parents[1]
 HELPED = """\
@@ -63,17 +63,7 @@ def helped(tmp_path):
 
 
 def assert_gone(helpers: list[int]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while any(_lives(pid) for pid in helpers):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    wait_until(lambda: not any(is_running(pid) for pid in helpers), PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from cowherd.errors import InvalidRequest
 from cowherd.herd.watch.events import Kind, Level
 from cowherd.herd.watch.reporting.hook import MAX_WAITING, Hook
 from tests.herd.watch.reporting.events import event
+from tests.waiting import is_running, wait_until
 
 
 @pytest.fixture
@@ -65,20 +65,9 @@ def test_one_that_hangs_is_killed_with_its_children_and_the_next_event_is_told(t
     hook.finish(30)
     hook.close()
     assert [complaint.split(": ", 1)[1] for complaint in complaints] == ["it was killed after 0.3 seconds"] * 2
-    assert is_gone(int((tmp_path / "pid").read_text()))
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not is_running(pid))
     assert (hook.runs, hook.failures) == (2, 2)
-
-
-def is_gone(pid: int) -> bool:
-    for _ in range(500):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_reporting_does_not_wait_for_it_and_too_many_events_are_dropped(tmp_path, complaints):

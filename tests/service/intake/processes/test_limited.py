@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import subprocess
 import sys
 
-from tests.waiting import wait_until
+from tests.waiting import is_running, wait_until
 
 CHILD = """
 import os, sys, time
@@ -24,18 +23,12 @@ subprocess.run([sys.executable, "-c", sys.argv[1], str(os.getpid())])
 """
 
 
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
 def test_who_is_killed_takes_the_process_along():
     with subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
-        assert is_alive(child)
+        assert is_running(child)
         parent.kill()
-    wait_until(lambda: not is_alive(child))
+    wait_until(lambda: not is_running(child))
 
 
 def test_a_process_whose_service_is_gone_does_nothing():

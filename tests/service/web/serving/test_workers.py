@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import is_running, wait_until
 
 PROGRAM = r"""
 import os, signal, sys, time
@@ -66,13 +65,6 @@ def lines(process, count):
     return [process.stdout.readline().strip() for _ in range(count)]
 
 
-def gone(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 def test_a_signal_ends_all_of_them(minder):
     process = minder("well")
     *pids, ready = lines(process, 3)
@@ -80,7 +72,7 @@ def test_a_signal_ends_all_of_them(minder):
     process.send_signal(signal.SIGTERM)
     assert lines(process, 1) == ["done"]
     assert process.wait(30) == 0
-    wait_until(lambda: all(gone(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def test_one_that_dies_is_replaced_and_said(minder):
@@ -140,7 +132,7 @@ def test_they_die_with_the_process_that_minds_them(minder):
     process = minder("well")
     *pids, _ = lines(process, 3)
     process.kill()
-    wait_until(lambda: all(gone(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def test_those_that_can_not_start_end_all(minder):
