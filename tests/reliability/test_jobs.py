@@ -15,6 +15,7 @@ import errno
 import gc
 import os
 import random
+import select
 import signal
 import time
 import traceback
@@ -201,7 +202,7 @@ def test_a_job_survives_being_killed(scene: Scene, record_property):
         with scene.laid_out(scene.expected.before) as root:
             moment = generator.uniform(0, lasts)
             lasted, died = _seconds_until(job, root, moment)
-            lasts = lasts if died else 0.5 * lasts + 0.1 * lasted
+            lasts = lasts if died else lasted
             killed += died
             try:
                 assert_interrupted_well(scene.expected, root)
@@ -305,7 +306,7 @@ def _descriptors() -> set[str]:
 
 
 def _seconds_until(job: Job, root: Path, moment: float | None) -> tuple[float, bool]:
-    """Does the job in a process of its own, which is killed after `moment` seconds; how long it lasted, and whether it died."""
+    """Does the job in a process of its own, which is killed if it takes `moment` seconds; how long it took, whether it died."""
     ready, go = os.pipe(), os.pipe()
     process = os.fork()
     if not process:
@@ -320,12 +321,12 @@ def _seconds_until(job: Job, root: Path, moment: float | None) -> tuple[float, b
     os.read(ready[0], 1)
     begun = time.monotonic()
     os.write(go[1], b"g")
-    if moment is not None:
-        time.sleep(moment)
+    ends = os.pidfd_open(process)
+    if not select.select([ends], [], [], moment)[0]:
         os.kill(process, signal.SIGKILL)
     status = os.waitpid(process, 0)[1]
     lasted = time.monotonic() - begun
-    for fd in (*ready, *go):
+    for fd in (*ready, *go, ends):
         os.close(fd)
     died = os.WIFSIGNALED(status)
     assert died or status == _DONE, "it failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -92,7 +93,14 @@ def test_compressed_clusters_are_read(tmp_path):
 
 def test_what_the_kernel_can_not_guess_is_asked_for(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(ahead, "_is_in_memory", lambda fd, offset: False)
+    read = os.preadv
+
+    def cold(fd, buffers, offset, flags=0):
+        if flags:
+            raise BlockingIOError
+        return read(fd, buffers, offset)
+
+    monkeypatch.setattr(ahead.os, "preadv", cold)
     monkeypatch.setattr(ahead.os, "posix_fadvise", lambda fd, offset, length, advice: asked.append((offset, length)))
     for order in ("ascending", "descending"):
         image = tmp_path / order
