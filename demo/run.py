@@ -51,8 +51,8 @@ def _tell(folder: Path) -> None:
     story.tell()
     size = sum(file.stat().st_blocks for file in story.herd.rglob("*")) * 512
     stage.chapter("The end")
+    stage.say(f"{stage.claims} claims, each checked and found true, in {time.monotonic() - began:.0f} seconds.")
     stage.say(
-        f"{stage.claims} claims, each checked and found true, in {time.monotonic() - began:.0f} seconds.",
         f"The herd takes {size >> 20} MiB on disk, for {len(story.files)} files of this machine and",
         f"{story.overlays_written >> 20} MiB that guests wrote.",
     )

@@ -39,14 +39,9 @@ def cold(monkeypatch):
     monkeypatch.setattr(ahead.os, "preadv", refuse)
 
 
-def drawn_by(items, stretches):
-    """Returns all that `reading_ahead` yields."""
-    return list(reading_ahead(items, stretches))
-
-
 def test_what_is_in_memory_is_not_asked_for(file, asked):
     file.pread(0, 8 * MIB)
-    assert drawn_by([0], lambda _: [(file, 0, 4 * MIB), (file, 6 * MIB, 2 * MIB)]) == [0]
+    assert list(reading_ahead([0], lambda _: [(file, 0, 4 * MIB), (file, 6 * MIB, 2 * MIB)])) == [0]
     assert asked == []
 
 
@@ -60,12 +55,12 @@ def test_a_file_of_which_an_end_is_not_in_memory_is_asked_for(file, asked, monke
         return read(fd, buffers, offset)
 
     monkeypatch.setattr(ahead.os, "preadv", refuse)
-    assert drawn_by([0], lambda _: [(file, 0, MIB), (file, 7 * MIB, MIB)]) == [0]
+    assert list(reading_ahead([0], lambda _: [(file, 0, MIB), (file, 7 * MIB, MIB)])) == [0]
     assert {offset // MIB for offset, _ in asked} == {0, 7}
 
 
 def test_requests_are_small_and_cover_what_is_needed(file, asked, cold):
-    assert drawn_by([0], lambda _: [(file, 1000, MIB)]) == [0]
+    assert list(reading_ahead([0], lambda _: [(file, 1000, MIB)])) == [0]
     assert [offset for offset, _ in asked] == list(range(1000, 1000 + MIB, 128 << 10))
     assert sum(length for _, length in asked) == MIB
 
@@ -73,7 +68,7 @@ def test_requests_are_small_and_cover_what_is_needed(file, asked, cold):
 def test_files_are_asked_for_in_the_order_in_which_they_are_read(file, asked, cold, tmp_path):
     (tmp_path / "other").write_bytes(bytes(MIB))
     with HostFile.open(tmp_path / "other", lock=None) as other:
-        assert drawn_by([0], lambda _: [(file, 0, 10), (other, 20, 30), (file, 40, 50)]) == [0]
+        assert list(reading_ahead([0], lambda _: [(file, 0, 10), (other, 20, 30), (file, 40, 50)])) == [0]
     assert asked == [(0, 10), (20, 30), (40, 50)]
 
 
@@ -125,15 +120,23 @@ def test_a_file_system_that_can_not_tell_is_left_alone(file, asked, monkeypatch)
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(ahead.os, "preadv", refuse)
-    assert drawn_by(range(100), lambda number: [(file, 0, MIB)]) == list(range(100))
+    assert list(reading_ahead(range(100), lambda number: [(file, 0, MIB)])) == list(range(100))
     assert asked == []
     assert len(refused) == 1
 
 
-def test_bytes_that_a_disk_must_bring_are_brought(file):
+def test_bytes_that_a_disk_must_bring_are_brought(file, monkeypatch):
     """On a file system in memory there is no disk, and so nothing to bring."""
+    asked, ask = [], os.posix_fadvise
+
+    def asking(fd, offset, length, advice):
+        asked.append(length)
+        ask(fd, offset, length, advice)
+
     file.forget_cached()
-    assert drawn_by([0], lambda _: [(file, 0, 8 * MIB)]) == [0]
+    monkeypatch.setattr(ahead.os, "posix_fadvise", asking)
+    assert list(reading_ahead([0], lambda _: [(file, 0, 8 * MIB)])) == [0]
+    assert sum(asked) in (0, 8 * MIB)
     assert len(file.pread(0, 8 * MIB)) == 8 * MIB
 
 

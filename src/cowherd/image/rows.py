@@ -109,10 +109,10 @@ def stretches_in(files: Sequence[HostFile | None], rows: Sequence[Row]) -> Itera
     Rows that follow each other in a file are one stretch, also across rows that are no plain data. A file of which compressed
     clusters are among the rows is left out: to have its plain ones read before them would only make it jump.
     """
-    jumping = {row[3] for row in rows if row[4] == COMPRESSED}
+    left_out = {row[3] for row in rows if row[4] == COMPRESSED}
     begin = end = number = -1
     for _, size, host, depth, kind in rows:
-        if kind != DATA or depth in jumping:
+        if kind != DATA or depth in left_out:
             continue
         if depth != number or host != end:
             yield from _stretch(files, number, begin, end)

@@ -66,7 +66,7 @@ def test_one_that_hangs_is_killed_with_its_children_and_the_next_event_is_told(t
     hook.close()
     assert [complaint.split(": ", 1)[1] for complaint in complaints] == ["it was killed after 0.3 seconds"] * 2
     pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: not is_running(pid))
+    wait_until(lambda: not is_running(pid), 5)
     assert (hook.runs, hook.failures) == (2, 2)
 
 
